@@ -1,0 +1,117 @@
+"""Arming: a fault plan in force inside a scope, and the count of what it came to.
+
+``install()`` makes the shim SQLite's default VFS; ``arm()`` inside it watches only what its plan needs. Both are
+context managers, both nest, and both leave nothing behind.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from types import ModuleType
+
+from faults.catalogue import require_possible
+from faults.errors import NotInstalledError
+from faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
+from faults.plan import FaultPlan
+from faults.shim import Shim, shim_for
+
+Path = str | os.PathLike[str]
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+class Armed:
+    """What an armed plan came to: faults armed, firings, and errors that surfaced at the caller."""
+
+    def __init__(self, plan: FaultPlan, module: ModuleType = sqlite3) -> None:
+        self.plan = plan
+        self.injector = PlanInjector(plan)
+        self.surfaced: list[BaseException] = []
+        self._errors = (module.Error, MemoryError)
+        self._fired_when_last_seen = 0
+
+    @property
+    def armed(self) -> int:
+        """How many faults the plan has."""
+        return len(self.plan.faults)
+
+    @property
+    def firings(self) -> list[Firing]:
+        """Every fault that was carried out, in order; a sticky one is there many times."""
+        return self.injector.fired
+
+    @property
+    def fired(self) -> int:
+        """How many of the plan's faults were carried out at least once."""
+        return len({firing.fault for firing in self.firings})
+
+    def saw(self, error: BaseException) -> bool:
+        """Tell of an error that reached a caller; True if it came of a fault that fired since the last one."""
+        if len(self.firings) == self._fired_when_last_seen:
+            return False
+        if not any(isinstance(cause, self._errors) for cause in causes(error)):
+            return False
+        self._fired_when_last_seen = len(self.firings)
+        self.surfaced.append(error)
+        return True
+
+    def __str__(self) -> str:
+        return f"{self.plan}: {self.armed} armed, {self.fired} fired, {len(self.surfaced)} surfaced"
+
+
+@contextlib.contextmanager
+def install(module: ModuleType = sqlite3, *, virtual_sleep: bool = True) -> Iterator[Shim]:
+    """Make the shim the default VFS of the libsqlite3 behind `module`; raises `ShimUnavailableError`.
+
+    Connections opened inside the scope are within reach of `arm`, now and later; others never are.
+    `virtual_sleep` lets busy timeouts run out without real time passing.
+    """
+    shim = shim_for(module)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(shim.installed())
+        if virtual_sleep:
+            stack.enter_context(shim.virtual_sleep())
+        yield shim
+
+
+@contextlib.contextmanager
+def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType = sqlite3) -> Iterator[Armed]:
+    """Put a plan in force at the vfs depth, for the files of one database or directory, or for all.
+
+    Raises `PlanError`, `ImpossibleFaultError`, `NotInstalledError`; and at the end what a callback kept.
+    """
+    plan = FaultPlan.parse(plan) if isinstance(plan, str) else plan
+    require_possible(plan)
+    armed = Armed(plan, module)
+    with _watching(armed.injector, path, module) as shim, shim.telling():
+        try:
+            yield armed
+        except Exception as error:
+            armed.saw(error)
+            raise
+
+
+@contextlib.contextmanager
+def count_operations(path: Path | None = None, *, module: ModuleType = sqlite3) -> Iterator[OperationCounter]:
+    """Count operations by (kind, role) and fault none."""
+    counter = OperationCounter()
+    with _watching(counter, path, module) as shim, shim.telling():
+        yield counter
+
+
+@contextlib.contextmanager
+def _watching(injector: Injector, path: Path | None, module: ModuleType) -> Iterator[Shim]:
+    shim = shim_for(module)
+    if not shim.is_installed:
+        raise NotInstalledError("arm a plan inside `with faults.install():`, or no file is watched")
+    with shim.watching(injector if path is None else OnPath(injector, path)):
+        yield shim

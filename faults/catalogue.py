@@ -1,0 +1,123 @@
+"""What can really happen: the faults that some real system produces beneath SQLite, each with its reason.
+
+A finding that rests on an impossible fault is a false alarm, so arming refuses what is not listed here and
+names what is. The table follows SQLite's unix VFS (``os_unix.c``), the network and stacked file systems it is
+run on, and what was measured (``docs/sqlite-under-faults.md``). Deliberately absent, because SQLite may rely
+on their not happening:
+
+- a *short read* of an existing page (the page cache would keep zeros),
+- a lock or shared-memory lock whose *release* fails and leaves it held (everything would be stuck for ever),
+- an error after a lock was taken (nobody would ever let go of it).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from faults.errors import ImpossibleFaultError
+from faults.plan import KILL, RESULT_CODES, ROLES, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Possibility:
+    """One line of the catalogue: these operations can end like this, for this reason."""
+
+    kind: str
+    roles: tuple[str, ...]
+    timing: str
+    effects: tuple[str, ...]
+    reason: str
+
+
+_FILES = ("db", "wal", "journal", "super", "temp")
+_LASTING = ("db", "wal", "journal", "super")
+_NO_ROLE = ("any",)
+
+POSSIBILITIES: Final = (
+    Possibility("open", _FILES, "before", ("CANTOPEN",), "no permission, or no descriptor left (EACCES, EMFILE)"),
+    Possibility("open", ("wal", "journal", "super"), "before", ("READONLY_DIRECTORY",), "the directory became read-only"),
+    Possibility("read", _FILES, "before", ("IOERR_READ",), "EIO: the device or the network did not answer"),
+    Possibility("read", ("db", "wal", "journal"), "before", ("IOERR_CORRUPTFS",), "the file system reports damage of its own"),
+    Possibility("write", _FILES, "before", ("FULL", "IOERR_WRITE"), "ENOSPC or EDQUOT; EIO"),
+    Possibility("write", _FILES, "half", ("FULL", "IOERR_WRITE"), "the space or the device ended in the middle of a write"),
+    Possibility("write", _FILES, "after", ("IOERR_WRITE",), "a network file system did the write and lost the answer"),
+    Possibility("truncate", ("db", "wal", "journal", "temp"), "before", ("IOERR_TRUNCATE",), "EIO from ftruncate"),
+    Possibility("truncate", ("db", "wal", "journal", "temp"), "after", ("IOERR_TRUNCATE",), "done, and the answer was lost"),
+    Possibility("sync", _LASTING, "before", ("IOERR_FSYNC",), "the device refused to flush; nothing is known to be durable"),
+    Possibility("sync", _LASTING, "after", ("IOERR_FSYNC",), "flushed, and an older write-back error was reported with it"),
+    Possibility("delete", ("wal", "journal", "super"), "before", ("IOERR_DELETE",), "EACCES, EPERM or EIO from unlink"),
+    Possibility("delete", ("wal", "journal", "super"), "after", ("IOERR_DELETE",), "unlinked, and the answer was lost"),
+    Possibility("delete", ("wal", "journal", "super"), "after", ("IOERR_DIR_FSYNC",), "unlinked, and the directory could not be synced"),
+    Possibility("access", ("db", "wal", "journal", "super"), "before", ("IOERR_ACCESS",), "EIO from stat; a VFS other than unix's reports it"),
+    Possibility("lock", ("db",), "before", ("BUSY", "PERM", "IOERR_LOCK"), "another process holds it; EPERM; the lock daemon is gone"),
+    Possibility("unlock", ("db",), "after", ("IOERR_UNLOCK",), "let go, and the lock daemon lost the answer"),
+    Possibility("shmmap", ("db",), "before", ("IOERR_SHMMAP", "IOERR_SHMSIZE", "IOERR_SHMOPEN", "CANTOPEN"), "the shared-memory file can't be made, grown or mapped"),
+    Possibility("shmlock", ("db",), "before", ("BUSY", "IOERR_SHMLOCK"), "another process holds it; the lock daemon is gone"),
+    Possibility("shmlock", ("db",), "after", ("IOERR_SHMLOCK",), "let go, and the lock daemon lost the answer"),
+    Possibility("any", ("any", *_FILES), "before", ("IOERR",), "a VFS that tells no details"),
+    Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that tells no details"),
+    Possibility("begin", _NO_ROLE, "before", ("BUSY", "LOCKED", "PROTOCOL", "CANTOPEN", "IOERR", "IOERR_READ", "IOERR_LOCK", "IOERR_SHMLOCK", "NOMEM"), "the locks and the first read"),
+    Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a lock that rises, a limit"),
+    Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark"),
+    Possibility("commit", _NO_ROLE, "after", ("IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "IOERR_DIR_FSYNC", "IOERR_UNLOCK"), "rollback-journal modes only: the journal was ended, then an error"),
+    Possibility("rollback", _NO_ROLE, "before", ("NOMEM",), "ROLLBACK never raises for an I/O fault; only preparing it can fail"),
+)  # fmt: skip
+
+_KILL_TIMINGS: Final = {"write": ("before", "half", "after")}
+_KILL_REASON: Final = "SIGKILL, the out-of-memory killer, a container that is stopped"
+
+
+def possibilities() -> Iterator[Possibility]:
+    """Every line of the catalogue, the process's death included."""
+    yield from POSSIBILITIES
+    for kind in (*VFS_KINDS, *STATEMENT_KINDS, "any"):
+        roles = _NO_ROLE if kind in STATEMENT_KINDS else ROLES
+        for timing in _KILL_TIMINGS.get(kind, ("before", "after")):
+            yield Possibility(kind, roles, timing, (KILL,), _KILL_REASON)
+
+
+def effects_of(kind: str, role: str) -> Iterator[tuple[str, str]]:
+    """The (timing, effect) pairs other than KILL that an operation of this kind on this role can meet."""
+    for line in POSSIBILITIES:
+        if line.kind == kind and (role in line.roles or role == "any"):
+            for effect in line.effects:
+                yield line.timing, effect
+
+
+def _matching(fault: Fault) -> list[Possibility]:
+    """The lines with the fault's kind, and its role unless it leaves that open."""
+    return [
+        line
+        for line in possibilities()
+        if line.kind == fault.kind and (fault.role == "any" or fault.role in line.roles)
+    ]
+
+
+def require_possible(plan: FaultPlan) -> None:
+    """Raise `ImpossibleFaultError` for the first fault that no real system produces, naming what is possible."""
+    for fault in plan.faults:
+        lines = _matching(fault)
+        if any(fault.timing == line.timing and fault.effect in line.effects for line in lines):
+            continue
+        choices = sorted({f"/{line.timing}={effect}" for line in lines for effect in line.effects})
+        where = fault.kind if fault.role == "any" else f"{fault.kind}:{fault.role}"
+        hint = f"possible for {where}: {', '.join(choices)}" if choices else _no_such_role(fault)
+        raise ImpossibleFaultError(f"{fault} can't happen on a real system; {hint}")
+
+
+def _no_such_role(fault: Fault) -> str:
+    roles = sorted({role for line in POSSIBILITIES if line.kind == fault.kind for role in line.roles})
+    return f"{fault.kind} happens on: {', '.join(roles)}"
+
+
+def reason_for(fault: Fault) -> str:
+    """Why a real system can produce this fault; raises `ImpossibleFaultError` where none can."""
+    require_possible(FaultPlan((fault,)))
+    return next(
+        line.reason for line in _matching(fault) if line.timing == fault.timing and fault.effect in line.effects
+    )
+
+
+_unknown = {effect for line in POSSIBILITIES for effect in line.effects} - RESULT_CODES.keys()
+if _unknown:  # pragma: no cover - a slip in the table above
+    raise AssertionError(f"the catalogue names results that sqlite3 does not know: {sorted(_unknown)}")

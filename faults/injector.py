@@ -1,0 +1,118 @@
+"""Who decides: an injector is told of each operation and answers with the fault to carry out, or None.
+
+The shim and the statement depth only describe operations, ask, and carry out; everything that is a *policy*
+(which, when, on whose files) is an injector, and new policies are compositions of these:
+
+- `PlanInjector` follows a fault plan and counts what matched and what fired,
+- `OnPath` confines another injector to the files of one database, or of one directory,
+- `OperationCounter` never fires; it counts, for dry runs.
+"""
+
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+from faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+
+# A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
+# acquisition can be refused and only the release can report an error after the fact: two operations.
+SHM_RELEASE = "shmunlock"
+_ANY_BEFORE = frozenset(VFS_KINDS) - {"unlock"}
+_ANY_AFTER = frozenset({"write", "truncate", "sync", "delete", "unlock", SHM_RELEASE})
+
+
+class Injector(Protocol):
+    """Decides about operations; `kinds` says which ones it has to be asked about."""
+
+    @property
+    def kinds(self) -> frozenset[str]: ...  # noqa: D102 - the class says it
+
+    def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
+        """The fault to carry out on this operation, or None to let it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One fault that was carried out: on its `ordinal`-th match (from 1), on this file."""
+
+    fault: Fault
+    ordinal: int
+    kind: str
+    role: str
+    path: str | None
+
+    def __str__(self) -> str:
+        return f"{self.fault} at {self.kind}:{self.role} #{self.ordinal}"
+
+
+def operations_of(fault: Fault) -> frozenset[str]:
+    """The kinds of operation a fault can match, `SHM_RELEASE` among them."""
+    if fault.kind == "any":
+        if fault.effect == "KILL":
+            return frozenset((*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE))
+        statements = frozenset({"commit"} if fault.timing == "after" else STATEMENT_KINDS) - {"rollback"}
+        return statements | (_ANY_AFTER if fault.timing == "after" else _ANY_BEFORE)
+    if fault.kind == "shmlock" and fault.timing == "after" and fault.effect != "KILL":
+        return frozenset({SHM_RELEASE})
+    return frozenset({fault.kind})
+
+
+class PlanInjector:
+    """Follows a plan. Each fault counts its own matches; the first one due in plan order is carried out."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self.plan = plan
+        self.matches = [0] * len(plan.faults)
+        self.fired: list[Firing] = []
+        self._operations = [operations_of(fault) for fault in plan.faults]
+        self.kinds = frozenset[str]().union(*self._operations)
+        # Two connections may run on two threads; a lost count would make the run depend on the scheduler.
+        self._lock = threading.Lock()
+
+    def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
+        """Count the operation for each fault that matches it and return the first that is due."""
+        due: tuple[Fault, int] | None = None
+        with self._lock:
+            for index, fault in enumerate(self.plan.faults):
+                if kind not in self._operations[index] or fault.role not in ("any", role):
+                    continue
+                self.matches[index] += 1
+                if due is None and self.matches[index] in fault.when:
+                    due = fault, self.matches[index]
+            if due is None:
+                return None
+            self.fired.append(Firing(due[0], due[1], kind, role, path))
+            return due[0]
+
+
+class OperationCounter:
+    """Counts operations by (kind, role) and lets all of them pass."""
+
+    def __init__(self, kinds: frozenset[str] = frozenset((*VFS_KINDS, SHM_RELEASE))) -> None:
+        self.kinds = kinds
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Count, and let it pass."""
+        with self._lock:
+            self.counts[kind, role] += 1
+
+
+class OnPath:
+    """Confines an injector to the files of one database (with its ``-wal``, ``-journal`` …) or one directory."""
+
+    def __init__(self, inner: Injector, path: str | os.PathLike[str]) -> None:
+        self._inner = inner
+        # SQLite's own full path name has its symbolic links resolved.
+        self._path = os.path.realpath(path)
+        self._below = (self._path + "-", self._path + os.sep)
+        self.kinds = inner.kinds
+
+    def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
+        """Ask the inner injector about files of this path only; files without a name are nobody's."""
+        if path is None or not (path == self._path or path.startswith(self._below)):
+            return None
+        return self._inner.decide(kind, role, path)

@@ -1,0 +1,401 @@
+"""The VFS shim: SQLite's own unix VFS with a question put before each watched operation.
+
+Method. The default VFS's struct is copied and registered under the name ``tornpage``. Its ``xOpen`` lets the base
+open the file in place and then points the file at a copy of its own method table. In that copy a slot is ours only
+while somebody watches that kind of operation; otherwise it holds the base's own function, so that with nothing
+armed the files run on the base's code. Each of our slots has one shape: describe the operation, ask the watchers,
+then delegate, refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of ``xOpen``.
+
+It must not be possible to crash the interpreter with it:
+
+- an exception in a callback never reaches C. It is kept, the operation answers IOERR, and `Shim.raise_kept` raises
+  it to the harness;
+- tables and the VFS live in memory of SQLite's own allocator and are never freed, callbacks are referenced for the
+  life of the process: a connection may outlive every scope here;
+- when the scope ends, and again before the interpreter goes away, every slot goes back to the base's function.
+
+Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``xRead``.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from faults.injector import SHM_RELEASE, Injector
+from faults.libsqlite import IOERR, OK, SIGNATURES, IoMethods, Library, Vfs, reach
+from faults.plan import KILL, Fault
+
+NAME: Final = "tornpage"
+
+_OPEN_ROLES: Final = (
+    (0x100, "db"), (0x80000, "wal"), (0x800, "journal"), (0x4000, "super"), (0x7600, "temp"),
+)  # fmt: skip
+_SUFFIX_ROLES: Final = (("-wal", "wal"), ("-journal", "journal"))
+_JULIAN_EPOCH_MS: Final = 210_866_760_000_000  # Julian days count from noon, 24 November 4714 BC
+_SHM_LOCK: Final = 2  # SQLITE_SHM_LOCK; without it the call is a release
+
+
+def _role_of_flags(flags: int) -> str:
+    return next((role for flag, role in _OPEN_ROLES if flags & flag), "temp")
+
+
+def _role_of_path(path: str | None) -> str:
+    """The role of a file that is deleted or looked for by name only."""
+    if path is None:
+        return "temp"
+    for suffix, role in _SUFFIX_ROLES:
+        if path.endswith(suffix):
+            return role
+    return "super" if "-mj" in path.rsplit(os.sep, 1)[-1] else "db"
+
+
+def _text(address: int | None) -> str | None:
+    return None if address is None else os.fsdecode(ctypes.string_at(address))
+
+
+def _half_write(args: Sequence[Any]) -> tuple[Any, ...]:
+    file, buffer, size, offset = args
+    return file, buffer, size // 2, offset
+
+
+class _Slot(NamedTuple):
+    """One watched slot of a method table: the original address, ours, and the kinds that need it."""
+
+    field: str
+    base: int
+    ours: int
+    kinds: frozenset[str]
+
+
+# Slot name, and the kinds of operation that pass through it.
+_FILE_SLOTS: Final = (
+    ("xRead", ("read",)), ("xWrite", ("write",)), ("xTruncate", ("truncate",)), ("xSync", ("sync",)),
+    ("xLock", ("lock",)), ("xUnlock", ("unlock",)), ("xShmMap", ("shmmap",)), ("xShmLock", ("shmlock", SHM_RELEASE)),
+)  # fmt: skip
+
+
+class Shim:
+    """One shim for one libsqlite3; get it from `install`, never by hand.
+
+    Attributes: `slept_us`, the virtual time SQLite has slept in `virtual_sleep`, in microseconds;
+    `kept`, the exceptions that callbacks raised and that nobody has been told of yet.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.slept_us = 0
+        self.kept: list[BaseException] = []
+        self.paths: dict[int, str | None] = {}
+        self._watchers: tuple[Injector, ...] = ()
+        self._lock = threading.RLock()
+        self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
+        self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
+        self._depth = 0
+        self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
+        self._julian_ms = _JULIAN_EPOCH_MS
+        self._base = library.find_vfs()
+        self._base_vfs = Vfs.from_address(self._base)
+        self._address = library.immortal(ctypes.string_at(self._base, ctypes.sizeof(Vfs)))
+        self._vfs = Vfs.from_address(self._address)
+        self._vfs.zName = library.immortal(NAME.encode() + b"\0")
+        self._vfs.pNext = None
+        self._vfs_slots = [self._vfs_slot("xDelete", "delete"), self._vfs_slot("xAccess", "access")]
+        self._base_open = SIGNATURES["xOpen"](self._base_vfs.xOpen)
+        self._open = self._guarded("xOpen", self._on_open)
+        self._own = {
+            "xSleep": self._guarded("xSleep", self._sleep),
+            "xRandomness": self._guarded("xRandomness", self._randomness),
+            "xCurrentTime": self._guarded("xCurrentTime", self._current_time),
+            "xCurrentTimeInt64": self._guarded("xCurrentTimeInt64", self._current_time_int64),
+        }
+        atexit.register(self._detach)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether an `installed` scope is open."""
+        return self._depth > 0
+
+    # -- scopes --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["Shim"]:
+        """Be the default VFS inside this scope; scopes nest. What was kept is raised at the end."""
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._vfs.xOpen = self._open
+                self._refresh()
+                self.library.register(self._address, default=True)
+        try:
+            with self.telling():
+                yield self
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._leave()
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Raise what callbacks kept when this scope ends."""
+        try:
+            yield
+        except BaseException as error:
+            self.raise_kept(during=error)
+            raise
+        self.raise_kept()
+
+    @contextlib.contextmanager
+    def watching(self, injector: Injector) -> Iterator[None]:
+        """Ask `injector` about its kinds of operation inside this scope, after those that are asked already."""
+        with self._lock:
+            self._watchers = (*self._watchers, injector)
+            self._refresh()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers = tuple(one for one in self._watchers if one is not injector)
+                self._refresh()
+
+    @contextlib.contextmanager
+    def virtual_sleep(self) -> Iterator[None]:
+        """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time."""
+        with self._replaced("xSleep"):
+            yield
+
+    @contextlib.contextmanager
+    def deterministic(self, seed: int = 0, now_ms: int = 1_600_000_000_000) -> Iterator[None]:
+        """Fix SQLite's randomness and clock (`now_ms`, milliseconds since the epoch, UTC) inside this scope.
+
+        With the same seed the same workload writes the same bytes, salts and journal headers included: the
+        generator is seeded once per process, so it is reset on both edges.
+        """
+        self._generator = random.Random(seed)  # noqa: S311 - reproducible is the point
+        self._julian_ms = now_ms + _JULIAN_EPOCH_MS
+        with self._replaced("xRandomness", "xCurrentTime", "xCurrentTimeInt64"):
+            self.library.reset_randomness()
+            try:
+                yield
+            finally:
+                self.library.reset_randomness()
+
+    def raise_kept(self, during: BaseException | None = None) -> None:
+        """Tell the harness of exceptions that callbacks kept; `during` is what is being raised anyway.
+
+        An interrupt outranks what SQLite made of it; anything else is raised if nothing is on its way already,
+        and is otherwise added as a note.
+        """
+        kept, self.kept = self.kept, []
+        urgent = next((error for error in kept if not isinstance(error, Exception)), None)
+        chosen = urgent or (kept[0] if kept and during is None else None)
+        carrier = chosen or during
+        for error in kept:
+            if carrier is not None and error is not chosen:
+                carrier.add_note(f"an exception in a callback of the shim: {error!r}")
+        if chosen is not None:
+            raise chosen from during
+
+    # -- the one shape of every slot -----------------------------------------------------------------------
+
+    def _ask(self, kind: str, role: str, path: str | None) -> Fault | None:
+        for watcher in self._watchers:
+            fault = watcher.decide(kind, role, path)
+            if fault is not None:
+                return fault
+        return None
+
+    def _carry_out(self, fault: Fault, base: Callable[..., int], args: Sequence[Any]) -> int:
+        """Do as much of the operation as the timing says, then fail."""
+        result = OK
+        if fault.timing == "half":
+            result = base(*_half_write(args))
+        elif fault.timing == "after":
+            result = base(*args)
+        if fault.effect == KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result or fault.code
+
+    def _keep(self, error: BaseException) -> int:
+        self.kept.append(error)
+        return IOERR
+
+    def _slot(
+        self,
+        field: str,
+        kinds: tuple[str, ...],
+        base_address: int,
+        describe: Callable[..., tuple[str, str, str | None]],
+    ) -> _Slot:
+        """Our function for a slot; `describe` turns its C arguments into (kind, role, path)."""
+        base = SIGNATURES[field](base_address)
+
+        def operation(*args: Any) -> int:
+            try:
+                fault = self._ask(*describe(*args))
+                if fault is None:
+                    return base(*args)  # type: ignore[no-any-return]
+                return self._carry_out(fault, base, args)
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                return self._keep(error)
+
+        return _Slot(field, base_address, self._thunk(field, operation), frozenset(kinds))
+
+    def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, base_address: int) -> _Slot:
+        kind, paths = kinds[0], self.paths
+
+        def plain(file: int, *_: int) -> tuple[str, str, str | None]:
+            return kind, role, paths.get(file)
+
+        def shared_lock(file: int, _offset: int, _count: int, flags: int) -> tuple[str, str, str | None]:
+            return (kind if flags & _SHM_LOCK else SHM_RELEASE), role, paths.get(file)
+
+        return self._slot(field, kinds, base_address, plain if len(kinds) == 1 else shared_lock)
+
+    def _vfs_slot(self, field: str, kind: str) -> _Slot:
+        def by_name(_vfs: int, name: int, *_: int) -> tuple[str, str, str | None]:
+            path = _text(name)
+            return kind, _role_of_path(path), path
+
+        return self._slot(field, (kind,), getattr(self._base_vfs, field), by_name)
+
+    def _on_open(self, _vfs: int, name: int | None, file: int, flags: int, out_flags: int | None) -> int:
+        # SQLite closes a file whose open failed only if it has a method table.
+        methods = ctypes.c_size_t.from_address(file)
+        methods.value = 0
+        role, path = _role_of_flags(flags), _text(name)
+        # The name goes on as the pointer it came as: SQLite keeps it, and reads beyond its end.
+        args = (self._base, name, file, flags, out_flags)
+        fault = self._ask("open", role, path)
+        if fault is not None:
+            return self._carry_out(fault, self._base_open, args)
+        result: int = self._base_open(*args)
+        if result == OK and methods.value:
+            methods.value = self._table(methods.value, role)
+            self.paths[file] = path
+        return result
+
+    # -- tables --------------------------------------------------------------------------------------------
+
+    def _table(self, base_methods: int, role: str) -> int:
+        """The address of our copy of a method table for files of this role; made at its first use."""
+        with self._lock:
+            known = self._tables.get((base_methods, role))
+            if known is not None:
+                return known[0]
+            base = IoMethods.from_address(base_methods)
+            size = (IoMethods.xShmMap, IoMethods.xFetch)[base.iVersion - 1].offset if base.iVersion < 3 else 0
+            address = self.library.immortal(ctypes.string_at(base_methods, size or ctypes.sizeof(IoMethods)))
+            slots = [
+                self._file_slot(field, kinds, role, getattr(base, field))
+                for field, kinds in _FILE_SLOTS
+                if (base.iVersion >= 2 or not field.startswith("xShm")) and getattr(base, field)
+            ]
+            IoMethods.from_address(address).xClose = self._closing(base.xClose)
+            self._tables[base_methods, role] = address, slots
+            self._point(IoMethods.from_address(address), slots)
+            return address
+
+    def _closing(self, base_address: int) -> int:
+        """Forget a file's path when it is closed: addresses are used again."""
+        base = SIGNATURES["xClose"](base_address)
+
+        def close(file: int) -> int:
+            self.paths.pop(file, None)
+            return base(file)  # type: ignore[no-any-return]
+
+        return self._guarded("xClose", close)
+
+    def _thunk(self, field: str, function: Callable[..., int]) -> int:
+        """The C address of a Python function, referenced for ever."""
+        callback = SIGNATURES[field](function)
+        self._callbacks.append(callback)
+        address = ctypes.cast(callback, ctypes.c_void_p).value
+        assert address is not None  # noqa: S101 - a callback always has an address
+        return address
+
+    def _refresh(self) -> None:
+        """Point every slot at our function where one of its kinds is watched, else at the base's."""
+        self._point(self._vfs, self._vfs_slots)
+        for address, slots in self._tables.values():
+            self._point(IoMethods.from_address(address), slots)
+
+    def _point(self, table: ctypes.Structure, slots: list[_Slot]) -> None:
+        watched = frozenset[str]().union(*(watcher.kinds for watcher in self._watchers))
+        for slot in slots:
+            setattr(table, slot.field, slot.ours if self._depth and slot.kinds & watched else slot.base)
+
+    @contextlib.contextmanager
+    def _replaced(self, *fields: str) -> Iterator[None]:
+        """Put our functions into slots of the VFS inside a scope; each is made once and kept."""
+        before = {field: getattr(self._vfs, field) for field in fields}
+        for field in fields:
+            setattr(self._vfs, field, self._own[field])
+        try:
+            yield
+        finally:
+            for field, address in before.items():
+                setattr(self._vfs, field, address)
+
+    def _guarded(self, field: str, function: Callable[..., int]) -> int:
+        def callback(*args: Any) -> int:
+            try:
+                return function(*args)
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                return self._keep(error)
+
+        return self._thunk(field, callback)
+
+    def _sleep(self, _vfs: int, microseconds: int) -> int:
+        self.slept_us += microseconds
+        return microseconds
+
+    def _randomness(self, _vfs: int, size: int, out: int) -> int:
+        ctypes.memmove(out, self._generator.randbytes(size), size)
+        return size
+
+    def _current_time(self, _vfs: int, out: int) -> int:
+        ctypes.c_double.from_address(out).value = self._julian_ms / 86_400_000
+        return OK
+
+    def _current_time_int64(self, _vfs: int, out: int) -> int:
+        ctypes.c_int64.from_address(out).value = self._julian_ms
+        return OK
+
+    # -- leaving -------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Stop being the default, and let files that are still open run on the base's code alone."""
+        self.library.register(self._base, default=True)
+        self.library.unregister(self._address)
+        self._vfs.xOpen = self._base_vfs.xOpen
+        self._refresh()
+
+    def _detach(self) -> None:
+        """Before the interpreter goes away: no slot leads to Python any more."""
+        with self._lock:
+            self._depth = 0
+            self._watchers = ()
+            self._leave()
+            for (base_methods, _role), (address, _slots) in self._tables.items():
+                IoMethods.from_address(address).xClose = IoMethods.from_address(base_methods).xClose
+
+
+_shims: dict[str, Shim] = {}
+_shims_lock = threading.Lock()
+
+
+def shim_for(module: ModuleType = sqlite3) -> Shim:
+    """The one shim of the libsqlite3 behind a DB-API module; raises `ShimUnavailableError`."""
+    with _shims_lock:
+        if module.__name__ not in _shims:
+            _shims[module.__name__] = Shim(reach(module))
+        return _shims[module.__name__]
