@@ -5,10 +5,12 @@ Start with `install` and `arm`::
     with faults.install(), faults.arm("write:wal@1=FULL") as armed:
         ...  # code that uses sqlite3; its first write to a WAL fails
 
+Without the shim, on any platform: `StatementDepth`, `faulting_connect`, and `FaultingStore` round any store.
+
 `FaultPlan` is the grammar, `possibilities` the catalogue of what can really happen.
 """
 
-from faults.arming import Armed, arm, causes, count_operations, install
+from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install
 from faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
 from faults.errors import (
     FaultError,
@@ -17,7 +19,17 @@ from faults.errors import (
     PlanError,
     ShimUnavailableError,
 )
-from faults.injector import SHM_RELEASE, Firing, Injector, OnPath, OperationCounter, PlanInjector
+from faults.injector import (
+    BEGIN_LOCK,
+    COMMIT_END,
+    SHM_RELEASE,
+    Firing,
+    Injector,
+    OnPath,
+    OperationCounter,
+    PlanInjector,
+    operations_of,
+)
 from faults.plan import (
     KILL,
     KINDS,
@@ -31,8 +43,12 @@ from faults.plan import (
     When,
 )
 from faults.shim import Shim, shim_for
+from faults.statement import StatementDepth, faulting_connect, faulting_connection
+from faults.store import FaultingStore
 
 __all__ = [
+    "BEGIN_LOCK",
+    "COMMIT_END",
     "KILL",
     "KINDS",
     "RESULT_CODES",
@@ -45,6 +61,7 @@ __all__ = [
     "Fault",
     "FaultError",
     "FaultPlan",
+    "FaultingStore",
     "Firing",
     "ImpossibleFaultError",
     "Injector",
@@ -56,12 +73,17 @@ __all__ = [
     "Possibility",
     "Shim",
     "ShimUnavailableError",
+    "StatementDepth",
     "When",
     "arm",
     "causes",
+    "connect_unwatched",
     "count_operations",
     "effects_of",
+    "faulting_connect",
+    "faulting_connection",
     "install",
+    "operations_of",
     "possibilities",
     "reason_for",
     "require_possible",

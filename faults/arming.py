@@ -9,33 +9,54 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Final
 
-from faults.catalogue import require_possible
+from faults.catalogue import require_possible, require_reachable
 from faults.errors import NotInstalledError
 from faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
-from faults.plan import FaultPlan
+from faults.plan import VFS_KINDS, FaultPlan
 from faults.shim import Shim, shim_for
 
 Path = str | os.PathLike[str]
+_MARK: Final = "injected_by_faults"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and everything that led to it, outermost first."""
     seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
         seen.add(id(current))
         yield current
-        current = current.__cause__ or current.__context__
+        # `raise … from …` inside a handler has both, and either may lead to the fault.
+        waiting += [current.__context__, current.__cause__]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += reversed(current.exceptions)
+
+
+def mark(error: BaseException) -> object:
+    """Make an injected exception recognisable; returns the mark.
+
+    Not the exception itself is remembered, because its traceback would keep the caller's connections alive.
+    """
+    made = object()
+    vars(error)[_MARK] = made
+    return made
 
 
 class Armed:
     """What an armed plan came to: faults armed, firings, and errors that surfaced at the caller."""
 
-    def __init__(self, plan: FaultPlan, module: ModuleType = sqlite3) -> None:
+    def __init__(self, plan: FaultPlan, module: ModuleType = sqlite3, *, marks: list[object] | None = None) -> None:
         self.plan = plan
+        # The marks of the exceptions that were injected, where it was not SQLite itself that raised them.
+        self._marks = marks
         self.injector = PlanInjector(plan)
-        self.surfaced: list[BaseException] = []
+        # A count, not the errors: an error's traceback would keep the caller's connections alive.
+        self.surfaced = 0
         self._errors = (module.Error, MemoryError)
         self._fired_when_last_seen = 0
 
@@ -56,16 +77,27 @@ class Armed:
 
     def saw(self, error: BaseException) -> bool:
         """Tell of an error that reached a caller; True if it came of a fault that fired since the last one."""
+        if self._marks is not None:
+            return self._saw_marked(error, self._marks)
         if len(self.firings) == self._fired_when_last_seen:
             return False
         if not any(isinstance(cause, self._errors) for cause in causes(error)):
             return False
         self._fired_when_last_seen = len(self.firings)
-        self.surfaced.append(error)
+        self.surfaced += 1
         return True
 
+    def _saw_marked(self, error: BaseException, marks: list[object]) -> bool:
+        for cause in causes(error):
+            made = vars(cause).get(_MARK)
+            if made is not None and made in marks:
+                marks.remove(made)
+                self.surfaced += 1
+                return True
+        return False
+
     def __str__(self) -> str:
-        return f"{self.plan}: {self.armed} armed, {self.fired} fired, {len(self.surfaced)} surfaced"
+        return f"{self.plan}: {self.armed} armed, {self.fired} fired, {self.surfaced} surfaced"
 
 
 @contextlib.contextmanager
@@ -91,6 +123,7 @@ def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType =
     """
     plan = FaultPlan.parse(plan) if isinstance(plan, str) else plan
     require_possible(plan)
+    require_reachable(plan, VFS_KINDS, "vfs")
     armed = Armed(plan, module)
     with _watching(armed.injector, path, module) as shim, shim.telling():
         try:
@@ -115,3 +148,15 @@ def _watching(injector: Injector, path: Path | None, module: ModuleType) -> Iter
         raise NotInstalledError("arm a plan inside `with faults.install():`, or no file is watched")
     with shim.watching(injector if path is None else OnPath(injector, path)):
         yield shim
+
+
+def connect_unwatched(path: Path, *, module: ModuleType = sqlite3) -> sqlite3.Connection:
+    """Open a database past the shim, on SQLite's own VFS: whatever is armed, this reader sees the truth.
+
+    The file has to be there: a reader that made one would change what it reads.
+    """
+    name = os.fspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    connection: sqlite3.Connection = module.connect(
+        f"file:{name}?mode=rw&vfs={shim_for(module).base_name}", uri=True, isolation_level=None
+    )
+    return connection

@@ -48,7 +48,7 @@ POSSIBILITIES: Final = (
     Possibility("delete", ("wal", "journal", "super"), "before", ("IOERR_DELETE",), "EACCES, EPERM or EIO from unlink"),
     Possibility("delete", ("wal", "journal", "super"), "after", ("IOERR_DELETE",), "unlinked, and the answer was lost"),
     Possibility("delete", ("wal", "journal", "super"), "after", ("IOERR_DIR_FSYNC",), "unlinked, and the directory could not be synced"),
-    Possibility("access", ("db", "wal", "journal", "super"), "before", ("IOERR_ACCESS",), "EIO from stat; a VFS other than unix's reports it"),
+    Possibility("access", ("wal", "journal", "super"), "before", ("IOERR_ACCESS",), "EIO from stat; a VFS other than unix's reports it"),
     Possibility("lock", ("db",), "before", ("BUSY", "PERM", "IOERR_LOCK"), "another process holds it; EPERM; the lock daemon is gone"),
     Possibility("unlock", ("db",), "after", ("IOERR_UNLOCK",), "let go, and the lock daemon lost the answer"),
     Possibility("shmmap", ("db",), "before", ("IOERR_SHMMAP", "IOERR_SHMSIZE", "IOERR_SHMOPEN", "CANTOPEN"), "the shared-memory file can't be made, grown or mapped"),
@@ -103,6 +103,12 @@ def require_possible(plan: FaultPlan) -> None:
         where = fault.kind if fault.role == "any" else f"{fault.kind}:{fault.role}"
         hint = f"possible for {where}: {', '.join(choices)}" if choices else _no_such_role(fault)
         raise ImpossibleFaultError(f"{fault} can't happen on a real system; {hint}")
+
+
+def require_reachable(plan: FaultPlan, kinds: tuple[str, ...], depth: str) -> None:
+    """Raise `ImpossibleFaultError` for a plan of which nothing can ever fire at this depth."""
+    if not any(fault.kind in (*kinds, "any") for fault in plan.faults):
+        raise ImpossibleFaultError(f"{plan} can't fire at the {depth} depth, which knows: {', '.join(kinds)}, any")
 
 
 def _no_such_role(fault: Fault) -> str:

@@ -19,8 +19,13 @@ from faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 # A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
 # acquisition can be refused and only the release can report an error after the fact: two operations.
 SHM_RELEASE = "shmunlock"
-_ANY_BEFORE = frozenset(VFS_KINDS) - {"unlock"}
-_ANY_AFTER = frozenset({"write", "truncate", "sync", "delete", "unlock", SHM_RELEASE})
+# Likewise at the statement depth. A deferred BEGIN touches no file, so only one that takes a lock can be refused
+# it; and only where a COMMIT ends by ending its rollback journal can the change be there and an error reported.
+BEGIN_LOCK = "beginlock"
+COMMIT_END = "commitend"
+_ENDINGS = {"shmlock": SHM_RELEASE, "commit": COMMIT_END}
+_ANY_BEFORE = frozenset((*VFS_KINDS, BEGIN_LOCK, "statement", "commit")) - {"unlock"}
+_ANY_AFTER = frozenset({"write", "truncate", "sync", "delete", "unlock", SHM_RELEASE, COMMIT_END})
 
 
 class Injector(Protocol):
@@ -48,15 +53,15 @@ class Firing:
 
 
 def operations_of(fault: Fault) -> frozenset[str]:
-    """The kinds of operation a fault can match, `SHM_RELEASE` among them."""
+    """The kinds of operation a fault can match, `SHM_RELEASE`, `BEGIN_LOCK` and `COMMIT_END` among them."""
+    if fault.effect == "KILL":
+        every = (*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE)
+        return frozenset(every if fault.kind == "any" else (fault.kind,))
     if fault.kind == "any":
-        if fault.effect == "KILL":
-            return frozenset((*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE))
-        statements = frozenset({"commit"} if fault.timing == "after" else STATEMENT_KINDS) - {"rollback"}
-        return statements | (_ANY_AFTER if fault.timing == "after" else _ANY_BEFORE)
-    if fault.kind == "shmlock" and fault.timing == "after" and fault.effect != "KILL":
-        return frozenset({SHM_RELEASE})
-    return frozenset({fault.kind})
+        return _ANY_AFTER if fault.timing == "after" else _ANY_BEFORE
+    if fault.kind == "begin" and fault.effect != "NOMEM":
+        return frozenset({BEGIN_LOCK})
+    return frozenset({_ENDINGS.get(fault.kind, fault.kind) if fault.timing == "after" else fault.kind})
 
 
 class PlanInjector:
@@ -108,11 +113,14 @@ class OnPath:
         self._inner = inner
         # SQLite's own full path name has its symbolic links resolved.
         self._path = os.path.realpath(path)
-        self._below = (self._path + "-", self._path + os.sep)
+        self._beside, self._below = self._path + "-", self._path + os.sep
         self.kinds = inner.kinds
 
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
         """Ask the inner injector about files of this path only; files without a name are nobody's."""
-        if path is None or not (path == self._path or path.startswith(self._below)):
-            return None
-        return self._inner.decide(kind, role, path)
+        return self._inner.decide(kind, role, path) if path is not None and self._is_ours(path) else None
+
+    def _is_ours(self, path: str) -> bool:
+        if path.startswith(self._beside):
+            return os.sep not in path[len(self._beside) :]
+        return path == self._path or path.startswith(self._below)

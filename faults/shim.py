@@ -123,6 +123,11 @@ class Shim:
         """Whether an `installed` scope is open."""
         return self._depth > 0
 
+    @property
+    def base_name(self) -> str:
+        """The name of SQLite's own VFS, such as ``unix``: what to ask for to be out of reach."""
+        return _text(self._base_vfs.zName) or ""
+
     # -- scopes --------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -163,8 +168,11 @@ class Shim:
             yield
         finally:
             with self._lock:
-                self._watchers = tuple(one for one in self._watchers if one is not injector)
-                self._refresh()
+                # The same injector may watch in an outer scope as well: only the innermost place is given up.
+                places = [index for index, one in enumerate(self._watchers) if one is injector]
+                if places:  # Not so when the process is on its way out and `_detach` has been here before.
+                    self._watchers = self._watchers[: places[-1]] + self._watchers[places[-1] + 1 :]
+                    self._refresh()
 
     @contextlib.contextmanager
     def virtual_sleep(self) -> Iterator[None]:
@@ -207,8 +215,9 @@ class Shim:
     # -- the one shape of every slot -----------------------------------------------------------------------
 
     def _ask(self, kind: str, role: str, path: str | None) -> Fault | None:
+        # A slot is ours as soon as one watcher wants it, and xOpen always is.
         for watcher in self._watchers:
-            fault = watcher.decide(kind, role, path)
+            fault = watcher.decide(kind, role, path) if kind in watcher.kinds else None
             if fault is not None:
                 return fault
         return None

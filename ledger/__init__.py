@@ -1,0 +1,76 @@
+"""The reference ledger: durable tasks on SQLite, whose memory, disk and answers agree whatever fails.
+
+It knows nothing of faults and of tests; what its harness needs (the connection function, the clock, the ids, the
+store, the registry class) is handed in when it is opened.
+"""
+
+from ledger.clock import Clock, system_clock
+from ledger.errors import (
+    IllegalTransition,
+    LedgerError,
+    NotFound,
+    StoreBusy,
+    StoreConstraint,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreIOError,
+    StoreMemoryError,
+    StoreReadOnly,
+    StoreSchemaNewer,
+    StoreTooOld,
+    StoreUnavailable,
+    UsageError,
+)
+from ledger.ledger import Ledger
+from ledger.records import (
+    TERMINAL,
+    DeliveryState,
+    DeliveryStatus,
+    NotifyPolicy,
+    Runtime,
+    ScopeKind,
+    Status,
+    Task,
+    TerminalOutcome,
+)
+from ledger.registry import CancelResult, TaskRegistry
+from ledger.rows import Quarantined
+from ledger.rules import NewTask
+from ledger.store import Snapshot, TaskStore
+
+__all__ = [
+    "TERMINAL",
+    "CancelResult",
+    "Clock",
+    "DeliveryState",
+    "DeliveryStatus",
+    "IllegalTransition",
+    "Ledger",
+    "LedgerError",
+    "NewTask",
+    "NotFound",
+    "NotifyPolicy",
+    "Quarantined",
+    "Runtime",
+    "ScopeKind",
+    "Snapshot",
+    "Status",
+    "StoreBusy",
+    "StoreConstraint",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreIOError",
+    "StoreMemoryError",
+    "StoreReadOnly",
+    "StoreSchemaNewer",
+    "StoreTooOld",
+    "StoreUnavailable",
+    "Task",
+    "TaskRegistry",
+    "TaskStore",
+    "TerminalOutcome",
+    "UsageError",
+    "system_clock",
+]

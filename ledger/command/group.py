@@ -1,0 +1,89 @@
+"""The group ``ledger`` and what all its commands share: opening the ledger, and exit codes.
+
+Exit codes: 0 fine; 1 not found, refused, or the store failed; 2 wrong usage.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ledger.command.tasks import tasks_group
+from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES
+from ledger.errors import LedgerError, UsageError
+from ledger.ledger import Ledger
+
+
+class LedgerOptions:
+    """Where the ledger is and how it is opened; one for all commands of a call."""
+
+    def __init__(self, state_dir: Path | None, journal_mode: str, busy_timeout_ms: int) -> None:
+        self.state_dir = state_dir
+        self.journal_mode = journal_mode
+        self.busy_timeout_ms = busy_timeout_ms
+
+    @contextmanager
+    def opened(self) -> Iterator[Ledger]:
+        """The ledger, open for the body of a command; what goes wrong becomes a message and an exit code."""
+        try:
+            with Ledger.open(
+                self.state_dir, journal_mode=self.journal_mode, busy_timeout_ms=self.busy_timeout_ms
+            ) as ledger:
+                yield ledger
+        except UsageError as error:
+            raise click.UsageError(str(error)) from error
+        except LedgerError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group("ledger", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=True, path_type=Path),
+    envvar="TORNPAGE_STATE_DIR",
+    show_envvar=True,
+    help="The directory that holds ledger.sqlite. Default: the platform's user state directory.",
+)
+@click.option(
+    "--journal-mode",
+    type=click.Choice(JOURNAL_MODES),
+    default="wal",
+    show_default=True,
+    help="SQLite's journal mode; an existing database is switched to it.",
+)
+@click.option(
+    "--busy-timeout-ms",
+    type=click.IntRange(min=0),
+    default=DEFAULT_BUSY_TIMEOUT_MS,
+    show_default=True,
+    help="How long to wait for a lock that another process holds.",
+)
+@click.pass_context
+def ledger_group(context: click.Context, state_dir: Path | None, journal_mode: str, busy_timeout_ms: int) -> None:
+    """Keep account of background work: what was asked for, what runs, how it ended.
+
+    Everything is in one SQLite file, and several processes may use it at once. A command that ends with exit code 0
+    has its change safely on disk.
+
+    \b
+    Exit codes:
+      0  fine
+      1  not found, refused, or the store failed
+      2  wrong usage
+
+    \b
+    Example:
+      ledger tasks create "water the plants" --runtime cli --owner me
+      ledger tasks list
+      ledger tasks finish TOKEN succeeded
+    """
+    context.obj = LedgerOptions(state_dir, journal_mode, busy_timeout_ms)
+
+
+ledger_group.add_command(tasks_group)
+
+
+def main() -> None:
+    """Run the command by itself."""
+    ledger_group(prog_name="ledger")

@@ -1,0 +1,326 @@
+"""The one database: its connection, its transactions, and making it usable again after a fault.
+
+All connections come from the `connect` function that was handed in, so that whoever tests the ledger can put faults
+beneath it. There is one connection for work; settling a failed COMMIT opens a second one for a moment. How a
+connection is opened is the business of `ledger.connections`.
+
+Statements go through ``connection.execute``, transactions included (``isolation_level=None``), and drivers other than
+`sqlite3` do as long as they speak DB-API with SQLite's ``in_transaction``.
+
+Not covered: `fork` while a database is open, network file systems, and a database that is deleted or replaced while it
+is open.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ledger.connections import (
+    BUSY,
+    DEFAULT_BUSY_TIMEOUT_MS,
+    Connect,
+    Settings,
+    bare_connection,
+    close_quietly,
+    in_transaction,
+    open_connection,
+    settings_for,
+)
+from ledger.errors import (
+    StoreBusy,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+    from_sqlite,
+    is_database_error,
+    primary_code,
+)
+from ledger.rows import Row, Table, fetch
+from ledger.schema import FENCE
+from ledger.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
+
+_log = logging.getLogger("ledger.database")
+
+
+class Database:
+    """An open database; `open` makes one. Safe to share between threads: every entry takes `lock`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.path: Final = settings.path
+        self.journal_mode: Final = settings.journal_mode
+        self.in_memory: Final = settings.in_memory
+        self.lock: Final = threading.RLock()
+        self.fence_owed = False
+        self.generation = 0
+        self.active: Transaction | None = None
+        self._settings = settings
+        self._suspect: BaseException | None = None
+        self._closed = False
+        self._connection: Any = open_connection(settings, check_content=True)
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: Path | str,
+        *,
+        journal_mode: str = "wal",
+        synchronous: str | None = None,
+        busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
+        connect: Connect = sqlite3.connect,
+    ) -> "Database":
+        """Open (and where needed make) the database in a directory, or in memory for ``:memory:``.
+
+        Raises `UsageError` for an unknown mode or level, and a `StoreError` that says what is wrong with the file.
+        """
+        return cls(
+            settings_for(
+                state_dir,
+                journal_mode=journal_mode,
+                synchronous=synchronous,
+                busy_timeout_ms=busy_timeout_ms,
+                connect=connect,
+            )
+        )
+
+    # The connection
+
+    @property
+    def connection(self) -> Any:
+        """The connection for work. Raises `StoreUnavailable` where there is none."""
+        if self._connection is None:
+            raise StoreUnavailable("the ledger is closed" if self._closed else "the database connection was given up")
+        return self._connection
+
+    def discard_connection(self) -> None:
+        """Give the connection up; the next use opens another. A database in memory is lost with it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close_quietly(connection)
+
+    # Transactions
+
+    def transaction(self) -> Transaction:
+        """A write transaction to enter with ``with``; inside another one it is that one, joined.
+
+        Raises, when entered, `StoreBusy` and the like with outcome ``unchanged``.
+        """
+        with self.lock:
+            return self.active if self.active is not None else Transaction(self)
+
+    def begin(self, transaction: Transaction) -> Any:
+        """Take the lock, begin, and return the connection; only `Transaction` calls this."""
+        self.lock.acquire()
+        try:
+            if self._connection is None or self._suspect is not None or self.fence_owed or self._closed:
+                self.ensure_usable()
+            connection = self.connection
+            if connection.in_transaction:
+                # Left by an interrupt between BEGIN and the with-block that should have ended it.
+                self.abandon()
+                connection = self._reconnected()
+            connection.execute("BEGIN IMMEDIATE")
+            self.active = transaction
+        except BaseException as error:
+            try:
+                self.abandon()
+            finally:
+                self.lock.release()
+            if is_database_error(error):
+                raise from_sqlite(error, doing="begin a transaction") from error
+            raise
+        return connection
+
+    def end(self) -> None:
+        """Let go of the lock; only `Transaction` calls this, whatever happened before."""
+        self.active = None
+        self.lock.release()
+
+    def abandon(self) -> bool:
+        """Roll back what is open; returns whether something was and is now rolled back.
+
+        SQLite ends the transaction by itself after some errors, and a ROLLBACK then would raise and hide the cause. A
+        connection that can't roll back is given up: closing it rolls back.
+        """
+        connection = self._connection
+        if connection is None or not in_transaction(connection):
+            return False
+        try:
+            connection.execute("ROLLBACK")
+        except Exception as error:  # noqa: BLE001 - any driver's error; the state is asked for below.
+            _log.warning("ROLLBACK failed: %s", error)
+        finally:
+            still_open = in_transaction(connection)
+            if still_open:
+                self.discard_connection()
+        return not still_open
+
+    def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> Settlement:
+        """Find out what a COMMIT that raised `error` did, and make it stay so; see `ledger.transaction`."""
+        # Until this method has come to its end nobody may trust memory, whatever interrupts it.
+        self._suspect = error
+        owed_before, self.fence_owed = self.fence_owed, True
+        rolled_back = self.abandon()
+        # In a rollback mode BUSY means that the exclusive lock was never got: no byte of the file was written, and
+        # what was rolled back can't come back. A fence would only wait for the same lock once more.
+        ghost_free = rolled_back and self.journal_mode != "wal" and primary_code(error) == BUSY
+        try:
+            found: Found | None = self._read_again(changed)
+        except Exception as failure:  # noqa: BLE001 - any driver's error.
+            _log.error("rows could not be read again after a failed COMMIT (%s): %s", error, failure)
+            return judge(changed, None, fenced=False)
+        if ghost_free:
+            self.fence_owed = owed_before
+        fenced = ghost_free or self.lay_fence()
+        self._suspect = None
+        return judge(changed, found, fenced=fenced)
+
+    def _read_again(self, changed: Sequence[TouchedRow]) -> Found:
+        connection = self.connection if self.in_memory else bare_connection(self._settings)
+        try:
+            connection.execute("BEGIN")
+            found: dict[tuple[str, str], Row | None] = {}
+            for one in changed:
+                rows = fetch(connection, one.table.select_one, (one.key,))
+                found[one.table.name, one.key] = rows[0] if rows else None
+            connection.execute("ROLLBACK")
+        finally:
+            if not self.in_memory:
+                close_quietly(connection)
+        return found
+
+    def lay_fence(self, *, patient: bool = True) -> bool:
+        """One small writing commit that covers what a failed COMMIT may have left; whether it was made.
+
+        An impatient one doesn't wait for another process's lock.
+        """
+        self.fence_owed = True
+        try:
+            connection = self._reconnected()
+            if not patient:
+                connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(FENCE)
+            connection.execute("COMMIT")
+            self.fence_owed = False
+        except Exception as error:  # noqa: BLE001 - any driver's error; the debt is kept.
+            _log.warning("a fencing commit could not be made yet: %s", error)
+        finally:
+            self.abandon()
+            if not patient and self._connection is not None:
+                with contextlib.suppress(Exception):
+                    self._connection.execute(f"PRAGMA busy_timeout = {self._settings.busy_timeout_ms}")
+        return not self.fence_owed
+
+    # Health
+
+    def ensure_usable(self) -> None:
+        """Heal what an earlier fault left; called first by every read and write.
+
+        Raises `StoreUnavailable` where the database is closed or can't be healed yet. After healing, `version`
+        differs, so that every reader reloads.
+        """
+        if self._closed:
+            raise StoreUnavailable("the ledger is closed")
+        if self._suspect is None and self._connection is not None and not self.fence_owed:
+            return
+        if self.active is not None:
+            return
+        if self._suspect is not None and not self.in_memory:
+            self.discard_connection()
+        self._reconnected()
+        if self._suspect is not None:
+            self._suspect = None
+            self.generation += 1
+        if self.fence_owed:
+            self.lay_fence(patient=False)
+
+    def _reconnected(self) -> Any:
+        if self._connection is not None:
+            return self._connection
+        if self.in_memory:
+            raise StoreUnavailable("the database in memory was lost with its connection")
+        try:
+            self._connection = open_connection(self._settings, check_content=False)
+        except StoreError as error:
+            because = f"; it is suspect after: {self._suspect}" if self._suspect is not None else ""
+            raise unavailable(f"the database could not be opened again: {error}{because}", error) from error
+        self.generation += 1
+        return self._connection
+
+    # Reading
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever another connection has committed, and after healing; to be compared for equality only."""
+        rows = self._run(self.connection, "PRAGMA data_version", doing="look for other processes' changes")
+        return self.generation, rows[0][0]
+
+    def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Rows as disk has them, in insertion order; inside a transaction as the transaction sees them."""
+        with self.lock:
+            self.ensure_usable()
+            text = table.select_where.format(where=where)
+            return self._run(self.connection, text, parameters, doing=f"read {table.name}")
+
+    def read_tables(self, tables: Sequence[Table]) -> tuple[tuple[int, int], list[list[Row]]]:
+        """All rows of some tables as of one moment, and the `version` of that moment."""
+        with self.lock:
+            self.ensure_usable()
+            connection = self.connection
+            try:
+                with self._read_transaction(connection):
+                    rows = [fetch(connection, table.select_all) for table in tables]
+                    return self.version(), rows
+            except BaseException as error:
+                self.abandon()
+                if isinstance(error, StoreError) or not is_database_error(error):
+                    raise
+                raise from_sqlite(error, doing="read the ledger") from error
+
+    @contextlib.contextmanager
+    def _read_transaction(self, connection: Any) -> Iterator[None]:
+        if self.active is not None:
+            yield
+            return
+        connection.execute("BEGIN")
+        yield
+        connection.execute("ROLLBACK")
+
+    def _run(self, connection: Any, statement: str, parameters: Sequence[Any] = (), *, doing: str) -> list[Row]:
+        try:
+            return fetch(connection, statement, parameters)
+        except Exception as error:
+            if is_database_error(error):
+                raise from_sqlite(error, doing=doing) from error
+            raise
+
+    # The end
+
+    def checkpoint(self, kind: str = "PASSIVE") -> bool:
+        """Copy the WAL into the database, as far as nobody is in the way; whether all of it was copied."""
+        with self.lock:
+            if self.journal_mode != "wal":
+                return True
+            rows = self._run(self.connection, f"PRAGMA wal_checkpoint({kind})", doing="checkpoint")
+            return bool(rows[0][0] == 0 and rows[0][1] == rows[0][2])
+
+    def close(self) -> None:
+        """Lay an owed fence, truncate the WAL and let go of the file. Never raises a store error; twice is fine."""
+        with self.lock:
+            if self._closed:
+                return
+            if self.active is not None:
+                raise UsageError("the ledger can't be closed inside a batch")
+            try:
+                self.ensure_usable()
+                self.checkpoint("TRUNCATE")
+            except StoreBusy as error:
+                _log.info("the WAL stays until the next close: %s", error)
+            except StoreError as error:
+                _log.warning("while closing: %s", error)
+            finally:
+                self._closed = True
+                self.discard_connection()

@@ -1,0 +1,177 @@
+"""How tasks are changed and read: the store first, then memory, then the observers.
+
+Every change goes the same way. Inside a unit of work the row is read again from the store, a rule computes the change
+from it, and `_persist` writes it. Once the unit has committed, `_adopt` takes the change into memory and `_announce`
+tells the observers. The three are separate methods, because the order in which they happen is the promise: memory is
+never ahead of the store, and observers hear only what was committed.
+
+Reads come from memory. Before a read the store is asked whether somebody else has committed; if so everything is loaded
+again, built aside and then swapped in. A load that fails raises, and memory never answers for what it doesn't know. A
+first restore that fails is sticky: everything is refused until `restore` succeeds, since an empty ledger would be a
+lie.
+
+Not covered: partial reloads. Another process's commit costs the next reader one full load.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import UNSET
+
+from ledger.errors import StoreError
+from ledger.memory import Memory
+from ledger.observers import Observers
+from ledger.store import Backend, Change, Snapshot, TaskStore, Unit
+from ledger.stores.plain import PlainBackend
+from ledger.transaction import unavailable
+
+
+class RegistryEngine:
+    """A store, the memory that follows it and the observers; what a task is, is left to the subclass."""
+
+    plain_backend: type[PlainBackend] = PlainBackend
+
+    def __init__(self, store: TaskStore | Backend) -> None:
+        self.backend: Final[Backend] = store if isinstance(store, Backend) else self.plain_backend(store)
+        self._lock = self.backend.lock
+        self._observers = Observers()
+        self._memory = Memory()
+        self._version: object = None
+        self._restored = False
+        self._restore_failure: StoreError | None = None
+        self._pending: list[Change] = []
+        self._working: Memory | None = None
+        self._working_changes = 0
+        self._in_doubt = False
+
+    # Restoring and refreshing
+
+    def restore(self) -> None:
+        """Load everything from the store. Raises `StoreError`; then every call is refused until this succeeds."""
+        with self._lock:
+            try:
+                self._reload()
+            except StoreError as error:
+                self._restored, self._restore_failure = False, error
+                raise
+            self._restored, self._restore_failure = True, None
+
+    def _reload(self) -> None:
+        """Build a new memory aside and swap it in; a failure leaves the old one and raises."""
+        version, snapshot = self._load()
+        memory = Memory(snapshot)
+        self._memory, self._version = memory, version
+        self._pending.clear()
+        self._working = None
+        self._in_doubt = False
+        self._observers.restored(lambda: tuple(memory.tasks.values()))
+
+    def _load(self) -> tuple[object, Snapshot]:
+        return self.backend.load()
+
+    def _ensure_restored(self) -> None:
+        """Restore at the first call; an empty memory before that would be taken for an empty ledger."""
+        if self._restored:
+            return
+        cause = self._restore_failure
+        if cause is not None:
+            raise unavailable(f"the ledger was not restored, so nothing is known of it: {cause}", cause) from cause
+        self.restore()
+
+    def _current(self) -> Memory:
+        """The memory to read from, as fresh as the store; call it with the lock held."""
+        self._ensure_restored()
+        if self.backend.writing():
+            return self._working_view()
+        version = self.backend.version()
+        if self._in_doubt or self._pending or version != self._version:
+            try:
+                self._reload()
+            except StoreError as error:
+                raise unavailable(f"memory can't be trusted and could not be reloaded: {error}", error) from error
+        return self._memory
+
+    def _working_view(self) -> Memory:
+        """What a batch under way has made of memory so far."""
+        if not self._pending:
+            return self._memory
+        if self._working is None:
+            self._working, self._working_changes = self._memory.copy(), 0
+        for change in self._pending[self._working_changes :]:
+            self._working.apply(change)
+        self._working_changes = len(self._pending)
+        return self._working
+
+    def view(self) -> Memory:
+        """The tasks as the unit of work under way sees them; for backends, which only look."""
+        self._ensure_restored()
+        return self._working_view()
+
+    # The one way in which anything changes
+
+    def _change(self, compute: Callable[[Unit], Sequence[Change]]) -> None:
+        """Compute changes inside a unit of work and carry them out; all of them are computed before any is written."""
+        with self._lock:
+            self._ensure_restored()
+            if not self.backend.writing():
+                self._heal()
+            with self.backend.unit(self) as unit:
+                for change in compute(unit):
+                    self._persist(unit, change)
+
+    def _heal(self) -> None:
+        """Before a write, memory must be known to follow the store."""
+        if self._in_doubt or self._pending:
+            self._current()
+
+    def _persist(self, unit: Unit, change: Change) -> None:
+        """Write a change into the unit of work; its end commits."""
+        self._pending.append(change)
+        unit.write(change)
+
+    def _adopt(self, change: Change) -> None:
+        """Take a committed change into memory and indexes."""
+        self._memory.apply(change)
+
+    def _announce(self, change: Change) -> None:
+        """Tell the observers of a committed change."""
+        if change.task is None:
+            self._observers.deleted(change.task_id, change.previous)
+        elif change.task is not UNSET:
+            self._observers.upserted(change.task, change.previous)
+
+    # What the backend says about the end of a unit of work
+
+    def committed(self) -> None:
+        """Everything of the unit is durably there."""
+        changes = tuple(self._pending)
+        for change in changes:
+            self._adopt(change)
+        # Only now: an interrupt before this line leaves them pending, and the next read loads everything.
+        self._pending.clear()
+        self._working = None
+        for change in changes:
+            self._announce(change)
+
+    def rolled_back(self) -> None:
+        """Nothing of the unit was committed."""
+        self._pending.clear()
+        self._working = None
+
+    def settled(self, found: Sequence[Change] | None) -> None:
+        """A commit failed, and this is what disk has now; None: that isn't known, so memory is in doubt."""
+        self._working = None
+        if found is None:
+            self._in_doubt = True
+            self._pending.clear()
+            return
+        adopted = []
+        for change in found:
+            previous = self._memory.tasks.get(change.task_id)
+            if change.task is UNSET or change.task != previous:
+                self._adopt(change)
+                adopted.append(msgspec.structs.replace(change, previous=previous))
+        self._pending.clear()
+        for change in adopted:
+            self._announce(change)

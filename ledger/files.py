@@ -1,0 +1,126 @@
+"""The state directory and the database's files: who may read them, and what is refused before SQLite is asked.
+
+The directory is 0700 and the database with its side files is 0600, whatever the umask and also where they existed
+before. SQLite gives a new ``-wal``, ``-shm`` or ``-journal`` the mode of the database itself, so making the database
+first is what keeps them private.
+
+Not covered: a directory that another user may write to changes between a check here and SQLite's open; access control
+lists; Windows, where the modes mean nothing.
+"""
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_state_path
+
+from ledger.errors import StoreCorrupt, StoreReadOnly, StoreSchemaNewer, StoreUnavailable
+
+DATABASE_NAME: Final = "ledger.sqlite"
+STATE_DIR_VARIABLE: Final = "TORNPAGE_STATE_DIR"
+_SIDE_SUFFIXES: Final = ("-wal", "-shm", "-journal")
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_USER_VERSION_OFFSET: Final = 60
+
+_log = logging.getLogger("ledger.files")
+
+
+def resolve_state_dir(given: str | os.PathLike[str] | None) -> Path:
+    """The directory to use: the one given, else TORNPAGE_STATE_DIR, else the platform's user state directory."""
+    chosen = given if given is not None else os.environ.get(STATE_DIR_VARIABLE) or None
+    return Path(chosen) if chosen is not None else user_state_path("tornpage")
+
+
+def prepare(state_dir: Path, *, newest_schema: int) -> Path:
+    """Make the directory and an empty database file where they are missing; returns the path of the database.
+
+    Nothing that exists is changed before everything is checked. Raises `StoreUnavailable` (not a directory, a
+    symlink, another owner), `StoreReadOnly`, `StoreCorrupt` (no SQLite file) and `StoreSchemaNewer`.
+    """
+    path = state_dir / DATABASE_NAME
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_foreign_files(path)
+        if not os.access(state_dir, os.W_OK | os.X_OK):
+            raise StoreReadOnly(f"the state directory {state_dir} can't be written to by this user")
+        _refuse_foreign_content(path, newest_schema)
+        _tighten_one(state_dir, 0o700)
+        _create_private(path)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreUnavailable(f"the state directory {state_dir} is not a directory") from error
+    except PermissionError as error:
+        raise StoreReadOnly(f"the state directory {state_dir} can't be used: {error}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"the state directory {state_dir} can't be used: {error}") from error
+    tighten(path)
+    return path
+
+
+def tighten(path: Path) -> None:
+    """Take the database and its side files away from everybody else; a side file that vanishes is no error."""
+    for name in ("", *_SIDE_SUFFIXES):
+        _tighten_one(path.with_name(path.name + name), 0o600)
+
+
+def _tighten_one(path: Path, mode: int) -> None:
+    try:
+        if stat.S_IMODE(path.lstat().st_mode) != mode:
+            path.chmod(mode)
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        _log.warning("could not make %s private (mode %o): %s", path, mode, error)
+
+
+def _create_private(path: Path) -> None:
+    if path.exists():
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        # Another process was faster; its file was made by the same rule.
+        return
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    for name in ("", *_SIDE_SUFFIXES):
+        one = path.with_name(path.name + name)
+        try:
+            found = one.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(found.st_mode):
+            raise StoreUnavailable(f"{one} is a symbolic link; the ledger opens only the file itself")
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreUnavailable(f"{one} is not a regular file")
+        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+            raise StoreUnavailable(f"{one} belongs to user {found.st_uid}, not to user {os.geteuid()}")
+        if not found.st_mode & stat.S_IWUSR:
+            raise StoreReadOnly(f"{one} is read-only (mode {stat.S_IMODE(found.st_mode):o})")
+
+
+def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
+    """Judge the header without SQLite, since even opening a database for reading may change files."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return
+    if not header:
+        return
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise StoreCorrupt(f"{path} is not a SQLite database; it was left as it is")
+    version = int.from_bytes(header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4], "big", signed=True)
+    refuse_newer(path, version, newest_schema)
+
+
+def refuse_newer(path: Path | str, version: int, newest_schema: int) -> None:
+    """Raise `StoreSchemaNewer` where the database's schema is newer than this code knows."""
+    if version > newest_schema:
+        raise StoreSchemaNewer(
+            f"{path} has schema version {version}; this version of the ledger knows up to {newest_schema}: "
+            "use the newer one, the file was left as it is"
+        )

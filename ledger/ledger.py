@@ -1,0 +1,115 @@
+"""The ledger: one place to open it, and what hangs on it.
+
+`Ledger.open` opens (and where needed makes) the database in a state directory, restores the tasks and hands back a
+ledger; `close` it, or use it as a context manager. With the same clock and the same `new_id` the same calls make the
+same rows, byte for byte.
+
+Not covered: sharing a ledger across `fork`; open another one in the child.
+"""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from ledger.clock import Clock, system_clock
+from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect
+from ledger.database import Database
+from ledger.files import resolve_state_dir
+from ledger.records import Runtime
+from ledger.registry import ControlHook, TaskRegistry
+from ledger.store import Backend, TaskStore
+from ledger.stores.sqlite import SqliteStore
+
+
+def new_uuid() -> str:
+    """A random UUID as text."""
+    return str(uuid.uuid4())
+
+
+class Ledger:
+    """An open ledger; make one with `open`.
+
+    `tasks` is the task registry; `database` is the open database, None where another store was given.
+    """
+
+    def __init__(self, tasks: TaskRegistry, backend: Backend, database: Database | None) -> None:
+        self.tasks: Final = tasks
+        self.database: Final = database
+        self._backend = backend
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: str | os.PathLike[str] | None = None,
+        *,
+        journal_mode: str = "wal",
+        synchronous: str | None = None,
+        busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
+        clock: Clock = system_clock,
+        new_id: Callable[[], str] = new_uuid,
+        connect: Connect = sqlite3.connect,
+        registry: type[TaskRegistry] = TaskRegistry,
+        store: TaskStore | None = None,
+        control_hooks: Mapping[Runtime, ControlHook] | None = None,
+    ) -> Self:
+        """Open the ledger of a state directory and restore its tasks.
+
+        `state_dir`: else TORNPAGE_STATE_DIR, else the platform's user state directory; ``:memory:`` keeps everything
+        in memory. `journal_mode`: wal, delete, truncate or persist. `synchronous`: off, normal, full or extra;
+        default full, for delete extra. `busy_timeout_ms`: how long to wait for another process's lock. `connect`: all
+        SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite.
+
+        Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
+        `UsageError`.
+        """
+        database = None
+        chosen: TaskStore | None = store
+        if chosen is None:
+            place = MEMORY if state_dir == MEMORY else resolve_state_dir(state_dir)
+            database = Database.open(
+                place,
+                journal_mode=journal_mode,
+                synchronous=synchronous,
+                busy_timeout_ms=busy_timeout_ms,
+                connect=connect,
+            )
+            chosen = SqliteStore(database)
+        tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
+        ledger = cls(tasks, tasks.backend, database)
+        try:
+            tasks.restore()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Commit the changes of many calls in one transaction: all of them, or none where it raises.
+
+        A call refused inside (`IllegalTransition`) spoils nothing; a store error does, even where it was caught: then
+        leaving the batch raises `StoreError`. Other threads wait until the batch is over.
+        """
+        with self._backend.unit(self.tasks):
+            yield
+
+    def close(self) -> None:
+        """Let go of the store; twice is fine. Raises `UsageError` inside a batch."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+    def __repr__(self) -> str:
+        place: Any = self.database.path if self.database is not None else "another store"
+        return f"<Ledger {place}>"

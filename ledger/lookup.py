@@ -1,0 +1,69 @@
+"""Choosing among tasks: which ones a run id means, which one a token means, and the order of lists.
+
+Every function takes its tasks in insertion order (the order in which they came into the ledger), because that order
+breaks ties; an index yields ids without an order, so whoever holds the tasks brings it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from ledger.records import Runtime, Task
+from ledger.values import blank_to_none
+
+
+def newest_first(tasks: Iterable[Task]) -> list[Task]:
+    """By created_at descending; of equal ones, the one inserted last comes first."""
+    latest_insertion_first = list(tasks)[::-1]
+    return sorted(latest_insertion_first, key=lambda task: task.created_at, reverse=True)
+
+
+def by_preference(tasks: Iterable[Task]) -> list[Task]:
+    """Tasks of one run, the one that the run id most likely means first: non-cli before cli, then the oldest.
+
+    A cli task often only watches the run that another runtime does.
+    """
+    return sorted(tasks, key=lambda task: (task.runtime == Runtime.CLI, task.created_at))
+
+
+def select_for_run(tasks: Iterable[Task], session_key: str | None) -> list[Task]:
+    """Which of the tasks of one run a report on that run is about; empty where it is about none or is ambiguous.
+
+    With a session key, the tasks whose child session it is, else those whose owner it is. Without one (None or
+    blank), all of them, unless they differ in (runtime, scope, owner, child).
+    """
+    matches = list(tasks)
+    key = blank_to_none(session_key)
+    if key is not None:
+        children = [task for task in matches if blank_to_none(task.child_session_key) == key]
+        return children or [task for task in matches if blank_to_none(task.owner_key) == key]
+    return matches if len({_party(task) for task in matches}) <= 1 else []
+
+
+def find_by_token(
+    token: str,
+    by_id: Callable[[str], Task | None],
+    by_run: Callable[[str], Iterable[Task]],
+    by_session: Callable[[str], Iterable[Task]],
+) -> Task | None:
+    """The task a person means by a token: a task id, else a run id, else a session's newest task; None if nothing.
+
+    The three callables get the trimmed token and answer from the ledger, in insertion order.
+    """
+    wanted = blank_to_none(token)
+    if wanted is None:
+        return None
+    found = by_id(wanted)
+    if found is not None:
+        return found
+    of_run = by_preference(by_run(wanted))
+    candidates = of_run or newest_first(by_session(wanted))
+    return candidates[0] if candidates else None
+
+
+def _party(task: Task) -> tuple[str | None, ...]:
+    """Who runs the task for whom."""
+    return (
+        task.runtime,
+        task.scope_kind,
+        blank_to_none(task.owner_key),
+        blank_to_none(task.child_session_key),
+    )

@@ -1,0 +1,87 @@
+"""The ledger's memory: the committed tasks, their delivery states and the indexes derived from them.
+
+It is a cache and nothing else: what it holds was committed, or it was read from the store. Tasks are kept in the order
+of their insertion. A batch works on a `copy`, so that what isn't committed never gets in here.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from msgspec import UNSET, UnsetType
+
+from ledger.indexes import Indexes
+from ledger.records import DeliveryState, Task
+from ledger.rows import Quarantined
+from ledger.store import Change, Snapshot
+
+_RecordT = TypeVar("_RecordT")
+
+
+class Memory:
+    """Tasks and delivery states by task id, in insertion order, with their indexes."""
+
+    def __init__(self, snapshot: Snapshot | None = None) -> None:
+        given = snapshot if snapshot is not None else Snapshot({}, {})
+        self.tasks: dict[str, Task] = dict(given.tasks)
+        self.deliveries: dict[str, DeliveryState] = dict(given.deliveries)
+        self.quarantined: tuple[Quarantined, ...] = tuple(given.quarantined)
+        self._indexes: Indexes | None = None
+        self._position: dict[str, int] = {task_id: i for i, task_id in enumerate(self.tasks)}
+        self._next_position = len(self.tasks)
+
+    @property
+    def indexes(self) -> Indexes:
+        """The indexes of the tasks; built when first asked for, which keeps a restore as fast as reading the rows."""
+        if self._indexes is None:
+            self._indexes = Indexes.rebuild(self.tasks.values())
+        return self._indexes
+
+    def apply(self, change: Change) -> Task | None:
+        """Take a change over; returns the task as memory had it before."""
+        previous = self.tasks.get(change.task_id)
+        if change.task is None:
+            if previous is not None:
+                del self.tasks[change.task_id]
+                del self._position[change.task_id]
+                if self._indexes is not None:
+                    self._indexes.remove(previous)
+        elif change.task is not UNSET:
+            if previous is None:
+                self._position[change.task_id] = self._next_position
+                self._next_position += 1
+            self.tasks[change.task_id] = change.task
+            if self._indexes is not None:
+                self._indexes.add(change.task)
+        if change.delivery is None:
+            self.deliveries.pop(change.task_id, None)
+        elif change.delivery is not UNSET:
+            self.deliveries[change.task_id] = change.delivery
+        return previous
+
+    def copy(self) -> "Memory":
+        """An independent copy; the records themselves are frozen and shared."""
+        return Memory(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """The state now, as a snapshot of its own."""
+        return Snapshot(dict(self.tasks), dict(self.deliveries), self.quarantined)
+
+    def in_order(self, task_ids: Iterable[str]) -> list[Task]:
+        """The tasks with these ids, in insertion order."""
+        return [self.tasks[task_id] for task_id in sorted(task_ids, key=self._position.__getitem__)]
+
+
+def apply_all(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
+    """The state as it will be after some changes, as a snapshot of its own."""
+    tasks, deliveries = dict(snapshot.tasks), dict(snapshot.deliveries)
+    for change in changes:
+        _put(tasks, change.task_id, change.task)
+        _put(deliveries, change.task_id, change.delivery)
+    return Snapshot(tasks, deliveries, tuple(snapshot.quarantined))
+
+
+def _put(records: dict[str, _RecordT], task_id: str, record: _RecordT | UnsetType | None) -> None:
+    if record is None:
+        records.pop(task_id, None)
+    elif not isinstance(record, UnsetType):
+        records[task_id] = record

@@ -1,0 +1,94 @@
+"""The reading half of the task API.
+
+Every answer comes from memory, which is refreshed first where somebody else has committed; only
+`list_fresh_for_owner` reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion,
+newest first. All methods raise `StoreError` where memory can't be trusted and could not be loaded again.
+"""
+
+import builtins
+from collections.abc import Sequence
+
+import msgspec
+
+from ledger import rules
+from ledger.engine import RegistryEngine
+from ledger.records import DeliveryState, Runtime, Status, Task
+from ledger.rows import Quarantined
+from ledger.values import blank_to_none, json_value, member
+
+
+class TaskReader(RegistryEngine):
+    """Tasks, by id and by what they belong to."""
+
+    def get(self, task_id: str) -> Task | None:
+        """The task with this id, None where there is none."""
+        with self._lock:
+            return self._current().tasks.get(task_id)
+
+    def get_delivery(self, task_id: str) -> DeliveryState | None:
+        """The delivery state of a task, None where there is none; its origin is a copy."""
+        with self._lock:
+            state = self._current().deliveries.get(task_id)
+        if state is None or state.requester_origin is None:
+            return state
+        return msgspec.structs.replace(state, requester_origin=json_value("requester_origin", state.requester_origin))
+
+    def list(self, *, runtime: Runtime | str | None = None, status: Status | str | None = None) -> builtins.list[Task]:
+        """All tasks, newest first; only those of one runtime or in one status, where given. Raises `UsageError`."""
+        wanted_runtime = member("runtime", Runtime, runtime) if runtime is not None else None
+        wanted_status = member("status", Status, status) if status is not None else None
+        with self._lock:
+            return rules.newest_first(
+                task
+                for task in self._current().tasks.values()
+                if (wanted_runtime is None or task.runtime is wanted_runtime)
+                and (wanted_status is None or task.status is wanted_status)
+            )
+
+    def list_for_owner(self, owner_key: str) -> builtins.list[Task]:
+        """The tasks of an owner, newest first; none for a blank key."""
+        with self._lock:
+            memory = self._current()
+            return rules.newest_first(memory.in_order(memory.indexes.by_owner(owner_key)))
+
+    def list_by_run(self, run_id: str) -> builtins.list[Task]:
+        """The tasks of a run, newest first; none for a blank id."""
+        with self._lock:
+            memory = self._current()
+            return rules.newest_first(memory.in_order(memory.indexes.by_run(run_id)))
+
+    def list_by_parent_flow(self, parent_flow_id: str) -> builtins.list[Task]:
+        """The tasks of a flow, newest first; none for a blank id."""
+        with self._lock:
+            memory = self._current()
+            return rules.newest_first(memory.in_order(memory.indexes.by_parent_flow(parent_flow_id)))
+
+    def list_for_session(self, session_key: str) -> builtins.list[Task]:
+        """The tasks whose owner or child session this is, newest first; none for a blank key."""
+        with self._lock:
+            memory = self._current()
+            return rules.newest_first(memory.in_order(memory.indexes.by_session(session_key)))
+
+    def list_fresh_for_owner(self, owner_key: str) -> builtins.list[Task]:
+        """The tasks of an owner as the store has them, past memory; sorted alike, none for a blank key."""
+        key = blank_to_none(owner_key)
+        if key is None:
+            return []
+        with self._lock:
+            return rules.newest_first(self.backend.fresh_for_owner(key))
+
+    def find(self, token: str) -> Task | None:
+        """The task that a token means: a task id, else a run id, else a related session's newest task."""
+        with self._lock:
+            memory = self._current()
+            return rules.find_by_token(
+                token,
+                memory.tasks.get,
+                lambda run: memory.in_order(memory.indexes.by_run(run)),
+                lambda session: memory.in_order(memory.indexes.by_session(session)),
+            )
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """The rows that could not be read when everything was last loaded."""
+        with self._lock:
+            return self._current().quarantined

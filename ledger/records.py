@@ -1,0 +1,127 @@
+"""What the ledger keeps about background work: the `Task`, its `DeliveryState`, and the enumerations of both.
+
+The records are frozen values that say nothing about how they are stored or changed: columns are derived from the field
+names (`ledger.rows`), changes are functions that return a new record (`ledger.rules`). All times are whole
+milliseconds since the epoch, UTC. The field names, their order and the enumerations follow openclaw's pull request
+57361.
+
+Constructing a record checks nothing (msgspec validates when it decodes, not when it constructs): what a caller gives
+is checked by the rules, what a file holds by whoever reads the file.
+"""
+
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+JsonValue: TypeAlias = Any
+"""None, bool, int, float, str, a list of such values or a dict from str to such values.
+
+It is spelled `Any` because msgspec can't decode into a recursive alias.
+"""
+
+
+class Runtime(StrEnum):
+    """What kind of program does the work."""
+
+    SUBAGENT = "subagent"
+    ACP = "acp"
+    CLI = "cli"
+    CRON = "cron"
+
+
+class Status(StrEnum):
+    """Where the work stands: queued, then running, then one of the terminal ones (`TERMINAL`)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class DeliveryStatus(StrEnum):
+    """Whether the requester has been told how the work ended."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    SESSION_QUEUED = "session_queued"
+    FAILED = "failed"
+    PARENT_MISSING = "parent_missing"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class NotifyPolicy(StrEnum):
+    """Which events the requester wants to hear of."""
+
+    DONE_ONLY = "done_only"
+    STATE_CHANGES = "state_changes"
+    SILENT = "silent"
+
+
+class TerminalOutcome(StrEnum):
+    """How a finished task turned out for whoever asked for it; a run can succeed and still be blocked."""
+
+    SUCCEEDED = "succeeded"
+    BLOCKED = "blocked"
+
+
+class ScopeKind(StrEnum):
+    """Whether a session owns the task or the system does."""
+
+    SESSION = "session"
+    SYSTEM = "system"
+
+
+TERMINAL: Final[frozenset[Status]] = frozenset(
+    {Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
+)
+"""The statuses that never become queued or running again."""
+
+
+# The garbage collector need not look at tasks, so a large ledger costs no collection time. That is sound because the
+# fields are text, integers, enumeration members or None, which can't form a cycle.
+class Task(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One piece of background work; optional fields are None where absent. Times in milliseconds since the epoch."""
+
+    task_id: str
+    runtime: Runtime
+    requester_session_key: str
+    owner_key: str
+    scope_kind: ScopeKind
+    task: str
+    status: Status
+    delivery_status: DeliveryStatus
+    notify_policy: NotifyPolicy
+    created_at: int
+    task_kind: str | None = None
+    source_id: str | None = None
+    child_session_key: str | None = None
+    parent_flow_id: str | None = None
+    parent_task_id: str | None = None
+    agent_id: str | None = None
+    requester_agent_id: str | None = None
+    run_id: str | None = None
+    label: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    last_event_at: int | None = None
+    cleanup_after: int | None = None
+    error: str | None = None
+    progress_summary: str | None = None
+    terminal_summary: str | None = None
+    terminal_outcome: TerminalOutcome | None = None
+
+
+class DeliveryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known about telling the requester of one task.
+
+    `requester_origin` is any JSON value, None where absent (JSON's null and absence are one and the same here);
+    whoever holds it must not change it in place. `last_notified_event_at` is in milliseconds since the epoch.
+    """
+
+    task_id: str
+    requester_origin: JsonValue = None
+    last_notified_event_at: int | None = None

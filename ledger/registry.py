@@ -1,0 +1,316 @@
+"""The public task API: creating, changing and deleting tasks, on top of reading them (`ledger.reading`).
+
+What a change means is decided by `ledger.rules`; how it is carried out, by `ledger.engine`. Every method that changes
+something raises `StoreError` where the store failed, and then nothing has changed or the error says ``unknown``.
+
+Not covered: lost work and pruning, which are maintenance.
+"""
+
+import builtins
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ledger import rules
+from ledger.clock import Clock
+from ledger.errors import IllegalTransition, NotFound
+from ledger.reading import TaskReader
+from ledger.records import (
+    TERMINAL,
+    DeliveryState,
+    DeliveryStatus,
+    JsonValue,
+    NotifyPolicy,
+    Runtime,
+    Status,
+    Task,
+    TerminalOutcome,
+)
+from ledger.store import Backend, Change, TaskStore, Unit
+from ledger.values import blank_to_none, json_value, member, optional_time_ms
+
+ControlHook = Callable[[Task], bool | None]
+"""Asks a runtime to stop a task's work; False says that it refused, anything else that it agreed."""
+
+Rule = Callable[[Task], Task]
+"""Computes the new record from the row as it was read inside the unit of work."""
+
+
+class CancelResult(msgspec.Struct, frozen=True):
+    """What became of a cancel: is there such a task, is it cancelled by this call, why not, and the task now."""
+
+    found: bool
+    cancelled: bool
+    reason: str | None = None
+    task: Task | None = None
+
+
+class TaskRegistry(TaskReader):
+    """Tasks, by id and by what they belong to. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: TaskStore | Backend,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        control_hooks: Mapping[Runtime, ControlHook] | None = None,
+    ) -> None:
+        super().__init__(store)
+        self._clock = clock
+        self._new_id = new_id
+        self._control_hooks = dict(control_hooks or {})
+
+    # Creating
+
+    def create(
+        self, request: rules.NewTask | None = None, *, requester_origin: JsonValue = None, **fields: Any
+    ) -> Task:
+        """Create a task, or return the one that the same run already has (then what it lacks is filled in).
+
+        Give a `NewTask` or its fields. Raises `UsageError` and `StoreError`.
+        """
+        wanted = request if request is not None else rules.NewTask(**fields)
+        made = rules.new_task(wanted, task_id=self._new_id(), now=self._clock())
+        result = made
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            nonlocal result
+            candidates = unit.tasks_of_run(made.run_id) if made.run_id is not None else ()
+            existing = rules.find_match(made, candidates)
+            result = made if existing is None else rules.merge(existing, made)
+            delivery: DeliveryState | UnsetType = UNSET
+            if requester_origin is not None:
+                known = unit.read_delivery(result.task_id) if existing is not None else None
+                merged = rules.merge_delivery(known, result.task_id, requester_origin)
+                delivery = merged if merged is not None and merged is not known else UNSET
+            if result is existing and delivery is UNSET:
+                return ()
+            return (Change(result.task_id, task=result, previous=existing, delivery=delivery),)
+
+        self._change(compute)
+        return result
+
+    # Observers
+
+    def observe(self, *observers: object) -> None:
+        """Replace the observers; see `ledger.observers`. Raises `UsageError`."""
+        with self._lock:
+            self._observers.configure(observers)
+
+    def configure_observers(self, observers: Iterable[object] | UnsetType | None = UNSET) -> None:
+        """Replace the observers; None clears them, leaving the argument out keeps them. Raises `UsageError`."""
+        with self._lock:
+            self._observers.configure(observers)
+
+    # Changing one task
+
+    def start(self, task_id: str, *, started_at: int | None = None) -> Task:
+        """Queued → running. Raises `NotFound`, `IllegalTransition`."""
+        return self._update(task_id, lambda task: rules.start(task, self._clock(), started_at))
+
+    def progress(self, task_id: str, text: str) -> Task:
+        """Note how far the work is; allowed in any status. Raises `NotFound`."""
+        return self._update(task_id, lambda task: rules.progress(task, self._clock(), text))
+
+    def finish(
+        self,
+        task_id: str,
+        status: Status | str,
+        *,
+        ended_at: int | None = None,
+        error: str | None = None,
+        terminal_summary: str | None = None,
+        terminal_outcome: TerminalOutcome | str | None = None,
+        run_id: str | None = None,
+    ) -> Task:
+        """Queued or running → terminal; lost → its real end where `run_id` is the task's own.
+
+        Raises `NotFound`, `IllegalTransition`, `UsageError`.
+        """
+        report = {
+            "ended_at": ended_at,
+            "error": error,
+            "terminal_summary": terminal_summary,
+            "terminal_outcome": terminal_outcome,
+        }
+        return self._update(task_id, self._finishing(status, run_id, report))
+
+    def set_notify_policy(self, task_id: str, policy: NotifyPolicy | str) -> Task:
+        """Choose which events the requester hears of. Raises `NotFound`, `UsageError`."""
+        chosen = member("notify_policy", NotifyPolicy, policy)
+        return self._update(task_id, lambda task: rules.with_notify_policy(task, self._clock(), chosen))
+
+    def set_delivery_status(self, task_id: str, status: DeliveryStatus | str) -> Task:
+        """Note whether the requester was told. Raises `NotFound`, `UsageError`."""
+        chosen = member("delivery_status", DeliveryStatus, status)
+        return self._update(task_id, lambda task: rules.with_delivery_status(task, self._clock(), chosen))
+
+    def set_delivery_state(
+        self,
+        task_id: str,
+        *,
+        requester_origin: JsonValue | UnsetType = UNSET,
+        last_notified_event_at: int | UnsetType | None = UNSET,
+    ) -> DeliveryState:
+        """Write what is known about telling the requester; what is left out stays. Raises `NotFound`, `UsageError`."""
+        patch: dict[str, Any] = {}
+        if requester_origin is not UNSET:
+            patch["requester_origin"] = json_value("requester_origin", requester_origin)
+        if last_notified_event_at is not UNSET:
+            patch["last_notified_event_at"] = optional_time_ms("last_notified_event_at", last_notified_event_at)
+        state = DeliveryState(task_id)
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            nonlocal state
+            _existing(unit, task_id)
+            known = unit.read_delivery(task_id)
+            state = msgspec.structs.replace(known or DeliveryState(task_id), **patch)
+            return (Change(task_id, delivery=state),) if state != known else ()
+
+        self._change(compute)
+        return state
+
+    def delete(self, task_id: str) -> Task:
+        """Delete a task and its delivery state in one transaction; returns what it was. Raises `NotFound`."""
+        gone: Task | None = None
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            nonlocal gone
+            gone = _existing(unit, task_id)
+            return (Change(task_id, task=None, previous=gone, delivery=None),)
+
+        self._change(compute)
+        if gone is None:
+            raise NotFound(f"there is no task {task_id!r}")
+        return gone
+
+    def cancel(self, task_id: str) -> CancelResult:
+        """Ask the runtime to stop the work, then record it as cancelled.
+
+        For cli tasks it is only recorded. The row is read again after the runtime has answered: if the work ended
+        meanwhile, that end stays. Raises `StoreError` only; a refusal is in the result.
+        """
+        task = self.get(task_id)
+        if task is None:
+            return CancelResult(found=False, cancelled=False, reason="there is no such task")
+        if task.status in TERMINAL:
+            return _not_cancelled(f"it is already {task.status}", task)
+        refusal = self._ask_to_stop(task)
+        if refusal is not None:
+            return _not_cancelled(refusal, self.get(task_id))
+        try:
+            return CancelResult(found=True, cancelled=True, task=self.finish(task_id, Status.CANCELLED))
+        except NotFound:
+            return CancelResult(found=False, cancelled=False, reason="it was deleted meanwhile")
+        except IllegalTransition:
+            now = self.get(task_id)
+            ended = now.status if now is not None else "deleted"
+            return _not_cancelled(f"it became {ended} meanwhile", now)
+
+    # Changing the tasks of a run
+
+    def mark_running_by_run(
+        self, run_id: str, *, session_key: str | None = None, started_at: int | None = None
+    ) -> builtins.list[Task]:
+        """Start the queued tasks of a run; those already running or over stay. Returns the changed ones."""
+
+        def rule(task: Task) -> Task:
+            return rules.start(task, self._clock(), started_at) if Status.RUNNING in rules.allowed_next(task) else task
+
+        return self._update_run(run_id, session_key, rule)
+
+    def progress_by_run(self, run_id: str, text: str, *, session_key: str | None = None) -> builtins.list[Task]:
+        """Note progress on the tasks of a run. Returns the changed ones."""
+        return self._update_run(run_id, session_key, lambda task: rules.progress(task, self._clock(), text))
+
+    def finalize_by_run(
+        self,
+        run_id: str,
+        status: Status | str,
+        *,
+        session_key: str | None = None,
+        ended_at: int | None = None,
+        error: str | None = None,
+        terminal_summary: str | None = None,
+        terminal_outcome: TerminalOutcome | str | None = None,
+    ) -> builtins.list[Task]:
+        """End the tasks of a run, lost ones too; those that are otherwise over stay. Returns the changed ones."""
+        wanted = member("status", Status, status)
+        report = {
+            "ended_at": ended_at,
+            "error": error,
+            "terminal_summary": terminal_summary,
+            "terminal_outcome": terminal_outcome,
+        }
+        finishing = self._finishing(wanted, run_id, report)
+
+        def rule(task: Task) -> Task:
+            is_final = task.status in TERMINAL and wanted not in rules.allowed_next(task, run_id)
+            return task if is_final else finishing(task)
+
+        return self._update_run(run_id, session_key, rule)
+
+    # Helpers
+
+    def _update(self, task_id: str, rule: Rule) -> Task:
+        result: Task | None = None
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            nonlocal result
+            task = _existing(unit, task_id)
+            result = rule(task)
+            return (Change(task_id, task=result, previous=task),) if result != task else ()
+
+        self._change(compute)
+        if result is None:
+            raise NotFound(f"there is no task {task_id!r}")
+        return result
+
+    def _update_run(self, run_id: str, session_key: str | None, rule: Rule) -> builtins.list[Task]:
+        run = blank_to_none(run_id)
+        changes: builtins.list[Change] = []
+        if run is None:
+            return []
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            for task in rules.select_for_run(unit.tasks_of_run(run), session_key):
+                result = rule(task)
+                if result != task:
+                    changes.append(Change(task.task_id, task=result, previous=task))
+            return changes
+
+        self._change(compute)
+        return [change.task for change in changes if isinstance(change.task, Task)]
+
+    def _finishing(self, status: Status | str, run_id: str | None, report: Mapping[str, Any]) -> Rule:
+        """The rule that ends a task; what is given is checked here, before any row is read."""
+        wanted = member("status", Status, status)
+        checked = dict(report)
+        if checked["terminal_outcome"] is not None:
+            checked["terminal_outcome"] = member("terminal_outcome", TerminalOutcome, checked["terminal_outcome"])
+        return lambda task: rules.finish(task, self._clock(), wanted, run_id=run_id, **checked)
+
+    def _ask_to_stop(self, task: Task) -> str | None:
+        """Why the runtime doesn't stop the work, None where it agreed. Called without the lock."""
+        hook = self._control_hooks.get(task.runtime)
+        if hook is None:
+            return None if task.runtime is Runtime.CLI else f"nothing here controls the runtime {task.runtime}"
+        try:
+            agreed = hook(task)
+        except Exception as error:  # noqa: BLE001 - a hook is foreign code; its failure is an answer.
+            return f"the runtime could not be asked: {error}"
+        return "the runtime refused" if agreed is False else None
+
+
+def _existing(unit: Unit, task_id: str) -> Task:
+    task = unit.read_task(task_id)
+    if task is None:
+        raise NotFound(f"there is no task {task_id!r}")
+    return task
+
+
+def _not_cancelled(reason: str, task: Task | None) -> CancelResult:
+    return CancelResult(found=task is not None, cancelled=False, reason=reason, task=task)

@@ -1,0 +1,177 @@
+"""Records as rows: one description per table, its columns derived from the fields of the record.
+
+A `Table` is what the transaction works with (SQL text, the key, plain tuples); a `RecordTable` adds how a row becomes
+a record and back. A row that doesn't decode (an unknown enumeration value, broken JSON, a wrong type) raises
+`Unreadable`, which readers of many rows turn into a `Quarantined` entry so that the others load.
+
+Not covered: which values make sense together; that is the business of the rules.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import compress
+from operator import attrgetter, ne
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from ledger.errors import StoreCorrupt
+from ledger.records import DeliveryState, Task
+from ledger.times import ordered
+
+Row = tuple[Any, ...]
+"""The values of one row in the order of `Table.columns`: None, int, float, str (or a str enumeration) and bytes."""
+
+_UNDECODABLE: Final = "Could not decode to UTF-8"
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A row that can't be read: its table, its key as far as it is known, and why."""
+
+    table: str
+    key: str
+    reason: str
+
+
+class Unreadable(StoreCorrupt):
+    """One row does not decode into its record; the rest of the database may be fine."""
+
+
+def _plain(value: Any) -> Any:
+    """Drivers bind exact types fastest, and some refuse subclasses of str."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """All rows of a query; a text that is not UTF-8 comes as bytes, so that only its own row is unreadable."""
+    try:
+        rows: list[Row] = connection.execute(statement, parameters).fetchall()
+    except Exception as error:
+        # The driver's own complaint and not SQLite's, so there is no code to go by.
+        if getattr(error, "sqlite_errorcode", None) is not None or _UNDECODABLE not in str(error):
+            raise
+        kept = connection.text_factory
+        connection.text_factory = _text_or_bytes
+        try:
+            rows = connection.execute(statement, parameters).fetchall()
+        finally:
+            connection.text_factory = kept
+    return rows
+
+
+def _text_or_bytes(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+class Table:
+    """One table: its name, its key column (text, unique) and its other columns, as SQL.
+
+    Rows are kept in the order of their insertion by an integer primary key that is no column here: it survives
+    updates, VACUUM and reloads, and breaks ties of lists the same way in memory and on disk.
+    """
+
+    def __init__(self, name: str, columns: Sequence[str], key: str, order: str = "insertion") -> None:
+        self.name: Final = name
+        self.columns: Final = tuple(columns)
+        self.key: Final = key
+        self.key_index: Final = self.columns.index(key)
+        names = ", ".join(f'"{column}"' for column in self.columns)
+        marks = ", ".join("?" * len(self.columns))
+        # S608: every name in these texts comes from a record's field names, none from a caller.
+        self.select_all: Final = f'SELECT {names} FROM "{name}" ORDER BY "{order}"'  # noqa: S608
+        self.select_one: Final = f'SELECT {names} FROM "{name}" WHERE "{key}" = ?'  # noqa: S608
+        self.select_where: Final = f'SELECT {names} FROM "{name}" WHERE {{where}} ORDER BY "{order}"'  # noqa: S608
+        self.insert: Final = f'INSERT INTO "{name}" ({names}) VALUES ({marks})'  # noqa: S608
+        self.delete: Final = f'DELETE FROM "{name}" WHERE "{key}" = ?'  # noqa: S608
+        self._positions = range(len(self.columns))
+        self._updates: dict[tuple[int, ...], str] = {}
+
+    def update(self, before: Row, after: Row) -> tuple[str, list[Any]]:
+        """The UPDATE that turns `before` into `after`, and its parameters; an empty text where they are equal.
+
+        Only columns that differ are set: an index over a column that isn't named is not touched, which saves the
+        pages that a full UPDATE would write.
+        """
+        changed = tuple(compress(self._positions, map(ne, before, after)))
+        text = self._updates.get(changed)
+        if text is None:
+            if not changed:
+                return "", []
+            settings = ", ".join(f'"{self.columns[i]}" = ?' for i in changed)
+            text = f'UPDATE "{self.name}" SET {settings} WHERE "{self.key}" = ?'  # noqa: S608 - names of our own.
+            self._updates[changed] = text
+        values = [_plain(after[i]) for i in changed]
+        values.append(before[self.key_index])
+        return text, values
+
+    def parameters(self, row: Row) -> list[Any]:
+        """The row as INSERT binds it."""
+        return [_plain(value) for value in row]
+
+
+class RecordTable(Table, Generic[RecordT]):
+    """A table whose rows are records of one type.
+
+    `json_columns` hold JSON text. `normalise` is applied to every record read, so that memory, fresh reads and
+    restores see the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        record: type[RecordT],
+        key: str,
+        *,
+        json_columns: Sequence[str] = (),
+        normalise: Callable[[RecordT], RecordT] | None = None,
+    ) -> None:
+        super().__init__(name, [field.name for field in msgspec.structs.fields(record)], key)
+        self.record: Final = record
+        self._values = attrgetter(*self.columns)
+        self._json = tuple(self.columns.index(column) for column in json_columns)
+        self._normalise = normalise
+
+    def encode(self, record: RecordT) -> Row:
+        """The record as a row; JSON columns as compact text, None as NULL."""
+        row: Row = self._values(record)
+        if not self._json:
+            return row
+        cells = list(row)
+        for i in self._json:
+            if cells[i] is not None:
+                cells[i] = msgspec.json.encode(cells[i]).decode()
+        return tuple(cells)
+
+    def decode(self, row: Row) -> RecordT:
+        """The row as a record. Raises `Unreadable` with the reason."""
+        try:
+            fields = dict(zip(self.columns, row, strict=True))
+            for i in self._json:
+                if row[i] is not None:
+                    fields[self.columns[i]] = msgspec.json.decode(row[i])
+            record = msgspec.convert(fields, self.record)
+        # TypeError: a JSON column that holds a number or a blob of the wrong kind.
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+            raise Unreadable(f"{self.name} {row[self.key_index]!r} can't be read: {error}") from error
+        return self._normalise(record) if self._normalise is not None else record
+
+    def decode_all(self, rows: Sequence[Row]) -> tuple[list[RecordT], list[Quarantined]]:
+        """All readable rows as records, in order, and the others as quarantine entries."""
+        records: list[RecordT] = []
+        quarantined: list[Quarantined] = []
+        for row in rows:
+            try:
+                records.append(self.decode(row))
+            except Unreadable as error:
+                reason = str(error.__cause__)
+                quarantined.append(Quarantined(self.name, str(row[self.key_index]), reason))
+        return records, quarantined
+
+
+TASKS: Final = RecordTable("tasks", Task, "task_id", normalise=ordered)
+DELIVERIES: Final = RecordTable("task_delivery_state", DeliveryState, "task_id", json_columns=("requester_origin",))

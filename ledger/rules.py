@@ -1,0 +1,52 @@
+"""The rules of the task ledger, as functions without I/O: what a create means, what may change, which task is meant.
+
+A façade: creation and duplicates are in `ledger.creation`, the state machine in `ledger.transitions`, the order of
+times in `ledger.times`, choosing and sorting in `ledger.lookup`. What happens around a change (the transaction,
+memory, observers) is the registry's.
+"""
+
+from ledger.creation import (
+    NewTask,
+    default_delivery_status,
+    default_notify_policy,
+    find_match,
+    merge,
+    merge_delivery,
+    new_task,
+    outcome_of,
+)
+from ledger.lookup import by_preference, find_by_token, newest_first, select_for_run
+from ledger.times import LOST_RETENTION_MS, RETENTION_MS, cleanup_time, ordered
+from ledger.transitions import (
+    allowed_next,
+    finish,
+    progress,
+    start,
+    with_delivery_status,
+    with_notify_policy,
+)
+
+__all__ = [
+    "LOST_RETENTION_MS",
+    "RETENTION_MS",
+    "NewTask",
+    "allowed_next",
+    "by_preference",
+    "cleanup_time",
+    "default_delivery_status",
+    "default_notify_policy",
+    "find_by_token",
+    "find_match",
+    "finish",
+    "merge",
+    "merge_delivery",
+    "new_task",
+    "newest_first",
+    "ordered",
+    "outcome_of",
+    "progress",
+    "select_for_run",
+    "start",
+    "with_delivery_status",
+    "with_notify_policy",
+]

@@ -1,0 +1,101 @@
+"""The schema of the database, as ordered migrations over `PRAGMA user_version`.
+
+Each migration is one transaction that ends by setting the version, so a crash leaves the old schema or the new one.
+The texts are literal and never derived from the records: what version 1 created must stay what it was when the records
+move on; a test compares the newest schema with the records. Indexes are created once, with their table.
+
+Not covered: going back to an older version.
+"""
+
+from typing import Any, Final
+
+_BLANKS: Final = (
+    "char(9,10,11,12,13,28,29,30,31,32,133,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,"
+    "8232,8233,8239,8287,12288)"
+)
+"""Exactly what Python's str.strip() strips, so that a key that passes the CHECK is the key that memory indexes."""
+
+_VERSION_1: Final = (
+    f"""
+    CREATE TABLE tasks (
+      insertion INTEGER PRIMARY KEY,
+      task_id TEXT NOT NULL UNIQUE CHECK (task_id <> ''),
+      runtime TEXT NOT NULL CHECK (runtime IN ('subagent', 'acp', 'cli', 'cron')),
+      requester_session_key TEXT NOT NULL,
+      owner_key TEXT NOT NULL CHECK (owner_key = trim(owner_key, {_BLANKS})),
+      scope_kind TEXT NOT NULL CHECK (scope_kind IN ('session', 'system')),
+      task TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (
+        status IN ('queued', 'running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'lost')
+      ),
+      delivery_status TEXT NOT NULL CHECK (
+        delivery_status IN (
+          'pending', 'delivered', 'session_queued', 'failed', 'parent_missing', 'not_applicable'
+        )
+      ),
+      notify_policy TEXT NOT NULL CHECK (notify_policy IN ('done_only', 'state_changes', 'silent')),
+      created_at INTEGER NOT NULL,
+      task_kind TEXT,
+      source_id TEXT,
+      child_session_key TEXT,
+      parent_flow_id TEXT,
+      parent_task_id TEXT,
+      agent_id TEXT,
+      requester_agent_id TEXT,
+      run_id TEXT CHECK (run_id = trim(run_id, {_BLANKS})),
+      label TEXT,
+      started_at INTEGER,
+      ended_at INTEGER,
+      last_event_at INTEGER,
+      cleanup_after INTEGER,
+      error TEXT,
+      progress_summary TEXT,
+      terminal_summary TEXT,
+      terminal_outcome TEXT CHECK (terminal_outcome IN ('succeeded', 'blocked'))
+    )
+    """,
+    "CREATE INDEX tasks_by_run ON tasks (run_id) WHERE run_id IS NOT NULL",
+    "CREATE INDEX tasks_by_owner ON tasks (owner_key)",
+    """
+    CREATE TABLE task_delivery_state (
+      insertion INTEGER PRIMARY KEY,
+      task_id TEXT NOT NULL UNIQUE REFERENCES tasks (task_id),
+      requester_origin TEXT,
+      last_notified_event_at INTEGER
+    )
+    """,
+    # One row that a fencing commit counts up; see ledger.transaction.
+    "CREATE TABLE ledger_fence (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
+    "INSERT INTO ledger_fence (id, count) VALUES (1, 0)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+"""Statement texts; the migration at index n leads from version n to version n + 1."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+FENCE: Final = "UPDATE ledger_fence SET count = count + 1 WHERE id = 1"
+
+
+def read_version(connection: Any) -> int:
+    """The schema version of an open database; 0 for an empty one."""
+    return int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+
+
+def migrate(connection: Any) -> int:
+    """Bring an open database up to `SCHEMA_VERSION`; returns the version found.
+
+    Each step asks for the version again inside its own transaction, since another process may have been faster. A
+    driver's exception leaves that step undone; whoever called rolls back what is still open.
+    """
+    found = version = read_version(connection)
+    while version < SCHEMA_VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        version = read_version(connection)
+        if version < SCHEMA_VERSION:
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+            version += 1
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    return found

@@ -1,0 +1,273 @@
+"""A unit of work over any store that only has the `TaskStore` interface.
+
+The changes of a unit are collected and handed to the store at its end: a single change by the finest method that the
+store offers, everything else as ONE snapshot of a *projected copy*, the state as it will be. The store never gets the
+live map, and a task with a delivery state is never deleted by two calls.
+
+A store may raise after it did the work. So after an exception the store is asked what it holds (`load_snapshot`), and
+that is saved once more, which secures it. As wanted and secured: the call succeeds; as before: ``unchanged``; not
+secured, or neither: ``unknown``, and memory adopts what the store said. Where it can't even be asked, the backend is
+suspect: reads raise, and the next call asks again first.
+
+Not covered: a plain store that several processes write to. Saving what was loaded would undo the others' changes.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from msgspec import UNSET
+
+from ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite
+from ledger.memory import apply_all
+from ledger.records import DeliveryState, Task
+from ledger.store import Change, Owner, Snapshot, TaskStore, offers
+from ledger.times import ordered
+
+_log = logging.getLogger("ledger.stores.plain")
+
+
+class PlainBackend:
+    """Wraps one `TaskStore`."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self.store: Final = store
+        self.lock: Final = threading.RLock()
+        self.secure_owed: Snapshot | None = None
+        self.active: PlainUnit | None = None
+        self._generation = 0
+        self._suspect: BaseException | None = None
+        self._closed = False
+
+    def unit(self, owner: Owner) -> "PlainUnit":
+        """A unit of work, or the one under way, joined."""
+        return self.active if self.active is not None else PlainUnit(self, owner)
+
+    def writing(self) -> bool:
+        """Whether a unit of work is under way. Raises `StoreError` where it can only be given up any more."""
+        if self.active is not None:
+            self.active.refuse_doomed()
+        return self.active is not None
+
+    def version(self) -> object:
+        """Changes after a fault that left it open what the store holds."""
+        self.ensure_open()
+        return self._generation
+
+    def ensure_open(self) -> None:
+        """Raise `StoreUnavailable` once closed."""
+        if self._closed:
+            raise StoreUnavailable("the ledger is closed")
+
+    def heal(self) -> None:
+        """Save once more what a failed call left, if that is still owed; a failure keeps the debt."""
+        self.ensure_open()
+        if self.secure_owed is not None and self.secure(self.secure_owed):
+            self.secure_owed = None
+
+    def load(self) -> tuple[object, Snapshot]:
+        """What the store holds, with the times put in order."""
+        self.ensure_open()
+        try:
+            loaded = self.store.load_snapshot()
+        except Exception as error:
+            raise from_sqlite(error, doing="load the ledger") from error
+        tasks = {task_id: ordered(task) for task_id, task in loaded.tasks.items()}
+        deliveries = {key: state for key, state in loaded.deliveries.items() if key in tasks}
+        return self._generation, Snapshot(tasks, deliveries, tuple(loaded.quarantined))
+
+    def fresh_for_owner(self, owner_key: str) -> list[Task]:
+        """The tasks of an owner, from the store."""
+        if not offers(self.store, "list_for_owner"):
+            tasks = self.load()[1].tasks.values()
+            return [task for task in tasks if task.owner_key.strip() == owner_key]
+        self.ensure_open()
+        try:
+            listed: Sequence[Task] = self.store.list_for_owner(owner_key)  # type: ignore[attr-defined] # offered
+        except Exception as error:
+            raise from_sqlite(error, doing="list an owner's tasks") from error
+        return [ordered(task) for task in listed]
+
+    def close(self) -> None:
+        """Close the store where it can be closed; errors are logged."""
+        with self.lock:
+            if self._closed:
+                return
+            self.heal()
+            self._closed = True
+            if offers(self.store, "close"):
+                try:
+                    self.store.close()  # type: ignore[attr-defined] # offered
+                except Exception as error:  # noqa: BLE001 - a foreign store's error; nothing depends on it any more.
+                    _log.warning("closing the store failed: %s", error)
+
+    def project(self, view: Snapshot, changes: Sequence[Change]) -> Snapshot:
+        """The state as it will be, as a copy of its own."""
+        return apply_all(view, changes)
+
+    def save(self, view: Snapshot, changes: Sequence[Change]) -> None:
+        """Hand the changes to the store, in one call."""
+        call = _finest_call(self.store, view, changes[0]) if len(changes) == 1 else None
+        if call is None:
+            self.store.save_snapshot(self.project(view, changes))
+            return
+        method, arguments = call
+        getattr(self.store, method)(*arguments)
+
+    def secure(self, snapshot: Snapshot) -> bool:
+        """Save what the store said it holds; whether that worked."""
+        try:
+            self.store.save_snapshot(snapshot)
+        except Exception as error:  # noqa: BLE001 - a foreign store's error; the debt is kept.
+            _log.warning("the store could not be secured yet: %s", error)
+            return False
+        return True
+
+    def doubt(self) -> None:
+        """Make every reader load again."""
+        self._generation += 1
+
+
+def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str, tuple[Any, ...]] | None:
+    """The one store call that does exactly this change, None where the store has none."""
+    key, task, delivery = change.task_id, change.task, change.delivery
+    stays = delivery is UNSET or (delivery is None and key not in view.deliveries)
+    if isinstance(task, Task):
+        if stays:
+            call: tuple[str, tuple[Any, ...]] = ("upsert_task", (task,))
+        elif delivery is None:
+            return None
+        else:
+            call = ("upsert_task_with_delivery", (task, delivery))
+    elif task is None:
+        # Where there is a delivery state, only the one call that deletes both will do.
+        only_task = stays and not offers(store, "delete_task_with_delivery")
+        call = ("delete_task" if only_task else "delete_task_with_delivery", (key,))
+    elif isinstance(delivery, DeliveryState):
+        call = ("upsert_delivery", (delivery,))
+    else:
+        call = ("delete_delivery", (key,))
+    return call if offers(store, call[0]) else None
+
+
+class PlainUnit:
+    """One unit of work; see `ledger.store.Unit`. Nested entries join."""
+
+    def __init__(self, backend: PlainBackend, owner: Owner) -> None:
+        self._backend = backend
+        self._owner = owner
+        self._changes: list[Change] = []
+        self._entries: list[int] = []
+        self._base: Snapshot | None = None
+        self._doom: BaseException | None = None
+
+    def read_task(self, task_id: str) -> Task | None:
+        """The task as this unit sees it."""
+        return self._owner.view().tasks.get(task_id)
+
+    def read_delivery(self, task_id: str) -> DeliveryState | None:
+        """The delivery state as this unit sees it."""
+        return self._owner.view().deliveries.get(task_id)
+
+    def tasks_of_run(self, run_id: str) -> list[Task]:
+        """The tasks of a run, in insertion order."""
+        view = self._owner.view()
+        return view.in_order(view.indexes.by_run(run_id))
+
+    def write(self, change: Change) -> None:
+        """Keep a change for the end of the unit."""
+        self.refuse_doomed()
+        self._changes.append(change)
+
+    def __enter__(self) -> Self:
+        backend = self._backend
+        backend.lock.acquire()
+        try:
+            if not self._entries:
+                backend.heal()
+                self._base = self._owner.view().snapshot()
+                backend.active = self
+        except BaseException:
+            backend.lock.release()
+            raise
+        self._entries.append(len(self._changes))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        written_before = self._entries.pop()
+        try:
+            if self._entries:
+                if error is not None and (isinstance(error, StoreError) or len(self._changes) > written_before):
+                    self._doom = self._doom or error
+                return False
+            self._backend.active = None
+            if error is not None or self._doom is not None or not self._changes:
+                self._owner.rolled_back()
+                if error is None:
+                    self.refuse_doomed()
+            else:
+                self._commit()
+        finally:
+            self._backend.lock.release()
+        return False
+
+    def refuse_doomed(self) -> None:
+        """Raise `StoreError` where the unit can only be given up any more."""
+        if self._doom is not None:
+            raise StoreError(
+                f"nothing of this batch was written, because one of its calls failed: {self._doom}"
+            ) from self._doom
+
+    def _commit(self) -> None:
+        assert self._base is not None  # noqa: S101 - __enter__ has set it.
+        try:
+            self._backend.save(self._base, self._changes)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the store may have done the work.
+            self._settle(error)
+            return
+        self._backend.secure_owed = None
+        self._owner.committed()
+
+    def _settle(self, error: BaseException) -> None:
+        backend, base = self._backend, self._base
+        assert base is not None  # noqa: S101 - __enter__ has set it.
+        is_interrupt = not isinstance(error, Exception)
+        # Until the end of this method nobody may trust memory, whatever interrupts it.
+        backend.doubt()
+        try:
+            found = backend.load()[1]
+        except StoreError as failure:
+            _log.error("the store could not be asked after a failed call (%s): %s", error, failure)
+            self._owner.settled(None)
+            if is_interrupt:
+                raise error from None
+            raise from_sqlite(error, doing="save the change", outcome="unknown") from error
+        secured = backend.secure(found)
+        backend.secure_owed = None if secured else found
+        wanted = backend.project(base, self._changes)
+        is_after, is_before = (self._same(found, other) for other in (wanted, base))
+        if is_after and secured:
+            self._owner.committed()
+            if is_interrupt:
+                raise error
+            return
+        self._owner.settled(self._as_changes(found))
+        if is_interrupt:
+            raise error
+        outcome: Outcome = "unchanged" if is_before and secured else "unknown"
+        raise from_sqlite(error, doing="save the change", outcome=outcome) from error
+
+    def _same(self, one: Snapshot, other: Snapshot) -> bool:
+        keys = {change.task_id for change in self._changes}
+        return all(
+            one.tasks.get(key) == other.tasks.get(key) and one.deliveries.get(key) == other.deliveries.get(key)
+            for key in keys
+        )
+
+    def _as_changes(self, found: Snapshot) -> list[Change]:
+        keys = dict.fromkeys(change.task_id for change in self._changes)
+        return [Change(key, task=found.tasks.get(key), delivery=found.deliveries.get(key)) for key in keys]

@@ -1,0 +1,210 @@
+"""The default store: two tables of the ledger's database.
+
+It is a `Backend` (units of work over `ledger.transaction`) and has every method of `TaskStore`, each of them one
+transaction. Nothing is cached here; the registry keeps the memory.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from msgspec import UNSET
+
+from ledger.database import Database
+from ledger.records import DeliveryState, Task
+from ledger.rows import DELIVERIES, TASKS, Quarantined, Unreadable
+from ledger.store import Change, Owner, Snapshot
+from ledger.transaction import Found, Transaction
+
+
+class _Follower:
+    """Translates the end of a transaction from rows to tasks for the registry."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+
+    def committed(self) -> None:
+        """Pass on that it is durably there."""
+        self.owner.committed()
+
+    def rolled_back(self) -> None:
+        """Pass on that nothing was committed."""
+        self.owner.rolled_back()
+
+    def settled(self, found: Found | None) -> None:
+        """Pass on what disk has now, as tasks."""
+        self.owner.settled(_as_changes(found) if found is not None else None)
+
+
+def _as_changes(found: Found) -> list[Change] | None:
+    changes: list[Change] = []
+    try:
+        for (table, key), row in found.items():
+            if table == TASKS.name:
+                changes.append(Change(key, task=TASKS.decode(row) if row is not None else None))
+            elif table == DELIVERIES.name:
+                changes.append(Change(key, delivery=DELIVERIES.decode(row) if row is not None else None))
+    except Unreadable:
+        # Somebody else made the row unreadable meanwhile: a full reload will quarantine it.
+        return None
+    return changes
+
+
+class SqliteUnit:
+    """A unit of work over one transaction; see `ledger.store.Unit`."""
+
+    __slots__ = ("_follower", "_transaction")
+
+    def __init__(self, transaction: Transaction, follower: _Follower | None) -> None:
+        self._transaction = transaction
+        self._follower = follower
+
+    def __enter__(self) -> Self:
+        self._transaction.__enter__()
+        if self._follower is not None:
+            self._transaction.enlist(self._follower)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        return self._transaction.__exit__(kind, error, trace)
+
+    def read_task(self, task_id: str) -> Task | None:
+        """The task as its row says. Raises `Unreadable` for a quarantined row."""
+        row = self._transaction.read(TASKS, task_id)
+        if row is None:
+            return None
+        known = self._follower.owner.view().tasks.get(task_id) if self._follower is not None else None
+        # Decoding costs more than all else here: a record that says what the row says stands for it.
+        if known is not None and TASKS.encode(known) == row:
+            return known
+        return TASKS.decode(row)
+
+    def read_delivery(self, task_id: str) -> DeliveryState | None:
+        """The delivery state as its row says. Raises `Unreadable` for a quarantined row."""
+        row = self._transaction.read(DELIVERIES, task_id)
+        return DELIVERIES.decode(row) if row is not None else None
+
+    def tasks_of_run(self, run_id: str) -> list[Task]:
+        """The readable tasks of a run, in insertion order."""
+        tasks, _ = TASKS.decode_all(self._transaction.select(TASKS, "run_id = ?", (run_id,)))
+        return tasks
+
+    def write(self, change: Change) -> None:
+        """Write the rows that a change names."""
+        # The delivery state refers to its task: it goes first and comes last.
+        if change.delivery is None:
+            self._transaction.delete(DELIVERIES, change.task_id)
+        if change.task is None:
+            self._transaction.delete(TASKS, change.task_id)
+        elif change.task is not UNSET:
+            self._transaction.write(TASKS, TASKS.encode(change.task))
+        if isinstance(change.delivery, DeliveryState):
+            self._transaction.write(DELIVERIES, DELIVERIES.encode(change.delivery))
+
+
+class SqliteStore:
+    """Tasks and delivery states in an open `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._follower: _Follower | None = None
+
+    # The backend of the registry
+
+    @property
+    def lock(self) -> Any:
+        """The lock of the database."""
+        return self.database.lock
+
+    def unit(self, owner: Owner) -> SqliteUnit:
+        """A unit of work, or the one under way, joined."""
+        if self._follower is None or self._follower.owner is not owner:
+            self._follower = _Follower(owner)
+        return SqliteUnit(self.database.transaction(), self._follower)
+
+    def writing(self) -> bool:
+        """Whether a transaction is under way. Raises `StoreError` where it can only be rolled back any more."""
+        active = self.database.active
+        if active is not None:
+            active.refuse_doomed()
+        return active is not None
+
+    def version(self) -> object:
+        """Changes when another connection commits and after healing."""
+        if self.database.active is None:
+            self.database.ensure_usable()
+        return self.database.version()
+
+    def load(self) -> tuple[object, Snapshot]:
+        """Everything in one read transaction; unreadable rows are quarantined."""
+        version, (task_rows, delivery_rows) = self.database.read_tables((TASKS, DELIVERIES))
+        tasks, bad_tasks = TASKS.decode_all(task_rows)
+        deliveries, bad_deliveries = DELIVERIES.decode_all(delivery_rows)
+        known = {task.task_id: task for task in tasks}
+        states = {state.task_id: state for state in deliveries if state.task_id in known}
+        quarantined: tuple[Quarantined, ...] = (*bad_tasks, *bad_deliveries)
+        return version, Snapshot(known, states, quarantined)
+
+    def fresh_for_owner(self, owner_key: str) -> list[Task]:
+        """The readable tasks of an owner as the rows have them now."""
+        tasks, _ = TASKS.decode_all(self.database.select(TASKS, "owner_key = ?", (owner_key,)))
+        return tasks
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    # The store interface
+
+    def load_snapshot(self) -> Snapshot:
+        """Everything in one read transaction; unreadable rows are quarantined."""
+        return self.load()[1]
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Make the readable rows equal to the snapshot, in one transaction; quarantined rows stay."""
+        with self._own_unit() as unit:
+            present = self.load()[1]
+            for task_id in present.tasks:
+                if task_id not in snapshot.tasks:
+                    unit.write(Change(task_id, task=None, delivery=None))
+            for task_id, task in snapshot.tasks.items():
+                unit.write(Change(task_id, task=task, delivery=snapshot.deliveries.get(task_id)))
+
+    def list_for_owner(self, owner_key: str) -> Sequence[Task]:
+        """The readable tasks of an owner, in insertion order."""
+        return self.fresh_for_owner(owner_key)
+
+    def upsert_task(self, task: Task) -> None:
+        """Insert or replace one task."""
+        self._write(Change(task.task_id, task=task))
+
+    def upsert_task_with_delivery(self, task: Task, delivery: DeliveryState) -> None:
+        """Insert or replace one task and its delivery state, in one transaction."""
+        self._write(Change(task.task_id, task=task, delivery=delivery))
+
+    def delete_task(self, task_id: str) -> None:
+        """Delete one task that has no delivery state. Raises `StoreConstraint` where it has one."""
+        self._write(Change(task_id, task=None))
+
+    def delete_task_with_delivery(self, task_id: str) -> None:
+        """Delete one task and its delivery state, in one transaction."""
+        self._write(Change(task_id, task=None, delivery=None))
+
+    def upsert_delivery(self, delivery: DeliveryState) -> None:
+        """Insert or replace the delivery state of an existing task."""
+        self._write(Change(delivery.task_id, delivery=delivery))
+
+    def delete_delivery(self, task_id: str) -> None:
+        """Delete the delivery state of one task."""
+        self._write(Change(task_id, delivery=None))
+
+    def _own_unit(self) -> SqliteUnit:
+        return SqliteUnit(self.database.transaction(), None)
+
+    def _write(self, change: Change) -> None:
+        with self._own_unit() as unit:
+            unit.write(change)

@@ -1,0 +1,267 @@
+"""One transaction over rows, and what is done when its COMMIT reports an error.
+
+A transaction is ``BEGIN IMMEDIATE … COMMIT``. Rows are read and written by key through it, and it remembers what each
+touched row was before and is after. A statement that fails leaves nothing behind: what is still open is rolled back and
+the error says ``unchanged``. A COMMIT that fails is a *maybe*, and is settled before the caller hears of it:
+
+1. What is still open is rolled back (asking first: after an I/O error SQLite has already done so).
+2. The touched rows are read again on a fresh connection.
+3. One small writing commit, the *fence*, is laid. In WAL mode the failed commit's frames may be in the log beyond what
+   live readers see, and a crash could bring them back; the fence overwrites them. In the rollback modes it secures what
+   the second step saw.
+
+Rows as after and a fence: the call succeeds. Rows as before and a fence: ``unchanged``. No fence, or rows that are
+neither because another process wrote since: ``unknown``, and memory adopts what was read. No second step: the
+database is *suspect* until it is healed. Source: sqlite-under-faults.md, "A COMMIT that raised is a maybe".
+
+Transactions nest by joining: only the outermost commits. A store error inside dooms the whole, and so does any other
+exception of an inner block that has already written; a refusal that wrote nothing doesn't.
+
+Not covered: an exception that a signal handler raises in the few instructions between ``BEGIN`` and the with-block,
+and ``synchronous=NORMAL``, where even the fence may be lost with the newest commits in a power cut.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite, is_database_error
+from ledger.rows import Row, Table, fetch
+
+if TYPE_CHECKING:
+    from ledger.database import Database
+
+RowKey = tuple[str, str]
+"""A table's name and a row's key."""
+Found = Mapping[RowKey, Row | None]
+"""What a settlement read: the touched rows as disk has them, None where there is no row."""
+
+
+class TouchedRow:
+    """One row a transaction has read: before the transaction, and as the transaction leaves it."""
+
+    __slots__ = ("after", "before", "key", "table")
+
+    def __init__(self, table: Table, key: str, before: Row | None) -> None:
+        self.table = table
+        self.key = key
+        self.before = before
+        self.after = before
+
+
+class Transaction:
+    """One outermost transaction; a context manager that nested calls enter again."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._connection: Any = None
+        self._touched: dict[RowKey, TouchedRow] = {}
+        self._writes = 0
+        self._writes_at_entry: list[int] = []
+        self._doom: BaseException | None = None
+        self._participants: list[Participant] = []
+
+    # Rows
+
+    def read(self, table: Table, key: str) -> Row | None:
+        """The row with this key as this transaction sees it, None where there is none."""
+        touched = self._touched.get((table.name, key))
+        if touched is None:
+            rows = self._execute(table.select_one, (key,))
+            touched = TouchedRow(table, key, rows[0] if rows else None)
+            self._touched[table.name, key] = touched
+        return touched.after
+
+    def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """The rows of a table that match an SQL condition (a literal of the calling code), in insertion order."""
+        rows = self._execute(table.select_where.format(where=where), parameters)
+        for row in rows:
+            place = (table.name, row[table.key_index])
+            if place not in self._touched:
+                self._touched[place] = TouchedRow(table, row[table.key_index], row)
+        return rows
+
+    def write(self, table: Table, row: Row) -> None:
+        """Insert the row, or update the columns that differ; a row that is already so costs no write."""
+        key = row[table.key_index]
+        place = (table.name, key)
+        if place not in self._touched:
+            self.read(table, key)
+        touched = self._touched[place]
+        before = touched.after
+        if before is None:
+            self._execute(table.insert, table.parameters(row))
+        else:
+            statement, parameters = table.update(before, row)
+            if not statement:
+                return
+            self._execute(statement, parameters)
+        self._writes += 1
+        touched.after = row
+
+    def delete(self, table: Table, key: str) -> None:
+        """Delete the row; where there is none nothing is written."""
+        if self.read(table, key) is None:
+            return
+        self._execute(table.delete, (key,))
+        self._writes += 1
+        self._touched[table.name, key].after = None
+
+    def enlist(self, participant: "Participant") -> None:
+        """Tell this one how the transaction ends; enlisting twice counts once."""
+        if participant not in self._participants:
+            self._participants.append(participant)
+
+    def refuse_doomed(self) -> None:
+        """Raise `StoreError` where the transaction can only be rolled back any more."""
+        cause = self._doom
+        if cause is None:
+            return
+        raise StoreError(
+            f"nothing of this batch was written, because one of its calls failed: {cause}",
+            retryable=isinstance(cause, StoreError) and cause.retryable,
+            sqlite_errorcode=getattr(cause, "sqlite_errorcode", None),
+            sqlite_errorname=getattr(cause, "sqlite_errorname", None),
+        ) from cause
+
+    # Beginning and end
+
+    def __enter__(self) -> Self:
+        if not self._writes_at_entry:
+            self._connection = self._database.begin(self)
+        else:
+            self.refuse_doomed()
+            self._database.lock.acquire()
+        self._writes_at_entry.append(self._writes)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        writes_at_entry = self._writes_at_entry.pop()
+        if self._writes_at_entry:
+            if error is not None and (isinstance(error, StoreError) or self._writes > writes_at_entry):
+                self._doom = self._doom or error
+            self._database.lock.release()
+            return False
+        try:
+            if error is None and self._doom is None:
+                self._commit()
+            else:
+                self._roll_back()
+        finally:
+            self._database.end()
+        if error is None:
+            self.refuse_doomed()
+        return False
+
+    def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
+        if self._doom is not None:
+            # SQLite may have ended the transaction by itself; a further statement would commit on its own.
+            self.refuse_doomed()
+        try:
+            return fetch(self._connection, statement, parameters)
+        except BaseException as error:
+            self._doom = error
+            self._database.abandon()
+            if is_database_error(error):
+                raise from_sqlite(error, doing=statement.split(maxsplit=1)[0].lower()) from error
+            raise
+
+    def _roll_back(self) -> None:
+        self._database.abandon()
+        self._database.active = None
+        for participant in self._participants:
+            participant.rolled_back()
+
+    def _commit(self) -> None:
+        if not self._writes:
+            # Nothing to commit, so nothing that could fail in an unclear way.
+            self._roll_back()
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the change may have happened.
+            self._settle(error)
+            return
+        self._database.fence_owed = False
+        self._committed()
+
+    def _committed(self) -> None:
+        # Participants may call the ledger again, and that must be a transaction of its own.
+        self._database.active = None
+        for participant in self._participants:
+            participant.committed()
+
+    def _settle(self, error: BaseException) -> None:
+        changed = [row for row in self._touched.values() if row.before != row.after]
+        settlement = self._database.settle(changed, error)
+        if settlement.verdict == "committed":
+            self._committed()
+            if is_database_error(error):
+                return
+            raise error
+        self._database.active = None
+        for participant in self._participants:
+            participant.settled(settlement.found)
+        if not is_database_error(error):
+            raise error
+        outcome: Outcome = "unchanged" if settlement.verdict == "unchanged" else "unknown"
+        raise from_sqlite(error, doing=f"commit ({settlement.explanation})", outcome=outcome) from error
+
+
+class Participant(Protocol):
+    """Whoever keeps something in memory that follows the rows. Called with the lock held, after the end."""
+
+    def committed(self) -> None:
+        """The transaction is durably there."""
+
+    def settled(self, found: Found | None) -> None:
+        """COMMIT failed and did not turn out to have happened.
+
+        `found` are the touched rows as disk has them now, None where they could not be read.
+        """
+
+    def rolled_back(self) -> None:
+        """Nothing was committed, on purpose or because a statement failed."""
+
+
+class Settlement:
+    """How a failed COMMIT turned out: a verdict, the rows found (None: they couldn't be read) and a sentence."""
+
+    __slots__ = ("explanation", "found", "verdict")
+
+    def __init__(
+        self, verdict: Literal["committed", "unchanged", "unknown"], found: Found | None, explanation: str
+    ) -> None:
+        self.verdict = verdict
+        self.found = found
+        self.explanation = explanation
+
+
+def judge(changed: Sequence[TouchedRow], found: Found | None, *, fenced: bool) -> Settlement:
+    """Compare what the transaction meant to leave with what disk has."""
+    if found is None:
+        return Settlement("unknown", None, "the rows could not be read again; the ledger is suspect")
+    seen = [found[row.table.name, row.key] for row in changed]
+    is_after = all(one == row.after for one, row in zip(seen, changed, strict=True))
+    is_before = all(one == row.before for one, row in zip(seen, changed, strict=True))
+    if fenced and is_after:
+        return Settlement("committed", found, "the change is there and secured")
+    if fenced and is_before:
+        return Settlement("unchanged", found, "nothing was written")
+    if is_after or is_before:
+        now = "the change is visible" if is_after else "nothing is visible of the change"
+        return Settlement("unknown", found, f"{now}, but a crash may show the other state")
+    return Settlement("unknown", found, "the rows were changed by another process since")
+
+
+def unavailable(message: str, cause: BaseException | None) -> StoreUnavailable:
+    """A `StoreUnavailable` that carries its cause's SQLite code and whether trying again can help."""
+    return StoreUnavailable(
+        message,
+        outcome="unchanged",
+        retryable=isinstance(cause, StoreError) and cause.retryable,
+        sqlite_errorcode=getattr(cause, "sqlite_errorcode", None),
+        sqlite_errorname=getattr(cause, "sqlite_errorname", None),
+    )

@@ -1,0 +1,103 @@
+"""Checks and normal forms of what a caller gives: text, enumeration members, times, JSON.
+
+Memory must equal disk, so a value that SQLite or a JSON file can't give back exactly as it was given is refused (or
+brought into its stored form) before anything is written: text that is no Unicode (a lone surrogate), a time that is
+no whole number, a JSON value with NaN. Everything refused raises `UsageError`, which says what was given and what is
+allowed. Rows that were read from a file are not checked here.
+"""
+
+import json
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from ledger.errors import UsageError
+from ledger.records import JsonValue
+
+EARLIEST_MS: Final = -62_135_596_800_000
+"""0001-01-01T00:00:00Z, the first moment `datetime` can show."""
+LATEST_MS: Final = 253_370_764_800_000
+"""9999-01-01T00:00:00Z: with the retention added, `datetime` can still show it."""
+
+DEEPEST_JSON: Final = 64
+"""How many lists and dicts a JSON value may be nested; readers that recurse can read that at any depth of calls."""
+
+_Member = TypeVar("_Member", bound=StrEnum)
+
+
+def blank_to_none(value: str | None) -> str | None:
+    """Trimmed text, None where blank or absent: the form in which two texts or keys are compared."""
+    return (value.strip() or None) if value is not None else None
+
+
+def given_text(name: str, value: str | None) -> str | None:
+    """The text as it was given, None where blank; raises UsageError where it is no text or no valid Unicode."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, not {value!r} ({type(value).__name__})")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name} must be valid Unicode, not {value!r}: {error.reason}") from error
+    return value if value.strip() else None
+
+
+def trimmed(name: str, value: str | None) -> str | None:
+    """The text without white space around it, None where blank; raises UsageError as `given_text` does."""
+    return blank_to_none(given_text(name, value))
+
+
+def collapsed(name: str, value: str | None) -> str | None:
+    """The text with every run of white space as one space, None where blank; raises UsageError as `given_text`."""
+    text = given_text(name, value)
+    return " ".join(text.split()) if text is not None else None
+
+
+def member(name: str, kind: type[_Member], value: str) -> _Member:
+    """The member of an enumeration, also from its plain text; raises UsageError naming the valid ones."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UsageError(f"{name} must be one of {', '.join(kind)}, not {value!r}") from error
+
+
+def time_ms(name: str, value: int) -> int:
+    """A time in milliseconds since the epoch; raises UsageError where it is no whole number or out of range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(
+            f"{name} must be a whole number of milliseconds since the epoch, not {value!r} ({type(value).__name__})"
+        )
+    if not EARLIEST_MS <= value <= LATEST_MS:
+        raise UsageError(f"{name} must lie between {EARLIEST_MS} and {LATEST_MS} (years 1 to 9998), not {value}")
+    return value
+
+
+def optional_time_ms(name: str, value: int | None) -> int | None:
+    """As `time_ms`, None where absent."""
+    return None if value is None else time_ms(name, value)
+
+
+def json_value(name: str, value: JsonValue) -> JsonValue:
+    """A deep copy in the form in which it comes back from a file (tuples as lists, keys as text).
+
+    Raises UsageError where the value has no JSON form (NaN, infinity, a cycle, an object, text that is no Unicode) or
+    is nested deeper than `DEEPEST_JSON`.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        copied = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{name} must be a JSON value: {error}") from error
+    if _depth(copied) > DEEPEST_JSON:
+        raise UsageError(f"{name} must be a JSON value nested at most {DEEPEST_JSON} deep")
+    return copied
+
+
+def _depth(value: JsonValue) -> int:
+    """How many lists and dicts are nested; 0 for a plain value."""
+    depth, level = 0, [value]
+    while level := [inner for inner in level if isinstance(inner, (list, dict))]:
+        depth += 1
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return depth

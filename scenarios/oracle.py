@@ -1,0 +1,117 @@
+"""The oracle: which states are possible, by what the caller was told and what SQLite really does.
+
+It keeps the state that was last seen on disk, and *ghosts*: states that a crash may bring although no reader sees
+them now. The rules are measured (``docs/sqlite-under-faults.md``):
+
+- acknowledged: one state, the one after; a change that was committed also overwrites every ghost;
+- refused by the store: one state, the one before;
+- failed, WAL: a reader sees the state *before*; a crash may show the one *after* until the next writing commit;
+- failed, rollback journals: before or after, and whoever looks settles it;
+- failed, and the store says ``unchanged``: before, now and after a crash. That is the store's own promise, and it
+  is held to it;
+- never anything between the two, and never two failed changes at once.
+"""
+
+from dataclasses import dataclass, field
+
+from scenarios.checks import Violation, describe, differences
+from scenarios.target import Configuration, View
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller of one call was told.
+
+    `kind` is "done", "refused" or "raised"; `certainty`, for "raised", is what the store said of the change:
+    "unchanged", "unknown", or None where it says nothing.
+    """
+
+    kind: str
+    error: BaseException | None = None
+    certainty: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind != "raised":
+            return "acknowledged" if self.kind == "done" else f"refused ({self.error})"
+        said = f", outcome {self.certainty}" if self.certainty else ""
+        return f"failed with {type(self.error).__name__}: {self.error}{said}"
+
+
+@dataclass
+class Oracle:
+    """The possible states of one store. `settled` was seen; `ghosts` may come back with a crash."""
+
+    configuration: Configuration
+    settled: View
+    ghosts: list[View] = field(default_factory=list)
+    _possible: tuple[View, ...] = ()
+    _answer: Answer = field(default_factory=lambda: Answer("done"))
+    _before: View = field(default_factory=dict)
+
+    def heard(self, answer: Answer, after: View) -> None:
+        """Take in the answer to a call that would lead from `settled` to `after`."""
+        self._before, self._answer = self.settled, answer
+        if answer.kind == "done":
+            self._possible = (after,)
+            if after != self.settled:
+                self.ghosts = []
+        elif answer.kind == "refused" or answer.certainty == "unchanged":
+            self._possible = (self.settled,)
+        elif self.configuration.journal_mode == "wal":
+            self._possible = (self.settled,)
+            self.ghosts.append(after)
+        else:
+            self._possible = (self.settled, after)
+
+    def saw_disk(self, disk: View) -> None:
+        """Judge what a fresh reader sees, and settle on it; raises `Violation`."""
+        possible = self._possible or (self.settled,)
+        if disk not in possible:
+            self._accuse_disk(disk, possible)
+        self.settled = disk
+        self._possible = ()
+
+    def saw_memory(self, memory: View) -> None:
+        """Judge the process's own answer against the disk that was just seen; raises `Violation`."""
+        if memory != self.settled:
+            raise Violation(
+                "memory-equals-disk",
+                f"after a call that {self._answer}: "
+                + describe(differences(memory, self.settled), "memory", "the file"),
+                {"memory": memory, "disk": self.settled},
+            )
+
+    def crashed(self, disk: View) -> None:
+        """After a crash a ghost is either alive or gone for good."""
+        if disk in self.ghosts:
+            self.settled = disk
+        self.ghosts = []
+
+    def saw_after_crash(self, reopened: View) -> None:
+        """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
+        if reopened == self.settled or reopened in self.ghosts:
+            return
+        sides = {"disk": self.settled, "reopened": reopened}
+        code = "acknowledged-is-durable"
+        if reopened.keys() - self.settled.keys():
+            code = "no-resurrection" if self._answer.kind == "done" else "failed-write-changed-nothing"
+        elif self._answer.kind != "done":
+            code = "failed-write-changed-nothing"
+        difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
+        raise Violation(code, f"a crash after a call that {self._answer}: {difference}", sides)
+
+    def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
+        """Name the promise that a disk state breaks; always raises."""
+        expected = possible[0]
+        sides = {"expected": expected, "disk": disk}
+        detail = describe(differences(expected, disk), "what had to be there", "the file")
+        if self._answer.kind == "done":
+            gone = self._before.keys() - expected.keys()
+            code = "no-resurrection" if gone & disk.keys() else "acknowledged-is-durable"
+        elif len(possible) == 1 and self._answer.certainty != "unchanged":
+            code = "all-or-nothing"
+        elif self._answer.certainty == "unchanged" or self._answer.kind == "refused":
+            code = "failed-write-changed-nothing"
+        else:
+            code = "all-or-nothing"
+        raise Violation(code, f"after a call that {self._answer}: {detail}", sides)

@@ -1,0 +1,94 @@
+"""The recorder: every search tells it what happens; it keeps what the verdict needs and passes all of it on.
+
+It also says when it is enough: a time limit, an interrupt, or more findings than anybody will read. A finding is kept
+once per check and call; further points that show the same are counted.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+
+from scenarios.events import Event, Finding, Found, Handler, PointTried, SearchEnded, Series, Vacuous
+from scenarios.story import Arm, Story
+from scenarios.target import Target
+
+
+class Tally:
+    """What came of one series of fault points."""
+
+    __slots__ = ("fired", "surfaced", "tried")
+
+    def __init__(self) -> None:
+        self.tried = self.fired = self.surfaced = 0
+
+
+class Recorder:
+    """Keeps findings, tallies and vacuous parts of one run; hands events to its handlers."""
+
+    def __init__(
+        self,
+        handlers: Iterable[Handler] = (),
+        *,
+        keep: Callable[[Finding], str] = lambda finding: str(finding.story),
+        deadline: float | None = None,
+        most_findings: int = 25,
+    ) -> None:
+        self.handlers = tuple(handlers)
+        self.keep = keep
+        self.deadline = deadline
+        self.most_findings = most_findings
+        self.findings: list[Found] = []
+        self.observations: list[Found] = []
+        self.repeats: Counter[tuple[str, str]] = Counter()
+        self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
+        self.vacuous: list[Vacuous] = []
+        self.ended: list[SearchEnded] = []
+        self.interrupted = False
+
+    def tell(self, event: Event) -> None:
+        """Take an event in and pass it on."""
+        if isinstance(event, PointTried):
+            tally = self.tallies[event.series]
+            tally.tried += 1
+            tally.fired += event.fired
+            tally.surfaced += event.surfaced
+        elif isinstance(event, Vacuous):
+            self.vacuous.append(event)
+        elif isinstance(event, SearchEnded):
+            self.ended.append(event)
+        for handler in self.handlers:
+            handler(event)
+
+    def found(self, finding: Finding, target: Target) -> None:
+        """Keep a finding, unless the same check failed for the same call already."""
+        key = (finding.code, _last_call(finding.story))
+        self.repeats[key] += 1
+        if self.repeats[key] > 1:
+            return
+        promised = finding.code not in target.unpromised
+        found = Found(finding, self.keep(finding), promised)
+        (self.findings if promised else self.observations).append(found)
+        self.tell(found)
+
+    def enough(self) -> bool:
+        """Whether to stop: the time is up, the user said so, or there are findings enough."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return late or self.interrupted or len(self.findings) >= self.most_findings
+
+    @property
+    def complete(self) -> bool:
+        """Whether every search came to its own end."""
+        return bool(self.ended) and not self.interrupted and all(end.complete for end in self.ended)
+
+    def count(self, name: str) -> int:
+        """The sum of one count over all searches."""
+        return sum(end.counts.get(name, 0) for end in self.ended)
+
+
+def _last_call(story: Story) -> str:
+    """The step that the fault hits: the first one after the last arming."""
+    last = max((index for index, step in enumerate(story.steps) if isinstance(step, Arm)), default=-1)
+    following = story.steps[last + 1 :]
+    return str(following[0]) if following else ""
+
+

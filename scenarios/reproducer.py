@@ -1,0 +1,159 @@
+"""The replay file: one finding as data, and its verdict when it is played again.
+
+The file is JSON with a schema and a version. It is never executed: it names a target that ships (or one that the
+command line names), and its steps are read strictly. Size, number of steps and number of faults are limited before
+anything is played. It does not depend on the version of Hypothesis.
+"""
+
+import hashlib
+import platform
+import sqlite3
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import faults
+from scenarios.events import Finding
+from scenarios.player import play
+from scenarios.story import Arm, Story
+from scenarios.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
+
+FORMAT: Final = "tornpage-replay"
+VERSION: Final = 1
+LARGEST_FILE_BYTES: Final = 1_048_576
+_MOST_STEPS: Final = 10_000
+_RUNS: Final = 3
+
+
+class ReplayFileError(ValueError):
+    """A replay file that can't be used: what is wrong with it, and what to do."""
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a finding was made: for whoever wonders why it doesn't show elsewhere."""
+
+    python: str
+    sqlite: str
+    compile_options: tuple[str, ...]
+    system: str
+
+
+class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The contents of a replay file."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    check: str
+    message: str
+    search: str
+    seed: int
+    story: Story
+    sides: dict[str, Any] = {}
+    origin: Origin
+
+
+class Verdict(StrEnum):
+    """What replaying came to."""
+
+    FIXED = "FIXED"
+    FAILED = "FAILED"
+    FLAKY = "FLAKY"
+    ERROR = "ERROR"
+
+
+def origin() -> Origin:
+    """This machine's."""
+    connection = sqlite3.connect(":memory:")
+    options = tuple(str(row[0]) for row in connection.execute("PRAGMA compile_options"))
+    connection.close()
+    return Origin(platform.python_version(), sqlite3.sqlite_version, options, platform.platform())
+
+
+def write(finding: Finding, directory: Path, seed: int) -> Path:
+    """Write the replay file of a finding; its name says the target and the check. Returns its path."""
+    reproducer = Reproducer(
+        check=finding.code,
+        message=finding.message,
+        search=finding.search,
+        seed=seed,
+        story=finding.story,
+        sides=finding.sides,
+        origin=origin(),
+    )
+    digest = hashlib.sha256(msgspec.json.encode(finding.story)).hexdigest()[:8]
+    name = finding.story.target.replace("bug:", "").replace(":", "-").replace(".", "-")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{finding.code}-{digest}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(reproducer), indent=2) + b"\n")
+    return path
+
+
+def read(path: Path) -> Reproducer:
+    """Read a replay file; raises `ReplayFileError` saying what is wrong and what to do."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ReplayFileError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise ReplayFileError(f"{path} is larger than {LARGEST_FILE_BYTES} bytes; no replay file is")
+    _require_version(path, content)
+    try:
+        reproducer = msgspec.json.decode(content, type=Reproducer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReplayFileError(f"{path} is not a replay file of version {VERSION}: {error}") from error
+    _require_sound(path, reproducer.story)
+    return reproducer
+
+
+class _Head(msgspec.Struct):
+    """As much of any version as is needed to say which one it is."""
+
+    format: str = ""
+    version: int = 0
+
+
+def _require_version(path: Path, content: bytes) -> None:
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReplayFileError(f"{path} is not a replay file, or only a part of one: {error}") from error
+    if head.format != FORMAT:
+        raise ReplayFileError(f"{path} is JSON, but not a replay file: its format is {head.format!r}, not {FORMAT!r}")
+    if head.version > VERSION:
+        raise ReplayFileError(
+            f"{path} was written by a newer tornpage (version {head.version} of the file; this one reads {VERSION}): upgrade"
+        )
+
+
+def _require_sound(path: Path, story: Story) -> None:
+    configuration = story.configuration
+    if configuration.journal_mode not in JOURNAL_MODES or configuration.synchronous not in SYNCHRONOUS_LEVELS:
+        raise ReplayFileError(f"{path} asks for the unknown configuration {configuration}")
+    if len(story.steps) > _MOST_STEPS:
+        raise ReplayFileError(f"{path} has {len(story.steps)} steps; at most {_MOST_STEPS} are played")
+    for step in story.steps:
+        if not isinstance(step, Arm):
+            continue
+        try:
+            plan = faults.FaultPlan.parse(step.plan)
+            faults.require_possible(plan)
+        except faults.FaultError as error:
+            raise ReplayFileError(f"{path}: {error}") from error
+        if any(fault.effect == faults.KILL for fault in plan.faults):
+            raise ReplayFileError(f"{path}: {step.plan} would kill this process; a replay never does")
+
+
+def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
+    """Play the story three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY."""
+    outcomes: list[str] = []
+    lines: list[str] = []
+    for run in range(_RUNS):
+        violation, counts = play(reproducer.story, target, directory / f"run-{run}")
+        outcomes.append(violation.code if violation else "")
+        lines.append(str(violation) if violation else f"nothing violated ({counts['fired']} of {counts['armed']} faults fired)")
+    if not any(outcomes):
+        return Verdict.FIXED, lines
+    return (Verdict.FAILED if len(set(outcomes)) == 1 else Verdict.FLAKY), lines

@@ -1,0 +1,228 @@
+"""The sweep: fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
+
+Method. The workload is played once per configuration without a fault; before each call the files are copied, and a
+dry run of the call from that copy counts its operations. Then every point of the call starts from the copy, in a
+cold session: put the files down, open, arm, call, look. So the work grows with the number of calls, not with its
+square. Opening and closing are swept like calls.
+
+A series (kind, role, timing, effect) of a call ends at the number of operations that the dry run counted: the
+target is deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is
+reported as vacuous, never passed over.
+
+Not covered: two faults in one call (the machine does that), and power loss.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import faults
+from scenarios.checks import Violation
+from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.files import Files, place
+from scenarios.recorder import Recorder
+from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
+from scenarios.target import Action, Configuration, Target, View
+from scenarios.trial import CLOSE, OPEN, Trial
+
+
+# Operations that a plan names together with their opposite, or with their milder form.
+_PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock", faults.BEGIN_LOCK: "begin", faults.COMMIT_END: "commit"}
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where one call of the workload starts, and where it leads."""
+
+    step: int
+    action: Action
+    files: Files
+    before: View
+    after: View
+    counts: dict[tuple[str, str], int]
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One fault at one operation of one call."""
+
+    start: Start
+    fault: faults.Fault
+    depth: Depth
+    series: Series
+
+
+class Sweep:
+    """Sweeps one target over configurations; tells a `Recorder` what it finds."""
+
+    name = "sweep"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        depths: tuple[str, ...] | None = None,
+        most_points_per_call: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.target = target
+        self.recorder = recorder
+        self.directory = directory
+        self.configurations = configurations or target.configurations
+        self.depths = depths or target.depths
+        self.most_points_per_call = most_points_per_call
+        self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
+
+    def run(self) -> None:
+        """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""
+        started = time.monotonic()
+        counts: Counter[str] = Counter()
+        complete = False
+        self.recorder.tell(SearchStarted(self.name, self.target.name))
+        try:
+            for configuration in self.configurations:
+                for point in self._points(configuration, counts):
+                    if self.recorder.enough():
+                        return
+                    self._try(configuration, point, counts)
+            complete = True
+            if not counts["fired"]:
+                self.recorder.tell(Vacuous(self.name, "no fault fired at all"))
+        finally:
+            seconds = time.monotonic() - started
+            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(counts), seconds, complete))
+
+    # -- what to try ---------------------------------------------------------------------------------------
+
+    def _points(self, configuration: Configuration, counts: Counter[str]) -> Iterator[Point]:
+        for start in self.starts(configuration):
+            points = list(self._points_of(start))
+            counts["points"] += len(points)
+            if self.most_points_per_call is not None and len(points) > self.most_points_per_call:
+                chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
+                points = [points[index] for index in sorted(chosen)]
+            yield from points
+
+    def _points_of(self, start: Start) -> Iterator[Point]:
+        for (kind, role), count in sorted(start.counts.items()):
+            depth: Depth = "statement" if _PLAN_KINDS.get(kind, kind) in faults.STATEMENT_KINDS else "vfs"
+            if depth in self.depths:
+                yield from self._series(start, kind, role, count, depth)
+
+    def _series(self, start: Start, kind: str, role: str, count: int, depth: Depth) -> Iterator[Point]:
+        plan_kind = _PLAN_KINDS.get(kind, kind)
+        for timing, effect in faults.effects_of(plan_kind, role):
+            fault = faults.Fault(plan_kind, effect, role, timing=timing)
+            series = Series(plan_kind, role, timing, effect)
+            if kind not in faults.operations_of(fault):
+                continue
+            for ordinal in range(1, count + 1):
+                for last in (ordinal, None):
+                    yield Point(start, fault.at(faults.When(ordinal, last)), depth, series)
+
+    def starts(self, configuration: Configuration) -> Iterator[Start]:
+        """Play the workload without a fault; before each call, what a sweep of it needs."""
+        home = self.directory / "dry"
+        place({}, home)
+        with Trial(self.target, configuration, home, {}) as dry:
+            yield self._start(configuration, 0, OPEN, {}, {}, {})
+            dry.at_step(0)
+            dry.open()
+            view: View = {}
+            for step, action in enumerate(self.target.workload(), start=1):
+                before, files = dry.live_view(), dry.crash_copy()
+                dry.at_step(step)
+                answer = dry.call(action, before)
+                if answer.kind == "raised":
+                    raise RuntimeError(f"{self.target.name}: {action} fails without any fault: it {answer}") from answer.error
+                view = dry.live_view()
+                yield self._start(configuration, step, action, files, before, view)
+            left, last = dry.crash_copy(), step + 1
+        yield self._start(configuration, last, OPEN, left, view, view)
+        yield self._start(configuration, last, CLOSE, left, view, view)
+        yield self._start(configuration, last + 1, OPEN, dry.crash_copy(), view, view)
+
+    def _start(
+        self, configuration: Configuration, step: int, action: Action, files: Files, before: View, after: View
+    ) -> Start:
+        """Count the operations of the call in a cold session, at each depth."""
+        home = self.directory / "count"
+        counts: dict[tuple[str, str], int] = {}
+        place(files, home)
+        with Trial(self.target, configuration, home, before) as trial:
+            trial.at_step(step)
+            if action != OPEN:
+                trial.open()
+            with faults.count_operations(home) as counter:
+                trial.call(action, after)
+            counts.update(counter.counts)
+        if "statement" in self.depths:
+            place(files, home)
+            with Trial(self.target, configuration, home, before) as trial:
+                trial.at_step(step)
+                trial.watch_statements()
+                if action != OPEN:
+                    trial.open()
+                with trial.statements.count_operations() as counter:
+                    trial.call(action, after)
+            counts.update(counter.counts)
+        return Start(step, action, files, before, after, counts)
+
+    # -- one point -----------------------------------------------------------------------------------------
+
+    def _try(self, configuration: Configuration, point: Point, counts: Counter[str]) -> None:
+        fired = surfaced = False
+        try:
+            armed = self._play(configuration, point)
+            fired, surfaced = bool(armed.firings), bool(armed.surfaced)
+        except Violation as violation:
+            fired = surfaced = True
+            self.recorder.found(Finding.of(violation, self._story(configuration, point), self.name), self.target)
+            counts["findings"] += 1
+        counts["tried"] += 1
+        counts["fired"] += fired
+        counts["surfaced"] += surfaced
+        if not fired:
+            self.recorder.tell(Vacuous(self.name, f"{point.fault} in {point.start.action} at {configuration} never fired"))
+        self.recorder.tell(PointTried(point.series, fired, surfaced))
+
+    def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
+        start = point.start
+        home = self.directory / "point"
+        place(start.files, home)
+        with Trial(self.target, configuration, home, start.before) as trial:
+            trial.at_step(start.step)
+            if point.depth == "statement":
+                trial.watch_statements()
+            if start.action != OPEN:
+                trial.open()
+            with trial.armed(faults.FaultPlan((point.fault,)), point.depth) as armed:
+                answer = trial.call(start.action, start.after)
+                if answer.kind == "raised" and answer.error is not None:
+                    armed.saw(answer.error)
+                files = trial.crash_copy()
+            trial.look()
+            trial.look_after_crash(files)
+            trial.heartbeat()
+        return armed
+
+    def _story(self, configuration: Configuration, point: Point) -> Story:
+        """The same point as a story: the calls before, a crash for the cold start, the fault, the call."""
+        action, step = point.start.action, point.start.step
+        calls = self.target.workload()
+        steps: list[Step] = [Call(earlier) for earlier in calls[: max(step - 1, 0)]]
+        arm = Arm(str(point.fault), point.depth)
+        if action == OPEN:
+            ended = [Restart()] if step > len(calls) + 1 else []
+            steps += [*ended, arm, Restart(crash=True)]
+        elif action == CLOSE:
+            steps += [Restart(crash=True), arm, Restart()]
+        else:
+            steps += [Restart(crash=True), arm, Call(action)]
+        return Story(self.target.name, configuration, (*steps, Clear()))

@@ -1,0 +1,118 @@
+"""What is put under test: a target, opened in a directory as a session, driven by actions.
+
+A *view* is the whole observable state as a flat mapping from a key (``task/…``) to a JSON-like value; two views
+are equal when the states are. A target gives two of them: the session's own answer (memory and all), and a fresh
+one, read from the file by somebody who never saw the session.
+
+A target has to be deterministic: the clock is the environment's, names come with the actions. Twenty lines are
+enough for a small store; see ``docs/your-own-store.md``.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+View = Mapping[str, Any]
+
+JOURNAL_MODES = ("wal", "delete", "truncate", "persist")
+SYNCHRONOUS_LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
+
+
+class Configuration(msgspec.Struct, frozen=True, order=True):
+    """How SQLite is set up: `journal_mode` in lower case, `synchronous` in upper case."""
+
+    journal_mode: str = "wal"
+    synchronous: str = "FULL"
+
+    def __str__(self) -> str:
+        return f"{self.journal_mode}/{self.synchronous}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Configuration":
+        """Read ``wal/FULL``; raises ValueError naming what is allowed."""
+        journal_mode, _, synchronous = text.partition("/")
+        found = cls(journal_mode.lower(), synchronous.upper() or "FULL")
+        if found.journal_mode not in JOURNAL_MODES or found.synchronous not in SYNCHRONOUS_LEVELS:
+            raise ValueError(
+                f"unknown configuration {text!r}; write JOURNAL_MODE/SYNCHRONOUS with one of "
+                f"{', '.join(JOURNAL_MODES)} and one of {', '.join(SYNCHRONOUS_LEVELS)}, such as wal/FULL"
+            )
+        return found
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One call on a target: its name and its arguments, as data."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.args.items())})"
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The store said no for a reason of its own (no such task, not allowed): nothing was tried."""
+
+
+class Environment:
+    """What the outside world is to a session: the time and the way to connect.
+
+    `now_ms` is milliseconds since the epoch (UTC); the harness sets it before each step. `connect` has the
+    signature of ``sqlite3.connect``.
+    """
+
+    def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
+        self.now_ms = 1_700_000_000_000
+        self.connect = connect
+
+    def clock(self) -> int:
+        """The present time in milliseconds."""
+        return self.now_ms
+
+
+class Session(Protocol):
+    """A target that is open."""
+
+    def call(self, action: Action) -> None:
+        """Do it: return when it is acknowledged, raise `Refused` for a no, anything else for a failure."""
+
+    def live_view(self) -> View:
+        """The state as the running process answers it."""
+
+    def outcome_of(self, error: Exception) -> str | None:
+        """What a failure says of the change: "unchanged", "unknown", or None where the store says nothing."""
+
+    def self_check(self) -> None:
+        """Raise `Violation` for whatever only the target itself can see: indexes, observers, stuck locks."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised."""
+
+    name: str
+    title: str
+    configurations: tuple[Configuration, ...]
+    depths: tuple[str, ...]
+    unpromised: Mapping[str, str]
+
+    def workload(self) -> tuple[Action, ...]:
+        """The calls that a sweep makes fail, in order."""
+
+    def heartbeat(self) -> Action:
+        """A small change that must work whenever nothing is wrong; its effect is one more key."""
+
+    def database(self, directory: Path) -> Path:
+        """The SQLite file."""
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
+        """Open the store in a directory, which may be empty or hold an earlier state."""
+
+    def fresh_view(self, connection: sqlite3.Connection) -> View:
+        """The state as the file has it, read by plain SQL on a connection that the harness opened."""

@@ -1,0 +1,229 @@
+"""One trial: a session on a directory, faults armed around its calls, and every look that the oracle asks for.
+
+After each call, in this order: the files are copied as a crash would leave them; a fresh reader past the shim says
+what the disk holds; the session says what it believes; the copy is opened as after a crash. While a fault is armed the
+session may decline to answer, but it may not answer wrongly. Once nothing is armed it has to answer, and `heartbeat`
+shows that it still works.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import faults
+from scenarios.checks import Violation
+from scenarios.files import Files, Holder, place, require_let_go
+from scenarios.oracle import Answer, Oracle
+from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
+
+OPEN = Action("open")
+CLOSE = Action("close")
+
+_EPOCH_MS = 1_700_000_000_000
+_STEP_MS = 1_000
+
+
+class Trial:
+    """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
+
+    def __init__(self, target: Target, configuration: Configuration, directory: Path, before: View) -> None:
+        self.target = target
+        self.directory = directory
+        self.oracle = Oracle(configuration, before)
+        self.statements = faults.StatementDepth()
+        self.environment = Environment()
+        self.session: Session | None = None
+        self._holder = Holder()
+        self._crash_directory = directory.with_name("crash-of-" + directory.name)
+        self._armed = 0
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def open(self) -> Self:
+        """Open the session; whatever the target raises passes through."""
+        self.session = self._open_in(self.directory, self.environment)
+        return self
+
+    def close(self) -> None:
+        """Close the session and let go of all files."""
+        session, self.session = self.session, None
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            self._holder.release()
+        require_let_go(self.directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_in(self, directory: Path, environment: Environment) -> Session:
+        return self.target.open(directory, self.oracle.configuration, environment)
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def at_step(self, step: int) -> None:
+        """Set the clock: the same step has the same time in every run."""
+        self.environment.now_ms = _EPOCH_MS + step * _STEP_MS
+
+    @contextlib.contextmanager
+    def armed(self, plan: faults.FaultPlan, depth: str = "vfs") -> Iterator[faults.Armed]:
+        """Put a plan in force for the target's files, at either depth."""
+        self._armed += 1
+        try:
+            if depth == "statement":
+                with self.statements.arm(plan) as armed:
+                    yield armed
+            else:
+                with faults.arm(plan, self.directory) as armed:
+                    yield armed
+        finally:
+            self._armed -= 1
+
+    def watch_statements(self) -> None:
+        """Let sessions that are opened from now on be within reach of the statement depth."""
+        self.environment.connect = self.statements.connect
+
+    def call(self, action: Action, after: View) -> Answer:
+        """Make one call that would lead to the state `after`, and tell the oracle of its answer."""
+        answer = self._ask(action)
+        self.oracle.heard(answer, after)
+        return answer
+
+    def _ask(self, action: Action) -> Answer:
+        try:
+            if action == OPEN:
+                self.open()
+            elif action == CLOSE:
+                self._close_under_fault()
+            else:
+                self.call_session(action)
+        except Refused as refusal:
+            return Answer("refused", refusal)
+        except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
+            _forget_frames(error)
+            certainty = self.session.outcome_of(error) if self.session is not None else None
+            # Opening and closing change nothing that a view shows, whatever they raise.
+            return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
+        return Answer("done")
+
+    def call_session(self, action: Action) -> None:
+        """Make a call on the open session; what it raises passes through."""
+        if self.session is None:
+            raise RuntimeError(f"{action}: no session is open")
+        self.session.call(action)
+
+    def _close_under_fault(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+        self._holder.release()
+
+    # -- looks ---------------------------------------------------------------------------------------------
+
+    def live_view(self) -> View:
+        """What the session answers; it must be open."""
+        if self.session is None:
+            raise RuntimeError("no session is open")
+        return self.session.live_view()
+
+    def crash_copy(self) -> Files:
+        """The files as a crash of the process would leave them now."""
+        return self._holder.copy(self.directory)
+
+    def look(self) -> None:
+        """Hold disk, memory and the store's own checks against the oracle."""
+        self.oracle.saw_disk(self.fresh_view())
+        self._look_into_memory()
+
+    def _look_into_memory(self) -> None:
+        if self.session is None:
+            return
+        try:
+            memory = self.session.live_view()
+        except Exception as error:
+            if self._armed:
+                return
+            raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
+        self.oracle.saw_memory(memory)
+        self.session.self_check()
+
+    def fresh_view(self) -> View:
+        """What a fresh reader past the shim sees; raises `Violation` where the file is damaged."""
+        if not self.target.database(self.directory).exists():
+            return {}
+        with contextlib.closing(self._fresh_connection()) as connection:
+            problems = connection.execute("PRAGMA integrity_check").fetchall()
+            if problems != [("ok",)]:
+                raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
+            return self.target.fresh_view(connection)
+
+    def _fresh_connection(self) -> sqlite3.Connection:
+        return faults.connect_unwatched(self.target.database(self.directory))
+
+    def look_after_crash(self, files: Files) -> None:
+        """Open a crash copy as a restarted process would and judge what it shows."""
+        place(files, self._crash_directory)
+        environment = Environment()
+        environment.now_ms = self.environment.now_ms
+        try:
+            session = self._open_in(self._crash_directory, environment)
+        except Exception as error:
+            raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
+        try:
+            self.oracle.saw_after_crash(session.live_view())
+        finally:
+            session.close()
+
+    def look_after_restart(self, *, crashed: bool) -> None:
+        """Look for the first time after a restart; after a crash a ghost may have come to life."""
+        disk = self.fresh_view()
+        if crashed:
+            self.oracle.crashed(disk)
+        self.oracle.saw_disk(disk)
+        self._look_into_memory()
+
+    def heartbeat(self) -> None:
+        """With nothing armed, one small change has to work, and to leave everything else alone."""
+        if self.session is None:
+            self.reopen()
+        before = self.oracle.settled
+        try:
+            self.call_session(self.target.heartbeat())
+        except Exception as error:
+            raise Violation(
+                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
+            ) from error
+        disk = self.fresh_view()
+        self.oracle.heard(Answer("done"), disk)
+        if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
+            raise Violation(
+                "acknowledged-is-durable",
+                "the next call was acknowledged, but it left more or less than its one change",
+                {"expected": before, "disk": disk},
+            )
+        self.look()
+
+    def reopen(self) -> None:
+        """Open again, with nothing armed: it has to work."""
+        try:
+            self.open()
+        except Exception as error:
+            raise Violation(
+                "still-usable-after-the-fault", f"the fault is gone, and opening again fails: {error!r}"
+            ) from error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and its causes.
+
+    Their frames hold cursors, and a connection that is closed while a cursor lives stays open inside SQLite: the next
+    session on these files would share its view of the WAL.
+    """
+    for cause in faults.causes(error):
+        cause.__traceback__ = None
