@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from ledger.errors import UsageError
 from ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task
 from ledger.rows import Quarantined
-from ledger.times import Timed, ordered
+from ledger.times import LOST_RETENTION_MS, Timed, ordered
 from ledger.values import member
 
 _MINUTE_MS: Final = 60_000
@@ -265,13 +265,14 @@ class Audit:
         )
 
 
-def projected(task: AuditedTask, lost: Task) -> AuditedTask:
-    """The task as it would be if it were marked as lost; see `ledger.maintenance`."""
+def projected(row: AuditedTask, now: int, reason: str) -> AuditedTask:
+    """The task as it would be if maintenance marked it as lost now; see `ledger.maintenance`."""
     return replace(
-        task,
-        status=lost.status,
-        ended_at=lost.ended_at,
-        last_event_at=lost.last_event_at,
-        cleanup_after=lost.cleanup_after,
-        error=lost.error,
+        row,
+        status=Status.LOST,
+        created_at=ordered(row).created_at,
+        ended_at=now,
+        last_event_at=now,
+        cleanup_after=now + LOST_RETENTION_MS,
+        error=row.error or reason,
     )

@@ -267,18 +267,35 @@ class Database:
 
     def read_tables(self, tables: Sequence[Table]) -> tuple[tuple[int, int], list[list[Row]]]:
         """All rows of some tables as of one moment, and the `version` of that moment."""
+        with self.reading() as connection:
+            rows = [fetch(connection, table.select_all) for table in tables]
+            return self.version(), rows
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """The connection for reads as of one moment, with the lock held; write nothing through it.
+
+        Inside a transaction it sees what the transaction sees. A read that fails there dooms it, since SQLite may have
+        ended the transaction by itself. Raises `StoreError`.
+        """
         with self.lock:
             self.ensure_usable()
+            if self.active is not None:
+                self.active.refuse_doomed()
             connection = self.connection
             try:
                 with self._read_transaction(connection):
-                    rows = [fetch(connection, table.select_all) for table in tables]
-                    return self.version(), rows
+                    yield connection
             except BaseException as error:
-                self.abandon()
-                if isinstance(error, StoreError) or not is_database_error(error):
-                    raise
-                raise from_sqlite(error, doing="read the ledger") from error
+                of_driver = is_database_error(error)
+                if self.active is None:
+                    self.abandon()
+                elif of_driver or isinstance(error, StoreError):
+                    self.active.doom(error)
+                    self.abandon()
+                if of_driver:
+                    raise from_sqlite(error, doing="read the ledger") from error
+                raise
 
     @contextlib.contextmanager
     def _read_transaction(self, connection: Any) -> Iterator[None]:

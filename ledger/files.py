@@ -59,6 +59,23 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
     return path
 
 
+def existing(state_dir: Path, *, newest_schema: int) -> Path | None:
+    """The database of a state directory for somebody who only reads; None where there is none yet, or an empty file.
+
+    Makes and changes nothing. Raises as `prepare` does.
+    """
+    path = state_dir / DATABASE_NAME
+    try:
+        if state_dir.exists() and not state_dir.is_dir():
+            raise StoreUnavailable(f"the state directory {state_dir} is not a directory")
+        _refuse_foreign_files(path)
+        _refuse_foreign_content(path, newest_schema)
+        return path if path.exists() and path.stat().st_size else None
+    except OSError as error:
+        kind = StoreReadOnly if isinstance(error, PermissionError) else StoreUnavailable
+        raise kind(f"the state directory {state_dir} can't be used: {error}") from error
+
+
 def tighten(path: Path) -> None:
     """Take the database and its side files away from everybody else; a side file that vanishes is no error."""
     for name in ("", *_SIDE_SUFFIXES):

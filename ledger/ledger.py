@@ -12,22 +12,31 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from ledger.clock import Clock, system_clock
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect
 from ledger.database import Database
+from ledger.errors import UsageError
 from ledger.files import resolve_state_dir
+from ledger.history import RunHistory
 from ledger.records import Runtime
+from ledger.recovery import Recovered
 from ledger.registry import ControlHook, TaskRegistry
 from ledger.store import Backend, TaskStore
 from ledger.stores.sqlite import SqliteStore
+from ledger.workers import DIRECTORY_NAME, Workers
 
 
 def new_uuid() -> str:
     """A random UUID as text."""
     return str(uuid.uuid4())
+
+
+def _worker_directory(database: Database) -> Path | None:
+    return None if database.in_memory else Path(database.path).parent / DIRECTORY_NAME
 
 
 class Ledger:
@@ -36,10 +45,13 @@ class Ledger:
     `tasks` is the task registry; `database` is the open database, None where another store was given.
     """
 
-    def __init__(self, tasks: TaskRegistry, backend: Backend, database: Database | None) -> None:
+    def __init__(
+        self, tasks: TaskRegistry, backend: Backend, database: Database | None, history: RunHistory | None = None
+    ) -> None:
         self.tasks: Final = tasks
         self.database: Final = database
         self._backend = backend
+        self._history = history
 
     @classmethod
     def open(
@@ -55,13 +67,16 @@ class Ledger:
         registry: type[TaskRegistry] = TaskRegistry,
         store: TaskStore | None = None,
         control_hooks: Mapping[Runtime, ControlHook] | None = None,
+        workers: Workers | None = None,
+        history: type[RunHistory] = RunHistory,
     ) -> Self:
         """Open the ledger of a state directory and restore its tasks.
 
         `state_dir`: else TORNPAGE_STATE_DIR, else the platform's user state directory; ``:memory:`` keeps everything
         in memory. `journal_mode`: wal, delete, truncate or persist. `synchronous`: off, normal, full or extra;
         default full, for delete extra. `busy_timeout_ms`: how long to wait for another process's lock. `connect`: all
-        SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite.
+        SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite; it keeps tasks only.
+        `workers`: who tells which workers live; by default the locks in the state directory.
 
         Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
         `UsageError`.
@@ -79,13 +94,33 @@ class Ledger:
             )
             chosen = SqliteStore(database)
         tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
-        ledger = cls(tasks, tasks.backend, database)
+        runs = None
+        if database is not None:
+            held = workers if workers is not None else Workers(_worker_directory(database), new_id=new_id)
+            runs = history(database, tasks, held, clock=clock, new_id=new_id)
+        ledger = cls(tasks, tasks.backend, database, runs)
         try:
             tasks.restore()
         except BaseException:
             ledger.close()
             raise
         return ledger
+
+    @property
+    def history(self) -> RunHistory:
+        """The run history. Raises `UsageError` where another store was given, which keeps tasks only."""
+        if self._history is None:
+            raise UsageError("run history needs the ledger's own SQLite store, and this ledger was given another one")
+        return self._history
+
+    @property
+    def workers(self) -> Workers:
+        """The workers of the state directory. Raises `UsageError` where another store was given."""
+        return self.history.workers
+
+    def recover(self) -> Recovered:
+        """Mark runs in flight whose workers are dead as interrupted; call it at every start. See `ledger.recovery`."""
+        return self.history.recover()
 
     @contextmanager
     def batch(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ Not covered: lost work and pruning, which are maintenance.
 """
 
 import builtins
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
+from ledger.rows import Unreadable
 from ledger.store import Backend, Change, TaskStore, Unit
 from ledger.values import blank_to_none, json_value, member, optional_time_ms
 
@@ -210,6 +212,25 @@ class TaskRegistry(TaskReader):
             ended = now.status if now is not None else "deleted"
             return _not_cancelled(f"it became {ended} meanwhile", now)
 
+    def revise(self, task_id: str, decide: Callable[[Task], Task | None]) -> bool:
+        """Read a task again in a transaction and make of it what `decide` says: itself to leave it, None to delete it.
+
+        Whether something changed; a task that isn't there or can't be read is left alone. For `ledger.maintenance`.
+        """
+        changes: builtins.list[Change] = []
+
+        def compute(unit: Unit) -> Sequence[Change]:
+            with contextlib.suppress(Unreadable):
+                task = unit.read_task(task_id)
+                result = decide(task) if task is not None else None
+                if result != task:
+                    delivery = UNSET if result is not None else None
+                    changes.append(Change(task_id, task=result, previous=task, delivery=delivery))
+            return changes
+
+        self._change(compute)
+        return bool(changes)
+
     # Changing the tasks of a run
 
     def mark_running_by_run(
@@ -252,6 +273,12 @@ class TaskRegistry(TaskReader):
             return task if is_final else finishing(task)
 
         return self._update_run(run_id, session_key, rule)
+
+    # For the other parts of the ledger
+
+    def change(self, task_id: str, rule: Rule) -> Task:
+        """Replace a task by what a rule makes of its row. Raises `NotFound` and whatever the rule raises."""
+        return self._update(task_id, rule)
 
     # Helpers
 

@@ -117,8 +117,8 @@ class Table:
 class RecordTable(Table, Generic[RecordT]):
     """A table whose rows are records of one type.
 
-    `json_columns` hold JSON text. `normalise` is applied to every record read, so that memory, fresh reads and
-    restores see the same.
+    `json_columns` hold JSON text, `bool_columns` 0 or 1. `normalise` is applied to every record read, so that memory,
+    fresh reads and restores see the same.
     """
 
     def __init__(
@@ -128,12 +128,14 @@ class RecordTable(Table, Generic[RecordT]):
         key: str,
         *,
         json_columns: Sequence[str] = (),
+        bool_columns: Sequence[str] = (),
         normalise: Callable[[RecordT], RecordT] | None = None,
     ) -> None:
         super().__init__(name, [field.name for field in msgspec.structs.fields(record)], key)
         self.record: Final = record
         self._values = attrgetter(*self.columns)
         self._json = tuple(self.columns.index(column) for column in json_columns)
+        self._bool = tuple(self.columns.index(column) for column in bool_columns)
         self._normalise = normalise
 
     def encode(self, record: RecordT) -> Row:
@@ -154,6 +156,9 @@ class RecordTable(Table, Generic[RecordT]):
             for i in self._json:
                 if row[i] is not None:
                     fields[self.columns[i]] = msgspec.json.decode(row[i])
+            for i in self._bool:
+                if row[i] in (0, 1):
+                    fields[self.columns[i]] = bool(row[i])
             record = msgspec.convert(fields, self.record)
         # TypeError: a JSON column that holds a number or a blob of the wrong kind.
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:

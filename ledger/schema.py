@@ -69,7 +69,51 @@ _VERSION_1: Final = (
     "INSERT INTO ledger_fence (id, count) VALUES (1, 0)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+_VERSION_2: Final = (
+    # No reference to the task: the history of a run outlives the task, which is pruned after some days.
+    f"""
+    CREATE TABLE task_history (
+      insertion INTEGER PRIMARY KEY,
+      id TEXT NOT NULL UNIQUE CHECK (id <> '' AND id = trim(id, {_BLANKS})),
+      task_id TEXT NOT NULL CHECK (task_id <> ''),
+      worker_id TEXT NOT NULL CHECK (worker_id <> ''),
+      status TEXT NOT NULL CHECK (
+        status IN ('running', 'success', 'failure', 'cancelled', 'interrupted', 'aborted_no_skill')
+      ),
+      started_at INTEGER NOT NULL,
+      repo TEXT,
+      issue_number INTEGER,
+      user TEXT,
+      agent TEXT,
+      agent_type TEXT,
+      model TEXT,
+      provider TEXT,
+      finished_at INTEGER CHECK ((finished_at IS NULL) = (status = 'running')),
+      cost_usd REAL,
+      tokens_in INTEGER,
+      tokens_out INTEGER,
+      turns INTEGER,
+      artifacts TEXT,
+      reason TEXT
+    )
+    """,
+    # Boot recovery looks for the few running rows of a history that only grows.
+    "CREATE INDEX task_history_running ON task_history (status) WHERE status = 'running'",
+    "CREATE INDEX task_history_by_task ON task_history (task_id)",
+    """
+    CREATE TABLE agent_sessions (
+      insertion INTEGER PRIMARY KEY,
+      session_id TEXT NOT NULL UNIQUE CHECK (session_id <> ''),
+      run_id TEXT NOT NULL REFERENCES task_history (id),
+      valid INTEGER NOT NULL CHECK (valid IN (0, 1)),
+      invalidated_at INTEGER CHECK ((invalidated_at IS NULL) = (valid = 1)),
+      reason TEXT
+    )
+    """,
+    "CREATE INDEX agent_sessions_by_run ON agent_sessions (run_id)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
 """Statement texts; the migration at index n leads from version n to version n + 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

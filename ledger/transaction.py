@@ -112,6 +112,10 @@ class Transaction:
         if participant not in self._participants:
             self._participants.append(participant)
 
+    def doom(self, error: BaseException) -> None:
+        """Have nothing of this committed any more; the first reason counts."""
+        self._doom = self._doom or error
+
     def refuse_doomed(self) -> None:
         """Raise `StoreError` where the transaction can only be rolled back any more."""
         cause = self._doom

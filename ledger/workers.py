@@ -135,7 +135,7 @@ class Workers:
         """
         if self._directory is None:
             return self._used_in_memory.get(worker_id, False)
-        if _VALID_ID.fullmatch(worker_id) is None:
+        if not _may_be_worker_id(worker_id):
             return False
         try:
             descriptor = os.open(
@@ -208,9 +208,7 @@ class Workers:
         try:
             # It waits for whoever is asking about this id just now.
             _acquire(lock, f"the lock of worker {worker_id} is taken")
-            if not self.is_alive(worker_id):
-                # Some file systems have no flock, and filelock then makes do with a file that outlives its process.
-                raise StoreUnavailable(f"the file system of {path.parent} has no locks that end with their process")
+            self._require_kernel_lock(path, worker_id)
         except BaseException:
             lock.release(force=True)
             path.unlink(missing_ok=True)
@@ -218,10 +216,15 @@ class Workers:
         with _held_guard:
             _held_by_this_process[str(path.resolve())] = lock
 
+    def _require_kernel_lock(self, path: Path, worker_id: str) -> None:
+        """Where a file system has no flock, filelock makes do with a file, which would outlive its process."""
+        if not self.is_alive(worker_id):
+            raise StoreUnavailable(f"the file system of {path.parent} has no locks that end with their process")
+
 
 def checked_worker_id(worker_id: str) -> str:
     """The id, where a worker may have it. Raises `UsageError`."""
-    if not isinstance(worker_id, str) or _VALID_ID.fullmatch(worker_id) is None:
+    if not _may_be_worker_id(worker_id):
         raise UsageError(
             f"a worker id is 1 to 128 letters, digits, dots, underscores and hyphens and starts with a letter or "
             f"digit, not {worker_id!r}"
@@ -229,9 +232,13 @@ def checked_worker_id(worker_id: str) -> str:
     return worker_id
 
 
+def _may_be_worker_id(value: object) -> bool:
+    return isinstance(value, str) and _VALID_ID.fullmatch(value) is not None
+
+
 def _ids_in(directory: Path) -> list[str]:
     names = sorted(path.name.removesuffix(_SUFFIX) for path in directory.glob(f"*{_SUFFIX}"))
-    return [name for name in names if _VALID_ID.fullmatch(name)]
+    return [name for name in names if _may_be_worker_id(name)]
 
 
 def _acquire(lock: FileLock, taken: str) -> None:

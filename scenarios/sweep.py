@@ -144,9 +144,11 @@ class Sweep:
                 view = dry.live_view()
                 yield self._start(configuration, step, action, files, before, view)
             left, last = dry.crash_copy(), step + 1
+            dry.call(CLOSE, view)
+            closed = dry.crash_copy()
         yield self._start(configuration, last, OPEN, left, view, view)
         yield self._start(configuration, last, CLOSE, left, view, view)
-        yield self._start(configuration, last + 1, OPEN, dry.crash_copy(), view, view)
+        yield self._start(configuration, last + 1, OPEN, closed, view, view)
 
     def _start(
         self, configuration: Configuration, step: int, action: Action, files: Files, before: View, after: View

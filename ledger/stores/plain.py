@@ -67,13 +67,17 @@ class PlainBackend:
         if self.secure_owed is not None and self.secure(self.secure_owed):
             self.secure_owed = None
 
-    def load(self) -> tuple[object, Snapshot]:
-        """What the store holds, with the times put in order."""
+    def load_raw(self) -> Snapshot:
+        """What the store holds, as it says it."""
         self.ensure_open()
         try:
-            loaded = self.store.load_snapshot()
+            return self.store.load_snapshot()
         except Exception as error:
             raise from_sqlite(error, doing="load the ledger") from error
+
+    def load(self) -> tuple[object, Snapshot]:
+        """What the store holds, with the times put in order."""
+        loaded = self.load_raw()
         tasks = {task_id: ordered(task) for task_id, task in loaded.tasks.items()}
         deliveries = {key: state for key, state in loaded.deliveries.items() if key in tasks}
         return self._generation, Snapshot(tasks, deliveries, tuple(loaded.quarantined))

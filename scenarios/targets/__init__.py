@@ -5,11 +5,13 @@ file does.
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from scenarios.target import Target
-from scenarios.targets.names import UnknownTargetError
+from scenarios.targets.names import BUG_PREFIX, UnknownTargetError, is_imported
 
 
 def _reference() -> Target:
@@ -24,6 +26,10 @@ def _diskcache() -> Target:
     return DiskCache()
 
 
+_PARTS: Final = (
+    "title", "configurations", "depths", "unpromised", "workload", "heartbeat", "database", "open", "fresh_view",
+)  # fmt: skip
+
 # Each is made by its own function, so that a missing extra matters only to who asks for it.
 SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {"reference": _reference, "diskcache": _diskcache}
 
@@ -37,26 +43,32 @@ def find(name: str) -> Target:
             raise UnknownTargetError(
                 f"target {name!r} needs a package that is not installed ({error}); install it: pip install 'tornpage[{name}]'"
             ) from error
-    if name.startswith("bug:"):
+    if name.startswith(BUG_PREFIX):
         from scenarios.bugs import find_bug
 
-        return find_bug(name.removeprefix("bug:")).target()
+        return find_bug(name.removeprefix(BUG_PREFIX)).target()
     raise UnknownTargetError(
         f"unknown target {name!r}; known: {', '.join(SHIPPED)}, bug:NAME (see tornpage bugs), or module:attribute of your own"
     )
 
 
 def find_or_import(name: str) -> Target:
-    """Like `find`, and ``module:attribute`` is imported; raises `UnknownTargetError`."""
-    module, colon, attribute = name.partition(":")
-    if not colon or name in SHIPPED or module == "bug":
+    """Like `find`, and ``module:attribute`` is imported, from the working directory too; raises `UnknownTargetError`.
+
+    What is imported takes that as its name, so that a replay line can name it again.
+    """
+    if not is_imported(name):
         return find(name)
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownTargetError(f"cannot import target {name!r}: {error}") from error
-    made = found() if isinstance(found, type) else found
-    if not isinstance(made, Target):
-        missing = sorted(set(Target.__protocol_attrs__) - set(dir(made)))  # type: ignore[attr-defined]
+    made = found() if callable(found) else found
+    missing = sorted(one for one in _PARTS if not hasattr(made, one))
+    if missing:
         raise UnknownTargetError(f"{name!r} is not a target: it lacks {', '.join(missing)}")
-    return made
+    made.name = name
+    return made  # type: ignore[no-any-return] - the parts were looked for one by one

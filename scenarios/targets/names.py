@@ -1,5 +1,12 @@
-"""The one error for a name that nobody knows; apart, because both targets and bugs raise it."""
+"""Names of targets: the one error for a name that nobody knows, and which names stand for code to import."""
+
+BUG_PREFIX = "bug:"
 
 
 class UnknownTargetError(ValueError):
     """A target that nobody knows, with those that are known."""
+
+
+def is_imported(name: str) -> bool:
+    """Whether the name is ``module:attribute``."""
+    return ":" in name and not name.startswith(BUG_PREFIX)

@@ -1,8 +1,12 @@
 """Workloads that between them reach every kind of operation on every kind of file beneath SQLite."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,17 +34,6 @@ class Steps:
             yield
         except sqlite3.Error as error:
             self.errors.append(error)
-
-
-def run_workload(name: str, directory: Path) -> list[BaseException]:
-    """Run a workload in a directory of its own, emptied before; returns the errors that reached the caller."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    if name == "super-recovery":
-        prepare_super_recovery(directory)
-    steps = Steps()
-    WORKLOADS[name](directory, steps)
-    return steps.errors
 
 
 def _finish(steps: Steps, connection: sqlite3.Connection) -> None:
@@ -152,7 +145,6 @@ def super_recovery(directory: Path, steps: Steps) -> None:
 def prepare_super_recovery(directory: Path) -> None:
     """Leave behind what a crash leaves just before the super-journal is deleted."""
     copy = directory.with_name(directory.name + "-copy")
-    # Not beneath what the test has armed: this is the past of the run, not the run.
     with faults.install() as shim, shim.watching(_CopyAtSuperDelete(directory, copy)):
         super_journal(directory, Steps())
     shutil.rmtree(directory)
@@ -190,8 +182,50 @@ WORKLOADS: dict[str, Callable[[Path, Steps], None]] = {
 }
 
 
+def _prepare(name: str, directory: Path) -> Callable[[], list[BaseException]]:
+    """Empty a directory for a workload; returns the call that runs it and gives the errors that reached the caller."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    if name == "super-recovery":
+        prepare_super_recovery(directory)
+
+    def run() -> list[BaseException]:
+        steps = Steps()
+        WORKLOADS[name](directory, steps)
+        return steps.errors
+
+    return run
+
+
+@pytest.fixture
+def prepare() -> Callable[[str, Path], Callable[[], list[BaseException]]]:
+    """The function that prepares one of `WORKLOADS`, by its name, in a directory."""
+    return _prepare
+
+
 @pytest.fixture
 def shim() -> Iterator[faults.Shim]:
     """The shim, installed for the test."""
     with faults.install() as installed:
         yield installed
+
+
+class Child:
+    """Runs Python code in a process of its own, with this project on its path and warnings as errors."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, code: str, *arguments: object, timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
+        project = Path(faults.__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONFAULTHANDLER": "1"}
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+            cwd=self._directory, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Child:
+    """Runs code in a child process whose working directory is the test's own."""
+    return Child(tmp_path)

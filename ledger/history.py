@@ -1,0 +1,272 @@
+"""The run history: what was tried, by which worker, with what result; and the agent sessions of the runs.
+
+Each change is one transaction that also changes the run's task, so that a task is never running without a run on
+record, nor a run over and its task still going (claude-hooks issue 1107). Nothing is kept in memory: reads are plain
+queries, inside a batch as the batch sees the rows. What a change means is decided by `ledger.runs`.
+
+The steps of a change are methods of their own: `_write_start`, `_write_end`, `_start_task`, `_end_task`,
+`_invalidate_sessions`. Every refusal comes before the first write, so that it spoils no batch.
+
+Not covered: removing old history, which nothing asks for.
+"""
+
+import builtins
+from collections.abc import Callable, Collection
+from typing import Final
+
+from ledger import runs
+from ledger.clock import Clock
+from ledger.database import Database
+from ledger.errors import IllegalTransition, NotFound, UsageError
+from ledger.records import JsonValue, Task
+from ledger.recovery import Recovered, Recovery
+from ledger.registry import TaskRegistry
+from ledger.rows import TASKS, Quarantined, Unreadable
+from ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
+from ledger.transaction import Transaction
+from ledger.values import given_text, member, trimmed
+from ledger.workers import Workers, checked_worker_id
+
+
+WorkerReferences = Callable[[Transaction], Collection[str]]
+"""The workers that some rows still refer to; their ids must not be used again."""
+
+
+class RunHistory:
+    """Runs and sessions, by id. Safe to share between threads."""
+
+    recovery: type[Recovery] = Recovery
+
+    def __init__(
+        self, database: Database, tasks: TaskRegistry, workers: Workers, *, clock: Clock, new_id: Callable[[], str]
+    ) -> None:
+        self.database: Final = database
+        self.workers: Final = workers
+        self.clock: Final = clock
+        self._tasks = tasks
+        self.worker_references: Final[builtins.list[WorkerReferences]] = [self._workers_of_running_rows]
+        self._new_id = new_id
+
+    # A run's life
+
+    def start(
+        self,
+        task_id: str,
+        *,
+        worker_id: str,
+        run_id: str | None = None,
+        started_at: int | None = None,
+        repo: str | None = None,
+        issue_number: int | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+        agent_type: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+    ) -> Run:
+        """Put a run on record and mark its queued task as running, in one transaction.
+
+        The run's id is the one given, else the task's run id, else a new one; the task takes it over. `started_at` is
+        in milliseconds since the epoch, default now. The worker must be alive (`Workers.hold`): the run of a dead one
+        would be taken for interrupted at once. Raises `NotFound`, `IllegalTransition` (the task isn't queued or is another run's, the
+        run has a row already, the worker is dead), `UsageError`, `StoreError`.
+        """
+        worker = checked_worker_id(worker_id)
+        start = runs.checked_start(RunStart(repo, issue_number, user, agent, agent_type, model, provider))
+        wanted = trimmed("run_id", run_id)
+        with self.database.transaction() as transaction:
+            task = self._existing_task(transaction, task_id)
+            chosen = wanted or trimmed("run_id", task.run_id) or self._new_id()
+            now = self.clock()
+            run = runs.started(chosen, task_id, worker, started_at if started_at is not None else now, start)
+            self._check_start(transaction, run, task, now)
+            self._start_task(run, now)
+            self._write_start(transaction, run)
+        return run
+
+    def finish(
+        self,
+        run_id: str,
+        status: RunStatus | str,
+        *,
+        finished_at: int | None = None,
+        cost_usd: float | None = None,
+        tokens_in: int | None = None,
+        tokens_out: int | None = None,
+        turns: int | None = None,
+        artifacts: JsonValue = None,
+        reason: str | None = None,
+    ) -> Run:
+        """Write a run's end into its row and end its task, in one transaction.
+
+        How the task ends is said in `ledger.runs`; a task that is over or gone stays so. An interrupted run's sessions
+        become invalid. `finished_at` is in milliseconds since the epoch, default now. The same result again changes
+        nothing; another one, also with the same status but other details, is refused. Raises `NotFound`, `IllegalTransition`, `UsageError`,
+        `StoreError`.
+        """
+        wanted = runs.checked_result(status)
+        end = runs.checked_end(RunEnd(finished_at, cost_usd, tokens_in, tokens_out, turns, artifacts, reason))
+        with self.database.transaction() as transaction:
+            run = self._existing_run(transaction, run_id)
+            now = self.clock()
+            ended = runs.finished(run, now, wanted, end)
+            if ended is not run:
+                self.write_end(transaction, ended, now)
+        return ended
+
+    def recover(self) -> Recovered:
+        """Find the runs in flight whose workers are dead and mark them as interrupted; see `ledger.recovery`."""
+        return self.recovery(self).run()
+
+    # Sessions
+
+    def open_session(self, run_id: str, session_id: str | None = None) -> Session:
+        """Put a session of a run in flight on record, with a new id where none is given.
+
+        The same session of the same run again changes nothing. Raises `NotFound`, `IllegalTransition` (the run is
+        over, the session is another run's or invalid), `UsageError`, `StoreError`.
+        """
+        chosen = session_id if session_id is not None else self._new_id()
+        with self.database.transaction() as transaction:
+            session = runs.opened(chosen, self._existing_run(transaction, run_id))
+            row = transaction.read(SESSIONS, session.session_id)
+            if row is None:
+                transaction.write(SESSIONS, SESSIONS.encode(session))
+            elif SESSIONS.decode(row) != session:
+                raise IllegalTransition(f"session {session.session_id} is invalid or another run's")
+        return session
+
+    def invalidate_session(self, session_id: str, reason: str) -> Session:
+        """Make a session invalid for good; one that is so already keeps when and why. Raises `NotFound`."""
+        why = given_text("reason", reason)
+        with self.database.transaction() as transaction:
+            row = transaction.read(SESSIONS, session_id)
+            if row is None:
+                raise NotFound(f"there is no session {session_id!r}")
+            session = runs.invalidated(SESSIONS.decode(row), self.clock(), why)
+            transaction.write(SESSIONS, SESSIONS.encode(session))
+        return session
+
+    # Reading
+
+    def get(self, run_id: str) -> Run | None:
+        """The run with this id, None where there is none. Raises `StoreCorrupt` where its row can't be read."""
+        rows = self.database.select(RUNS, "id = ?", (run_id,))
+        return RUNS.decode(rows[0]) if rows else None
+
+    def list(
+        self, *, status: RunStatus | str | None = None, task_id: str | None = None, worker_id: str | None = None
+    ) -> builtins.list[Run]:
+        """The readable runs, newest start first (of equal ones the one put on record last). Raises `UsageError`."""
+        return self.read(status=status, task_id=task_id, worker_id=worker_id)[0]
+
+    def read(
+        self, *, status: RunStatus | str | None = None, task_id: str | None = None, worker_id: str | None = None
+    ) -> tuple[builtins.list[Run], builtins.list[Quarantined]]:
+        """The runs as `list` gives them, and beside them the rows that can't be read."""
+        wanted = member("status", RunStatus, status) if status is not None else None
+        conditions = [
+            # Spelled out, since SQLite uses the index of the running rows only for this very text.
+            ("status = 'running'", ()) if wanted is RunStatus.RUNNING else ("status = ?", (wanted,)),
+            ("task_id = ?", (task_id,)),
+            ("worker_id = ?", (worker_id,)),
+        ]
+        given = [one for one, value in zip(conditions, (wanted, task_id, worker_id), strict=True) if value is not None]
+        where = " AND ".join(text for text, _ in given) or "TRUE"
+        parameters = [str(value) for _, values in given for value in values]
+        found, quarantined = RUNS.decode_all(self.database.select(RUNS, where, parameters))
+        return sorted(reversed(found), key=lambda run: run.started_at, reverse=True), quarantined
+
+    def find(self, token: str) -> Run | None:
+        """The run that a token means: a run id, else a task id, which means its newest run."""
+        wanted = trimmed("token", token)
+        if wanted is None:
+            return None
+        found = self.get(wanted)
+        return found if found is not None else next(iter(self.list(task_id=wanted)), None)
+
+    def running_workers(self) -> dict[str, str]:
+        """Which worker each task with a run in flight has: task ids to worker ids."""
+        return {run.task_id: run.worker_id for run in self.list(status=RunStatus.RUNNING)}
+
+    def get_session(self, session_id: str) -> Session | None:
+        """The session with this id, None where there is none."""
+        rows = self.database.select(SESSIONS, "session_id = ?", (session_id,))
+        return SESSIONS.decode(rows[0]) if rows else None
+
+    def list_sessions(self, run_id: str | None = None) -> builtins.list[Session]:
+        """The readable sessions, of one run where given, in the order of their opening."""
+        where, parameters = ("TRUE", ()) if run_id is None else ("run_id = ?", (run_id,))
+        return SESSIONS.decode_all(self.database.select(SESSIONS, where, parameters))[0]
+
+    # What a change is made of; recovery uses these too, inside its own transaction
+
+    def write_end(self, transaction: Transaction, ended: Run, now: int) -> int:
+        """Everything that belongs to a run's end; returns how many sessions became invalid."""
+        self._write_end(transaction, ended)
+        invalidated = 0
+        if ended.status is RunStatus.INTERRUPTED:
+            invalidated = self._invalidate_sessions(transaction, ended, now)
+        self._end_task(transaction, ended, now)
+        return invalidated
+
+    def _write_start(self, transaction: Transaction, run: Run) -> None:
+        transaction.write(RUNS, RUNS.encode(run))
+
+    def _write_end(self, transaction: Transaction, ended: Run) -> None:
+        transaction.write(RUNS, RUNS.encode(ended))
+
+    def _start_task(self, run: Run, now: int) -> None:
+        self._tasks.change(run.task_id, lambda task: runs.with_task_started(task, now, run))
+
+    def _end_task(self, transaction: Transaction, ended: Run, now: int) -> None:
+        """End the task, where it is still there and can be read."""
+        row = transaction.read(TASKS, ended.task_id)
+        if row is None:
+            return
+        try:
+            TASKS.decode(row)
+        except Unreadable:
+            # It is reported as quarantined; the run's own end must not be lost with it.
+            return
+        self._tasks.change(ended.task_id, lambda task: runs.with_task_ended(task, now, ended))
+
+    def _invalidate_sessions(self, transaction: Transaction, ended: Run, now: int) -> int:
+        """Make the run's sessions invalid; returns how many were not so yet.
+
+        Row by row and undecoded, since a session that can't be read must not stay valid.
+        """
+        rows = transaction.select(SESSIONS, "run_id = ? AND valid <> 0", (ended.id,))
+        for row in rows:
+            cells = dict(zip(SESSIONS.columns, row, strict=True))
+            cells.update(valid=0, invalidated_at=now, reason=runs.error_of(ended))
+            transaction.write(SESSIONS, tuple(cells.values()))
+        return len(rows)
+
+    def _check_start(self, transaction: Transaction, run: Run, task: Task, now: int) -> None:
+        """Raise `IllegalTransition` where the run may not start; nothing was written yet."""
+        if transaction.read(RUNS, run.id) is not None:
+            raise IllegalTransition(f"run {run.id} is on record already; another attempt needs another run id")
+        runs.with_task_started(task, now, run)
+        if not self.workers.is_alive(run.worker_id):
+            raise IllegalTransition(f"worker {run.worker_id} is not alive and can't start a run; hold it first")
+
+    @staticmethod
+    def _workers_of_running_rows(transaction: Transaction) -> set[str]:
+        """Read past the records, since the workers of unreadable rows count too."""
+        column = RUNS.columns.index("worker_id")
+        return {str(row[column]) for row in transaction.select(RUNS, "status = 'running'")}
+
+    @staticmethod
+    def _existing_task(transaction: Transaction, task_id: str) -> Task:
+        row = transaction.read(TASKS, task_id)
+        if row is None:
+            raise NotFound(f"there is no task {task_id!r}")
+        return TASKS.decode(row)
+
+    @staticmethod
+    def _existing_run(transaction: Transaction, run_id: str) -> Run:
+        row = transaction.read(RUNS, run_id)
+        if row is None:
+            raise NotFound(f"there is no run {run_id!r}")
+        return RUNS.decode(row)

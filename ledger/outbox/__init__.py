@@ -1,0 +1,27 @@
+"""The outbox of the ledger: messages delivered at least once, also across crashes.
+
+It follows openclaw's pull request 29998, with the defects found in its reviews left out.
+"""
+
+from ledger.outbox.messages import PENDING, Envelope, ErrorClass, Message, MessageStatus
+from ledger.outbox.outbox import ImportProblem, ImportReport, Outbox
+from ledger.outbox.queue import MessageResult
+from ledger.outbox.recovery import Deliver, DeliveryFailed, RecoveryPass
+from ledger.outbox.rules import PERMANENT_ERRORS, PayloadError
+
+__all__ = [
+    "PENDING",
+    "PERMANENT_ERRORS",
+    "Deliver",
+    "DeliveryFailed",
+    "Envelope",
+    "ErrorClass",
+    "ImportProblem",
+    "ImportReport",
+    "Message",
+    "MessageResult",
+    "MessageStatus",
+    "Outbox",
+    "PayloadError",
+    "RecoveryPass",
+]

@@ -1,0 +1,179 @@
+"""Files of the old queue: one JSON document a message, in one directory.
+
+Only what lies at the top level and is called ``*.json`` is looked at; ``failed/`` beneath it held what had been given
+up. A file is judged before it is read: symbolic links, what is no regular file, and what is larger than any message
+can be are refused by their kind and size. A document needs `id`, `channel` and `to`. What it knows of attempts is kept
+and the rest of it becomes the payload, as it is. Format: openclaw's delivery queue before pull request 29998.
+
+Not covered: a writer that is still at work in the directory. A file that changes while it is imported is left alone,
+but stop the old program first.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ledger.errors import StoreIOError, UsageError
+from ledger.outbox import rules
+from ledger.outbox.messages import Message, MessageStatus
+from ledger.records import JsonValue
+from ledger.values import EARLIEST_MS, LATEST_MS
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_MOST_ATTEMPTS: Final = 1_000_000
+_ATTEMPT_DATA: Final = frozenset({"id", "enqueuedAt", "retryCount", "lastAttemptAt", "lastError"})
+_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class BadFileError(Exception):
+    """A file that can't be imported; the text says why."""
+
+
+class LegacyFile(msgspec.Struct, frozen=True):
+    """A file as it was read: the message in it, what tells it from others, and what tells the file from a newer one."""
+
+    path: Path
+    message: Message
+    fingerprint: str
+    identity: tuple[int, int, int, int]
+
+
+def files_in(directory: Path) -> list[Path]:
+    """The candidates, by name. Raises `UsageError` where it is no directory, `StoreIOError` where it can't be read."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.name.endswith(".json"))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no directory {directory} to import from") from error
+    except NotADirectoryError as error:
+        raise UsageError(f"{directory} is not a directory") from error
+    except (OSError, ValueError) as error:
+        raise StoreIOError(f"the directory {directory} can't be read: {error}") from error
+
+
+def read(path: Path, *, now: int) -> LegacyFile:
+    """The message in a file. Raises `BadFileError`, and `FileNotFoundError` where it has gone."""
+    try:
+        content, identity = _content(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadFileError(f"it can't be read: {error.strerror or error}") from error
+    entry = _document(content)
+    message = _message(entry, now)
+    return LegacyFile(path, message, fingerprint(rules.parse_payload(message.payload)), identity)
+
+
+def is_unchanged(file: LegacyFile) -> bool:
+    """Whether the file is still the one that was read. Raises `OSError`."""
+    return _identity(file.path.lstat()) == file.identity
+
+
+def fingerprint(payload: JsonValue) -> str:
+    """Equal for equal payloads, whatever the order of keys in them."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> tuple[bytes, tuple[int, int, int, int]]:
+    # Looked at before it is opened, since opening may already wait (a FIFO) or do something (a device).
+    _judge(path.lstat())
+    descriptor = os.open(path, _OPEN_FLAGS)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        _judge(found)
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise BadFileError(f"it is larger than {MAX_FILE_BYTES} bytes")
+    return content, _identity(found)
+
+
+def _judge(found: os.stat_result) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise BadFileError("it is a symbolic link")
+    if not stat.S_ISREG(found.st_mode):
+        raise BadFileError("it is not a regular file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise BadFileError(f"it has {found.st_size} bytes, more than {MAX_FILE_BYTES}, and was not read")
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        entry = rules.parse_payload(content.decode())
+    except UnicodeDecodeError as error:
+        raise BadFileError(f"it is not UTF-8: {error.reason} at byte {error.start}") from error
+    except rules.PayloadError as error:
+        raise BadFileError(f"it is not JSON: {error.__cause__}") from error
+    if not isinstance(entry, dict):
+        raise BadFileError(f"it holds no JSON object, but {type(entry).__name__}")
+    missing = [name for name in ("id", "channel", "to") if not _is_text(entry.get(name))]
+    if missing:
+        raise BadFileError(f"{', '.join(missing)} is missing, blank or no text")
+    return entry
+
+
+def _message(entry: Mapping[str, Any], now: int) -> Message:
+    attempts = _attempts(entry.get("retryCount"))
+    queued_at = _time(entry.get("enqueuedAt"))
+    last_attempt_at = _time(entry.get("lastAttemptAt"))
+    try:
+        message = rules.new_message(
+            message_id=entry["id"],
+            channel=entry["channel"],
+            target=entry["to"],
+            payload={name: value for name, value in entry.items() if name not in _ATTEMPT_DATA},
+            now=queued_at if queued_at is not None else now,
+            turn_id=_optional_text(entry.get("turnId")),
+            account_id=_optional_text(entry.get("accountId")),
+            idempotency_key=_optional_text(entry.get("idempotencyKey")),
+        )
+    except UsageError as error:
+        raise BadFileError(str(error)) from error
+    wait_ms = rules.backoff_ms(attempts) if attempts and last_attempt_at is not None else 0
+    return msgspec.structs.replace(
+        message,
+        status=MessageStatus.FAILED_RETRYABLE if attempts else MessageStatus.QUEUED,
+        attempt_count=attempts,
+        last_attempt_at=last_attempt_at,
+        next_attempt_at=(last_attempt_at if last_attempt_at is not None else message.queued_at) + wait_ms,
+        last_error=_optional_text(entry.get("lastError")),
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _optional_text(value: object) -> str | None:
+    """The text where it is one that can be stored; it is kept in the payload in any case."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return value.encode(errors="backslashreplace").decode()
+
+
+def _attempts(value: object) -> int:
+    """The retry count; 0 where it is missing or none."""
+    number = _whole(value)
+    return number if number is not None and 0 <= number <= _MOST_ATTEMPTS else 0
+
+
+def _time(value: object) -> int | None:
+    number = _whole(value)
+    return number if number is not None and EARLIEST_MS <= number <= LATEST_MS else None
+
+
+def _whole(value: object) -> int | None:
+    """JavaScript knows one kind of number, so a whole one may come as 3.0."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None

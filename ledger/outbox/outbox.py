@@ -1,0 +1,160 @@
+"""The outbox: messages that are to be delivered at least once, and the way in from the old file queue.
+
+Importing takes one file at a time: its row is committed, and only then the file is removed, so that a crash leaves the
+file, the row or both, never neither. What was once imported is known for good, even when its message has been pruned:
+a file that comes back (it could not be removed, a backup was restored) never brings its message back.
+
+The row must be on disk before its file goes. Where the ledger runs at a level of ``synchronous`` at which a power cut
+may drop the newest commits, the import raises it for its own commits.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from ledger.errors import UsageError, from_sqlite, is_database_error
+from ledger.outbox import legacy, rules
+from ledger.outbox.messages import IMPORTED, MESSAGES, ImportedFile, Message
+from ledger.outbox.recovery import RecoveringQueue
+from ledger.rows import Unreadable
+from ledger.transaction import Transaction
+
+_DURABLE: Final = frozenset({("wal", "full"), ("truncate", "full"), ("persist", "full")})
+"""Where FULL loses nothing acknowledged in a power cut; DELETE needs EXTRA. Source: sqlite-under-faults.md, rule 2."""
+
+_log = logging.getLogger("ledger.outbox")
+
+Verdict = Literal["imported", "already_there", "conflict"]
+
+
+class ImportProblem(msgspec.Struct, frozen=True):
+    """A file that is still there: its name and why. `imported` says that its message is in the outbox all the same."""
+
+    file: str
+    reason: str
+    imported: bool = False
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """What an import did: messages taken over, messages that were known before, files removed, files that stay."""
+
+    imported: int
+    already_there: int
+    removed: int
+    problems: tuple[ImportProblem, ...] = ()
+
+
+class Outbox(RecoveringQueue):
+    """Messages to deliver: queue, send, retry, expire, prune, import. Safe to share between threads."""
+
+    def import_legacy(self, directory: str | os.PathLike[str]) -> ImportReport:
+        """Take over the files of the old queue; each is removed once its message is durably in the outbox.
+
+        A message that is or was there before stays as it is. A file that can't be imported stays and is reported.
+        Raises `UsageError` for a ledger in memory, inside a batch and where there is no such directory, and
+        `StoreError`: then the files not yet removed are still there, and importing again goes on.
+        """
+        self._refuse_import_in_memory()
+        self._refuse_in_batch("import_legacy")
+        counts = {"imported": 0, "already_there": 0, "removed": 0}
+        problems = []
+        for path in legacy.files_in(Path(directory)):
+            try:
+                problem = self._import_file(path, counts)
+            except legacy.BadFileError as error:
+                problem = ImportProblem(_shown(path), str(error))
+            except FileNotFoundError:
+                # Another import has taken it meanwhile.
+                continue
+            if problem is not None:
+                _log.warning("[outbox] %s stays: %s", path, problem.reason)
+                problems.append(problem)
+        return ImportReport(**counts, problems=tuple(problems))
+
+    def _refuse_import_in_memory(self) -> None:
+        if self._database.in_memory:
+            raise UsageError("a ledger in memory can't import: the files would be removed and nothing kept")
+
+    def _import_file(self, path: Path, counts: dict[str, int]) -> ImportProblem | None:
+        file = legacy.read(path, now=self._clock())
+        verdict = self._store_imported(file)
+        if verdict == "conflict":
+            return ImportProblem(_shown(path), f"another message has the id {file.message.id!r} or the same key")
+        counts[verdict] += 1
+        problem = self._remove_imported(file)
+        counts["removed"] += problem is None
+        return problem
+
+    def _store_imported(self, file: legacy.LegacyFile) -> Verdict:
+        """Commit the message, unless it is or was there."""
+        with self._durable(), self._database.transaction() as transaction:
+            return self._insert_or_ignore(transaction, file)
+
+    def _insert_or_ignore(self, transaction: Transaction, file: legacy.LegacyFile) -> Verdict:
+        message = file.message
+        note = transaction.read(IMPORTED, message.id)
+        if note is not None:
+            known = IMPORTED.decode(note).fingerprint
+            return "already_there" if known == file.fingerprint else "conflict"
+        row = transaction.read(MESSAGES, message.id)
+        try:
+            existing = MESSAGES.decode(row) if row is not None else None
+            existing = existing or self._find_by_key(transaction, message.idempotency_key)
+        except Unreadable:
+            return "conflict"
+        if existing is not None:
+            return "already_there" if _is_same(existing, file) else "conflict"
+        transaction.write(MESSAGES, MESSAGES.encode(message))
+        transaction.write(IMPORTED, IMPORTED.encode(ImportedFile(message.id, self._clock(), file.fingerprint)))
+        return "imported"
+
+    def _remove_imported(self, file: legacy.LegacyFile) -> ImportProblem | None:
+        """Remove the file, unless it isn't the one that was read any more."""
+        try:
+            if not legacy.is_unchanged(file):
+                return ImportProblem(_shown(file.path), "it changed while it was imported", imported=True)
+            file.path.unlink()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = f"it could not be removed: {error.strerror or error}"
+            return ImportProblem(_shown(file.path), reason, imported=True)
+        return None
+
+    @contextmanager
+    def _durable(self) -> Iterator[None]:
+        """Commits made in here survive a power cut, whatever level the ledger runs at."""
+        database = self._database
+        level = database.synchronous
+        if level == "extra" or (database.journal_mode, level) in _DURABLE:
+            yield
+            return
+        with database.lock:
+            database.ensure_usable()
+            try:
+                database.connection.execute("PRAGMA synchronous = EXTRA")
+                yield
+                database.connection.execute(f"PRAGMA synchronous = {level}")
+            except Exception as error:
+                # The next connection is set up anew, at the level that was chosen.
+                database.discard_connection()
+                if is_database_error(error):
+                    raise from_sqlite(error, doing="set the durability of the import") from error
+                raise
+
+
+def _is_same(existing: Message, file: legacy.LegacyFile) -> bool:
+    try:
+        return legacy.fingerprint(rules.parse_payload(existing.payload)) == file.fingerprint
+    except rules.PayloadError:
+        return False
+
+
+def _shown(path: Path) -> str:
+    """The name as text, also where it is no Unicode."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")

@@ -1,0 +1,270 @@
+"""The outbox's rows, changed one at a time: queueing, leasing, and how a delivery ended.
+
+Every change is one transaction that reads the row again, and joins the one under way, so that a task's end and the
+message that announces it commit together. There is no memory of the rows: what is read is what disk has. A message
+that has ended stays as it ended: whoever comes too late is told so and nothing is written.
+
+A *lease* is a worker's id in the row. It counts for as long as that worker lives (`ledger.workers`), whoever asks, also
+the same process: a live sender and a recovery pass of one process must not send the same message twice. It needs no
+time limit, and so no clock: nobody can lose a lease while alive.
+
+Not covered: an ack from somebody who holds no lease is believed, since the receiver may answer anywhere.
+"""
+
+import builtins
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ledger.clock import Clock
+from ledger.database import Database
+from ledger.errors import NotFound, UsageError
+from ledger.outbox import rules
+from ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
+from ledger.records import JsonValue
+from ledger.rows import Quarantined, RecordTable, Row
+from ledger.transaction import Transaction
+from ledger.values import given_text, member
+from ledger.workers import Workers
+
+PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
+_ENDED_SQL: Final = "completed_at < ? AND status IN ('delivered', 'failed_terminal', 'expired')"
+
+Rule = Callable[[Message], Message]
+"""Computes the new record from the row as it was read inside the transaction."""
+
+log = logging.getLogger("ledger.outbox")
+
+
+class MessageResult(msgspec.Struct, frozen=True):
+    """What became of a call: did it change the message, the message as it is now, and why nothing was changed."""
+
+    changed: bool
+    message: Message
+    reason: str | None = None
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    id: str
+    leased_by: str | None
+
+
+_LEASES: Final = RecordTable(MESSAGES.name, _Lease, "id")
+"""For reading who sends what, and for rows that are deleted in the same transaction, whose content nobody needs."""
+
+
+class MessageQueue:
+    """Messages by id. Every method raises `StoreError` where the store failed. Safe to share between threads."""
+
+    def __init__(self, database: Database, *, clock: Clock, new_id: Callable[[], str], workers: Workers) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._workers = workers
+
+    # Reading
+
+    def get(self, message_id: str) -> Message | None:
+        """The message with this id, None where there is none. Raises `Unreadable` for a row that can't be read."""
+        rows = self._database.select(MESSAGES, "id = ?", (message_id,))
+        return MESSAGES.decode(rows[0]) if rows else None
+
+    def list(
+        self, *, status: MessageStatus | str | None = None, channel: str | None = None
+    ) -> builtins.list[Message]:
+        """The messages in the order in which they were queued; of one status or channel, where given.
+
+        Raises `UsageError` for an unknown status.
+        """
+        return self._select(status, channel)[0]
+
+    def quarantined(self) -> builtins.list[Quarantined]:
+        """The rows that can't be read; no other call touches them."""
+        return self._select(None, None)[1]
+
+    def leaseholders(self) -> set[str]:
+        """The workers, alive or dead, that pending messages are leased to."""
+        rows = self._database.select(_LEASES, f"leased_by IS NOT NULL AND {PENDING_SQL}")
+        return {str(leased_by) for _, leased_by in rows}
+
+    def _select(
+        self, status: MessageStatus | str | None, channel: str | None
+    ) -> tuple[builtins.list[Message], builtins.list[Quarantined]]:
+        where, parameters = ["1"], builtins.list[str]()
+        if status is not None:
+            where.append("status = ?")
+            parameters.append(member("status", MessageStatus, status).value)
+        if channel is not None:
+            where.append("channel = ?")
+            parameters.append(channel.strip())
+        rows = self._database.select(MESSAGES, " AND ".join(where), parameters)
+        messages, quarantined = MESSAGES.decode_all(rows)
+        # The sort is stable, and the rows come in the order of their insertion.
+        return sorted(messages, key=lambda message: message.queued_at), quarantined
+
+    # Queueing
+
+    def enqueue(
+        self,
+        *,
+        channel: str,
+        target: str,
+        payload: JsonValue,
+        idempotency_key: str | None = None,
+        turn_id: str | None = None,
+        account_id: str | None = None,
+        dispatch_kind: str | None = None,
+        message_id: str | None = None,
+    ) -> Message:
+        """Queue a message, due at once; the one that is already there, unchanged, where the idempotency key is known.
+
+        `payload` is any JSON value. Raises `UsageError` for a payload that is not JSON, a blank channel or target,
+        and a message id that is taken.
+        """
+        fields = {
+            "message_id": message_id if message_id is not None else self._new_id(),
+            "channel": channel,
+            "target": target,
+            "payload": payload,
+            "idempotency_key": idempotency_key,
+            "turn_id": turn_id,
+            "account_id": account_id,
+            "dispatch_kind": dispatch_kind,
+        }
+        # Once before the transaction: what is given wrongly needs no lock to be refused.
+        made = rules.new_message(**fields, now=self._clock())
+        with self._database.transaction() as transaction:
+            existing = self._find_by_key(transaction, made.idempotency_key)
+            if existing is not None:
+                return existing
+            if transaction.read(MESSAGES, made.id) is not None:
+                raise UsageError(f"message_id {made.id!r} is taken")
+            transaction.write(MESSAGES, MESSAGES.encode(made))
+        return made
+
+    def _find_by_key(self, transaction: Transaction, key: str | None) -> Message | None:
+        if key is None:
+            return None
+        rows = transaction.select(MESSAGES, "idempotency_key = ?", (key,))
+        return MESSAGES.decode(rows[0]) if rows else None
+
+    # Leasing
+
+    def claim(self, message_id: str, worker_id: str) -> MessageResult:
+        """Lease a pending message to a living worker, due or not; only whoever gets `changed` may send it.
+
+        Unchanged, with the reason, where the message has ended or is leased to a living worker, also to this very
+        one: its other thread may be sending. Raises `NotFound`, and `UsageError` for a worker that isn't alive.
+        """
+        return self._lease(message_id, worker_id)
+
+    def _lease(self, message_id: str, worker_id: str, *, when_due: bool = False) -> MessageResult:
+        if not self._workers.is_alive(worker_id):
+            raise UsageError(f"worker {worker_id!r} is not alive, so it can't lease a message")
+
+        def refusal(message: Message) -> str | None:
+            if not self._is_free(message):
+                return f"worker {message.leased_by} is sending it"
+            return "it is not due yet" if when_due and not self._is_due(message, self._clock()) else None
+
+        return self._update(message_id, lambda message: replace(message, leased_by=worker_id), refusal)
+
+    def release(self, message_id: str, worker_id: str) -> MessageResult:
+        """Give a leased message back without an attempt. Raises `NotFound`."""
+
+        def refusal(message: Message) -> str | None:
+            return None if message.leased_by == worker_id else f"it is not leased to worker {worker_id}"
+
+        return self._update(message_id, lambda message: replace(message, leased_by=None), refusal)
+
+    def _is_free(self, message: Message) -> bool:
+        """Whether nobody who lives is sending the message."""
+        return message.leased_by is None or not self._workers.is_alive(message.leased_by)
+
+    def _is_due(self, message: Any, now: int) -> bool:
+        """Whether the next attempt may be made."""
+        return rules.is_due(message, now)
+
+    # How a delivery ended
+
+    def ack(self, message_id: str) -> MessageResult:
+        """Pending → delivered; unchanged, with the reason, where the message has ended. Raises `NotFound`."""
+        return self._update(message_id, lambda message: rules.delivered(message, self._clock()))
+
+    def fail(self, message_id: str, error: str, *, permanent: bool = False) -> MessageResult:
+        """Count a failed attempt: the message is tried again after a while, or ended where that can't help.
+
+        `permanent` says so; known texts of permanent errors say it by themselves. Unchanged, with the reason, where
+        the message has ended. Raises `NotFound`.
+        """
+        text = given_text("error", error) or "no reason given"
+        hopeless = permanent or self._is_permanent(text)
+        return self._update(message_id, lambda message: self._after_failure(message, text, permanent=hopeless))
+
+    def move_to_failed(self, message_id: str, reason: str = "moved to failed") -> MessageResult:
+        """Give a pending message up; a reason it already has stays. Raises `NotFound`."""
+        text = given_text("reason", reason) or "moved to failed"
+        return self._update(message_id, lambda message: rules.moved_to_failed(message, self._clock(), text))
+
+    def _is_permanent(self, error: str) -> bool:
+        """Whether an error's text says that no further attempt can help."""
+        return rules.is_permanent(error)
+
+    def _after_failure(self, message: Message, error: str, *, permanent: bool) -> Message:
+        """The message after a failed attempt."""
+        return rules.failed(message, self._clock(), error, permanent=permanent)
+
+    # Pruning
+
+    def prune(self, age_ms: float, *, limit: int | None = None) -> int:
+        """Delete messages that ended longer ago than `age_ms`, all in one transaction; returns how many.
+
+        `limit`: at most so many, the oldest rows first, for who must not hold the write lock for long. Raises
+        `UsageError` for an age that is not finite or not more than 0, and then nothing is deleted.
+        """
+        age = self._prune_age(age_ms)
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit must be at least 1, not {limit}")
+        ended_before = int(self._clock() - age)
+        where = (
+            f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
+        )
+        with self._database.transaction() as transaction:
+            rows = transaction.select(_LEASES, where, (ended_before, limit if limit is not None else -1))
+            for row in rows:
+                transaction.delete(_LEASES, row[0])
+        return len(rows)
+
+    def _prune_age(self, age_ms: float) -> float:
+        """The age, where it is one."""
+        return rules.duration_ms("age_ms", age_ms)
+
+    # Helpers
+
+    def _update(
+        self, message_id: str, rule: Rule, refusal: Callable[[Message], str | None] = lambda _: None
+    ) -> MessageResult:
+        """Change a pending message by a rule, in one transaction, unless there is a reason not to."""
+        with self._database.transaction() as transaction:
+            row = transaction.read(MESSAGES, message_id)
+            if row is None:
+                raise NotFound(f"there is no message {message_id!r}")
+            return self._change_row(transaction, row, rule, refusal)
+
+    def _change_row(
+        self, transaction: Transaction, row: Row, rule: Rule, refusal: Callable[[Message], str | None]
+    ) -> MessageResult:
+        message = MESSAGES.decode(row)
+        reason = f"it is already {message.status}" if not self._is_pending(message) else refusal(message)
+        if reason is not None:
+            return MessageResult(changed=False, message=message, reason=reason)
+        changed = rule(message)
+        transaction.write(MESSAGES, MESSAGES.encode_over(row, changed))
+        return MessageResult(changed=True, message=changed)
+
+    def _is_pending(self, message: Message) -> bool:
+        """Whether the message is still to be delivered; what has ended is never changed again."""
+        return message.status in PENDING

@@ -1,0 +1,240 @@
+"""A recovery pass: send what is waiting, one message after the other.
+
+1. What is too old is expired, in one transaction.
+2. The messages that are due are taken in the order in which they were queued. One that isn't due, is leased to a
+   living sender, can't be parsed or fails is passed over and never ends the pass.
+3. Each is leased (one commit), delivered with no lock held, and acknowledged or failed (one commit).
+
+A crash between delivery and ack leaves a lease of a dead worker: the next pass sends the message again, with the same
+idempotency key. Delivery is at-least-once; dropping the second copy is the receiver's part.
+
+The budget is measured with the ledger's clock, adding up only steps forward: a clock that jumps back doesn't stretch
+the pass without end, one that jumps forward ends it early, and then the rest simply stays as it was.
+
+Not covered: a delivery that hangs; whoever delivers must bound its time. Messages queued after the pass has begun wait
+for the next one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ledger.clock import Clock
+from ledger.errors import NotFound, StoreError, UsageError
+from ledger.outbox import rules
+from ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
+from ledger.outbox.queue import PENDING_SQL, MessageQueue, log
+from ledger.rows import Unreadable
+from ledger.values import optional_time_ms
+
+
+class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the ledger's own exceptions do
+    """A delivery failed; `permanent` says that trying again can't help."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+Deliver = Callable[[Envelope], object]
+"""Sends one message; returning means delivered. `DeliveryFailed` says how it failed, any other exception that it may
+be tried again, unless its text is one of the known permanent errors."""
+
+
+class RecoveryPass(msgspec.Struct, frozen=True):
+    """How many messages a pass delivered, failed (for now or for good), expired and left, and why it left them.
+
+    `deferred`: not due. `over_budget`: due, but time was up. `skipped_cutoff`: queued at the cutoff or later.
+    `leased`: somebody else is sending them. `unreadable`: rows that are quarantined.
+    """
+
+    recovered: int = 0
+    failed: int = 0
+    expired: int = 0
+    deferred: int = 0
+    over_budget: int = 0
+    skipped_cutoff: int = 0
+    leased: int = 0
+    unreadable: int = 0
+
+
+class _Budget:
+    """Time spent since it was made; steps of the clock backwards count as none."""
+
+    def __init__(self, clock: Clock, budget_ms: float) -> None:
+        self._clock = clock
+        self._budget_ms = budget_ms
+        self._last = clock()
+        self._spent_ms = 0
+
+    def is_spent(self) -> bool:
+        now = self._clock()
+        self._spent_ms += max(0, now - self._last)
+        self._last = now
+        return self._spent_ms >= self._budget_ms
+
+
+class RecoveringQueue(MessageQueue):
+    """The part of the outbox that sends."""
+
+    def recover(
+        self,
+        deliver: Deliver,
+        *,
+        budget_ms: float = rules.DEFAULT_BUDGET_MS,
+        cutoff: int | None = None,
+        max_age_ms: float = rules.DEFAULT_MAX_AGE_MS,
+        worker_id: str | None = None,
+    ) -> RecoveryPass:
+        """Expire what is too old and deliver what is due, each message once.
+
+        `cutoff`: messages queued at that time or later are left to whoever queued them. `worker_id`: the id of the
+        worker that this pass is, else a new one. Raises `UsageError` inside a batch and for a span that is none, and
+        `StoreError`; what was delivered and acknowledged until then stays so.
+        """
+        self._refuse_in_batch("recover")
+        budget = _Budget(self._clock, rules.duration_ms("budget_ms", budget_ms, zero_allowed=True))
+        limit = optional_time_ms("cutoff", cutoff)
+        expired = self._expire_old(rules.duration_ms("max_age_ms", max_age_ms))
+        waiting, unreadable = self._waiting()
+        in_scope = [one for one in waiting if limit is None or one.queued_at < limit]
+        due = self._select_due(in_scope)
+        counts = {
+            "expired": expired,
+            "unreadable": unreadable,
+            "skipped_cutoff": len(waiting) - len(in_scope),
+            "deferred": len(in_scope) - len(due),
+        }
+        if due:
+            self._send_all(due, deliver, budget, worker_id, counts)
+        done = RecoveryPass(**counts)
+        log.info("[outbox] recovery pass: %s", done)
+        return done
+
+    def _refuse_in_batch(self, doing: str) -> None:
+        with self._database.lock:
+            if self._database.active is not None:
+                raise UsageError(f"{doing} can't be called inside a batch: it has to commit as it goes")
+
+    def _waiting(self) -> tuple[list[Waiting], int]:
+        """The pending messages in the order in which they were queued, and how many rows can't be read."""
+        rows, quarantined = WAITING.decode_all(self._database.select(WAITING, PENDING_SQL))
+        for one in quarantined:
+            log.warning("[outbox] message %s can't be read and is left alone: %s", one.key, one.reason)
+        return sorted(rows, key=lambda one: one.queued_at), len(quarantined)
+
+    def _select_due(self, waiting: Sequence[Waiting]) -> list[Waiting]:
+        """Those whose time has come; one that has to wait says nothing about those behind it."""
+        now = self._clock()
+        return [one for one in waiting if self._is_due(one, now)]
+
+    # Expiring
+
+    def _expire_old(self, max_age_ms: float) -> int:
+        """Expire what is too old and not being sent, all in one transaction; returns how many."""
+        now = self._clock()
+        old = [one for one in self._waiting()[0] if self._is_too_old(one, now, max_age_ms)]
+        if not old:
+            return 0
+        with self._database.transaction() as transaction:
+            rows = [(one.id, transaction.read(MESSAGES, one.id)) for one in old]
+            count = 0
+            for message_id, row in rows:
+                if row is None:
+                    continue
+                try:
+                    result = self._change_row(
+                        transaction, row, lambda message: self._expire(message, now, max_age_ms), self._why_not_expire
+                    )
+                except Unreadable as error:
+                    log.warning("[outbox] message %s can't be expired: %s", message_id, error)
+                    continue
+                count += result.changed
+        return count
+
+    def _is_too_old(self, message: Waiting, now: int, max_age_ms: float) -> bool:
+        return rules.age_ms(message, now) > max_age_ms
+
+    def _expire(self, message: Message, now: int, max_age_ms: float) -> Message:
+        return rules.expired(message, now, max_age_ms)
+
+    def _why_not_expire(self, message: Message) -> str | None:
+        return None if self._is_free(message) else f"worker {message.leased_by} is sending it"
+
+    # Sending
+
+    def _send_all(
+        self, due: Sequence[Waiting], deliver: Deliver, budget: _Budget, worker_id: str | None, counts: dict[str, int]
+    ) -> None:
+        with self._workers.hold(worker_id) as worker:
+            for position, one in enumerate(due):
+                if budget.is_spent():
+                    counts["over_budget"] = len(due) - position
+                    return
+                outcome = self._send_one(one.id, deliver, worker.id)
+                if outcome is not None:
+                    counts[outcome] = counts.get(outcome, 0) + 1
+
+    def _send_one(self, message_id: str, deliver: Deliver, worker_id: str) -> str | None:
+        """Lease, deliver, and write down how it went; returns what to count it as, None where it has gone."""
+        try:
+            claimed = self._lease(message_id, worker_id, when_due=True)
+        except NotFound:
+            return None
+        except Unreadable as error:
+            log.warning("[outbox] message %s can't be read and is left alone: %s", message_id, error)
+            return "unreadable"
+        if not claimed.changed:
+            return self._count_as(claimed.message)
+        try:
+            return self._deliver_claimed(claimed.message, deliver)
+        except BaseException:
+            self._give_back(message_id, worker_id)
+            raise
+
+    def _count_as(self, message: Message) -> str | None:
+        if not self._is_pending(message):
+            return None
+        return "deferred" if self._is_free(message) else "leased"
+
+    def _deliver_claimed(self, message: Message, deliver: Deliver) -> str:
+        if message.attempt_count >= rules.MAX_ATTEMPTS:
+            # Only an import can bring such a row; it has had its attempts elsewhere.
+            self.move_to_failed(message.id, f"gave up after {message.attempt_count} attempts: {message.last_error}")
+            return "failed"
+        try:
+            deliver(self._envelope(message))
+        except Exception as error:  # noqa: BLE001 - whatever a delivery raises is why it failed.
+            permanent = isinstance(error, rules.PayloadError) or getattr(error, "permanent", False) is True
+            self.fail(message.id, _text_of(error), permanent=permanent)
+            return "failed"
+        self.ack(message.id)
+        return "recovered"
+
+    def _envelope(self, message: Message) -> Envelope:
+        """What the receiver gets. Raises `PayloadError`."""
+        return Envelope(
+            id=message.id,
+            idempotency_key=message.idempotency_key or message.id,
+            turn_id=message.turn_id,
+            channel=message.channel,
+            account_id=message.account_id,
+            target=message.target,
+            dispatch_kind=message.dispatch_kind,
+            payload=rules.parse_payload(message.payload),
+            queued_at=message.queued_at,
+            attempt=message.attempt_count + 1,
+        )
+
+    def _give_back(self, message_id: str, worker_id: str) -> None:
+        """Free the message for the next pass; where even that fails, the end of the worker frees it."""
+        try:
+            self.release(message_id, worker_id)
+        except (StoreError, NotFound) as error:
+            log.warning("[outbox] the lease of message %s stays until its worker ends: %s", message_id, error)
+
+
+def _text_of(error: BaseException) -> str:
+    """The error's text as the database can hold it."""
+    text = str(error) or type(error).__name__
+    return text.encode(errors="backslashreplace").decode()

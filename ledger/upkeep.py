@@ -1,0 +1,109 @@
+"""Auditing a ledger and maintaining it: what `Ledger.audit` and `Ledger.maintenance` do, and an audit of a file.
+
+`audit_file` reads the database as it is on disk: nothing is restored, so a first page comes as fast as SQLite can read
+the rows. The rules are in `ledger.audit` and `ledger.maintenance`, the reading in `ledger.inspection`.
+
+Not covered: session hooks for `audit_file`; only the program that runs the sessions has them.
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
+from ledger.clock import Clock, system_clock
+from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
+from ledger.errors import StoreError, UsageError
+from ledger.files import resolve_state_dir
+from ledger.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
+from ledger.maintenance import Maintenance, MaintenanceReport, audit
+from ledger.records import Runtime
+from ledger.registry import TaskRegistry
+from ledger.stores.sqlite import SqliteStore
+from ledger.workers import DIRECTORY_NAME, Workers
+
+_log = logging.getLogger("ledger.upkeep")
+
+
+class Upkeep:
+    """Audits and maintains the tasks of one registry. `maintenance` is the class of a maintenance pass."""
+
+    maintenance: type[Maintenance] = Maintenance
+
+    def __init__(
+        self,
+        tasks: TaskRegistry,
+        *,
+        worker_is_alive: Callable[[str], bool],
+        clock: Clock,
+        session_hooks: Mapping[Runtime, SessionHook] | None = None,
+    ) -> None:
+        self._tasks = tasks
+        self._worker_is_alive = worker_is_alive
+        self._clock = clock
+        self._session_hooks = dict(session_hooks or {})
+        backend = tasks.backend
+        self._database = backend.database if isinstance(backend, SqliteStore) else None
+        self._source: Final[TaskSource] = (
+            SqliteSource(self._database) if self._database is not None else PlainSource(backend)
+        )
+
+    def audit(
+        self, *, severity: Severity | str | None = None, code: AuditCode | str | None = None, limit: int | None = None
+    ) -> AuditReport:
+        """Look for what is wrong, worst first. Raises `UsageError` naming the valid values, and `StoreError`."""
+        return audit(self._source, self._liveness(), AuditFilters.checked(severity, code, limit), self._clock())
+
+    def maintain(self, *, apply: bool = False) -> MaintenanceReport:
+        """Say what maintenance would do, or do it and copy the WAL into the database as far as nobody is in the way.
+
+        Raises `UsageError` inside a batch, since each task is a transaction of its own, and `StoreError`.
+        """
+        with self._tasks.backend.lock:
+            if self._tasks.backend.writing():
+                raise UsageError("maintenance can't run inside a batch: each task is a transaction of its own")
+        made = self.maintenance(self._tasks, self._source, self._liveness(), self._clock())
+        if not apply:
+            return made.preview()
+        return replace(made.apply(), checkpointed=self._checkpoint())
+
+    def _liveness(self) -> Liveness:
+        return Liveness(self._worker_is_alive, self._session_hooks)
+
+    def _checkpoint(self) -> bool | None:
+        """PASSIVE, which never waits for anybody; a failure is logged, since every change is safe in the WAL."""
+        if self._database is None:
+            return None
+        try:
+            return self._database.checkpoint("PASSIVE")
+        except StoreError as error:
+            _log.warning("the WAL could not be copied into the database after maintenance: %s", error)
+            return False
+
+
+def audit_file(
+    state_dir: str | os.PathLike[str] | None = None,
+    *,
+    severity: Severity | str | None = None,
+    code: AuditCode | str | None = None,
+    limit: int | None = None,
+    clock: Clock = system_clock,
+    busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
+    connect: Connect = sqlite3.connect,
+) -> AuditReport:
+    """Audit the ledger of a state directory without restoring it; where there is none yet, there are no findings.
+
+    Writes nothing. Raises `UsageError` naming the valid values, and `StoreError`.
+    """
+    filters = AuditFilters.checked(severity, code, limit)
+    place = resolve_state_dir(state_dir)
+    with read_only(place, busy_timeout_ms=busy_timeout_ms, connect=connect) as database:
+        if database is None:
+            _log.info("there is no ledger in %s yet", place)
+            return Audit(filters, clock()).report()
+        workers = Workers(place / DIRECTORY_NAME, new_id=str)
+        return audit(SqliteSource(database), Liveness(workers.is_alive), filters, clock())

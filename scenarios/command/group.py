@@ -1,0 +1,57 @@
+"""The group ``tornpage`` and its entry point."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from ledger.command import ledger_group
+from scenarios.campaign import Exit
+from scenarios.command.known_bugs import bugs, probe
+from scenarios.command.replays import explain, replay, targets
+from scenarios.command.searches import check, fuzz, sweep
+
+
+def _version() -> str:
+    try:
+        return version("tornpage")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="tornpage")
+def tornpage() -> None:
+    r"""Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
+
+    \b
+    Start with:
+      tornpage probe                 the bug that began it, on two builds
+      tornpage check                 every fault point of the reference ledger, then stories
+      tornpage check --target diskcache
+
+    \b
+    Exit codes:
+      0    holds
+      1    a finding; each ends with the line that replays it
+      2    could not run, or tested nothing
+      130  interrupted; what was done until then is reported
+    """
+
+
+for _command in (check, sweep, fuzz, probe, bugs, replay, explain, targets):
+    tornpage.add_command(_command)
+tornpage.add_command(ledger_group, "ledger")
+
+
+def main() -> None:
+    """Run the command."""
+    try:
+        # Outside its standalone mode click hands the exit code back.
+        code = tornpage(prog_name="tornpage", standalone_mode=False)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    raise SystemExit(code)

@@ -1,0 +1,99 @@
+"""Options that several commands share, and how their values are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from faults import FaultError
+from scenarios.profiles import PROFILES
+from scenarios.target import Configuration, Target
+from scenarios.targets import SHIPPED, find_or_import
+from scenarios.targets.names import UnknownTargetError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class TargetName(click.ParamType[Target]):
+    """The name of a target."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Find the target, or fail with those that are known."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return] - a default that is a target already
+        try:
+            return find_or_import(value)
+        except UnknownTargetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ConfigurationName(click.ParamType[Configuration]):
+    """A journal mode and a synchronous level, such as wal/FULL."""
+
+    name = "configuration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Configuration:
+        """Read it, or fail with what is allowed."""
+        try:
+            return Configuration.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def target_option(command: _Command) -> _Command:
+    """``--target``."""
+    return click.option(
+        "--target",
+        type=TargetName(),
+        default="reference",
+        show_default=True,
+        help=f"What to test: {', '.join(SHIPPED)}, bug:NAME, or module:attribute of your own.",
+    )(command)
+
+
+def search_options(command: _Command) -> _Command:
+    """What check, sweep and fuzz have in common."""
+    for option in (
+        click.option(
+            "--profile", type=click.Choice(list(PROFILES)), default="quick", show_default=True, help="How much to search."
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
+        click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
+        click.option(
+            "--configuration",
+            "configurations",
+            type=ConfigurationName(),
+            multiple=True,
+            help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
+        ),
+        click.option(
+            "--report",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path(".tornpage"),
+            show_default=True,
+            help="Where replay files are written.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+        click.option("--quiet", is_flag=True, help="No progress, only the result."),
+    ):
+        command = option(command)
+    return command
+
+
+def output() -> Console:
+    """Standard output: plain when it is no terminal."""
+    return Console(highlight=False, emoji=False)
+
+
+def progress_output() -> Console:
+    """Standard error, for progress."""
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def usage(error: FaultError | ValueError) -> click.UsageError:
+    """A misuse as click reports it: exit code 2."""
+    return click.UsageError(str(error))

@@ -1,0 +1,63 @@
+"""What ``tornpage explain`` says of a check, an SQLite result code or a fault."""
+
+import faults
+from scenarios.checks import CHECKS
+
+_RESULTS = {
+    "BUSY": "another connection holds the lock that is needed. Nothing happened; the transaction, if one is open, is still "
+    "open. Try again, or roll back and try the whole transaction again.",
+    "FULL": "there is no space left. SQLite has already rolled the transaction back: ask in_transaction before ROLLBACK.",
+    "IOERR": "the operating system reported an error. SQLite has already rolled the transaction back; a COMMIT that ends "
+    "like this is a maybe: read the rows again before you tell anybody.",
+    "CANTOPEN": "a file could not be opened: no permission, no descriptor left, no such directory. The transaction, if one "
+    "is open, is still open.",
+    "CORRUPT": "the file is damaged, or was changed behind SQLite's back. Stop writing; keep the file.",
+    "NOMEM": "an allocation failed. Python raises MemoryError, which is no sqlite3.Error.",
+    "PROTOCOL": "the lock of a WAL could not be had after many tries. Nothing happened; try again.",
+    "LOCKED": "a table is locked by another statement of the same process. Nothing happened.",
+    "PERM": "the operating system refuses the lock. Nothing happened.",
+    "READONLY": "the file or its directory can't be written.",
+    "INTERRUPT": "somebody called interrupt(). A writing statement has been rolled back.",
+}
+
+
+def explanation(code: str) -> str | None:
+    """The explanation as text; None where nobody knows the code."""
+    name = code.upper().removeprefix("SQLITE_")
+    if code in CHECKS:
+        check = CHECKS[code]
+        return f"{check.code}: {check.meaning}.\n\nThe story behind it: {check.story}\n\nWhat to do: {check.advice}"
+    if name in faults.RESULT_CODES:
+        return _result(name)
+    try:
+        plan = faults.FaultPlan.parse(code)
+        return "\n".join(_fault(fault) for fault in plan.faults)
+    except faults.ImpossibleFaultError as error:
+        return str(error)
+    except faults.PlanError:
+        return None
+
+
+def _result(name: str) -> str:
+    number = faults.RESULT_CODES[name]
+    lines = [f"SQLITE_{name} ({number}): {_RESULTS.get(name.split('_', maxsplit=1)[0], 'see https://sqlite.org/rescode.html')}"]
+    lines += [
+        f"  {line.kind}:{', '.join(line.roles)}" + ("" if line.timing == "before" else f" ({line.timing})") + f": {line.reason}"
+        for line in faults.possibilities()
+        if name in line.effects
+    ]
+    if len(lines) == 1:
+        lines.append("  no fault here raises it.")
+    return "\n".join(lines)
+
+
+def _fault(fault: faults.Fault) -> str:
+    times = "each" if fault.when.first == 1 and fault.when.sticky else f"number {fault.when}"
+    where = "any file" if fault.role == "any" else f"the {fault.role} file"
+    timing = {
+        "before": "is not done and reports",
+        "after": "is done and then reports",
+        "half": "is done by half and then reports",
+    }[fault.timing]
+    what = "kills the process" if fault.effect == faults.KILL else f"SQLITE_{fault.effect}"
+    return f"{fault}: {times} {fault.kind} on {where} {timing} {what}: {faults.reason_for(fault)}."

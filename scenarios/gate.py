@@ -1,0 +1,77 @@
+"""The gate: every known bug has to be caught, by the check that it should, and the reference has to stay silent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from scenarios import campaign
+from scenarios.bugs.build import KnownBug
+from scenarios.campaign import Plan
+from scenarios.profiles import Profile
+from scenarios.target import Target
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """What one way of search made of one build.
+
+    `check` is the code that caught it, None where it was missed; `work` is in fault points (sweep) or steps (fuzz),
+    `story_steps` and `story_faults` are the size of the story; `replay` is the line that shows it again.
+    """
+
+    build: str
+    search: str
+    expected: tuple[str, ...]
+    check: str | None
+    message: str
+    work: int
+    story_steps: int
+    story_faults: int
+    replay: str
+
+    @property
+    def caught(self) -> bool:
+        """Whether the check that was expected has failed."""
+        return self.check in self.expected
+
+
+# A bug must show in a sample: the budget is what a search may take, not what there is.
+_PROFILE = Profile("bugs", configurations=1, points_per_call=40, stories=200, steps=12)
+
+
+def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
+    """Let each of a bug's searches look for it, up to its first finding."""
+    for search in bug.searches:
+        yield _try(bug.target(), bug, search, seed, report)
+
+
+def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | None) -> Catch:
+    plan = Plan((search,), _PROFILE, seed=seed, report=report, most_findings=1)
+    recorder = campaign.run(target, plan)
+    work = recorder.count("tried" if search == "sweep" else "steps")
+    if not recorder.findings:
+        return Catch(bug.name, search, bug.checks, None, "nothing was found", work, 0, 0, "")
+    found = recorder.findings[0]
+    story = found.finding.story
+    return Catch(
+        bug.name,
+        search,
+        bug.checks,
+        found.finding.code,
+        found.finding.message,
+        work,
+        len(story.steps),
+        story.faults,
+        found.replay,
+    )
+
+
+def within_budget(catch: Catch, bug: KnownBug) -> bool:
+    """Whether the search took no more than the bug's budget."""
+    return catch.work <= bug.budget
+
+
+def try_reference(target: Target, searches: tuple[str, ...], seed: int) -> list[str]:
+    """The same searches on the reference: what they find, which has to be nothing, and what was vacuous."""
+    recorder = campaign.run(target, Plan(searches, _PROFILE, seed=seed, report=None, most_findings=1))
+    return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]

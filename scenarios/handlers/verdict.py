@@ -1,0 +1,89 @@
+"""The end of a run: what makes it meaningless first, then the verdict, for people and as JSON."""
+
+import platform
+import sqlite3
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from scenarios.campaign import Exit, verdict
+from scenarios.events import Found
+from scenarios.handlers.terminal import describe_finding, fault_points
+from scenarios.recorder import Recorder
+from scenarios.target import Target
+
+_WORDS = {
+    Exit.HOLDS: "HOLDS: no check failed",
+    Exit.FINDING: "FAILED",
+    Exit.NOT_TESTED: "NOT TESTED: what did not happen proves nothing",
+    Exit.INTERRUPTED: "INTERRUPTED: this is what was done until then",
+}
+
+
+def show(recorder: Recorder, target: Target, seed: int, console: Console) -> None:
+    """Print the table, findings, observations and the verdict."""
+    if recorder.tallies:
+        console.print(fault_points(recorder))
+    for found in recorder.observations:
+        console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
+        console.print(Text(describe_finding(found)), soft_wrap=True)
+    for found in recorder.findings:
+        console.print(Text("\n" + describe_finding(found)), soft_wrap=True)
+    for vacuous in recorder.vacuous:
+        console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
+    console.print(Text(f"\n{headline(recorder, target)}"), soft_wrap=True)
+    console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
+
+
+def headline(recorder: Recorder, target: Target) -> str:
+    """The verdict in one line."""
+    words = _WORDS[verdict(recorder)]
+    if recorder.findings:
+        words += f" with {_plural(len(recorder.findings), 'finding')}"
+    if recorder.observations:
+        words += f", {_plural(len(recorder.observations), 'observation')} of what it does not promise"
+    if not recorder.complete and not recorder.interrupted and not recorder.findings:
+        words += " (PARTIAL: the time was up before everything was tried)"
+    fired = f"{recorder.count('fired'):,} faults fired, {recorder.count('surfaced'):,} surfaced"
+    return f"{target.name}: {words}. {fired}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def as_data(recorder: Recorder, target: Target, seed: int) -> dict[str, Any]:
+    """The same as JSON-like data."""
+    return {
+        "target": target.name,
+        "verdict": verdict(recorder).name,
+        "exit_code": int(verdict(recorder)),
+        "complete": recorder.complete,
+        "seed": seed,
+        "sqlite_version": sqlite3.sqlite_version,
+        "python_version": platform.python_version(),
+        "findings": [_found(found) for found in recorder.findings],
+        "observations": [
+            {**_found(found), "unpromised_because": target.unpromised[found.finding.code]}
+            for found in recorder.observations
+        ],
+        "vacuous": msgspec.to_builtins(recorder.vacuous),
+        "searches": msgspec.to_builtins(recorder.ended),
+        "fault_points": [
+            {**msgspec.structs.asdict(series), "tried": tally.tried, "fired": tally.fired, "surfaced": tally.surfaced}
+            for series, tally in sorted(recorder.tallies.items(), key=lambda item: str(item[0]))
+        ],
+    }
+
+
+def _found(found: Found) -> dict[str, Any]:
+    finding = found.finding
+    return {
+        "check": finding.code,
+        "message": finding.message,
+        "search": finding.search,
+        "story": msgspec.to_builtins(finding.story),
+        "replay": found.replay,
+    }
