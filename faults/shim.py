@@ -25,7 +25,8 @@ import random
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -116,6 +117,9 @@ class Shim:
             "xCurrentTime": self._guarded("xCurrentTime", self._current_time),
             "xCurrentTimeInt64": self._guarded("xCurrentTimeInt64", self._current_time_int64),
         }
+        self._uses: Counter[str] = Counter()
+        # Whoever was the default before an `installed` scope is it again afterwards.
+        self._default = self._base
         atexit.register(self._detach)
 
     @property
@@ -138,6 +142,7 @@ class Shim:
             if self._depth == 1:
                 self._vfs.xOpen = self._open
                 self._refresh()
+                self._default = self.library.find_vfs()
                 self.library.register(self._address, default=True)
         try:
             with self.telling():
@@ -187,6 +192,7 @@ class Shim:
         With the same seed the same workload writes the same bytes, salts and journal headers included: the
         generator is seeded once per process, so it is reset on both edges.
         """
+        outer = self._generator, self._julian_ms
         self._generator = random.Random(seed)  # noqa: S311 - reproducible is the point
         self._julian_ms = now_ms + _JULIAN_EPOCH_MS
         with self._replaced("xRandomness", "xCurrentTime", "xCurrentTimeInt64"):
@@ -194,6 +200,7 @@ class Shim:
             try:
                 yield
             finally:
+                self._generator, self._julian_ms = outer
                 self.library.reset_randomness()
 
     def raise_kept(self, during: BaseException | None = None) -> None:
@@ -345,14 +352,19 @@ class Shim:
     @contextlib.contextmanager
     def _replaced(self, *fields: str) -> Iterator[None]:
         """Put our functions into slots of the VFS inside a scope; each is made once and kept."""
-        before = {field: getattr(self._vfs, field) for field in fields}
-        for field in fields:
-            setattr(self._vfs, field, self._own[field])
+        self._use(fields, 1)
         try:
             yield
         finally:
-            for field, address in before.items():
-                setattr(self._vfs, field, address)
+            self._use(fields, -1)
+
+    def _use(self, fields: Iterable[str], change: int) -> None:
+        """Count the scopes that want a slot: on several threads they don't end in the order they began."""
+        with self._lock:
+            for field in fields:
+                self._uses[field] += change
+                source = self._own[field] if self._uses[field] > 0 else getattr(self._base_vfs, field)
+                setattr(self._vfs, field, source)
 
     def _guarded(self, field: str, function: Callable[..., int]) -> int:
         def callback(*args: Any) -> int:
@@ -383,7 +395,7 @@ class Shim:
 
     def _leave(self) -> None:
         """Stop being the default, and let files that are still open run on the base's code alone."""
-        self.library.register(self._base, default=True)
+        self.library.register(self._default, default=True)
         self.library.unregister(self._address)
         self._vfs.xOpen = self._base_vfs.xOpen
         self._refresh()
@@ -391,9 +403,12 @@ class Shim:
     def _detach(self) -> None:
         """Before the interpreter goes away: no slot leads to Python any more."""
         with self._lock:
-            self._depth = 0
+            if self._depth:
+                self._depth = 0
+                self._leave()
             self._watchers = ()
-            self._leave()
+            self._refresh()
+            self._use(self._own, -self._uses.total())
             for (base_methods, _role), (address, _slots) in self._tables.items():
                 IoMethods.from_address(address).xClose = IoMethods.from_address(base_methods).xClose
 

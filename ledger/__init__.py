@@ -22,6 +22,7 @@ from ledger.errors import (
     StoreUnavailable,
     UsageError,
 )
+from ledger.history import RunHistory
 from ledger.ledger import Ledger
 from ledger.records import (
     TERMINAL,
@@ -34,10 +35,13 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
+from ledger.recovery import Recovered
 from ledger.registry import CancelResult, TaskRegistry
 from ledger.rows import Quarantined
 from ledger.rules import NewTask
+from ledger.runs import Run, RunStatus, Session
 from ledger.store import Snapshot, TaskStore
+from ledger.workers import Worker, Workers
 
 __all__ = [
     "TERMINAL",
@@ -52,8 +56,13 @@ __all__ = [
     "NotFound",
     "NotifyPolicy",
     "Quarantined",
+    "Recovered",
+    "Run",
+    "RunHistory",
+    "RunStatus",
     "Runtime",
     "ScopeKind",
+    "Session",
     "Snapshot",
     "Status",
     "StoreBusy",
@@ -72,5 +81,7 @@ __all__ = [
     "TaskStore",
     "TerminalOutcome",
     "UsageError",
+    "Worker",
+    "Workers",
     "system_clock",
 ]

@@ -17,7 +17,7 @@ from typing import Final
 from ledger import runs
 from ledger.clock import Clock
 from ledger.database import Database
-from ledger.errors import IllegalTransition, NotFound, UsageError
+from ledger.errors import IllegalTransition, NotFound
 from ledger.records import JsonValue, Task
 from ledger.recovery import Recovered, Recovery
 from ledger.registry import TaskRegistry
@@ -26,7 +26,6 @@ from ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Sessio
 from ledger.transaction import Transaction
 from ledger.values import given_text, member, trimmed
 from ledger.workers import Workers, checked_worker_id
-
 
 WorkerReferences = Callable[[Transaction], Collection[str]]
 """The workers that some rows still refer to; their ids must not be used again."""
@@ -68,8 +67,10 @@ class RunHistory:
 
         The run's id is the one given, else the task's run id, else a new one; the task takes it over. `started_at` is
         in milliseconds since the epoch, default now. The worker must be alive (`Workers.hold`): the run of a dead one
-        would be taken for interrupted at once. Raises `NotFound`, `IllegalTransition` (the task isn't queued or is another run's, the
-        run has a row already, the worker is dead), `UsageError`, `StoreError`.
+        would be taken for interrupted at once.
+
+        Raises `NotFound`, `IllegalTransition` (the task isn't queued or is another run's, the run has a row already,
+        the worker is dead), `UsageError`, `StoreError`.
         """
         worker = checked_worker_id(worker_id)
         start = runs.checked_start(RunStart(repo, issue_number, user, agent, agent_type, model, provider))
@@ -101,8 +102,9 @@ class RunHistory:
 
         How the task ends is said in `ledger.runs`; a task that is over or gone stays so. An interrupted run's sessions
         become invalid. `finished_at` is in milliseconds since the epoch, default now. The same result again changes
-        nothing; another one, also with the same status but other details, is refused. Raises `NotFound`, `IllegalTransition`, `UsageError`,
-        `StoreError`.
+        nothing; another one, also with the same status but other details, is refused.
+
+        Raises `NotFound`, `IllegalTransition`, `UsageError`, `StoreError`.
         """
         wanted = runs.checked_result(status)
         end = runs.checked_end(RunEnd(finished_at, cost_usd, tokens_in, tokens_out, turns, artifacts, reason))
@@ -175,7 +177,9 @@ class RunHistory:
         where = " AND ".join(text for text, _ in given) or "TRUE"
         parameters = [str(value) for _, values in given for value in values]
         found, quarantined = RUNS.decode_all(self.database.select(RUNS, where, parameters))
-        return sorted(reversed(found), key=lambda run: run.started_at, reverse=True), quarantined
+        found.reverse()
+        found.sort(key=lambda run: run.started_at, reverse=True)
+        return found, quarantined
 
     def find(self, token: str) -> Run | None:
         """The run that a token means: a run id, else a task id, which means its newest run."""

@@ -24,6 +24,7 @@ from ledger import files
 from ledger.audit import AuditedTask
 from ledger.connections import (
     DEFAULT_BUSY_TIMEOUT_MS,
+    MEMORY,
     Connect,
     Settings,
     bare_connection,
@@ -212,24 +213,23 @@ def read_only(
     *,
     busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
     connect: Connect = sqlite3.connect,
-) -> Iterator[ReadOnlyDatabase | None]:
-    """The database of a state directory, to be read in the block; None where there is none yet.
+) -> Iterator[ReadOnlyDatabase]:
+    """The database of a state directory, to be read in the block; an empty one where there is none yet.
 
     Raises `StoreError` as opening a ledger does; nothing is made, migrated or changed.
     """
     require_sqlite()
     path = files.existing(state_dir, newest_schema=SCHEMA_VERSION)
     if path is None:
-        yield None
-        return
-    connection = _query_only(path, busy_timeout_ms, connect)
+        _log.info("there is no ledger in %s yet", state_dir)
+    connection = _query_only(path if path is not None else MEMORY, busy_timeout_ms, connect)
     try:
         yield ReadOnlyDatabase(connection)
     finally:
         close_quietly(connection)
 
 
-def _query_only(path: Path, busy_timeout_ms: int, connect: Connect) -> Any:
+def _query_only(path: Path | str, busy_timeout_ms: int, connect: Connect) -> Any:
     # A writer may have left a journal that must be played back first, so the file is not opened with mode=ro.
     connection = None
     try:

@@ -16,17 +16,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from ledger.audit import AuditCode, AuditReport, Severity
 from ledger.clock import Clock, system_clock
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect
 from ledger.database import Database
 from ledger.errors import UsageError
 from ledger.files import resolve_state_dir
 from ledger.history import RunHistory
+from ledger.inspection import SessionHook
+from ledger.maintenance import MaintenanceReport
+from ledger.outbox import Outbox
 from ledger.records import Runtime
 from ledger.recovery import Recovered
 from ledger.registry import ControlHook, TaskRegistry
 from ledger.store import Backend, TaskStore
 from ledger.stores.sqlite import SqliteStore
+from ledger.upkeep import Upkeep
 from ledger.workers import DIRECTORY_NAME, Workers
 
 
@@ -39,6 +44,11 @@ def _worker_directory(database: Database) -> Path | None:
     return None if database.in_memory else Path(database.path).parent / DIRECTORY_NAME
 
 
+def _unknown_worker(_worker_id: str) -> bool:
+    """What can't be told counts as alive."""
+    return True
+
+
 class Ledger:
     """An open ledger; make one with `open`.
 
@@ -46,12 +56,21 @@ class Ledger:
     """
 
     def __init__(
-        self, tasks: TaskRegistry, backend: Backend, database: Database | None, history: RunHistory | None = None
+        self,
+        tasks: TaskRegistry,
+        backend: Backend,
+        database: Database | None,
+        upkeep: Upkeep,
+        history: RunHistory | None = None,
+        *,
+        outbox: Outbox | None = None,
     ) -> None:
         self.tasks: Final = tasks
         self.database: Final = database
         self._backend = backend
+        self._upkeep = upkeep
         self._history = history
+        self._outbox = outbox
 
     @classmethod
     def open(
@@ -67,8 +86,11 @@ class Ledger:
         registry: type[TaskRegistry] = TaskRegistry,
         store: TaskStore | None = None,
         control_hooks: Mapping[Runtime, ControlHook] | None = None,
+        session_hooks: Mapping[Runtime, SessionHook] | None = None,
         workers: Workers | None = None,
         history: type[RunHistory] = RunHistory,
+        outbox: type[Outbox] = Outbox,
+        upkeep: type[Upkeep] = Upkeep,
     ) -> Self:
         """Open the ledger of a state directory and restore its tasks.
 
@@ -77,6 +99,7 @@ class Ledger:
         default full, for delete extra. `busy_timeout_ms`: how long to wait for another process's lock. `connect`: all
         SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite; it keeps tasks only.
         `workers`: who tells which workers live; by default the locks in the state directory.
+        `session_hooks`: who tells whether a session still backs a task without a worker.
 
         Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
         `UsageError`.
@@ -94,11 +117,15 @@ class Ledger:
             )
             chosen = SqliteStore(database)
         tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
-        runs = None
+        runs = messages = None
         if database is not None:
             held = workers if workers is not None else Workers(_worker_directory(database), new_id=new_id)
             runs = history(database, tasks, held, clock=clock, new_id=new_id)
-        ledger = cls(tasks, tasks.backend, database, runs)
+            messages = outbox(database, held, clock=clock, new_id=new_id)
+            runs.worker_references.append(messages.leaseholders)
+        is_alive = runs.workers.is_alive if runs is not None else _unknown_worker
+        kept_up = upkeep(tasks, worker_is_alive=is_alive, clock=clock, session_hooks=session_hooks)
+        ledger = cls(tasks, tasks.backend, database, kept_up, runs, outbox=messages)
         try:
             tasks.restore()
         except BaseException:
@@ -114,6 +141,13 @@ class Ledger:
         return self._history
 
     @property
+    def outbox(self) -> Outbox:
+        """The messages to deliver. Raises `UsageError` where another store was given, which keeps tasks only."""
+        if self._outbox is None:
+            raise UsageError("the outbox needs the ledger's own SQLite store, and this ledger was given another one")
+        return self._outbox
+
+    @property
     def workers(self) -> Workers:
         """The workers of the state directory. Raises `UsageError` where another store was given."""
         return self.history.workers
@@ -121,6 +155,23 @@ class Ledger:
     def recover(self) -> Recovered:
         """Mark runs in flight whose workers are dead as interrupted; call it at every start. See `ledger.recovery`."""
         return self.history.recover()
+
+    def audit(
+        self, *, severity: Severity | str | None = None, code: AuditCode | str | None = None, limit: int | None = None
+    ) -> AuditReport:
+        """What is wrong with the tasks, worst first, at most `limit` findings; the summary counts the whole ledger.
+
+        Read-only: work that is lost is reported as such and not marked. Raises `UsageError` naming the valid severities
+        and codes, and `StoreError`. See `ledger.audit`.
+        """
+        return self._upkeep.audit(severity=severity, code=code, limit=limit)
+
+    def maintenance(self, *, apply: bool = False) -> MaintenanceReport:
+        """Mark dead work as lost, prune what is over, give a date to what lacks one; only say so unless `apply`.
+
+        Raises `UsageError` inside a batch, and `StoreError`; what was done before it stays. See `ledger.maintenance`.
+        """
+        return self._upkeep.maintain(apply=apply)
 
     @contextmanager
     def batch(self) -> Iterator[None]:

@@ -101,6 +101,12 @@ def audit(source: TaskSource, liveness: Liveness, filters: AuditFilters, now: in
     return collected.report(source.scan(visit))
 
 
+def preview(source: TaskSource, liveness: Liveness, now: int) -> MaintenanceReport:
+    """What a pass would do now; nothing is written."""
+    lost = presumed_lost(source, liveness, now)
+    return _report(Counter(step for _, step in _due(source, now, lost.__contains__)), applied=False)
+
+
 class Maintenance:
     """One pass over the tasks of a registry. Each step is a method of its own."""
 
@@ -110,12 +116,6 @@ class Maintenance:
         self._liveness: Final = liveness
         self._now: Final = now
 
-    def preview(self) -> MaintenanceReport:
-        """What `apply` would do now."""
-        lost = presumed_lost(self._source, self._liveness, self._now)
-        counts = Counter(step for _, step in self._due(lost.__contains__))
-        return _report(counts, applied=False)
-
     def apply(self) -> MaintenanceReport:
         """Do it, a transaction for each task. A `StoreError` ends the pass; what was done before stays."""
         act: Mapping[Step, Callable[[str], bool]] = {
@@ -124,22 +124,11 @@ class Maintenance:
             Step.STAMP: self._stamp,
         }
         workers = self._source.workers()
+        due = _due(self._source, self._now, lambda task_id: task_id in workers or self._liveness.has_session_hooks)
         counts: Counter[Step] = Counter()
-        for task_id, step in self._due(lambda task_id: task_id in workers or self._liveness.has_session_hooks):
+        for task_id, step in due:
             counts[step] += act[step](task_id)
         return _report(counts, applied=True)
-
-    def _due(self, may_be_lost: Callable[[str], bool]) -> Sequence[tuple[str, Step]]:
-        """The tasks for which something is due, in insertion order."""
-        due: list[tuple[str, Step]] = []
-
-        def visit(row: AuditedTask) -> None:
-            step = due_step(rules.ordered(row), self._now)
-            if step is not None and (step is not Step.MARK_LOST or may_be_lost(row.task_id)):
-                due.append((row.task_id, step))
-
-        self._source.scan(visit)
-        return due
 
     def _is_due(self, task: Task, step: Step) -> bool:
         return due_step(task, self._now) is step
@@ -168,6 +157,19 @@ class Maintenance:
 
     def _workers(self, task_id: str) -> tuple[str, ...]:
         return tuple(self._source.workers(task_id).get(task_id, ()))
+
+
+def _due(source: TaskSource, now: int, may_be_lost: Callable[[str], bool]) -> Sequence[tuple[str, Step]]:
+    """The tasks for which something is due, in insertion order."""
+    due: list[tuple[str, Step]] = []
+
+    def visit(row: AuditedTask) -> None:
+        step = due_step(rules.ordered(row), now)
+        if step is not None and (step is not Step.MARK_LOST or may_be_lost(row.task_id)):
+            due.append((row.task_id, step))
+
+    source.scan(visit)
+    return due
 
 
 def _report(counts: Counter[Step], *, applied: bool) -> MaintenanceReport:

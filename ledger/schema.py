@@ -113,7 +113,51 @@ _VERSION_2: Final = (
     "CREATE INDEX agent_sessions_by_run ON agent_sessions (run_id)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
+_VERSION_3: Final = (
+    """
+    CREATE TABLE message_outbox (
+      insertion INTEGER PRIMARY KEY,
+      id TEXT NOT NULL UNIQUE CHECK (id <> ''),
+      turn_id TEXT,
+      channel TEXT NOT NULL CHECK (channel <> ''),
+      account_id TEXT,
+      target TEXT NOT NULL CHECK (target <> ''),
+      dispatch_kind TEXT,
+      payload TEXT NOT NULL,
+      queued_at INTEGER NOT NULL,
+      status TEXT NOT NULL CHECK (
+        status IN ('queued', 'failed_retryable', 'delivered', 'failed_terminal', 'expired')
+      ),
+      attempt_count INTEGER NOT NULL CHECK (attempt_count >= 0),
+      next_attempt_at INTEGER,
+      last_attempt_at INTEGER,
+      last_error TEXT,
+      error_class TEXT CHECK (error_class IN ('transient', 'permanent')),
+      delivered_at INTEGER,
+      completed_at INTEGER,
+      terminal_reason TEXT,
+      idempotency_key TEXT,
+      leased_by TEXT
+    )
+    """,
+    "CREATE UNIQUE INDEX message_outbox_by_key ON message_outbox (idempotency_key) WHERE idempotency_key IS NOT NULL",
+    # A recovery pass looks for the few pending rows among many that have ended, pruning for the ended ones.
+    """
+    CREATE INDEX message_outbox_pending ON message_outbox (queued_at)
+    WHERE status IN ('queued', 'failed_retryable')
+    """,
+    "CREATE INDEX message_outbox_ended ON message_outbox (completed_at) WHERE completed_at IS NOT NULL",
+    """
+    CREATE TABLE outbox_imports (
+      insertion INTEGER PRIMARY KEY,
+      id TEXT NOT NULL UNIQUE CHECK (id <> ''),
+      imported_at INTEGER NOT NULL,
+      fingerprint TEXT NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Statement texts; the migration at index n leads from version n to version n + 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

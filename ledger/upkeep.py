@@ -1,26 +1,28 @@
-"""Auditing a ledger and maintaining it: what `Ledger.audit` and `Ledger.maintenance` do, and an audit of a file.
+"""Auditing a ledger and maintaining it: what `Ledger.audit` and `Ledger.maintenance` do, and the same on a file.
 
-`audit_file` reads the database as it is on disk: nothing is restored, so a first page comes as fast as SQLite can read
-the rows. The rules are in `ledger.audit` and `ledger.maintenance`, the reading in `ledger.inspection`.
+`audit_file` and `preview_file` read the database as it is on disk: nothing is restored, so a first page comes as fast
+as SQLite can read the rows. The rules are in `ledger.audit` and `ledger.maintenance`, the reading in
+`ledger.inspection`.
 
-Not covered: session hooks for `audit_file`; only the program that runs the sessions has them.
+Not covered: session hooks for a file; only the program that runs the sessions has them.
 """
 
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec.structs import replace
 
-from ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
+from ledger.audit import AuditCode, AuditFilters, AuditReport, Severity
 from ledger.clock import Clock, system_clock
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
 from ledger.errors import StoreError, UsageError
 from ledger.files import resolve_state_dir
 from ledger.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
-from ledger.maintenance import Maintenance, MaintenanceReport, audit
+from ledger.maintenance import Maintenance, MaintenanceReport, audit, preview
 from ledger.records import Runtime
 from ledger.registry import TaskRegistry
 from ledger.stores.sqlite import SqliteStore
@@ -66,10 +68,10 @@ class Upkeep:
         with self._tasks.backend.lock:
             if self._tasks.backend.writing():
                 raise UsageError("maintenance can't run inside a batch: each task is a transaction of its own")
-        made = self.maintenance(self._tasks, self._source, self._liveness(), self._clock())
+        given = self._source, self._liveness(), self._clock()
         if not apply:
-            return made.preview()
-        return replace(made.apply(), checkpointed=self._checkpoint())
+            return preview(*given)
+        return replace(self.maintenance(self._tasks, *given).apply(), checkpointed=self._checkpoint())
 
     def _liveness(self) -> Liveness:
         return Liveness(self._worker_is_alive, self._session_hooks)
@@ -100,10 +102,26 @@ def audit_file(
     Writes nothing. Raises `UsageError` naming the valid values, and `StoreError`.
     """
     filters = AuditFilters.checked(severity, code, limit)
+    with _on_file(state_dir, busy_timeout_ms, connect) as (source, liveness):
+        return audit(source, liveness, filters, clock())
+
+
+def preview_file(
+    state_dir: str | os.PathLike[str] | None = None,
+    *,
+    clock: Clock = system_clock,
+    busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
+    connect: Connect = sqlite3.connect,
+) -> MaintenanceReport:
+    """What maintenance would do to the ledger of a state directory, without restoring it. Raises `StoreError`."""
+    with _on_file(state_dir, busy_timeout_ms, connect) as (source, liveness):
+        return preview(source, liveness, clock())
+
+
+@contextmanager
+def _on_file(
+    state_dir: str | os.PathLike[str] | None, busy_timeout_ms: int, connect: Connect
+) -> Iterator[tuple[SqliteSource, Liveness]]:
     place = resolve_state_dir(state_dir)
     with read_only(place, busy_timeout_ms=busy_timeout_ms, connect=connect) as database:
-        if database is None:
-            _log.info("there is no ledger in %s yet", place)
-            return Audit(filters, clock()).report()
-        workers = Workers(place / DIRECTORY_NAME, new_id=str)
-        return audit(SqliteSource(database), Liveness(workers.is_alive), filters, clock())
+        yield SqliteSource(database), Liveness(Workers(place / DIRECTORY_NAME, new_id=str).is_alive)

@@ -31,7 +31,10 @@ class Exit(IntEnum):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a campaign does: which searches, how much, from which seed, how long, and where its replay files go (None: nowhere)."""
+    """What a campaign does: which searches, how much, from which seed, how long.
+
+    `report` is where its replay files go; None: nowhere.
+    """
 
     searches: tuple[str, ...]
     profile: Profile
@@ -45,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for the stores under test: in memory where the system has such a place, since it is rewritten a lot."""
+    """A directory for the stores under test, in memory where the system has such a place: it is rewritten a lot."""
     memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
     with tempfile.TemporaryDirectory(prefix="tornpage-", dir=memory if memory.is_dir() else None) as directory:
         yield Path(directory)

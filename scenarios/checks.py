@@ -68,7 +68,7 @@ _TABLE: Final = (
     Check(
         "observers-saw-exactly-the-commits",
         "observers were told of each committed change once, in order, and of nothing else",
-        "openclaw PR 56927: the observers restored / upserted / deleted; 'restored' was not announced on an empty ledger.",
+        "openclaw PR 56927, review: 'restored' was not announced on an empty ledger.",
         "Tell observers after the commit, from what was committed.",
     ),
     Check(
@@ -121,7 +121,7 @@ class Difference(msgspec.Struct, frozen=True):
     right: Any
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - the field's word for it
     """A check failed. `code` is one of `CHECKS`; `sides` are the views that tell, by name (memory, disk …)."""
 
     def __init__(self, code: str, message: str, sides: Mapping[str, Mapping[str, Any]] | None = None) -> None:

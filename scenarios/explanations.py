@@ -4,13 +4,14 @@ import faults
 from scenarios.checks import CHECKS
 
 _RESULTS = {
-    "BUSY": "another connection holds the lock that is needed. Nothing happened; the transaction, if one is open, is still "
-    "open. Try again, or roll back and try the whole transaction again.",
-    "FULL": "there is no space left. SQLite has already rolled the transaction back: ask in_transaction before ROLLBACK.",
-    "IOERR": "the operating system reported an error. SQLite has already rolled the transaction back; a COMMIT that ends "
-    "like this is a maybe: read the rows again before you tell anybody.",
-    "CANTOPEN": "a file could not be opened: no permission, no descriptor left, no such directory. The transaction, if one "
-    "is open, is still open.",
+    "BUSY": "another connection holds the lock that is needed. Nothing happened, and the transaction, if one is open, "
+    "is still open. Try again, or roll back and try the whole transaction again.",
+    "FULL": "there is no space left. SQLite has already rolled the transaction back: ask in_transaction before "
+    "ROLLBACK.",
+    "IOERR": "the operating system reported an error. SQLite has already rolled the transaction back; a COMMIT that "
+    "ends like this is a maybe: read the rows again before you tell anybody.",
+    "CANTOPEN": "a file could not be opened: no permission, no descriptor left, no such directory. The transaction, if "
+    "one is open, is still open.",
     "CORRUPT": "the file is damaged, or was changed behind SQLite's back. Stop writing; keep the file.",
     "NOMEM": "an allocation failed. Python raises MemoryError, which is no sqlite3.Error.",
     "PROTOCOL": "the lock of a WAL could not be had after many tries. Nothing happened; try again.",
@@ -19,6 +20,7 @@ _RESULTS = {
     "READONLY": "the file or its directory can't be written.",
     "INTERRUPT": "somebody called interrupt(). A writing statement has been rolled back.",
 }
+_ELSEWHERE = "see https://sqlite.org/rescode.html"
 
 
 def explanation(code: str) -> str | None:
@@ -39,13 +41,12 @@ def explanation(code: str) -> str | None:
 
 
 def _result(name: str) -> str:
-    number = faults.RESULT_CODES[name]
-    lines = [f"SQLITE_{name} ({number}): {_RESULTS.get(name.split('_', maxsplit=1)[0], 'see https://sqlite.org/rescode.html')}"]
-    lines += [
-        f"  {line.kind}:{', '.join(line.roles)}" + ("" if line.timing == "before" else f" ({line.timing})") + f": {line.reason}"
-        for line in faults.possibilities()
-        if name in line.effects
-    ]
+    meaning = _RESULTS.get(name.split("_", maxsplit=1)[0], _ELSEWHERE)
+    lines = [f"SQLITE_{name} ({faults.RESULT_CODES[name]}): {meaning}"]
+    for line in faults.possibilities():
+        if name in line.effects:
+            timing = "" if line.timing == "before" else f" ({line.timing})"
+            lines.append(f"  {line.kind}:{', '.join(line.roles)}{timing}: {line.reason}")
     if len(lines) == 1:
         lines.append("  no fault here raises it.")
     return "\n".join(lines)

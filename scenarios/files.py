@@ -82,9 +82,8 @@ def require_let_go(directory: Path) -> None:
     if not held_open(directory):
         return
     # A young cycle (an error that its own frames refer to) may hold them; a full collection is dear.
-    for generation in (1, 2):
-        gc.collect(generation)
-        left = held_open(directory)
-        if not left:
-            return
-    raise Violation("still-usable-after-the-fault", f"after closing, these are still open: {', '.join(left)}")
+    gc.collect(1)
+    if held_open(directory):
+        gc.collect()
+    if left := held_open(directory):
+        raise Violation("still-usable-after-the-fault", f"after closing, these are still open: {', '.join(left)}")

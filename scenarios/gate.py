@@ -48,7 +48,8 @@ def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
 def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | None) -> Catch:
     plan = Plan((search,), _PROFILE, seed=seed, report=report, most_findings=1)
     recorder = campaign.run(target, plan)
-    work = recorder.count("tried" if search == "sweep" else "steps")
+    units = ("tried",) if search == "sweep" else ("steps_to_failure", "steps")
+    work = next((count for unit in units if (count := recorder.count(unit))), 0)
     if not recorder.findings:
         return Catch(bug.name, search, bug.checks, None, "nothing was found", work, 0, 0, "")
     found = recorder.findings[0]

@@ -1,9 +1,9 @@
 """The machine: Hypothesis tells stories of calls, faults at either depth, restarts and crashes; the player checks each.
 
-One rule makes any call that the target offers in its present state, the others arm, clear, restart and crash. The machine
-is only a narrator: what happens is in the player, so that a failure is a story like any other, played again without
-Hypothesis. A failing story is shrunk by Hypothesis and then by `minimise`, which drops every step and every fault
-that isn't needed.
+One rule makes any call that the target offers in its present state, the others arm, clear, restart and crash. The
+machine is only a narrator: what happens is in the player, so that a failure is a story like any other, played again
+without Hypothesis. A failing story is shrunk by Hypothesis and then by `minimise`, which drops every step and every
+fault that isn't needed.
 
 Stories come in batches, each with its own seed derived from the run's: the same seed tells the same stories.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 import hypothesis
-import msgspec
 from hypothesis import strategies
 from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -24,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import faults
 from scenarios.checks import Violation
 from scenarios.events import Finding, SearchEnded, SearchStarted, StepsDone, Vacuous
-from scenarios.player import Player, play
+from scenarios.minimise import minimise
+from scenarios.player import Player
 from scenarios.recorder import Recorder
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Story
 from scenarios.target import Action, Configuration, Target, View
@@ -88,6 +88,8 @@ class _Teller(RuleBasedStateMachine):
         except Violation:
             self.broken = True
             player = self.player
+            if not self.failed:
+                self.totals["steps_to_failure"] = self.totals["steps"] + len(player.steps)
             self.failed.append(Story(self.target.name, player.real.oracle.configuration, tuple(player.steps)))
             raise
 
@@ -119,7 +121,7 @@ class _Teller(RuleBasedStateMachine):
         self._do(lambda: self.player.do(Clear()))
 
     @rule(crash=strategies.booleans())
-    def restart(self, crash: bool) -> None:  # noqa: FBT001 - Hypothesis hands it over by name
+    def restart(self, crash: bool) -> None:
         """End the process, one way or the other, and start again."""
         self._do(lambda: self.player.do(Restart(crash)))
 
@@ -225,32 +227,3 @@ class Fuzz:
         missing = [name for name in ("steps", "fired", "surfaced", "restarts", "crashes") if not totals[name]]
         if missing:
             self.recorder.tell(Vacuous(self.name, f"the machine never reached: {', '.join(missing)}"))
-
-
-def minimise(story: Story, violation: Violation, target: Target, directory: Path) -> tuple[Story, Violation]:
-    """Drop every run of steps without which the same check still fails; the shortest story, and its violation.
-
-    Runs of half the story, then of a quarter, down to single steps, until no run can go any more.
-    """
-    size = max(len(story.steps) // 2, 1)
-    while size:
-        dropped = False
-        for start in range(len(story.steps) - size, -1, -1):
-            if start + size > len(story.steps):
-                continue
-            steps = story.steps[:start] + story.steps[start + size :]
-            shorter = msgspec.structs.replace(story, steps=steps)
-            found = _violated_by(shorter, target, directory)
-            if found is not None and found.code == violation.code:
-                story, violation, dropped = shorter, found, True
-        if not dropped:
-            size //= 2
-    return story, violation
-
-
-def _violated_by(story: Story, target: Target, directory: Path) -> Violation | None:
-    try:
-        return play(story, target, directory)[0]
-    except RuntimeError:
-        # Without a step that was dropped, a later one makes no sense even without a fault.
-        return None

@@ -105,7 +105,7 @@ class Player:
 
     def _same_refusal(self, step: Call, wanted: Answer, answer: Answer) -> None:
         """A store must not refuse, or grant, under a fault what it would not without one."""
-        if answer.kind != "raised" and answer.kind != wanted.kind:
+        if answer.kind not in {"raised", wanted.kind}:
             raise Violation(
                 "acknowledged-is-durable",
                 f"{step.action} {answer}; without the fault it would be {wanted}",

@@ -20,7 +20,10 @@ PLAN = "write:wal@1..=FULL"
 
 
 class ProbeResult(msgspec.Struct, frozen=True, rename="camel"):
-    """What the probe saw of one build: failed writes after which memory and file differ, and deleted tasks that came back."""
+    """What the probe saw of one build.
+
+    `divergence_count` of `failed_writes` left memory and file apart; `resurrected_count` deleted tasks came back.
+    """
 
     build: str
     failed_writes: int
@@ -34,7 +37,8 @@ class ProbeResult(msgspec.Struct, frozen=True, rename="camel"):
         return self.divergence_count == self.resurrected_count == 0 and self.fault_fired == 2 == self.failed_writes
 
     def __str__(self) -> str:
-        return f"divergenceCount={self.divergence_count}/{self.failed_writes} resurrectedCount={self.resurrected_count}"
+        diverged = f"{self.divergence_count}/{self.failed_writes}"
+        return f"divergenceCount={diverged} resurrectedCount={self.resurrected_count}"
 
 
 class _Reported(MemoryFirst):
@@ -57,7 +61,8 @@ def probe(target: Reference, directory: Path) -> ProbeResult:
     with Trial(target, configuration, directory, {}) as trial:
         trial.open()
         for name in ("updated", "deleted"):
-            trial.call_session(Action("create", {"id": name, "runtime": "cli", "requester_session_key": "main", "task": name}))
+            task = {"id": name, "runtime": "cli", "requester_session_key": "main", "task": name}
+            trial.call_session(Action("create", task))
         for action in (
             Action("progress", {"task_id": "updated", "text": "half way"}),
             Action("delete", {"task_id": "deleted"}),

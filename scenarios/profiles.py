@@ -9,8 +9,8 @@ import msgspec
 class Profile(msgspec.Struct, frozen=True):
     """The size of a run.
 
-    `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points of
-    one call and configuration, sampled by the seed beyond that (None: all). `stories` and `steps`: for the machine.
+    `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points
+    of one call and configuration, sampled by the seed beyond that (None: all). `stories`, `steps`: for the machine.
     """
 
     name: str

@@ -59,12 +59,14 @@ class Recorder:
         for handler in self.handlers:
             handler(event)
 
-    def found(self, finding: Finding, target: Target) -> None:
-        """Keep a finding, unless the same check failed for the same call already."""
+    def repeats_one(self, finding: Finding) -> bool:
+        """Whether the same check failed for the same call already; then it is only counted."""
         key = (finding.code, _last_call(finding.story))
         self.repeats[key] += 1
-        if self.repeats[key] > 1:
-            return
+        return self.repeats[key] > 1
+
+    def found(self, finding: Finding, target: Target) -> None:
+        """Keep a finding: one that was promised not to be, or an observation."""
         promised = finding.code not in target.unpromised
         found = Found(finding, self.keep(finding), promised)
         (self.findings if promised else self.observations).append(found)
@@ -90,5 +92,3 @@ def _last_call(story: Story) -> str:
     last = max((index for index, step in enumerate(story.steps) if isinstance(step, Arm)), default=-1)
     following = story.steps[last + 1 :]
     return str(following[0]) if following else ""
-
-

@@ -124,7 +124,8 @@ def _require_version(path: Path, content: bytes) -> None:
         raise ReplayFileError(f"{path} is JSON, but not a replay file: its format is {head.format!r}, not {FORMAT!r}")
     if head.version > VERSION:
         raise ReplayFileError(
-            f"{path} was written by a newer tornpage (version {head.version} of the file; this one reads {VERSION}): upgrade"
+            f"{path} was written by a newer tornpage (version {head.version} of the format; this one reads {VERSION}): "
+            "upgrade"
         )
 
 
@@ -153,7 +154,8 @@ def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Ver
     for run in range(_RUNS):
         violation, counts = play(reproducer.story, target, directory / f"run-{run}")
         outcomes.append(violation.code if violation else "")
-        lines.append(str(violation) if violation else f"nothing violated ({counts['fired']} of {counts['armed']} faults fired)")
+        fired = f"{counts['fired']} of {counts['armed']} faults fired"
+        lines.append(str(violation) if violation else f"nothing violated ({fired})")
     if not any(outcomes):
         return Verdict.FIXED, lines
     return (Verdict.FAILED if len(set(outcomes)) == 1 else Verdict.FLAKY), lines

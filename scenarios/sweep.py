@@ -25,11 +25,11 @@ import faults
 from scenarios.checks import Violation
 from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
 from scenarios.files import Files, place
+from scenarios.minimise import minimise
 from scenarios.recorder import Recorder
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, View
 from scenarios.trial import CLOSE, OPEN, Trial
-
 
 # Operations that a plan names together with their opposite, or with their milder form.
 _PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock", faults.BEGIN_LOCK: "begin", faults.COMMIT_END: "commit"}
@@ -140,7 +140,8 @@ class Sweep:
                 dry.at_step(step)
                 answer = dry.call(action, before)
                 if answer.kind == "raised":
-                    raise RuntimeError(f"{self.target.name}: {action} fails without any fault: it {answer}") from answer.error
+                    message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                    raise RuntimeError(message) from answer.error
                 view = dry.live_view()
                 yield self._start(configuration, step, action, files, before, view)
             left, last = dry.crash_copy(), step + 1
@@ -185,14 +186,23 @@ class Sweep:
             fired, surfaced = bool(armed.firings), bool(armed.surfaced)
         except Violation as violation:
             fired = surfaced = True
-            self.recorder.found(Finding.of(violation, self._story(configuration, point), self.name), self.target)
             counts["findings"] += 1
+            self._found(violation, self._story(configuration, point))
         counts["tried"] += 1
         counts["fired"] += fired
         counts["surfaced"] += surfaced
         if not fired:
-            self.recorder.tell(Vacuous(self.name, f"{point.fault} in {point.start.action} at {configuration} never fired"))
+            reason = f"{point.fault} in {point.start.action} at {configuration} never fired"
+            self.recorder.tell(Vacuous(self.name, reason))
         self.recorder.tell(PointTried(point.series, fired, surfaced))
+
+    def _found(self, violation: Violation, story: Story) -> None:
+        """Record a finding by its shortest story, if it is the first of its kind."""
+        finding = Finding.of(violation, story, self.name)
+        if self.recorder.repeats_one(finding):
+            return
+        shortest = minimise(story, violation, self.target, self.directory / "minimise")
+        self.recorder.found(Finding.of(shortest[1], shortest[0], self.name), self.target)
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
         start = point.start

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import click
 
+from ledger.command.outbox import outbox_group
+from ledger.command.runs import recover_command, runs_group
 from ledger.command.tasks import tasks_group
+from ledger.command.upkeep import audit_command, maintenance_command
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES
 from ledger.errors import LedgerError, UsageError
 from ledger.ledger import Ledger
@@ -25,12 +28,18 @@ class LedgerOptions:
 
     @contextmanager
     def opened(self) -> Iterator[Ledger]:
-        """The ledger, open for the body of a command; what goes wrong becomes a message and an exit code."""
+        """The ledger, open for the body of a command."""
+        with (
+            self.reporting(),
+            Ledger.open(self.state_dir, journal_mode=self.journal_mode, busy_timeout_ms=self.busy_timeout_ms) as ledger,
+        ):
+            yield ledger
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """What goes wrong in the body of a command becomes a message and an exit code."""
         try:
-            with Ledger.open(
-                self.state_dir, journal_mode=self.journal_mode, busy_timeout_ms=self.busy_timeout_ms
-            ) as ledger:
-                yield ledger
+            yield
         except UsageError as error:
             raise click.UsageError(str(error)) from error
         except LedgerError as error:
@@ -77,11 +86,18 @@ def ledger_group(context: click.Context, state_dir: Path | None, journal_mode: s
       ledger tasks create "water the plants" --runtime cli --owner me
       ledger tasks list
       ledger tasks finish TOKEN succeeded
+      ledger recover
+      ledger tasks audit
     """
     context.obj = LedgerOptions(state_dir, journal_mode, busy_timeout_ms)
 
 
+tasks_group.add_command(audit_command)
+tasks_group.add_command(maintenance_command)
 ledger_group.add_command(tasks_group)
+ledger_group.add_command(runs_group)
+ledger_group.add_command(outbox_group)
+ledger_group.add_command(recover_command)
 
 
 def main() -> None:

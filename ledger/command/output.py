@@ -1,4 +1,4 @@
-"""How tasks are shown: JSON for programs, a table on a terminal, tab-separated lines in a pipe.
+"""How records are shown: JSON for programs, a table on a terminal, tab-separated lines in a pipe.
 
 Times in JSON are milliseconds since the epoch, as stored; for people they are UTC to the second.
 """
@@ -15,7 +15,10 @@ from rich.table import Table
 from ledger.records import Task
 
 _COLUMNS = ("id", "runtime", "status", "owner", "created", "task")
-_TIME_FIELDS = frozenset({"created_at", "started_at", "ended_at", "last_event_at", "cleanup_after"})
+_TIME_FIELDS = frozenset(
+    {"created_at", "started_at", "ended_at", "finished_at", "invalidated_at", "last_event_at", "cleanup_after"}
+    | {"queued_at", "next_attempt_at", "last_attempt_at", "delivered_at", "completed_at"}
+)
 
 
 def as_utc(time_ms: int) -> str:
@@ -34,18 +37,19 @@ def print_tasks(tasks: Sequence[Task]) -> None:
         (task.task_id, task.runtime.value, task.status.value, task.owner_key, as_utc(task.created_at), task.task)
         for task in tasks
     ]
-    _print_rows(_COLUMNS, rows, empty="No tasks.")
+    print_rows(_COLUMNS, rows, empty="No tasks.")
 
 
-def print_task(task: Task) -> None:
-    """One task, a field a line; absent fields are left out."""
-    for name, value in msgspec.structs.asdict(task).items():
+def print_record(record: msgspec.Struct) -> None:
+    """One record, a field a line; absent fields are left out."""
+    for name, value in msgspec.structs.asdict(record).items():
         if value is not None and value != "":
             shown = f"{as_utc(value)} ({value})" if name in _TIME_FIELDS else _one_line(str(value))
             click.echo(f"{name:<22} {shown}")
 
 
-def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Rows of text under a heading, for people or for a pipe; a terminal gets `empty` where there are none."""
     console = Console()
     if not console.is_terminal:
         click.echo("\t".join(columns))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import click
 
-from ledger.command.output import print_json, print_task, print_tasks
+from ledger.command.output import print_json, print_record, print_tasks
 from ledger.errors import NotFound
 from ledger.ledger import Ledger
 from ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
@@ -41,7 +41,7 @@ def _show(task: Task, *, as_json: bool) -> None:
     if as_json:
         print_json(task)
     else:
-        print_task(task)
+        print_record(task)
 
 
 @tasks_group.command("list")
@@ -173,7 +173,7 @@ def cancel_command(opener: _Opener, token: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     elif result.cancelled and result.task is not None:
-        print_task(result.task)
+        print_record(result.task)
     if not result.cancelled:
         raise click.ClickException(f"not cancelled: {result.reason}")
 

@@ -17,15 +17,17 @@ from typing import Final, Literal
 
 import msgspec
 
-from ledger.errors import UsageError, from_sqlite, is_database_error
+from ledger.errors import StoreError, UsageError, from_sqlite, is_database_error
 from ledger.outbox import legacy, rules
 from ledger.outbox.messages import IMPORTED, MESSAGES, ImportedFile, Message
 from ledger.outbox.recovery import RecoveringQueue
-from ledger.rows import Unreadable
+from ledger.rows import Unreadable, fetch
 from ledger.transaction import Transaction
 
-_DURABLE: Final = frozenset({("wal", "full"), ("truncate", "full"), ("persist", "full")})
-"""Where FULL loses nothing acknowledged in a power cut; DELETE needs EXTRA. Source: sqlite-under-faults.md, rule 2."""
+_FULL: Final = 2
+_EXTRA: Final = 3
+"""SQLite's numbers. FULL loses nothing acknowledged in a power cut, but for the mode DELETE, which needs EXTRA; source:
+sqlite-under-faults.md, rule 2."""
 
 _log = logging.getLogger("ledger.outbox")
 
@@ -130,22 +132,34 @@ class Outbox(RecoveringQueue):
     def _durable(self) -> Iterator[None]:
         """Commits made in here survive a power cut, whatever level the ledger runs at."""
         database = self._database
-        level = database.synchronous
-        if level == "extra" or (database.journal_mode, level) in _DURABLE:
-            yield
-            return
         with database.lock:
             database.ensure_usable()
-            try:
-                database.connection.execute("PRAGMA synchronous = EXTRA")
+            level = self._set_synchronous(None)
+            if level == _EXTRA or (level == _FULL and database.journal_mode != "delete"):
                 yield
-                database.connection.execute(f"PRAGMA synchronous = {level}")
-            except Exception as error:
-                # The next connection is set up anew, at the level that was chosen.
-                database.discard_connection()
-                if is_database_error(error):
-                    raise from_sqlite(error, doing="set the durability of the import") from error
-                raise
+                return
+            self._set_synchronous(_EXTRA)
+            try:
+                yield
+            finally:
+                try:
+                    self._set_synchronous(level)
+                except StoreError as error:
+                    # The next connection is set up anew, at the level that was chosen.
+                    _log.warning("the connection is replaced: %s", error)
+                    database.discard_connection()
+
+    def _set_synchronous(self, level: int | None) -> int:
+        """Set SQLite's level of durability where one is given; returns the level."""
+        try:
+            if level is not None:
+                self._database.connection.execute(f"PRAGMA synchronous = {level}")
+                return level
+            return int(fetch(self._database.connection, "PRAGMA synchronous")[0][0])
+        except Exception as error:
+            if is_database_error(error):
+                raise from_sqlite(error, doing="set the durability of the import") from error
+            raise
 
 
 def _is_same(existing: Message, file: legacy.LegacyFile) -> bool:

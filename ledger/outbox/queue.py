@@ -27,7 +27,7 @@ from ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
 from ledger.records import JsonValue
 from ledger.rows import Quarantined, RecordTable, Row
 from ledger.transaction import Transaction
-from ledger.values import given_text, member
+from ledger.values import EARLIEST_MS, given_text, member
 from ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
@@ -47,19 +47,18 @@ class MessageResult(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class _Lease(msgspec.Struct, frozen=True):
+class _Key(msgspec.Struct, frozen=True):
     id: str
-    leased_by: str | None
 
 
-_LEASES: Final = RecordTable(MESSAGES.name, _Lease, "id")
-"""For reading who sends what, and for rows that are deleted in the same transaction, whose content nobody needs."""
+_KEYS: Final = RecordTable(MESSAGES.name, _Key, "id")
+"""For rows that are deleted in the same transaction, whose content nobody needs."""
 
 
 class MessageQueue:
     """Messages by id. Every method raises `StoreError` where the store failed. Safe to share between threads."""
 
-    def __init__(self, database: Database, *, clock: Clock, new_id: Callable[[], str], workers: Workers) -> None:
+    def __init__(self, database: Database, workers: Workers, *, clock: Clock, new_id: Callable[[], str]) -> None:
         self._database = database
         self._clock = clock
         self._new_id = new_id
@@ -72,9 +71,7 @@ class MessageQueue:
         rows = self._database.select(MESSAGES, "id = ?", (message_id,))
         return MESSAGES.decode(rows[0]) if rows else None
 
-    def list(
-        self, *, status: MessageStatus | str | None = None, channel: str | None = None
-    ) -> builtins.list[Message]:
+    def list(self, *, status: MessageStatus | str | None = None, channel: str | None = None) -> builtins.list[Message]:
         """The messages in the order in which they were queued; of one status or channel, where given.
 
         Raises `UsageError` for an unknown status.
@@ -85,10 +82,10 @@ class MessageQueue:
         """The rows that can't be read; no other call touches them."""
         return self._select(None, None)[1]
 
-    def leaseholders(self) -> set[str]:
+    def leaseholders(self, transaction: Transaction) -> set[str]:
         """The workers, alive or dead, that pending messages are leased to."""
-        rows = self._database.select(_LEASES, f"leased_by IS NOT NULL AND {PENDING_SQL}")
-        return {str(leased_by) for _, leased_by in rows}
+        place = MESSAGES.columns.index("leased_by")
+        return {str(row[place]) for row in transaction.select(MESSAGES, f"leased_by IS NOT NULL AND {PENDING_SQL}")}
 
     def _select(
         self, status: MessageStatus | str | None, channel: str | None
@@ -228,14 +225,13 @@ class MessageQueue:
         age = self._prune_age(age_ms)
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, not {limit}")
-        ended_before = int(self._clock() - age)
-        where = (
-            f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
-        )
+        # Nothing is older than the calendar, and SQLite could not hold such a number.
+        ended_before = int(max(self._clock() - age, EARLIEST_MS))
+        where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
         with self._database.transaction() as transaction:
-            rows = transaction.select(_LEASES, where, (ended_before, limit if limit is not None else -1))
+            rows = transaction.select(_KEYS, where, (ended_before, limit if limit is not None else -1))
             for row in rows:
-                transaction.delete(_LEASES, row[0])
+                transaction.delete(_KEYS, row[0])
         return len(rows)
 
     def _prune_age(self, age_ms: float) -> float:

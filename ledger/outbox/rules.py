@@ -10,7 +10,6 @@ has waited; and an age is never negative. After a jump forward, messages expire 
 
 import json
 import math
-from numbers import Real
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -85,13 +84,21 @@ def payload_text(payload: JsonValue) -> str:
 def parse_payload(text: str) -> JsonValue:
     """The payload as a value. Raises `PayloadError`."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"the payload can't be parsed: {error}") from error
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        # It is JSON, but would come out as Infinity, which is none.
+        raise ValueError(f"the number {text} is too large")
+    return number
 
 
 def backoff_ms(attempt_count: int) -> int:
@@ -158,10 +165,11 @@ def _ended(message: Message, status: MessageStatus, now: int, reason: str | None
     )
 
 
-def duration_ms(name: str, value: float, *, zero_allowed: bool = False) -> float:
+def duration_ms(name: str, value: object, *, zero_allowed: bool = False) -> float:
     """A span of time. Raises `UsageError` where it is no finite number, negative, or zero unless that is allowed."""
-    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < 0 or (value == 0 and not zero_allowed):
-        bound = "0 or more" if zero_allowed else "more than 0"
-        raise UsageError(f"{name} must be a finite number of milliseconds, {bound}, not {value!r}")
-    return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        is_finite = isinstance(value, int) or math.isfinite(value)
+        if is_finite and (value > 0 or (value == 0 and zero_allowed)):
+            return value
+    bound = "0 or more" if zero_allowed else "more than 0"
+    raise UsageError(f"{name} must be a finite number of milliseconds, {bound}, not {value!r}")

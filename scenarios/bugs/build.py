@@ -13,7 +13,8 @@ class KnownBug:
     """A build with one defect.
 
     `source` is where it was reported; `defect` what a user saw; `checks` the codes of which one must be the first
-    finding; `searches` the ways of search that reach it; `budget` the most fault points a sweep, or steps a machine, may take.
+    finding; `searches` the ways of search that reach it; `budget` the most fault points a sweep, or steps a machine,
+    may take.
     """
 
     name: str

@@ -13,7 +13,7 @@ from scenarios.bugs import all_bugs, find_bug
 from scenarios.bugs.build import KnownBug
 from scenarios.campaign import Exit, scratch
 from scenarios.command.options import output
-from scenarios.targets import find
+from scenarios.naming import find
 from scenarios.targets.names import UnknownTargetError
 
 
@@ -29,7 +29,7 @@ from scenarios.targets.names import UnknownTargetError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
 @click.pass_context
-def bugs(context: click.Context, names: tuple[str, ...], seed: int, report: Path, as_json: bool) -> None:  # noqa: FBT001
+def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: Path, as_json: bool) -> None:
     """Catch every known bug (or the named ones), each by each of its searches; the reference must stay silent."""
     try:
         chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
@@ -76,7 +76,7 @@ def _show(catches: list[tuple[KnownBug, gate.Catch]], noise: list[str]) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.pass_context
-def probe(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+def probe(context: click.Context, /, as_json: bool) -> None:
     """Run the reported bug on two builds: the one that changes memory first, and the reference.
 
     A write fails while one task is updated and another deleted. After each, does the process agree with the file? After

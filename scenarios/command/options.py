@@ -1,5 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,9 +9,9 @@ import click
 from rich.console import Console
 
 from faults import FaultError
+from scenarios.naming import SHIPPED, find_or_import
 from scenarios.profiles import PROFILES
 from scenarios.target import Configuration, Target
-from scenarios.targets import SHIPPED, find_or_import
 from scenarios.targets.names import UnknownTargetError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -23,10 +24,8 @@ class TargetName(click.ParamType[Target]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
         """Find the target, or fail with those that are known."""
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return] - a default that is a target already
         try:
-            return find_or_import(value)
+            return find_or_import(str(value))
         except UnknownTargetError as error:
             self.fail(str(error), param, ctx)
 
@@ -59,7 +58,11 @@ def search_options(command: _Command) -> _Command:
     """What check, sweep and fuzz have in common."""
     for option in (
         click.option(
-            "--profile", type=click.Choice(list(PROFILES)), default="quick", show_default=True, help="How much to search."
+            "--profile",
+            type=click.Choice(list(PROFILES)),
+            default="quick",
+            show_default=True,
+            help="How much to search.",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
         click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
@@ -85,8 +88,8 @@ def search_options(command: _Command) -> _Command:
 
 
 def output() -> Console:
-    """Standard output: plain when it is no terminal."""
-    return Console(highlight=False, emoji=False)
+    """Standard output; where it is no terminal, wide enough for every table."""
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
 def progress_output() -> Console:

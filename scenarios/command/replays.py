@@ -12,9 +12,9 @@ from scenarios.campaign import Exit, scratch
 from scenarios.checks import CHECKS
 from scenarios.command.options import TargetName
 from scenarios.explanations import explanation
+from scenarios.naming import SHIPPED, find
 from scenarios.reproducer import ReplayFileError, Verdict
 from scenarios.target import Target
-from scenarios.targets import SHIPPED, find
 from scenarios.targets.names import UnknownTargetError, is_imported
 
 
@@ -23,7 +23,7 @@ from scenarios.targets.names import UnknownTargetError, is_imported
 @click.option("--target", type=TargetName(), help="Play it on this target instead of the one that the file names.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
-def replay(context: click.Context, file: Path, target: Target | None, as_json: bool) -> None:  # noqa: FBT001
+def replay(context: click.Context, /, file: Path, target: Target | None, as_json: bool) -> None:
     """Play a finding again, three times: FIXED, FAILED, FLAKY or ERROR.
 
     The file is data: it is never executed, and nothing is imported because it says so.
@@ -48,7 +48,7 @@ def _named(name: str) -> Target:
     return find(name)
 
 
-def _tell(data: dict[str, Any], as_json: bool, text: str) -> None:  # noqa: FBT001 - a flag handed on
+def _tell(data: dict[str, Any], as_json: bool, text: str) -> None:
     click.echo(msgspec.json.encode(data).decode() if as_json else text)
 
 
@@ -63,14 +63,14 @@ def explain(code: str) -> None:
     if found is None:
         raise click.UsageError(
             f"{code!r} is neither a check, nor an SQLite result code, nor a fault plan. Checks: {', '.join(CHECKS)}. "
-            f"Result codes: FULL, BUSY, IOERR_WRITE and so on. Fault plans: {faults.FaultPlan.parse('write:wal@1=FULL')}"
+            "Result codes: FULL, BUSY, IOERR_WRITE and so on. Fault plans: write:wal@1=FULL and so on."
         )
     click.echo(found)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def targets(as_json: bool) -> None:  # noqa: FBT001 - click's flag
+def targets(as_json: bool) -> None:
     """List what can be put under test."""
     rows: dict[str, str] = {}
     for name in SHIPPED:

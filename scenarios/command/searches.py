@@ -24,7 +24,7 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories
 @target_option
 @search_options
 @click.pass_context
-def check(context: click.Context, target: Target, **options: Any) -> None:
+def check(context: click.Context, /, target: Target, **options: Any) -> None:
     """Search everywhere: sweep every fault point, then let the machine tell stories.
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
@@ -40,7 +40,7 @@ def check(context: click.Context, target: Target, **options: Any) -> None:
 @search_options
 @click.option("--depth", type=click.Choice(["vfs", "statement"]), help="Only faults at this depth.")
 @click.pass_context
-def sweep(context: click.Context, target: Target, depth: str | None, **options: Any) -> None:
+def sweep(context: click.Context, /, target: Target, depth: str | None, **options: Any) -> None:
     """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good."""
     if depth is not None and depth not in target.depths:
         raise click.UsageError(f"{target.name} can be reached at: {', '.join(target.depths)}; not at {depth}")
@@ -53,7 +53,7 @@ def sweep(context: click.Context, target: Target, depth: str | None, **options: 
 @click.option("--stories", type=click.IntRange(min=1), help="How many stories to tell.")
 @click.option("--steps", type=click.IntRange(min=1), help="How many steps a story has at most.")
 @click.pass_context
-def fuzz(context: click.Context, target: Target, stories: int | None, steps: int | None, **options: Any) -> None:
+def fuzz(context: click.Context, /, target: Target, stories: int | None, steps: int | None, **options: Any) -> None:
     """Let Hypothesis tell stories of calls, faults, restarts and crashes; a failing one is shrunk."""
     _run(context, target, ("fuzz",), options, stories=stories, steps=steps)
 
@@ -94,7 +94,7 @@ def run_shown(target: Target, plan: Plan, *, quiet: bool = False, console: Conso
         raise click.ClickException(str(error)) from error
 
 
-def _canary_is_caught(quiet: bool) -> bool:  # noqa: FBT001 - a flag handed on
+def _canary_is_caught(quiet: bool) -> bool:
     bug = find_bug("canary")
     recorder = campaign.run(bug.target(), Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1))
     caught = any(found.finding.code in bug.checks for found in recorder.findings)

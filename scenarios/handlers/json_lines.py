@@ -14,7 +14,7 @@ class JsonLines:
         self._stream = stream
         self._points = points
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         if isinstance(event, PointTried) and not self._points:
             return
         content = {"event": type(event).__name__, **msgspec.to_builtins(event)}

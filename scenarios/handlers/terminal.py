@@ -17,6 +17,9 @@ from scenarios.checks import CHECKS
 from scenarios.events import Event, Found, PointTried, SearchEnded, SearchStarted, StepsDone, Vacuous
 from scenarios.recorder import Recorder, Tally
 
+_COUNTS = (
+    "points", "tried", "fired", "surfaced", "stories", "steps", "calls", "armed", "restarts", "crashes", "findings",
+)  # fmt: skip
 _PLAIN_EVERY_S = 5.0
 _LIVE_EVERY_S = 0.2
 
@@ -44,7 +47,7 @@ class Progress:
         if self._live is not None and not self._quiet:
             self._live.__exit__(kind, error, trace)
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         if self._quiet:
             return
         if isinstance(event, SearchStarted):
@@ -86,8 +89,7 @@ class Progress:
 
 
 def _summary(event: SearchEnded) -> str:
-    names = ("points", "tried", "fired", "surfaced", "stories", "steps", "calls", "armed", "restarts", "crashes", "findings")
-    counts = ", ".join(f"{event.counts[name]:,} {name}" for name in names if event.counts.get(name))
+    counts = ", ".join(f"{event.counts[name]:,} {name}" for name in _COUNTS if event.counts.get(name))
     return f"{counts or 'nothing'} in {event.seconds:.1f} s" + ("" if event.complete else " (cut short)")
 
 

@@ -78,12 +78,12 @@ class DiskCache:
 
     name = "diskcache"
     title = f"diskcache {diskcache.__version__}, unmodified: a cache on SQLite"
-    configurations = (
+    configurations: tuple[Configuration, ...] = (
         Configuration("wal", "NORMAL"),  # its own default
         Configuration("wal", "FULL"),
         Configuration("delete", "FULL"),
     )
-    depths = ("vfs",)  # it takes no connection factory
+    depths: tuple[str, ...] = ("vfs",)  # it takes no connection factory
     unpromised: Mapping[str, str] = {
         "error-is-not-hidden": "its documentation names no error but Timeout; a blind ROLLBACK hides the cause",
     }

@@ -16,7 +16,6 @@ from ledger.indexes import Indexes
 from scenarios.checks import Violation, describe, differences
 from scenarios.target import Action, Configuration, Environment, Refused, Session, View
 
-
 # The ledger warns of every fault it meets; thousands of armed ones are no news. Whoever wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
 
@@ -116,7 +115,9 @@ class ReferenceSession:
         memory = self.ledger.tasks.view()
         if memory.indexes != Indexes.rebuild(memory.tasks.values()):
             raise Violation("indexes-derived", "an index differs from one built anew from the tasks")
-        seen, kept = ({key: msgspec.to_builtins(task) for key, task in one.items()} for one in (self._mirror.tasks, memory.tasks))
+        seen, kept = (
+            {key: msgspec.to_builtins(task) for key, task in one.items()} for one in (self._mirror.tasks, memory.tasks)
+        )
         if seen != kept:
             raise Violation(
                 "observers-saw-exactly-the-commits",
@@ -146,7 +147,9 @@ class Reference:
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
 
-    def __init__(self, name: str = "reference", registry: Callable[[], type[TaskRegistry]] = lambda: TaskRegistry) -> None:
+    def __init__(
+        self, name: str = "reference", registry: Callable[[], type[TaskRegistry]] = lambda: TaskRegistry
+    ) -> None:
         self.name = name
         self._registry = registry()
 

@@ -276,15 +276,11 @@ def test_several_exceptions_are_all_told(tmp_path: Path) -> None:
         def decide(self, kind: str, role: str, path: str | None) -> None:
             raise ValueError(f"about {kind}")
 
-    connection = None
     with pytest.raises(ValueError, match="about read") as raised, faults.install() as shim, shim.watching(Always()):
-        connection = sqlite3.connect(tmp_path / "a.db")
-        for _ in range(2):
+        for _ in range(3):
             with contextlib.suppress(sqlite3.Error):
-                connection.execute("CREATE TABLE t(a)")
-    assert connection is not None
-    connection.close()
-    assert raised.value.__notes__
+                sqlite3.connect(tmp_path / "a.db")
+    assert len(raised.value.__notes__) == 2
 
 
 def test_an_injector_may_use_sqlite_itself(shim: faults.Shim, tmp_path: Path) -> None:
@@ -454,14 +450,12 @@ def test_backup_attach_blob_and_exclusive_locking_run_through_the_shim(shim: fau
     source.backup(target)
     assert target.execute("SELECT length(b) FROM t").fetchone() == (9000,)
     with faults.arm("write:wal@1=FULL") as armed:
-        # Writing marks the page; the COMMIT that follows at the blob's close writes it.
+        # The COMMIT comes with the close, and CPython drops what sqlite3_blob_close answers.
         blob = source.blobopen("t", "b", 1)
-        with pytest.raises(sqlite3.OperationalError, match="full"):
-            blob.write(b"x")
-            blob.close()
-        with contextlib.suppress(sqlite3.Error):
-            blob.close()
+        blob.write(b"x")
+        blob.close()
     assert armed.fired == 1
+    assert source.execute("SELECT substr(b, 1, 1) FROM t").fetchone() == (b"\0",)
     source.execute("ATTACH ? AS c", (str(tmp_path / "c.db"),))
     with faults.arm("write@1=FULL", tmp_path / "c.db") as armed, pytest.raises(sqlite3.OperationalError):
         source.execute("CREATE TABLE c.t(a)")

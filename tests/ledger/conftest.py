@@ -159,3 +159,17 @@ def journal_mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def error_of() -> Callable[[str], sqlite3.OperationalError]:
     return sqlite_error
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[..., ledger.Worker]]:
+    """Become a worker of a ledger; what is still held at the end is let go."""
+    held: list[ledger.Worker] = []
+
+    def become(opened: ledger.Ledger, worker_id: str = "w1") -> ledger.Worker:
+        held.append(opened.workers.hold(worker_id))
+        return held[-1]
+
+    yield become
+    for one in held:
+        one.release()

@@ -418,17 +418,18 @@ def test_indexes_are_created_once(bench):
 def test_a_migration_that_fails_half_way_leaves_the_old_version(bench, monkeypatch):
     made(bench.open())
     bench.ledgers[0].close()
-    second = ("CREATE TABLE later (x)", "CREATE TABLE later (x)")
-    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*ledger.schema.MIGRATIONS, second))
-    monkeypatch.setattr(ledger.schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(ledger.connections, "SCHEMA_VERSION", 2)
+    known = ledger.schema.MIGRATIONS
+    broken = ("CREATE TABLE later (x)", "CREATE TABLE later (x)")
+    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*known, broken))
+    monkeypatch.setattr(ledger.schema, "SCHEMA_VERSION", len(known) + 1)
+    monkeypatch.setattr(ledger.connections, "SCHEMA_VERSION", len(known) + 1)
     with pytest.raises(StoreError, match="already exists"):
         bench.open()
-    assert bench.rows("PRAGMA user_version") == [(1,)]
+    assert bench.rows("PRAGMA user_version") == [(len(known),)]
     assert bench.rows("SELECT name FROM sqlite_schema WHERE name = 'later'") == []
-    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*ledger.schema.MIGRATIONS[:1], second[:1]))
+    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*known, broken[:1]))
     assert len(bench.open().tasks.list()) == 1
-    assert bench.rows("PRAGMA user_version") == [(2,)]
+    assert bench.rows("PRAGMA user_version") == [(len(known) + 1,)]
 
 
 def test_importing_the_ledger_loads_no_test_tool():
