@@ -9,7 +9,7 @@ then delegate, refuse, or do both. Roles (db, wal, journal, super, temp) come fr
 It must not be possible to crash the interpreter with it:
 
 - an exception in a callback never reaches C. It is kept, the operation answers IOERR, and `Shim.raise_kept` raises
-  it to the harness;
+  it to the harness; signal handlers are kept out of where it could not be caught (`faults.interrupts`);
 - tables and the VFS live in memory of SQLite's own allocator and are never freed, callbacks are referenced for the
   life of the process: a connection may outlive every scope here;
 - when the scope ends, and again before the interpreter goes away, every slot goes back to the base's function.
@@ -31,6 +31,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from faults.injector import SHM_RELEASE, Injector
+from faults.interrupts import Interrupts
 from faults.libsqlite import IOERR, OK, SIGNATURES, IoMethods, Library, Vfs, reach
 from faults.plan import KILL, Fault
 
@@ -98,6 +99,8 @@ class Shim:
         self._watchers: tuple[Injector, ...] = ()
         self._lock = threading.RLock()
         self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
+        self._interrupts = Interrupts()
+        self._interrupts.keep_out_of(self._keep)
         self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
         self._depth = 0
         self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
@@ -145,7 +148,7 @@ class Shim:
                 self._default = self.library.find_vfs()
                 self.library.register(self._address, default=True)
         try:
-            with self.telling():
+            with self._interrupts.held(), self.telling():
                 yield self
         finally:
             with self._lock:
@@ -170,7 +173,8 @@ class Shim:
             self._watchers = (*self._watchers, injector)
             self._refresh()
         try:
-            yield
+            with self._interrupts.held():
+                yield
         finally:
             with self._lock:
                 # The same injector may watch in an outer scope as well: only the innermost place is given up.
@@ -328,10 +332,13 @@ class Shim:
             self.paths.pop(file, None)
             return base(file)  # type: ignore[no-any-return]
 
+        # An interrupt before the base's turn would leave the descriptor open, and its locks held.
+        self._interrupts.keep_out_of(close)
         return self._guarded("xClose", close)
 
     def _thunk(self, field: str, function: Callable[..., int]) -> int:
         """The C address of a Python function, referenced for ever."""
+        self._interrupts.keep_out_of(function)
         callback = SIGNATURES[field](function)
         self._callbacks.append(callback)
         address = ctypes.cast(callback, ctypes.c_void_p).value

@@ -137,7 +137,7 @@ def checked_end(end: RunEnd) -> RunEnd:
     return RunEnd(
         finished_at=optional_time_ms("finished_at", end.finished_at),
         cost_usd=_cost(end.cost_usd),
-        artifacts=_artifacts(end.artifacts),
+        artifacts=json_value("artifacts", end.artifacts),
         reason=given_text("reason", end.reason),
         **counts,
     )
@@ -243,17 +243,6 @@ def _cost(value: object) -> float | None:
         raise UsageError(f"cost_usd must be a number of US dollars, 0 or more, not {value!r}")
     # SQLite doesn't keep the sign of a zero.
     return float(value) + 0.0
-
-
-def _artifacts(value: JsonValue) -> JsonValue:
-    copied = json_value("artifacts", value)
-    try:
-        stored = msgspec.json.decode(msgspec.json.encode(copied))
-    except (msgspec.MsgspecError, OverflowError) as error:
-        raise UsageError(f"artifacts must be a JSON value that can be stored: {error}") from error
-    if stored != copied:
-        raise UsageError("artifacts must be a JSON value whose integers fit into 64 bits")
-    return copied
 
 
 def _canonical(value: JsonValue) -> str:

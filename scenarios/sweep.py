@@ -27,6 +27,7 @@ from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Se
 from scenarios.files import Files, place
 from scenarios.minimise import minimise
 from scenarios.recorder import Recorder
+from scenarios.reopened import Reopened
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, View
 from scenarios.trial import CLOSE, OPEN, Trial
@@ -77,6 +78,7 @@ class Sweep:
         self.configurations = configurations or target.configurations
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
+        self._reopened: Reopened | None = None
         self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
 
     def run(self) -> None:
@@ -219,10 +221,16 @@ class Sweep:
                 if answer.kind == "raised" and answer.error is not None:
                     armed.saw(answer.error)
                 files = trial.crash_copy()
-            trial.look()
-            trial.look_after_crash(files)
+            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            trial.look(integrity=False)
+            trial.look_after_crash(files, self._reopened_at(configuration))
             trial.heartbeat()
         return armed
+
+    def _reopened_at(self, configuration: Configuration) -> Reopened:
+        if self._reopened is None or self._reopened.configuration != configuration:
+            self._reopened = Reopened(self.target, configuration, self.directory / "reopened")
+        return self._reopened
 
     def _story(self, configuration: Configuration, point: Point) -> Story:
         """The same point as a story: the calls before, a crash for the cold start, the fault, the call."""

@@ -8,6 +8,7 @@ A target has to be deterministic: the clock is the environment's, names come wit
 enough for a small store; see ``docs/your-own-store.md``.
 """
 
+import reprlib
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ class Action(msgspec.Struct, frozen=True):
     args: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.args.items())})"
+        return f"{self.name}({', '.join(f'{key}={reprlib.repr(value)}' for key, value in self.args.items())})"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error

@@ -14,8 +14,9 @@ from typing import Self
 
 import faults
 from scenarios.checks import Violation
-from scenarios.files import Files, Holder, place, require_let_go
+from scenarios.files import Files, Holder, require_let_go
 from scenarios.oracle import Answer, Oracle
+from scenarios.reopened import Reopened, require_integrity
 from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 OPEN = Action("open")
@@ -36,7 +37,6 @@ class Trial:
         self.environment = Environment()
         self.session: Session | None = None
         self._holder = Holder()
-        self._crash_directory = directory.with_name("crash-of-" + directory.name)
         self._armed = 0
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -136,9 +136,12 @@ class Trial:
         """The files as a crash of the process would leave them now."""
         return self._holder.copy(self.directory)
 
-    def look(self) -> None:
-        """Hold disk, memory and the store's own checks against the oracle."""
-        self.oracle.saw_disk(self.fresh_view())
+    def look(self, *, integrity: bool = True) -> None:
+        """Hold disk, memory and the store's own checks against the oracle.
+
+        Without `integrity` SQLite's own check is left to a later look: `look_after_crash` and `heartbeat` make it.
+        """
+        self.oracle.saw_disk(self.fresh_view(integrity=integrity))
         self._look_into_memory()
 
     def _look_into_memory(self) -> None:
@@ -153,32 +156,29 @@ class Trial:
         self.oracle.saw_memory(memory)
         self.session.self_check()
 
-    def fresh_view(self) -> View:
-        """What a fresh reader past the shim sees; raises `Violation` where the file is damaged."""
+    def fresh_view(self, *, integrity: bool = True) -> View:
+        """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
         if not self.target.database(self.directory).exists():
             return {}
-        with contextlib.closing(self._fresh_connection()) as connection:
-            problems = connection.execute("PRAGMA integrity_check").fetchall()
-            if problems != [("ok",)]:
-                raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
-            return self.target.fresh_view(connection)
+        try:
+            with contextlib.closing(self._fresh_connection()) as connection:
+                if integrity:
+                    require_integrity(connection)
+                return self.target.fresh_view(connection)
+        except sqlite3.DatabaseError as error:
+            damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            code = "integrity" if damaged else "still-usable-after-the-fault"
+            raise Violation(code, f"a fresh reader fails: {error!r}") from error
 
     def _fresh_connection(self) -> sqlite3.Connection:
         return faults.connect_unwatched(self.target.database(self.directory))
 
-    def look_after_crash(self, files: Files) -> None:
-        """Open a crash copy as a restarted process would and judge what it shows."""
-        place(files, self._crash_directory)
-        environment = Environment()
-        environment.now_ms = self.environment.now_ms
-        try:
-            session = self._open_in(self._crash_directory, environment)
-        except Exception as error:
-            raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
-        try:
-            self.oracle.saw_after_crash(session.live_view())
-        finally:
-            session.close()
+    def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
+        """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""
+        if reopened is None:
+            home = self.directory.with_name("crash-of-" + self.directory.name)
+            reopened = Reopened(self.target, self.oracle.configuration, home)
+        self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms))
 
     def look_after_restart(self, *, crashed: bool) -> None:
         """Look for the first time after a restart; after a crash a ghost may have come to life."""
@@ -193,13 +193,20 @@ class Trial:
         if self.session is None:
             self.reopen()
         before = self.oracle.settled
+        self.beat()
+        self.judge_heartbeat(before, self.fresh_view())
+
+    def beat(self) -> None:
+        """Make the small change; raises `Violation` where it fails."""
         try:
             self.call_session(self.target.heartbeat())
         except Exception as error:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
             ) from error
-        disk = self.fresh_view()
+
+    def judge_heartbeat(self, before: View, disk: View) -> None:
+        """Hold the disk after the small change, and memory, against the state before it."""
         self.oracle.heard(Answer("done"), disk)
         if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
             raise Violation(
@@ -207,7 +214,8 @@ class Trial:
                 "the next call was acknowledged, but it left more or less than its one change",
                 {"expected": before, "disk": disk},
             )
-        self.look()
+        self.oracle.saw_disk(disk)
+        self._look_into_memory()
 
     def reopen(self) -> None:
         """Open again, with nothing armed: it has to work."""

@@ -14,6 +14,8 @@ from unittest import mock
 
 import diskcache
 import diskcache.core
+from hypothesis import strategies
+from hypothesis.strategies import SearchStrategy
 
 from scenarios.target import Action, Configuration, Environment, Session, View
 
@@ -101,6 +103,19 @@ class DiskCache:
             Action("pop", {"key": "gamma"}),
             Action("delete", {"key": "large"}),
             Action("delete", {"key": "alpha"}),
+        )
+
+    def actions(self, view: View) -> SearchStrategy[Action]:  # noqa: ARG002 - every call makes sense at any time
+        """Any change to one of three keys, with values that fit into the row and one that gets a file."""
+        key = strategies.sampled_from(["alpha", "beta", "gamma"])
+        value = strategies.sampled_from([1, "text", "x" * 40_000])
+        return strategies.one_of(
+            strategies.builds(lambda k, v: Action("set", {"key": k, "value": v}), key, value),
+            strategies.builds(lambda k, v: Action("add", {"key": k, "value": v}), key, value),
+            strategies.builds(
+                lambda name, k: Action(name, {"key": k}), strategies.sampled_from(["delete", "pop"]), key
+            ),
+            strategies.builds(lambda k: Action("touch", {"key": k, "expire": 1_000_000.0}), key),
         )
 
     def heartbeat(self) -> Action:

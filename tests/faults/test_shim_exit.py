@@ -125,6 +125,53 @@ def test_an_interrupt_from_outside_is_raised_and_never_crashes(child: Child) -> 
     assert (ended.returncode, ended.stderr, ended.stdout.split()) == (0, "", ["40", "40"])
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX's")
+def test_a_storm_of_interrupts_is_never_lost_in_a_callback_and_gives_sqlite_no_random_result(child: Child) -> None:
+    """A handler that raised at a callback's first instruction left ctypes to answer SQLite with what lay in memory."""
+    code = """
+        import os, random, signal, sqlite3, sys, faults
+        live, interrupted, other, lost = False, 0, [], []
+        def handler(number, frame):
+            if live:
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = lambda told: lost.append(told) if "ctypes" in str(told.err_msg) else None
+        descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        random_ = random.Random(1)
+        for turn in range(300):
+            connection = None
+            try:
+                with faults.install() as shim, shim.watching(faults.OperationCounter()):
+                    connection = sqlite3.connect("a.db", isolation_level=None)
+                    connection.execute("PRAGMA synchronous=off")
+                    connection.execute("CREATE TABLE IF NOT EXISTS t(a)")
+                    connection.execute("DELETE FROM t")
+                    live = True
+                    signal.setitimer(signal.ITIMER_REAL, random_.uniform(0.0001, 0.001))
+                    while True:
+                        connection.execute("INSERT INTO t VALUES(1)")
+            except KeyboardInterrupt:
+                interrupted += 1
+            except (sqlite3.Error, MemoryError) as error:
+                other.append(repr(error))
+            finally:
+                live = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                if connection is not None:
+                    connection.close()
+        assert not lost, lost
+        assert not other, other
+        connection = sqlite3.connect("a.db")
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+        if descriptors:
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+        print(interrupted)
+    """
+    ended = child(code)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "300\n")
+
+
 _KILLED = """
     import sqlite3, sys, faults
     connection = None

@@ -44,10 +44,8 @@ def found(row, now=NOW):
     return [(one.severity.value, one.code.value) for one in findings(row, ordered(row), now)]
 
 
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", [one for one in Status if one is not Status.LOST])
 def test_a_task_with_nothing_wrong_has_no_findings(status):
-    if status is Status.LOST:
-        pytest.skip("a lost task is always a finding")
     assert found(audited(status)) == []
 
 
@@ -123,9 +121,7 @@ def test_missing_cleanup_is_for_what_is_over_and_not_lost(status):
 )
 def test_times_that_contradict_each_other_are_found_in_the_row_and_only_the_first_is_named(status, times, detail):
     row = audited(status, last_event_at=NOW, **times)
-    contradictions = [
-        one for one in findings(row, ordered(row), NOW) if one.code is AuditCode.INCONSISTENT_TIMESTAMPS
-    ]
+    contradictions = [one for one in findings(row, ordered(row), NOW) if one.code is AuditCode.INCONSISTENT_TIMESTAMPS]
     assert [one.detail for one in contradictions] == ([detail] if detail is not None else [])
     assert all(one.severity is Severity.WARN and one.age_ms is None for one in contradictions)
 
@@ -160,7 +156,7 @@ def test_a_projected_task_is_what_maintenance_would_write():
 
 
 def some_rows(seed, count=300):
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - rows for a test, the same for the same seed.
     times = [None, *range(NOW - 3_000_000, NOW, 250_000)]
     return [
         AuditedTask(
