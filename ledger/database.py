@@ -260,10 +260,8 @@ class Database:
 
     def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows as disk has them, in insertion order; inside a transaction as the transaction sees them."""
-        with self.lock:
-            self.ensure_usable()
-            text = table.select_where.format(where=where)
-            return self._run(self.connection, text, parameters, doing=f"read {table.name}")
+        with self.reading() as connection:
+            return fetch(connection, table.select_where.format(where=where), parameters)
 
     def read_tables(self, tables: Sequence[Table]) -> tuple[tuple[int, int], list[list[Row]]]:
         """All rows of some tables as of one moment, and the `version` of that moment."""

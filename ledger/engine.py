@@ -13,13 +13,14 @@ lie.
 Not covered: partial reloads. Another process's commit costs the next reader one full load.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 from msgspec import UNSET
 
-from ledger.errors import StoreError
+from ledger.errors import StoreError, UsageError
 from ledger.memory import Memory
 from ledger.observers import Observers
 from ledger.store import Backend, Change, Snapshot, TaskStore, Unit
@@ -44,12 +45,18 @@ class RegistryEngine:
         self._working: Memory | None = None
         self._working_changes = 0
         self._in_doubt = False
+        self._restore_untold = False
 
     # Restoring and refreshing
 
     def restore(self) -> None:
-        """Load everything from the store. Raises `StoreError`; then every call is refused until this succeeds."""
+        """Load everything from the store. Raises `StoreError`; then every call is refused until this succeeds.
+
+        Raises `UsageError` inside a batch, whose changes may still be taken back.
+        """
         with self._lock:
+            if self._pending and self.backend.writing():
+                raise UsageError("a ledger can't be restored inside a batch")
             try:
                 self._reload()
             except StoreError as error:
@@ -58,14 +65,23 @@ class RegistryEngine:
             self._restored, self._restore_failure = True, None
 
     def _reload(self) -> None:
+        """Load everything and tell the observers; a failure leaves the old memory and raises."""
+        self._load_memory()
+        self._tell_restored()
+
+    def _load_memory(self) -> None:
         """Build a new memory aside and swap it in; a failure leaves the old one and raises."""
         version, snapshot = self._load()
-        memory = Memory(snapshot)
-        self._memory, self._version = memory, version
+        self._memory, self._version = Memory(snapshot), version
         self._pending.clear()
         self._working = None
         self._in_doubt = False
-        self._observers.restored(lambda: tuple(memory.tasks.values()))
+        self._restore_untold = True
+
+    def _tell_restored(self) -> None:
+        if self._restore_untold:
+            self._restore_untold = False
+            self._observers.restored(lambda: tuple(self._memory.tasks.values()))
 
     def _load(self) -> tuple[object, Snapshot]:
         return self.backend.load()
@@ -84,13 +100,20 @@ class RegistryEngine:
         self._ensure_restored()
         if self.backend.writing():
             return self._working_view()
-        version = self.backend.version()
-        if self._in_doubt or self._pending or version != self._version:
-            try:
-                self._reload()
-            except StoreError as error:
-                raise unavailable(f"memory can't be trusted and could not be reloaded: {error}", error) from error
+        if self._is_outdated():
+            self._load_or_refuse()
+            self._tell_restored()
         return self._memory
+
+    def _is_outdated(self) -> bool:
+        version = self.backend.version()
+        return self._in_doubt or bool(self._pending) or version != self._version
+
+    def _load_or_refuse(self) -> None:
+        try:
+            self._load_memory()
+        except StoreError as error:
+            raise unavailable(f"memory can't be trusted and could not be reloaded: {error}", error) from error
 
     def _working_view(self) -> Memory:
         """What a batch under way has made of memory so far."""
@@ -110,20 +133,25 @@ class RegistryEngine:
 
     # The one way in which anything changes
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make many calls one unit of work; see `Ledger.batch`. Its reads see what others committed before it began."""
+        with self._lock:
+            self._ensure_restored()
+            joins = self.backend.writing()
+            with self.backend.unit(self):
+                # From here on nobody else can commit, so once is enough.
+                if not joins and self._is_outdated():
+                    self._load_or_refuse()
+                yield
+
     def _change(self, compute: Callable[[Unit], Sequence[Change]]) -> None:
         """Compute changes inside a unit of work and carry them out; all of them are computed before any is written."""
         with self._lock:
             self._ensure_restored()
-            if not self.backend.writing():
-                self._heal()
             with self.backend.unit(self) as unit:
                 for change in compute(unit):
                     self._persist(unit, change)
-
-    def _heal(self) -> None:
-        """Before a write, memory must be known to follow the store."""
-        if self._in_doubt or self._pending:
-            self._current()
 
     def _persist(self, unit: Unit, change: Change) -> None:
         """Write a change into the unit of work; its end commits."""
@@ -143,21 +171,34 @@ class RegistryEngine:
 
     # What the backend says about the end of a unit of work
 
+    def joined(self) -> None:
+        """A unit of work begins to be ours too; what an earlier one left in doubt is read again first.
+
+        What others have committed is not: a change reads its own row again, and a full load for each change would make
+        two processes that write in turns crawl.
+        """
+        if self._in_doubt or self._pending:
+            self._load_or_refuse()
+
     def committed(self) -> None:
         """Everything of the unit is durably there."""
-        changes = tuple(self._pending)
-        for change in changes:
-            self._adopt(change)
-        # Only now: an interrupt before this line leaves them pending, and the next read loads everything.
-        self._pending.clear()
-        self._working = None
-        for change in changes:
-            self._announce(change)
+        # Together: what one of the observers does about one change comes after the whole unit.
+        with self._observers.together():
+            self._tell_restored()
+            changes = tuple(self._pending)
+            for change in changes:
+                self._adopt(change)
+            # Only now: an interrupt before this line leaves them pending, and the next read loads everything.
+            self._pending.clear()
+            self._working = None
+            for change in changes:
+                self._announce(change)
 
     def rolled_back(self) -> None:
         """Nothing of the unit was committed."""
         self._pending.clear()
         self._working = None
+        self._tell_restored()
 
     def settled(self, found: Sequence[Change] | None) -> None:
         """A commit failed, and this is what disk has now; None: that isn't known, so memory is in doubt."""
@@ -166,12 +207,14 @@ class RegistryEngine:
             self._in_doubt = True
             self._pending.clear()
             return
-        adopted = []
-        for change in found:
-            previous = self._memory.tasks.get(change.task_id)
-            if change.task is UNSET or change.task != previous:
-                self._adopt(change)
-                adopted.append(msgspec.structs.replace(change, previous=previous))
-        self._pending.clear()
-        for change in adopted:
-            self._announce(change)
+        with self._observers.together():
+            self._tell_restored()
+            adopted = []
+            for change in found:
+                previous = self._memory.tasks.get(change.task_id)
+                if change.task is UNSET or change.task != previous:
+                    self._adopt(change)
+                    adopted.append(msgspec.structs.replace(change, previous=previous))
+            self._pending.clear()
+            for change in adopted:
+                self._announce(change)

@@ -17,13 +17,13 @@ from typing import Final
 from platformdirs import user_state_path
 
 from ledger.errors import StoreCorrupt, StoreReadOnly, StoreSchemaNewer, StoreUnavailable
+from ledger.wal import USER_VERSION_OFFSET, user_version
 
 DATABASE_NAME: Final = "ledger.sqlite"
 STATE_DIR_VARIABLE: Final = "TORNPAGE_STATE_DIR"
 _SIDE_SUFFIXES: Final = ("-wal", "-shm", "-journal")
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
-_USER_VERSION_OFFSET: Final = 60
 
 _log = logging.getLogger("ledger.files")
 
@@ -130,8 +130,11 @@ def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
         return
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise StoreCorrupt(f"{path} is not a SQLite database; it was left as it is")
-    version = int.from_bytes(header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4], "big", signed=True)
+    version = int.from_bytes(header[USER_VERSION_OFFSET : USER_VERSION_OFFSET + 4], "big", signed=True)
     refuse_newer(path, version, newest_schema)
+    in_wal = user_version(path.with_name(path.name + "-wal"), newest_schema)
+    if in_wal is not None:
+        refuse_newer(path, in_wal, newest_schema)
 
 
 def refuse_newer(path: Path | str, version: int, newest_schema: int) -> None:

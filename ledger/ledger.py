@@ -10,8 +10,8 @@ Not covered: sharing a ledger across `fork`; open another one in the child.
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -91,6 +91,7 @@ class Ledger:
         history: type[RunHistory] = RunHistory,
         outbox: type[Outbox] = Outbox,
         upkeep: type[Upkeep] = Upkeep,
+        observers: Iterable[object] = (),
     ) -> Self:
         """Open the ledger of a state directory and restore its tasks.
 
@@ -100,37 +101,39 @@ class Ledger:
         SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite; it keeps tasks only.
         `workers`: who tells which workers live; by default the locks in the state directory.
         `session_hooks`: who tells whether a session still backs a task without a worker.
+        `observers`: who is told what was restored, now and later, and of every change; see `ledger.observers`.
 
         Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
         `UsageError`.
         """
         database = None
         chosen: TaskStore | None = store
-        if chosen is None:
-            place = MEMORY if state_dir == MEMORY else resolve_state_dir(state_dir)
-            database = Database.open(
-                place,
-                journal_mode=journal_mode,
-                synchronous=synchronous,
-                busy_timeout_ms=busy_timeout_ms,
-                connect=connect,
-            )
-            chosen = SqliteStore(database)
-        tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
-        runs = messages = None
-        if database is not None:
-            held = workers if workers is not None else Workers(_worker_directory(database), new_id=new_id)
-            runs = history(database, tasks, held, clock=clock, new_id=new_id)
-            messages = outbox(database, held, clock=clock, new_id=new_id)
-            runs.worker_references.append(messages.leaseholders)
-        is_alive = runs.workers.is_alive if runs is not None else _unknown_worker
-        kept_up = upkeep(tasks, worker_is_alive=is_alive, clock=clock, session_hooks=session_hooks)
-        ledger = cls(tasks, tasks.backend, database, kept_up, runs, outbox=messages)
-        try:
+        with ExitStack() as undo:
+            if chosen is None:
+                place = MEMORY if state_dir == MEMORY else resolve_state_dir(state_dir)
+                database = Database.open(
+                    place,
+                    journal_mode=journal_mode,
+                    synchronous=synchronous,
+                    busy_timeout_ms=busy_timeout_ms,
+                    connect=connect,
+                )
+                undo.callback(database.close)
+                chosen = SqliteStore(database)
+            tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
+            runs = messages = None
+            if database is not None:
+                held = workers if workers is not None else Workers(_worker_directory(database), new_id=new_id)
+                runs = history(database, tasks, held, clock=clock, new_id=new_id)
+                messages = outbox(database, held, clock=clock, new_id=new_id)
+                runs.worker_references.append(messages.leaseholders)
+            is_alive = runs.workers.is_alive if runs is not None else _unknown_worker
+            kept_up = upkeep(tasks, worker_is_alive=is_alive, clock=clock, session_hooks=session_hooks)
+            ledger = cls(tasks, tasks.backend, database, kept_up, runs, outbox=messages)
+            undo.callback(ledger.close)
+            tasks.observe(*observers)
             tasks.restore()
-        except BaseException:
-            ledger.close()
-            raise
+            undo.pop_all()
         return ledger
 
     @property
@@ -180,7 +183,7 @@ class Ledger:
         A call refused inside (`IllegalTransition`) spoils nothing; a store error does, even where it was caught: then
         leaving the batch raises `StoreError`. Other threads wait until the batch is over.
         """
-        with self._backend.unit(self.tasks):
+        with self.tasks.batch():
             yield
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from ledger import rules
 from ledger.clock import Clock
-from ledger.errors import IllegalTransition, NotFound
+from ledger.errors import IllegalTransition, NotFound, UsageError
 from ledger.reading import TaskReader
 from ledger.records import (
     TERMINAL,
@@ -72,9 +72,9 @@ class TaskRegistry(TaskReader):
     ) -> Task:
         """Create a task, or return the one that the same run already has (then what it lacks is filled in).
 
-        Give a `NewTask` or its fields. Raises `UsageError` and `StoreError`.
+        Give a `NewTask` or its fields. Raises `UsageError`, also where the new id is taken, and `StoreError`.
         """
-        wanted = request if request is not None else rules.NewTask(**fields)
+        wanted = _request(request, fields)
         made = rules.new_task(wanted, task_id=self._new_id(), now=self._clock())
         result = made
 
@@ -82,15 +82,18 @@ class TaskRegistry(TaskReader):
             nonlocal result
             candidates = unit.tasks_of_run(made.run_id) if made.run_id is not None else ()
             existing = rules.find_match(made, candidates)
+            if existing is None:
+                _refuse_taken(unit, made.task_id)
             result = made if existing is None else rules.merge(existing, made)
             delivery: DeliveryState | UnsetType = UNSET
             if requester_origin is not None:
                 known = unit.read_delivery(result.task_id) if existing is not None else None
                 merged = rules.merge_delivery(known, result.task_id, requester_origin)
                 delivery = merged if merged is not None and merged is not known else UNSET
-            if result is existing and delivery is UNSET:
+            task: Task | UnsetType = UNSET if result is existing else result
+            if task is UNSET and delivery is UNSET:
                 return ()
-            return (Change(result.task_id, task=result, previous=existing, delivery=delivery),)
+            return (Change(result.task_id, task=task, previous=existing, delivery=delivery),)
 
         self._change(compute)
         return result
@@ -259,7 +262,7 @@ class TaskRegistry(TaskReader):
         terminal_outcome: TerminalOutcome | str | None = None,
     ) -> builtins.list[Task]:
         """End the tasks of a run, lost ones too; those that are otherwise over stay. Returns the changed ones."""
-        wanted = member("status", Status, status)
+        wanted = rules.terminal_status(status)
         report = {
             "ended_at": ended_at,
             "error": error,
@@ -314,7 +317,7 @@ class TaskRegistry(TaskReader):
 
     def _finishing(self, status: Status | str, run_id: str | None, report: Mapping[str, Any]) -> Rule:
         """The rule that ends a task; what is given is checked here, before any row is read."""
-        wanted = member("status", Status, status)
+        wanted = rules.terminal_status(status)
         checked = dict(report)
         if checked["terminal_outcome"] is not None:
             checked["terminal_outcome"] = member("terminal_outcome", TerminalOutcome, checked["terminal_outcome"])
@@ -322,14 +325,43 @@ class TaskRegistry(TaskReader):
 
     def _ask_to_stop(self, task: Task) -> str | None:
         """Why the runtime doesn't stop the work, None where it agreed. Called without the lock."""
+        if task.runtime is Runtime.CLI:
+            return None
         hook = self._control_hooks.get(task.runtime)
         if hook is None:
-            return None if task.runtime is Runtime.CLI else f"nothing here controls the runtime {task.runtime}"
+            return f"nothing here controls the runtime {task.runtime}"
         try:
             agreed = hook(task)
         except Exception as error:  # noqa: BLE001 - a hook is foreign code; its failure is an answer.
             return f"the runtime could not be asked: {error}"
         return "the runtime refused" if agreed is False else None
+
+
+def _request(request: rules.NewTask | None, fields: Mapping[str, Any]) -> rules.NewTask:
+    """The request as given, or made of the fields given."""
+    if request is not None:
+        if fields:
+            raise UsageError(f"give a NewTask or fields, not both: {', '.join(fields)}")
+        return request
+    known = msgspec.structs.fields(rules.NewTask)
+    unknown = [name for name in fields if name not in {field.name for field in known}]
+    if unknown:
+        allowed = ", ".join(field.name for field in known)
+        raise UsageError(f"a new task has no {', '.join(unknown)}; allowed are {allowed}")
+    missing = [field.name for field in known if field.required and field.name not in fields]
+    if missing:
+        raise UsageError(f"a new task needs {', '.join(missing)}")
+    return rules.NewTask(**fields)
+
+
+def _refuse_taken(unit: Unit, task_id: str) -> None:
+    """A row under a new id would be overwritten, also one that can't be read."""
+    try:
+        taken = unit.read_task(task_id) is not None
+    except Unreadable:
+        taken = True
+    if taken:
+        raise UsageError(f"the new id {task_id!r} is taken; nothing was written")
 
 
 def _existing(unit: Unit, task_id: str) -> Task:

@@ -160,8 +160,8 @@ class RecordTable(Table, Generic[RecordT]):
                 if row[i] in (0, 1):
                     fields[self.columns[i]] = bool(row[i])
             record = msgspec.convert(fields, self.record)
-        # TypeError: a JSON column that holds a number or a blob of the wrong kind.
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        # TypeError: a JSON column that holds a number or a blob of the wrong kind. RecursionError: nested too deeply.
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError) as error:
             raise Unreadable(f"{self.name} {row[self.key_index]!r} can't be read: {error}") from error
         return self._normalise(record) if self._normalise is not None else record
 

@@ -22,6 +22,7 @@ from ledger.transitions import (
     finish,
     progress,
     start,
+    terminal_status,
     with_delivery_status,
     with_notify_policy,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "progress",
     "select_for_run",
     "start",
+    "terminal_status",
     "with_delivery_status",
     "with_notify_policy",
 ]

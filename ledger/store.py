@@ -73,6 +73,10 @@ def offers(store: object, method: str) -> bool:
 class Owner(Protocol):
     """The registry, as a backend sees it."""
 
+    def joined(self) -> None:
+        """A unit of work begins, or one under way is joined for the first time. An exception refuses it."""
+        ...
+
     def committed(self) -> None:
         """The unit of work is durably there."""
 

@@ -107,10 +107,12 @@ class Transaction:
         self._writes += 1
         self._touched[table.name, key].after = None
 
-    def enlist(self, participant: "Participant") -> None:
-        """Tell this one how the transaction ends; enlisting twice counts once."""
-        if participant not in self._participants:
-            self._participants.append(participant)
+    def enlist(self, participant: "Participant") -> bool:
+        """Tell this one how the transaction ends; whether that is new, since enlisting twice counts once."""
+        if participant in self._participants:
+            return False
+        self._participants.append(participant)
+        return True
 
     def doom(self, error: BaseException) -> None:
         """Have nothing of this committed any more; the first reason counts."""
@@ -122,7 +124,7 @@ class Transaction:
         if cause is None:
             return
         raise StoreError(
-            f"nothing of this batch was written, because one of its calls failed: {cause}",
+            f"nothing of this batch was written, because one of its calls failed: {cause!r}",
             retryable=isinstance(cause, StoreError) and cause.retryable,
             sqlite_errorcode=getattr(cause, "sqlite_errorcode", None),
             sqlite_errorname=getattr(cause, "sqlite_errorname", None),

@@ -32,6 +32,14 @@ def allowed_next(task: Task, run_id: str | None = None) -> frozenset[Status]:
     return _NEXT.get(task.status, frozenset())
 
 
+def terminal_status(status: Status | str) -> Status:
+    """The status, where a task can finish with it; raises UsageError naming those."""
+    wanted = member("status", Status, status)
+    if wanted not in TERMINAL:
+        raise UsageError(f"a task finishes as one of {_names(TERMINAL)}, not {wanted}")
+    return wanted
+
+
 def start(task: Task, now: int, started_at: int | None = None) -> Task:
     """The task as running; it started at the time given, else the one already known, else now.
 
@@ -76,9 +84,7 @@ def finish(
     with `lost` go. The outcome is succeeded where the status is and none is given. Times in milliseconds since the
     epoch. Raises IllegalTransition; UsageError where the status isn't terminal or a value is of the wrong kind.
     """
-    wanted = member("status", Status, status)
-    if wanted not in TERMINAL:
-        raise UsageError(f"a task finishes as one of {_names(TERMINAL)}, not {wanted}")
+    wanted = terminal_status(status)
     _check(task, wanted, run_id)
     given_end = optional_time_ms("ended_at", ended_at)
     end = time_ms("now", now) if given_end is None else given_end

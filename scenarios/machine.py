@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import hypothesis
 from hypothesis import strategies
-from hypothesis.errors import FlakyFailure
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import faults
@@ -127,9 +127,12 @@ class _Teller(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Show that the store still works, then let go of it."""
-        with self.player:
-            if not self.broken:
-                self._do(self.player.end)
+        try:
+            with self.player:
+                if not self.broken:
+                    self._do(self.player.end)
+                    self._do(self.player.close)
+        finally:
             self.totals.update(self.player.counts)
             self.totals["stories"] += 1
 
@@ -198,12 +201,13 @@ class Fuzz:
         )
         hypothesis.seed(self.seed * 1_000_003 + batch)(machine)
         try:
-            run_state_machine_as_test(machine, settings=self._settings(min(_STORIES_A_BATCH, self.stories)))
+            stories = min(_STORIES_A_BATCH, self.stories - totals["stories"])
+            run_state_machine_as_test(machine, settings=self._settings(stories))
         except Violation as violation:
             story, shortest = minimise(failed[-1], violation, self.target, self.directory / "minimise")
             totals["findings"] += 1
             self.recorder.found(Finding.of(shortest, story, self.name), self.target)
-        except FlakyFailure as error:
+        except Flaky as error:
             self.recorder.tell(Vacuous(self.name, f"a story of {self.target.name} did not fail twice alike: {error}"))
 
     def _settings(self, stories: int) -> hypothesis.settings:

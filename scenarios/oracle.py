@@ -5,11 +5,15 @@ them now. The rules are measured (``docs/sqlite-under-faults.md``):
 
 - acknowledged: one state, the one after; a change that was committed also overwrites every ghost;
 - refused by the store: one state, the one before;
-- failed, WAL: a reader sees the state *before*; a crash may show the one *after* until the next writing commit;
+- failed, WAL: a COMMIT that raised leaves the state *before* to readers, and a crash may show the one *after* until the
+  next writing commit. But a call may also fail after its COMMIT, and then the state after is there for good;
 - failed, rollback journals: before or after, and whoever looks settles it;
 - failed, and the store says ``unchanged``: before, now and after a crash. That is the store's own promise, and it
   is held to it;
 - never anything between the two, and never two failed changes at once.
+
+A call that commits more than once (a recovery pass over many messages) is not atomic and does not say so: after it has
+failed each key may be as before, as after, or as at one of its commits.
 """
 
 from dataclasses import dataclass, field
@@ -45,12 +49,17 @@ class Oracle:
     settled: View
     ghosts: list[View] = field(default_factory=list)
     _possible: tuple[View, ...] = ()
+    _stages: tuple[View, ...] = ()
     _answer: Answer = field(default_factory=lambda: Answer("done"))
     _before: View = field(default_factory=dict)
 
-    def heard(self, answer: Answer, after: View) -> None:
-        """Take in the answer to a call that would lead from `settled` to `after`."""
+    def heard(self, answer: Answer, after: View, stages: tuple[View, ...] = ()) -> None:
+        """Take in the answer to a call that would lead from `settled` to `after`.
+
+        `stages` are the states at the commits of a call that commits more than once.
+        """
         self._before, self._answer = self.settled, answer
+        self._stages = (self.settled, *stages, after) if stages and answer.kind == "raised" else ()
         if answer.kind == "done":
             self._possible = (after,)
             if after != self.settled:
@@ -58,7 +67,7 @@ class Oracle:
         elif answer.kind == "refused" or answer.certainty == "unchanged":
             self._possible = (self.settled,)
         elif self.configuration.journal_mode == "wal":
-            self._possible = (self.settled,)
+            self._possible = (self.settled, after)
             self.ghosts.append(after)
         else:
             self._possible = (self.settled, after)
@@ -66,8 +75,11 @@ class Oracle:
     def saw_disk(self, disk: View) -> None:
         """Judge what a fresh reader sees, and settle on it; raises `Violation`."""
         possible = self._possible or (self.settled,)
-        if disk not in possible:
+        if disk not in possible and not self._is_on_the_way(disk):
             self._accuse_disk(disk, possible)
+        if disk != self.settled:
+            # What a reader sees was committed, and a commit overwrites every ghost but those of a later one.
+            self.ghosts = list(self._stages[1:]) if self.ghosts else []
         self.settled = disk
         self._possible = ()
 
@@ -89,7 +101,7 @@ class Oracle:
 
     def saw_after_crash(self, reopened: View) -> None:
         """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
-        if reopened == self.settled or reopened in self.ghosts:
+        if reopened == self.settled or reopened in self.ghosts or self._is_on_the_way(reopened):
             return
         sides = {"disk": self.settled, "reopened": reopened}
         code = "acknowledged-is-durable"
@@ -100,6 +112,13 @@ class Oracle:
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
         raise Violation(code, f"a crash after a call that {self._answer}: {difference}", sides)
 
+    def _is_on_the_way(self, disk: View) -> bool:
+        """Whether each key is as it was before, after, or at a commit of a call that commits more than once."""
+        keys = disk.keys() | {key for stage in self._stages for key in stage}
+        return bool(self._stages) and all(
+            any(disk.get(key) == stage.get(key) for stage in self._stages) for key in keys
+        )
+
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Name the promise that a disk state breaks; always raises."""
         expected = possible[0]
@@ -108,8 +127,6 @@ class Oracle:
         if self._answer.kind == "done":
             gone = self._before.keys() - expected.keys()
             code = "no-resurrection" if gone & disk.keys() else "acknowledged-is-durable"
-        elif len(possible) == 1 and self._answer.certainty != "unchanged":
-            code = "all-or-nothing"
         elif self._answer.certainty == "unchanged" or self._answer.kind == "refused":
             code = "failed-write-changed-nothing"
         else:

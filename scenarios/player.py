@@ -11,17 +11,18 @@ fault a copy of the files is opened as after a crash.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import faults
 from scenarios.checks import Violation, describe, differences
-from scenarios.files import Files, place
+from scenarios.files import Files, held_open, place, siblings
 from scenarios.oracle import Answer
 from scenarios.story import Arm, Call, Clear, Restart, Step, Story
-from scenarios.target import Configuration, Target, View
-from scenarios.trial import CLOSE, OPEN, Trial
+from scenarios.target import Configuration, Target, TargetError, View
+from scenarios.trial import CLOSE, OPEN, Trial, forget_frames
 
 
 class Player:
@@ -34,6 +35,8 @@ class Player:
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
         self.armed: dict[str, tuple[faults.Armed, contextlib.ExitStack]] = {}
+        # What an earlier story has never let go of must not spoil this one.
+        directory = next(one for one in siblings(directory) if not held_open(one))
         for name in ("real", "twin"):
             place({}, directory / name)
         self.real = Trial(target, configuration, directory / "real", {})
@@ -41,18 +44,34 @@ class Player:
         self._ghosts: list[tuple[View, Files]] = []
         if "statement" in target.depths:
             self.real.watch_statements()
+            self.twin.watch_statements()
         self.twin.at_step(0)
-        self.twin.open()
+        try:
+            self.twin.open()
+        except Exception as error:
+            raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.twin.fresh_view()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for _armed, scope in self.armed.values():
-            scope.close()
-        self.real.close()
-        self.twin.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        # What is on its way already says more than that the sessions can't be closed after it.
+        forget_frames(error)
+        with contextlib.suppress(Violation):
+            self.close()
+
+    def close(self) -> None:
+        """Disarm and let go of everything; raises `Violation` where the target does not."""
+        for depth in list(self.armed):
+            self._disarm(depth)
+        try:
+            self.real.close()
+        finally:
+            self.twin.close()
 
     # -- playing -------------------------------------------------------------------------------------------
 
@@ -89,18 +108,23 @@ class Player:
         if not self._ensure_open():
             return
         before, saved = self.view, self.twin.crash_copy() if self.armed else None
-        wanted = self.twin.call(step.action, before)
+        wanted, stages = self.twin.call_by_stages(step.action)
         if wanted.kind == "raised":
-            raise RuntimeError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
+            raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
         after = self.twin.fresh_view()
-        answer = self.real.call(step.action, after)
+        answer = self.real.call(step.action, after, stages)
         self._count(answer)
         self._same_refusal(step, wanted, answer)
+        if answer.kind == "raised" and not self.armed:
+            message = f"nothing is armed, and {step.action} {answer}"
+            raise Violation("still-usable-after-the-fault", message) from answer.error
         self._judge()
         if saved is not None and self.real.oracle.settled != after:
             if self.real.oracle.ghosts:
                 self._ghosts.append((after, self.twin.crash_copy()))
-            self._put_twin(saved)
+            # A call that commits more than once may have stopped half-way: then the twin goes on from there.
+            half_way = self.real.oracle.settled != before
+            self._put_twin(self.real.crash_copy() if half_way else saved)
         self.view = self.real.oracle.settled
 
     def _same_refusal(self, step: Call, wanted: Answer, answer: Answer) -> None:
@@ -123,9 +147,10 @@ class Player:
             return True
         answer = self.real.call(OPEN, self.view)
         self._count(answer)
+        self._look_after_crash()
         if answer.kind == "done":
             self.counts["opened"] += 1
-            self.real.look()
+            self.real.look_after_restart(crashed=False, memory=bool(self.armed))
             return True
         if not self.armed:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, opening {answer}") from answer.error
@@ -164,14 +189,37 @@ class Player:
         if step.crash:
             self.counts["crashes"] += 1
             files = self.real.crash_copy()
-            self.real.close()
+            with self._out_of_reach():
+                self.real.close()
             place(files, self.real.directory)
         else:
             self.counts["restarts"] += 1
             self._count(self.real.call(CLOSE, self.view))
+            self._look_after_crash()
         self._count(self.real.call(OPEN, self.view))
-        self.real.look_after_restart(crashed=step.crash)
+        files = self.real.crash_copy()
+        # A close that is cut short by a fault leaves the WAL as a crash does.
+        self.real.look_after_restart(crashed=step.crash or bool(self.armed), memory=bool(self.armed))
+        if self.armed:
+            self.real.look_after_crash(files)
         self._follow()
+
+    def _look_after_crash(self) -> None:
+        if self.armed:
+            self.real.look_after_crash(self.real.crash_copy())
+
+    @contextlib.contextmanager
+    def _out_of_reach(self) -> Iterator[None]:
+        """Nothing that is armed counts or fires in here: that the harness lets go of a session is no part of a crash."""
+        injectors = [armed.injector for armed, _scope in self.armed.values()]
+        plans = [injector.plan for injector in injectors]
+        for injector in injectors:
+            injector.plan = faults.FaultPlan(())
+        try:
+            yield
+        finally:
+            for injector, plan in zip(injectors, plans, strict=True):
+                injector.plan = plan
 
     def _follow(self) -> None:
         """Where a crash brought a ghost to life, the twin takes its shape."""
@@ -198,16 +246,16 @@ class Player:
 
 def play(story: Story, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:
     """Play a whole story; what it violates, if anything, and what it came to."""
-    with Player(target, story.configuration, directory) as player:
-        violation = _violation_of(player, story.steps)
-        return violation, player.counts
+    player = Player(target, story.configuration, directory)
+    return _violation_of(player, story.steps), player.counts
 
 
 def _violation_of(player: Player, steps: Iterable[Step]) -> Violation | None:
     try:
-        for step in steps:
-            player.do(step)
-        player.end()
+        with player:
+            for step in steps:
+                player.do(step)
+            player.end()
     except Violation as violation:
         return violation
     return None

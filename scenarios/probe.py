@@ -50,7 +50,7 @@ class _Reported(MemoryFirst):
 
 def builds() -> tuple[Reference, ...]:
     """The build with the reported bug, and the reference."""
-    return Reference("memory-first", lambda: _Reported), Reference()
+    return Reference("memory-first", registry=_Reported), Reference()
 
 
 def probe(target: Reference, directory: Path) -> ProbeResult:
@@ -62,10 +62,10 @@ def probe(target: Reference, directory: Path) -> ProbeResult:
         trial.open()
         for name in ("updated", "deleted"):
             task = {"id": name, "runtime": "cli", "requester_session_key": "main", "task": name}
-            trial.call_session(Action("create", task))
+            trial.call_session(Action("tasks.create", task))
         for action in (
-            Action("progress", {"task_id": "updated", "text": "half way"}),
-            Action("delete", {"task_id": "deleted"}),
+            Action("tasks.progress", {"task_id": "updated", "text": "half way"}),
+            Action("tasks.delete", {"task_id": "deleted"}),
         ):
             with trial.armed(faults.FaultPlan.parse(PLAN)) as armed:
                 answer = trial.call(action, {})

@@ -53,9 +53,13 @@ class Reopened:
         except Exception as error:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
         try:
-            view = session.live_view()
-        finally:
-            session.close()
+            try:
+                view = session.live_view()
+            finally:
+                session.close()
+        except Exception as error:
+            message = f"after a crash, the store opens, and then looking at it or closing it fails: {error!r}"
+            raise Violation("still-usable-after-the-fault", message) from error
         database = self.target.database(self.directory)
         if database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
@@ -64,7 +68,17 @@ class Reopened:
 
 
 def require_integrity(connection: sqlite3.Connection) -> None:
-    """Raise `Violation` where SQLite's own check finds damage."""
-    problems = connection.execute("PRAGMA integrity_check").fetchall()
+    """Raise `Violation` where SQLite's own check finds damage, or finds so much that it can't run."""
+    try:
+        problems = connection.execute("PRAGMA integrity_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise Violation("integrity", f"SQLite's own check fails: {error!r}") from error
     if problems != [("ok",)]:
         raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file is damaged, or not a database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -17,13 +17,14 @@ import msgspec
 import faults
 from scenarios.events import Finding
 from scenarios.player import play
-from scenarios.story import Arm, Story
+from scenarios.story import Arm, Call, Story
 from scenarios.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
 
 FORMAT: Final = "tornpage-replay"
 VERSION: Final = 1
 LARGEST_FILE_BYTES: Final = 1_048_576
 _MOST_STEPS: Final = 10_000
+_MOST_FAULTS: Final = 100
 _RUNS: Final = 3
 
 
@@ -82,11 +83,15 @@ def write(finding: Finding, directory: Path, seed: int) -> Path:
         sides=finding.sides,
         origin=origin(),
     )
+    content = msgspec.json.encode(reproducer)
+    if len(content) > LARGEST_FILE_BYTES // 2:
+        # What was seen is for people only; a file that nobody reads back would show nothing.
+        content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
     digest = hashlib.sha256(msgspec.json.encode(finding.story)).hexdigest()[:8]
     name = finding.story.target.replace("bug:", "").replace(":", "-").replace(".", "-")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}-{finding.code}-{digest}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(reproducer), indent=2) + b"\n")
+    path.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
     return path
 
 
@@ -136,15 +141,27 @@ def _require_sound(path: Path, story: Story) -> None:
     if len(story.steps) > _MOST_STEPS:
         raise ReplayFileError(f"{path} has {len(story.steps)} steps; at most {_MOST_STEPS} are played")
     for step in story.steps:
-        if not isinstance(step, Arm):
-            continue
-        try:
-            plan = faults.FaultPlan.parse(step.plan)
-            faults.require_possible(plan)
-        except faults.FaultError as error:
-            raise ReplayFileError(f"{path}: {error}") from error
-        if any(fault.effect == faults.KILL for fault in plan.faults):
-            raise ReplayFileError(f"{path}: {step.plan} would kill this process; a replay never does")
+        if isinstance(step, Arm):
+            _require_sound_plan(path, step.plan)
+        elif isinstance(step, Call) and not all(_is_public(part) for part in step.action.name.split(".")):
+            raise ReplayFileError(f"{path}: {step.action.name!r} is no name of an action")
+
+
+def _is_public(name: str) -> bool:
+    # Some targets look their methods up by name; what is private to a store is nobody's action.
+    return name.isidentifier() and not name.startswith("_")
+
+
+def _require_sound_plan(path: Path, text: str) -> None:
+    try:
+        plan = faults.FaultPlan.parse(text)
+        faults.require_possible(plan)
+    except faults.FaultError as error:
+        raise ReplayFileError(f"{path}: {error}") from error
+    if len(plan.faults) > _MOST_FAULTS:
+        raise ReplayFileError(f"{path} arms {len(plan.faults)} faults at once; at most {_MOST_FAULTS} are")
+    if any(fault.effect == faults.KILL for fault in plan.faults):
+        raise ReplayFileError(f"{path}: {text} would kill this process; a replay never does")
 
 
 def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:

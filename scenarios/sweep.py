@@ -24,16 +24,19 @@ import msgspec
 import faults
 from scenarios.checks import Violation
 from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
-from scenarios.files import Files, place
+from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
+from scenarios.player import play
 from scenarios.recorder import Recorder
 from scenarios.reopened import Reopened
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
-from scenarios.target import Action, Configuration, Target, View
+from scenarios.target import Action, Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial
 
 # Operations that a plan names together with their opposite, or with their milder form.
 _PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock", faults.BEGIN_LOCK: "begin", faults.COMMIT_END: "commit"}
+# A target that leaks would use up the process's descriptors.
+_MOST_LEAKS: Final = 50
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -45,6 +48,7 @@ class Start(msgspec.Struct, frozen=True):
     before: View
     after: View
     counts: dict[tuple[str, str], int]
+    stages: tuple[View, ...] = ()
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -79,6 +83,8 @@ class Sweep:
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
         self._reopened: Reopened | None = None
+        self._homes = siblings(directory / "point")
+        self._home = next(self._homes)
         self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
 
     def run(self) -> None:
@@ -92,8 +98,15 @@ class Sweep:
                 for point in self._points(configuration, counts):
                     if self.recorder.enough():
                         return
-                    self._try(configuration, point, counts)
+                    if counts["leaks"] >= _MOST_LEAKS:
+                        self.recorder.tell(
+                            Vacuous(self.name, "the target leaves so many files open that the sweep ends here")
+                        )
+                        return
+                    self.try_point(configuration, point, counts)
             complete = True
+            if not self.target.workload():
+                self.recorder.tell(Vacuous(self.name, f"the workload of {self.target.name} makes no call"))
             if not counts["fired"]:
                 self.recorder.tell(Vacuous(self.name, "no fault fired at all"))
         finally:
@@ -104,14 +117,15 @@ class Sweep:
 
     def _points(self, configuration: Configuration, counts: Counter[str]) -> Iterator[Point]:
         for start in self.starts(configuration):
-            points = list(self._points_of(start))
+            points = list(self.points_of(start))
             counts["points"] += len(points)
             if self.most_points_per_call is not None and len(points) > self.most_points_per_call:
                 chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
                 points = [points[index] for index in sorted(chosen)]
             yield from points
 
-    def _points_of(self, start: Start) -> Iterator[Point]:
+    def points_of(self, start: Start) -> Iterator[Point]:
+        """Every fault point of one call."""
         for (kind, role), count in sorted(start.counts.items()):
             depth: Depth = "statement" if _PLAN_KINDS.get(kind, kind) in faults.STATEMENT_KINDS else "vfs"
             if depth in self.depths:
@@ -129,23 +143,35 @@ class Sweep:
                     yield Point(start, fault.at(faults.When(ordinal, last)), depth, series)
 
     def starts(self, configuration: Configuration) -> Iterator[Start]:
-        """Play the workload without a fault; before each call, what a sweep of it needs."""
+        """Play the workload without a fault; before each call, what a sweep of it needs. Raises `TargetError`."""
+        try:
+            yield from self._starts(configuration)
+        except (faults.FaultError, TargetError):
+            raise
+        except Exception as error:
+            message = f"{self.target.name} fails without any fault at {configuration}: {error!r}"
+            raise TargetError(message) from error
+
+    def _starts(self, configuration: Configuration) -> Iterator[Start]:
         home = self.directory / "dry"
         place({}, home)
         with Trial(self.target, configuration, home, {}) as dry:
             yield self._start(configuration, 0, OPEN, {}, {}, {})
             dry.at_step(0)
+            if "statement" in self.target.depths:
+                dry.watch_statements()
             dry.open()
             view: View = {}
-            for step, action in enumerate(self.target.workload(), start=1):
+            step = 0
+            for step, action in enumerate(self.target.workload(), start=1):  # noqa: B007 - the last one counts
                 before, files = dry.live_view(), dry.crash_copy()
                 dry.at_step(step)
-                answer = dry.call(action, before)
+                answer, stages = dry.call_by_stages(action)
                 if answer.kind == "raised":
                     message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                    raise RuntimeError(message) from answer.error
+                    raise TargetError(message) from answer.error
                 view = dry.live_view()
-                yield self._start(configuration, step, action, files, before, view)
+                yield self._start(configuration, step, action, files, before, view, stages)
             left, last = dry.crash_copy(), step + 1
             dry.call(CLOSE, view)
             closed = dry.crash_copy()
@@ -154,7 +180,14 @@ class Sweep:
         yield self._start(configuration, last + 1, OPEN, closed, view, view)
 
     def _start(
-        self, configuration: Configuration, step: int, action: Action, files: Files, before: View, after: View
+        self,
+        configuration: Configuration,
+        step: int,
+        action: Action,
+        files: Files,
+        before: View,
+        after: View,
+        stages: tuple[View, ...] = (),
     ) -> Start:
         """Count the operations of the call in a cold session, at each depth."""
         home = self.directory / "count"
@@ -177,11 +210,12 @@ class Sweep:
                 with trial.statements.count_operations() as counter:
                     trial.call(action, after)
             counts.update(counter.counts)
-        return Start(step, action, files, before, after, counts)
+        return Start(step, action, files, before, after, counts, stages)
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def _try(self, configuration: Configuration, point: Point, counts: Counter[str]) -> None:
+    def try_point(self, configuration: Configuration, point: Point, counts: Counter[str]) -> None:
+        """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
         fired = surfaced = False
         try:
             armed = self._play(configuration, point)
@@ -189,6 +223,10 @@ class Sweep:
         except Violation as violation:
             fired = surfaced = True
             counts["findings"] += 1
+            if held_open(self._home):
+                # A leftover would spoil every later look, so nobody goes there any more.
+                self._home = next(self._homes)
+                counts["leaks"] += 1
             self._found(violation, self._story(configuration, point))
         counts["tried"] += 1
         counts["fired"] += fired
@@ -203,31 +241,35 @@ class Sweep:
         finding = Finding.of(violation, story, self.name)
         if self.recorder.repeats_one(finding):
             return
-        shortest = minimise(story, violation, self.target, self.directory / "minimise")
-        self.recorder.found(Finding.of(shortest[1], shortest[0], self.name), self.target)
+        story, violation = minimise(story, violation, self.target, self.directory / "minimise")
+        again, _ = play(story, self.target, self.directory / "minimise")
+        if again is None or again.code != violation.code:
+            note = f"{violation.message} [seen at this fault point; played again as a story it does not show]"
+            violation = Violation(violation.code, note, violation.sides)
+        self.recorder.found(Finding.of(violation, story, self.name), self.target)
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
         start = point.start
-        home = self.directory / "point"
-        place(start.files, home)
-        with Trial(self.target, configuration, home, start.before) as trial:
+        place(start.files, self._home)
+        with Trial(self.target, configuration, self._home, start.before) as trial:
             trial.at_step(start.step)
             if point.depth == "statement":
                 trial.watch_statements()
             if start.action != OPEN:
                 trial.open()
             with trial.armed(faults.FaultPlan((point.fault,)), point.depth) as armed:
-                answer = trial.call(start.action, start.after)
+                answer = trial.call(start.action, start.after, start.stages)
                 if answer.kind == "raised" and answer.error is not None:
                     armed.saw(answer.error)
                 files = trial.crash_copy()
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
-            trial.look_after_crash(files, self._reopened_at(configuration))
+            trial.look_after_crash(files, self.reopened_at(configuration))
             trial.heartbeat()
         return armed
 
-    def _reopened_at(self, configuration: Configuration) -> Reopened:
+    def reopened_at(self, configuration: Configuration) -> Reopened:
+        """Who opens the crash copies of this configuration."""
         if self._reopened is None or self._reopened.configuration != configuration:
             self._reopened = Reopened(self.target, configuration, self.directory / "reopened")
         return self._reopened
@@ -241,8 +283,8 @@ class Sweep:
         if action == OPEN:
             ended = [Restart()] if step > len(calls) + 1 else []
             steps += [*ended, arm, Restart(crash=True)]
-        elif action == CLOSE:
-            steps += [Restart(crash=True), arm, Restart()]
         else:
-            steps += [Restart(crash=True), arm, Call(action)]
+            # Only a store that has been opened before can crash, and so start cold.
+            opened = steps or [Restart()]
+            steps = [*opened, Restart(crash=True), arm, Restart() if action == CLOSE else Call(action)]
         return Story(self.target.name, configuration, (*steps, Clear()))

@@ -58,6 +58,10 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
     """The store said no for a reason of its own (no such task, not allowed): nothing was tried."""
 
 
+class TargetError(RuntimeError):
+    """The target fails without any fault, so there is nothing to put under test: what it did, and where."""
+
+
 class Environment:
     """What the outside world is to a session: the time and the way to connect.
 

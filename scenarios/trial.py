@@ -10,20 +10,21 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import faults
 from scenarios.checks import Violation
 from scenarios.files import Files, Holder, require_let_go
 from scenarios.oracle import Answer, Oracle
-from scenarios.reopened import Reopened, require_integrity
+from scenarios.reopened import Reopened, is_damage, require_integrity
 from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 OPEN = Action("open")
 CLOSE = Action("close")
 
 _EPOCH_MS = 1_700_000_000_000
-_STEP_MS = 1_000
+_STEP_MS = 60_000
 
 
 class Trial:
@@ -47,11 +48,13 @@ class Trial:
         return self
 
     def close(self) -> None:
-        """Close the session and let go of all files."""
+        """Close the session and let go of all files; raises `Violation` where the target does not."""
         session, self.session = self.session, None
         try:
             if session is not None:
                 session.close()
+        except Exception as error:
+            raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
         finally:
             self._holder.release()
         require_let_go(self.directory)
@@ -59,8 +62,14 @@ class Trial:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        # What is on its way already says more than that the session can't be closed after it.
+        forget_frames(error)
+        with contextlib.suppress(Violation):
+            self.close()
 
     def _open_in(self, directory: Path, environment: Environment) -> Session:
         return self.target.open(directory, self.oracle.configuration, environment)
@@ -89,11 +98,22 @@ class Trial:
         """Let sessions that are opened from now on be within reach of the statement depth."""
         self.environment.connect = self.statements.connect
 
-    def call(self, action: Action, after: View) -> Answer:
-        """Make one call that would lead to the state `after`, and tell the oracle of its answer."""
+    def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
+        """Make one call that would lead to the state `after`, over `stages`, and tell the oracle of its answer."""
         answer = self._ask(action)
-        self.oracle.heard(answer, after)
+        self.oracle.heard(answer, after, stages)
         return answer
+
+    def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
+        """Make one call without a fault; its answer, and the state at each commit if it commits more than once.
+
+        Only what the target declares in `many_commits` is asked for that, and only at the statement depth.
+        """
+        spy = _CommitSpy(self)
+        if action.name not in getattr(self.target, "many_commits", ()):
+            return self._ask(action), ()
+        with self.statements.watching(spy):
+            return self._ask(action), tuple(spy.seen)
 
     def _ask(self, action: Action) -> Answer:
         try:
@@ -106,7 +126,7 @@ class Trial:
         except Refused as refusal:
             return Answer("refused", refusal)
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
-            _forget_frames(error)
+            forget_frames(error)
             certainty = self.session.outcome_of(error) if self.session is not None else None
             # Opening and closing change nothing that a view shows, whatever they raise.
             return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
@@ -120,9 +140,11 @@ class Trial:
 
     def _close_under_fault(self) -> None:
         session, self.session = self.session, None
-        if session is not None:
-            session.close()
-        self._holder.release()
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            self._holder.release()
 
     # -- looks ---------------------------------------------------------------------------------------------
 
@@ -149,12 +171,15 @@ class Trial:
             return
         try:
             memory = self.session.live_view()
+            self.oracle.saw_memory(memory)
+            self.session.self_check()
+        except Violation:
+            raise
         except Exception as error:
+            forget_frames(error)
             if self._armed:
                 return
             raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
-        self.oracle.saw_memory(memory)
-        self.session.self_check()
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
@@ -166,8 +191,7 @@ class Trial:
                     require_integrity(connection)
                 return self.target.fresh_view(connection)
         except sqlite3.DatabaseError as error:
-            damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-            code = "integrity" if damaged else "still-usable-after-the-fault"
+            code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
 
     def _fresh_connection(self) -> sqlite3.Connection:
@@ -180,13 +204,18 @@ class Trial:
             reopened = Reopened(self.target, self.oracle.configuration, home)
         self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms))
 
-    def look_after_restart(self, *, crashed: bool) -> None:
-        """Look for the first time after a restart; after a crash a ghost may have come to life."""
+    def look_after_restart(self, *, crashed: bool, memory: bool = True) -> None:
+        """Look for the first time after a restart; after a crash a ghost may have come to life.
+
+        To look into memory may read the file, and what has been read can't fail any more: without `memory` the session
+        stays as cold as it is.
+        """
         disk = self.fresh_view()
         if crashed:
             self.oracle.crashed(disk)
         self.oracle.saw_disk(disk)
-        self._look_into_memory()
+        if memory:
+            self._look_into_memory()
 
     def heartbeat(self) -> None:
         """With nothing armed, one small change has to work, and to leave everything else alone."""
@@ -227,7 +256,21 @@ class Trial:
             ) from error
 
 
-def _forget_frames(error: BaseException) -> None:
+class _CommitSpy:
+    """An injector that never fires; at each commit it looks at what was committed before it."""
+
+    kinds = frozenset({"commit"})
+
+    def __init__(self, trial: Trial) -> None:
+        self.seen: list[View] = []
+        self._trial = trial
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Look, and let it pass."""
+        self.seen.append(self._trial.fresh_view(integrity=False))
+
+
+def forget_frames(error: BaseException) -> None:
     """Drop the tracebacks of an error and its causes.
 
     Their frames hold cursors, and a connection that is closed while a cursor lives stays open inside SQLite: the next

@@ -203,7 +203,7 @@ def import_command(opener: _Opener, directory: Path, as_json: bool) -> None:
         report = ledger.outbox.import_legacy(directory)
     _print_report(report, as_json=as_json)
     if report.problems:
-        raise click.ClickException(f"{len(report.problems)} files are still in {directory}")
+        raise click.ClickException(f"files still in {directory}: {len(report.problems)}")
 
 
 def _print_report(report: ImportReport, *, as_json: bool) -> None:

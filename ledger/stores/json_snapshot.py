@@ -53,7 +53,7 @@ class JsonSnapshotStore:
             return Snapshot({}, {})
         except OSError as error:
             raise _translated(error, f"read {self.path}") from error
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise StoreCorrupt(f"{self.path} is not a ledger snapshot: {error}; it was left as it is") from error
         if document.version > FORMAT_VERSION:
             raise StoreSchemaNewer(

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Self
 
 from msgspec import UNSET
 
-from ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite
+from ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
 from ledger.memory import apply_all
 from ledger.records import DeliveryState, Task
 from ledger.store import Change, Owner, Snapshot, TaskStore, offers
@@ -95,10 +95,12 @@ class PlainBackend:
         return [ordered(task) for task in listed]
 
     def close(self) -> None:
-        """Close the store where it can be closed; errors are logged."""
+        """Close the store where it can be closed; errors are logged. Raises `UsageError` inside a batch."""
         with self.lock:
             if self._closed:
                 return
+            if self.active is not None:
+                raise UsageError("the ledger can't be closed inside a batch")
             self.heal()
             self._closed = True
             if offers(self.store, "close"):
@@ -189,8 +191,11 @@ class PlainUnit:
         backend = self._backend
         backend.lock.acquire()
         try:
-            if not self._entries:
+            if self._entries:
+                self.refuse_doomed()
+            else:
                 backend.heal()
+                self._owner.joined()
                 self._base = self._owner.view().snapshot()
                 backend.active = self
         except BaseException:
@@ -223,7 +228,7 @@ class PlainUnit:
         """Raise `StoreError` where the unit can only be given up any more."""
         if self._doom is not None:
             raise StoreError(
-                f"nothing of this batch was written, because one of its calls failed: {self._doom}"
+                f"nothing of this batch was written, because one of its calls failed: {self._doom!r}"
             ) from self._doom
 
     def _commit(self) -> None:

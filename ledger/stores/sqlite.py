@@ -63,8 +63,13 @@ class SqliteUnit:
 
     def __enter__(self) -> Self:
         self._transaction.__enter__()
-        if self._follower is not None:
-            self._transaction.enlist(self._follower)
+        try:
+            if self._follower is not None and self._transaction.enlist(self._follower):
+                self._follower.owner.joined()
+        except BaseException as error:
+            # A with-block that was never entered is never left.
+            self._transaction.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

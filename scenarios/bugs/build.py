@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ledger import TaskRegistry
 from ledger.store import Change, Unit
@@ -12,22 +13,22 @@ from scenarios.targets.reference import Reference
 class KnownBug:
     """A build with one defect.
 
-    `source` is where it was reported; `defect` what a user saw; `checks` the codes of which one must be the first
-    finding; `searches` the ways of search that reach it; `budget` the most fault points a sweep, or steps a machine,
-    may take.
+    `source` is where it was reported; `defect` what a user saw; `parts` the arguments of `Ledger.open` that put it back;
+    `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it; `budget` the
+    most fault points a sweep, or steps a machine, may take.
     """
 
     name: str
     source: str
     defect: str
     checks: tuple[str, ...]
-    registry: Callable[[], type[TaskRegistry]]
+    parts: Callable[[], dict[str, Any]]
     searches: tuple[str, ...] = ("sweep", "fuzz")
     budget: int = 2_000
 
     def target(self) -> Reference:
         """The build as a target."""
-        return Reference(f"bug:{self.name}", self.registry)
+        return Reference(f"bug:{self.name}", **self.parts())
 
 
 class MemoryFirst(TaskRegistry):

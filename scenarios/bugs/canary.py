@@ -17,6 +17,6 @@ BUG = KnownBug(
     source="tornpage itself (after TigerBeetle's canary fuzzer)",
     defect="memory never follows a commit: every reader of the process is wrong from the first change on",
     checks=("memory-equals-disk", "acknowledged-is-durable"),
-    registry=lambda: Forgetful,
+    parts=lambda: {"registry": Forgetful},
     budget=50,
 )

@@ -17,5 +17,5 @@ BUG = KnownBug(
     source="openclaw issue 88007 (fix 88008)",
     defect="delete changes memory, then the delete throws: the task is gone, and comes back on reload",
     checks=("memory-equals-disk",),
-    registry=lambda: MemoryFirstDelete,
+    parts=lambda: {"registry": MemoryFirstDelete},
 )

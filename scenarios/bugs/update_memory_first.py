@@ -19,5 +19,5 @@ BUG = KnownBug(
     source="openclaw issue 88007 (fix 88008)",
     defect="update changes memory, then the upsert throws: the process answers with a state that no file has",
     checks=("memory-equals-disk",),
-    registry=lambda: MemoryFirstUpdate,
+    parts=lambda: {"registry": MemoryFirstUpdate},
 )

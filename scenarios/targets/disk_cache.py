@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import diskcache
@@ -18,6 +18,9 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from scenarios.target import Action, Configuration, Environment, Session, View
+
+
+_CALLS: Final = ("add", "decr", "delete", "incr", "pop", "set", "touch")
 
 
 class _VirtualTime:
@@ -56,6 +59,9 @@ class DiskCacheSession:
 
     def call(self, action: Action) -> None:
         """Make one call of the cache's interface."""
+        if action.name not in _CALLS:
+            # An action may come from a replay file; other methods could reach beyond the cache's directory.
+            raise ValueError(f"unknown action {action.name!r}; known: {', '.join(_CALLS)}")
         getattr(self._cache, action.name)(**action.args)
 
     def live_view(self) -> View:

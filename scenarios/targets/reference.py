@@ -1,35 +1,28 @@
-"""The reference ledger as a target; known bugs are the same target with one part exchanged."""
+"""The reference ledger as a target; known bugs are the same target with one part exchanged.
 
+An action is named after the part and the method that it calls (``tasks.start``, ``outbox.ack``); a few do more.
+"""
+
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from ledger import IllegalTransition, Ledger, NotFound, StoreError, Task, TaskRegistry, UsageError
+from ledger import IllegalTransition, Ledger, NotFound, StoreError, Task, UsageError
 from ledger.indexes import Indexes
+from ledger.outbox import DeliveryFailed, Envelope
+from ledger.workers import Worker, Workers
 from scenarios.checks import Violation, describe, differences
 from scenarios.target import Action, Configuration, Environment, Refused, Session, View
+from scenarios.targets.reference_calls import HEARTBEAT, WORKLOAD, draw
 
 # The ledger warns of every fault it meets; thousands of armed ones are no news. Whoever wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
-
-_CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("delete", {}),
-    ("start", {}),
-    ("progress", {"text": "half way"}),
-    ("finish", {"status": "succeeded"}),
-    ("finish", {"status": "failed", "error": "it broke"}),
-    ("cancel", {}),
-    ("set_notify_policy", {"policy": "silent"}),
-    ("set_delivery_status", {"status": "delivered"}),
-    ("set_delivery_state", {"last_notified_event_at": 7}),
-)
 
 
 class _Mirror:
@@ -53,21 +46,52 @@ class _Mirror:
         self.tasks.pop(task_id, None)
 
 
+class _Workers(Workers):
+    """Workers without processes, the same in every session: they live, but for the time of a boot.
+
+    A pass over the outbox lives as long as it lasts. Real locks of real processes are tested with the ledger.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None, new_id=lambda: "unnamed")
+        self.booting = False
+        self._passing: set[str] = set()
+
+    def hold(self, worker_id: str | None = None) -> Worker:
+        chosen = worker_id or "unnamed"
+        self._passing.add(chosen)
+        return Worker(self, chosen)
+
+    def release(self, worker_id: str) -> None:
+        self._passing.discard(worker_id)
+
+    def is_alive(self, worker_id: str) -> bool:
+        return worker_id in self._passing if worker_id.startswith("pass-") else not self.booting
+
+    def clean(self, referenced: Collection[str]) -> list[str]:  # noqa: ARG002 - there is nothing to clean
+        return []
+
+
 class ReferenceSession:
-    """An open ledger, driven by actions named after the methods of its task registry."""
+    """An open ledger, driven by actions."""
 
     def __init__(
-        self, directory: Path, configuration: Configuration, environment: Environment, registry: type[TaskRegistry]
+        self, directory: Path, configuration: Configuration, environment: Environment, parts: Mapping[str, Any]
     ) -> None:
         self._next_id = "unnamed"
+        self._later_ms = 0
+        self._legacy = directory / "legacy"
+        self._environment = environment
+        self._workers = _Workers()
         self.ledger = Ledger.open(
             directory,
             journal_mode=configuration.journal_mode,
             synchronous=configuration.synchronous.lower(),
-            clock=environment.clock,
+            clock=lambda: environment.clock() + self._later_ms,
             new_id=lambda: self._next_id,
             connect=environment.connect,
-            registry=registry,
+            workers=self._workers,
+            **parts,
         )
         self._mirror = _Mirror()
         tasks = self.ledger.tasks
@@ -76,34 +100,74 @@ class ReferenceSession:
 
     def call(self, action: Action) -> None:
         """Make one call; what the ledger's own rules forbid is `Refused`."""
+        args = dict(action.args)
+        self._later_ms = args.pop("later_ms", 0)
         try:
-            self._perform(action.name, dict(action.args))
+            self._perform(action.name, args)
         except (IllegalTransition, NotFound, UsageError) as refusal:
             raise Refused(str(refusal)) from refusal
+        finally:
+            self._later_ms = 0
 
     def _perform(self, name: str, args: dict[str, Any]) -> None:
-        if name == "batch":
-            with self.ledger.batch():
-                for each in args["calls"]:
-                    self._perform(each["name"], dict(each["args"]))
-        elif name == "create":
-            self._next_id = args.pop("id")
-            self.ledger.tasks.create(**args)
-        elif name == "cancel":
-            result = self.ledger.tasks.cancel(**args)
-            if not result.cancelled:
-                raise Refused(result.reason)
-        else:
-            getattr(self.ledger.tasks, name)(**args)
+        own = getattr(self, "_do_" + name.replace(".", "_"), None)
+        if own is not None:
+            own(**args)
+            return
+        part, _, method = name.partition(".")
+        _accept(getattr(getattr(self.ledger, part), method)(**args))
+
+    def _do_batch(self, calls: list[dict[str, Any]]) -> None:
+        with self.ledger.batch():
+            for each in calls:
+                self._perform(each["name"], dict(each["args"]))
+
+    def _do_tasks_create(self, id: str, **fields: Any) -> None:  # noqa: A002 - the action's word
+        self._next_id = id
+        self.ledger.tasks.create(**fields)
+
+    def _do_recover(self) -> None:
+        with self._booting():
+            self.ledger.recover()
+
+    def _do_maintenance(self) -> None:
+        with self._booting():
+            self.ledger.maintenance(apply=True)
+
+    @contextlib.contextmanager
+    def _booting(self) -> Iterator[None]:
+        """All workers of runs are dead meanwhile."""
+        self._workers.booting = True
+        try:
+            yield
+        finally:
+            self._workers.booting = False
+
+    def _do_outbox_recover(self, cutoff: int | None) -> None:
+        worker_id = f"pass-{self._environment.now_ms}"
+        self.ledger.outbox.recover(_deliver, cutoff=cutoff, worker_id=worker_id)
+
+    def _do_legacy_file(self, name: str, content: object) -> None:
+        if Path(name).name != name:
+            # An action may come from a replay file, which must not write anywhere else.
+            raise ValueError(f"a legacy file's name is no path: {name!r}")
+        self._legacy.mkdir(exist_ok=True)
+        (self._legacy / name).write_bytes(msgspec.json.encode(content))
+
+    def _do_outbox_import_legacy(self) -> None:
+        self.ledger.outbox.import_legacy(self._legacy)
 
     def live_view(self) -> View:
-        """Every task and delivery state, as the ledger answers."""
-        view: dict[str, Any] = {}
-        for task in self.ledger.tasks.list():
+        """Every task, delivery state, run, session and message, as the ledger answers."""
+        ledger, view = self.ledger, dict[str, Any]()
+        for task in ledger.tasks.list():
             view[f"task/{task.task_id}"] = msgspec.to_builtins(task)
-            delivery = self.ledger.tasks.get_delivery(task.task_id)
+            delivery = ledger.tasks.get_delivery(task.task_id)
             if delivery is not None:
                 view[f"delivery/{task.task_id}"] = msgspec.to_builtins(delivery)
+        view |= {f"run/{run.id}": msgspec.to_builtins(run) for run in ledger.history.list()}
+        view |= {f"session/{one.session_id}": msgspec.to_builtins(one) for one in ledger.history.list_sessions()}
+        view |= {f"message/{one.id}": msgspec.to_builtins(one) for one in ledger.outbox.list()}
         return view
 
     def outcome_of(self, error: Exception) -> str | None:
@@ -131,10 +195,10 @@ class ReferenceSession:
 
 
 class Reference:
-    """Target: the reference ledger, or a build of it in which `registry` has a defect put back."""
+    """Target: the reference ledger, or a build of it in which a part (an argument of `Ledger.open`) has a defect."""
 
     name = "reference"
-    title = "the reference ledger: tasks on SQLite with memory over it"
+    title = "the reference ledger: tasks, run history and outbox on SQLite, with memory over it"
     configurations = tuple(
         Configuration(journal_mode, synchronous)
         for journal_mode, synchronous in (
@@ -147,63 +211,24 @@ class Reference:
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
 
-    def __init__(
-        self, name: str = "reference", registry: Callable[[], type[TaskRegistry]] = lambda: TaskRegistry
-    ) -> None:
+    # Each message, and each row of the upkeep, is a transaction of its own.
+    many_commits: frozenset[str] = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance"})
+
+    def __init__(self, name: str = "reference", **parts: Any) -> None:
         self.name = name
-        self._registry = registry()
+        self._parts = parts
 
     def workload(self) -> tuple[Action, ...]:
-        """Every kind of change a task can see, each once."""
-        return (
-            Action("create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "first"}),
-            Action("create", {
-                "id": "b", "runtime": "acp", "requester_session_key": "main", "task": "second", "run_id": "run-1",
-                "child_session_key": "child", "requester_origin": {"channel": "mail"},
-            }),
-            Action("create", {
-                "id": "b2", "runtime": "acp", "requester_session_key": "main", "task": "second", "run_id": "run-1",
-                "child_session_key": "child", "label": "found again",
-            }),
-            Action("start", {"task_id": "a"}),
-            Action("mark_running_by_run", {"run_id": "run-1"}),
-            Action("progress", {"task_id": "a", "text": "half way"}),
-            Action("set_notify_policy", {"task_id": "a", "policy": "state_changes"}),
-            Action("set_delivery_state", {"task_id": "a", "last_notified_event_at": 5}),
-            Action("finish", {"task_id": "a", "status": "succeeded", "terminal_summary": "done"}),
-            Action("finalize_by_run", {"run_id": "run-1", "status": "failed", "error": "it broke"}),
-            Action("set_delivery_status", {"task_id": "b", "status": "delivered"}),
-            Action("batch", {"calls": [
-                {"name": "create", "args": {"id": "c", "runtime": "cron", "scope_kind": "system", "task": "third"}},
-                {"name": "start", "args": {"task_id": "c"}},
-                {"name": "delete", "args": {"task_id": "a"}},
-            ]}),
-            Action("cancel", {"task_id": "c"}),
-            Action("delete", {"task_id": "b"}),
-        )  # fmt: skip
+        """Every kind of change that tasks, runs and messages can see, each at least once."""
+        return WORKLOAD
 
     def actions(self, view: View) -> SearchStrategy[Action]:
-        """A new task, or any change to one that is there; some of them are refused."""
-        ids = sorted(key.removeprefix("task/") for key in view if key.startswith("task/"))
-        unused = next(name for number in count() if (name := f"t{number}") not in ids)
-        create = strategies.builds(
-            lambda runtime, run: Action("create", {
-                "id": unused, "runtime": runtime, "requester_session_key": "main", "task": "work", **run,
-            }),
-            strategies.sampled_from(["cli", "acp", "subagent"]),
-            strategies.sampled_from([{}, {"run_id": "run-1"}, {"run_id": "run-2"}]),
-        )  # fmt: skip
-        if not ids:
-            return create
-        return create | strategies.builds(
-            lambda change, task_id: Action(change[0], {"task_id": task_id, **change[1]}),
-            strategies.sampled_from(_CHANGES),
-            strategies.sampled_from(ids),
-        )
+        """Something new, or any change to what is there."""
+        return draw(view)
 
     def heartbeat(self) -> Action:
         """One more task."""
-        return Action("create", {"id": "heartbeat", "runtime": "cli", "requester_session_key": "main", "task": "alive"})
+        return HEARTBEAT
 
     def database(self, directory: Path) -> Path:
         """The ledger's one file."""
@@ -211,21 +236,46 @@ class Reference:
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Open the ledger with the directory as its state directory."""
-        return ReferenceSession(directory, configuration, environment, self._registry)
+        return ReferenceSession(directory, configuration, environment, self._parts)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows of both tables by plain SQL, nothing of the ledger's code in between."""
+        """The rows of all tables by plain SQL, nothing of the ledger's code in between."""
         view: dict[str, Any] = {}
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        for prefix, table in (("task", "tasks"), ("delivery", "task_delivery_state")):
-            if table not in tables:
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for table, prefix, key in _TABLES:
+            if table not in there:
                 continue
             cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a literal above
             names = [column[0] for column in cursor.description]
             for values in cursor:
                 row = dict(zip(names, values, strict=True))
                 del row["insertion"]
-                view[f"{prefix}/{row['task_id']}"] = row
-                if row.get("requester_origin") is not None:
-                    row["requester_origin"] = msgspec.json.decode(row["requester_origin"])
+                view[f"{prefix}/{row[key]}"] = row
+                for name in _JSON_COLUMNS & row.keys():
+                    row[name] = None if row[name] is None else msgspec.json.decode(row[name])
+                if "valid" in row:
+                    row["valid"] = bool(row["valid"])
         return view
+
+
+_TABLES: Final = (
+    ("tasks", "task", "task_id"),
+    ("task_delivery_state", "delivery", "task_id"),
+    ("task_history", "run", "id"),
+    ("agent_sessions", "session", "session_id"),
+    ("message_outbox", "message", "id"),
+)
+_JSON_COLUMNS: Final = frozenset({"requester_origin", "artifacts"})
+
+
+def _accept(result: object) -> None:
+    """A result that says in itself that nothing was done is a refusal."""
+    if not (getattr(result, "cancelled", True) and getattr(result, "changed", True)):
+        raise Refused(getattr(result, "reason", None))
+
+
+def _deliver(envelope: Envelope) -> None:
+    """A receiver that does what the message says."""
+    payload = envelope.payload
+    if isinstance(payload, dict) and "error" in payload:
+        raise DeliveryFailed(str(payload["error"]))

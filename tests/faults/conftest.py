@@ -103,7 +103,11 @@ def write_ahead_log(directory: Path, steps: Steps) -> None:
 
 def _two_databases(directory: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(directory / "a.db", isolation_level=None)
-    connection.execute("ATTACH ? AS other", (str(directory / "b.db"),))
+    try:
+        connection.execute("ATTACH ? AS other", (str(directory / "b.db"),))
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -216,11 +220,15 @@ class Child:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def __call__(self, code: str, *arguments: object, timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, code: str, *arguments: object, timeout_s: int = 120, ignoring: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it; `ignoring` names a warning that the code is there to cause."""
+        warnings = ["-W", "error", *(["-W", f"ignore::{ignoring}"] if ignoring else [])]
         project = Path(faults.__file__).parents[1]
         environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONFAULTHANDLER": "1"}
         return subprocess.run(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+            [sys.executable, *warnings, "-c", textwrap.dedent(code), *map(str, arguments)],
             cwd=self._directory, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 

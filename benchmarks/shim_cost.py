@@ -1,0 +1,74 @@
+"""What the shim costs: nothing armed against plain `sqlite3`, and every operation watched against nothing watched.
+
+The workload is the same on both sides: single-row inserts, each a transaction, WAL and synchronous=FULL, with a
+checkpoint at every thousandth page as SQLite does by default. Each side has its own file; the plain side's connection
+is opened past the shim, on SQLite's own VFS.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import faults
+from benchmarks.measuring import Ratio, Round, in_turns, summed_up
+
+_PER_CHUNK = 20
+
+
+@contextlib.contextmanager
+def _inserting(path: Path, *, watched: bool) -> Iterator[Callable[[], None]]:
+    """A function that commits `_PER_CHUNK` rows, one at a time, through the shim or past it."""
+    path.touch()
+    connection = sqlite3.connect(path, isolation_level=None) if watched else faults.connect_unwatched(path)
+    with contextlib.closing(connection):
+        connection.execute("PRAGMA journal_mode = wal").fetchall()
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+
+        def insert() -> None:
+            for _ in range(_PER_CHUNK):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(
+                    "INSERT INTO notes (text) VALUES (?)", ("a line of some sixty bytes, as a task's text is",)
+                )
+                connection.execute("COMMIT")
+
+        insert()
+        yield insert
+
+
+def nothing_armed(directory: Path, place: str, *, rounds: int, chunks: int) -> Ratio:
+    """The shim installed and nothing armed, against plain `sqlite3`."""
+    measured: list[Round] = []
+    with faults.install():
+        for number in range(rounds):
+            with (
+                _inserting(directory / f"shim-{number}.db", watched=True) as ours,
+                _inserting(directory / f"plain-{number}.db", watched=False) as theirs,
+            ):
+                measured.append(in_turns(ours, theirs, chunks=chunks, per_chunk=_PER_CHUNK))
+    sides = ("shim on, nothing armed", "plain sqlite3")
+    return summed_up("shim", place, sides, measured, per="transaction", aim=1.5)
+
+
+def every_operation_watched(directory: Path, place: str, *, rounds: int, chunks: int) -> tuple[Ratio, float]:
+    """Every operation counted, against nothing watched; and the cost of one operation in microseconds."""
+    measured: list[Round] = []
+    operations = 0
+    with faults.install():
+        for number in range(rounds):
+            watched, unwatched = directory / f"watched-{number}.db", directory / f"unwatched-{number}.db"
+            with _inserting(watched, watched=True) as insert, _inserting(unwatched, watched=True) as theirs:
+
+                def ours(path: Path = watched, insert: Callable[[], None] = insert) -> None:
+                    nonlocal operations
+                    with faults.count_operations(path) as counter:
+                        insert()
+                    operations += counter.counts.total()
+
+                measured.append(in_turns(ours, theirs, chunks=chunks, per_chunk=_PER_CHUNK))
+    sides = ("every operation watched", "nothing watched")
+    ratio = summed_up("watched", place, sides, measured, per="transaction")
+    per_transaction = operations / sum(one.count for one in measured)
+    return ratio, (ratio.ours_us - ratio.theirs_us) / per_transaction

@@ -1,0 +1,139 @@
+"""Crash copies: equal ones are opened once, damaged ones are found, and files are put down exactly."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import faults
+from scenarios.checks import Violation
+from scenarios.files import Files, Holder, place
+from scenarios.reopened import Reopened
+from scenarios.target import Configuration
+
+CONFIGURATION = Configuration("delete", "FULL")
+
+
+class Notes:
+    """As much of a target as a crash copy needs: a view of one table, by a session that checks nothing."""
+
+    view_fails = False
+
+    def __init__(self) -> None:
+        self.opened_at: list[int] = []
+
+    def database(self, directory: Path) -> Path:
+        return directory / "notes.db"
+
+    def open(self, directory: Path, configuration: Configuration, environment: Any) -> "Notes":
+        self.opened_at.append(environment.now_ms)
+        self.connection = environment.connect(self.database(directory))
+        return self
+
+    def live_view(self) -> dict[str, Any]:
+        if self.view_fails:
+            raise KeyError("nothing to see")
+        return dict(self.connection.execute("SELECT key, value FROM notes"))
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Files:
+    path = tmp_path / "made" / "notes.db"
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (key TEXT PRIMARY KEY, value)")
+        connection.execute("INSERT INTO notes VALUES ('a', 1)")
+        connection.commit()
+    return {"notes.db": path.read_bytes()}
+
+
+def reopened(target: Notes, tmp_path: Path) -> Reopened:
+    return Reopened(target, CONFIGURATION, tmp_path / "crash")  # type: ignore[arg-type]
+
+
+def with_a_lost_page(content: bytes) -> bytes:
+    """The database with one page more than anything refers to: it reads well, and SQLite's check says no."""
+    pages = int.from_bytes(content[28:32], "big") + 1
+    return content[:28] + pages.to_bytes(4, "big") + content[32:] + bytes(4096)
+
+
+def test_equal_copies_at_the_same_time_are_opened_once(notes: Files, tmp_path: Path) -> None:
+    target = Notes()
+    with faults.install():
+        look = reopened(target, tmp_path)
+        assert [look.view_of(dict(notes), 5), look.view_of(dict(notes), 5)] == [{"a": 1}, {"a": 1}]
+    assert (look.opened, target.opened_at) == (1, [5])
+
+
+def test_another_byte_or_another_time_is_another_state(notes: Files, tmp_path: Path) -> None:
+    target = Notes()
+    with faults.install():
+        look = reopened(target, tmp_path)
+        look.view_of(notes, 5)
+        look.view_of(notes, 6)
+        look.view_of({**notes, "beside.txt": b"x"}, 5)
+        look.view_of({**notes, "beside.txt": b"y"}, 5)
+    assert look.opened == 4
+
+
+def test_damage_that_the_target_does_not_notice_is_found(notes: Files, tmp_path: Path) -> None:
+    damaged = {"notes.db": with_a_lost_page(notes["notes.db"])}
+    with faults.install(), pytest.raises(Violation, match="never used") as found:
+        reopened(Notes(), tmp_path).view_of(damaged, 5)
+    assert found.value.code == "integrity"
+
+
+def test_a_copy_that_failed_is_not_remembered_as_good(notes: Files, tmp_path: Path) -> None:
+    damaged = {"notes.db": with_a_lost_page(notes["notes.db"])}
+    with faults.install():
+        look = reopened(Notes(), tmp_path)
+        for _ in range(2):
+            with pytest.raises(Violation):
+                look.view_of(damaged, 5)
+    assert look.opened == 2
+
+
+def test_a_view_that_fails_after_a_crash_is_a_violation_and_the_session_is_closed(notes: Files, tmp_path: Path) -> None:
+    target = Notes()
+    target.view_fails = True
+    with faults.install(), pytest.raises(Violation, match="nothing to see") as found:
+        reopened(target, tmp_path).view_of(notes, 5)
+    assert found.value.code == "still-usable-after-the-fault"
+    with pytest.raises(sqlite3.ProgrammingError):
+        target.connection.execute("SELECT 1")
+
+
+def test_only_the_last_few_states_are_remembered(notes: Files, tmp_path: Path) -> None:
+    with faults.install():
+        look = reopened(Notes(), tmp_path)
+        for time_ms in [*range(65), 0]:
+            look.view_of(notes, time_ms)
+    assert look.opened == 66
+
+
+def test_a_directory_holds_exactly_what_was_placed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    place({"long": b"x" * 10_000, "gone": b"", "below/deep": b"1"}, home)
+    place({"long": b"short", "below/other": b"2"}, home)
+    holder = Holder()
+    try:
+        assert holder.copy(home) == {"long": b"short", "below/other": b"2"}
+    finally:
+        holder.release()
+
+
+def test_shared_memory_is_no_part_of_a_copy_and_is_taken_away(tmp_path: Path) -> None:
+    place({"notes.db": b"1", "notes.db-shm": b"2"}, tmp_path / "home")
+    holder = Holder()
+    try:
+        copy = holder.copy(tmp_path / "home")
+    finally:
+        holder.release()
+    assert copy == {"notes.db": b"1"}
+    place(copy, tmp_path / "home")
+    assert not (tmp_path / "home" / "notes.db-shm").exists()
