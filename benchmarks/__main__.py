@@ -25,14 +25,14 @@ _CONFIGURATIONS = ("wal/FULL", "delete/EXTRA")
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much is measured."""
+    """How much is measured; `chunks` on disk, and ten times as many in memory, where one takes a fraction of a ms."""
 
     rounds: int
     chunks: int
     points_per_call: int
 
 
-_FULL = Size(rounds=7, chunks=20, points_per_call=40)
+_FULL = Size(rounds=7, chunks=20, points_per_call=30)
 _QUICK = Size(rounds=3, chunks=4, points_per_call=4)
 
 
@@ -44,6 +44,12 @@ def file_system(path: Path) -> str:
         return "unknown"
     mounts = {fields[1]: fields[2] for fields in map(str.split, lines)}
     return next((mounts[str(one)] for one in (path, *path.parents) if str(one) in mounts), "unknown")
+
+
+def disk() -> Path:
+    """A directory on a disk: the system's temporary one, or the working directory where that is in memory."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    return Path() if file_system(temporary) in ("tmpfs", "ramfs") else temporary
 
 
 @contextlib.contextmanager
@@ -68,8 +74,9 @@ def measured(directory: Path, size: Size, console: Console) -> tuple[list[Ratio]
         console.print(f"{ratio.name} on {ratio.place}: {ratio.median:.2f}", highlight=False, soft_wrap=True)
 
     with _places(directory) as places:
+        chunks = {place: size.chunks if place.startswith("disk") else 10 * size.chunks for place in places}
         for place, home in places.items():
-            keep(nothing_armed(home, place, rounds=size.rounds, chunks=size.chunks))
+            keep(nothing_armed(home, place, rounds=size.rounds, chunks=chunks[place]))
         # A sweep runs in memory where it can, so that is where its points are measured.
         place, home = list(places.items())[-1]
         for name in _CONFIGURATIONS:
@@ -78,10 +85,10 @@ def measured(directory: Path, size: Size, console: Console) -> tuple[list[Ratio]
             points = FaultPoints(Configuration.parse(name), work, place, points_per_call=size.points_per_call)
             for ratio in points.measure(size.rounds):
                 keep(ratio)
-        ratio, per_operation_us = every_operation_watched(home, place, rounds=size.rounds, chunks=size.chunks)
+        ratio, per_operation_us = every_operation_watched(home, place, rounds=size.rounds, chunks=chunks[place])
         keep(ratio)
         for place, home in places.items():
-            keep(durable_update(home, place, rounds=size.rounds, chunks=size.chunks))
+            keep(durable_update(home, place, rounds=size.rounds, chunks=chunks[place]))
     return found, per_operation_us
 
 
@@ -95,7 +102,7 @@ def as_table(ratios: list[Ratio], per_operation_us: float) -> Table:
     )
     for name in ("what", "where", "against"):
         table.add_column(name)
-    for name in ("ratio", "lowest to highest", "µs", "µs", "aim"):
+    for name in ("ratio", "lowest to highest", "µs", "theirs µs", "aim"):
         table.add_column(name, justify="right")
     for one in ratios:
         aim = "" if one.aim is None else f"≤ {one.aim} {'holds' if one.holds else 'MISSED'}"
@@ -131,8 +138,8 @@ def as_data(ratios: list[Ratio], per_operation_us: float, *, quick: bool) -> dic
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path(),
-    help="Where to measure on disk; a directory is made there and taken away.  [default: the working directory]",
+    default=disk,
+    help="Where to measure on disk; a directory is made there and taken away.  [default: the temporary directory]",
 )
 def main(as_json: bool, quick: bool, directory: Path) -> None:
     """Print what the shim, a fault point and the ledger cost, as ratios measured side by side."""

@@ -1,7 +1,8 @@
 """The bare steps: what a fault point does to the ledger and to SQLite, written out without a harness.
 
 Straight-line code on the ledger's own methods: no target, no session protocol, no trial, no oracle, no shim, no fault,
-no comparison of anything with anything. What it reads it throws away.
+no comparison of anything with anything. What it reads it throws away. Files are put down by the harness's own function,
+so that a slower way of doing that does not flatter the harness.
 
 The same steps as a cold point: restore the files; open; one call; read the files' bytes; read the rows on a fresh
 connection; ask the ledger for all it has; where the point under test opened a crash copy: place it, open, ask for all,
@@ -20,22 +21,10 @@ from typing import Any, Self
 
 from ledger import IllegalTransition, Ledger, NotFound, UsageError
 from ledger.workers import Workers
-from scenarios.files import Files
+from scenarios.files import Files, place
 from scenarios.target import Action, Configuration
 
 _TABLES = ("tasks", "task_delivery_state", "task_history", "agent_sessions", "message_outbox")
-
-
-def restore(files: Files, directory: Path) -> None:
-    """Make a directory hold these files."""
-    if directory.is_dir():
-        for entry in os.scandir(directory):
-            if entry.name not in files:
-                os.unlink(entry.path)  # noqa: PTH108 - what somebody would write who wants it fast
-    else:
-        directory.mkdir()
-    for name, content in files.items():
-        (directory / name).write_bytes(content)
 
 
 def rows(connection: sqlite3.Connection) -> list[Any]:
@@ -91,7 +80,7 @@ class Bare:
 
     def shortest_cold(self, files: Files, action: Action) -> None:
         """Restore the files, open, one call, fresh read, close."""
-        restore(files, self.directory)
+        place(files, self.directory)
         ledger = self.open(self.directory)
         self.call(ledger, action)
         with contextlib.closing(connect(self.directory)) as fresh:
@@ -100,7 +89,7 @@ class Bare:
 
     def same_cold(self, files: Files, action: Action, *, crash: bool) -> None:
         """Every step that a cold fault point makes; `crash` says whether it opened a crash copy."""
-        restore(files, self.directory)
+        place(files, self.directory)
         ledger = self.open(self.directory)
         self.call(ledger, action)
         copy, descriptors = self.copy()
@@ -130,7 +119,7 @@ class Bare:
 
     def reopen(self, copy: Files) -> None:
         """Open a copy as after a crash."""
-        restore(copy, self._crash)
+        place(copy, self._crash)
         ledger = self.open(self._crash)
         ask(ledger)
         ledger.close()
@@ -145,7 +134,7 @@ class KeptOpen:
         self.bare = bare
         self.action = action
         shutil.rmtree(bare.directory, ignore_errors=True)
-        restore(files, bare.directory)
+        place(files, bare.directory)
 
     def __enter__(self) -> Self:
         self.ledger = self.bare.open(self.bare.directory)

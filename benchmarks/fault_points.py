@@ -1,14 +1,17 @@
 """What a fault point costs with the harness, against the same steps without one (`benchmarks.bare`).
 
 Real fault points of the reference ledger's sweep over a workload of task calls, drawn by a seed from every call
-(opening and closing left out: their points have other steps), each tried for good: armed, fired, judged, counted. Behind each
-point its bare steps run for the same call on the same files, without a fault. A round's ratio is that of the two sums.
+(opening and closing left out: their points have other steps), each tried for good: armed, fired, judged, counted.
+Behind each point its bare steps run for the same call on the same files, without a fault. A round's ratio is that of
+the two sums.
 
 A crash copy that equals one seen before in the same call is not opened again by the harness, and then not by the bare
 steps either. What the fault itself makes the ledger do (rolling back, reading again, a fence) is in the harness's time
 only.
 """
 
+import contextlib
+import functools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -97,16 +100,16 @@ class FaultPoints:
 
     def _cold(self, generator: random.Random) -> Sums:
         sums = Sums()
-        with faults.install():
-            for start in self.starts:
-                for point in self._drawn(start, generator):
-                    self._one_cold(start, point, sums)
+        for start in self.starts:
+            for point in self._drawn(start, generator):
+                self._one_cold(start, point, sums)
         return sums
 
     def _one_cold(self, start: Start, point: Point, sums: Sums) -> None:
         reopened = self.sweep.reopened_at(self.configuration)
         before = reopened.opened
-        sums.harness_s += seconds(lambda: self.sweep.try_point(self.configuration, point, Counter()))
+        with faults.install():
+            sums.harness_s += seconds(lambda: self.sweep.try_point(self.configuration, point, Counter()))
         crash = reopened.opened > before
         self.bare.now_ms = start.step
         sums.same_s += seconds(lambda: self.bare.same_cold(start.files, start.action, crash=crash))
@@ -115,13 +118,12 @@ class FaultPoints:
 
     def _warm(self, generator: random.Random) -> Sums:
         sums = Sums()
-        with faults.install():
-            for start in self.starts:
-                drawn = self._drawn(start, generator)
-                for depth in self.target.depths:
-                    points = [point for point in drawn if point.depth == depth]
-                    for first in range(0, len(points), _POINTS_A_SESSION):
-                        self._session(start, depth, points[first : first + _POINTS_A_SESSION], sums)
+        for start in self.starts:
+            drawn = self._drawn(start, generator)
+            for depth in self.target.depths:
+                points = [point for point in drawn if point.depth == depth]
+                for first in range(0, len(points), _POINTS_A_SESSION):
+                    self._session(start, depth, points[first : first + _POINTS_A_SESSION], sums)
         return sums
 
     def _session(self, start: Start, depth: str, points: list[Point], sums: Sums) -> None:
@@ -130,16 +132,20 @@ class FaultPoints:
         shortest = Bare(self.configuration, self.directory / "shortest", self.target.heartbeat())
         self.bare.now_ms = shortest.now_ms = start.step
         home = self.directory / "warm"
-        with (
-            WarmTrial(self.target, self.configuration, home, start.files, start.before, start.step, depth) as warm,
-            KeptOpen(self.bare, start.files, start.action) as same,
-            KeptOpen(shortest, start.files, start.action) as short,
-        ):
+        with contextlib.ExitStack() as scopes:
+            warm = WarmTrial(self.target, self.configuration, home, start.files, start.before, start.step, depth)
+            # The shim is there while the harness is at work, and only then: the bare side's files are SQLite's own.
+            with faults.install():
+                scopes.enter_context(warm)
+            same = scopes.enter_context(KeptOpen(self.bare, start.files, start.action))
+            short = scopes.enter_context(KeptOpen(shortest, start.files, start.action))
             for point in points:
-                plan = faults.FaultPlan((point.fault,))
+                play = functools.partial(
+                    warm.play, faults.FaultPlan((point.fault,)), start.action, start.after, reopened
+                )
                 before = reopened.opened
-                sums.harness_s += seconds(lambda plan=plan: warm.play(plan, start.action, start.after, reopened))  # type: ignore[misc]
-                crash = reopened.opened > before
-                sums.same_s += seconds(lambda crash=crash: same.same(crash=crash))  # type: ignore[misc]
+                with faults.install():
+                    sums.harness_s += seconds(play)
+                sums.same_s += seconds(functools.partial(same.same, crash=reopened.opened > before))
                 sums.shortest_s += seconds(short.shortest)
                 sums.points += 1

@@ -83,6 +83,9 @@ _FILE_SLOTS: Final = (
     ("xLock", ("lock",)), ("xUnlock", ("unlock",)), ("xShmMap", ("shmmap",)), ("xShmLock", ("shmlock", SHM_RELEASE)),
 )  # fmt: skip
 
+# What gives something back has to happen even then.
+_RELEASING: Final = frozenset({"xUnlock", "xShmLock"})
+
 
 class Shim:
     """One shim for one libsqlite3; get it from `install`, never by hand.
@@ -95,6 +98,8 @@ class Shim:
         self.library = library
         self.slept_us = 0
         self.kept: list[BaseException] = []
+        # SQLite may absorb the error that is made of an interrupt: until it is told, nothing succeeds any more.
+        self._interrupted = False
         self.paths: dict[int, str | None] = {}
         self._watchers: tuple[Injector, ...] = ()
         self._lock = threading.RLock()
@@ -214,6 +219,7 @@ class Shim:
         and is otherwise added as a note.
         """
         kept, self.kept = self.kept, []
+        self._interrupted = False
         urgent = next((error for error in kept if not isinstance(error, Exception)), None)
         chosen = urgent or (kept[0] if kept and during is None else None)
         carrier = chosen or during
@@ -246,6 +252,7 @@ class Shim:
 
     def _keep(self, error: BaseException) -> int:
         self.kept.append(error)
+        self._interrupted = self._interrupted or not isinstance(error, Exception)
         return IOERR
 
     def _slot(
@@ -257,9 +264,12 @@ class Shim:
     ) -> _Slot:
         """Our function for a slot; `describe` turns its C arguments into (kind, role, path)."""
         base = SIGNATURES[field](base_address)
+        refusable = field not in _RELEASING
 
         def operation(*args: Any) -> int:
             try:
+                if self._interrupted and refusable:
+                    return IOERR
                 fault = self._ask(*describe(*args))
                 if fault is None:
                     return base(*args)  # type: ignore[no-any-return]

@@ -44,6 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     configurations: tuple[Configuration, ...] | None = None
     depths: tuple[str, ...] | None = None
     most_findings: int = 25
+    # One fault plan for every call, in the place of all that there are.
+    by_hand: faults.FaultPlan | None = None
 
 
 @contextlib.contextmanager
@@ -61,7 +63,11 @@ def run(target: Target, plan: Plan, handlers: tuple[Handler, ...] = ()) -> Recor
     def keep(finding: Finding) -> str:
         if plan.report is None:
             return ""
-        path = reproducer.write(finding, plan.report, plan.seed)
+        try:
+            path = reproducer.write(finding, plan.report, plan.seed)
+        except OSError as error:
+            # A finding is worth more than its file.
+            return f"(no replay file: {error})"
         # A file never makes anything be imported, so the line has to.
         named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
         return f"tornpage replay {shlex.quote(str(path))}{named}"
@@ -84,6 +90,7 @@ def _search(name: str, target: Target, plan: Plan, recorder: Recorder, directory
             depths=plan.depths,
             most_points_per_call=plan.profile.points_per_call,
             seed=plan.seed,
+            plan=plan.by_hand,
         ).run()
     elif name == "fuzz":
         Fuzz(
@@ -113,7 +120,7 @@ def _interruptible(recorder: Recorder) -> Iterator[None]:
 
 
 def verdict(recorder: Recorder) -> Exit:
-    """What the run comes to: a finding outranks everything, and nothing tested is no success."""
+    """What the run comes to: an interrupt outranks a finding, a finding the rest, and nothing tested is no success."""
     if recorder.interrupted:
         return Exit.INTERRUPTED
     if recorder.findings:

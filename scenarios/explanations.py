@@ -56,9 +56,11 @@ def _fault(fault: faults.Fault) -> str:
     times = "each" if fault.when.first == 1 and fault.when.sticky else f"number {fault.when}"
     where = "any file" if fault.role == "any" else f"the {fault.role} file"
     timing = {
-        "before": "is not done and reports",
-        "after": "is done and then reports",
-        "half": "is done by half and then reports",
+        "before": "is not done and",
+        "after": "is done and then",
+        "half": "is done by half and then",
     }[fault.timing]
-    what = "kills the process" if fault.effect == faults.KILL else f"SQLITE_{fault.effect}"
+    what = f"reports SQLITE_{fault.effect}"
+    if fault.effect == faults.KILL:
+        what = "kills the process"
     return f"{fault}: {times} {fault.kind} on {where} {timing} {what}: {faults.reason_for(fault)}."

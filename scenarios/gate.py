@@ -9,6 +9,7 @@ from scenarios import campaign
 from scenarios.bugs.build import KnownBug
 from scenarios.campaign import Plan
 from scenarios.profiles import Profile
+from scenarios.recorder import Recorder
 from scenarios.target import Target
 
 
@@ -47,7 +48,7 @@ def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
 
 def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | None) -> Catch:
     plan = Plan((search,), _PROFILE, seed=seed, report=report, most_findings=1)
-    recorder = campaign.run(target, plan)
+    recorder = _run(target, plan)
     units = ("tried",) if search == "sweep" else ("steps_to_failure", "steps")
     work = next((count for unit in units if (count := recorder.count(unit))), 0)
     if not recorder.findings:
@@ -67,6 +68,14 @@ def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | N
     )
 
 
+def _run(target: Target, plan: Plan) -> Recorder:
+    recorder = campaign.run(target, plan)
+    if recorder.interrupted:
+        # A campaign ends in good order; whoever has more to try has to hear of it, too.
+        raise KeyboardInterrupt
+    return recorder
+
+
 def within_budget(catch: Catch, bug: KnownBug) -> bool:
     """Whether the search took no more than the bug's budget."""
     return catch.work <= bug.budget
@@ -74,5 +83,5 @@ def within_budget(catch: Catch, bug: KnownBug) -> bool:
 
 def try_reference(target: Target, searches: tuple[str, ...], seed: int) -> list[str]:
     """The same searches on the reference: what they find, which has to be nothing, and what was vacuous."""
-    recorder = campaign.run(target, Plan(searches, _PROFILE, seed=seed, report=None, most_findings=1))
+    recorder = _run(target, Plan(searches, _PROFILE, seed=seed, report=None, most_findings=1))
     return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]

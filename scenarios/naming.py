@@ -65,9 +65,10 @@ def find_or_import(name: str) -> Target:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownTargetError(f"cannot import target {name!r}: {error}") from error
-    made = found() if callable(found) else found
+        made = found() if callable(found) else found
+    except Exception as error:
+        # What is imported is the user's, and may fail in any way.
+        raise UnknownTargetError(f"cannot import target {name!r}: {type(error).__name__}: {error}") from error
     missing = sorted(one for one in _PARTS if not hasattr(made, one))
     if missing:
         raise UnknownTargetError(f"{name!r} is not a target: it lacks {', '.join(missing)}")

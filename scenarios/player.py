@@ -210,7 +210,7 @@ class Player:
 
     @contextlib.contextmanager
     def _out_of_reach(self) -> Iterator[None]:
-        """Nothing that is armed counts or fires in here: that the harness lets go of a session is no part of a crash."""
+        """Nothing that is armed counts or fires in here: how the harness lets go of a session is no part of a crash."""
         injectors = [armed.injector for armed, _scope in self.armed.values()]
         plans = [injector.plan for injector in injectors]
         for injector in injectors:

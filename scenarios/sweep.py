@@ -52,10 +52,10 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One fault at one operation of one call."""
+    """One fault at one operation of one call, or a plan that the user wrote."""
 
     start: Start
-    fault: faults.Fault
+    plan: faults.FaultPlan
     depth: Depth
     series: Series
 
@@ -75,6 +75,7 @@ class Sweep:
         depths: tuple[str, ...] | None = None,
         most_points_per_call: int | None = None,
         seed: int = 0,
+        plan: faults.FaultPlan | None = None,
     ) -> None:
         self.target = target
         self.recorder = recorder
@@ -82,6 +83,7 @@ class Sweep:
         self.configurations = configurations or target.configurations
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
+        self.plan = plan
         self._reopened: Reopened | None = None
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
@@ -125,9 +127,14 @@ class Sweep:
             yield from points
 
     def points_of(self, start: Start) -> Iterator[Point]:
-        """Every fault point of one call."""
+        """Every fault point of one call; where there is a plan, that one."""
+        if self.plan is not None:
+            first = self.plan.faults[0]
+            depth: Depth = "statement" if first.kind in faults.STATEMENT_KINDS else "vfs"
+            yield Point(start, self.plan, depth, Series(first.kind, first.role, first.timing, first.effect))
+            return
         for (kind, role), count in sorted(start.counts.items()):
-            depth: Depth = "statement" if _PLAN_KINDS.get(kind, kind) in faults.STATEMENT_KINDS else "vfs"
+            depth = "statement" if _PLAN_KINDS.get(kind, kind) in faults.STATEMENT_KINDS else "vfs"
             if depth in self.depths:
                 yield from self._series(start, kind, role, count, depth)
 
@@ -140,7 +147,8 @@ class Sweep:
                 continue
             for ordinal in range(1, count + 1):
                 for last in (ordinal, None):
-                    yield Point(start, fault.at(faults.When(ordinal, last)), depth, series)
+                    plan = faults.FaultPlan((fault.at(faults.When(ordinal, last)),))
+                    yield Point(start, plan, depth, series)
 
     def starts(self, configuration: Configuration) -> Iterator[Start]:
         """Play the workload without a fault; before each call, what a sweep of it needs. Raises `TargetError`."""
@@ -163,7 +171,7 @@ class Sweep:
             dry.open()
             view: View = {}
             step = 0
-            for step, action in enumerate(self.target.workload(), start=1):  # noqa: B007 - the last one counts
+            for step, action in enumerate(self.target.workload(), start=1):
                 before, files = dry.live_view(), dry.crash_copy()
                 dry.at_step(step)
                 answer, stages = dry.call_by_stages(action)
@@ -231,8 +239,8 @@ class Sweep:
         counts["tried"] += 1
         counts["fired"] += fired
         counts["surfaced"] += surfaced
-        if not fired:
-            reason = f"{point.fault} in {point.start.action} at {configuration} never fired"
+        if not fired and self.plan is None:
+            reason = f"{point.plan} in {point.start.action} at {configuration} never fired"
             self.recorder.tell(Vacuous(self.name, reason))
         self.recorder.tell(PointTried(point.series, fired, surfaced))
 
@@ -257,7 +265,7 @@ class Sweep:
                 trial.watch_statements()
             if start.action != OPEN:
                 trial.open()
-            with trial.armed(faults.FaultPlan((point.fault,)), point.depth) as armed:
+            with trial.armed(point.plan, point.depth) as armed:
                 answer = trial.call(start.action, start.after, start.stages)
                 if answer.kind == "raised" and answer.error is not None:
                     armed.saw(answer.error)
@@ -279,7 +287,7 @@ class Sweep:
         action, step = point.start.action, point.start.step
         calls = self.target.workload()
         steps: list[Step] = [Call(earlier) for earlier in calls[: max(step - 1, 0)]]
-        arm = Arm(str(point.fault), point.depth)
+        arm = Arm(str(point.plan), point.depth)
         if action == OPEN:
             ended = [Restart()] if step > len(calls) + 1 else []
             steps += [*ended, arm, Restart(crash=True)]

@@ -95,7 +95,10 @@ class Outbox(RecoveringQueue):
     def _store_imported(self, file: legacy.LegacyFile) -> Verdict:
         """Commit the message, unless it is or was there."""
         with self._durable(), self._database.transaction() as transaction:
-            return self._insert_or_ignore(transaction, file)
+            verdict = self._insert_or_ignore(transaction, file)
+        if verdict == "already_there":
+            self._secure()
+        return verdict
 
     def _insert_or_ignore(self, transaction: Transaction, file: legacy.LegacyFile) -> Verdict:
         message = file.message

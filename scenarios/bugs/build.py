@@ -13,9 +13,9 @@ from scenarios.targets.reference import Reference
 class KnownBug:
     """A build with one defect.
 
-    `source` is where it was reported; `defect` what a user saw; `parts` the arguments of `Ledger.open` that put it back;
-    `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it; `budget` the
-    most fault points a sweep, or steps a machine, may take.
+    `source` is where it was reported; `defect` what a user saw; `parts` the arguments of `Ledger.open` that put it
+    back; `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it;
+    `budget` the most fault points a sweep, or steps a machine, may take.
     """
 
     name: str

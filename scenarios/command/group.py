@@ -1,5 +1,6 @@
 """The group ``tornpage`` and its entry point."""
 
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 
 import click
@@ -54,4 +55,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except Exception:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+        traceback.print_exc()
+        click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
+        code = Exit.NOT_TESTED
     raise SystemExit(code)

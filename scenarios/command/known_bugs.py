@@ -12,7 +12,7 @@ from scenarios import probe as probing
 from scenarios.bugs import all_bugs, find_bug
 from scenarios.bugs.build import KnownBug
 from scenarios.campaign import Exit, scratch
-from scenarios.command.options import output
+from scenarios.command.options import could_not_run, output
 from scenarios.naming import find
 from scenarios.targets.names import UnknownTargetError
 
@@ -36,17 +36,24 @@ def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: P
     except UnknownTargetError as error:
         raise click.UsageError(str(error)) from error
     catches: list[tuple[KnownBug, gate.Catch]] = []
-    for bug in chosen:
-        for catch in gate.try_bug(bug, seed, report):
-            catches.append((bug, catch))
-            click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
-    searches = tuple(sorted({search for bug in chosen for search in bug.searches}, reverse=True))
-    noise = gate.try_reference(find("reference"), searches, seed)
+    interrupted = False
+    try:
+        with could_not_run():
+            for bug in chosen:
+                for catch in gate.try_bug(bug, seed, report):
+                    catches.append((bug, catch))
+                    click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
+            searches = tuple(sorted({search for bug in chosen for search in bug.searches}, reverse=True))
+            noise = gate.try_reference(find("reference"), searches, seed)
+    except KeyboardInterrupt:
+        interrupted, noise = True, ["interrupted before its searches had ended"]
     if as_json:
         rows = [{**msgspec.to_builtins(catch), "caught": catch.caught, "budget": bug.budget} for bug, catch in catches]
         click.echo(msgspec.json.format(msgspec.json.encode({"bugs": rows, "reference": noise, "seed": seed})).decode())
     else:
         _show(catches, noise)
+    if interrupted:
+        context.exit(Exit.INTERRUPTED)
     good = all(catch.caught and gate.within_budget(catch, bug) for bug, catch in catches) and not noise
     context.exit(Exit.HOLDS if good else Exit.FINDING)
 
@@ -82,11 +89,8 @@ def probe(context: click.Context, /, as_json: bool) -> None:
     A write fails while one task is updated and another deleted. After each, does the process agree with the file? After
     a restart, does the deleted task come back?
     """
-    try:
-        with faults.install(), scratch() as directory:
-            results = [probing.probe(target, directory / target.name) for target in probing.builds()]
-    except faults.ShimUnavailableError as error:
-        raise click.ClickException(str(error)) from error
+    with could_not_run(), faults.install(), scratch() as directory:
+        results = [probing.probe(target, directory / target.name) for target in probing.builds()]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:

@@ -1,17 +1,19 @@
 """Options that several commands share, and how their values are read."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
-from faults import FaultError
+from faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
+from scenarios.campaign import Exit
 from scenarios.naming import SHIPPED, find_or_import
 from scenarios.profiles import PROFILES
-from scenarios.target import Configuration, Target
+from scenarios.target import Configuration, Target, TargetError
 from scenarios.targets.names import UnknownTargetError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -41,6 +43,25 @@ class ConfigurationName(click.ParamType[Configuration]):
             return Configuration.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class FaultPlanText(click.ParamType[FaultPlan]):
+    """A fault plan, such as write:wal@1=FULL."""
+
+    name = "fault plan"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FaultPlan:
+        """Read it, or fail with the place and what is allowed there, or with what can really happen."""
+        try:
+            plan = FaultPlan.parse(str(value))
+            require_possible(plan)
+        except FaultError as error:
+            self.fail(str(error), param, ctx)
+        if any(fault.effect == KILL for fault in plan.faults):
+            self.fail(f"{plan} would kill tornpage itself", param, ctx)
+        if len({fault.kind in STATEMENT_KINDS for fault in plan.faults}) > 1:
+            self.fail(f"{plan} mixes the two depths; one plan is for one of them", param, ctx)
+        return plan
 
 
 def target_option(command: _Command) -> _Command:
@@ -95,6 +116,21 @@ def output() -> Console:
 def progress_output() -> Console:
     """Standard error, for progress."""
     return Console(stderr=True, highlight=False, emoji=False)
+
+
+class CouldNotRun(click.ClickException):
+    """Nothing was tested, and why. click's own exit code would say that there is a finding."""
+
+    exit_code = int(Exit.NOT_TESTED)
+
+
+@contextlib.contextmanager
+def could_not_run() -> Iterator[None]:
+    """Turn what keeps a search from being begun into one clear line and exit code 2."""
+    try:
+        yield
+    except (ShimUnavailableError, TargetError) as error:
+        raise CouldNotRun(str(error)) from error
 
 
 def usage(error: FaultError | ValueError) -> click.UsageError:

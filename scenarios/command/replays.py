@@ -61,11 +61,20 @@ def explain(code: str) -> None:
     """
     found = explanation(code)
     if found is None:
+        if "=" in code:
+            raise click.UsageError(_what_is_wrong_with(code))
         raise click.UsageError(
             f"{code!r} is neither a check, nor an SQLite result code, nor a fault plan. Checks: {', '.join(CHECKS)}. "
             "Result codes: FULL, BUSY, IOERR_WRITE and so on. Fault plans: write:wal@1=FULL and so on."
         )
     click.echo(found)
+
+
+def _what_is_wrong_with(plan: str) -> str:
+    try:
+        return f"nothing is wrong with {faults.FaultPlan.parse(plan)}"
+    except faults.PlanError as error:
+        return str(error)
 
 
 @click.command()

@@ -6,11 +6,18 @@ import click
 import msgspec
 from rich.console import Console
 
-import faults
+from faults import FaultPlan
 from scenarios import campaign
 from scenarios.bugs import find_bug
 from scenarios.campaign import Exit, Plan
-from scenarios.command.options import output, progress_output, search_options, target_option
+from scenarios.command.options import (
+    FaultPlanText,
+    could_not_run,
+    output,
+    progress_output,
+    search_options,
+    target_option,
+)
 from scenarios.handlers import verdict
 from scenarios.handlers.terminal import Progress
 from scenarios.profiles import PROFILES, Profile
@@ -39,12 +46,22 @@ def check(context: click.Context, /, target: Target, **options: Any) -> None:
 @target_option
 @search_options
 @click.option("--depth", type=click.Choice(["vfs", "statement"]), help="Only faults at this depth.")
+@click.option(
+    "--plan", "faults_by_hand", type=FaultPlanText(), help="Only this fault plan, at every call: write:wal@1=FULL."
+)
 @click.pass_context
-def sweep(context: click.Context, /, target: Target, depth: str | None, **options: Any) -> None:
+def sweep(
+    context: click.Context,
+    /,
+    target: Target,
+    depth: str | None,
+    faults_by_hand: FaultPlan | None,
+    **options: Any,
+) -> None:
     """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good."""
     if depth is not None and depth not in target.depths:
         raise click.UsageError(f"{target.name} can be reached at: {', '.join(target.depths)}; not at {depth}")
-    _run(context, target, ("sweep",), options, depths=(depth,) if depth else None)
+    _run(context, target, ("sweep",), options, depths=(depth,) if depth else None, by_hand=faults_by_hand)
 
 
 @click.command()
@@ -65,6 +82,7 @@ def _run(
     options: dict[str, Any],
     *,
     depths: tuple[str, ...] | None = None,
+    by_hand: FaultPlan | None = None,
     **sizes: int | None,
 ) -> None:
     profile = msgspec.structs.replace(PROFILES[options["profile"]], **{k: v for k, v in sizes.items() if v is not None})
@@ -76,6 +94,7 @@ def _run(
         report=options["report"],
         configurations=options["configurations"] or None,
         depths=depths,
+        by_hand=by_hand,
     )
     recorder = run_shown(target, plan, quiet=options["quiet"])
     if options["as_json"]:
@@ -86,17 +105,17 @@ def _run(
 
 
 def run_shown(target: Target, plan: Plan, *, quiet: bool = False, console: Console | None = None) -> Recorder:
-    """Run a campaign with its progress on standard error; raises click's own error where the shim is out of reach."""
-    try:
-        with Progress(console or progress_output(), quiet=quiet) as progress:
-            return campaign.run(target, plan, (progress,))
-    except faults.ShimUnavailableError as error:
-        raise click.ClickException(str(error)) from error
+    """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
+    with could_not_run(), Progress(console or progress_output(), quiet=quiet) as progress:
+        return campaign.run(target, plan, (progress,))
 
 
 def _canary_is_caught(quiet: bool) -> bool:
     bug = find_bug("canary")
-    recorder = campaign.run(bug.target(), Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1))
+    with could_not_run():
+        recorder = campaign.run(bug.target(), Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1))
+    if recorder.interrupted:
+        raise click.Abort
     caught = any(found.finding.code in bug.checks for found in recorder.findings)
     if not quiet and caught:
         click.echo(f"the canary was caught by {recorder.findings[0].finding.code}", err=True)

@@ -69,7 +69,7 @@ class Progress:
         elif isinstance(event, Vacuous):
             self._console.print(Text(f"vacuous: {event.search}: {event.reason}"), soft_wrap=True)
         elif isinstance(event, SearchEnded):
-            self._console.print(Text(f"{event.search} {event.target}: {_summary(event)}"), soft_wrap=True)
+            self._console.print(Text(f"{event.search} {event.target}: {summary(event)}"), soft_wrap=True)
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -88,7 +88,8 @@ class Progress:
         return f"{self._points:,} fault points, {self._fired:,} fired, {self._points / max(seconds, 0.001):,.0f}/s"
 
 
-def _summary(event: SearchEnded) -> str:
+def summary(event: SearchEnded) -> str:
+    """What a search came to, in one line."""
     counts = ", ".join(f"{event.counts[name]:,} {name}" for name in _COUNTS if event.counts.get(name))
     return f"{counts or 'nothing'} in {event.seconds:.1f} s" + ("" if event.complete else " (cut short)")
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from scenarios.campaign import Exit, verdict
 from scenarios.events import Found
-from scenarios.handlers.terminal import describe_finding, fault_points
+from scenarios.handlers.terminal import describe_finding, fault_points, summary
 from scenarios.recorder import Recorder
 from scenarios.target import Target
 
@@ -26,6 +26,8 @@ def show(recorder: Recorder, target: Target, seed: int, console: Console) -> Non
     """Print the table, findings, observations and the verdict."""
     if recorder.tallies:
         console.print(fault_points(recorder))
+    for ended in recorder.ended:
+        console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
     for found in recorder.observations:
         console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
         console.print(Text(describe_finding(found)), soft_wrap=True)

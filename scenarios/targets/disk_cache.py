@@ -19,7 +19,6 @@ from hypothesis.strategies import SearchStrategy
 
 from scenarios.target import Action, Configuration, Environment, Session, View
 
-
 _CALLS: Final = ("add", "decr", "delete", "incr", "pop", "set", "touch")
 
 

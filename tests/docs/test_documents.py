@@ -2,8 +2,8 @@
 
 Python blocks are executed, one namespace a document; one that begins with a comment such as ``# notes.py`` is written
 to that file instead. In ``console`` blocks each line after ``$ `` is run by a shell in
-an empty directory of the document's own; what follows has to appear in its output, line by line and in order, where a
-line of ``...`` stands for anything. A command that ends with ``# exit N`` has to end with that exit code, others with 0.
+an empty directory of the document's own; what follows has to appear in its output, line by line and in order, where
+``...`` stands for anything. A command that ends with ``# exit N`` has to end with that exit code, others with 0.
 A block with the language ``text``, ``sh``, ``yaml`` or ``toml`` is only shown.
 """
 
@@ -57,8 +57,10 @@ def require_lines(expected: str, actual: str) -> None:
     for line in expected.splitlines():
         if not line.strip() or line.strip() == "...":
             continue
-        assert line.rstrip() in rest, f"not in the output: {line!r}\n{actual}"
-        rest = rest[rest.index(line.rstrip()) + 1 :]
+        pattern = re.compile(".*".join(re.escape(part) for part in line.rstrip().split("...")))
+        found = next((index for index, one in enumerate(rest) if pattern.fullmatch(one)), None)
+        assert found is not None, f"not in the output: {line!r}\n{actual}"
+        rest = rest[found + 1 :]
 
 
 def examples_of(path: Path) -> Document:

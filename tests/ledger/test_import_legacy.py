@@ -198,7 +198,7 @@ def test_a_file_of_a_gigabyte_is_refused_by_its_size_and_never_opened(outbox, qu
 def test_a_file_that_grows_while_it_is_read_is_refused_too(outbox, queue, monkeypatch):
     path = put(queue)
     monkeypatch.setattr(legacy, "MAX_FILE_BYTES", path.stat().st_size - 1)
-    monkeypatch.setattr(legacy, "_judge", lambda found: None)
+    monkeypatch.setattr(legacy, "_judge", lambda _: None)
     assert "it is larger than" in problems(outbox.import_legacy(queue))["m.json"]
     assert path.exists()
 
@@ -267,7 +267,7 @@ def test_a_message_that_was_queued_here_is_not_overwritten(outbox, queue):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda place: None, "there is no directory"),
+        (lambda _: None, "there is no directory"),
         (lambda place: place.write_text("x"), "is not a directory"),
         (lambda place: place.symlink_to(place), "can't be read"),
     ],

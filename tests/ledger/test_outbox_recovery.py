@@ -23,7 +23,8 @@ def time():
 
 @pytest.fixture
 def opened(bench, time):
-    return bench.open(clock=lambda: time.now)
+    # Nothing here can tell how durable a commit is, and a busy disk would cost minutes.
+    return bench.open(clock=lambda: time.now, synchronous="off")
 
 
 @pytest.fixture
@@ -414,3 +415,15 @@ def test_a_claim_whose_commit_fails_sends_nothing(bench, outbox):
     with pytest.raises(ledger.StoreIOError):
         outbox.recover(never)
     assert outbox.recover(lambda _: None).recovered == 1
+
+
+def test_a_message_that_another_pass_has_tried_meanwhile_waits_its_time(bench, outbox, time):
+    first, second = queued(outbox), queued(outbox)
+    other = bench.open(clock=lambda: time.now).outbox
+
+    def deliver(envelope):
+        assert envelope.id == first.id
+        other.fail(second.id, "tried by somebody else")
+
+    assert counts(outbox.recover(deliver), "recovered", "deferred") == (1, 1)
+    assert outbox.get(second.id).attempt_count == 1

@@ -5,6 +5,8 @@ It is a target as a user would write one: no memory over the file, no word about
 """
 
 import contextlib
+import os
+import signal
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,11 +98,15 @@ class Tiny:
         return self.calls
 
     def actions(self, view: View) -> strategies.SearchStrategy[Action]:
-        keys = strategies.sampled_from("abcd")
-        return (
-            strategies.builds(lambda key, value: Action("put", {"key": key, "value": value}), keys, strategies.integers(1, 3))
-            | strategies.builds(lambda key: Action("remove", {"key": key}), keys)
-        )  # fmt: skip
+        key, value = strategies.sampled_from("abcd"), strategies.integers(1, 3)
+        choices = [
+            strategies.builds(lambda key, value: Action("put", {"key": key, "value": value}), key, value),
+            strategies.builds(lambda key: Action("remove", {"key": key}), key),
+        ]
+        if view.keys() & set("abcd") and "moved" not in view:
+            there = strategies.sampled_from(sorted(view.keys() & set("abcd")))
+            choices.append(strategies.builds(lambda key: Action("move", {"key": key, "to": "moved"}), there))
+        return strategies.one_of(choices)
 
     def heartbeat(self) -> Action:
         return Action("put", {"key": "heartbeat", "value": 1})
@@ -267,6 +273,7 @@ class Forgets(Tiny):
     """memory-equals-disk at an open: rows that could not be read count as none."""
 
     session = ForgetsSession
+    configurations = (Configuration("wal", "FULL"),)
     calls = (Action("put", {"key": "a", "value": 1}),)
 
 
@@ -318,3 +325,83 @@ class DoesNothing(Tiny):
     """Offers a workload without calls."""
 
     calls = ()
+
+
+class LeaksAlwaysSession(TinySession):
+    """Forgets to close its connection."""
+
+    def close(self) -> None:
+        LEAKED.append(self.connection)
+
+
+class LeaksAlways(Tiny):
+    """A mistake that needs no fault: close() closes nothing."""
+
+    session = LeaksAlwaysSession
+
+
+class FailsToCloseSession(TinySession):
+    """Its close() raises after it has closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise ValueError("closed already")
+
+
+class FailsToClose(Tiny):
+    """A mistake that needs no fault: close() raises."""
+
+    session = FailsToCloseSession
+
+
+class GuessesSession(TinySession):
+    """Takes a key that it can't read for one that isn't there."""
+
+    def require(self, key: str) -> None:
+        try:
+            super().require(key)
+        except sqlite3.Error as error:
+            raise Refused(f"no such key: {key}") from error
+
+
+class Guesses(Tiny):
+    """acknowledged-is-durable: it refuses under a fault what it would do without one."""
+
+    session = GuessesSession
+
+
+class Alternates(Tiny):
+    """Wrong in every second run of a replay, right in the others."""
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> TinySession:
+        wrong = directory.parent.name.startswith("run-1")
+        return (RemembersFirstSession if wrong else TinySession)(directory, configuration, environment)
+
+
+class LargeValues(RemembersFirst):
+    """Wrong, and with values that are too large for what a replay file shows of them."""
+
+    calls = (Action("put", {"key": "a", "value": "x" * 400_000}),)
+
+
+class Plain:
+    """A target without `actions`: the machine has nothing to tell of it."""
+
+    def __init__(self) -> None:
+        tiny = Tiny()
+        for part in dir(tiny):
+            if not part.startswith("_") and part != "actions":
+                setattr(self, part, getattr(tiny, part))
+
+
+class Interrupts(Tiny):
+    """Right, and somebody presses Ctrl-C in the middle of it."""
+
+    name = "interrupts"
+    opened = 0
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> TinySession:
+        Interrupts.opened += 1
+        if Interrupts.opened == 300:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().open(directory, configuration, environment)

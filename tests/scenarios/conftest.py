@@ -1,0 +1,102 @@
+"""What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import faults
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parents[1]
+
+# `tiny_stores` is a module that a user would name on the command line, and so do the tests.
+sys.path.insert(0, str(HERE))
+
+import tiny_stores  # noqa: E402 - found only now
+
+from scenarios.campaign import Plan, run  # noqa: E402
+from scenarios.command import main  # noqa: E402
+from scenarios.profiles import Profile  # noqa: E402
+from scenarios.recorder import Recorder  # noqa: E402
+from scenarios.target import Target  # noqa: E402
+
+
+@pytest.fixture
+def shim() -> Iterator[faults.Shim]:
+    """The shim, installed for the test."""
+    with faults.install() as installed:
+        yield installed
+
+
+@pytest.fixture(autouse=True)
+def close_what_leaked() -> Iterator[None]:
+    """The stores that leak on purpose keep their connections in a list."""
+    yield
+    while tiny_stores.LEAKED:
+        tiny_stores.LEAKED.pop().close()
+
+
+Search = Callable[..., Recorder]
+
+
+@pytest.fixture
+def search() -> Search:
+    """Runs a campaign without replay files: every fault point, or up to so many of each call."""
+
+    def searched(target: Target, *names: str, points: int | None = None, seed: int = 0, **sizes: int) -> Recorder:
+        profile = Profile("test", None, points, sizes.get("stories", 0), sizes.get("steps", 0))
+        return run(target, Plan(names or ("sweep",), profile, seed=seed, report=None))
+
+    return searched
+
+
+class Ran:
+    """What the command came to."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n{self.out}\n--- standard error\n{self.err}"
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ran]:
+    """Runs ``tornpage`` in this process, in a directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["tornpage", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return called
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts Python in a process of its own, with the project and the tiny stores on its path."""
+
+    def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(HERE)]), "COLUMNS": "120"}
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return started
+
+
+@pytest.fixture
+def tornpage(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``tornpage`` as a real process."""
+    return lambda *arguments: start("from scenarios.command import main; main()", *arguments)

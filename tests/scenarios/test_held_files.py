@@ -1,0 +1,101 @@
+"""Copies beside an open database: they cost it no lock, and a leftover session is noticed."""
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scenarios.checks import Violation
+from scenarios.files import Holder, held_open, place, require_let_go, siblings
+
+TRY_TO_WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=0)
+try:
+    connection.execute("BEGIN IMMEDIATE")
+    print("free")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def seen_from_outside(path: Path) -> str:
+    """What another process is told that wants to write: only it meets the locks of this one."""
+    command = [sys.executable, "-c", TRY_TO_WRITE, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_copy_keeps_its_descriptors_until_it_is_told_to_let_go(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    holder = Holder()
+    assert holder.copy(tmp_path) == holder.copy(tmp_path) == {"a": b"1"}
+    assert held_open(tmp_path) == ["a", "a"]
+    holder.release()
+    assert held_open(tmp_path) == []
+
+
+def test_a_lock_survives_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    holder = Holder()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t(a)")
+        connection.execute("BEGIN IMMEDIATE")
+        holder.copy(tmp_path)
+        assert seen_from_outside(path) == "database is locked"
+        connection.execute("COMMIT")
+        assert seen_from_outside(path) == "free"
+    holder.release()
+
+
+def test_a_copy_has_the_wal_and_what_is_below_and_never_the_shared_memory(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "value").write_bytes(b"1")
+    holder = Holder()
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+        connection.execute("CREATE TABLE t(a)")
+        assert (tmp_path / "a.db-shm").exists()
+        assert sorted(holder.copy(tmp_path)) == ["a.db", "a.db-wal", os.path.join("below", "value")]
+    holder.release()
+
+
+def test_an_empty_place_is_a_directory_all_the_same(tmp_path: Path) -> None:
+    place({}, tmp_path / "new" / "home")
+    assert (tmp_path / "new" / "home").is_dir()
+
+
+def test_what_a_session_holds_after_its_end_is_named(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection,
+        pytest.raises(Violation, match=r"still open: a\.db") as found,
+    ):
+        connection.execute("CREATE TABLE t(a)")
+        require_let_go(tmp_path)
+    assert found.value.code == "still-usable-after-the-fault"
+    require_let_go(tmp_path)
+
+
+class Cycle:
+    """Refers to itself, as an error and its own frames do, and holds a file until it is collected."""
+
+    def __init__(self, path: Path) -> None:
+        self.itself = self
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def test_a_cycle_that_nobody_holds_is_collected_before_anybody_is_accused(tmp_path: Path) -> None:
+    Cycle(tmp_path / "a")
+    require_let_go(tmp_path)
+    assert held_open(tmp_path) == []
+
+
+def test_siblings_never_end_and_begin_with_the_directory_itself(tmp_path: Path) -> None:
+    found = siblings(tmp_path / "home")
+    assert [next(found).name for _ in range(3)] == ["home", "home-2", "home-3"]

@@ -1,0 +1,239 @@
+"""The player: each kind of step, the twin that follows, and what only a story can show."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import tiny_stores
+
+import faults
+from scenarios.checks import Violation
+from scenarios.minimise import minimise
+from scenarios.player import Player, play
+from scenarios.story import Arm, Call, Clear, Restart, Step, Story
+from scenarios.target import Action, Configuration, Target, TargetError
+
+WAL = Configuration("wal", "FULL")
+DELETE = Configuration("delete", "FULL")
+
+
+def put(key: str, value: int = 1) -> Call:
+    return Call(Action("put", {"key": key, "value": value}))
+
+
+NO_WRITE = Arm("write:wal@1..=FULL")
+# The frames are in the file, and their sync fails: the COMMIT raises, and a crash may bring its change.
+NO_SYNC = Arm("sync:wal@1..=IOERR_FSYNC")
+
+New = Callable[..., Player]
+
+
+@pytest.fixture
+def player(shim: faults.Shim, tmp_path: Path) -> Iterator[New]:
+    """Makes players and closes them."""
+    with ExitStack() as stack:
+        yield lambda target=None, configuration=WAL: stack.enter_context(
+            Player(target or tiny_stores.Tiny(), configuration, tmp_path)
+        )
+
+
+def told(player: Player, *steps: Step) -> Player:
+    for step in steps:
+        player.do(step)
+    return player
+
+
+def test_a_call_changes_the_store_and_its_twin(player: New) -> None:
+    done = told(player(), Restart(), put("a"))
+    assert done.view == done.real.fresh_view() == done.twin.fresh_view() == {"a": 1}
+    assert done.counts["done"] == 2  # the opening and the call
+
+
+def test_a_call_opens_the_store_if_nobody_has(player: New) -> None:
+    assert told(player(), put("a")).view == {"a": 1}
+
+
+def test_the_twin_is_put_back_after_a_call_that_failed(player: New) -> None:
+    failed = told(player(), put("a"), NO_WRITE, put("b"))
+    assert failed.counts["raised"] == 1
+    assert failed.view == failed.twin.fresh_view() == {"a": 1}
+    again = told(failed, Clear(), put("b", 2))
+    assert again.view == again.twin.fresh_view() == {"a": 1, "b": 2}
+
+
+def test_arming_again_at_a_depth_takes_the_place_of_what_was_armed_there(player: New) -> None:
+    armed = told(player(), put("a"), Arm("commit@1..=BUSY", "statement"), NO_WRITE, Arm("sync:wal@9=IOERR_FSYNC"))
+    assert sorted(armed.armed) == ["statement", "vfs"]
+    armed = told(armed, put("b"), Clear())
+    assert armed.armed == {}
+    assert [armed.counts[name] for name in ("armed", "fired", "surfaced")] == [3, 1, 1]
+
+
+def test_a_restart_in_good_order_keeps_what_was_acknowledged(player: New) -> None:
+    restarted = told(player(), put("a"), Restart())
+    assert restarted.view == {"a": 1}
+    assert (restarted.counts["restarts"], restarted.counts["crashes"]) == (1, 0)
+    assert not (restarted.real.directory / "tiny.db-journal").exists()
+
+
+def test_a_crash_keeps_what_was_acknowledged_and_the_wal(player: New) -> None:
+    crashed = told(player(), put("a"), Restart(crash=True))
+    assert crashed.view == {"a": 1}
+    assert crashed.counts["crashes"] == 1
+    assert (crashed.real.directory / "tiny.db-wal").stat().st_size > 0
+
+
+def test_what_is_armed_does_not_see_how_the_harness_lets_go_of_a_session(player: New) -> None:
+    # Only a close in good order deletes the WAL; a crash doesn't, though the harness has to close the session.
+    crashed = told(player(), put("a"), Arm("delete:wal@1..=IOERR_DELETE"), Restart(crash=True))
+    assert crashed.armed["vfs"][0].firings == []
+    closed = told(crashed, Restart())
+    assert len(closed.armed["vfs"][0].firings) == 1
+
+
+def test_a_ghost_that_a_crash_brings_to_life_takes_the_twin_along(player: New) -> None:
+    ghost = told(player(), put("a"), NO_SYNC, put("b"))
+    assert ghost.view == {"a": 1}
+    assert ghost.real.oracle.ghosts == [{"a": 1, "b": 1}]
+    ghost = told(ghost, Restart(crash=True))
+    assert ghost.view == ghost.twin.fresh_view() == {"a": 1, "b": 1}
+    assert ghost.real.oracle.ghosts == []
+    assert told(ghost, Clear(), put("c")).view == {"a": 1, "b": 1, "c": 1}
+    ghost.end()
+
+
+def test_a_ghost_is_gone_after_the_next_change(player: New) -> None:
+    gone = told(player(), put("a"), NO_SYNC, put("b"), Clear(), put("c"), Restart(crash=True))
+    assert gone.view == gone.twin.fresh_view() == {"a": 1, "c": 1}
+
+
+def test_a_close_that_is_cut_short_may_bring_a_ghost_as_a_crash_does(player: New) -> None:
+    # The checkpoint of the close can't sync the WAL, so the WAL stays, and the next opening recovers it.
+    left = told(player(), put("a"), NO_SYNC, put("b"), Restart())
+    assert left.view == left.twin.fresh_view() == {"a": 1, "b": 1}
+    told(left, Clear(), put("c")).end()
+
+
+def test_an_opening_that_fails_under_a_fault_is_an_answer_and_the_calls_after_it_fall_away(player: New) -> None:
+    closed = told(player(), put("a"), Arm("open:db@1..=CANTOPEN"), Restart(), put("b"))
+    assert closed.real.session is None
+    assert closed.view == {"a": 1}
+    assert told(closed, Clear(), put("b")).view == {"a": 1, "b": 1}
+
+
+def test_a_refusal_without_a_fault_is_an_answer(player: New) -> None:
+    refused = told(player(), put("a"), Call(Action("remove", {"key": "z"})))
+    assert refused.counts["refused"] == 1
+    assert refused.view == {"a": 1}
+
+
+def test_a_store_may_not_refuse_under_a_fault_what_it_would_do_without_one(player: New) -> None:
+    guesses = told(player(tiny_stores.Guesses()), put("a"), Restart(), Arm("shmlock:db@1..=IOERR_SHMLOCK"))
+    with pytest.raises(Violation, match="without the fault it would be acknowledged") as found:
+        guesses.do(Call(Action("remove", {"key": "a"})))
+    assert found.value.code == "acknowledged-is-durable"
+
+
+def test_with_nothing_armed_a_call_has_to_work(player: New) -> None:
+    sulks = told(player(tiny_stores.Sulks()), NO_WRITE, put("a"))
+    told(sulks, Clear())
+    with pytest.raises(Violation, match="nothing is armed") as found:
+        sulks.do(put("b"))
+    assert found.value.code == "still-usable-after-the-fault"
+
+
+def test_a_call_that_fails_without_a_fault_makes_no_story(player: New) -> None:
+    with pytest.raises(TargetError, match="fly"):
+        player().do(Call(Action("fly")))
+
+
+def test_a_store_that_can_not_be_opened_makes_no_story(player: New) -> None:
+    with pytest.raises(TargetError, match="no such store"):
+        player(tiny_stores.NeverOpens())
+
+
+def test_a_plan_is_armed_only_where_it_can_fire(player: New) -> None:
+    with pytest.raises(faults.ImpossibleFaultError, match="vfs depth"):
+        player().do(Arm("commit@1=BUSY"))
+
+
+def test_a_fault_between_two_commits_of_one_call_is_caught(player: New) -> None:
+    twice = told(player(tiny_stores.TwoTransactions()), put("a"), Arm("begin@2=BUSY", "statement"))
+    with pytest.raises(Violation) as found:
+        twice.do(Call(Action("move", {"key": "a", "to": "b"})))
+    assert found.value.code == "all-or-nothing"
+
+
+def test_the_same_step_has_the_same_time_in_every_run(player: New) -> None:
+    first, second = player(), player()
+    times = []
+    for one in (first, second):
+        told(one, put("a"), Restart())
+        times.append(one.real.environment.now_ms)
+    assert times[0] == times[1] > tiny_stores.Environment().now_ms
+
+
+# -- whole stories -----------------------------------------------------------------------------------------
+
+
+def story(*steps: Step, configuration: Configuration = WAL) -> Story:
+    return Story("tiny", configuration, steps)
+
+
+@pytest.mark.parametrize("configuration", [WAL, DELETE])
+def test_a_right_store_violates_nothing(configuration: Configuration, shim: faults.Shim, tmp_path: Path) -> None:
+    role = "wal" if configuration is WAL else "journal"
+    steps = (put("a"), Arm(f"write:{role}@1=FULL"), put("b"), Restart(crash=True), put("c"), Restart(), Clear())
+    violation, counts = play(story(*steps, configuration=configuration), tiny_stores.Tiny(), tmp_path)
+    assert violation is None
+    assert (counts["steps"], counts["fired"]) == (7, 1)
+
+
+def test_a_leak_is_found_when_a_story_ends_and_spoils_no_later_one(shim: faults.Shim, tmp_path: Path) -> None:
+    leaks = tiny_stores.Leaks()
+    found, _ = play(story(NO_WRITE, put("a")), leaks, tmp_path)
+    assert found is not None
+    assert found.code == "still-usable-after-the-fault"
+    assert "still open" in found.message
+    assert play(story(put("a")), leaks, tmp_path)[0] is None
+
+
+def test_what_fails_first_is_told_though_the_session_can_not_be_closed_after_it(
+    shim: faults.Shim, tmp_path: Path
+) -> None:
+    class Both(tiny_stores.RemembersFirstSession, tiny_stores.LeaksSession):
+        """Leaks, and remembers too early."""
+
+    class Target(tiny_stores.Tiny):
+        session = Both
+
+    found, _ = play(story(Restart(), NO_WRITE, put("a")), Target(), tmp_path)
+    assert found is not None
+    assert found.code == "memory-equals-disk"
+
+
+NEEDLESS = (
+    Restart(), put("a"), put("b"), Arm("lock:db@9=BUSY"), Restart(crash=True), put("c"), Clear(), NO_WRITE, put("d"),
+    put("a", 3), Clear(), put("b"),
+)  # fmt: skip
+
+
+def test_minimising_drops_every_step_and_every_fault_that_is_not_needed(shim: faults.Shim, tmp_path: Path) -> None:
+    target: Target = tiny_stores.RemembersFirst()
+    violation, _ = play(story(*NEEDLESS), target, tmp_path)
+    assert violation is not None
+    shortest, again = minimise(story(*NEEDLESS), violation, target, tmp_path)
+    assert [str(step) for step in shortest.steps] == ["arm write:wal@1..=FULL", "put(key='d', value=1)"]
+    assert again.code == violation.code
+    assert play(shortest, target, tmp_path)[0] is not None
+
+
+def test_minimising_arms_late_and_counts_from_there(shim: faults.Shim, tmp_path: Path) -> None:
+    target = tiny_stores.RemembersFirst()
+    long = story(Restart(), Arm("begin@3=BUSY", "statement"), put("a"), put("b"), put("c"))
+    violation, _ = play(long, target, tmp_path)
+    assert violation is not None
+    shortest, _ = minimise(long, violation, target, tmp_path)
+    assert [str(step) for step in shortest.steps][0].startswith("arm begin@1=BUSY")
+    assert len(shortest.steps) == 2

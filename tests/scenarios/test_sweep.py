@@ -1,0 +1,174 @@
+"""The sweep on a tiny store: every point fires and a right store is left alone; each defect is caught by its check."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_stores
+
+import faults
+from scenarios.campaign import Exit, verdict
+from scenarios.events import PointTried
+from scenarios.player import play
+from scenarios.recorder import Recorder
+from scenarios.sweep import Sweep
+from scenarios.target import Action, Configuration, Target, TargetError
+
+WAL = (Configuration("wal", "FULL"),)
+
+Search = Callable[..., Recorder]
+
+
+def codes(recorder: Recorder) -> set[str]:
+    return {found.finding.code for found in recorder.findings}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [tiny_stores.Tiny, tiny_stores.CommitsThenReads])
+def test_a_right_store_has_no_finding_and_every_point_fires(target: type[Target], search: Search) -> None:
+    recorder = search(target())
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.vacuous == []
+    assert recorder.count("points") == recorder.count("tried") == recorder.count("fired") > 1_000
+    assert recorder.complete
+    assert verdict(recorder) is Exit.HOLDS
+
+
+def test_the_table_of_points_adds_up_and_reaches_both_depths(search: Search) -> None:
+    recorder = search(tiny_stores.Tiny(), points=60)
+    for name in ("tried", "fired", "surfaced"):
+        assert sum(getattr(tally, name) for tally in recorder.tallies.values()) == recorder.count(name)
+    kinds = {series.kind for series in recorder.tallies}
+    assert {"write", "sync", "shmlock", "begin", "commit", "delete"} <= kinds
+
+
+DEFECTS = [
+    (tiny_stores.RemembersFirst, "memory-equals-disk"),
+    (tiny_stores.TwoTransactions, "all-or-nothing"),
+    (tiny_stores.Swallows, "acknowledged-is-durable"),
+    (tiny_stores.Swallows, "no-resurrection"),
+    (tiny_stores.Stuck, "still-usable-after-the-fault"),
+    (tiny_stores.Sulks, "still-usable-after-the-fault"),
+    (tiny_stores.Leaks, "still-usable-after-the-fault"),
+    (tiny_stores.Forgets, "memory-equals-disk"),
+    (tiny_stores.Scribbles, "integrity"),
+]
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(("target", "code"), DEFECTS)
+def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
+    target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, tmp_path: Path
+) -> None:
+    recorder = search(target(), points=70)
+    assert code in codes(recorder)
+    for found in recorder.findings:
+        again, _ = play(found.finding.story, target(), tmp_path)
+        assert again is not None, found.finding.story
+        assert again.code == found.finding.code
+
+
+@pytest.mark.quality
+def test_a_finding_is_as_short_as_it_can_be(search: Search) -> None:
+    recorder = search(tiny_stores.RemembersFirst(), points=70)
+    sizes = [len(found.finding.story.steps) for found in recorder.findings]
+    assert sizes[:1] == [2]  # the fault, and the call that meets it
+    assert max(sizes) <= 4
+
+
+@pytest.mark.quality
+def test_a_store_that_leaks_is_let_alone_before_descriptors_run_out(search: Search) -> None:
+    recorder = search(tiny_stores.Leaks())
+    assert codes(recorder) == {"still-usable-after-the-fault"}
+    assert "files open" in recorder.vacuous[0].reason
+    assert not recorder.complete
+    assert verdict(recorder) is Exit.FINDING
+
+
+BROKEN = [
+    (tiny_stores.NeverWorks, r"move\(key='a', to='a'\) fails without any fault.*UNIQUE"),
+    (tiny_stores.NeverOpens, "no such store"),
+    (tiny_stores.LeaksAlways, "fails without any fault.*still open"),
+    (tiny_stores.FailsToClose, "fails without any fault.*closed already"),
+]
+
+
+@pytest.mark.parametrize(("target", "message"), BROKEN)
+def test_a_target_that_fails_without_a_fault_is_named_and_not_swept(
+    target: type[Target], message: str, search: Search
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        search(target(), points=0)
+
+
+def test_a_workload_without_calls_tests_nothing(search: Search) -> None:
+    recorder = search(tiny_stores.DoesNothing(), points=20)
+    assert "makes no call" in recorder.vacuous[0].reason
+    assert verdict(recorder) is Exit.NOT_TESTED
+
+
+def sampled(target: Target, directory: Path, seed: int) -> list[PointTried]:
+    tried: list[PointTried] = []
+    recorder = Recorder([lambda event: tried.append(event) if isinstance(event, PointTried) else None])
+    Sweep(target, recorder, directory, configurations=WAL, most_points_per_call=12, seed=seed).run()
+    return tried
+
+
+def test_the_same_seed_takes_the_same_sample_and_another_seed_another(shim: faults.Shim, tmp_path: Path) -> None:
+    first, second, third = (sampled(tiny_stores.Tiny(), tmp_path, seed) for seed in (7, 7, 8))
+    assert first == second
+    assert first != third
+    assert len(first) == len(third)
+
+
+class Longer(tiny_stores.Tiny):
+    """A workload of as many calls as asked for, each like the others."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = tuple(Action("put", {"key": f"key {number}", "value": 1}) for number in range(calls))
+
+
+def test_the_work_grows_with_the_number_of_calls_and_not_with_its_square(shim: faults.Shim, tmp_path: Path) -> None:
+    points = []
+    for calls in (2, 4, 8):
+        sweep = Sweep(Longer(calls), Recorder(), tmp_path / str(calls), configurations=WAL)
+        points.append(sum(len(list(sweep.points_of(start))) for start in sweep.starts(WAL[0])))
+    first, second = points[1] - points[0], points[2] - points[1]
+    # Twice the calls are twice the points, but for what opening and closing cost with a longer WAL.
+    assert 1.5 * first < second < 2.5 * first
+
+
+class NeverTwiceAlike(tiny_stores.Tiny):
+    """Reads more in its dry runs than afterwards: points that were counted do not come."""
+
+    def open(self, directory: Path, *arguments: object) -> tiny_stores.TinySession:
+        session = super().open(directory, *arguments)  # type: ignore[arg-type]
+        if directory.name == "count":
+            session.do_put = lambda key, value: [  # type: ignore[method-assign]
+                tiny_stores.TinySession.do_put(session, key, value + more) for more in range(2)
+            ]
+        return session
+
+
+def test_a_point_that_never_fires_is_told_and_not_passed_over(search: Search) -> None:
+    recorder = search(NeverTwiceAlike(), "sweep")
+    assert recorder.count("fired") < recorder.count("tried")
+    assert any("never fired" in vacuous.reason for vacuous in recorder.vacuous)
+    assert verdict(recorder) is not Exit.HOLDS
+
+
+def test_what_is_not_promised_is_an_observation(search: Search) -> None:
+    target = tiny_stores.RemembersFirst()
+    target.unpromised = {"memory-equals-disk": "it is a cache"}
+    recorder = search(target, points=40)
+    assert recorder.findings == []
+    assert recorder.observations
+    assert verdict(recorder) is Exit.HOLDS
+
+
+def test_a_time_limit_cuts_a_sweep_short_and_says_so(shim: faults.Shim, tmp_path: Path) -> None:
+    recorder = Recorder(deadline=0.0)
+    Sweep(tiny_stores.Tiny(), recorder, tmp_path).run()
+    assert not recorder.complete
+    assert recorder.count("tried") == 0
+    assert verdict(recorder) is Exit.NOT_TESTED
