@@ -20,6 +20,7 @@ Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``x
 import atexit
 import contextlib
 import ctypes
+import operator
 import os
 import random
 import signal
@@ -68,6 +69,9 @@ def _half_write(args: Sequence[Any]) -> tuple[Any, ...]:
     return file, buffer, size // 2, offset
 
 
+_kinds_of = operator.attrgetter("kinds")
+
+
 class _Slot(NamedTuple):
     """One watched slot of a method table: the original address, ours, and the kinds that need it."""
 
@@ -105,7 +109,8 @@ class Shim:
         self._lock = threading.RLock()
         self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
         self._interrupts = Interrupts()
-        self._interrupts.keep_out_of(self._keep)
+        for function in (self._keep, self._refresh, self._point):
+            self._interrupts.keep_out_of(function)
         self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
         self._depth = 0
         self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
@@ -219,7 +224,9 @@ class Shim:
         and is otherwise added as a note.
         """
         kept, self.kept = self.kept, []
-        self._interrupted = False
+        if self._interrupted:
+            self._interrupted = False
+            self._refresh()
         urgent = next((error for error in kept if not isinstance(error, Exception)), None)
         chosen = urgent or (kept[0] if kept and during is None else None)
         carrier = chosen or during
@@ -252,7 +259,9 @@ class Shim:
 
     def _keep(self, error: BaseException) -> int:
         self.kept.append(error)
-        self._interrupted = self._interrupted or not isinstance(error, Exception)
+        if not (self._interrupted or isinstance(error, Exception)):
+            self._interrupted = True
+            self._refresh()
         return IOERR
 
     def _slot(
@@ -356,15 +365,19 @@ class Shim:
         return address
 
     def _refresh(self) -> None:
-        """Point every slot at our function where one of its kinds is watched, else at the base's."""
+        """Point every slot at our function where one of its kinds is watched, else at the base's.
+
+        After an interrupt all of them are ours.
+        """
         self._point(self._vfs, self._vfs_slots)
         for address, slots in self._tables.values():
             self._point(IoMethods.from_address(address), slots)
 
     def _point(self, table: ctypes.Structure, slots: list[_Slot]) -> None:
-        watched = frozenset[str]().union(*(watcher.kinds for watcher in self._watchers))
+        watched = frozenset[str]().union(*map(_kinds_of, self._watchers))
         for slot in slots:
-            setattr(table, slot.field, slot.ours if self._depth and slot.kinds & watched else slot.base)
+            ours = self._depth and (self._interrupted or slot.kinds & watched)
+            setattr(table, slot.field, slot.ours if ours else slot.base)
 
     @contextlib.contextmanager
     def _replaced(self, *fields: str) -> Iterator[None]:

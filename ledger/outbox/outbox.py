@@ -74,7 +74,7 @@ class Outbox(RecoveringQueue):
                 # Another import has taken it meanwhile.
                 continue
             if problem is not None:
-                _log.warning("[outbox] %s stays: %s", path, problem.reason)
+                _log.warning("[outbox] %s stays: %s", problem.file, problem.reason)
                 problems.append(problem)
         return ImportReport(**counts, problems=tuple(problems))
 

@@ -1,6 +1,7 @@
 """Runs: one row from the start to the end, and the task that goes with it, in one transaction each."""
 
 import math
+import sqlite3
 
 import pytest
 
@@ -459,6 +460,28 @@ def test_the_schema_has_the_columns_and_enumerations_of_the_records(opened, benc
     sql = " ".join(bench.rows("SELECT sql FROM sqlite_schema WHERE name = 'task_history'")[0][0].split())
     values = ", ".join(f"'{one}'" for one in RunStatus)
     assert f"status IN ({values})" in sql
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE task_history SET finished_at = 1",
+        "UPDATE task_history SET status = 'success'",
+        "UPDATE task_history SET status = 'exploded'",
+        "UPDATE task_history SET worker_id = NULL",
+        "UPDATE agent_sessions SET valid = 0",
+        "UPDATE agent_sessions SET valid = 2, invalidated_at = 1",
+        "UPDATE agent_sessions SET invalidated_at = 1",
+        "INSERT INTO task_history SELECT NULL, id, task_id, worker_id, status, started_at, repo, issue_number, user, "
+        "agent, agent_type, model, provider, finished_at, cost_usd, tokens_in, tokens_out, turns, artifacts, reason "
+        "FROM task_history",
+        "INSERT INTO agent_sessions VALUES (NULL, 'other', 'nobody', 1, NULL, NULL)",
+    ],
+)
+def test_the_schema_refuses_rows_that_contradict_themselves(opened, run, statement):
+    opened.history.open_session("r1", "s1")
+    with pytest.raises(sqlite3.IntegrityError):
+        opened.database.connection.execute(statement)
 
 
 def test_looking_for_running_rows_does_not_read_the_whole_history(opened):

@@ -2,7 +2,10 @@
 
 Each process has work of its own, whose end it can foretell exactly, and shares tasks with the other one in three ways:
 tasks of which each writes other fields (a write from a stale cache would take the other's back), tasks that both try to
-end, and tasks that both try to delete (exactly one may succeed). Only a documented BUSY is allowed to fail a call.
+end, and tasks that both try to delete (exactly one may succeed).
+
+Only a documented BUSY may fail a call: SQLite's locks are not fair, and on a slow disk the busy timeout may pass while
+the other process commits again and again. In a rollback mode there are fewer mutations, since each takes several syncs.
 """
 
 import json
@@ -16,7 +19,6 @@ import pytest
 import ledger
 
 ROOT = Path(ledger.__file__).parents[1]
-MUTATIONS = 2000
 SHARED, RACED = 20, 120
 
 # Arguments: state directory, journal mode, name (a or b), numbers of mutations, of shared tasks and of raced ones.
@@ -161,7 +163,7 @@ def answers(children):
 
 @pytest.fixture
 def children(tmp_path, request):
-    place, mode = tmp_path / "state", request.param
+    place, (mode, mutations) = tmp_path / "state", request.param
     kinds = (("shared", SHARED), ("raced", RACED), ("doomed", RACED))
     ids = [f"{kind}-{number}" for kind, many in kinds for number in range(many)]
     with ledger.Ledger.open(place, journal_mode=mode, new_id=iter(ids).__next__) as opened, opened.batch():
@@ -169,7 +171,7 @@ def children(tmp_path, request):
             opened.tasks.create(runtime="cli", task="x", owner_key="both")
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", MUTATOR, str(place), mode, name, str(MUTATIONS), str(SHARED), str(RACED)],
+            [sys.executable, "-c", MUTATOR, str(place), mode, name, str(mutations), str(SHARED), str(RACED)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -199,15 +201,16 @@ def check_own_work(opened, report):
 def check_shared_work(opened, reports):
     """Of each shared task, the fields that each process wrote last are there side by side."""
     by_a, by_b = (report["shared"] for report in reports)
-    assert len(by_a["policy"]) == len(by_b["progress"]) == SHARED
     for number in range(SHARED):
         task_id = f"shared-{number}"
-        task, state = opened.tasks.get(task_id), opened.tasks.get_delivery(task_id)
-        assert (task.notify_policy, task.progress_summary) == (by_a["policy"][task_id], by_b["progress"][task_id])
-        assert (state.requester_origin, state.last_notified_event_at) == (
-            by_a["origin"][task_id],
-            by_b["notified"][task_id],
-        )
+        task = opened.tasks.get(task_id)
+        state = opened.tasks.get_delivery(task_id) or ledger.DeliveryState(task_id)
+        assert task.notify_policy == by_a["policy"].get(task_id, "done_only")
+        assert task.progress_summary == by_b["progress"].get(task_id)
+        assert state.requester_origin == by_a["origin"].get(task_id)
+        assert state.last_notified_event_at == by_b["notified"].get(task_id)
+    # The test means something only where many were written by both.
+    assert len(set(by_a["policy"]) & set(by_b["progress"])) > SHARED / 2
 
 
 def check_races(opened, reports):
@@ -222,13 +225,13 @@ def check_races(opened, reports):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("children", ["wal", "delete"], indirect=True)
-def test_two_processes_change_one_ledger_2000_times_each_and_lose_nothing(children, tmp_path):
+@pytest.mark.parametrize("children", [("wal", 2000), ("delete", 300)], indirect=True)
+def test_two_processes_change_one_ledger_many_times_each_and_lose_nothing(children, tmp_path):
     for child in children:
         assert child.stdout.readline() == "ready\n"
     tell(children)
     reports = answers(children)
-    assert all(report["count"] >= MUTATIONS for report in reports)
+    assert all(report["count"] >= int(child.args[6]) for report, child in zip(reports, children, strict=True))
     tell(children)
     views = answers(children)
     tell(children)

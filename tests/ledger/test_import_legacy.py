@@ -218,6 +218,13 @@ def test_the_same_message_in_two_files_is_one_message(outbox, queue):
     assert outbox.get("m").attempt_count == 0
 
 
+def test_the_order_of_keys_makes_no_other_message(outbox, queue):
+    put(queue)
+    (queue / "n.json").write_text(json.dumps(dict(reversed(entry("m").items()))))
+    report = outbox.import_legacy(queue)
+    assert (report.imported, report.already_there, report.problems) == (1, 1, ())
+
+
 def test_two_messages_under_one_id_are_not_thrown_together(outbox, queue):
     put(queue)
     other = queue / "n.json"
