@@ -140,9 +140,7 @@ class FaultPoints:
             same = scopes.enter_context(KeptOpen(self.bare, start.files, start.action))
             short = scopes.enter_context(KeptOpen(shortest, start.files, start.action))
             for point in points:
-                play = functools.partial(
-                    warm.play, faults.FaultPlan((point.fault,)), start.action, start.after, reopened
-                )
+                play = functools.partial(warm.play, point.plan, start.action, start.after, reopened)
                 before = reopened.opened
                 with faults.install():
                     sums.harness_s += seconds(play)

@@ -46,7 +46,7 @@ class StatementDepth:
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    def connect(  # noqa: PLR0917 - the signature is sqlite3.connect's
+    def connect(
         self,
         database: Any,
         timeout: float = 5.0,

@@ -134,15 +134,16 @@ class Maintenance:
         return due_step(task, self._now) is step
 
     def _mark_lost(self, task_id: str) -> bool:
-        # What the hook was asked about and who works on it must still be so when the row is read again.
-        seen, workers = self._source.task(task_id), self._workers(task_id)
-        reason = self._liveness.why_lost(workers, lambda: seen)
+        # A run starts and ends in the transaction that changes its task, so as long as the task is what it was, what
+        # its worker or its session hook has told is still about this very work.
+        seen = self._source.task(task_id)
+        reason = self._liveness.why_lost(self._source.workers(task_id).get(task_id, ()), lambda: seen)
         if reason is None:
             return False
 
         def decide(task: Task) -> Task:
-            unchanged = task == seen and self._workers(task_id) == workers
-            return as_lost(task, self._now, reason) if unchanged and self._is_due(task, Step.MARK_LOST) else task
+            due = task == seen and self._is_due(task, Step.MARK_LOST)
+            return as_lost(task, self._now, reason) if due else task
 
         return self._tasks.revise(task_id, decide)
 
@@ -154,9 +155,6 @@ class Maintenance:
             return replace(task, cleanup_after=rules.cleanup_time(task)) if self._is_due(task, Step.STAMP) else task
 
         return self._tasks.revise(task_id, decide)
-
-    def _workers(self, task_id: str) -> tuple[str, ...]:
-        return tuple(self._source.workers(task_id).get(task_id, ()))
 
 
 def _due(source: TaskSource, now: int, may_be_lost: Callable[[str], bool]) -> Sequence[tuple[str, Step]]:

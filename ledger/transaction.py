@@ -184,6 +184,7 @@ class Transaction:
         if not self._writes:
             # Nothing to commit, so nothing that could fail in an unclear way.
             self._roll_back()
+            self._secure_what_was_read()
             return
         try:
             self._connection.execute("COMMIT")
@@ -192,6 +193,16 @@ class Transaction:
             return
         self._database.fence_owed = False
         self._committed()
+
+    def _secure_what_was_read(self) -> None:
+        """An answer that nothing had to be written rests on rows that an earlier failed COMMIT may have left unsecured.
+
+        Raises `StoreUnavailable` where they can't be secured yet.
+        """
+        if self._database.fence_owed and not self._database.lay_fence():
+            raise StoreUnavailable(
+                "what an earlier failed COMMIT left can't be secured yet", outcome="unknown", retryable=True
+            )
 
     def _committed(self) -> None:
         # Participants may call the ledger again, and that must be a transaction of its own.

@@ -96,7 +96,7 @@ class Oracle:
     def crashed(self, disk: View) -> None:
         """After a crash a ghost is either alive or gone for good."""
         if disk in self.ghosts:
-            self.settled = disk
+            self.settled, self._possible = disk, ()
         self.ghosts = []
 
     def saw_after_crash(self, reopened: View) -> None:

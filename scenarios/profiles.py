@@ -24,7 +24,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
         Profile("quick", configurations=3, points_per_call=60, stories=200, steps=20),
-        Profile("ci", configurations=None, points_per_call=None, stories=1_200, steps=30),
+        Profile("ci", configurations=None, points_per_call=100, stories=1_200, steps=30),
         Profile("nightly", configurations=None, points_per_call=None, stories=1_000_000, steps=50),
     )
 }

@@ -124,6 +124,7 @@ class Trial:
             else:
                 self.call_session(action)
         except Refused as refusal:
+            forget_frames(refusal)
             return Answer("refused", refusal)
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
             forget_frames(error)

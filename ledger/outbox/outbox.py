@@ -95,10 +95,7 @@ class Outbox(RecoveringQueue):
     def _store_imported(self, file: legacy.LegacyFile) -> Verdict:
         """Commit the message, unless it is or was there."""
         with self._durable(), self._database.transaction() as transaction:
-            verdict = self._insert_or_ignore(transaction, file)
-        if verdict == "already_there":
-            self._secure()
-        return verdict
+            return self._insert_or_ignore(transaction, file)
 
     def _insert_or_ignore(self, transaction: Transaction, file: legacy.LegacyFile) -> Verdict:
         message = file.message

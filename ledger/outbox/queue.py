@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from ledger.clock import Clock
 from ledger.database import Database
-from ledger.errors import NotFound, StoreUnavailable, UsageError
+from ledger.errors import NotFound, UsageError
 from ledger.outbox import rules
 from ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
 from ledger.records import JsonValue
@@ -135,26 +135,12 @@ class MessageQueue:
         made = rules.new_message(**fields, now=self._clock())
         with self._database.transaction() as transaction:
             existing = self._find_by_key(transaction, made.idempotency_key)
-            if existing is None and transaction.read(MESSAGES, made.id) is not None:
+            if existing is not None:
+                return existing
+            if transaction.read(MESSAGES, made.id) is not None:
                 raise UsageError(f"message_id {made.id!r} is taken")
-            if existing is None:
-                transaction.write(MESSAGES, MESSAGES.encode(made))
-        if existing is not None:
-            self._secure()
-        return existing or made
-
-    def _secure(self) -> None:
-        """Make sure that what was read stays, before somebody relies on it and nothing was written.
-
-        After a COMMIT whose outcome is unknown, a row that shows may still be lost in a crash. Raises
-        `StoreUnavailable` where that can't be ruled out.
-        """
-        database = self._database
-        with database.lock:
-            if database.active is None and database.fence_owed and not database.lay_fence():
-                raise StoreUnavailable(
-                    "what an earlier failed COMMIT left can't be secured yet", outcome="unknown", retryable=True
-                )
+            transaction.write(MESSAGES, MESSAGES.encode(made))
+        return made
 
     def _find_by_key(self, transaction: Transaction, key: str | None) -> Message | None:
         if key is None:

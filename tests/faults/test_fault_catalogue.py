@@ -85,7 +85,8 @@ def test_what_sqlite_relies_on_is_never_faulted(text: str) -> None:
 
 def test_effects_of_lists_the_pairs_without_kill() -> None:
     assert set(faults.effects_of("write", "wal")) == {
-        ("before", "FULL"), ("before", "IOERR_WRITE"), ("half", "FULL"), ("half", "IOERR_WRITE"), ("after", "IOERR_WRITE"),
+        ("before", "FULL"), ("before", "IOERR_WRITE"), ("half", "FULL"), ("half", "IOERR_WRITE"),
+        ("after", "IOERR_WRITE"),
     }  # fmt: skip
     assert not list(faults.effects_of("sync", "temp"))
 

@@ -16,14 +16,16 @@ _CODE = """
     faulthandler.enable()
     seed, total = int(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(seed)
-    lines = [line for line in faults.possibilities() if line.kind in (*faults.VFS_KINDS, "any") and "KILL" not in line.effects]
+    kinds = (*faults.VFS_KINDS, "any")
+    lines = [line for line in faults.possibilities() if line.kind in kinds and "KILL" not in line.effects]
     MODES = ("delete", "truncate", "persist", "memory", "wal")
 
     def one_fault():
         line = random_.choice(lines)
         first = random_.choice((1, 1, 1, 2, 3, 5, 9, 20))
         last = random_.choice((first, first, first + 3, None))
-        return Fault(line.kind, random_.choice(line.effects), random_.choice(("any", *line.roles)), When(first, last), line.timing)
+        effect, role = random_.choice(line.effects), random_.choice(("any", *line.roles))
+        return Fault(line.kind, effect, role, When(first, last), line.timing)
 
     def plan():
         return FaultPlan(tuple(one_fault() for _ in range(random_.choice((1, 1, 2, 3)))))

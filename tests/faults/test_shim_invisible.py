@@ -33,7 +33,9 @@ def _work(path: Path, mode: str) -> dict[str, bytes]:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute("PRAGMA wal_autocheckpoint=3")
-    connection.execute("CREATE TABLE t(a, b DEFAULT (randomblob(20)), c DEFAULT (strftime('%f %Y-%m-%d %H:%M', 'now')))")
+    connection.execute(
+        "CREATE TABLE t(a, b DEFAULT (randomblob(20)), c DEFAULT (strftime('%f %Y-%m-%d %H:%M', 'now')))"
+    )
     for number in range(12):
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO t(a) VALUES(?)", (number,))

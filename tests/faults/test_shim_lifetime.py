@@ -260,12 +260,17 @@ def test_an_exception_inside_an_injector_surfaces_in_the_harness(
 def test_an_exception_that_sqlite_absorbed_is_told_at_the_end_of_the_scope(tmp_path: Path) -> None:
     """A callback that fails inside ROLLBACK or close() makes no error of SQLite's."""
     error = ValueError("nobody would know")
-    with pytest.raises(ValueError, match="nobody would know") as raised, faults.install() as shim:
-        connection = sqlite3.connect(tmp_path / "a.db")
-        connection.execute("PRAGMA journal_mode=wal")
-        _work(connection)
-        with shim.watching(_Raising("delete", error)):
-            connection.close()
+
+    def run() -> None:
+        with faults.install() as shim:
+            connection = sqlite3.connect(tmp_path / "a.db")
+            connection.execute("PRAGMA journal_mode=wal")
+            _work(connection)
+            with shim.watching(_Raising("delete", error)):
+                connection.close()
+
+    with pytest.raises(ValueError, match="nobody would know") as raised:
+        run()
     assert raised.value is error
 
 
@@ -276,10 +281,14 @@ def test_several_exceptions_are_all_told(tmp_path: Path) -> None:
         def decide(self, kind: str, role: str, path: str | None) -> None:
             raise ValueError(f"about {kind}")
 
-    with pytest.raises(ValueError, match="about read") as raised, faults.install() as shim, shim.watching(Always()):
-        for _ in range(3):
-            with contextlib.suppress(sqlite3.Error):
-                sqlite3.connect(tmp_path / "a.db")
+    def run() -> None:
+        with faults.install() as shim, shim.watching(Always()):
+            for _ in range(3):
+                with contextlib.suppress(sqlite3.Error):
+                    sqlite3.connect(tmp_path / "a.db")
+
+    with pytest.raises(ValueError, match="about read") as raised:
+        run()
     assert len(raised.value.__notes__) == 2
 
 

@@ -1,6 +1,7 @@
 """The statement depth: what is raised, and that the real connection is left as SQLite would leave it."""
 
 import contextlib
+import functools
 import gc
 import sqlite3
 import sys
@@ -73,10 +74,10 @@ def test_an_interrupted_read_leaves_the_transaction_open(depth: StatementDepth, 
         connection.rollback()
 
 
-@pytest.mark.parametrize("sql", ["UPDATE t SET a = 2", "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", "DROP TABLE t"])
-def test_an_interrupted_write_has_rolled_back(
-    sql: str, depth: StatementDepth, connection: sqlite3.Connection
-) -> None:
+@pytest.mark.parametrize(
+    "sql", ["UPDATE t SET a = 2", "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", "DROP TABLE t"]
+)
+def test_an_interrupted_write_has_rolled_back(sql: str, depth: StatementDepth, connection: sqlite3.Connection) -> None:
     _insert(connection)
     with depth.arm("statement@1=INTERRUPT"), pytest.raises(sqlite3.OperationalError, match="interrupted"):
         connection.execute(sql)
@@ -98,7 +99,7 @@ _NUMBERS = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)"
         ("write@1=FULL", "commit@1=FULL", "UPDATE t SET a = 2 WHERE a = 3", "COMMIT"),
         ("lock@1..=BUSY", "commit@1=BUSY", "INSERT INTO t VALUES(51, 0)", "COMMIT"),
         ("delete:journal@1=IOERR_DELETE", "commit@1=IOERR_DELETE", "UPDATE t SET a = 2 WHERE a = 3", "COMMIT"),
-        ("delete:journal@1/after=IOERR_DELETE", "commit@1/after=IOERR_DELETE", "UPDATE t SET a = 2 WHERE a = 3", "COMMIT"),
+        ("delete:journal@1/after=IOERR_DELETE", "commit@1/after=IOERR_DELETE", "INSERT INTO t VALUES(51, 0)", "COMMIT"),
         ("lock@1..=BUSY", "begin@1=BUSY", "COMMIT", "BEGIN IMMEDIATE"),
         ("interrupt", "statement@1=INTERRUPT", "UPDATE t SET a = 0 WHERE a = 1", "UPDATE t SET a = 3"),
         ("interrupt", "statement@1=INTERRUPT", "UPDATE t SET a = 0 WHERE a = 1", "SELECT sum(a) FROM t"),
@@ -120,7 +121,9 @@ def test_the_model_equals_the_truth(beneath: str, above: str, before: str, fails
             connection.execute(before).fetchall()
             if plan == "interrupt":
                 connection.set_progress_handler(lambda: 1, 1)
-            arm = contextlib.nullcontext() if plan == "interrupt" else (depth.arm if plan == above else faults.arm)(plan)
+            arm = (
+                contextlib.nullcontext() if plan == "interrupt" else (depth.arm if plan == above else faults.arm)(plan)
+            )
             with arm, pytest.raises(sqlite3.OperationalError) as raised:
                 connection.execute(fails).fetchall()
             connection.set_progress_handler(None, 1)
@@ -138,7 +141,14 @@ def test_the_model_equals_the_truth(beneath: str, above: str, before: str, fails
 
 @pytest.mark.parametrize(
     ("effect", "is_open"),
-    [("BUSY", True), ("FULL", False), ("IOERR", False), ("IOERR_FSYNC", False), ("IOERR_DELETE", False), ("NOMEM", False)],
+    [
+        ("BUSY", True),
+        ("FULL", False),
+        ("IOERR", False),
+        ("IOERR_FSYNC", False),
+        ("IOERR_DELETE", False),
+        ("NOMEM", False),
+    ],
 )
 @pytest.mark.parametrize("how", ["method", "sql", "end"])
 def test_a_commit_that_failed_before_has_changed_nothing(
@@ -159,7 +169,9 @@ def test_a_commit_that_failed_before_has_changed_nothing(
 
 
 @pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
-@pytest.mark.parametrize("effect", [effect for timing, effect in faults.effects_of("commit", "any") if timing == "after"])
+@pytest.mark.parametrize(
+    "effect", [effect for timing, effect in faults.effects_of("commit", "any") if timing == "after"]
+)
 def test_a_commit_that_failed_after_has_really_committed(
     mode: str, effect: str, depth: StatementDepth, connection: sqlite3.Connection, tmp_path: Path
 ) -> None:
@@ -231,7 +243,14 @@ def test_the_legacy_control_begins_before_dml_and_only_there(
     assert _count(depth, connection.rollback) == {}
 
 
-@pytest.mark.parametrize(("level", "kinds"), [("IMMEDIATE", {"begin", "beginlock", "statement"}), ("exclusive", {"begin", "beginlock", "statement"}), ("DEFERRED", {"begin", "statement"})])
+@pytest.mark.parametrize(
+    ("level", "kinds"),
+    [
+        ("IMMEDIATE", {"begin", "beginlock", "statement"}),
+        ("exclusive", {"begin", "beginlock", "statement"}),
+        ("DEFERRED", {"begin", "statement"}),
+    ],
+)
 def test_the_implicit_begin_takes_locks_as_its_isolation_level_says(
     level: str, kinds: set[str], depth: StatementDepth, tmp_path: Path
 ) -> None:
@@ -250,7 +269,10 @@ def test_without_isolation_level_a_lone_write_is_a_commit_and_a_lone_read_nothin
     assert _count(depth, lambda: connection.execute("WITH x AS (SELECT 5) INSERT INTO t SELECT * FROM x")) == lone
     assert _count(depth, lambda: connection.execute("WITH x AS (SELECT 5) SELECT * FROM x").fetchall()) == {}
     assert _count(depth, lambda: connection.execute("CREATE TABLE u(a)")) == lone
-    assert _count(depth, lambda: connection.executemany("INSERT INTO t VALUES(?)", [(1,), (2,)])) == {"commit": 2, "commitend": 2}
+    assert _count(depth, lambda: connection.executemany("INSERT INTO t VALUES(?)", [(1,), (2,)])) == {
+        "commit": 2,
+        "commitend": 2,
+    }
     assert _count(depth, lambda: connection.execute("BEGIN IMMEDIATE")) == {"begin": 1, "beginlock": 1}
     assert _count(depth, lambda: connection.execute("ROLLBACK")) == {"rollback": 1}
     assert _count(depth, lambda: connection.execute("BEGIN")) == {"begin": 1}
@@ -326,10 +348,19 @@ def test_a_script_is_run_statement_by_statement_after_pythons_commit(
 
 @pytest.mark.parametrize(
     "script",
-    ["", ";", "SELECT 1", "-- only\n", "INSERT INTO t VALUES(1); SELECT * FROM t; -- end", "BEGIN; INSERT INTO t VALUES(1)",
-     "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT ';'; END; INSERT INTO t VALUES(1);", "INSERT INTO nowhere VALUES(1)",
-     "INSERT INTO t VALUES(1); NONSENSE; INSERT INTO t VALUES(2)", "SELECT 'unterminated"],
-)  # fmt: skip
+    [
+        "",
+        ";",
+        "SELECT 1",
+        "-- only\n",
+        "INSERT INTO t VALUES(1); SELECT * FROM t; -- end",
+        "BEGIN; INSERT INTO t VALUES(1)",
+        "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT ';'; END; INSERT INTO t VALUES(1);",
+        "INSERT INTO nowhere VALUES(1)",
+        "INSERT INTO t VALUES(1); NONSENSE; INSERT INTO t VALUES(2)",
+        "SELECT 'unterminated",
+    ],
+)
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_watched_script_does_what_an_unwatched_one_does(script: str, inside: bool, tmp_path: Path) -> None:
     outcomes = []
@@ -457,19 +488,23 @@ def test_no_autocommit_attribute_appears_where_python_has_none(connection: sqlit
 def test_surfacing_is_recognised_by_identity_even_through_other_exceptions(
     depth: StatementDepth, connection: sqlite3.Connection
 ) -> None:
-    with depth.arm("statement@1..2=BUSY") as armed:
+
+    def store() -> None:
+        """Fails, fails again in its handler, and tells of the second failure as the cause."""
         try:
             _insert(connection)
-        except sqlite3.OperationalError as error:
-            assert not armed.saw(sqlite3.OperationalError(*error.args))  # One like it, but not it.
+        except sqlite3.OperationalError:
             try:
-                raise KeyError("in the handler")
+                {}["in the handler"]
             except KeyError as other:
-                try:
-                    raise RuntimeError("the store's own") from other
-                except RuntimeError as wrapped:
-                    assert armed.saw(wrapped)
-                    assert not armed.saw(wrapped)  # Told once.
+                raise RuntimeError("the store's own") from other
+
+    with depth.arm("statement@1..2=BUSY") as armed:
+        with pytest.raises(RuntimeError) as raised:
+            store()
+        assert not armed.saw(sqlite3.OperationalError("database is locked"))  # One like it, but not it.
+        assert armed.saw(raised.value)
+        assert not armed.saw(raised.value)  # Told once.
         assert armed.surfaced == 1
         with contextlib.suppress(sqlite3.OperationalError):
             _insert(connection)
@@ -478,11 +513,14 @@ def test_surfacing_is_recognised_by_identity_even_through_other_exceptions(
 
 
 def test_what_leaves_the_arm_scope_has_surfaced(depth: StatementDepth, connection: sqlite3.Connection) -> None:
-    with pytest.raises(ExceptionGroup), depth.arm("statement@1=FULL") as armed:
+    def store() -> None:
         try:
             _insert(connection)
         except sqlite3.OperationalError as error:
             raise ExceptionGroup("several", [ValueError(), error]) from None
+
+    with pytest.raises(ExceptionGroup), depth.arm("statement@1=FULL") as armed:
+        store()
     assert armed.surfaced == 1
 
 
@@ -515,7 +553,9 @@ def test_one_long_lived_connection_has_plans_armed_and_cleared(
     assert _rows(connection) == [1, 1, 1]
 
 
-def test_two_depths_and_two_databases_are_apart(depth: StatementDepth, connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_two_depths_and_two_databases_are_apart(
+    depth: StatementDepth, connection: sqlite3.Connection, tmp_path: Path
+) -> None:
     other = depth.connect(f"file:{tmp_path / 'other.db'}?mode=rwc", uri=True)
     other.execute("CREATE TABLE t(a)")
     memory = depth.connect(":memory:")
@@ -543,7 +583,7 @@ def test_the_factory_and_the_connect_function_follow_a_plan_for_good(tmp_path: P
     connection.close()
     injector = faults.PlanInjector(faults.FaultPlan.parse("begin@1=NOMEM"))
     connect = faults.faulting_connect(injector)
-    connection = connect(tmp_path / "a.db", 1.0, 0, "IMMEDIATE", True)
+    connection = connect(tmp_path / "a.db", 1.0, 0, "IMMEDIATE", True)  # noqa: FBT003 - the signature is sqlite3.connect's
     with pytest.raises(MemoryError):
         _insert(connection)
     assert injector.matches == [1]
@@ -577,7 +617,7 @@ def test_a_connection_class_and_a_cursor_class_of_the_callers_own_are_watched_to
         assert len(armed.firings) == 2
     connection.rollback()
     with pytest.raises(TypeError, match="pass a class"):
-        connection.cursor(lambda given: OwnCursor(given))
+        connection.cursor(functools.partial(OwnCursor))
     connection.close()
 
 
@@ -665,10 +705,13 @@ def test_the_second_sqlite_has_a_statement_depth_too(tmp_path: Path) -> None:
     depth = StatementDepth(other)
     connection = depth.connect(str(tmp_path / "a.db"))
     connection.execute("CREATE TABLE t(a)")
-    for plan, kind in (("statement@1=FULL", other.OperationalError), ("commit@1/after=IOERR_DELETE", other.OperationalError), ("commit@1=NOMEM", MemoryError)):
-        with depth.arm(plan) as armed, pytest.raises(kind):
+    for plan, kind in (
+        ("statement@1=FULL", other.OperationalError),
+        ("commit@1/after=IOERR_DELETE", other.OperationalError),
+        ("commit@1=NOMEM", MemoryError),
+    ):
+        with depth.arm(plan) as armed, pytest.raises(kind), connection:
             _insert(connection)
-            connection.commit()
         assert armed.fired == 1
         assert not connection.in_transaction
     assert _rows(connection) == [1]

@@ -70,7 +70,10 @@ def test_what_is_read_is_what_sqlite_does(before: str, keyword: str, after: str,
     assert transaction_kind(leading_words(sql)) == {"END": "commit"}.get(keyword, keyword.lower())
 
 
-@given(_BLANKS, st.sampled_from(["INSERT INTO", "insert into", "REPLACE INTO", "WITH x AS (SELECT 1) INSERT INTO", ";INSERT INTO"]))
+@given(
+    _BLANKS,
+    st.sampled_from(["INSERT INTO", "insert into", "REPLACE INTO", "WITH x AS (SELECT 1) INSERT INTO", ";INSERT INTO"]),
+)
 def test_an_implicit_begin_is_seen_exactly_where_python_makes_one(before: str, head: str) -> None:
     sql = f"{before}{head} t SELECT 1"
     connection = sqlite3.connect(":memory:")
@@ -138,8 +141,18 @@ def test_the_injected_exception_is_what_sqlite3_makes_of_the_code(effect: str, t
     assert str(error) == text(faults.RESULT_CODES[effect]).decode()
 
 
-@pytest.mark.parametrize("plan", ["write@1=FULL", "write@1=IOERR_WRITE", "open:journal@1=CANTOPEN", "lock@3..=BUSY",
-                                  "read@2=IOERR_CORRUPTFS", "open:journal@1=READONLY_DIRECTORY", "lock@2=PERM"])  # fmt: skip
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "write@1=FULL",
+        "write@1=IOERR_WRITE",
+        "open:journal@1=CANTOPEN",
+        "lock@3..=BUSY",
+        "read@2=IOERR_CORRUPTFS",
+        "open:journal@1=READONLY_DIRECTORY",
+        "lock@2=PERM",
+    ],
+)
 def test_the_injected_exception_equals_the_one_that_sqlite_really_raises(
     plan: str, shim: faults.Shim, tmp_path: object
 ) -> None:
@@ -165,6 +178,8 @@ def test_a_module_without_extended_names_is_given_primary_codes() -> None:
 
 def test_what_rolls_back_by_itself() -> None:
     assert all(rolls_back(effect, writes=False) for effect in ("IOERR", "IOERR_FSYNC", "FULL", "NOMEM"))
-    assert not any(rolls_back(effect, writes=True) for effect in ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "CANTOPEN", "CORRUPT"))
+    assert not any(
+        rolls_back(effect, writes=True) for effect in ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "CANTOPEN", "CORRUPT")
+    )
     assert rolls_back("INTERRUPT", writes=True)
     assert not rolls_back("INTERRUPT", writes=False)

@@ -122,6 +122,25 @@ def test_a_preview_counts_what_apply_then_does(bench, time):
     assert counts(opened.maintenance(apply=True)) == (0, 0, 0)
 
 
+def test_a_preview_counts_only_what_nothing_works_on(bench, time):
+    answers = {"acp": False, "cron": True}
+    hooks = {Runtime(name): lambda task: answers[task.runtime] for name in answers}
+    opened = bench.open(clock=time, session_hooks=hooks)
+    for runtime in ("acp", "cron", "cli"):
+        made(opened, runtime=runtime, status="running")
+    assert counts(opened.maintenance()) == (0, 0, 0)
+    time.now += LOST_AFTER_MS
+    assert counts(opened.maintenance()) == (1, 0, 0)
+    # Whoever looks at the file alone can't ask, and what can't be told counts as alive.
+    assert counts(preview_file(bench.state_dir, clock=time)) == (0, 0, 0)
+    assert counts(opened.maintenance(apply=True)) == (1, 0, 0)
+    assert {task.runtime.value: task.status.value for task in opened.tasks.list()} == {
+        "acp": "lost",
+        "cron": "running",
+        "cli": "running",
+    }
+
+
 def test_only_the_first_step_that_fits_is_done_in_one_pass(bench, time):
     opened = bench.open(clock=time)
     task, _ = with_dead_worker(opened)

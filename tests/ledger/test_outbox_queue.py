@@ -383,6 +383,13 @@ def test_a_clock_that_jumped_back_prunes_nothing(outbox, time):
     assert outbox.prune(1) == 0
 
 
+def test_a_pending_row_is_never_pruned_whatever_it_says_of_its_end(opened, time):
+    message = queued(opened.outbox)
+    opened.database.connection.execute("UPDATE message_outbox SET completed_at = 1")
+    assert opened.outbox.prune(1) == 0
+    assert opened.outbox.get(message.id).status == "queued"
+
+
 def test_a_prune_that_fails_deletes_nothing(bench, outbox, time):
     for _ in range(3):
         outbox.ack(queued(outbox).id)

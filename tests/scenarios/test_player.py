@@ -136,8 +136,7 @@ def test_a_store_may_not_refuse_under_a_fault_what_it_would_do_without_one(playe
 
 
 def test_with_nothing_armed_a_call_has_to_work(player: New) -> None:
-    sulks = told(player(tiny_stores.Sulks()), NO_WRITE, put("a"))
-    told(sulks, Clear())
+    sulks = told(player(tiny_stores.Sulks()), Restart(), NO_WRITE, put("a"), Clear())
     with pytest.raises(Violation, match="nothing is armed") as found:
         sulks.do(put("b"))
     assert found.value.code == "still-usable-after-the-fault"
@@ -192,7 +191,7 @@ def test_a_right_store_violates_nothing(configuration: Configuration, shim: faul
 
 def test_a_leak_is_found_when_a_story_ends_and_spoils_no_later_one(shim: faults.Shim, tmp_path: Path) -> None:
     leaks = tiny_stores.Leaks()
-    found, _ = play(story(NO_WRITE, put("a")), leaks, tmp_path)
+    found, _ = play(story(Restart(), NO_WRITE, put("a")), leaks, tmp_path)
     assert found is not None
     assert found.code == "still-usable-after-the-fault"
     assert "still open" in found.message
@@ -224,7 +223,7 @@ def test_minimising_drops_every_step_and_every_fault_that_is_not_needed(shim: fa
     violation, _ = play(story(*NEEDLESS), target, tmp_path)
     assert violation is not None
     shortest, again = minimise(story(*NEEDLESS), violation, target, tmp_path)
-    assert [str(step) for step in shortest.steps] == ["arm write:wal@1..=FULL", "put(key='d', value=1)"]
+    assert [str(step) for step in shortest.steps] == ["restart", "arm write:wal@1..=FULL", "put(key='d', value=1)"]
     assert again.code == violation.code
     assert play(shortest, target, tmp_path)[0] is not None
 

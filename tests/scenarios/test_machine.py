@@ -1,0 +1,191 @@
+"""The machine: the same seed tells the same stories, what it never reached is said, and what it finds is short."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_stores
+from hypothesis import strategies
+
+import faults
+from scenarios.campaign import Exit, verdict
+from scenarios.events import StepsDone
+from scenarios.machine import Fuzz, Playable, plans
+from scenarios.player import Player, play
+from scenarios.recorder import Recorder
+from scenarios.story import Step
+from scenarios.target import Action, Configuration, TargetError, View
+
+WAL = (Configuration("wal", "FULL"),)
+
+Search = Callable[..., Recorder]
+
+
+def told(monkeypatch: pytest.MonkeyPatch, directory: Path, seed: int) -> list[str]:
+    """Every step of every story, in order."""
+    steps: list[str] = []
+    do = Player.do
+
+    def noted(player: Player, step: Step) -> None:
+        steps.append(str(step))
+        do(player, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Player, "do", noted)
+        Fuzz(tiny_stores.Tiny(), Recorder(), directory, configurations=WAL, stories=24, steps=8, seed=seed).run()
+    return steps
+
+
+def test_the_same_seed_tells_the_same_stories_and_another_seed_others(
+    monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, tmp_path: Path
+) -> None:
+    first = told(monkeypatch, tmp_path, 3)
+    assert first == told(monkeypatch, tmp_path, 3)
+    assert first != told(monkeypatch, tmp_path, 4)
+    assert len(first) > 100
+
+
+def test_a_profile_that_hypothesis_loads_under_ci_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, tmp_path: Path
+) -> None:
+    import hypothesis
+
+    first = told(monkeypatch, tmp_path, 3)
+    before = hypothesis.settings.default
+    hypothesis.settings.register_profile("strange", derandomize=True, max_examples=3, database=None)
+    hypothesis.settings.load_profile("strange")
+    try:
+        assert told(monkeypatch, tmp_path, 3) == first
+    finally:
+        hypothesis.settings.register_profile("before", before)
+        hypothesis.settings.load_profile("before")
+
+
+def test_a_right_store_holds_and_everything_was_reached(search: Search) -> None:
+    recorder = search(tiny_stores.Tiny(), "fuzz", stories=40, steps=10, seed=1)
+    assert recorder.findings == recorder.vacuous == []
+    assert all(recorder.count(name) for name in ("steps", "armed", "fired", "surfaced", "restarts", "crashes"))
+    assert verdict(recorder) is Exit.HOLDS
+
+
+def test_as_many_stories_are_told_as_were_asked_for(search: Search) -> None:
+    counts: list[int] = []
+    recorder = search(tiny_stores.Tiny(), "fuzz", stories=25, steps=5)
+    counts = [recorder.count("stories")]
+    assert counts == [25]
+
+
+def test_progress_is_told_after_each_batch(shim: faults.Shim, tmp_path: Path) -> None:
+    told_of: list[int] = []
+    recorder = Recorder([lambda event: told_of.append(event.counts["stories"]) if isinstance(event, StepsDone) else None])
+    Fuzz(tiny_stores.Tiny(), recorder, tmp_path, configurations=WAL, stories=25, steps=4).run()
+    assert told_of == [20, 25]
+
+
+def test_a_machine_that_never_reached_a_fault_says_so(search: Search) -> None:
+    recorder = search(tiny_stores.Tiny(), "fuzz", stories=1, steps=1)
+    assert "never reached" in recorder.vacuous[0].reason
+    assert verdict(recorder) is Exit.NOT_TESTED
+
+
+def test_a_target_that_offers_no_actions_is_not_played_and_that_is_said(search: Search) -> None:
+    target = tiny_stores.Plain()
+    assert not isinstance(target, Playable)
+    recorder = search(target, "fuzz", stories=10, steps=5)
+    assert "which actions it offers" in recorder.vacuous[0].reason
+    assert recorder.count("steps") == 0
+
+
+class AlwaysFails(tiny_stores.Tiny):
+    """Offers a call that fails without a fault."""
+
+    def actions(self, view: View) -> strategies.SearchStrategy[Action]:
+        return strategies.just(Action("fly"))
+
+
+@pytest.mark.parametrize(("target", "message"), [(AlwaysFails, "fly"), (tiny_stores.NeverOpens, "no such store")])
+def test_a_target_that_fails_without_a_fault_is_named(
+    target: type[tiny_stores.Tiny], message: str, search: Search
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        search(target(), "fuzz", stories=10, steps=5)
+
+
+DEFECTS = [
+    (tiny_stores.RemembersFirst, "memory-equals-disk"),
+    (tiny_stores.Swallows, "acknowledged-is-durable"),
+    (tiny_stores.Sulks, "still-usable-after-the-fault"),
+    (tiny_stores.Leaks, "still-usable-after-the-fault"),
+    (tiny_stores.Scribbles, "integrity"),
+]
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(("target", "code"), DEFECTS)
+def test_a_defect_is_found_and_told_in_two_steps_with_one_fault(
+    target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, tmp_path: Path
+) -> None:
+    recorder = search(target(), "fuzz", stories=200, steps=12)
+    assert [found.finding.code for found in recorder.findings] == [code]
+    story = recorder.findings[0].finding.story
+    assert story.faults == 1
+    assert len(story.steps) <= 3
+    again, _ = play(story, target(), tmp_path)
+    assert again is not None
+    assert again.code == code
+    assert recorder.count("fired") > 0
+    assert 0 < recorder.count("steps_to_failure") <= recorder.count("steps")
+
+
+@pytest.mark.quality
+def test_a_fault_between_two_commits_of_one_call_is_found(search: Search) -> None:
+    recorder = search(tiny_stores.TwoTransactions(), "fuzz", stories=600, steps=12, seed=1)
+    assert [found.finding.code for found in recorder.findings] in (
+        ["all-or-nothing"],
+        ["failed-write-changed-nothing"],
+    )
+
+
+class NeverTwiceAlike(tiny_stores.Tiny):
+    """Offers a wrong store every second time."""
+
+    opened = 0
+
+    def open(self, directory: Path, *arguments: object) -> tiny_stores.TinySession:
+        self.opened += directory.name == "real"
+        made = tiny_stores.SwallowsSession if self.opened % 3 == 0 else tiny_stores.TinySession
+        return made(directory, *arguments)  # type: ignore[arg-type]
+
+
+def test_a_store_that_never_fails_twice_alike_ends_no_run_with_a_crash_of_the_harness(search: Search) -> None:
+    recorder = search(NeverTwiceAlike(), "fuzz", stories=60, steps=8)
+    assert verdict(recorder) in (Exit.NOT_TESTED, Exit.FINDING)
+    assert recorder.findings or "did not fail twice alike" in recorder.vacuous[0].reason
+
+
+@pytest.mark.parametrize("journal_mode", ["wal", "delete"])
+def test_plans_are_possible_and_of_the_journal_mode(journal_mode: str) -> None:
+    from hypothesis import find
+
+    def drawn(condition: Callable[[tuple[str, str]], bool]) -> bool:
+        from hypothesis.errors import NoSuchExample
+
+        try:
+            find(plans(Configuration(journal_mode), ("vfs", "statement")), condition)
+        except NoSuchExample:
+            return False
+        return True
+
+    def is_possible(drawing: tuple[str, str]) -> bool:
+        try:
+            faults.require_possible(faults.FaultPlan.parse(drawing[1]))
+        except faults.ImpossibleFaultError:
+            return False
+        return True
+
+    assert not drawn(lambda one: not is_possible(one))
+    assert not drawn(lambda one: "KILL" in one[1])
+    assert drawn(lambda one: one[1].startswith("shmlock")) is (journal_mode == "wal")
+    assert drawn(lambda one: ":journal" in one[1]) is (journal_mode == "delete")
+    assert drawn(lambda one: one[0] == "statement")
+    assert drawn(lambda one: ".." in one[1])
