@@ -10,6 +10,7 @@ on their not happening:
 - an error after a lock was taken (nobody would ever let go of it).
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -84,13 +85,15 @@ def effects_of(kind: str, role: str) -> Iterator[tuple[str, str]]:
                 yield line.timing, effect
 
 
+@functools.cache
+def _lines_of(kind: str) -> tuple[Possibility, ...]:
+    """The lines of one kind; asked for at every arming."""
+    return tuple(line for line in possibilities() if line.kind == kind)
+
+
 def _matching(fault: Fault) -> list[Possibility]:
     """The lines with the fault's kind, and its role unless it leaves that open."""
-    return [
-        line
-        for line in possibilities()
-        if line.kind == fault.kind and (fault.role == "any" or fault.role in line.roles)
-    ]
+    return [line for line in _lines_of(fault.kind) if fault.role == "any" or fault.role in line.roles]
 
 
 def require_possible(plan: FaultPlan) -> None:

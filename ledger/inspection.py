@@ -32,7 +32,7 @@ from ledger.connections import (
     in_transaction,
     require_sqlite,
 )
-from ledger.errors import StoreError, from_sqlite, is_database_error
+from ledger.errors import from_sqlite, is_database_error
 from ledger.records import Runtime, Task
 from ledger.rows import TASKS, Quarantined, Row, fetch
 from ledger.runs import RUNS
@@ -202,9 +202,9 @@ class ReadOnlyDatabase:
                 if in_transaction(self._connection):
                     self._connection.execute("ROLLBACK")
         except Exception as error:
-            if isinstance(error, StoreError) or not is_database_error(error):
-                raise
-            raise from_sqlite(error, doing="read the ledger") from error
+            if is_database_error(error):
+                raise from_sqlite(error, doing="read the ledger") from error
+            raise
 
 
 @contextmanager
@@ -239,9 +239,9 @@ def _query_only(path: Path | str, busy_timeout_ms: int, connect: Connect) -> Any
     except BaseException as error:
         if connection is not None:
             close_quietly(connection)
-        if isinstance(error, StoreError) or not is_database_error(error):
-            raise
-        raise from_sqlite(error, doing=f"open {path}") from error
+        if is_database_error(error):
+            raise from_sqlite(error, doing=f"open {path}") from error
+        raise
     return connection
 
 

@@ -23,6 +23,7 @@ USER_VERSION_OFFSET: Final = 60
 _HEADER: Final = struct.Struct(">IIIIIIII")
 _FRAME: Final = struct.Struct(">IIIIII")
 _MAGIC: Final = 0x377F0682
+_PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
 _VERSION_END: Final = USER_VERSION_OFFSET + 4
 
 
@@ -56,12 +57,14 @@ def _frames(file: BinaryIO, *, checked: bool) -> Iterator[tuple[int, bool, int]]
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return
-    magic, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
-    if magic & ~1 != _MAGIC or not 512 <= page_size <= 65_536:
-        return
+    magic, _, page_size, _, *salts, first, second = _HEADER.unpack(header)
     order = "big" if magic & 1 else "little"
     sums = _add(header[:24], (0, 0), order)
-    while len(frame := file.read(_FRAME.size + (page_size if checked else _VERSION_END))) >= _FRAME.size + _VERSION_END:
+    # SQLite takes a log with a broken header for an empty one.
+    if magic & ~1 != _MAGIC or page_size not in _PAGE_SIZES or sums != (first, second):
+        return
+    size = _FRAME.size + (page_size if checked else _VERSION_END)
+    while len(frame := file.read(size)) == size:
         page_number, size_after, *rest = _FRAME.unpack_from(frame)
         if rest[:2] != salts:
             return

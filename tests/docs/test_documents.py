@@ -38,9 +38,9 @@ def run_console(example: Example) -> None:
         command, _, expected = block.partition("\n")
         exit_code = int(match.group(1)) if (match := _EXIT.search(command)) else 0
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S602 - the documents are ours
             _EXIT.sub("", command),
-            shell=True,  # noqa: S602 - the documents are ours
+            shell=True,
             cwd=example.namespace["directory"],
             env=environment,
             capture_output=True,

@@ -9,11 +9,15 @@ from collections.abc import Callable
 import pytest
 
 _CODE = """
-    import faulthandler, os, pathlib, random, resource, sqlite3, sys
+    import faulthandler, os, pathlib, random, resource, sqlite3, sys, tempfile
     import faults
     from faults import Fault, FaultPlan, When
 
     faulthandler.enable()
+    # A memory file system where there is one: what is tested is the process, and not the speed of a disk.
+    memory = "/dev/shm"
+    scratch = tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+    os.chdir(scratch.name)
     seed, total = int(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(seed)
     kinds = (*faults.VFS_KINDS, "any")
@@ -79,6 +83,8 @@ _CODE = """
     connection = sqlite3.connect("a.db")
     connection.execute("CREATE TABLE IF NOT EXISTS last(a)")
     connection.close()
+    os.chdir("/")
+    scratch.cleanup()
     print(fired, after[0] - before[0], after[1] - before[1])
 """.replace('open("/proc/self/statm").read()', 'pathlib.Path("/proc/self/statm").read_text()')
 

@@ -136,9 +136,9 @@ def test_the_second_sqlite_survives_every_fault_at_every_place(mode: str, tmp_pa
             for timing, effect in faults.effects_of(kind, "any"):
                 for ordinal in (1, 2, 3):
                     suffix = "" if timing == "before" else f"/{timing}"
-                    with faults.arm(f"{kind}@{ordinal}{suffix}={effect}", module=other) as armed:
-                        with contextlib.suppress(other.Error):
-                            theirs.execute("INSERT INTO t VALUES(zeroblob(5000))")
+                    plan = f"{kind}@{ordinal}{suffix}={effect}"
+                    with contextlib.suppress(other.Error), faults.arm(plan, module=other) as armed:
+                        theirs.execute("INSERT INTO t VALUES(zeroblob(5000))")
                     fired += armed.fired
                     assert not theirs.in_transaction
                     theirs.execute("DELETE FROM t")

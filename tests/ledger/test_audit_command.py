@@ -71,6 +71,7 @@ def test_what_a_task_says_stays_on_its_line_and_cannot_move_the_cursor(run, ids)
     detail = lines(run("--code", "lost"))[-1]
     assert "no [red]water\N{REPLACEMENT CHARACTER}[2J at all xxx" in detail
     assert detail.endswith("x…")
+    assert len(detail[detail.index("no [red]") :]) == 100
     assert detail.isprintable()
 
 
@@ -81,6 +82,18 @@ def test_the_filters_in_force_are_shown_and_the_headline_counts_everything(run, 
     assert row.split()[1] == "stale_queued"
     assert lines(run("--code", "lost"))[1] == "Filters: code lost · showing 1 of 1"
     assert len(lines(run("--limit", "0"))) == 6
+
+
+def test_a_page_has_fifty_findings_unless_told_otherwise_and_no_line_ends_in_blanks(run, state_dir):
+    with ledger.Ledger.open(state_dir) as opened, opened.batch():
+        for _ in range(60):
+            opened.tasks.create(runtime="cli", task="water", owner_key="owner", status="lost", error="x" * 100)
+    _, filters, _, *rows = lines(run())
+    assert filters == "Filters: limit 50 · showing 50 of 60"
+    assert len(rows) == 50
+    assert {row.split()[-1] for row in rows} == {"x" * 100}
+    assert all(row == row.rstrip() for row in lines(run("--limit", "0")))
+    assert len(lines(run("--limit", "0"))) == 62
 
 
 def test_nothing_found_is_said_in_words(run, ids):

@@ -1,5 +1,6 @@
 """Auditing a whole ledger, open or as a file: what is read, what is left alone, what counts as lost."""
 
+import json
 import logging
 import os
 import tracemalloc
@@ -209,6 +210,20 @@ def test_a_ledger_over_another_store_is_audited_too(tmp_path, time, make):
         time.now += HOUR
         assert codes(opened.audit()) == [(stale.task_id, "stale_queued"), (lost.task_id, "lost")]
         assert opened.audit().count == 2
+
+
+def test_a_snapshot_file_is_audited_as_it_is_written_and_what_cannot_be_read_is_named(tmp_path, time):
+    path = tmp_path / "tasks.json"
+    with ledger.Ledger.open(store=JsonSnapshotStore(path), clock=time) as opened:
+        first, second = made(opened, status="succeeded"), made(opened)
+    document = json.loads(path.read_text())
+    document["tasks"][0]["started_at"] = START - 1
+    document["tasks"][1]["status"] = "exploded"
+    path.write_text(json.dumps(document))
+    with ledger.Ledger.open(store=JsonSnapshotStore(path), clock=time) as opened:
+        report = opened.audit()
+        assert codes(report) == [(first.task_id, "inconsistent_timestamps")]
+        assert [one.key for one in report.quarantined] == [second.task_id]
 
 
 def test_a_ledger_in_memory_is_audited_too(time):

@@ -1,5 +1,6 @@
 """What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -30,6 +31,16 @@ def shim() -> Iterator[faults.Shim]:
     """The shim, installed for the test."""
     with faults.install() as installed:
         yield installed
+
+
+@pytest.fixture(autouse=True)
+def quiet_ledger() -> Iterator[None]:
+    """Thousands of armed faults are no news, and pytest would keep the ledger's warning of each."""
+    logger = logging.getLogger("ledger")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

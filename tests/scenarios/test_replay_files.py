@@ -210,7 +210,7 @@ def test_a_target_that_nobody_knows_is_refused_and_the_known_ones_are_named(
     assert "known: " in ran.out
 
 
-@pytest.mark.parametrize("name", ["../outside.json", "/tmp/../tmp/outside.json", "a/b.json", ".."])  # noqa: S108 - refused
+@pytest.mark.parametrize("name", ["../outside.json", "/tmp/../tmp/outside.json", "a/b.json"])  # noqa: S108 - refused
 def test_an_action_writes_no_file_outside_its_own_directory(path: Path, name: str, command: Callable[..., Any]) -> None:
     step = {"type": "call", "action": {"name": "legacy_file", "args": {"name": name, "content": {}}}}
     edited(path, lambda content: content["story"].update(target="reference", steps=[step]))
