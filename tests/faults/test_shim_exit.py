@@ -56,6 +56,13 @@ _ENDINGS = {
         for scope in stack: scope.__enter__()
         kept = sqlite3.connect("a.db"); work(kept)
     """,
+    "the connection outlives the shim's own module": """
+        import builtins
+        stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.shim_for().deterministic()]
+        for scope in stack: scope.__enter__()
+        # Cleared last of all: its close reads, writes, syncs and deletes when nothing of the shim is left.
+        builtins.kept = sqlite3.connect("a.db"); work(builtins.kept)
+    """,
     "a daemon thread is at work": """
         stack = [faults.install(), faults.arm("any@100000000=IOERR")]
         for scope in stack: scope.__enter__()

@@ -490,14 +490,11 @@ def test_surfacing_is_recognised_by_identity_even_through_other_exceptions(
 ) -> None:
 
     def store() -> None:
-        """Fails, fails again in its handler, and tells of the second failure as the cause."""
         try:
             _insert(connection)
         except sqlite3.OperationalError:
-            try:
-                {}["in the handler"]
-            except KeyError as other:
-                raise RuntimeError("the store's own") from other
+            # The injected one is the context only: the store names another cause.
+            raise RuntimeError("the store's own") from KeyError("in the handler")
 
     with depth.arm("statement@1..2=BUSY") as armed:
         with pytest.raises(RuntimeError) as raised:
@@ -638,13 +635,18 @@ def test_rows_text_and_cursors_are_the_callers_own(depth: StatementDepth, connec
 
 
 def test_a_lone_insert_with_returning_has_committed_when_the_answer_is_lost(
-    depth: StatementDepth, connection: sqlite3.Connection
+    depth: StatementDepth, connection: sqlite3.Connection, tmp_path: Path
 ) -> None:
     connection.isolation_level = None
+    # The cursor stays alive: what it had not stepped to its end would not be committed.
+    cursor = connection.cursor()
     with depth.arm("commit@1/after=IOERR_UNLOCK"), pytest.raises(sqlite3.OperationalError):
-        connection.execute("INSERT INTO t VALUES(1) RETURNING a")
+        cursor.execute("INSERT INTO t VALUES(1) RETURNING a")
     assert not connection.in_transaction
-    assert _rows(connection) == [1]
+    fresh = sqlite3.connect(tmp_path / "a.db")
+    assert _rows(fresh) == [1]
+    fresh.close()
+    cursor.close()
 
 
 def test_a_closed_connection_says_so(depth: StatementDepth, tmp_path: Path) -> None:

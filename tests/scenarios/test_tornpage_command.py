@@ -13,10 +13,11 @@ import tiny_stores
 from click.testing import CliRunner
 
 import faults
-from scenarios import campaign
+from scenarios import campaign, gate
 from scenarios.checks import CHECKS
 from scenarios.command import tornpage as group
 from scenarios.command import searches
+from scenarios.profiles import Profile
 
 Command = Callable[..., Any]
 
@@ -117,7 +118,8 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
     assert "PARTIAL" in ran.out
 
 
-def test_check_shows_its_canary_and_searches_both_ways(command: Command) -> None:
+def test_check_shows_its_canary_and_searches_both_ways(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(searches.PROFILES, "quick", Profile("quick", 1, 40, 20, 10))
     ran = command("check", *TINY, *WAL, "--json")
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
@@ -361,9 +363,30 @@ def test_the_ledger_s_own_commands_are_mounted(command: Command, tmp_path: Path)
     assert command("ledger", "--state-dir", tmp_path / "state", "tasks", "list", "--json").code in (0, 2)
 
 
-def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(command: Command) -> None:
-    ran = command("bugs", "canary", "--json")
-    data = json.loads(ran.out)
+def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(gate, "try_reference", lambda target, names, seed: asked.append(names) or [])
+    ran = command("bugs", "canary")
     assert ran.code == 0, ran
-    assert {(row["build"], row["caught"]) for row in data["bugs"]} == {("canary", True)}
-    assert data["reference"] == []
+    assert asked == [("sweep", "fuzz")]
+    assert "2 tries, all caught" in ran.out
+    assert "reference: no finding by the same searches" in ran.out
+    assert command(*shlex.split(only(ran.out, r"tornpage (replay .*)"))).code == 1
+    data = json.loads(command("bugs", "bug:canary", "--json").out)
+    assert {(row["build"], row["caught"], row["check"]) for row in data["bugs"]} == {("canary", True, "memory-equals-disk")}
+    assert (data["reference"], data["seed"]) == ([], 0)
+
+
+@pytest.mark.parametrize("noise", [["a finding in the reference"], []])
+def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
+    noise: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "try_reference", lambda target, names, seed: noise)
+    if not noise:
+        missed = gate.Catch("canary", "sweep", ("memory-equals-disk",), None, "nothing was found", 40, 0, 0, "")
+        monkeypatch.setattr(gate, "try_bug", lambda bug, seed, report: [missed])
+    ran = command("bugs", "canary")
+    assert ran.code == 1
+    assert ("a finding in the reference" if noise else "MISSED: canary") in ran.out

@@ -1,0 +1,93 @@
+"""The gate: each known bug is caught by its check within its budget, and the reference is silent."""
+
+import pkgutil
+from collections.abc import Callable
+
+import pytest
+
+import scenarios.bugs
+from scenarios import gate
+from scenarios.bugs import all_bugs, find_bug
+from scenarios.bugs.build import KnownBug
+from scenarios.checks import CHECKS
+from scenarios.naming import find
+from scenarios.recorder import Recorder
+from scenarios.targets.names import UnknownTargetError
+
+BUGS = all_bugs()
+
+
+def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
+    files = {module.name for module in pkgutil.iter_modules(scenarios.bugs.__path__)} - {"build"}
+    assert {name.replace("-", "_") for name in BUGS} == files
+    assert next(iter(BUGS)) == "canary"
+    assert {"canary", "update-memory-first", "delete-memory-first"} <= BUGS.keys()
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=str)
+def test_a_bug_says_where_it_comes_from_what_it_does_and_what_must_catch_it(bug: KnownBug) -> None:
+    assert bug.source
+    assert bug.defect
+    assert bug.checks
+    assert set(bug.checks) <= CHECKS.keys()
+    assert bug.searches
+    assert 0 < bug.budget <= 5_000
+    assert find_bug(bug.name) is bug
+    assert find(f"bug:{bug.name}").name == f"bug:{bug.name}"
+
+
+def test_a_bug_that_nobody_knows_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(UnknownTargetError, match="update-memory-first"):
+        find_bug("nobody")
+
+
+TRIES = [(bug, search) for bug in BUGS.values() for search in bug.searches]
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize(("bug", "search"), TRIES, ids=[f"{bug.name} by {search}" for bug, search in TRIES])
+def test_a_bug_is_caught_by_its_check_within_its_budget(bug: KnownBug, search: str) -> None:
+    (catch,) = (catch for catch in gate.try_bug(only(bug, search), seed=0, report=None))
+    assert catch.check in bug.checks, catch
+    assert catch.caught
+    assert gate.within_budget(catch, bug), catch
+    assert catch.story_steps <= 8
+
+
+def only(bug: KnownBug, search: str) -> KnownBug:
+    """The same bug, looked for in one way."""
+    return KnownBug(**{**vars(bug), "searches": (search,)})
+
+
+@pytest.mark.quality
+def test_the_canary_is_caught_at_once() -> None:
+    sweep, fuzz = gate.try_bug(BUGS["canary"], seed=0, report=None)
+    assert sweep.work == 1
+    assert fuzz.work <= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_reference_is_silent(seed: int, search: Callable[..., Recorder]) -> None:
+    target = find("reference")
+    target.configurations = target.configurations[seed : seed + 1]
+    recorder = search(target, "sweep", "fuzz", points=6, stories=30, steps=12, seed=seed)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.vacuous == []
+    assert recorder.count("fired") > 100
+
+
+def test_a_bug_that_is_not_caught_is_told_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    harmless = KnownBug(**{**vars(BUGS["canary"]), "searches": ("sweep",)})
+    monkeypatch.setattr(KnownBug, "target", lambda _: find("reference"))
+    monkeypatch.setattr(gate, "_PROFILE", gate.Profile("test", 1, 1, 1, 1))
+    (catch,) = gate.try_bug(harmless, seed=0, report=None)
+    assert (catch.check, catch.caught, catch.replay) == (None, False, "")
+    assert catch.work > 1
+
+
+def test_a_build_differs_from_the_reference_in_what_it_exchanges_only() -> None:
+    reference, build = find("reference"), find("bug:update-memory-first")
+    assert build.workload() == reference.workload()
+    assert build.configurations == reference.configurations
