@@ -61,7 +61,18 @@ _ENDINGS = {
         stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.shim_for().deterministic()]
         for scope in stack: scope.__enter__()
         # Cleared last of all: its close reads, writes, syncs and deletes when nothing of the shim is left.
-        builtins.kept = sqlite3.connect("a.db"); work(builtins.kept)
+        class Last:
+            def __init__(self):
+                self.connect, self.connection = sqlite3.connect, sqlite3.connect("a.db")
+                work(self.connection)
+            def __del__(self):
+                self.connection.rollback()
+                self.connection.execute("SELECT datetime('now')").fetchall()
+                another = self.connect("b.db")
+                another.execute("CREATE TABLE t(a)")
+                another.close()
+                self.connection.close()
+        builtins.kept = Last()
     """,
     "a daemon thread is at work": """
         stack = [faults.install(), faults.arm("any@100000000=IOERR")]

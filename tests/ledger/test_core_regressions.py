@@ -123,7 +123,7 @@ class Interrupted(TaskRegistry):
         super()._adopt(change)
 
 
-@pytest.mark.parametrize("how", ["batch", "call", "run"])
+@pytest.mark.parametrize("how", ["batch", "call", "run", "restore"])
 def test_what_an_interrupt_left_pending_is_not_taken_for_the_next_unit_s(bench, how):
     class Once(Interrupted):
         due = False
@@ -144,6 +144,9 @@ def test_what_an_interrupt_left_pending_is_not_taken_for_the_next_unit_s(bench, 
             assert status_of(opened, task) is Status.SUCCEEDED
             opened.tasks.progress(other.task_id, "half way")
     elif how == "call":
+        opened.tasks.progress(other.task_id, "half way")
+    elif how == "restore":
+        opened.tasks.restore()
         opened.tasks.progress(other.task_id, "half way")
     else:
         opened.history.start(other.task_id, worker_id=worker.id)
@@ -233,6 +236,56 @@ def test_one_change_alone_does_not_load_the_ledger_again(bench):
     opened.tasks.observe(recorder)
     opened.tasks.finish(task.task_id, "succeeded")
     assert [event[0] for event in recorder.events] == ["upserted"]
+
+
+def test_a_batch_inside_a_batch_keeps_what_the_outer_one_has_done(bench):
+    opened = bench.open()
+    with opened.batch():
+        first = made(opened)
+        with opened.batch():
+            assert opened.tasks.list() == [first]
+            second = made(opened)
+        assert opened.tasks.list() == [second, first]
+    assert opened.tasks.list() == [second, first]
+
+
+@pytest.mark.parametrize("end", ["committed", "rolled back", "settled", "doubtful"])
+def test_a_batch_never_reads_what_an_earlier_one_was_working_on(bench, end):
+    opened = bench.open()
+    task = made(opened)
+    if end == "settled":
+        bench.faults.fail("COMMIT", instead="ROLLBACK")
+    elif end == "doubtful":
+        bench.faults.fail("COMMIT", instead="ROLLBACK")
+        bench.faults.fail("CONNECT")
+    with contextlib.suppress(StoreError, ZeroDivisionError), opened.batch():
+        opened.tasks.start(task.task_id)
+        gone = made(opened)
+        assert len(opened.tasks.list()) == 2
+        if end == "rolled back":
+            raise ZeroDivisionError
+    kept = end == "committed"
+    assert len(bench.rows()) == 1 + kept
+    with opened.batch():
+        opened.tasks.progress(task.task_id, "half way")
+        assert status_of(opened, task) is (Status.RUNNING if kept else Status.QUEUED)
+        assert (opened.tasks.get(gone.task_id) is not None) is kept
+    assert opened.tasks.list_for_owner("owner") == opened.tasks.list_fresh_for_owner("owner")
+
+
+def test_a_commit_that_can_only_be_adopted_is_told_after_the_restore_and_with_what_was_there_before(bench):
+    opened, other = bench.open(), bench.open(connect=sqlite3.connect)
+    task = made(opened)
+    started = other.tasks.start(task.task_id)
+    recorder = bench.recorder()
+    opened.tasks.observe(recorder)
+    bench.faults.fail("COMMIT", when="after")
+    bench.faults.fail("UPDATE ledger_fence", times=5)
+    with pytest.raises(StoreError) as raised, opened.batch():
+        opened.tasks.finish(task.task_id, "succeeded")
+    assert raised.value.outcome == "unknown"
+    ended = other.tasks.get(task.task_id)
+    assert recorder.events == [("restored", (task.task_id,)), ("upserted", ended, started)]
 
 
 # 4. Observers hear of a unit as a whole

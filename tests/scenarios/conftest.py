@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE))
 
 import tiny_stores  # noqa: E402 - found only now
 
-from scenarios.campaign import Plan, run  # noqa: E402
+from scenarios.campaign import Plan, run, scratch  # noqa: E402
 from scenarios.command import main  # noqa: E402
 from scenarios.profiles import Profile  # noqa: E402
 from scenarios.recorder import Recorder  # noqa: E402
@@ -51,6 +51,13 @@ def close_what_leaked() -> Iterator[None]:
         tiny_stores.LEAKED.pop().close()
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory for stores, in memory where there is such a place, as a campaign has it."""
+    with scratch() as directory:
+        yield directory
+
+
 Search = Callable[..., Recorder]
 
 
@@ -76,9 +83,7 @@ class Ran:
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ran]:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
     """Runs ``tornpage`` in this process, in a directory of the test's own."""
     monkeypatch.chdir(tmp_path)
 

@@ -14,7 +14,7 @@ from scenarios.target import Action, Configuration
 
 pytest.importorskip("diskcache", reason="the extra is not installed")
 
-from scenarios.targets.disk_cache import DiskCache  # noqa: E402 - needs the package
+from scenarios.targets.disk_cache import DiskCache
 
 DEFAULT = Configuration("wal", "NORMAL")
 ROLLBACK = Configuration("delete", "FULL")
@@ -42,30 +42,30 @@ def test_its_stories_are_told_too(search: Callable[..., Recorder]) -> None:
 @pytest.mark.slow
 @pytest.mark.quality
 def test_with_a_rollback_journal_a_busy_commit_leaves_the_transaction_open_and_is_found(
-    search: Callable[..., Recorder], shim: faults.Shim, tmp_path: Path
+    search: Callable[..., Recorder], shim: faults.Shim, home: Path
 ) -> None:
     recorder = search(at(ROLLBACK), points=60)
     codes = {found.finding.code for found in recorder.findings}
     assert codes & {"memory-equals-disk", "still-usable-after-the-fault"}
     (finding, *_) = (found.finding for found in recorder.findings if "BUSY" in str(found.finding.story))
-    file = write(finding, tmp_path / "report", seed=0)
-    assert replay(read(file), DiskCache(), tmp_path)[0] is Verdict.FAILED
+    file = write(finding, home / "report", seed=0)
+    assert replay(read(file), DiskCache(), home)[0] is Verdict.FAILED
 
 
 @pytest.mark.quality
-def test_the_busy_commit_is_the_shortest_story_there_is(shim: faults.Shim, tmp_path: Path) -> None:
+def test_the_busy_commit_is_the_shortest_story_there_is(shim: faults.Shim, home: Path) -> None:
     first, second = (Call(Action("set", {"key": "beta", "value": value})) for value in (1, 2))
     # SHARED and RESERVED at BEGIN are granted, and what COMMIT asks for is refused.
     story = Story("diskcache", ROLLBACK, (first, Arm("lock:db@3..=BUSY"), second))
-    violation, counts = play(story, DiskCache(), tmp_path)
+    violation, _ = play(story, DiskCache(), home)
     assert violation is not None
     assert violation.code == "memory-equals-disk"
     wal = Story("diskcache", DEFAULT, story.steps)
-    assert play(wal, DiskCache(), tmp_path)[0] is None
+    assert play(wal, DiskCache(), home)[0] is None
 
 
-def test_its_clock_is_virtual_so_that_a_minute_of_waiting_takes_none(shim: faults.Shim, tmp_path: Path) -> None:
+def test_its_clock_is_virtual_so_that_a_minute_of_waiting_takes_none(shim: faults.Shim, home: Path) -> None:
     step = Call(Action("set", {"key": "beta", "value": 1}))
     story = Story("diskcache", DEFAULT, (step, Arm("shmlock:db@1..=BUSY"), step))
-    _, counts = play(story, DiskCache(), tmp_path)
+    _, counts = play(story, DiskCache(), home)
     assert counts["raised"] == 1

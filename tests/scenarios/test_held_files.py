@@ -59,7 +59,7 @@ def test_a_copy_has_the_wal_and_what_is_below_and_never_the_shared_memory(tmp_pa
         connection.execute("PRAGMA journal_mode=wal")
         connection.execute("CREATE TABLE t(a)")
         assert (tmp_path / "a.db-shm").exists()
-        assert sorted(holder.copy(tmp_path)) == ["a.db", "a.db-wal", os.path.join("below", "value")]
+        assert sorted(holder.copy(tmp_path)) == ["a.db", "a.db-wal", str(Path("below", "value"))]
     holder.release()
 
 
@@ -69,12 +69,10 @@ def test_an_empty_place_is_a_directory_all_the_same(tmp_path: Path) -> None:
 
 
 def test_what_a_session_holds_after_its_end_is_named(tmp_path: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection,
-        pytest.raises(Violation, match=r"still open: a\.db") as found,
-    ):
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         connection.execute("CREATE TABLE t(a)")
-        require_let_go(tmp_path)
+        with pytest.raises(Violation, match=r"still open: a\.db") as found:
+            require_let_go(tmp_path)
     assert found.value.code == "still-usable-after-the-fault"
     require_let_go(tmp_path)
 

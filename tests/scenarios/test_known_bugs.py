@@ -24,7 +24,7 @@ def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
     assert {"canary", "update-memory-first", "delete-memory-first"} <= BUGS.keys()
 
 
-@pytest.mark.parametrize("bug", BUGS.values(), ids=str)
+@pytest.mark.parametrize("bug", BUGS.values(), ids=list(BUGS))
 def test_a_bug_says_where_it_comes_from_what_it_does_and_what_must_catch_it(bug: KnownBug) -> None:
     assert bug.source
     assert bug.defect

@@ -228,7 +228,11 @@ def test_a_call_of_many_commits_that_was_acknowledged_is_done_to_its_end() -> No
 def test_a_violation_carries_a_known_code_and_the_sides_that_tell() -> None:
     violation = Violation("integrity", "it is damaged", {"disk": {"a": 1}})
     assert isinstance(violation, AssertionError)
-    assert (violation.code, str(violation), violation.sides) == ("integrity", "integrity: it is damaged", {"disk": {"a": 1}})
+    assert (violation.code, str(violation), violation.sides) == (
+        "integrity",
+        "integrity: it is damaged",
+        {"disk": {"a": 1}},
+    )
 
 
 def test_a_code_that_nobody_knows_is_a_mistake_and_the_known_ones_are_named() -> None:

@@ -30,11 +30,11 @@ New = Callable[..., Player]
 
 
 @pytest.fixture
-def player(shim: faults.Shim, tmp_path: Path) -> Iterator[New]:
+def player(shim: faults.Shim, home: Path) -> Iterator[New]:
     """Makes players and closes them."""
     with ExitStack() as stack:
         yield lambda target=None, configuration=WAL: stack.enter_context(
-            Player(target or tiny_stores.Tiny(), configuration, tmp_path)
+            Player(target or tiny_stores.Tiny(), configuration, home)
         )
 
 
@@ -181,33 +181,31 @@ def story(*steps: Step, configuration: Configuration = WAL) -> Story:
 
 
 @pytest.mark.parametrize("configuration", [WAL, DELETE])
-def test_a_right_store_violates_nothing(configuration: Configuration, shim: faults.Shim, tmp_path: Path) -> None:
+def test_a_right_store_violates_nothing(configuration: Configuration, shim: faults.Shim, home: Path) -> None:
     role = "wal" if configuration is WAL else "journal"
     steps = (put("a"), Arm(f"write:{role}@1=FULL"), put("b"), Restart(crash=True), put("c"), Restart(), Clear())
-    violation, counts = play(story(*steps, configuration=configuration), tiny_stores.Tiny(), tmp_path)
+    violation, counts = play(story(*steps, configuration=configuration), tiny_stores.Tiny(), home)
     assert violation is None
     assert (counts["steps"], counts["fired"]) == (7, 1)
 
 
-def test_a_leak_is_found_when_a_story_ends_and_spoils_no_later_one(shim: faults.Shim, tmp_path: Path) -> None:
+def test_a_leak_is_found_when_a_story_ends_and_spoils_no_later_one(shim: faults.Shim, home: Path) -> None:
     leaks = tiny_stores.Leaks()
-    found, _ = play(story(Restart(), NO_WRITE, put("a")), leaks, tmp_path)
+    found, _ = play(story(Restart(), NO_WRITE, put("a")), leaks, home)
     assert found is not None
     assert found.code == "still-usable-after-the-fault"
     assert "still open" in found.message
-    assert play(story(put("a")), leaks, tmp_path)[0] is None
+    assert play(story(put("a")), leaks, home)[0] is None
 
 
-def test_what_fails_first_is_told_though_the_session_can_not_be_closed_after_it(
-    shim: faults.Shim, tmp_path: Path
-) -> None:
+def test_what_fails_first_is_told_though_the_session_can_not_be_closed_after_it(shim: faults.Shim, home: Path) -> None:
     class Both(tiny_stores.RemembersFirstSession, tiny_stores.LeaksSession):
         """Leaks, and remembers too early."""
 
     class Target(tiny_stores.Tiny):
         session = Both
 
-    found, _ = play(story(Restart(), NO_WRITE, put("a")), Target(), tmp_path)
+    found, _ = play(story(Restart(), NO_WRITE, put("a")), Target(), home)
     assert found is not None
     assert found.code == "memory-equals-disk"
 
@@ -218,21 +216,21 @@ NEEDLESS = (
 )  # fmt: skip
 
 
-def test_minimising_drops_every_step_and_every_fault_that_is_not_needed(shim: faults.Shim, tmp_path: Path) -> None:
+def test_minimising_drops_every_step_and_every_fault_that_is_not_needed(shim: faults.Shim, home: Path) -> None:
     target: Target = tiny_stores.RemembersFirst()
-    violation, _ = play(story(*NEEDLESS), target, tmp_path)
+    violation, _ = play(story(*NEEDLESS), target, home)
     assert violation is not None
-    shortest, again = minimise(story(*NEEDLESS), violation, target, tmp_path)
+    shortest, again = minimise(story(*NEEDLESS), violation, target, home)
     assert [str(step) for step in shortest.steps] == ["restart", "arm write:wal@1..=FULL", "put(key='d', value=1)"]
     assert again.code == violation.code
-    assert play(shortest, target, tmp_path)[0] is not None
+    assert play(shortest, target, home)[0] is not None
 
 
-def test_minimising_arms_late_and_counts_from_there(shim: faults.Shim, tmp_path: Path) -> None:
+def test_minimising_arms_late_and_counts_from_there(shim: faults.Shim, home: Path) -> None:
     target = tiny_stores.RemembersFirst()
     long = story(Restart(), Arm("begin@3=BUSY", "statement"), put("a"), put("b"), put("c"))
-    violation, _ = play(long, target, tmp_path)
+    violation, _ = play(long, target, home)
     assert violation is not None
-    shortest, _ = minimise(long, violation, target, tmp_path)
-    assert [str(step) for step in shortest.steps][0].startswith("arm begin@1=BUSY")
+    shortest, _ = minimise(long, violation, target, home)
+    assert str(shortest.steps[0]).startswith("arm begin@1=BUSY")
     assert len(shortest.steps) == 2

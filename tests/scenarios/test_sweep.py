@@ -43,6 +43,12 @@ def test_the_table_of_points_adds_up_and_reaches_both_depths(search: Search) -> 
     assert {"write", "sync", "shmlock", "begin", "commit", "delete"} <= kinds
 
 
+@pytest.fixture
+def few_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for a leftover is dear, and each leak is like the others."""
+    monkeypatch.setattr(sweep, "_MOST_LEAKS", 5)
+
+
 DEFECTS = [
     (tiny_stores.RemembersFirst, "memory-equals-disk"),
     (tiny_stores.TwoTransactions, "all-or-nothing"),
@@ -59,12 +65,12 @@ DEFECTS = [
 @pytest.mark.quality
 @pytest.mark.parametrize(("target", "code"), DEFECTS)
 def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
-    target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, tmp_path: Path
+    target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, home: Path, few_leaks: None
 ) -> None:
-    recorder = search(target(), points=70)
+    recorder = search(target(), points=60)
     assert code in codes(recorder)
     for found in recorder.findings:
-        again, _ = play(found.finding.story, target(), tmp_path)
+        again, _ = play(found.finding.story, target(), home)
         assert again is not None, found.finding.story
         assert again.code == found.finding.code
 
@@ -78,10 +84,7 @@ def test_a_finding_is_as_short_as_it_can_be(search: Search) -> None:
 
 
 @pytest.mark.quality
-def test_a_store_that_leaks_is_let_alone_before_descriptors_run_out(
-    search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "_MOST_LEAKS", 5)
+def test_a_store_that_leaks_is_let_alone_before_descriptors_run_out(search: Search, few_leaks: None) -> None:
     recorder = search(tiny_stores.Leaks())
     assert codes(recorder) == {"still-usable-after-the-fault"}
     assert "files open" in recorder.vacuous[0].reason
@@ -118,8 +121,8 @@ def sampled(target: Target, directory: Path, seed: int) -> list[PointTried]:
     return tried
 
 
-def test_the_same_seed_takes_the_same_sample_and_another_seed_another(shim: faults.Shim, tmp_path: Path) -> None:
-    first, second, third = (sampled(tiny_stores.Tiny(), tmp_path, seed) for seed in (7, 7, 8))
+def test_the_same_seed_takes_the_same_sample_and_another_seed_another(shim: faults.Shim, home: Path) -> None:
+    first, second, third = (sampled(tiny_stores.Tiny(), home, seed) for seed in (7, 7, 8))
     assert first == second
     assert first != third
     assert len(first) == len(third)
@@ -132,10 +135,10 @@ class Longer(tiny_stores.Tiny):
         self.calls = tuple(Action("put", {"key": f"key {number}", "value": 1}) for number in range(calls))
 
 
-def test_the_work_grows_with_the_number_of_calls_and_not_with_its_square(shim: faults.Shim, tmp_path: Path) -> None:
+def test_the_work_grows_with_the_number_of_calls_and_not_with_its_square(shim: faults.Shim, home: Path) -> None:
     points = []
     for calls in (2, 4, 8):
-        one = Sweep(Longer(calls), Recorder(), tmp_path / str(calls), configurations=WAL)
+        one = Sweep(Longer(calls), Recorder(), home / str(calls), configurations=WAL)
         points.append(sum(len(list(one.points_of(start))) for start in one.starts(WAL[0])))
     first, second = points[1] - points[0], points[2] - points[1]
     # Twice the calls are twice the points, but for what opening and closing cost with a longer WAL.
@@ -155,7 +158,7 @@ class NeverTwiceAlike(tiny_stores.Tiny):
 
 
 def test_a_point_that_never_fires_is_told_and_not_passed_over(search: Search) -> None:
-    recorder = search(NeverTwiceAlike(), "sweep")
+    recorder = search(NeverTwiceAlike(), "sweep", points=60)
     assert recorder.count("fired") < recorder.count("tried")
     assert any("never fired" in vacuous.reason for vacuous in recorder.vacuous)
     assert verdict(recorder) is not Exit.HOLDS
@@ -170,9 +173,9 @@ def test_what_is_not_promised_is_an_observation(search: Search) -> None:
     assert verdict(recorder) is Exit.HOLDS
 
 
-def test_a_time_limit_cuts_a_sweep_short_and_says_so(shim: faults.Shim, tmp_path: Path) -> None:
+def test_a_time_limit_cuts_a_sweep_short_and_says_so(shim: faults.Shim, home: Path) -> None:
     recorder = Recorder(deadline=0.0)
-    Sweep(tiny_stores.Tiny(), recorder, tmp_path).run()
+    Sweep(tiny_stores.Tiny(), recorder, home).run()
     assert not recorder.complete
     assert recorder.count("tried") == 0
     assert verdict(recorder) is Exit.NOT_TESTED

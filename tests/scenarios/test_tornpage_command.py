@@ -15,8 +15,8 @@ from click.testing import CliRunner
 import faults
 from scenarios import campaign, gate
 from scenarios.checks import CHECKS
-from scenarios.command import tornpage as group
 from scenarios.command import searches
+from scenarios.command import tornpage as group
 from scenarios.profiles import Profile
 
 Command = Callable[..., Any]
@@ -127,7 +127,7 @@ def test_check_shows_its_canary_and_searches_both_ways(command: Command, monkeyp
 
 
 def test_a_check_that_can_not_see_the_canary_is_not_begun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "find_bug", lambda name: Harmless())
+    monkeypatch.setattr(searches, "find_bug", lambda _: Harmless())
     ran = command("check", *TINY, *WAL)
     assert ran.code == 2
     assert "proves nothing" in ran.err or "could prove nothing" in ran.err
@@ -207,7 +207,10 @@ MISUSE = [
     (("sweep", "--target", "no_such_module:Target"), ["cannot import", "no_such_module"]),
     (("sweep", "--target", "tiny_stores:Nobody"), ["cannot import", "Nobody"]),
     (("sweep", "--target", "json:JSONDecoder"), ["is not a target: it lacks configurations"]),
-    (("check", "--configuration", "memory/FULL"), ["memory/FULL", "wal, delete, truncate, persist", "OFF, NORMAL, FULL"]),
+    (
+        ("check", "--configuration", "memory/FULL"),
+        ["memory/FULL", "wal, delete, truncate, persist", "OFF, NORMAL, FULL"],
+    ),
     (("sweep", "--depth", "syscall"), ["vfs", "statement"]),
     (("sweep", "--target", "diskcache", "--depth", "statement"), ["diskcache can be reached at: vfs"]),
     (("sweep", "--plan", "sync@x=FULL"), ["column 6", "N, N.., N..M or *"]),
@@ -281,7 +284,9 @@ def test_a_plan_by_hand_is_tried_at_every_call_and_no_other_is(command: Command)
     ran = command("sweep", *WRONG, *WAL, "--plan", "write:wal@1..=FULL", "--json")
     assert ran.code == 1
     data = json.loads(ran.out)
-    assert {(point["kind"], point["role"], point["effect"]) for point in data["fault_points"]} == {("write", "wal", "FULL")}
+    assert {(point["kind"], point["role"], point["effect"]) for point in data["fault_points"]} == {
+        ("write", "wal", "FULL")
+    }
     assert {finding["check"] for finding in data["findings"]} == {"memory-equals-disk"}
     assert command("sweep", *TINY, *WAL, "--plan", "write:wal@1..=FULL").code == 0
 
@@ -367,7 +372,7 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(gate, "try_reference", lambda target, names, seed: asked.append(names) or [])
+    monkeypatch.setattr(gate, "try_reference", lambda *given: asked.append(given[1]) or [])
     ran = command("bugs", "canary")
     assert ran.code == 0, ran
     assert asked == [("sweep", "fuzz")]
@@ -375,7 +380,9 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     assert "reference: no finding by the same searches" in ran.out
     assert command(*shlex.split(only(ran.out, r"tornpage (replay .*)"))).code == 1
     data = json.loads(command("bugs", "bug:canary", "--json").out)
-    assert {(row["build"], row["caught"], row["check"]) for row in data["bugs"]} == {("canary", True, "memory-equals-disk")}
+    assert {(row["build"], row["caught"], row["check"]) for row in data["bugs"]} == {
+        ("canary", True, "memory-equals-disk")
+    }
     assert (data["reference"], data["seed"]) == ([], 0)
 
 
@@ -383,10 +390,10 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
 def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
     noise: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "try_reference", lambda target, names, seed: noise)
+    monkeypatch.setattr(gate, "try_reference", lambda *_: noise)
     if not noise:
         missed = gate.Catch("canary", "sweep", ("memory-equals-disk",), None, "nothing was found", 40, 0, 0, "")
-        monkeypatch.setattr(gate, "try_bug", lambda bug, seed, report: [missed])
+        monkeypatch.setattr(gate, "try_bug", lambda *_: [missed])
     ran = command("bugs", "canary")
     assert ran.code == 1
     assert ("a finding in the reference" if noise else "MISSED: canary") in ran.out

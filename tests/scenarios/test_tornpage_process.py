@@ -38,7 +38,9 @@ def test_a_target_is_imported_from_the_working_directory_of_the_process(tornpage
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_ctrl_c_in_the_middle_reports_what_was_done_and_ends_with_130(form: str, tornpage: Start, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_reports_what_was_done_and_ends_with_130(
+    form: str, tornpage: Start, tmp_path: Path
+) -> None:
     more = ("--json",) if form == "json" else ()
     nightly = ("--profile", "nightly", "--configuration", "delete/FULL")
     process = tornpage("check", "--target", "tiny_stores:Tiny", *nightly, *more)

@@ -23,14 +23,18 @@ class TinySession:
     def __init__(self, directory: Path, configuration: Configuration, environment: Environment) -> None:
         self.connection = environment.connect(directory / "tiny.db", isolation_level=None, timeout=0)
         try:
-            (mode,) = self.connection.execute(f"PRAGMA journal_mode={configuration.journal_mode}").fetchone()
-            if mode != configuration.journal_mode:
-                raise sqlite3.OperationalError(f"the journal mode is {mode}")
-            self.connection.execute(f"PRAGMA synchronous={configuration.synchronous}")
+            self.set_up(configuration)
             self.connection.execute("CREATE TABLE IF NOT EXISTS t(key TEXT PRIMARY KEY, value) WITHOUT ROWID")
         except BaseException:
             self.connection.close()
             raise
+
+    def set_up(self, configuration: Configuration) -> None:
+        (mode,) = self.connection.execute(f"PRAGMA journal_mode={configuration.journal_mode}").fetchone()
+        if mode != configuration.journal_mode:
+            # Where the WAL's shared memory can't be had, SQLite stays in the old mode and says so in this row only.
+            raise sqlite3.OperationalError(f"the journal mode is {mode}")
+        self.connection.execute(f"PRAGMA synchronous={configuration.synchronous}")
 
     def call(self, action: Action) -> None:
         getattr(self, f"do_{action.name}")(**action.args)
