@@ -4,6 +4,7 @@ It knows nothing of faults and of tests; what its harness needs (the connection 
 store, the registry class) is handed in when it is opened.
 """
 
+from ledger.audit import AuditCode, AuditReport, Finding, Severity
 from ledger.clock import Clock, system_clock
 from ledger.errors import (
     IllegalTransition,
@@ -24,6 +25,7 @@ from ledger.errors import (
 )
 from ledger.history import RunHistory
 from ledger.ledger import Ledger
+from ledger.maintenance import MaintenanceReport
 from ledger.records import (
     TERMINAL,
     DeliveryState,
@@ -45,13 +47,17 @@ from ledger.workers import Worker, Workers
 
 __all__ = [
     "TERMINAL",
+    "AuditCode",
+    "AuditReport",
     "CancelResult",
     "Clock",
     "DeliveryState",
     "DeliveryStatus",
+    "Finding",
     "IllegalTransition",
     "Ledger",
     "LedgerError",
+    "MaintenanceReport",
     "NewTask",
     "NotFound",
     "NotifyPolicy",
@@ -63,6 +69,7 @@ __all__ = [
     "Runtime",
     "ScopeKind",
     "Session",
+    "Severity",
     "Snapshot",
     "Status",
     "StoreBusy",

@@ -240,6 +240,15 @@ def test_one_change_alone_does_not_load_the_ledger_again(bench):
 
 def test_a_batch_inside_a_batch_keeps_what_the_outer_one_has_done(bench):
     opened = bench.open()
+    recorder = bench.recorder()
+    opened.tasks.observe(recorder)
+    with pytest.raises(ZeroDivisionError), opened.batch():
+        made(opened)
+        with opened.batch():
+            assert len(opened.tasks.list()) == 1
+        raise ZeroDivisionError
+    assert opened.tasks.list() == []
+    assert recorder.events == []
     with opened.batch():
         first = made(opened)
         with opened.batch():
@@ -247,6 +256,7 @@ def test_a_batch_inside_a_batch_keeps_what_the_outer_one_has_done(bench):
             second = made(opened)
         assert opened.tasks.list() == [second, first]
     assert opened.tasks.list() == [second, first]
+    assert recorder.events == [("upserted", first, None), ("upserted", second, None)]
 
 
 @pytest.mark.parametrize("end", ["committed", "rolled back", "settled", "doubtful"])
@@ -269,6 +279,7 @@ def test_a_batch_never_reads_what_an_earlier_one_was_working_on(bench, end):
     with opened.batch():
         opened.tasks.progress(task.task_id, "half way")
         assert status_of(opened, task) is (Status.RUNNING if kept else Status.QUEUED)
+        assert opened.tasks.get(task.task_id).progress_summary == "half way"
         assert (opened.tasks.get(gone.task_id) is not None) is kept
     assert opened.tasks.list_for_owner("owner") == opened.tasks.list_fresh_for_owner("owner")
 
