@@ -21,7 +21,6 @@ from unittest import mock
 import hypothesis
 from hypothesis import strategies
 from hypothesis.errors import Flaky
-
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import faults
