@@ -46,6 +46,7 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
         _refuse_foreign_files(path)
         if not os.access(state_dir, os.W_OK | os.X_OK):
             raise StoreReadOnly(f"the state directory {state_dir} can't be written to by this user")
+        _refuse_foreign_directory(state_dir)
         _refuse_foreign_content(path, newest_schema)
         _tighten_one(state_dir, 0o700)
         _create_private(path)
@@ -100,6 +101,18 @@ def _create_private(path: Path) -> None:
     except FileExistsError:
         # Another process was faster; its file was made by the same rule.
         return
+
+
+def _refuse_foreign_directory(state_dir: Path) -> None:
+    """A directory that others own, or that everybody shares, is not ours to make private."""
+    found = state_dir.stat()
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        raise StoreUnavailable(
+            f"the state directory {state_dir} belongs to user {found.st_uid}, not to user {os.geteuid()}; "
+            "give one of your own"
+        )
+    if found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH:
+        raise StoreUnavailable(f"the state directory {state_dir} is shared by all users; give one of your own")
 
 
 def _refuse_foreign_files(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The group ``ledger`` and what all its commands share: opening the ledger, and exit codes.
 
-Exit codes: 0 fine; 1 not found, refused, or the store failed; 2 wrong usage.
+Exit codes: 0 fine; 1 not found or refused; 2 wrong usage, or the store can't be used.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ledger.command.runs import recover_command, runs_group
 from ledger.command.tasks import tasks_group
 from ledger.command.upkeep import audit_command, maintenance_command
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES
-from ledger.errors import LedgerError, UsageError
+from ledger.errors import LedgerError, StoreError, UsageError
 from ledger.ledger import Ledger
 
 
@@ -42,8 +42,16 @@ class LedgerOptions:
             yield
         except UsageError as error:
             raise click.UsageError(str(error)) from error
+        except StoreError as error:
+            raise _CouldNotRun(str(error)) from error
         except LedgerError as error:
             raise click.ClickException(str(error)) from error
+
+
+class _CouldNotRun(click.ClickException):
+    """The store can't be used; nothing was asked of the ledger's own rules."""
+
+    exit_code = 2
 
 
 @click.group("ledger", context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,8 +86,8 @@ def ledger_group(context: click.Context, state_dir: Path | None, journal_mode: s
     \b
     Exit codes:
       0  fine
-      1  not found, refused, or the store failed
-      2  wrong usage
+      1  not found, or refused
+      2  wrong usage, or the store can't be used
 
     \b
     Example:

@@ -187,10 +187,10 @@ def test_rows_that_cannot_be_read_are_named_on_standard_error(run, ids, state_di
     assert json.loads(run("--json").stdout)["quarantined"][0]["key"] == ids["lost"]
 
 
-def test_a_store_that_fails_ends_with_1(run, state_dir):
+def test_a_store_that_fails_ends_with_2(run, state_dir):
     state_dir.write_text("a file")
     result = run()
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "is not a directory" in result.stderr
 
 

@@ -1,6 +1,7 @@
 """The command ``ledger``: what it prints, what it leaves in the ledger, and its exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,12 +102,30 @@ def test_exit_codes_say_whether_it_was_refused_or_misused(run, arguments, code, 
     assert says in result.stderr
 
 
-def test_a_store_error_is_a_message_and_exit_code_1(run, tmp_path):
+def test_a_store_that_cannot_be_used_is_a_message_and_exit_code_2(run, tmp_path):
     place = tmp_path / "file"
     place.write_text("x")
     result = run("list", state_dir=place)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "is not a directory" in result.stderr
+
+
+def test_a_shared_directory_is_refused_and_left_as_it_is(run, tmp_path):
+    tmp_path.chmod(0o1777)
+    result = run("list", state_dir=tmp_path)
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "is shared by all users" in result.stderr
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_directory_of_another_user_is_refused_and_left_as_it_is(run, tmp_path, monkeypatch):
+    place = tmp_path / "theirs"
+    place.mkdir(mode=0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
+    result = run("list", state_dir=place)
+    assert (result.exit_code, list(place.iterdir())) == (2, [])
+    assert "belongs to user" in result.stderr
+    assert place.stat().st_mode & 0o777 == 0o755
 
 
 def test_rows_that_cannot_be_read_are_named_on_standard_error(run, tmp_path):

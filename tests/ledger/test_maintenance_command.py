@@ -91,10 +91,10 @@ def test_where_there_is_no_ledger_a_preview_makes_none(run, state_dir):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--apply"]])
-def test_a_store_that_fails_ends_with_1(run, state_dir, arguments):
+def test_a_store_that_fails_ends_with_2(run, state_dir, arguments):
     state_dir.write_text("a file")
     result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "is not a directory" in result.stderr
 
 

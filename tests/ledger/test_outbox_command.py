@@ -196,7 +196,7 @@ def test_rows_that_cannot_be_read_are_named_on_standard_error(run, tmp_path):
     result = run("list")
     assert (result.exit_code, message_id in result.stdout) == (0, False)
     assert f"quarantined: message_outbox {message_id}: Invalid enum value 'exploded'" in result.stderr
-    assert run("show", message_id).exit_code == 1
+    assert run("show", message_id).exit_code == 2
 
 
 def test_prune_deletes_what_ended_long_ago_in_as_many_steps_as_it_takes(run, tmp_path, monkeypatch):
