@@ -75,6 +75,15 @@ class Armed:
         """How many of the plan's faults were carried out at least once."""
         return len({firing.fault for firing in self.firings})
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing and fire nothing inside this scope."""
+        outer, self.injector.paused = self.injector.paused, True
+        try:
+            yield
+        finally:
+            self.injector.paused = outer
+
     def saw(self, error: BaseException) -> bool:
         """Tell of an error that reached a caller; True if it came of a fault that fired since the last one."""
         if self._marks is not None:

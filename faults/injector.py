@@ -71,6 +71,8 @@ class PlanInjector:
         self.plan = plan
         self.matches = [0] * len(plan.faults)
         self.fired: list[Firing] = []
+        # While it is True nothing is counted and nothing fires.
+        self.paused = False
         self._operations = [operations_of(fault) for fault in plan.faults]
         self.kinds = frozenset[str]().union(*self._operations)
         # Two connections may run on two threads; a lost count would make the run depend on the scheduler.
@@ -79,6 +81,8 @@ class PlanInjector:
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
         """Count the operation for each fault that matches it and return the first that is due."""
         due: tuple[Fault, int] | None = None
+        if self.paused:
+            return None
         with self._lock:
             for index, fault in enumerate(self.plan.faults):
                 if kind not in self._operations[index] or fault.role not in ("any", role):

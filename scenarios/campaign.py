@@ -4,20 +4,19 @@ import contextlib
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
-
-import msgspec
+from typing import Final, Protocol
 
 import faults
 from scenarios import reproducer
 from scenarios.events import Finding, Handler
 from scenarios.machine import Fuzz
-from scenarios.profiles import Profile
+from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.sweep import Sweep
-from scenarios.target import Configuration, Target
+from scenarios.target import Target
 from scenarios.targets.names import is_imported
 
 
@@ -28,24 +27,6 @@ class Exit(IntEnum):
     FINDING = 1
     NOT_TESTED = 2
     INTERRUPTED = 130
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What a campaign does: which searches, how much, from which seed, how long.
-
-    `report` is where its replay files go; None: nowhere.
-    """
-
-    searches: tuple[str, ...]
-    profile: Profile
-    seed: int = 0
-    max_time_s: float | None = None
-    report: Path | None = Path(".tornpage")
-    configurations: tuple[Configuration, ...] | None = None
-    depths: tuple[str, ...] | None = None
-    most_findings: int = 25
-    # One fault plan for every call, in the place of all that there are.
-    by_hand: faults.FaultPlan | None = None
 
 
 @contextlib.contextmanager
@@ -74,36 +55,24 @@ def run(target: Target, plan: Plan, handlers: tuple[Handler, ...] = ()) -> Recor
 
     recorder = Recorder(handlers, keep=keep, deadline=deadline, most_findings=plan.most_findings)
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
-        for search in plan.searches:
-            _search(search, target, plan, recorder, directory)
+        for name in plan.searches:
+            SEARCHES[name](target, recorder, directory, plan).run()
     return recorder
 
 
-def _search(name: str, target: Target, plan: Plan, recorder: Recorder, directory: Path) -> None:
-    configurations = plan.configurations or target.configurations[: plan.profile.configurations]
-    if name == "sweep":
-        Sweep(
-            target,
-            recorder,
-            directory,
-            configurations=configurations,
-            depths=plan.depths,
-            most_points_per_call=plan.profile.points_per_call,
-            seed=plan.seed,
-            plan=plan.by_hand,
-        ).run()
-    elif name == "fuzz":
-        Fuzz(
-            target,
-            recorder,
-            directory,
-            configurations=configurations,
-            stories=plan.profile.stories,
-            steps=plan.profile.steps,
-            seed=plan.seed,
-        ).run()
-    else:
-        raise ValueError(f"unknown search {name!r}; known: sweep, fuzz")
+class Search(Protocol):
+    """One way to search; `run` records what it finds, and raises nothing for it."""
+
+    def run(self) -> None:
+        """Search to the end, or until the recorder says that it is enough."""
+
+
+SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {
+    "sweep": Sweep.of,
+    "fuzz": Fuzz.of,
+}
+# What a run can show for itself: without any of these it has tested nothing.
+_EVIDENCE: Final = ("fired", "states", "kills", "contentions", "limits")
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the user said so
@@ -125,6 +94,6 @@ def verdict(recorder: Recorder) -> Exit:
         return Exit.INTERRUPTED
     if recorder.findings:
         return Exit.FINDING
-    if recorder.vacuous or not recorder.count("fired"):
+    if recorder.vacuous or not any(map(recorder.count, _EVIDENCE)):
         return Exit.NOT_TESTED
     return Exit.HOLDS

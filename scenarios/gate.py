@@ -7,8 +7,7 @@ import msgspec
 
 from scenarios import campaign
 from scenarios.bugs.build import KnownBug
-from scenarios.campaign import Plan
-from scenarios.profiles import Profile
+from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
 from scenarios.target import Target
 

@@ -28,6 +28,7 @@ from scenarios.checks import Violation
 from scenarios.events import Finding, SearchEnded, SearchStarted, StepsDone, Vacuous
 from scenarios.minimise import minimise
 from scenarios.player import Player
+from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Story
 from scenarios.target import Action, Configuration, Target, View
@@ -185,6 +186,19 @@ class Fuzz:
         self.stories = stories
         self.steps = steps
         self.seed = seed
+
+    @classmethod
+    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Fuzz":
+        """The search that a campaign's plan asks for."""
+        return cls(
+            target,
+            recorder,
+            directory,
+            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
+            stories=plan.profile.stories,
+            steps=plan.profile.steps,
+            seed=plan.seed,
+        )
 
     def run(self) -> None:
         """Tell the stories; a finding is recorded in its shortest form."""

@@ -11,16 +11,16 @@ fault a copy of the files is opened as after a crash.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import faults
 from scenarios.checks import Violation, describe, differences
+from scenarios.conditions import OPENERS, Condition
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.oracle import Answer
-from scenarios.story import Arm, Call, Clear, Restart, Step, Story
+from scenarios.story import Call, Clear, Conditional, Restart, Step, Story
 from scenarios.target import Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial, forget_frames
 
@@ -34,7 +34,7 @@ class Player:
     def __init__(self, target: Target, configuration: Configuration, directory: Path) -> None:
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
-        self.armed: dict[str, tuple[faults.Armed, contextlib.ExitStack]] = {}
+        self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
         # What an earlier story has never let go of must not spoil this one.
         directory = next(one for one in siblings(directory) if not held_open(one))
         for name in ("real", "twin"):
@@ -66,8 +66,8 @@ class Player:
 
     def close(self) -> None:
         """Disarm and let go of everything; raises `Violation` where the target does not."""
-        for depth in list(self.armed):
-            self._disarm(depth)
+        for slot in list(self.armed):
+            self._disarm(slot)
         try:
             self.real.close()
         finally:
@@ -83,7 +83,7 @@ class Player:
             trial.at_step(len(self.steps))
         if isinstance(step, Call):
             self._call(step)
-        elif isinstance(step, Arm):
+        elif isinstance(step, Conditional):
             self._arm(step)
         elif isinstance(step, Clear):
             self.clear()
@@ -97,8 +97,8 @@ class Player:
 
     def clear(self) -> None:
         """Disarm everything; from now on the session has to answer."""
-        for depth in list(self.armed):
-            self._disarm(depth)
+        for slot in list(self.armed):
+            self._disarm(slot)
         if self.real.session is None and self.counts["opened"]:
             self.real.reopen()
         self.real.look()
@@ -165,19 +165,19 @@ class Player:
 
     # -- faults --------------------------------------------------------------------------------------------
 
-    def _arm(self, step: Arm) -> None:
-        self._disarm(step.depth)
+    def _arm(self, step: Conditional) -> None:
+        self._disarm(step.slot)
         scope = contextlib.ExitStack()
-        armed = scope.enter_context(self.real.armed(faults.FaultPlan.parse(step.plan), step.depth))
-        self.armed[step.depth] = armed, scope
+        armed = scope.enter_context(OPENERS[type(step)](self.real, step))
+        self.armed[step.slot] = armed, scope
         self.counts["armed"] += 1
 
-    def _disarm(self, depth: str) -> None:
-        if depth not in self.armed:
+    def _disarm(self, slot: str) -> None:
+        if slot not in self.armed:
             return
-        armed, scope = self.armed.pop(depth)
+        armed, scope = self.armed.pop(slot)
         scope.close()
-        self.counts["fired"] += bool(armed.firings)
+        self.counts["fired"] += bool(armed.fired)
         self.counts["surfaced"] += bool(armed.surfaced)
 
     # -- restarts ------------------------------------------------------------------------------------------
@@ -189,7 +189,10 @@ class Player:
         if step.crash:
             self.counts["crashes"] += 1
             files = self.real.crash_copy()
-            with self._out_of_reach():
+            with contextlib.ExitStack() as out_of_reach:
+                # How the harness lets go of a session is no part of a crash.
+                for armed, _scope in self.armed.values():
+                    out_of_reach.enter_context(armed.paused())
                 self.real.close()
             place(files, self.real.directory)
         else:
@@ -207,19 +210,6 @@ class Player:
     def _look_after_crash(self) -> None:
         if self.armed:
             self.real.look_after_crash(self.real.crash_copy())
-
-    @contextlib.contextmanager
-    def _out_of_reach(self) -> Iterator[None]:
-        """Nothing that is armed counts or fires in here: how the harness lets go of a session is no part of a crash."""
-        injectors = [armed.injector for armed, _scope in self.armed.values()]
-        plans = [injector.plan for injector in injectors]
-        for injector in injectors:
-            injector.plan = faults.FaultPlan(())
-        try:
-            yield
-        finally:
-            for injector, plan in zip(injectors, plans, strict=True):
-                injector.plan = plan
 
     def _follow(self) -> None:
         """Where a crash brought a ghost to life, the twin takes its shape."""

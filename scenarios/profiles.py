@@ -1,9 +1,13 @@
-"""How much is searched: the profiles of ``tornpage check``."""
+"""How much is searched: the profiles of ``tornpage check``, and the plan of one run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from faults import FaultPlan
+from scenarios.target import Configuration
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -11,6 +15,8 @@ class Profile(msgspec.Struct, frozen=True):
 
     `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points
     of one call and configuration, sampled by the seed beyond that (None: all). `stories`, `steps`: for the machine.
+    `crash_states`: the most crash states of one call and configuration. `kills`: processes to kill. `rival_points`,
+    `limit_points`: the most points of one call and configuration at which a rival holds a lock, or a limit is met.
     """
 
     name: str
@@ -18,13 +24,37 @@ class Profile(msgspec.Struct, frozen=True):
     points_per_call: int | None
     stories: int
     steps: int
+    crash_states: int | None = None
+    kills: int = 0
+    rival_points: int | None = None
+    limit_points: int | None = None
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
-        Profile("quick", configurations=3, points_per_call=60, stories=200, steps=20),
-        Profile("ci", configurations=None, points_per_call=100, stories=1_200, steps=30),
-        Profile("nightly", configurations=None, points_per_call=None, stories=1_000_000, steps=50),
+        Profile("quick", 3, 60, stories=200, steps=20, crash_states=60, kills=20, rival_points=10, limit_points=10),
+        Profile(
+            "ci", None, 100, stories=1_200, steps=30, crash_states=200, kills=100, rival_points=40, limit_points=40
+        ),
+        Profile("nightly", None, None, stories=1_000_000, steps=50, kills=2_000),
     )
 }
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a campaign does: which searches, how much, from which seed, how long.
+
+    `report` is where its replay files go; None: nowhere.
+    """
+
+    searches: tuple[str, ...]
+    profile: Profile
+    seed: int = 0
+    max_time_s: float | None = None
+    report: Path | None = Path(".tornpage")
+    configurations: tuple[Configuration, ...] | None = None
+    depths: tuple[str, ...] | None = None
+    most_findings: int = 25
+    # One fault plan for every call, in the place of all that there are.
+    by_hand: FaultPlan | None = None

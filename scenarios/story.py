@@ -27,6 +27,11 @@ class Arm(msgspec.Struct, frozen=True, tag="arm"):
     plan: str
     depth: Depth = "vfs"
 
+    @property
+    def slot(self) -> str:
+        """A condition takes the place of the one that is in force in the same slot."""
+        return self.depth
+
     def __str__(self) -> str:
         return f"arm {self.plan}" + (" at the statement depth" if self.depth == "statement" else "")
 
@@ -47,6 +52,7 @@ class Restart(msgspec.Struct, frozen=True, tag="restart"):
         return "crash and restart" if self.crash else "restart"
 
 
+Conditional = Arm
 Step = Call | Arm | Clear | Restart
 
 

@@ -27,6 +27,7 @@ from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Se
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
 from scenarios.player import play
+from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.reopened import Reopened
 from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
@@ -88,6 +89,20 @@ class Sweep:
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
         self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
+
+    @classmethod
+    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Sweep":
+        """The search that a campaign's plan asks for."""
+        return cls(
+            target,
+            recorder,
+            directory,
+            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
+            depths=plan.depths,
+            most_points_per_call=plan.profile.points_per_call,
+            plan=plan.by_hand,
+            seed=plan.seed,
+        )
 
     def run(self) -> None:
         """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""

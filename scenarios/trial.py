@@ -81,16 +81,22 @@ class Trial:
         self.environment.now_ms = _EPOCH_MS + step * _STEP_MS
 
     @contextlib.contextmanager
-    def armed(self, plan: faults.FaultPlan, depth: str = "vfs") -> Iterator[faults.Armed]:
+    def armed(self, plan: faults.FaultPlan | str, depth: str = "vfs") -> Iterator[faults.Armed]:
         """Put a plan in force for the target's files, at either depth."""
-        self._armed += 1
-        try:
+        with self.troubled():
             if depth == "statement":
                 with self.statements.arm(plan) as armed:
                     yield armed
             else:
                 with faults.arm(plan, self.directory) as armed:
                     yield armed
+
+    @contextlib.contextmanager
+    def troubled(self) -> Iterator[None]:
+        """Inside this scope something may be wrong with the world: the session may decline to answer."""
+        self._armed += 1
+        try:
+            yield
         finally:
             self._armed -= 1
 

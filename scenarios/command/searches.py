@@ -9,7 +9,7 @@ from rich.console import Console
 from faults import FaultPlan
 from scenarios import campaign
 from scenarios.bugs import find_bug
-from scenarios.campaign import Exit, Plan
+from scenarios.campaign import Exit
 from scenarios.command.options import (
     FaultPlanText,
     could_not_run,
@@ -20,7 +20,7 @@ from scenarios.command.options import (
 )
 from scenarios.handlers import verdict
 from scenarios.handlers.terminal import Progress
-from scenarios.profiles import PROFILES, Profile
+from scenarios.profiles import PROFILES, Plan, Profile
 from scenarios.recorder import Recorder
 from scenarios.target import Target
 

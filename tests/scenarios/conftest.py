@@ -19,9 +19,9 @@ sys.path.insert(0, str(HERE))
 
 import tiny_stores  # noqa: E402 - found only now
 
-from scenarios.campaign import Plan, run, scratch  # noqa: E402
+from scenarios.campaign import run, scratch  # noqa: E402
 from scenarios.command import main  # noqa: E402
-from scenarios.profiles import Profile  # noqa: E402
+from scenarios.profiles import Plan, Profile  # noqa: E402
 from scenarios.recorder import Recorder  # noqa: E402
 from scenarios.target import Target  # noqa: E402
 

@@ -148,8 +148,8 @@ def test_a_finding_with_large_sides_is_written_so_that_it_can_be_read(tmp_path: 
 
 
 def test_a_finding_whose_file_can_not_be_written_is_told_all_the_same(tmp_path: Path) -> None:
-    from scenarios.campaign import Plan, run
-    from scenarios.profiles import Profile
+    from scenarios.campaign import run
+    from scenarios.profiles import Plan, Profile
 
     (tmp_path / "file").touch()
     plan = Plan(("sweep",), Profile("test", 1, 40, 0, 0), report=tmp_path / "file" / "below", most_findings=1)
