@@ -4,13 +4,18 @@ Everything that may be wrong with a file is found here, before the ledger works 
 locked, a journal mode that can't be had, a newer schema. What fails leaves no connection open and the file as it
 was. Nothing here falls back to memory.
 
-Not covered: what a connection is used for; see `ledger.database`.
+Closing the last connection copies the log (``-wal``) into the database, so where there is a log the content is checked
+on a read-only connection, which can't. The wish for a journal mode is optional: an existing file keeps its own.
+
+Not covered: what a connection is used for; see `ledger.database`. A rollback journal that a crash has left behind is
+played back by SQLite before anything can be read, also into a damaged file.
 """
 
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +35,16 @@ from ledger.errors import (
 from ledger.schema import SCHEMA_VERSION, migrate, read_version
 
 Connect = Callable[..., Any]
-"""Called as ``connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)``, as sqlite3's is."""
+"""Called as ``connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)``, as sqlite3's is.
+
+Where a log lies beside the file at the opening, also with ``uri=True`` and ``file:…?mode=ro`` as the path.
+"""
 
 MEMORY: Final = ":memory:"
+DEFAULT_JOURNAL_MODE: Final = "wal"
 JOURNAL_MODES: Final = ("wal", "delete", "truncate", "persist")
 SYNCHRONOUS_LEVELS: Final = ("off", "normal", "full", "extra")
+"""In the order of SQLite's numbers for them."""
 NEEDED_SQLITE: Final = (3, 31, 0)
 DEFAULT_BUSY_TIMEOUT_MS: Final = 5000
 BUSY: Final = 5
@@ -42,6 +52,30 @@ _CHECKPOINT_PAGES: Final = 1000
 _RETRY_SECONDS: Final = 0.005
 
 _log = logging.getLogger("ledger.connections")
+
+
+class Durability(StrEnum):
+    """What becomes of acknowledged changes. Source: sqlite-under-faults.md, "Rules"."""
+
+    POWER_CUT = "power_cut"
+    """They survive the end of the process and a power cut."""
+    LOSES_NEWEST = "loses_newest"
+    """They survive the end of the process. A power cut may take the newest of them back, but damages nothing."""
+    MAY_CORRUPT = "may_corrupt"
+    """They survive the end of the process. A power cut may damage the file."""
+    NONE = "none"
+    """They end with the process: the database is in memory."""
+
+
+def durability(journal_mode: str, synchronous: str) -> Durability:
+    """What a journal mode promises at a level of synchronous, both in lower case."""
+    if journal_mode == "memory":
+        return Durability.NONE
+    if synchronous == "extra" or (synchronous == "full" and journal_mode != "delete"):
+        return Durability.POWER_CUT
+    if synchronous == "full" or (synchronous == "normal" and journal_mode == "wal"):
+        return Durability.LOSES_NEWEST
+    return Durability.MAY_CORRUPT
 
 
 def default_synchronous(journal_mode: str) -> str:
@@ -58,11 +92,14 @@ def require_sqlite(version: str = sqlite3.sqlite_version) -> None:
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How connections to one database are opened."""
+    """How connections to one database are opened.
+
+    Without a `journal_mode` the file keeps its own, and a new one gets WAL; without `synchronous` the mode decides.
+    """
 
     path: Path | str
-    journal_mode: str
-    synchronous: str
+    journal_mode: str | None
+    synchronous: str | None
     busy_timeout_ms: int
     connect: Connect
 
@@ -73,34 +110,35 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def settings_for(
-    state_dir: Path | str, *, journal_mode: str, synchronous: str | None, busy_timeout_ms: int, connect: Connect
+    state_dir: Path | str, *, journal_mode: str | None, synchronous: str | None, busy_timeout_ms: int, connect: Connect
 ) -> Settings:
     """Check what was asked for and make the files ready.
 
     Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and what `ledger.files.prepare` raises.
     """
-    level = synchronous if synchronous is not None else default_synchronous(journal_mode)
     for name, value, allowed in (
         ("journal_mode", journal_mode, JOURNAL_MODES),
-        ("synchronous", level, SYNCHRONOUS_LEVELS),
+        ("synchronous", synchronous, SYNCHRONOUS_LEVELS),
     ):
-        if value not in allowed:
+        if value is not None and value not in allowed:
             raise UsageError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
     require_sqlite()
     if str(state_dir) == MEMORY:
-        return Settings(MEMORY, "memory", level, busy_timeout_ms, connect)
+        return Settings(MEMORY, journal_mode, synchronous, busy_timeout_ms, connect)
     path = files.prepare(Path(state_dir), newest_schema=SCHEMA_VERSION)
-    return Settings(path, journal_mode, level, busy_timeout_ms, connect)
+    return Settings(path, journal_mode, synchronous, busy_timeout_ms, connect)
 
 
 def bare_connection(settings: Settings) -> Any:
     """A connection with the busy timeout and nothing else set."""
-    return settings.connect(
-        str(settings.path),
-        timeout=settings.busy_timeout_ms / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    return _connect(settings, str(settings.path))
+
+
+def _connect(settings: Settings, place: str, **more: Any) -> Any:
+    with files.opening:
+        return settings.connect(
+            place, timeout=settings.busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False, **more
+        )
 
 
 def open_connection(settings: Settings, *, check_content: bool) -> Any:
@@ -110,12 +148,16 @@ def open_connection(settings: Settings, *, check_content: bool) -> Any:
     """
     connection = None
     try:
+        if check_content and _has_log(settings):
+            _check_read_only(settings)
+            check_content = False
         connection = bare_connection(settings)
         files.refuse_newer(settings.path, read_version(connection), SCHEMA_VERSION)
         if check_content:
             _check_content(connection, settings)
-        _set_journal_mode(connection, settings)
-        connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
+        mode = _set_journal_mode(connection, settings)
+        level = settings.synchronous if settings.synchronous is not None else default_synchronous(mode)
+        connection.execute(f"PRAGMA synchronous = {level}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         migrate(connection)
@@ -128,6 +170,24 @@ def open_connection(settings: Settings, *, check_content: bool) -> Any:
             raise
         raise from_sqlite(error, doing=f"open {settings.path}") from error
     return connection
+
+
+def _has_log(settings: Settings) -> bool:
+    """Whether closing may copy a log into the file. Beside a rollback journal a read-only connection reads nothing."""
+    if settings.in_memory:
+        return False
+    path = Path(settings.path)
+    return path.with_name(f"{path.name}-wal").exists() and not path.with_name(f"{path.name}-journal").exists()
+
+
+def _check_read_only(settings: Settings) -> None:
+    """Raise `StoreCorrupt` and `StoreSchemaNewer`, and leave the database and its log as they are."""
+    connection = _connect(settings, f"{Path(settings.path).absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        files.refuse_newer(settings.path, read_version(connection), SCHEMA_VERSION)
+        _check_content(connection, settings)
+    finally:
+        close_quietly(connection)
 
 
 def _check_content(connection: Any, settings: Settings) -> None:
@@ -143,26 +203,39 @@ def _check_content(connection: Any, settings: Settings) -> None:
         raise StoreCorrupt(f"{settings.path} is damaged: {'; '.join(problems)}; it was left as it is")
 
 
-def _set_journal_mode(connection: Any, settings: Settings) -> None:
-    """Ask for the mode and check the answer: SQLite keeps the old mode without an error where it must.
+def journal_mode(connection: Any) -> str:
+    """The mode a connection is in, in lower case; as of its last transaction, since others may switch an idle file."""
+    return str(connection.execute("PRAGMA journal_mode").fetchall()[0][0])
 
-    SQLite doesn't wait for the lock when two openers switch a new file to WAL at once, so it is asked again.
+
+def synchronous(connection: Any) -> str:
+    """The level a connection is at."""
+    return SYNCHRONOUS_LEVELS[connection.execute("PRAGMA synchronous").fetchall()[0][0]]
+
+
+def _set_journal_mode(connection: Any, settings: Settings) -> str:
+    """Ask for the mode where one is wanted, check the answer and return it.
+
+    SQLite keeps the old mode without an error where it must. A file without a page has no mode of its own yet. SQLite
+    doesn't wait for the lock when two openers switch a new file to WAL at once, so it is asked again.
     """
-    if settings.in_memory:
-        return
+    wanted = settings.journal_mode
+    if wanted is None and connection.execute("PRAGMA page_count").fetchall()[0][0] == 0:
+        wanted = DEFAULT_JOURNAL_MODE
+    if wanted is None or settings.in_memory:
+        return journal_mode(connection)
     deadline = time.monotonic() + settings.busy_timeout_ms / 1000
-    answer = None
+    answer: str | None = None
     while answer is None:
         try:
-            answer = connection.execute(f"PRAGMA journal_mode = {settings.journal_mode}").fetchall()[0][0]
+            answer = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchall()[0][0]
         except Exception as error:
             if primary_code(error) != BUSY or time.monotonic() >= deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
-    if answer != settings.journal_mode:
-        raise StoreUnavailable(
-            f"{settings.path} can't be used with journal_mode {settings.journal_mode}: SQLite stays with {answer}"
-        )
+    if answer != wanted:
+        raise StoreUnavailable(f"{settings.path} can't be used with journal_mode {wanted}: SQLite stays with {answer}")
+    return answer
 
 
 def in_transaction(connection: Any) -> bool:
@@ -178,4 +251,4 @@ def close_quietly(connection: Any) -> None:
     try:
         connection.close()
     except Exception as error:  # noqa: BLE001 - nothing is lost: the data is committed or it isn't.
-        _log.warning("closing a connection failed: %s", error)
+        _log.warning("closing a connection failed: %s", str(error))

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +23,16 @@ from ledger.connections import (
     BUSY,
     DEFAULT_BUSY_TIMEOUT_MS,
     Connect,
+    Durability,
     Settings,
     bare_connection,
     close_quietly,
+    durability,
     in_transaction,
+    journal_mode,
     open_connection,
     settings_for,
+    synchronous,
 )
 from ledger.errors import (
     StoreBusy,
@@ -51,14 +55,13 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.path: Final = settings.path
-        self.journal_mode: Final = settings.journal_mode
         self.in_memory: Final = settings.in_memory
         self.lock: Final = threading.RLock()
         self.fence_owed = False
         self.generation = 0
         self.active: Transaction | None = None
         self._settings = settings
-        self._suspect: BaseException | None = None
+        self._suspect: str | None = None
         self._closed = False
         self._connection: Any = open_connection(settings, check_content=True)
 
@@ -67,12 +70,14 @@ class Database:
         cls,
         state_dir: Path | str,
         *,
-        journal_mode: str = "wal",
+        journal_mode: str | None = None,
         synchronous: str | None = None,
         busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
         connect: Connect = sqlite3.connect,
     ) -> "Database":
         """Open (and where needed make) the database in a directory, or in memory for ``:memory:``.
+
+        Without a journal mode an existing file keeps its own, and a new one gets WAL.
 
         Raises `UsageError` for an unknown mode or level, and a `StoreError` that says what is wrong with the file.
         """
@@ -94,6 +99,27 @@ class Database:
         if self._connection is None:
             raise StoreUnavailable("the ledger is closed" if self._closed else "the database connection was given up")
         return self._connection
+
+    @property
+    def journal_mode(self) -> str:
+        """The mode the file is in. It is asked for each time, since others may switch a file that nobody uses."""
+        with self.lock:
+            return self._asking(journal_mode)
+
+    @property
+    def durability(self) -> Durability:
+        """What becomes of acknowledged changes. Raises `StoreError` where the connection can't be asked."""
+        with self.lock:
+            self.ensure_usable()
+            return durability(self.journal_mode, self._asking(synchronous))
+
+    def _asking(self, question: Callable[[Any], str]) -> str:
+        try:
+            return question(self.connection)
+        except Exception as error:
+            if is_database_error(error):
+                raise from_sqlite(error, doing="ask how the database is opened") from error
+            raise
 
     def discard_connection(self) -> None:
         """Give the connection up; the next use opens another. A database in memory is lost with it."""
@@ -151,7 +177,7 @@ class Database:
         try:
             connection.execute("ROLLBACK")
         except Exception as error:  # noqa: BLE001 - any driver's error; the state is asked for below.
-            _log.warning("ROLLBACK failed: %s", error)
+            _log.warning("ROLLBACK failed: %s", str(error))
         finally:
             still_open = in_transaction(connection)
             if still_open:
@@ -161,22 +187,28 @@ class Database:
     def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> Settlement:
         """Find out what a COMMIT that raised `error` did, and make it stay so; see `ledger.transaction`."""
         # Until this method has come to its end nobody may trust memory, whatever interrupts it.
-        self._suspect = error
+        self._suspect = str(error) or type(error).__name__
         owed_before, self.fence_owed = self.fence_owed, True
         rolled_back = self.abandon()
         # In a rollback mode BUSY means that the exclusive lock was never got: no byte of the file was written, and
         # what was rolled back can't come back. A fence would only wait for the same lock once more.
-        ghost_free = rolled_back and self.journal_mode != "wal" and primary_code(error) == BUSY
+        ghost_free = rolled_back and primary_code(error) == BUSY and self._in_rollback_mode()
         try:
             found: Found | None = self._read_again(changed)
         except Exception as failure:  # noqa: BLE001 - any driver's error.
-            _log.error("rows could not be read again after a failed COMMIT (%s): %s", error, failure)
+            _log.error("rows could not be read again after a failed COMMIT (%s): %s", str(error), str(failure))
             return judge(changed, None, fenced=False)
         if ghost_free:
             self.fence_owed = owed_before
         fenced = ghost_free or self.lay_fence()
         self._suspect = None
         return judge(changed, found, fenced=fenced)
+
+    def _in_rollback_mode(self) -> bool:
+        try:
+            return self.journal_mode != "wal"
+        except StoreError:
+            return False
 
     def _read_again(self, changed: Sequence[TouchedRow]) -> Found:
         connection = self.connection if self.in_memory else bare_connection(self._settings)
@@ -207,7 +239,7 @@ class Database:
             connection.execute("COMMIT")
             self.fence_owed = False
         except Exception as error:  # noqa: BLE001 - any driver's error; the debt is kept.
-            _log.warning("a fencing commit could not be made yet: %s", error)
+            _log.warning("a fencing commit could not be made yet: %s", str(error))
         finally:
             self.abandon()
             if not patient and self._connection is not None:
@@ -323,7 +355,10 @@ class Database:
             return bool(rows[0][0] == 0 and rows[0][1] == rows[0][2])
 
     def close(self) -> None:
-        """Lay an owed fence, truncate the WAL and let go of the file. Never raises a store error; twice is fine."""
+        """Lay an owed fence, truncate the WAL and let go of the file. Never raises a store error; twice is fine.
+
+        Nobody is waited for: a WAL that somebody still reads stays until the next close.
+        """
         with self.lock:
             if self._closed:
                 return
@@ -331,11 +366,13 @@ class Database:
                 raise UsageError("the ledger can't be closed inside a batch")
             try:
                 self.ensure_usable()
-                self.checkpoint("TRUNCATE")
+                self._run(self.connection, "PRAGMA busy_timeout = 0", doing="stop waiting for others")
+                if not self.checkpoint("TRUNCATE"):
+                    _log.info("the WAL stays until the next close: somebody else uses it")
             except StoreBusy as error:
-                _log.info("the WAL stays until the next close: %s", error)
+                _log.info("the WAL stays until the next close: %s", str(error))
             except StoreError as error:
-                _log.warning("while closing: %s", error)
+                _log.warning("while closing: %s", str(error))
             finally:
                 self._closed = True
                 self.discard_connection()

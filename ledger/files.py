@@ -4,19 +4,27 @@ The directory is 0700 and the database with its side files is 0600, whatever the
 before. SQLite gives a new ``-wal``, ``-shm`` or ``-journal`` the mode of the database itself, so making the database
 first is what keeps them private.
 
-Not covered: a directory that another user may write to changes between a check here and SQLite's open; access control
-lists; Windows, where the modes mean nothing.
+The kernel takes away a process's locks on a file as soon as the process closes any descriptor of it, whoever opened
+it. So the database is never opened here while a connection of this process has it open: that would leave the
+connection without its locks, and another process would remove the log that it writes to. Source:
+https://sqlite.org/howtocorrupt.html, "POSIX advisory locks canceled".
+
+Not covered: a directory that another user may write to changes between a check here and SQLite's open; a connection
+that this program opens past the ledger in the very moment of the check; access control lists; Windows, where the modes
+mean nothing.
 """
 
+import errno
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_state_path
 
-from ledger.errors import StoreCorrupt, StoreReadOnly, StoreSchemaNewer, StoreUnavailable
+from ledger.errors import StoreCorrupt, StoreReadOnly, StoreSchemaNewer, StoreUnavailable, UsageError
 from ledger.wal import USER_VERSION_OFFSET, user_version
 
 DATABASE_NAME: Final = "ledger.sqlite"
@@ -24,12 +32,21 @@ STATE_DIR_VARIABLE: Final = "TORNPAGE_STATE_DIR"
 _SIDE_SUFFIXES: Final = ("-wal", "-shm", "-journal")
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
+_DESCRIPTORS: Final = "/dev/fd"
+
+opening: Final = threading.RLock()
+"""Held while a descriptor of a database is opened: by the checks here until it is closed, else for the opening only."""
 
 _log = logging.getLogger("ledger.files")
 
 
 def resolve_state_dir(given: str | os.PathLike[str] | None) -> Path:
-    """The directory to use: the one given, else TORNPAGE_STATE_DIR, else the platform's user state directory."""
+    """The directory to use: the one given, else TORNPAGE_STATE_DIR, else the platform's user state directory.
+
+    Raises `UsageError` for an empty name, which would silently mean the directory one is in.
+    """
+    if given is not None and not os.fspath(given):
+        raise UsageError('state_dir is empty; name a directory, "." for the one you are in')
     chosen = given if given is not None else os.environ.get(STATE_DIR_VARIABLE) or None
     return Path(chosen) if chosen is not None else user_state_path("tornpage")
 
@@ -42,7 +59,7 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
     """
     path = state_dir / DATABASE_NAME
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(state_dir)
         _refuse_foreign_files(path)
         if not os.access(state_dir, os.W_OK | os.X_OK):
             raise StoreReadOnly(f"the state directory {state_dir} can't be written to by this user")
@@ -67,8 +84,10 @@ def existing(state_dir: Path, *, newest_schema: int) -> Path | None:
     """
     path = state_dir / DATABASE_NAME
     try:
-        if state_dir.exists() and not state_dir.is_dir():
-            raise StoreUnavailable(f"the state directory {state_dir} is not a directory")
+        if state_dir.exists():
+            if not state_dir.is_dir():
+                raise StoreUnavailable(f"the state directory {state_dir} is not a directory")
+            _refuse_foreign_directory(state_dir)
         _refuse_foreign_files(path)
         _refuse_foreign_content(path, newest_schema)
         return path if path.exists() and path.stat().st_size else None
@@ -90,17 +109,46 @@ def _tighten_one(path: Path, mode: int) -> None:
     except FileNotFoundError:
         return
     except PermissionError as error:
-        _log.warning("could not make %s private (mode %o): %s", path, mode, error)
+        _log.warning("could not make %s private (mode %o): %s", path, mode, str(error))
+
+
+def _make_directory(state_dir: Path) -> None:
+    """Make the directory with its parents so that a power cut leaves them; SQLite syncs only what is inside."""
+    missing: list[Path] = []
+    while not (place := missing[-1].parent if missing else state_dir).exists():
+        missing.append(place)
+    for one in reversed(missing):
+        one.mkdir(mode=0o700 if one == state_dir else 0o777, exist_ok=True)
+        _sync_directory(one.parent)
+    if not state_dir.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(state_dir))
+
+
+def _sync_directory(directory: Path) -> None:
+    """A directory that may not be read, or a file system that can't do it, is a warning."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}:
+            raise
+        _log.warning(
+            "could not sync the directory %s, so a power cut may lose what is new in it: %s", directory, str(error)
+        )
 
 
 def _create_private(path: Path) -> None:
-    if path.exists():
-        return
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        # Another process was faster; its file was made by the same rule.
-        return
+    with opening:
+        if path.exists():
+            return
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            # Another process was faster; its file was made by the same rule.
+            return
 
 
 def _refuse_foreign_directory(state_dir: Path) -> None:
@@ -134,20 +182,46 @@ def _refuse_foreign_files(path: Path) -> None:
 
 def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
     """Judge the header without SQLite, since even opening a database for reading may change files."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
+    with opening:
+        # What this process has open was checked when it was opened, and SQLite is asked again in any case.
+        header = None if _is_open_here(path) else _header(path)
+    if header == b"":
         return
-    if not header:
-        return
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise StoreCorrupt(f"{path} is not a SQLite database; it was left as it is")
-    version = int.from_bytes(header[USER_VERSION_OFFSET : USER_VERSION_OFFSET + 4], "big", signed=True)
-    refuse_newer(path, version, newest_schema)
+    if header is not None:
+        if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            raise StoreCorrupt(f"{path} is not a SQLite database; it was left as it is")
+        version = int.from_bytes(header[USER_VERSION_OFFSET : USER_VERSION_OFFSET + 4], "big", signed=True)
+        refuse_newer(path, version, newest_schema)
     in_wal = user_version(path.with_name(path.name + "-wal"), newest_schema)
     if in_wal is not None:
         refuse_newer(path, in_wal, newest_schema)
+
+
+def _header(path: Path) -> bytes:
+    """The first bytes of the database, none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _is_open_here(path: Path) -> bool:
+    """Whether a descriptor of this process belongs to the file. Where that can't be told, it is taken for closed."""
+    try:
+        wanted = path.stat()
+        names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - the names are numbers, not paths.
+    except OSError:
+        return False
+    return any(os.path.samestat(wanted, found) for name in names if (found := _descriptor(name)) is not None)
+
+
+def _descriptor(name: str) -> os.stat_result | None:
+    """What a descriptor belongs to; None for the one that the listing itself had open."""
+    try:
+        return os.fstat(int(name))
+    except (OSError, ValueError):
+        return None
 
 
 def refuse_newer(path: Path | str, version: int, newest_schema: int) -> None:

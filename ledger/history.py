@@ -24,7 +24,7 @@ from ledger.registry import TaskRegistry
 from ledger.rows import TASKS, Quarantined, Unreadable
 from ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
 from ledger.transaction import Transaction
-from ledger.values import given_text, member, trimmed
+from ledger.values import checked_id, given_text, member, trimmed
 from ledger.workers import Workers, checked_worker_id
 
 WorkerReferences = Callable[[Transaction], Collection[str]]
@@ -72,12 +72,13 @@ class RunHistory:
         Raises `NotFound`, `IllegalTransition` (the task isn't queued or is another run's, the run has a row already,
         the worker is dead), `UsageError`, `StoreError`.
         """
+        checked_id("task_id", task_id)
         worker = checked_worker_id(worker_id)
         start = runs.checked_start(RunStart(repo, issue_number, user, agent, agent_type, model, provider))
         wanted = trimmed("run_id", run_id)
         with self.database.transaction() as transaction:
             task = self._existing_task(transaction, task_id)
-            chosen = wanted or trimmed("run_id", task.run_id) or self._new_id()
+            chosen = wanted or trimmed("run_id", task.run_id) or checked_id("the new id", self._new_id())
             now = self.clock()
             run = runs.started(chosen, task_id, worker, started_at if started_at is not None else now, start)
             self._check_start(transaction, run, task, now)
@@ -106,6 +107,7 @@ class RunHistory:
 
         Raises `NotFound`, `IllegalTransition`, `UsageError`, `StoreError`.
         """
+        checked_id("run_id", run_id)
         wanted = runs.checked_result(status)
         end = runs.checked_end(RunEnd(finished_at, cost_usd, tokens_in, tokens_out, turns, artifacts, reason))
         with self.database.transaction() as transaction:
@@ -128,6 +130,7 @@ class RunHistory:
         The same session of the same run again changes nothing. Raises `NotFound`, `IllegalTransition` (the run is
         over, the session is another run's or invalid), `UsageError`, `StoreError`.
         """
+        checked_id("run_id", run_id)
         chosen = session_id if session_id is not None else self._new_id()
         with self.database.transaction() as transaction:
             session = runs.opened(chosen, self._existing_run(transaction, run_id))
@@ -139,7 +142,11 @@ class RunHistory:
         return session
 
     def invalidate_session(self, session_id: str, reason: str) -> Session:
-        """Make a session invalid for good; one that is so already keeps when and why. Raises `NotFound`."""
+        """Make a session invalid for good; one that is so already keeps when and why.
+
+        Raises `NotFound`, `UsageError`, `StoreError`.
+        """
+        checked_id("session_id", session_id)
         why = given_text("reason", reason)
         with self.database.transaction() as transaction:
             row = transaction.read(SESSIONS, session_id)
@@ -152,7 +159,11 @@ class RunHistory:
     # Reading
 
     def get(self, run_id: str) -> Run | None:
-        """The run with this id, None where there is none. Raises `StoreCorrupt` where its row can't be read."""
+        """The run with this id, None where there is none.
+
+        Raises `StoreCorrupt` where its row can't be read, and `UsageError`.
+        """
+        checked_id("run_id", run_id)
         rows = self.database.select(RUNS, "id = ?", (run_id,))
         return RUNS.decode(rows[0]) if rows else None
 
@@ -167,6 +178,8 @@ class RunHistory:
     ) -> tuple[builtins.list[Run], builtins.list[Quarantined]]:
         """The runs as `list` gives them, and beside them the rows that can't be read."""
         wanted = member("status", RunStatus, status) if status is not None else None
+        given_text("task_id", task_id)
+        given_text("worker_id", worker_id)
         conditions = [
             # Spelled out, since SQLite uses the index of the running rows only for this very text.
             ("status = 'running'", ()) if wanted is RunStatus.RUNNING else ("status = ?", (wanted,)),
@@ -194,12 +207,14 @@ class RunHistory:
         return {run.task_id: run.worker_id for run in self.list(status=RunStatus.RUNNING)}
 
     def get_session(self, session_id: str) -> Session | None:
-        """The session with this id, None where there is none."""
+        """The session with this id, None where there is none. Raises `UsageError`, `StoreError`."""
+        checked_id("session_id", session_id)
         rows = self.database.select(SESSIONS, "session_id = ?", (session_id,))
         return SESSIONS.decode(rows[0]) if rows else None
 
     def list_sessions(self, run_id: str | None = None) -> builtins.list[Session]:
-        """The readable sessions, of one run where given, in the order of their opening."""
+        """The readable sessions, of one run where given, in the order of their opening. Raises `UsageError`."""
+        given_text("run_id", run_id)
         where, parameters = ("TRUE", ()) if run_id is None else ("run_id = ?", (run_id,))
         return SESSIONS.decode_all(self.database.select(SESSIONS, where, parameters))[0]
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self
 
 from ledger.audit import AuditCode, AuditReport, Severity
 from ledger.clock import Clock, system_clock
-from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect
+from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect, Durability
 from ledger.database import Database
 from ledger.errors import UsageError
 from ledger.files import resolve_state_dir
@@ -77,7 +77,7 @@ class Ledger:
         cls,
         state_dir: str | os.PathLike[str] | None = None,
         *,
-        journal_mode: str = "wal",
+        journal_mode: str | None = None,
         synchronous: str | None = None,
         busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
         clock: Clock = system_clock,
@@ -96,10 +96,12 @@ class Ledger:
         """Open the ledger of a state directory and restore its tasks.
 
         `state_dir`: else TORNPAGE_STATE_DIR, else the platform's user state directory; ``:memory:`` keeps everything
-        in memory. `journal_mode`: wal, delete, truncate or persist. `synchronous`: off, normal, full or extra;
-        default full, for delete extra. `busy_timeout_ms`: how long to wait for another process's lock. `connect`: all
-        SQLite connections come from it. `store`: another `TaskStore` in the place of SQLite; it keeps tasks only.
-        `workers`: who tells which workers live; by default the locks in the state directory.
+        in memory. `journal_mode`: wal, delete, truncate or persist, to which an existing file is switched; by default
+        it keeps its own, and a new one gets wal. `synchronous`: off, normal, full or extra; default full, for delete
+        extra; what a lower one gives up is said by `durability`. `busy_timeout_ms`: how long to wait for another
+        process's lock. `connect`: all SQLite connections come from it. `store`: another `TaskStore` in the place of
+        SQLite; it keeps tasks only. `workers`: who tells which workers live; by default the locks in the state
+        directory.
         `session_hooks`: who tells whether a session still backs a task without a worker.
         `observers`: who is told what was restored, now and later, and of every change; see `ledger.observers`.
 
@@ -135,6 +137,21 @@ class Ledger:
             tasks.restore()
             undo.pop_all()
         return ledger
+
+    @property
+    def durability(self) -> Durability:
+        """What becomes of acknowledged changes at the chosen `journal_mode` and `synchronous`.
+
+        `Durability.POWER_CUT`, the promise, holds at the defaults: wal, truncate and persist at full, everything at
+        extra. wal at normal and delete at full may lose the newest changes in a power cut (`LOSES_NEWEST`); below
+        that it may damage the file (`MAY_CORRUPT`). The end of a process alone loses nothing at any level; only a
+        database in memory ends with it (`NONE`). Whether the disk does what it is told is not known here.
+
+        Raises `UsageError` where another store was given, and `StoreError`.
+        """
+        if self.database is None:
+            raise UsageError("this ledger was given another store, of whose durability nothing is known")
+        return self.database.durability
 
     @property
     def history(self) -> RunHistory:

@@ -2,7 +2,8 @@
 
 Every answer comes from memory, which is refreshed first where somebody else has committed; only
 `list_fresh_for_owner` reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion,
-newest first. All methods raise `StoreError` where memory can't be trusted and could not be loaded again.
+newest first. All methods raise `StoreError` where memory can't be trusted and could not be loaded again, and
+`UsageError` for an id or a key that is no text or no valid Unicode.
 """
 
 import builtins
@@ -14,7 +15,7 @@ from ledger import rules
 from ledger.engine import RegistryEngine
 from ledger.records import DeliveryState, Runtime, Status, Task
 from ledger.rows import Quarantined
-from ledger.values import blank_to_none, json_value, member
+from ledger.values import checked_id, given_text, json_value, member, trimmed
 
 
 class TaskReader(RegistryEngine):
@@ -22,11 +23,13 @@ class TaskReader(RegistryEngine):
 
     def get(self, task_id: str) -> Task | None:
         """The task with this id, None where there is none."""
+        checked_id("task_id", task_id)
         with self._lock:
             return self._current().tasks.get(task_id)
 
     def get_delivery(self, task_id: str) -> DeliveryState | None:
         """The delivery state of a task, None where there is none; its origin is a copy."""
+        checked_id("task_id", task_id)
         with self._lock:
             state = self._current().deliveries.get(task_id)
         if state is None or state.requester_origin is None:
@@ -47,31 +50,35 @@ class TaskReader(RegistryEngine):
 
     def list_for_owner(self, owner_key: str) -> builtins.list[Task]:
         """The tasks of an owner, newest first; none for a blank key."""
+        given_text("owner_key", owner_key)
         with self._lock:
             memory = self._current()
             return rules.newest_first(memory.in_order(memory.indexes.by_owner(owner_key)))
 
     def list_by_run(self, run_id: str) -> builtins.list[Task]:
         """The tasks of a run, newest first; none for a blank id."""
+        given_text("run_id", run_id)
         with self._lock:
             memory = self._current()
             return rules.newest_first(memory.in_order(memory.indexes.by_run(run_id)))
 
     def list_by_parent_flow(self, parent_flow_id: str) -> builtins.list[Task]:
         """The tasks of a flow, newest first; none for a blank id."""
+        given_text("parent_flow_id", parent_flow_id)
         with self._lock:
             memory = self._current()
             return rules.newest_first(memory.in_order(memory.indexes.by_parent_flow(parent_flow_id)))
 
     def list_for_session(self, session_key: str) -> builtins.list[Task]:
         """The tasks whose owner or child session this is, newest first; none for a blank key."""
+        given_text("session_key", session_key)
         with self._lock:
             memory = self._current()
             return rules.newest_first(memory.in_order(memory.indexes.by_session(session_key)))
 
     def list_fresh_for_owner(self, owner_key: str) -> builtins.list[Task]:
         """The tasks of an owner as the store has them, past memory; sorted alike, none for a blank key."""
-        key = blank_to_none(owner_key)
+        key = trimmed("owner_key", owner_key)
         if key is None:
             return []
         with self._lock:
@@ -79,6 +86,7 @@ class TaskReader(RegistryEngine):
 
     def find(self, token: str) -> Task | None:
         """The task that a token means: a task id, else a run id, else a related session's newest task."""
+        given_text("token", token)
         with self._lock:
             memory = self._current()
             return rules.find_by_token(

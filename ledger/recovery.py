@@ -4,7 +4,8 @@ In ONE transaction every running row whose worker is dead becomes ``interrupted`
 lost, with the reason; so a crash in the middle flags all or none. The transaction holds the write lock while it asks
 which workers live, and a run can only start under that lock by a living worker, so no run that is alive is taken for
 dead. A second pass, or one in another process that waited for the lock, finds the rows ended and leaves them alone.
-After the commit each interrupted run is one line on the logger ``ledger.recovery``.
+After the commit each interrupted run is one line on the logger ``ledger.recovery``; also where the COMMIT reported an
+error and the rows are there all the same, since no later pass would find anything to say.
 
 Then the lock files of dead workers that no row refers to are removed. That is housekeeping: where it fails it is logged
 and tried by the next recovery.
@@ -13,7 +14,7 @@ Not covered: restarting the work, which is for whoever owns it to decide.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ class Recovery:
             is_inside_batch = database.active is not None
             with database.transaction() as transaction:
                 done = self._interrupt_all(transaction)
-                transaction.enlist(_Announcement(lambda: self._announce(done)))
+                transaction.enlist(_Announcement(self, done))
             if not is_inside_batch:
                 self._clean_workers()
         return done
@@ -94,8 +95,9 @@ class Recovery:
         ended = runs.finished(run, now, RunStatus.INTERRUPTED, RunEnd(reason=reason))
         return ended, self._history.write_end(transaction, ended, now)
 
-    def _announce(self, done: Recovered) -> None:
-        for run in done.interrupted:
+    def announce(self, interrupted: Iterable[Run]) -> None:
+        """One line of the log for each run."""
+        for run in interrupted:
             _log.warning(
                 "[recovery] run %s interrupted: task %s, started %s, worker %s",
                 _one_line(run.id),
@@ -115,17 +117,25 @@ class Recovery:
 
 
 class _Announcement:
-    """Says something once the transaction is durably there."""
+    """Says which runs were interrupted, once that is so."""
 
-    def __init__(self, say: Callable[[], None]) -> None:
-        self._say = say
+    def __init__(self, recovery: Recovery, done: Recovered) -> None:
+        self._recovery = recovery
+        self._done = done
 
     def committed(self) -> None:
-        """Say it."""
-        self._say()
+        """Say all."""
+        self._recovery.announce(self._done.interrupted)
 
     def settled(self, found: Found | None) -> None:
-        """Say nothing: the change isn't there, or nobody knows."""
+        """Say those whose rows are on disk as this pass meant to leave them, secured or not."""
+        if found is not None:
+            self._recovery.announce(
+                run for run in self._done.interrupted if found.get((RUNS.name, run.id)) == RUNS.encode(run)
+            )
+        elif self._done.interrupted:
+            names = ", ".join(_one_line(run.id) for run in self._done.interrupted)
+            _log.error("[recovery] nobody can tell yet whether these runs were marked as interrupted: %s", names)
 
     def rolled_back(self) -> None:
         """Say nothing."""

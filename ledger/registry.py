@@ -1,7 +1,8 @@
 """The public task API: creating, changing and deleting tasks, on top of reading them (`ledger.reading`).
 
 What a change means is decided by `ledger.rules`; how it is carried out, by `ledger.engine`. Every method that changes
-something raises `StoreError` where the store failed, and then nothing has changed or the error says ``unknown``.
+something raises `StoreError` where the store failed, and then nothing has changed or the error says ``unknown``; and
+`UsageError`, before anything is read, for an id that is no text or no valid Unicode.
 
 Not covered: lost work and pruning, which are maintenance.
 """
@@ -31,7 +32,7 @@ from ledger.records import (
 )
 from ledger.rows import Unreadable
 from ledger.store import Backend, Change, TaskStore, Unit
-from ledger.values import blank_to_none, json_value, member, optional_time_ms
+from ledger.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
 
 ControlHook = Callable[[Task], bool | None]
 """Asks a runtime to stop a task's work; False says that it refused, anything else that it agreed."""
@@ -75,7 +76,7 @@ class TaskRegistry(TaskReader):
         Give a `NewTask` or its fields. Raises `UsageError`, also where the new id is taken, and `StoreError`.
         """
         wanted = _request(request, fields)
-        made = rules.new_task(wanted, task_id=self._new_id(), now=self._clock())
+        made = rules.new_task(wanted, task_id=checked_id("the new id", self._new_id()), now=self._clock())
         result = made
 
         def compute(unit: Unit) -> Sequence[Change]:
@@ -161,6 +162,7 @@ class TaskRegistry(TaskReader):
         last_notified_event_at: int | UnsetType | None = UNSET,
     ) -> DeliveryState:
         """Write what is known about telling the requester; what is left out stays. Raises `NotFound`, `UsageError`."""
+        checked_id("task_id", task_id)
         patch: dict[str, Any] = {}
         if requester_origin is not UNSET:
             patch["requester_origin"] = json_value("requester_origin", requester_origin)
@@ -180,6 +182,7 @@ class TaskRegistry(TaskReader):
 
     def delete(self, task_id: str) -> Task:
         """Delete a task and its delivery state in one transaction; returns what it was. Raises `NotFound`."""
+        checked_id("task_id", task_id)
         gone: Task | None = None
 
         def compute(unit: Unit) -> Sequence[Change]:
@@ -196,7 +199,8 @@ class TaskRegistry(TaskReader):
         """Ask the runtime to stop the work, then record it as cancelled.
 
         For cli tasks it is only recorded. The row is read again after the runtime has answered: if the work ended
-        meanwhile, that end stays. Raises `StoreError` only; a refusal is in the result.
+        meanwhile, that end stays. Raises `StoreError`, and `UsageError` for an id that can't be one; a refusal is in
+        the result.
         """
         task = self.get(task_id)
         if task is None:
@@ -286,6 +290,7 @@ class TaskRegistry(TaskReader):
     # Helpers
 
     def _update(self, task_id: str, rule: Rule) -> Task:
+        checked_id("task_id", task_id)
         result: Task | None = None
 
         def compute(unit: Unit) -> Sequence[Change]:
@@ -300,7 +305,8 @@ class TaskRegistry(TaskReader):
         return result
 
     def _update_run(self, run_id: str, session_key: str | None, rule: Rule) -> builtins.list[Task]:
-        run = blank_to_none(run_id)
+        run = trimmed("run_id", run_id)
+        given_text("session_key", session_key)
         changes: builtins.list[Change] = []
         if run is None:
             return []
@@ -318,6 +324,7 @@ class TaskRegistry(TaskReader):
     def _finishing(self, status: Status | str, run_id: str | None, report: Mapping[str, Any]) -> Rule:
         """The rule that ends a task; what is given is checked here, before any row is read."""
         wanted = rules.terminal_status(status)
+        given_text("run_id", run_id)
         checked = dict(report)
         if checked["terminal_outcome"] is not None:
             checked["terminal_outcome"] = member("terminal_outcome", TerminalOutcome, checked["terminal_outcome"])

@@ -83,7 +83,7 @@ class Upkeep:
         try:
             return self._database.checkpoint("PASSIVE")
         except StoreError as error:
-            _log.warning("the WAL could not be copied into the database after maintenance: %s", error)
+            _log.warning("the WAL could not be copied into the database after maintenance: %s", str(error))
             return False
 
 

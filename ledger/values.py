@@ -29,17 +29,26 @@ def blank_to_none(value: str | None) -> str | None:
     return (value.strip() or None) if value is not None else None
 
 
-def given_text(name: str, value: str | None) -> str | None:
-    """The text as it was given, None where blank; raises UsageError where it is no text or no valid Unicode."""
-    if value is None:
-        return None
+def checked_id(name: str, value: str) -> str:
+    """The id as it was given; raises UsageError where it is no text or no valid Unicode.
+
+    To be asked before a row is looked up by an id: a lone surrogate, which is also what a byte that is no UTF-8 becomes
+    on a command line, would only fail inside the driver and take a whole batch with it.
+    """
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {value!r} ({type(value).__name__})")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{name} must be valid Unicode, not {value!r}: {error.reason}") from error
-    return value if value.strip() else None
+    return value
+
+
+def given_text(name: str, value: str | None) -> str | None:
+    """The text as it was given, None where blank; raises UsageError where it is no text or no valid Unicode."""
+    if value is None:
+        return None
+    return value if checked_id(name, value).strip() else None
 
 
 def trimmed(name: str, value: str | None) -> str | None:

@@ -10,6 +10,9 @@ counts as alive: work may only be taken for lost where that is proven.
 An id is used once. Its file stays when the worker lets go or dies, and `hold` refuses an id whose file is there:
 otherwise a second worker of the same name would make the runs of the first one look alive for ever. `clean` removes
 the files of dead workers that nothing refers to any more; making and removing files is serialised by one more lock.
+A worker that knows that nobody will ever take its id again may `retire`, which removes its file at once. The file goes
+while its lock is still held: until then nobody else removes it, and afterwards nobody finds it, so the file removed is
+never another worker's.
 
 Not covered: network file systems, Windows (it has no `flock`), and somebody who removes lock files by hand.
 """
@@ -70,6 +73,12 @@ class Worker:
             with suppress(NotFound):
                 self._workers.release(self.id)
 
+    def retire(self) -> None:
+        """Let go of the lock and remove its file; for an id that is never taken again. Twice is fine."""
+        if os.getpid() == self._process_id:
+            with suppress(NotFound):
+                self._workers.retire(self.id)
+
     def __enter__(self) -> Self:
         return self
 
@@ -121,12 +130,25 @@ class Workers:
                 raise NotFound(f"this ledger holds no worker {worker_id!r}")
             self._used_in_memory[worker_id] = False
             return
-        place = str(self._path(self._directory, worker_id).resolve())
-        with _held_guard:
-            lock = _held_by_this_process.pop(place, None)
-        if lock is None:
-            raise NotFound(f"this process holds no worker {worker_id!r}")
-        lock.release()
+        self._no_longer_held(self._path(self._directory, worker_id), worker_id).release()
+
+    def retire(self, worker_id: str) -> None:
+        """Let go of a worker that this process holds, and remove its file; where that fails, `clean` does it later.
+
+        Raises `NotFound` as `release` does.
+        """
+        if self._directory is None:
+            self.release(worker_id)
+            self._used_in_memory.pop(worker_id, None)
+            return
+        path = self._path(self._directory, worker_id)
+        lock = self._no_longer_held(path, worker_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("the lock file of worker %s stays until the next recovery: %s", worker_id, error)
+        finally:
+            lock.release()
 
     def is_alive(self, worker_id: str) -> bool:
         """Whether a process holds this worker's lock now; True also where that can't be found out.
@@ -176,6 +198,15 @@ class Workers:
         return dead
 
     # Helpers
+
+    @staticmethod
+    def _no_longer_held(path: Path, worker_id: str) -> FileLock:
+        """Take the lock out of those that live as long as the process; whoever calls releases it."""
+        with _held_guard:
+            lock = _held_by_this_process.pop(str(path.resolve()), None)
+        if lock is None:
+            raise NotFound(f"this process holds no worker {worker_id!r}")
+        return lock
 
     @staticmethod
     def _path(directory: Path, worker_id: str) -> Path:

@@ -3,9 +3,11 @@
 Exit codes: 0 fine; 1 not found or refused; 2 wrong usage, or the store can't be used.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,15 +15,31 @@ from ledger.command.outbox import outbox_group
 from ledger.command.runs import recover_command, runs_group
 from ledger.command.tasks import tasks_group
 from ledger.command.upkeep import audit_command, maintenance_command
-from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES
+from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
 from ledger.errors import LedgerError, StoreError, UsageError
 from ledger.ledger import Ledger
+
+
+class _StateDirectory(click.Path):
+    """A directory by name; none at all, and the memory of a process that ends at once, are refused."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # click's own type; a `Path` here.
+        if not os.fspath(value):
+            self.fail('the name is empty; name a directory, "." for the one you are in', param, ctx)
+        if os.fspath(value) == MEMORY:
+            self.fail("a command that kept its ledger in memory would lose it at its end; name a directory", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class LedgerOptions:
     """Where the ledger is and how it is opened; one for all commands of a call."""
 
-    def __init__(self, state_dir: Path | None, journal_mode: str, busy_timeout_ms: int) -> None:
+    def __init__(self, state_dir: Path | None, journal_mode: str | None, busy_timeout_ms: int) -> None:
         self.state_dir = state_dir
         self.journal_mode = journal_mode
         self.busy_timeout_ms = busy_timeout_ms
@@ -54,10 +72,23 @@ class _CouldNotRun(click.ClickException):
     exit_code = 2
 
 
-@click.group("ledger", context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Says so in one line, with an exit code of its own, where the answer can't be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read has seen enough; click ends the program quietly.
+            raise
+        except OSError as error:
+            raise _CouldNotRun(f"the operating system refused something, maybe to take the answer: {error}") from error
+
+
+@click.group("ledger", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--state-dir",
-    type=click.Path(file_okay=True, path_type=Path),
+    type=_StateDirectory(),
     envvar="TORNPAGE_STATE_DIR",
     show_envvar=True,
     help="The directory that holds ledger.sqlite. Default: the platform's user state directory.",
@@ -65,9 +96,7 @@ class _CouldNotRun(click.ClickException):
 @click.option(
     "--journal-mode",
     type=click.Choice(JOURNAL_MODES),
-    default="wal",
-    show_default=True,
-    help="SQLite's journal mode; an existing database is switched to it.",
+    help="SQLite's journal mode; an existing database is switched to it. Default: the one it has; wal for a new one.",
 )
 @click.option(
     "--busy-timeout-ms",
@@ -77,7 +106,9 @@ class _CouldNotRun(click.ClickException):
     help="How long to wait for a lock that another process holds.",
 )
 @click.pass_context
-def ledger_group(context: click.Context, state_dir: Path | None, journal_mode: str, busy_timeout_ms: int) -> None:
+def ledger_group(
+    context: click.Context, state_dir: Path | None, journal_mode: str | None, busy_timeout_ms: int
+) -> None:
     """Keep account of background work: what was asked for, what runs, how it ended.
 
     Everything is in one SQLite file, and several processes may use it at once. A command that ends with exit code 0

@@ -162,6 +162,9 @@ def recover_command(opener: _Opener, /, deliver_command: str, timeout_ms: int, a
       0      delivered
       75     try again later
       other  it will never work
+
+    A program that takes too long is killed, with what it has started. That one, one that dies of a signal and one that
+    can't be started are tried again later; `ledger outbox list` shows the reasons.
     """
     with opener.opened() as ledger:
         done = ledger.outbox.recover(DeliveryProgram(deliver_command, timeout_ms=timeout_ms), **limits)

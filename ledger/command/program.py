@@ -2,19 +2,26 @@
 
 Exit code 0 means delivered, 75 (`EX_TEMPFAIL` of sysexits.h) that it may be tried again, any other that it never will.
 A program that doesn't answer in time is killed, and that one, one that dies of a signal and one that can't be started
-may be tried again: none of them has said no. The end of what it wrote to standard error becomes the reason; what it
-writes to standard output is thrown away, since that is where this command answers.
+may be tried again, whatever they wrote: none of them has said no. The end of what it wrote to standard error becomes
+the reason; what it writes to standard output is thrown away, since that is where this command answers.
 
-Not covered: what the program starts in its turn, and the program itself where this process is killed: it may then
-deliver after the lease is gone, which is why every copy carries the same idempotency key.
+It runs in a session of its own, so that what it has started in its turn is killed with it, also by Ctrl-C here. The
+envelope lies in a file, not in a pipe: an answer counts whether or not anybody has read all of it.
+
+Not covered: what leaves that session, or is left behind by a program that did answer; and the program where this
+process is killed: it may then deliver after the lease is gone, which is why every copy carries the same idempotency
+key.
 """
 
 import json
+import logging
+import os
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from typing import IO, Final
 
 import msgspec
@@ -24,6 +31,9 @@ from ledger.outbox import DeliveryFailed, Envelope
 
 TRY_AGAIN: Final = 75
 _REASON_BYTES: Final = 2000
+_REAP_SECONDS: Final = 5.0
+
+_log = logging.getLogger("ledger.outbox")
 
 
 class DeliveryProgram:
@@ -44,31 +54,51 @@ class DeliveryProgram:
     def __call__(self, envelope: Envelope) -> None:
         """Deliver one message. Raises `DeliveryFailed`."""
         document = json.dumps(msgspec.structs.asdict(envelope), ensure_ascii=False) + "\n"
-        with tempfile.TemporaryFile() as complaints:
-            code = self._run(document.encode(), complaints)
+        with tempfile.TemporaryFile() as letter, tempfile.TemporaryFile() as complaints:
+            letter.write(document.encode())
+            letter.seek(0)
+            code = self._answer(self._started(letter, complaints), complaints)
             if code == 0:
                 return
             said = _last_words(complaints)
         if code < 0:
-            raise DeliveryFailed(_because(f"the deliver command died of {_signal_name(-code)}", said))
+            raise DeliveryFailed(_because(f"the deliver command died of {_signal_name(-code)}", said), permanent=False)
         reason = _because(f"the deliver command ended with exit code {code}", said)
         raise DeliveryFailed(reason, permanent=code != TRY_AGAIN)
 
-    def _run(self, document: bytes, complaints: IO[bytes]) -> int:
+    def _started(self, letter: IO[bytes], complaints: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
             # S603: running what the operator named is what this is for; no shell looks at it.
-            return subprocess.run(  # noqa: S603
-                self._words,
-                input=document,
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
-                timeout=self._timeout_ms / 1000,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise DeliveryFailed(f"the deliver command gave no answer within {self._timeout_ms} ms") from error
+            return subprocess.Popen(  # noqa: S603
+                self._words, stdin=letter, stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True
+            )
         except OSError as error:
-            raise DeliveryFailed(f"the deliver command could not be started: {error}") from error
+            raise DeliveryFailed(f"the deliver command could not be started: {error}", permanent=False) from error
+
+    def _answer(self, program: subprocess.Popen[bytes], complaints: IO[bytes]) -> int:
+        """The exit code. However the waiting ends, the program has ended with it."""
+        try:
+            return program.wait(timeout=self._timeout_ms / 1000)
+        except subprocess.TimeoutExpired as error:
+            _end(program)
+            late = f"the deliver command gave no answer within {self._timeout_ms} ms"
+            raise DeliveryFailed(_because(late, _last_words(complaints)), permanent=False) from error
+        except BaseException:
+            _end(program)
+            raise
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    """Kill the program and what it has started; its session's number can't be another's, since it isn't reaped yet."""
+    if program.returncode is not None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(program.pid, signal.SIGKILL)
+    try:
+        program.wait(timeout=_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It runs as somebody else, or waits for hardware; the other messages must not wait for it.
+        _log.warning("[outbox] the deliver command (process %s) could not be ended", program.pid)
 
 
 def _last_words(complaints: IO[bytes]) -> str:

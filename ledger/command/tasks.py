@@ -10,7 +10,7 @@ from ledger.command.output import print_json, print_record, print_tasks
 from ledger.errors import NotFound
 from ledger.ledger import Ledger
 from ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from ledger.values import blank_to_none
+from ledger.values import trimmed
 
 
 class _Opener(Protocol):
@@ -57,10 +57,11 @@ def list_command(opener: _Opener, runtime: str | None, status: str | None, owner
     error.
     """
     with opener.opened() as ledger:
+        wanted = trimmed("owner", owner)
         tasks = ledger.tasks.list(runtime=runtime, status=status)
         quarantined = ledger.tasks.quarantined()
     if owner is not None:
-        tasks = [task for task in tasks if task.owner_key == blank_to_none(owner)]
+        tasks = [task for task in tasks if task.owner_key == wanted]
     if as_json:
         filters = {"runtime": runtime, "status": status, "owner": owner}
         print_json({"count": len(tasks), "filters": filters, "tasks": tasks, "quarantined": quarantined})

@@ -70,8 +70,8 @@ def audit_command(
     \b
     Exit codes:
       0  audited, whatever was found
-      1  with --fail-on, something was found; or the store failed
-      2  wrong usage
+      1  with --fail-on, something was found
+      2  wrong usage, or the store can't be used
     """
     with opener.reporting():
         report = audit_file(

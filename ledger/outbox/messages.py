@@ -79,7 +79,7 @@ class Envelope(msgspec.Struct, frozen=True):
     """What a receiver gets.
 
     `idempotency_key` is the message's own or else its id, and the same in every copy of the message: a receiver that
-    has seen it before drops the copy. `attempt` counts from 1; an attempt that nobody lived to report isn't counted.
+    has seen it before drops the copy. `attempt` counts from 1, also the attempts that nobody lived to report.
     """
 
     id: str

@@ -6,7 +6,10 @@ that has ended stays as it ended: whoever comes too late is told so and nothing 
 
 A *lease* is a worker's id in the row. It counts for as long as that worker lives (`ledger.workers`), whoever asks, also
 the same process: a live sender and a recovery pass of one process must not send the same message twice. It needs no
-time limit, and so no clock: nobody can lose a lease while alive.
+time limit, and so no clock: nobody can lose a lease while alive. Whoever takes over the lease of a dead worker counts
+the attempt which that one had begun.
+
+Only the holder of a lease can say that its attempt failed; for anybody else the message is being sent.
 
 Not covered: an ack from somebody who holds no lease is believed, since the receiver may answer anywhere.
 """
@@ -27,7 +30,7 @@ from ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
 from ledger.records import JsonValue
 from ledger.rows import Quarantined, RecordTable, Row
 from ledger.transaction import Transaction
-from ledger.values import EARLIEST_MS, given_text, member
+from ledger.values import EARLIEST_MS, checked_id, given_text, member
 from ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
@@ -68,7 +71,7 @@ class MessageQueue:
 
     def get(self, message_id: str) -> Message | None:
         """The message with this id, None where there is none. Raises `Unreadable` for a row that can't be read."""
-        rows = self._database.select(MESSAGES, "id = ?", (message_id,))
+        rows = self._database.select(MESSAGES, "id = ?", (checked_id("message_id", message_id),))
         return MESSAGES.decode(rows[0]) if rows else None
 
     def list(self, *, status: MessageStatus | str | None = None, channel: str | None = None) -> builtins.list[Message]:
@@ -96,7 +99,7 @@ class MessageQueue:
             parameters.append(member("status", MessageStatus, status).value)
         if channel is not None:
             where.append("channel = ?")
-            parameters.append(channel.strip())
+            parameters.append(checked_id("channel", channel).strip())
         rows = self._database.select(MESSAGES, " AND ".join(where), parameters)
         messages, quarantined = MESSAGES.decode_all(rows)
         # The sort is stable, and the rows come in the order of their insertion.
@@ -153,21 +156,30 @@ class MessageQueue:
     def claim(self, message_id: str, worker_id: str) -> MessageResult:
         """Lease a pending message to a living worker, due or not; only whoever gets `changed` may send it.
 
-        Unchanged, with the reason, where the message has ended or is leased to a living worker, also to this very
-        one: its other thread may be sending. Raises `NotFound`, and `UsageError` for a worker that isn't alive.
+        Unchanged, with the reason, where the message has ended, has had all its attempts (the next recovery pass gives
+        it up) or is leased to a living worker, also to this very one: its other thread may be sending. The attempt of
+        a worker that died while sending it is counted. Raises `NotFound`, and `UsageError` for a worker that isn't
+        alive.
         """
-        return self._lease(message_id, worker_id)
-
-    def _lease(self, message_id: str, worker_id: str, *, when_due: bool = False) -> MessageResult:
-        if not self._workers.is_alive(worker_id):
-            raise UsageError(f"worker {worker_id!r} is not alive, so it can't lease a message")
 
         def refusal(message: Message) -> str | None:
-            if not self._is_free(message):
-                return f"worker {message.leased_by} is sending it"
-            return "it is not due yet" if when_due and not self._is_due(message, self._clock()) else None
+            attempts = self._without_dead_lease(message).attempt_count
+            return f"it has had its {attempts} attempts" if attempts >= rules.MAX_ATTEMPTS else None
 
-        return self._update(message_id, lambda message: replace(message, leased_by=worker_id), refusal)
+        return self._lease(message_id, worker_id, refusal)
+
+    def _lease(self, message_id: str, worker_id: str, refusal: Callable[[Message], str | None]) -> MessageResult:
+        if not self._workers.is_alive(worker_id):
+            raise UsageError(f"worker {worker_id!r} is not alive, so it can't lease a message")
+        return self._update(
+            message_id,
+            lambda message: replace(self._without_dead_lease(message), leased_by=worker_id),
+            lambda message: self._sent_by_another(message, None) or refusal(message),
+        )
+
+    def _without_dead_lease(self, message: Message) -> Message:
+        """A message that is free, with the attempt counted that a dead worker's lease stands for."""
+        return rules.taken_over(message, self._clock()) if message.leased_by is not None else message
 
     def release(self, message_id: str, worker_id: str) -> MessageResult:
         """Give a leased message back without an attempt. Raises `NotFound`."""
@@ -181,6 +193,12 @@ class MessageQueue:
         """Whether nobody who lives is sending the message."""
         return message.leased_by is None or not self._workers.is_alive(message.leased_by)
 
+    def _sent_by_another(self, message: Message, worker_id: str | None) -> str | None:
+        """Why this worker (None: whoever asks is none) must leave the message alone, None where it needn't."""
+        if message.leased_by == worker_id or self._is_free(message):
+            return None
+        return f"worker {message.leased_by} is sending it"
+
     def _is_due(self, message: Any, now: int) -> bool:
         """Whether the next attempt may be made."""
         return rules.is_due(message, now)
@@ -191,20 +209,33 @@ class MessageQueue:
         """Pending → delivered; unchanged, with the reason, where the message has ended. Raises `NotFound`."""
         return self._update(message_id, lambda message: rules.delivered(message, self._clock()))
 
-    def fail(self, message_id: str, error: str, *, permanent: bool = False) -> MessageResult:
+    def fail(
+        self, message_id: str, error: str, *, permanent: bool | None = None, worker_id: str | None = None
+    ) -> MessageResult:
         """Count a failed attempt: the message is tried again after a while, or ended where that can't help.
 
-        `permanent` says so; known texts of permanent errors say it by themselves. Unchanged, with the reason, where
-        the message has ended. Raises `NotFound`.
+        `permanent`: whether that can't help; where it is None, known texts of permanent errors say so. `worker_id`:
+        the worker that made the attempt. Unchanged, with the reason, where the message has ended or is leased to a
+        living worker that isn't this one. Raises `NotFound`.
         """
         text = given_text("error", error) or "no reason given"
-        hopeless = permanent or self._is_permanent(text)
-        return self._update(message_id, lambda message: self._after_failure(message, text, permanent=hopeless))
+        hopeless = self._is_permanent(text) if permanent is None else permanent
+        return self._update(
+            message_id,
+            lambda message: self._after_failure(message, text, permanent=hopeless),
+            lambda message: self._sent_by_another(message, worker_id),
+        )
 
-    def move_to_failed(self, message_id: str, reason: str = "moved to failed") -> MessageResult:
-        """Give a pending message up; a reason it already has stays. Raises `NotFound`."""
+    def move_to_failed(
+        self, message_id: str, reason: str = "moved to failed", *, worker_id: str | None = None
+    ) -> MessageResult:
+        """Give a pending message up; a reason it already has stays. `worker_id` and what it raises: as `fail`."""
         text = given_text("reason", reason) or "moved to failed"
-        return self._update(message_id, lambda message: rules.moved_to_failed(message, self._clock(), text))
+        return self._update(
+            message_id,
+            lambda message: rules.moved_to_failed(message, self._clock(), text),
+            lambda message: self._sent_by_another(message, worker_id),
+        )
 
     def _is_permanent(self, error: str) -> bool:
         """Whether an error's text says that no further attempt can help."""
@@ -244,6 +275,7 @@ class MessageQueue:
         self, message_id: str, rule: Rule, refusal: Callable[[Message], str | None] = lambda _: None
     ) -> MessageResult:
         """Change a pending message by a rule, in one transaction, unless there is a reason not to."""
+        checked_id("message_id", message_id)
         with self._database.transaction() as transaction:
             row = transaction.read(MESSAGES, message_id)
             if row is None:

@@ -5,8 +5,9 @@
    living sender, can't be parsed or fails is passed over and never ends the pass.
 3. Each is leased (one commit), delivered with no lock held, and acknowledged or failed (one commit).
 
-A crash between delivery and ack leaves a lease of a dead worker: the next pass sends the message again, with the same
-idempotency key. Delivery is at-least-once; dropping the second copy is the receiver's part.
+A crash between delivery and ack leaves a lease of a dead worker: the next pass counts the attempt, since it was begun,
+and sends the message again at once, with the same idempotency key. Delivery is at-least-once; dropping the second copy
+is the receiver's part. A message that kills whoever sends it is given up like any other, after its last attempt.
 
 The budget is measured with the ledger's clock, adding up only steps forward: a clock that jumps back doesn't stretch
 the pass without end, one that jumps forward ends it early, and then the rest simply stays as it was.
@@ -15,7 +16,8 @@ Not covered: a delivery that hangs; whoever delivers must bound its time. Messag
 for the next one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -23,22 +25,23 @@ from ledger.clock import Clock
 from ledger.errors import NotFound, StoreError, UsageError
 from ledger.outbox import rules
 from ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
-from ledger.outbox.queue import PENDING_SQL, MessageQueue, log
+from ledger.outbox.queue import PENDING_SQL, MessageQueue, MessageResult, log
 from ledger.rows import Unreadable
 from ledger.values import optional_time_ms
+from ledger.workers import Worker
 
 
 class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the ledger's own exceptions do
-    """A delivery failed; `permanent` says that trying again can't help."""
+    """A delivery failed; `permanent`: whether trying again can't help, None where the text is to tell."""
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool | None = None) -> None:
         super().__init__(message)
         self.permanent = permanent
 
 
 Deliver = Callable[[Envelope], object]
-"""Sends one message; returning means delivered. `DeliveryFailed` says how it failed, any other exception that it may
-be tried again, unless its text is one of the known permanent errors."""
+"""Sends one message; returning means delivered. `DeliveryFailed` says how it failed; of any other exception, and where
+that one doesn't say it, the text decides: one of the known permanent errors, or else the message is tried again."""
 
 
 class RecoveryPass(msgspec.Struct, frozen=True):
@@ -89,8 +92,9 @@ class RecoveringQueue(MessageQueue):
         """Expire what is too old and deliver what is due, each message once.
 
         `cutoff`: messages queued at that time or later are left to whoever queued them. `worker_id`: the id of the
-        worker that this pass is, else a new one. Raises `UsageError` inside a batch and for a span that is none, and
-        `StoreError`; what was delivered and acknowledged until then stays so.
+        worker that this pass is, else a new one; a given one counts as used until the next recovery of the ledger.
+        Raises `UsageError` inside a batch and for a span that is none, and `StoreError`; what was delivered and
+        acknowledged until then stays so.
         """
         self._refuse_in_batch("recover")
         budget = _Budget(self._clock, rules.duration_ms("budget_ms", budget_ms, zero_allowed=True))
@@ -159,14 +163,14 @@ class RecoveringQueue(MessageQueue):
         return rules.expired(message, now, max_age_ms)
 
     def _why_not_expire(self, message: Message) -> str | None:
-        return None if self._is_free(message) else f"worker {message.leased_by} is sending it"
+        return self._sent_by_another(message, None)
 
     # Sending
 
     def _send_all(
         self, due: Sequence[Waiting], deliver: Deliver, budget: _Budget, worker_id: str | None, counts: dict[str, int]
     ) -> None:
-        with self._workers.hold(worker_id) as worker:
+        with self._passing(worker_id) as worker:
             for position, one in enumerate(due):
                 if budget.is_spent():
                     counts["over_budget"] = len(due) - position
@@ -175,41 +179,60 @@ class RecoveringQueue(MessageQueue):
                 if outcome is not None:
                     counts[outcome] = counts.get(outcome, 0) + 1
 
+    @contextmanager
+    def _passing(self, worker_id: str | None) -> Iterator[Worker]:
+        """The worker that a pass is; an id of its own is never taken again, so its file needn't stay."""
+        with self._workers.hold(worker_id) as worker:
+            try:
+                yield worker
+            finally:
+                if worker_id is None:
+                    worker.retire()
+
     def _send_one(self, message_id: str, deliver: Deliver, worker_id: str) -> str | None:
         """Lease, deliver, and write down how it went; returns what to count it as, None where it has gone."""
         try:
-            claimed = self._lease(message_id, worker_id, when_due=True)
+            claimed = self._lease(message_id, worker_id, self._why_not_send)
+            if not claimed.changed:
+                return self._count_as(claimed.message)
+            return self._deliver_claimed(claimed.message, deliver, worker_id)
         except NotFound:
             return None
         except Unreadable as error:
             log.warning("[outbox] message %s can't be read and is left alone: %s", message_id, error)
             return "unreadable"
-        if not claimed.changed:
-            return self._count_as(claimed.message)
-        try:
-            return self._deliver_claimed(claimed.message, deliver)
-        except BaseException:
-            self._give_back(message_id, worker_id)
-            raise
+
+    def _why_not_send(self, message: Message) -> str | None:
+        return None if self._is_due(message, self._clock()) else "it is not due yet"
 
     def _count_as(self, message: Message) -> str | None:
         if not self._is_pending(message):
             return None
         return "deferred" if self._is_free(message) else "leased"
 
-    def _deliver_claimed(self, message: Message, deliver: Deliver) -> str:
+    def _deliver_claimed(self, message: Message, deliver: Deliver, worker_id: str) -> str | None:
+        try:
+            failure = self._attempt(message, deliver, worker_id)
+            if failure is None:
+                self.ack(message.id)
+                return "recovered"
+        except BaseException:
+            self._give_back(message.id, worker_id)
+            raise
+        # Unchanged: the message has ended meanwhile, or the lease was taken away; then this attempt is nobody's affair.
+        return "failed" if failure.changed else self._count_as(failure.message)
+
+    def _attempt(self, message: Message, deliver: Deliver, worker_id: str) -> MessageResult | None:
+        """Deliver a leased message; None where that went well, else what became of writing down that it failed."""
         if message.attempt_count >= rules.MAX_ATTEMPTS:
-            # Only an import can bring such a row; it has had its attempts elsewhere.
-            self.move_to_failed(message.id, f"gave up after {message.attempt_count} attempts: {message.last_error}")
-            return "failed"
+            # It had them elsewhere before it was imported, or its last sender died.
+            reason = f"gave up after {message.attempt_count} attempts: {message.last_error}"
+            return self.move_to_failed(message.id, reason, worker_id=worker_id)
         try:
             deliver(self._envelope(message))
         except Exception as error:  # noqa: BLE001 - whatever a delivery raises is why it failed.
-            permanent = isinstance(error, rules.PayloadError) or getattr(error, "permanent", False) is True
-            self.fail(message.id, _text_of(error), permanent=permanent)
-            return "failed"
-        self.ack(message.id)
-        return "recovered"
+            return self.fail(message.id, _text_of(error), permanent=_says_permanent(error), worker_id=worker_id)
+        return None
 
     def _envelope(self, message: Message) -> Envelope:
         """What the receiver gets. Raises `PayloadError`."""
@@ -229,9 +252,18 @@ class RecoveringQueue(MessageQueue):
     def _give_back(self, message_id: str, worker_id: str) -> None:
         """Free the message for the next pass; where even that fails, the end of the worker frees it."""
         try:
-            self.release(message_id, worker_id)
-        except (StoreError, NotFound) as error:
+            with suppress(NotFound):
+                self.release(message_id, worker_id)
+        except StoreError as error:
             log.warning("[outbox] the lease of message %s stays until its worker ends: %s", message_id, error)
+
+
+def _says_permanent(error: BaseException) -> bool | None:
+    """What the error itself says about trying again, None where it says nothing."""
+    if isinstance(error, rules.PayloadError):
+        return True
+    said = getattr(error, "permanent", None)
+    return said if isinstance(said, bool) else None
 
 
 def _text_of(error: BaseException) -> str:

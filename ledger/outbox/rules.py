@@ -148,6 +148,22 @@ def failed(message: Message, now: int, error: str, *, permanent: bool) -> Messag
     return replace(tried, status=MessageStatus.FAILED_RETRYABLE, next_attempt_at=now + backoff_ms(attempts))
 
 
+def taken_over(message: Message, now: int) -> Message:
+    """The message of a sender that died: the attempt it had begun counts, but nobody waits because of it.
+
+    Otherwise a message that kills whoever sends it would do so until it expires.
+    """
+    return replace(
+        message,
+        status=MessageStatus.FAILED_RETRYABLE,
+        attempt_count=message.attempt_count + 1,
+        last_attempt_at=now,
+        last_error=f"worker {message.leased_by} died while sending it",
+        error_class=ErrorClass.TRANSIENT,
+        leased_by=None,
+    )
+
+
 def moved_to_failed(message: Message, now: int, reason: str) -> Message:
     """The message given up; a reason that is already there stays."""
     return _ended(message, MessageStatus.FAILED_TERMINAL, now, message.terminal_reason or reason)

@@ -1,14 +1,13 @@
 """Senders that are killed for real between delivery and ack, and several passes at once.
 
 The receiver is a file to which every delivery appends one line; what has been written survives the writer. Whether an
-attempt fails is decided by a hash of the seed, the key and the attempt, so the end of every message can be told
-beforehand, whatever is killed when: an attempt that nobody lived to report isn't counted and is decided alike again.
+attempt fails is decided by a hash of the seed, the key and the attempt, so the end of every message can be told from
+the attempts whose sender was killed before it could report: such an attempt counts, as one that failed.
 """
 
 import collections
 import hashlib
 import inspect
-import itertools
 import json
 import random
 import signal
@@ -34,13 +33,14 @@ def fate(seed, key, attempt):
     return "transient" if draw < 50 else "permanent" if draw < 58 else "late" if draw < 70 else "ok"
 
 
-def expected_end(seed, key):
-    """The final status, how many attempts were counted, and whether the receiver got it at least once."""
-    received = False
+def expected_end(seed, key, unreported=frozenset()):
+    """The final status, how many attempts were counted, and which of its attempts the receiver got."""
+    received = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
         what = fate(seed, key, attempt)
-        received = received or what in ("ok", "late")
-        if what == "ok":
+        if what in ("ok", "late"):
+            received.append(attempt)
+        if what == "ok" and (key, attempt) not in unreported:
             return "delivered", attempt - 1, received
         if what == "permanent":
             return "failed_terminal", attempt, received
@@ -60,7 +60,7 @@ def deliver(envelope):
     what = fate(seed, envelope.idempotency_key, envelope.attempt)
     if what in ("ok", "late"):
         os.write(received, f"{envelope.idempotency_key} {envelope.attempt}\\n".encode())
-        print("delivered", envelope.idempotency_key, flush=True)
+        print("delivered", envelope.idempotency_key, envelope.attempt, flush=True)
         sys.stdin.readline()
     if what == "late":
         raise DeliveryFailed("the connection broke after the message was sent")
@@ -121,7 +121,7 @@ class Killer:
             one: chosen.choice(["before the ack", "during the ack"]) for one in chosen.sample(range(deliveries), kills)
         }
         self.seen = 0
-        self.done = collections.Counter()
+        self.killed = {"before the ack": set(), "during the ack": set()}
 
     def run_one_pass(self, *arguments):
         """Run a sender to its end or its death; returns whether it came to its end."""
@@ -138,7 +138,8 @@ class Killer:
                     go(child)
                 if moment is not None:
                     child.send_signal(signal.SIGKILL)
-                    self.done[moment] += 1
+                    _, key, attempt = line.split()
+                    self.killed[moment].add((key, int(attempt)))
                     break
         assert child.wait(timeout=60) == -signal.SIGKILL
         return False
@@ -173,35 +174,31 @@ def test_a_thousand_messages_end_as_they_must_though_senders_are_killed_between_
 
     with opened_at(state, now) as opened:
         found = {one.idempotency_key: one for one in opened.outbox.list()}
-    copies = collections.Counter(line.split()[0] for line in receiver.read_text().splitlines())
+    copies = collections.defaultdict(list)
+    for key, attempt in map(str.split, receiver.read_text().splitlines()):
+        copies[key].append(int(attempt))
     assert set(found) == {*keys, *stale}
     for key in stale:
-        assert (found[key].status, copies[key]) == ("expired", 0)
+        assert (found[key].status, key in copies) == ("expired", False)
         assert found[key].terminal_reason.startswith("not delivered within 1800000 ms")
     for key in keys:
-        status, attempts, received = expected_end(seed, key)
+        lost, perhaps = killer.killed.values()
         one = found[key]
-        assert (key, one.status, one.attempt_count, copies[key] > 0) == (key, status, attempts, received)
-        assert (one.terminal_reason is None) == (status == "delivered")
-        assert (one.delivered_at is None) == (status != "delivered")
+        assert (one.status, one.attempt_count, copies[key]) in [
+            expected_end(seed, key, unreported) for unreported in (lost, lost | perhaps)
+        ]
+        assert (one.terminal_reason is None) == (one.status == "delivered")
+        assert (one.delivered_at is None) == (one.status != "delivered")
         assert one.leased_by is None
-    # The kills are what they are meant to be: one before the ack made exactly one copy more, one during it at most one.
-    assert sum(killer.done.values()) == 40
-    assert min(killer.done.values()) >= 10
-    without_kills = sum(
-        fate(seed, key, attempt) in ("ok", "late")
-        for key in keys
-        for attempt in range(1, found[key].attempt_count + (found[key].status == "delivered") + 1)
-    )
-    assert killer.done["before the ack"] <= copies.total() - without_kills <= 40
-    # A receiver that drops the keys it has seen is left with each sent message exactly once.
-    kept = [key for key, _ in itertools.groupby(sorted(copies.elements()))]
-    assert kept == sorted(key for key in keys if expected_end(seed, key)[2])
+    # The kills are what they are meant to be, and most of them would have been deliveries.
+    assert sum(map(len, killer.killed.values())) == 40
+    assert min(map(len, killer.killed.values())) >= 10
+    assert sum(fate(seed, *one) == "ok" for one in killer.killed["before the ack"]) >= 5
 
 
 def test_a_message_whose_sender_died_is_sent_again_with_its_key_and_then_never_more(tmp_path):
     state, receiver = tmp_path / "state", tmp_path / "received"
-    key = next(f"m{number}" for number in range(100) if fate("s", f"m{number}", 1) == "ok")
+    key = next(name for name in map("m{}".format, range(100)) if {fate("s", name, n) for n in (1, 2)} == {"ok"})
     with opened_at(state, T0) as opened:
         message = opened.outbox.enqueue(channel="c", target="t", payload=1, idempotency_key=key)
         killer = Killer("s", deliveries=1, kills=1)
@@ -211,9 +208,11 @@ def test_a_message_whose_sender_died_is_sent_again_with_its_key_and_then_never_m
         assert (left.status, left.attempt_count) == ("queued", 0)
         assert not opened.workers.is_alive(left.leased_by)
         assert killer.run_one_pass(state, receiver, "s", T0)
-        assert opened.outbox.get(message.id).status == "delivered"
+        now = opened.outbox.get(message.id)
+        assert (now.status, now.attempt_count) == ("delivered", 1)
+        assert now.last_error == f"worker {left.leased_by} died while sending it"
         assert killer.run_one_pass(state, receiver, "s", T0)
-    assert receiver.read_text() == f"{key} 1\n" * 2
+    assert receiver.read_text() == f"{key} 1\n{key} 2\n"
 
 
 def test_a_pass_leaves_what_another_process_is_sending_until_that_process_dies(tmp_path):

@@ -313,7 +313,8 @@ def test_a_lease_ends_with_the_attempt(opened, call):
     message = queued(outbox)
     with opened.workers.hold() as worker:
         outbox.claim(message.id, worker.id)
-        result = getattr(outbox, call)(message.id, *(["no"] if call == "fail" else []))
+        mine = {} if call == "ack" else {"worker_id": worker.id}
+        result = getattr(outbox, call)(message.id, *(["no"] if call == "fail" else []), **mine)
     assert result.message.leased_by is None
 
 

@@ -4,11 +4,13 @@ import contextlib
 import logging
 import os
 
+import msgspec
 import pytest
 
 import ledger
 from ledger import RunStatus, Status, StoreBusy, StoreError, StoreUnavailable
-from ledger.recovery import Recovered
+from ledger.recovery import Recovered, Recovery, _Announcement
+from ledger.runs import RUNS as RUN_ROWS
 
 RUNS = "SELECT id, status, finished_at, cost_usd, tokens_in, tokens_out, reason FROM task_history ORDER BY insertion"
 
@@ -26,6 +28,11 @@ def began(opened, run_id, worker_id="w1"):
 def everything(opened):
     """What a caller can see, through memory and through queries."""
     return (opened.tasks.list(), opened.history.list(), opened.history.list_sessions())
+
+
+def told(caplog):
+    """The beginnings of recovery's own lines."""
+    return [text.split(":")[0] for text in caplog.messages if text.startswith("[recovery]")]
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +231,43 @@ def test_where_the_commit_is_unclear_the_error_says_so_and_the_next_pass_settles
     assert raised.value.outcome == "unknown"
     bench.faults.heal()
     assert len(scene.recover().interrupted) == 2
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_where_the_commit_is_unclear_the_lines_are_those_of_the_rows_that_are_there(
+    scene, bench, error_of, caplog, happened
+):
+    """No later pass would flag those rows again, so nobody else would ever say it."""
+    bench.faults.fail("COMMIT", lambda: error_of("IOERR_FSYNC"), instead="COMMIT" if happened else "ROLLBACK")
+    bench.faults.fail("UPDATE ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
+    with pytest.raises(StoreError) as raised:
+        scene.recover()
+    assert raised.value.outcome == "unknown"
+    bench.faults.heal()
+    assert told(caplog) == (["[recovery] run r1 interrupted", "[recovery] run r2 interrupted"] if happened else [])
+    caplog.clear()
+    assert len(scene.recover().interrupted) == (0 if happened else 2)
+    assert len(told(caplog)) == (0 if happened else 2)
+
+
+def test_runs_that_another_process_flagged_meanwhile_are_that_ones_to_tell(scene, caplog):
+    done = scene.recover()
+    caplog.clear()
+    first, second = done.interrupted
+    elsewhere = msgspec.structs.replace(second, finished_at=second.finished_at + 1)
+    found = {("task_history", run.id): RUN_ROWS.encode(run) for run in (first, elsewhere)}
+    _Announcement(Recovery(scene.history), done).settled(found)
+    assert told(caplog) == ["[recovery] run r1 interrupted"]
+
+
+def test_where_the_rows_cannot_be_read_again_the_log_names_the_runs_in_doubt(scene, bench, error_of, caplog):
+    bench.faults.fail("COMMIT", lambda: error_of("IOERR_FSYNC"), instead="COMMIT")
+    bench.faults.fail("CONNECT", lambda: error_of("CANTOPEN"), times=10)
+    with pytest.raises(StoreError) as raised:
+        scene.recover()
+    assert raised.value.outcome == "unknown"
+    bench.faults.heal()
+    assert "nobody can tell yet whether these runs were marked as interrupted: r1, r2" in caplog.messages[-1]
 
 
 def test_a_ledger_that_is_locked_says_busy_and_flags_nothing(bench, hold):

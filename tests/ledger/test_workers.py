@@ -297,6 +297,76 @@ def test_no_file_is_removed_while_somebody_is_becoming_a_worker(workers, monkeyp
     assert workers.is_alive("w1")
 
 
+# Retiring
+
+
+def test_a_worker_that_retires_leaves_no_file_and_is_dead_for_everybody(workers, tmp_path):
+    with workers.hold("w1") as worker, workers.hold("w2"):
+        worker.retire()
+        worker.retire()
+        assert not elsewhere(workers).is_alive("w1")
+        assert {path.name for path in (tmp_path / "workers").iterdir()} == {".registration.lock", "w2.lock"}
+    with pytest.raises(NotFound):
+        workers.retire("w1")
+    assert workers.clean(()) == ["w2"]
+
+
+def test_a_retiring_worker_removes_its_file_before_anybody_else_can_take_its_place(workers, monkeypatch):
+    """Were the lock let go first, others could clean the file and become a worker of that id, whose file would go."""
+    others = elsewhere(workers)
+    unlink = Path.unlink
+    seen = []
+
+    def look(path, **options):
+        seen.append((path.name, others.is_alive("w1"), others.clean(())))
+        with pytest.raises(IllegalTransition):
+            others.hold("w1")
+        unlink(path, **options)
+
+    worker = workers.hold("w1")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", look)
+        worker.retire()
+    assert seen == [("w1.lock", True, [])]
+    with others.hold("w1"):
+        assert workers.is_alive("w1")
+
+
+def test_whoever_opened_the_file_just_before_it_went_sees_a_dead_worker(workers, monkeypatch):
+    worker = workers.hold("w1")
+    opened = os.open
+
+    def open_and_lose(path, *arguments, **options):
+        descriptor = opened(path, *arguments, **options)
+        worker.retire()
+        return descriptor
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_and_lose)
+        assert not elsewhere(workers).is_alive("w1")
+    assert not elsewhere(workers).is_alive("w1")
+
+
+def test_a_file_that_cannot_be_removed_ends_the_worker_all_the_same(workers, monkeypatch, caplog):
+    worker = workers.hold("w1")
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "no", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        worker.retire()
+    assert not workers.is_alive("w1")
+    assert "the lock file of worker w1 stays until the next recovery" in caplog.text
+    assert workers.clean(()) == ["w1"]
+
+
+def test_a_forked_child_retires_nobody(workers):
+    worker = workers.hold("w1")
+    os.waitpid(forked(worker.retire), 0)
+    assert workers.is_alive("w1")
+
+
 # The directory
 
 
@@ -366,4 +436,6 @@ def test_in_memory_the_same_rules_hold():
         workers.hold("w1")
     assert workers.clean({"w1"}) == []
     assert workers.clean(()) == ["w1"]
+    workers.hold("w1").retire()
+    assert (workers.is_alive("w1"), workers.clean(())) == (False, [])
     workers.hold("w1")
