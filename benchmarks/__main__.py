@@ -14,6 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.crash_states import CrashDisks
 from benchmarks.fault_points import FaultPoints
 from benchmarks.ledger_cost import durable_update
 from benchmarks.measuring import Ratio
@@ -30,10 +31,12 @@ class Size(msgspec.Struct, frozen=True):
     rounds: int
     chunks: int
     points_per_call: int
+    # Of a tape's blocks of ten positions, one in so many is gone along.
+    every: int
 
 
-_FULL = Size(rounds=7, chunks=20, points_per_call=30)
-_QUICK = Size(rounds=3, chunks=4, points_per_call=4)
+_FULL = Size(rounds=7, chunks=20, points_per_call=30, every=1)
+_QUICK = Size(rounds=3, chunks=4, points_per_call=4, every=20)
 
 
 def file_system(path: Path) -> str:
@@ -85,6 +88,7 @@ def measured(directory: Path, size: Size, console: Console) -> tuple[list[Ratio]
             points = FaultPoints(Configuration.parse(name), work, place, points_per_call=size.points_per_call)
             for ratio in points.measure(size.rounds):
                 keep(ratio)
+            keep(CrashDisks(Configuration.parse(name), work, place, every=size.every).measure(size.rounds))
         ratio, per_operation_us = every_operation_watched(home, place, rounds=size.rounds, chunks=chunks[place])
         keep(ratio)
         for place, home in places.items():
@@ -142,7 +146,7 @@ def as_data(ratios: list[Ratio], per_operation_us: float, *, quick: bool) -> dic
     help="Where to measure on disk; a directory is made there and taken away.  [default: the temporary directory]",
 )
 def main(as_json: bool, quick: bool, directory: Path) -> None:
-    """Print what the shim, a fault point and the ledger cost, as ratios measured side by side."""
+    """Print what the shim, a fault point, a crash state and the ledger cost, as ratios measured side by side."""
     ratios, per_operation_us = measured(directory, _QUICK if quick else _FULL, Console(stderr=True))
     if as_json:
         data = as_data(ratios, per_operation_us, quick=quick)

@@ -10,9 +10,12 @@ Without the shim, on any platform: `StatementDepth`, `faulting_connect`, and `Fa
 `FaultPlan` is the grammar, `possibilities` the catalogue of what can really happen.
 """
 
-from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install
+import faults.chosen  # noqa: F401 - before anything imports sqlite3
+from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install, record
 from faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
+from faults.crash import Crash, CrashStates, Device, State
 from faults.errors import (
+    AllocatorUnavailableError,
     FaultError,
     ImpossibleFaultError,
     NotInstalledError,
@@ -30,6 +33,9 @@ from faults.injector import (
     PlanInjector,
     operations_of,
 )
+from faults.limit import Limit
+from faults.limits import Connections, Interruption, PageLimit
+from faults.memory import Allocator, FailedAllocation, HeapLimit, exact_allocations
 from faults.plan import (
     KILL,
     KINDS,
@@ -42,9 +48,14 @@ from faults.plan import (
     FaultPlan,
     When,
 )
+from faults.rival import Rival, contend
+from faults.rival_kinds import RIVAL_KINDS, RivalKind, RivalPlace
+from faults.rival_process import shared_rival_process
 from faults.shim import Shim, shim_for
 from faults.statement import StatementDepth, faulting_connect, faulting_connection
 from faults.store import FaultingStore
+from faults.tape import Operation, Tape
+from faults.virtual_time import slept
 
 __all__ = [
     "BEGIN_LOCK",
@@ -52,40 +63,63 @@ __all__ = [
     "KILL",
     "KINDS",
     "RESULT_CODES",
+    "RIVAL_KINDS",
     "ROLES",
     "SHM_RELEASE",
     "STATEMENT_KINDS",
     "TIMINGS",
     "VFS_KINDS",
+    "Allocator",
+    "AllocatorUnavailableError",
     "Armed",
+    "Connections",
+    "Crash",
+    "CrashStates",
+    "Device",
+    "FailedAllocation",
     "Fault",
     "FaultError",
     "FaultPlan",
     "FaultingStore",
     "Firing",
+    "HeapLimit",
     "ImpossibleFaultError",
     "Injector",
+    "Interruption",
+    "Limit",
     "NotInstalledError",
     "OnPath",
+    "Operation",
     "OperationCounter",
+    "PageLimit",
     "PlanError",
     "PlanInjector",
     "Possibility",
+    "Rival",
+    "RivalKind",
+    "RivalPlace",
     "Shim",
     "ShimUnavailableError",
+    "State",
     "StatementDepth",
+    "Tape",
     "When",
     "arm",
     "causes",
     "connect_unwatched",
+    "contend",
     "count_operations",
     "effects_of",
+    "exact_allocations",
     "faulting_connect",
     "faulting_connection",
     "install",
     "operations_of",
     "possibilities",
     "reason_for",
+    "record",
     "require_possible",
+    "shared_rival_process",
     "shim_for",
+    "slept",
 ]

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Final
 
+from faults import plain_files
 from faults.catalogue import require_possible, require_reachable
 from faults.errors import NotInstalledError
 from faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
 from faults.plan import VFS_KINDS, FaultPlan
 from faults.shim import Shim, shim_for
+from faults.tape import Tape
 
 Path = str | os.PathLike[str]
 _MARK: Final = "injected_by_faults"
@@ -148,6 +150,20 @@ def count_operations(path: Path | None = None, *, module: ModuleType = sqlite3) 
     counter = OperationCounter()
     with _watching(counter, path, module) as shim, shim.telling():
         yield counter
+
+
+@contextlib.contextmanager
+def record(directory: Path, *, module: ModuleType = sqlite3) -> Iterator[Tape]:
+    """Write down every change to the files below a directory, SQLite's and Python's own.
+
+    Open them inside this scope, not before. Raises `ShimUnavailableError`, `NotInstalledError`.
+    """
+    shim = shim_for(module)
+    if not shim.is_installed:
+        raise NotInstalledError("record inside `with faults.install():`, or no file is watched")
+    tape = Tape(directory)
+    with shim.recording(tape), plain_files.recording(tape), shim.telling():
+        yield tape
 
 
 @contextlib.contextmanager

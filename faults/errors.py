@@ -37,3 +37,7 @@ class ShimUnavailableError(FaultError, RuntimeError):
 
 class NotInstalledError(FaultError, RuntimeError):
     """Arming was asked for outside an ``install()`` scope, so no file would have been watched."""
+
+
+class AllocatorUnavailableError(FaultError, RuntimeError):
+    """SQLite's allocator cannot be exchanged now, or has not been: exact allocations are out of reach."""

@@ -80,6 +80,9 @@ class Library:
 
     def __init__(self, handle: ctypes.CDLL, module: Any) -> None:
         self.module = module
+        # How much has been allocated that is never freed.
+        self.immortals = 0
+        self.immortal_bytes = 0
         self._handle = handle
         for name, result, arguments in (
             ("sqlite3_vfs_find", _pointer, (_pointer,)),
@@ -89,11 +92,17 @@ class Library:
             ("sqlite3_malloc", _pointer, (_int,)),
             ("sqlite3_sourceid", ctypes.c_char_p, ()),
         ):
-            try:
-                function = getattr(handle, name)
-            except AttributeError:
-                raise ShimUnavailableError(f"the library behind {module.__name__} does not export {name}") from None
-            function.restype, function.argtypes = result, arguments
+            self.function(name, result, *arguments)
+
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """A function of the library, by its C types; raises `ShimUnavailableError` where there is none."""
+        try:
+            function = getattr(self._handle, name)
+        except AttributeError:
+            module = self.module.__name__
+            raise ShimUnavailableError(f"the library behind {module} does not export {name}") from None
+        function.restype, function.argtypes = result, arguments
+        return function
 
     def find_vfs(self) -> int:
         """The address of the default VFS."""
@@ -120,12 +129,16 @@ class Library:
         if not address:
             raise MemoryError
         ctypes.memmove(address, content, len(content))
+        self.immortals += 1
+        self.immortal_bytes += len(content)
         return int(address)
 
 
 def _candidates(module: ModuleType) -> list[str | None]:
     extension = importlib.import_module(_EXTENSIONS.get(module.__name__, module.__name__))
-    return [getattr(extension, "__file__", None), None]
+    # What the program itself exports comes first, as it does for the linker: the extension's own dependency may be a
+    # library that nobody calls, because another one was loaded before it for all to see.
+    return [None, getattr(extension, "__file__", None)]
 
 
 _EXTENSIONS: Final = {"sqlite3": "_sqlite3", "pysqlite3": "pysqlite3._sqlite3"}

@@ -20,6 +20,7 @@ Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``x
 import atexit
 import contextlib
 import ctypes
+import functools
 import operator
 import os
 import random
@@ -35,6 +36,8 @@ from faults.injector import SHM_RELEASE, Injector
 from faults.interrupts import Interrupts
 from faults.libsqlite import IOERR, OK, SIGNATURES, IoMethods, Library, Vfs, reach
 from faults.plan import KILL, Fault
+from faults.tape import KINDS as RECORDED
+from faults.tape import Tape
 
 NAME: Final = "tornpage"
 
@@ -106,6 +109,7 @@ class Shim:
         self._interrupted = False
         self.paths: dict[int, str | None] = {}
         self._watchers: tuple[Injector, ...] = ()
+        self._tapes: tuple[Tape, ...] = ()
         self._lock = threading.RLock()
         self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
         self._interrupts = Interrupts()
@@ -194,6 +198,28 @@ class Shim:
                     self._refresh()
 
     @contextlib.contextmanager
+    def recording(self, tape: Tape) -> Iterator[None]:
+        """Tell `tape` of every change to a file that succeeds inside this scope, faulted or not."""
+        with self._lock:
+            self._tapes = (*self._tapes, tape)
+            self._refresh()
+        try:
+            with self._interrupts.held():
+                yield
+        finally:
+            with self._lock:
+                self._tapes = tuple(one for one in self._tapes if one is not tape)
+                self._refresh()
+
+    @contextlib.contextmanager
+    def signals_kept_out_of(self, *functions: Callable[..., Any]) -> Iterator[None]:
+        """Let no signal handler raise directly in these callbacks inside this scope: C could not be told."""
+        for function in functions:
+            self._interrupts.keep_out_of(function)
+        with self._interrupts.held():
+            yield
+
+    @contextlib.contextmanager
     def virtual_sleep(self) -> Iterator[None]:
         """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time."""
         with self._replaced("xSleep"):
@@ -279,14 +305,23 @@ class Shim:
             try:
                 if self._interrupted and refusable:
                     return IOERR
-                fault = self._ask(*describe(*args))
+                kind, role, path = describe(*args)
+                fault = self._ask(kind, role, path)
+                perform = functools.partial(self._record, base, kind, path) if self._tapes else base
                 if fault is None:
-                    return base(*args)  # type: ignore[no-any-return]
-                return self._carry_out(fault, base, args)
+                    return perform(*args)
+                return self._carry_out(fault, perform, args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep(error)
 
         return _Slot(field, base_address, self._thunk(field, operation), frozenset(kinds))
+
+    def _record(self, base: Callable[..., int], kind: str, path: str | None, *args: Any) -> int:
+        result = base(*args)
+        if result == OK:
+            for tape in self._tapes:
+                tape.performed(kind, path, args)
+        return result
 
     def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, base_address: int) -> _Slot:
         kind, paths = kinds[0], self.paths
@@ -316,8 +351,11 @@ class Shim:
         fault = self._ask("open", role, path)
         if fault is not None:
             return self._carry_out(fault, self._base_open, args)
+        existed = bool(self._tapes) and path is not None and os.path.exists(path)  # noqa: PTH110 - on a hot path
         result: int = self._base_open(*args)
         if result == OK and methods.value:
+            for tape in self._tapes:
+                tape.opened(path, role, file, flags, existed=existed)
             methods.value = self._table(methods.value, role)
             self.paths[file] = path
         return result
@@ -374,7 +412,7 @@ class Shim:
             self._point(IoMethods.from_address(address), slots)
 
     def _point(self, table: ctypes.Structure, slots: list[_Slot]) -> None:
-        watched = frozenset[str]().union(*map(_kinds_of, self._watchers))
+        watched = frozenset[str]().union(*map(_kinds_of, self._watchers), RECORDED if self._tapes else ())
         for slot in slots:
             ours = self._depth and (self._interrupted or slot.kinds & watched)
             setattr(table, slot.field, slot.ours if ours else slot.base)
@@ -436,7 +474,7 @@ class Shim:
             if self._depth:
                 self._depth = 0
                 self._leave()
-            self._watchers = ()
+            self._watchers, self._tapes = (), ()
             self._refresh()
             self._use(self._own, -self._uses.total())
             for (base_methods, _role), (address, _slots) in self._tables.items():

@@ -21,6 +21,7 @@ Not covered: fetching rows, ``backup``, ``blobopen`` and ``deserialize``; cursor
 and at the opening of a connection.
 """
 
+import contextlib
 import functools
 import os
 import sqlite3
@@ -85,15 +86,28 @@ class WatchedConnection(_ConnectionBase):
 
     def execute(self, *args: Any) -> Any:
         """As ``Cursor.execute``."""
-        return self.cursor().execute(*args)
+        return self._fault_on_cursor("execute", args)
 
     def executemany(self, *args: Any) -> Any:
         """As ``Cursor.executemany``."""
-        return self.cursor().executemany(*args)
+        return self._fault_on_cursor("executemany", args)
 
     def executescript(self, *args: Any) -> Any:
         """As ``Cursor.executescript``."""
-        return self.cursor().executescript(*args)
+        return self._fault_on_cursor("executescript", args)
+
+    def _fault_on_cursor(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Run a cursor's method; where it fails, nobody but the traceback ever has the cursor.
+
+        C's own method lets go of it there. Kept alive, it would keep a closed connection open, and its locks held.
+        """
+        cursor = self.cursor()
+        try:
+            return getattr(cursor, name)(*args)
+        except BaseException:
+            with contextlib.suppress(self.fault_depth.module.Error):
+                cursor.close()
+            raise
 
     def commit(self) -> None:
         """Commit, if there is something to."""

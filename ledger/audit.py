@@ -230,10 +230,13 @@ class Audit:
 
     def take(self, row: AuditedTask, task: AuditedTask | None = None) -> None:
         """Judge a task: as its row says, and reconciled (None: as the row says, times in order)."""
-        for finding in findings(row, task if task is not None else ordered(row), self.now):
+        for finding in self._findings(row, task if task is not None else ordered(row)):
             self._count(finding)
             if self.filters.admit(finding):
                 self._keep(finding)
+
+    def _findings(self, row: AuditedTask, task: AuditedTask) -> Iterator[Finding]:
+        return findings(row, task, self.now)
 
     def _count(self, finding: Finding) -> None:
         self._by_code[finding.code] += 1

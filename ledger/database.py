@@ -234,9 +234,10 @@ class Database:
             connection = self._reconnected()
             if not patient:
                 connection.execute("PRAGMA busy_timeout = 0")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(FENCE)
-            connection.execute("COMMIT")
+            with self._synced(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(FENCE)
+                connection.execute("COMMIT")
             self.fence_owed = False
         except Exception as error:  # noqa: BLE001 - any driver's error; the debt is kept.
             _log.warning("a fencing commit could not be made yet: %s", str(error))
@@ -246,6 +247,20 @@ class Database:
                 with contextlib.suppress(Exception):
                     self._connection.execute(f"PRAGMA busy_timeout = {self._settings.busy_timeout_ms}")
         return not self.fence_owed
+
+    @contextlib.contextmanager
+    def _synced(self, connection: Any) -> Iterator[None]:
+        """At NORMAL a commit is not synced; in here it is, or a power cut could take the fence and leave the ghost."""
+        if synchronous(connection) != "normal":
+            yield
+            return
+        connection.execute("PRAGMA synchronous = full")
+        try:
+            yield
+        finally:
+            # The level can't be changed inside a transaction that is still open.
+            if self.abandon():
+                connection.execute("PRAGMA synchronous = normal")
 
     # Health
 

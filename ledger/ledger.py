@@ -83,6 +83,7 @@ class Ledger:
         clock: Clock = system_clock,
         new_id: Callable[[], str] = new_uuid,
         connect: Connect = sqlite3.connect,
+        database: type[Database] = Database,
         registry: type[TaskRegistry] = TaskRegistry,
         store: TaskStore | None = None,
         control_hooks: Mapping[Runtime, ControlHook] | None = None,
@@ -108,30 +109,30 @@ class Ledger:
         Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
         `UsageError`.
         """
-        database = None
+        file: Database | None = None
         chosen: TaskStore | None = store
         with ExitStack() as undo:
             if chosen is None:
                 place = MEMORY if state_dir == MEMORY else resolve_state_dir(state_dir)
-                database = Database.open(
+                file = database.open(
                     place,
                     journal_mode=journal_mode,
                     synchronous=synchronous,
                     busy_timeout_ms=busy_timeout_ms,
                     connect=connect,
                 )
-                undo.callback(database.close)
-                chosen = SqliteStore(database)
+                undo.callback(file.close)
+                chosen = SqliteStore(file)
             tasks = registry(chosen, clock=clock, new_id=new_id, control_hooks=control_hooks)
             runs = messages = None
-            if database is not None:
-                held = workers if workers is not None else Workers(_worker_directory(database), new_id=new_id)
-                runs = history(database, tasks, held, clock=clock, new_id=new_id)
-                messages = outbox(database, held, clock=clock, new_id=new_id)
+            if file is not None:
+                held = workers if workers is not None else Workers(_worker_directory(file), new_id=new_id)
+                runs = history(file, tasks, held, clock=clock, new_id=new_id)
+                messages = outbox(file, held, clock=clock, new_id=new_id)
                 runs.worker_references.append(messages.leaseholders)
             is_alive = runs.workers.is_alive if runs is not None else _unknown_worker
             kept_up = upkeep(tasks, worker_is_alive=is_alive, clock=clock, session_hooks=session_hooks)
-            ledger = cls(tasks, tasks.backend, database, kept_up, runs, outbox=messages)
+            ledger = cls(tasks, tasks.backend, file, kept_up, runs, outbox=messages)
             undo.callback(ledger.close)
             tasks.observe(*observers)
             tasks.restore()

@@ -86,10 +86,12 @@ def presumed_lost(source: TaskSource, liveness: Liveness, now: int) -> Mapping[s
     return reasons
 
 
-def audit(source: TaskSource, liveness: Liveness, filters: AuditFilters, now: int) -> AuditReport:
+def audit(
+    source: TaskSource, liveness: Liveness, filters: AuditFilters, now: int, collect: type[Audit] = Audit
+) -> AuditReport:
     """Audit every task as maintenance would leave it: lost ones are projected, nothing is written."""
     reasons = presumed_lost(source, liveness, now)
-    collected = Audit(filters, now)
+    collected = collect(filters, now)
 
     def visit(row: AuditedTask) -> None:
         task = rules.ordered(row)
@@ -143,9 +145,12 @@ class Maintenance:
 
         def decide(task: Task) -> Task:
             due = task == seen and self._is_due(task, Step.MARK_LOST)
-            return as_lost(task, self._now, reason) if due else task
+            return self._as_lost(task, reason) if due else task
 
         return self._tasks.revise(task_id, decide)
+
+    def _as_lost(self, task: Task, reason: str) -> Task:
+        return as_lost(task, self._now, reason)
 
     def _prune(self, task_id: str) -> bool:
         return self._tasks.revise(task_id, lambda task: None if self._is_due(task, Step.PRUNE) else task)

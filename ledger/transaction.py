@@ -7,8 +7,8 @@ the error says ``unchanged``. A COMMIT that fails is a *maybe*, and is settled b
 1. What is still open is rolled back (asking first: after an I/O error SQLite has already done so).
 2. The touched rows are read again on a fresh connection.
 3. One small writing commit, the *fence*, is laid. In WAL mode the failed commit's frames may be in the log beyond what
-   live readers see, and a crash could bring them back; the fence overwrites them. In the rollback modes it secures what
-   the second step saw.
+   live readers see, and a crash could bring them back; the fence overwrites them, and is synced even at NORMAL. In the
+   rollback modes it secures what the second step saw.
 
 Rows as after and a fence: the call succeeds. Rows as before and a fence: ``unchanged``. No fence, or rows that are
 neither because another process wrote since: ``unknown``, and memory adopts what was read. No second step: the
@@ -17,8 +17,7 @@ database is *suspect* until it is healed. Source: sqlite-under-faults.md, "A COM
 Transactions nest by joining: only the outermost commits. A store error inside dooms the whole, and so does any other
 exception of an inner block that has already written; a refusal that wrote nothing doesn't.
 
-Not covered: an exception that a signal handler raises in the few instructions between ``BEGIN`` and the with-block,
-and ``synchronous=NORMAL``, where even the fence may be lost with the newest commits in a power cut.
+Not covered: an exception that a signal handler raises in the few instructions between ``BEGIN`` and the with-block.
 """
 
 from collections.abc import Mapping, Sequence

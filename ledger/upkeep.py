@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ledger.audit import AuditCode, AuditFilters, AuditReport, Severity
+from ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
 from ledger.clock import Clock, system_clock
 from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
 from ledger.errors import StoreError, UsageError
@@ -32,9 +32,10 @@ _log = logging.getLogger("ledger.upkeep")
 
 
 class Upkeep:
-    """Audits and maintains the tasks of one registry. `maintenance` is the class of a maintenance pass."""
+    """Audits and maintains the tasks of one registry; the class of each pass is an attribute."""
 
     maintenance: type[Maintenance] = Maintenance
+    collected: type[Audit] = Audit
 
     def __init__(
         self,
@@ -58,7 +59,8 @@ class Upkeep:
         self, *, severity: Severity | str | None = None, code: AuditCode | str | None = None, limit: int | None = None
     ) -> AuditReport:
         """Look for what is wrong, worst first. Raises `UsageError` naming the valid values, and `StoreError`."""
-        return audit(self._source, self._liveness(), AuditFilters.checked(severity, code, limit), self._clock())
+        filters = AuditFilters.checked(severity, code, limit)
+        return audit(self._source, self._liveness(), filters, self._clock(), self.collected)
 
     def maintain(self, *, apply: bool = False) -> MaintenanceReport:
         """Say what maintenance would do, or do it and copy the WAL into the database as far as nobody is in the way.

@@ -4,9 +4,10 @@ To put a store of your own under test, subclass `SimpleTarget`, or write a `Targ
 ``tornpage check --target module:Name``.
 """
 
+import faults.chosen  # noqa: F401 - before anything imports sqlite3
 from scenarios.checks import CHECKS, Check, Violation
 from scenarios.simple import SimpleTarget
-from scenarios.story import Arm, Call, Clear, Restart, Story
+from scenarios.story import Arm, Call, Clear, ClockJump, Limit, Restart, Story
 from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "Call",
     "Check",
     "Clear",
+    "ClockJump",
     "Configuration",
     "Environment",
+    "Limit",
     "Refused",
     "Restart",
     "Session",

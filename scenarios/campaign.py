@@ -11,7 +11,11 @@ from typing import Final, Protocol
 
 import faults
 from scenarios import reproducer
+from scenarios.contend import Contend
+from scenarios.crash import CrashSearch
 from scenarios.events import Finding, Handler
+from scenarios.kill import Kill
+from scenarios.limits import Limits
 from scenarios.machine import Fuzz
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
@@ -69,10 +73,25 @@ class Search(Protocol):
 
 SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {
     "sweep": Sweep.of,
+    "crash": CrashSearch.of,
+    "contend": Contend.of,
+    "limits": Limits.of,
+    "kill": Kill.of,
     "fuzz": Fuzz.of,
 }
-# What a run can show for itself: without any of these it has tested nothing.
-_EVIDENCE: Final = ("fired", "states", "kills", "contentions", "limits")
+# What a run can show for itself, by count, in words: without any of these it has tested nothing.
+EVIDENCE: Final[Mapping[str, str]] = {
+    "fired": "faults fired",
+    "states": "crash states tried",
+    "contentions": "locks contended",
+    "limits": "limits met",
+    "kills": "processes killed",
+}
+
+
+def searches_for(target: Target) -> tuple[str, ...]:
+    """Every search that reaches a target: without SQLite beneath it, its files can only crash."""
+    return tuple(SEARCHES) if target.depths else ("crash",)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the user said so
@@ -94,6 +113,6 @@ def verdict(recorder: Recorder) -> Exit:
         return Exit.INTERRUPTED
     if recorder.findings:
         return Exit.FINDING
-    if recorder.vacuous or not any(map(recorder.count, _EVIDENCE)):
+    if recorder.vacuous or not any(map(recorder.count, EVIDENCE)):
         return Exit.NOT_TESTED
     return Exit.HOLDS

@@ -60,6 +60,13 @@ _TABLE: Final = (
         "Ask connection.in_transaction before ROLLBACK; roll back when COMMIT says BUSY.",
     ),
     Check(
+        "waits-for-a-short-lock",
+        "a lock that another user of the database holds for 50 ms delays a call and does not fail it",
+        "openclaw 29998 review: without a busy timeout a lock held for 50 ms failed the write at once.",
+        "Set a busy timeout on every connection, and begin what will write with BEGIN IMMEDIATE: SQLite does not wait "
+        "where a read turns into a write.",
+    ),
+    Check(
         "integrity",
         "PRAGMA integrity_check finds nothing",
         "How to corrupt an SQLite database file: https://sqlite.org/howtocorrupt.html",
@@ -100,6 +107,44 @@ _TABLE: Final = (
         "a message that was acknowledged as delivered is not sent again",
         "openclaw 29106, 50496: a crash between delivery and ack replayed the message at each restart.",
         "Send the idempotency key with the message; treat terminal rows as final.",
+    ),
+    Check(
+        "state-makes-sense",
+        "what a state says fits together: times in their order, and whatever is over says when, and why",
+        "openclaw 69229, 70887, 72035: a creation time was read from the clock after the start; 57439: lost tasks got "
+        "no date to be pruned.",
+        "Read the clock once for each change; write all that belongs to a transition in the same statement.",
+    ),
+    Check(
+        "only-what-is-over-goes",
+        "a call removes what it was asked to remove, or what is over and old enough, and nothing else",
+        "openclaw 29998 review: prune(0) deleted every message that had ended.",
+        "Refuse an age that is none before anything is read; delete by the row's own end, inside the transaction.",
+    ),
+    Check(
+        "report-is-true",
+        "a report says what the rows say: each problem once, and totals that count everything",
+        "openclaw 57361 review: the audit told of a lost task twice, and its summary counted only what a filter let "
+        "through.",
+        "Count before filtering; let one rule speak for each state.",
+    ),
+    Check(
+        "snapshot-is-a-copy",
+        "what a store was handed to keep does not change afterwards",
+        "openclaw 56927 review: the store was handed the live map and kept it.",
+        "Hand over a copy of the containers; the records in them may be shared, as long as they are frozen.",
+    ),
+    Check(
+        "files-are-private",
+        "nobody but their owner can read the store's files, whatever the umask",
+        "openclaw 57361 review: the state directory and the database were left to the umask.",
+        "Make the directory 0700 and the database 0600 before SQLite opens it; its side files follow the database.",
+    ),
+    Check(
+        "log-stays-small",
+        "the write-ahead log does not grow beyond its bound, however long the process lives",
+        "openclaw 72774, 112950: the log grew until the disk was full.",
+        "Leave the automatic checkpoint on, end every read, and truncate the log on close.",
     ),
     Check(
         "error-is-not-hidden",

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from scenarios.checks import Violation
+from scenarios.durability import Outcome
 from scenarios.story import Story
+from scenarios.target import Configuration
 
 Counts = dict[str, int]
 
@@ -34,10 +36,11 @@ class Finding(msgspec.Struct, frozen=True):
     search: str
 
     @classmethod
-    def of(cls, violation: Violation, story: Story, search: str) -> "Finding":
-        """A finding from the violation that was raised while the story was played."""
+    def of(cls, violation: Violation, story: Story, search: str, note: str = "") -> "Finding":
+        """A finding from the violation that was raised while the story was played; `note` is added to its message."""
         sides = {name: dict(view) for name, view in violation.sides.items()}
-        return cls(violation.code, violation.message, story, sides, search)
+        message = f"{violation.message} ({note})" if note else violation.message
+        return cls(violation.code, message, story, sides, search)
 
 
 class SearchStarted(msgspec.Struct, frozen=True):
@@ -81,15 +84,53 @@ class StepsDone(msgspec.Struct, frozen=True):
     counts: Counts
 
 
+class StatesTried(msgspec.Struct, frozen=True):
+    """So many crash states have been tried until now, on so many different disks."""
+
+    states: int
+    disks: int
+
+
+class CrashesTried(msgspec.Struct):
+    """What came of the crash states of one configuration.
+
+    `operations` were recorded, `disks` read; `lossy` states had lost acknowledged changes as the configuration allows,
+    `most_lost` of them at most; in `reappeared` states a failed change had come back as the rules allow; `damaged`
+    states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried.
+    """
+
+    target: str
+    configuration: Configuration
+    operations: int = 0
+    states: int = 0
+    disks: int = 0
+    lossy: int = 0
+    most_lost: int = 0
+    reappeared: int = 0
+    damaged: int = 0
+    recoveries: int = 0
+    broken: int = 0
+
+    def took(self, outcome: Outcome) -> None:
+        """Count an allowed outcome."""
+        self.lossy += bool(outcome.lost)
+        self.most_lost = max(self.most_lost, outcome.lost)
+        self.reappeared += outcome.reappeared
+
+
 class SearchEnded(msgspec.Struct, frozen=True):
-    """A way of search has ended, after `seconds`; `complete` is False where a limit or an interrupt cut it short."""
+    """A way of search has ended, after `seconds`; `complete` is False where a limit or an interrupt cut it short.
+
+    `notes` are lines for people.
+    """
 
     search: str
     target: str
     counts: Counts
     seconds: float
     complete: bool = True
+    notes: tuple[str, ...] = ()
 
 
-Event = SearchStarted | PointTried | Found | Vacuous | StepsDone | SearchEnded
+Event = SearchStarted | PointTried | Found | Vacuous | StepsDone | StatesTried | CrashesTried | SearchEnded
 Handler = Callable[[Event], None]

@@ -20,6 +20,11 @@ _RESULTS = {
     "READONLY": "the file or its directory can't be written.",
     "INTERRUPT": "somebody called interrupt(). A writing statement has been rolled back.",
 }
+_KILL = (
+    "KILL: the process dies of SIGKILL before or after an operation, or half-way through a write. All that reached the "
+    "operating system stays: what was acknowledged has to be there after the restart, and of the pending call all or "
+    "nothing. See tornpage kill; plans that kill, such as write:wal@3/half=KILL, are played in child processes only."
+)
 _ELSEWHERE = "see https://sqlite.org/rescode.html"
 
 
@@ -31,6 +36,8 @@ def explanation(code: str) -> str | None:
         return f"{check.code}: {check.meaning}.\n\nThe story behind it: {check.story}\n\nWhat to do: {check.advice}"
     if name in faults.RESULT_CODES:
         return _result(name)
+    if name == faults.KILL:
+        return _KILL
     try:
         plan = faults.FaultPlan.parse(code)
         return "\n".join(_fault(fault) for fault in plan.faults)

@@ -27,12 +27,20 @@ def _diskcache() -> Target:
     return DiskCache()
 
 
+def _json_file() -> Target:
+    from scenarios.targets.json_file import JsonFile  # noqa: PLC0415 - imported by whoever asks for it
+
+    return JsonFile()
+
+
 _PARTS: Final = (
     "title", "configurations", "depths", "unpromised", "workload", "heartbeat", "database", "open", "fresh_view",
 )  # fmt: skip
 
 # Each is made by its own function, so that a missing extra matters only to who asks for it.
-SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {"reference": _reference, "diskcache": _diskcache}
+SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
+    "reference": _reference, "diskcache": _diskcache, "json-file": _json_file,
+}  # fmt: skip
 
 
 def find(name: str) -> Target:

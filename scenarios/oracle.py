@@ -50,7 +50,7 @@ class Oracle:
     ghosts: list[View] = field(default_factory=list)
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
-    _answer: Answer = field(default_factory=lambda: Answer("done"))
+    answer: Answer = field(default_factory=lambda: Answer("done"))
     _before: View = field(default_factory=dict)
 
     def heard(self, answer: Answer, after: View, stages: tuple[View, ...] = ()) -> None:
@@ -58,7 +58,7 @@ class Oracle:
 
         `stages` are the states at the commits of a call that commits more than once.
         """
-        self._before, self._answer = self.settled, answer
+        self._before, self.answer = self.settled, answer
         self._stages = (self.settled, *stages, after) if stages and answer.kind == "raised" else ()
         if answer.kind == "done":
             self._possible = (after,)
@@ -88,7 +88,7 @@ class Oracle:
         if memory != self.settled:
             raise Violation(
                 "memory-equals-disk",
-                f"after a call that {self._answer}: "
+                f"after a call that {self.answer}: "
                 + describe(differences(memory, self.settled), "memory", "the file"),
                 {"memory": memory, "disk": self.settled},
             )
@@ -99,6 +99,11 @@ class Oracle:
             self.settled, self._possible = disk, ()
         self.ghosts = []
 
+    def restarted(self, disk: View) -> None:
+        """Begin anew after a crash that somebody else has judged."""
+        self.settled, self.ghosts, self._possible, self._stages = disk, [], (), ()
+        self.answer = Answer("done")
+
     def saw_after_crash(self, reopened: View) -> None:
         """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
         if reopened == self.settled or reopened in self.ghosts or self._is_on_the_way(reopened):
@@ -106,11 +111,11 @@ class Oracle:
         sides = {"disk": self.settled, "reopened": reopened}
         code = "acknowledged-is-durable"
         if reopened.keys() - self.settled.keys():
-            code = "no-resurrection" if self._answer.kind == "done" else "failed-write-changed-nothing"
-        elif self._answer.kind != "done":
+            code = "no-resurrection" if self.answer.kind == "done" else "failed-write-changed-nothing"
+        elif self.answer.kind != "done":
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
-        raise Violation(code, f"a crash after a call that {self._answer}: {difference}", sides)
+        raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides)
 
     def _is_on_the_way(self, disk: View) -> bool:
         """Whether each key is as it was before, after, or at a commit of a call that commits more than once."""
@@ -124,11 +129,11 @@ class Oracle:
         expected = possible[0]
         sides = {"expected": expected, "disk": disk}
         detail = describe(differences(expected, disk), "what had to be there", "the file")
-        if self._answer.kind == "done":
+        if self.answer.kind == "done":
             gone = self._before.keys() - expected.keys()
             code = "no-resurrection" if gone & disk.keys() else "acknowledged-is-durable"
-        elif self._answer.certainty == "unchanged" or self._answer.kind == "refused":
+        elif self.answer.certainty == "unchanged" or self.answer.kind == "refused":
             code = "failed-write-changed-nothing"
         else:
             code = "all-or-nothing"
-        raise Violation(code, f"after a call that {self._answer}: {detail}", sides)
+        raise Violation(code, f"after a call that {self.answer}: {detail}", sides)

@@ -11,36 +11,59 @@ fault a copy of the files is opened as after a crash.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import msgspec
 
 from scenarios.checks import Violation, describe, differences
-from scenarios.conditions import OPENERS, Condition
+from scenarios.conditions import OPENERS, Condition, prepared
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.oracle import Answer
-from scenarios.story import Call, Clear, Conditional, Restart, Step, Story
+from scenarios.recording import Recording
+from scenarios.story import Call, Clear, ClockJump, Conditional, CrashAt, Restart, Step, Story
 from scenarios.target import Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial, forget_frames
+
+# What it is called when a condition of that slot has been met.
+_MET: Final = {"limit": "limits", "rival": "contentions"}
 
 
 class Player:
     """A story in progress. `counts` says what it came to: steps, calls, armed, fired, surfaced, restarts, crashes …
 
+    `answers` counts them by action and kind. `trace` is told each step, each answer and the state after it, as text
+    that is the same wherever the same story is played.
+
     Raises `Violation` from `do` and `end` when a check fails. Close it in any case.
     """
 
-    def __init__(self, target: Target, configuration: Configuration, directory: Path) -> None:
+    def __init__(
+        self,
+        target: Target,
+        configuration: Configuration,
+        directory: Path,
+        *,
+        record: bool = False,
+        files: Files | None = None,
+        view: View | None = None,
+        steps_before: int = 0,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._steps_before = steps_before
+        self._trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
         self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
         # What an earlier story has never let go of must not spoil this one.
         directory = next(one for one in siblings(directory) if not held_open(one))
         for name in ("real", "twin"):
-            place({}, directory / name)
-        self.real = Trial(target, configuration, directory / "real", {})
-        self.twin = Trial(target, configuration, directory / "twin", {})
+            place(files or {}, directory / name)
+        self.real = Trial(target, configuration, directory / "real", view or {})
+        self.twin = Trial(target, configuration, directory / "twin", view or {})
         self._ghosts: list[tuple[View, Files]] = []
         if "statement" in target.depths:
             self.real.watch_statements()
@@ -51,6 +74,7 @@ class Player:
         except Exception as error:
             raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.twin.fresh_view()
+        self.recording = Recording(self.real, files or {}, self.view) if record else None
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +96,8 @@ class Player:
             self.real.close()
         finally:
             self.twin.close()
+            if self.recording is not None:
+                self.recording.end()
 
     # -- playing -------------------------------------------------------------------------------------------
 
@@ -79,21 +105,31 @@ class Player:
         """Play one step and check everything. Raises `Violation`."""
         self.steps.append(step)
         self.counts["steps"] += 1
+        if self._trace is not None:
+            self._trace(str(step))
         for trial in (self.real, self.twin):
-            trial.at_step(len(self.steps))
+            trial.at_step(self._steps_before + len(self.steps))
         if isinstance(step, Call):
             self._call(step)
         elif isinstance(step, Conditional):
             self._arm(step)
         elif isinstance(step, Clear):
             self.clear()
+        elif isinstance(step, ClockJump):
+            self._jump(step)
+        elif isinstance(step, CrashAt):
+            self._crash_at(step)
         else:
             self._restart(step)
+        if self._trace is not None:
+            self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
 
     def end(self) -> None:
         """Disarm, and show that the store still works and still agrees. Raises `Violation`."""
         self.clear()
-        self.real.heartbeat()
+        # A story may have made the small change itself.
+        if Call(self.real.target.heartbeat()) not in self.steps:
+            self.real.heartbeat()
 
     def clear(self) -> None:
         """Disarm everything; from now on the session has to answer."""
@@ -104,6 +140,11 @@ class Player:
         self.real.look()
         self._follow()
 
+    def _jump(self, step: ClockJump) -> None:
+        self.counts["jumps"] += 1
+        for trial in (self.real, self.twin):
+            trial.jump(len(self.steps), step.by_ms)
+
     def _call(self, step: Call) -> None:
         if not self._ensure_open():
             return
@@ -112,13 +153,15 @@ class Player:
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
         after = self.twin.fresh_view()
-        answer = self.real.call(step.action, after, stages)
-        self._count(answer)
-        self._same_refusal(step, wanted, answer)
-        if answer.kind == "raised" and not self.armed:
-            message = f"nothing is armed, and {step.action} {answer}"
-            raise Violation("still-usable-after-the-fault", message) from answer.error
-        self._judge()
+        with self._told(str(step.action), after, stages) as told:
+            answer = told(self.real.call(step.action, after, stages))
+            self._count(answer)
+            self.answers[step.action.name, answer.kind] += 1
+            self._same_refusal(step, wanted, answer)
+            if answer.kind == "raised" and not self.armed:
+                message = f"nothing is armed, and {step.action} {answer}"
+                raise Violation("still-usable-after-the-fault", message) from answer.error
+            self._judge()
         if saved is not None and self.real.oracle.settled != after:
             if self.real.oracle.ghosts:
                 self._ghosts.append((after, self.twin.crash_copy()))
@@ -145,7 +188,7 @@ class Player:
         """Open the session if it isn't; under an armed fault that may fail, and that is an answer."""
         if self.real.session is not None:
             return True
-        answer = self.real.call(OPEN, self.view)
+        answer = self._open()
         self._count(answer)
         self._look_after_crash()
         if answer.kind == "done":
@@ -159,6 +202,8 @@ class Player:
     def _count(self, answer: Answer) -> None:
         self.counts["calls"] += 1
         self.counts[answer.kind] += 1
+        if self._trace is not None:
+            self._trace(_in_short(answer))
         if answer.error is not None and answer.kind == "raised":
             for armed, _scope in self.armed.values():
                 armed.saw(answer.error)
@@ -178,6 +223,8 @@ class Player:
         armed, scope = self.armed.pop(slot)
         scope.close()
         self.counts["fired"] += bool(armed.fired)
+        if slot in _MET:
+            self.counts[_MET[slot]] += bool(armed.fired)
         self.counts["surfaced"] += bool(armed.surfaced)
 
     # -- restarts ------------------------------------------------------------------------------------------
@@ -195,17 +242,64 @@ class Player:
                     out_of_reach.enter_context(armed.paused())
                 self.real.close()
             place(files, self.real.directory)
+            self._record_anew(files)
         else:
             self.counts["restarts"] += 1
-            self._count(self.real.call(CLOSE, self.view))
+            self.close_session()
             self._look_after_crash()
-        self._count(self.real.call(OPEN, self.view))
+        self._count(self._open())
         files = self.real.crash_copy()
         # A close that is cut short by a fault leaves the WAL as a crash does.
         self.real.look_after_restart(crashed=step.crash or bool(self.armed), memory=bool(self.armed))
         if self.armed:
             self.real.look_after_crash(files)
         self._follow()
+
+    def _crash_at(self, step: CrashAt) -> None:
+        """Put down what the crash leaves, judge it by the history, and start again from there."""
+        if self.recording is None:
+            raise TargetError(f"{step}: nothing was recorded")
+        self.counts["power_cuts" if step.power else "crashes"] += 1
+        state, view = self.recording.after(step)
+        with contextlib.ExitStack() as out_of_reach:
+            for armed, _scope in self.armed.values():
+                out_of_reach.enter_context(armed.paused())
+            self.real.close()
+        files = dict(state.files)
+        place(files, self.real.directory)
+        self.view = view
+        self.real.oracle.restarted(view)
+        self._ghosts.clear()
+        self._record_anew(files)
+        self._put_twin(files)
+        answer = self._open()
+        self._count(answer)
+        if answer.kind == "raised" and not self.armed:
+            raise Violation("still-usable-after-the-fault", f"after a crash, opening {answer}") from answer.error
+        self.real.look_after_restart(crashed=True, memory=bool(self.armed))
+
+    def _record_anew(self, files: Files) -> None:
+        if self.recording is not None:
+            self.recording.end()
+            self.recording = Recording(self.real, files, self.view)
+
+    def _open(self) -> Answer:
+        with self._told("open", self.view) as told:
+            return told(self.real.call(OPEN, self.view))
+
+    def close_session(self) -> None:
+        """Close the session in good order, as far as what is armed allows it."""
+        with self._told("close", self.view) as told:
+            self._count(told(self.real.call(CLOSE, self.view)))
+
+    @contextlib.contextmanager
+    def _told(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
+        """Where there is a recording, write down where on it a call began, and what its caller was told."""
+        if self.recording is None:
+            yield lambda answer: answer
+        else:
+            with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as told:
+                yield told
 
     def _look_after_crash(self) -> None:
         if self.armed:
@@ -234,10 +328,18 @@ class Player:
         self.twin.open()
 
 
+def _in_short(answer: Answer) -> str:
+    """An answer without what differs between places, such as a path in the text of an error."""
+    name = getattr(answer.error, "sqlite_errorname", "") or type(answer.error).__name__
+    return answer.kind if answer.error is None else f"{answer.kind} {name} {answer.certainty}"
+
+
 def play(story: Story, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:
     """Play a whole story; what it violates, if anything, and what it came to."""
-    player = Player(target, story.configuration, directory)
-    return _violation_of(player, story.steps), player.counts
+    record = any(isinstance(step, CrashAt) for step in story.steps)
+    with prepared(story.steps):
+        player = Player(target, story.configuration, directory, record=record)
+        return _violation_of(player, story.steps), player.counts
 
 
 def _violation_of(player: Player, steps: Iterable[Step]) -> Violation | None:

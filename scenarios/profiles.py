@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from faults import FaultPlan
+from faults import Device, FaultPlan
 from scenarios.target import Configuration
 
 
@@ -14,9 +14,11 @@ class Profile(msgspec.Struct, frozen=True):
     """The size of a run.
 
     `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points
-    of one call and configuration, sampled by the seed beyond that (None: all). `stories`, `steps`: for the machine.
+    of one call and configuration, sampled by the seed beyond that (None: all). `stories`, `steps`: for the machine;
+    `stories_a_batch` share a seed, and a campaign that was stopped goes on with the next batch.
     `crash_states`: the most crash states of one call and configuration. `kills`: processes to kill. `rival_points`,
     `limit_points`: the most points of one call and configuration at which a rival holds a lock, or a limit is met.
+    `shrinks`: whether Hypothesis, too, makes a failing story simpler; that is most of the time that a finding takes.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Profile(msgspec.Struct, frozen=True):
     kills: int = 0
     rival_points: int | None = None
     limit_points: int | None = None
+    stories_a_batch: int = 20
+    shrinks: bool = True
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
@@ -54,7 +58,14 @@ class Plan(msgspec.Struct, frozen=True):
     max_time_s: float | None = None
     report: Path | None = Path(".tornpage")
     configurations: tuple[Configuration, ...] | None = None
+    # Of the target's machines, by name; none named: all of them in turn.
+    machines: tuple[str, ...] = ()
+    # Where the machine keeps how far it has come, and whether it goes on from there; None: nowhere.
+    progress: Path | None = None
+    goes_on: bool = False
     depths: tuple[str, ...] | None = None
     most_findings: int = 25
     # One fault plan for every call, in the place of all that there are.
     by_hand: FaultPlan | None = None
+    # What the disk promises when its power fails.
+    device: Device = Device()

@@ -8,8 +8,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from scenarios.events import Event, Finding, Found, Handler, PointTried, SearchEnded, Series, Vacuous
-from scenarios.story import Arm, Story
+from scenarios.events import CrashesTried, Event, Finding, Found, Handler, PointTried, SearchEnded, Series, Vacuous
+from scenarios.story import Conditional, Story
 from scenarios.target import Target
 
 
@@ -42,6 +42,7 @@ class Recorder:
         self.repeats: Counter[tuple[str, str]] = Counter()
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
         self.vacuous: list[Vacuous] = []
+        self.crashes: list[CrashesTried] = []
         self.ended: list[SearchEnded] = []
         self.interrupted = False
 
@@ -54,6 +55,8 @@ class Recorder:
             tally.surfaced += event.surfaced
         elif isinstance(event, Vacuous):
             self.vacuous.append(event)
+        elif isinstance(event, CrashesTried):
+            self.crashes.append(event)
         elif isinstance(event, SearchEnded):
             self.ended.append(event)
         for handler in self.handlers:
@@ -64,6 +67,13 @@ class Recorder:
         key = (finding.code, _last_call(finding.story))
         self.repeats[key] += 1
         return self.repeats[key] > 1
+
+    def knows(self, finding: Finding) -> bool:
+        """Whether the same story was found already, by the same check."""
+        return any(
+            (one.finding.code, one.finding.story) == (finding.code, finding.story)
+            for one in (*self.findings, *self.observations)
+        )
 
     def found(self, finding: Finding, target: Target) -> None:
         """Keep a finding: one that was promised not to be, or an observation."""
@@ -88,7 +98,8 @@ class Recorder:
 
 
 def _last_call(story: Story) -> str:
-    """The step that the fault hits: the first one after the last arming."""
-    last = max((index for index, step in enumerate(story.steps) if isinstance(step, Arm)), default=-1)
+    """The step that goes wrong: the first one after the last condition, and without any the last one."""
+    without = len(story.steps) - 2
+    last = max((index for index, step in enumerate(story.steps) if isinstance(step, Conditional)), default=without)
     following = story.steps[last + 1 :]
     return str(following[0]) if following else ""

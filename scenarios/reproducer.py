@@ -5,10 +5,13 @@ command line names), and its steps are read strictly. Size, number of steps and 
 anything is played. It does not depend on the version of Hypothesis.
 """
 
+import contextlib
 import hashlib
 import platform
 import sqlite3
+from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +19,11 @@ import msgspec
 
 import faults
 from scenarios.events import Finding
+from scenarios.kill_player import kills, play_killed
+from scenarios.minimise import Play
+from scenarios.nursery import Nursery
 from scenarios.player import play
-from scenarios.story import Arm, Call, Story
+from scenarios.story import Arm, Call, Clear, Restart, Story
 from scenarios.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
 
 FORMAT: Final = "tornpage-replay"
@@ -25,6 +31,7 @@ VERSION: Final = 1
 LARGEST_FILE_BYTES: Final = 1_048_576
 _MOST_STEPS: Final = 10_000
 _MOST_FAULTS: Final = 100
+_MOST_LIVES: Final = 1_000
 _RUNS: Final = 3
 
 
@@ -145,6 +152,7 @@ def _require_sound(path: Path, story: Story) -> None:
             _require_sound_plan(path, step.plan)
         elif isinstance(step, Call) and not all(_is_public(part) for part in step.action.name.split(".")):
             raise ReplayFileError(f"{path}: {step.action.name!r} is no name of an action")
+    _require_sound_kills(path, story)
 
 
 def _is_public(name: str) -> bool:
@@ -160,12 +168,43 @@ def _require_sound_plan(path: Path, text: str) -> None:
         raise ReplayFileError(f"{path}: {error}") from error
     if len(plan.faults) > _MOST_FAULTS:
         raise ReplayFileError(f"{path} arms {len(plan.faults)} faults at once; at most {_MOST_FAULTS} are")
-    if any(fault.effect == faults.KILL for fault in plan.faults):
-        raise ReplayFileError(f"{path}: {text} would kill this process; a replay never does")
+
+
+def _require_sound_kills(path: Path, story: Story) -> None:
+    """A story that kills is played in child processes, which know of nothing else that goes wrong."""
+    if not kills(story):
+        return
+    for step in story.steps:
+        if isinstance(step, Call | Clear | Restart):
+            continue
+        plan = faults.FaultPlan.parse(step.plan) if isinstance(step, Arm) else None
+        if plan is None or any(fault.effect != faults.KILL for fault in plan.faults):
+            raise ReplayFileError(f"{path}: beside {step} a KILL would kill this process; such a story only kills")
+    lives = sum(isinstance(step, Restart) for step in story.steps)
+    if lives > _MOST_LIVES:
+        raise ReplayFileError(f"{path} starts {lives} processes; at most {_MOST_LIVES} are")
 
 
 def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
-    """Play the story three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY."""
+    """Play the story three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY.
+
+    A story that kills is played in child processes, and those are killed.
+    """
+    with playing(reproducer.story, target, directory) as play:
+        return _replay(reproducer, target, directory, play)
+
+
+@contextlib.contextmanager
+def playing(story: Story, target: Target, directory: Path) -> Iterator[Play]:
+    """How a story is played: in this process, or in child processes where it kills."""
+    if not kills(story):
+        yield play
+        return
+    with Nursery(target.name, directory / "errands") as nursery:
+        yield partial(play_killed, nursery=nursery)
+
+
+def _replay(reproducer: Reproducer, target: Target, directory: Path, play: Play) -> tuple[Verdict, list[str]]:
     outcomes: list[str] = []
     lines: list[str] = []
     for run in range(_RUNS):

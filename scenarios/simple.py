@@ -42,6 +42,9 @@ class SimpleTarget:
 
     `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
     what those before it have left. `beat` is a call that adds exactly one key to the view.
+
+    Rules of your own go into the optional methods ``check_view(view)`` and
+    ``check_change(before, action, after, *, is_done, now_ms)``, which raise `Violation`.
     """
 
     name = "simple"

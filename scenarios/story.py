@@ -3,13 +3,15 @@
 Sweeps, machines and replay files all speak in stories; `scenarios.player` plays them.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+import faults
 from scenarios.target import Action, Configuration
 
 Depth = Literal["vfs", "statement"]
+LimitKind = Literal["allocation", "heap", "pages", "steps"]
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
@@ -52,8 +54,112 @@ class Restart(msgspec.Struct, frozen=True, tag="restart"):
         return "crash and restart" if self.crash else "restart"
 
 
-Conditional = Arm
-Step = Call | Arm | Clear | Restart
+class Limit(msgspec.Struct, frozen=True, tag="limit"):
+    """Let the target meet a limit while it is at work.
+
+    `at` is, by kind: "allocation", which allocation of SQLite's fails; "heap", how many more bytes it may take;
+    "pages", how many more pages the database may have; "steps", which step of the virtual machine is interrupted. With
+    `sticky` every allocation, or every statement, from there on.
+    """
+
+    kind: LimitKind
+    at: Annotated[int, msgspec.Meta(ge=0)]
+    sticky: bool = False
+
+    @property
+    def slot(self) -> str:
+        """One limit at a time."""
+        return "limit"
+
+    def __str__(self) -> str:
+        on = " and all after it" if self.sticky else ""
+        return {
+            "allocation": f"allocation {self.at}{on} finds no memory",
+            "heap": f"SQLite may take {self.at:,} more bytes",
+            "pages": f"the database may grow by {self.at} pages",
+            "steps": f"step {self.at} of SQLite's machine{on} is interrupted",
+        }[self.kind]
+
+
+class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
+    """Set the clock forward, or back; it goes on from there."""
+
+    by_ms: int
+
+    def __str__(self) -> str:
+        return f"the clock jumps {'back' if self.by_ms < 0 else 'forward'} by {abs(self.by_ms):,} ms"
+
+
+class Rival(msgspec.Struct, frozen=True, tag="rival"):
+    """Let a rival take a lock just before the nth lock operation; it is one of `faults.RIVAL_KINDS`.
+
+    `operation` is "lock" or "shmlock", `place` "connection" or "process". It lets go when the store has waited
+    `held_ms` in virtual time, or else when it is cleared.
+    """
+
+    kind: str
+    operation: str
+    ordinal: int
+    place: str = "connection"
+    held_ms: int | None = None
+
+    @property
+    def slot(self) -> str:
+        """There is one rival at a time."""
+        return "rival"
+
+    def __str__(self) -> str:
+        where = "process" if self.place == "process" else "connection"
+        until = "" if self.held_ms is None else f", for {self.held_ms} ms"
+        return f"{self.kind} in another {where} from {self.operation}@{self.ordinal} on{until}"
+
+
+Conditional = Arm | Limit | Rival
+
+
+class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
+    """Stop at one operation, leave what such a crash may leave, and start again from there.
+
+    `after` counts the operations since the last crash, or since the beginning. The others are those of `faults.Crash`
+    and `faults.Device`.
+    """
+
+    after: int
+    lost: tuple[int, ...] = ()
+    torn: tuple[int, int] | None = None
+    power: bool = True
+    sector_bytes: int = 512
+    powersafe_overwrite: bool = True
+    atomic_write_bytes: int = 0
+
+    @classmethod
+    def of(cls, crash: faults.Crash, device: faults.Device) -> "CrashAt":
+        """The step that repeats a crash on a device."""
+        return cls(
+            crash.position,
+            crash.lost,
+            crash.torn,
+            crash.power,
+            device.sector_bytes,
+            device.powersafe_overwrite,
+            device.atomic_write_bytes,
+        )
+
+    @property
+    def crash(self) -> faults.Crash:
+        """The crash."""
+        return faults.Crash(self.after, self.lost, self.torn, self.power)
+
+    @property
+    def device(self) -> faults.Device:
+        """The device that it happens on."""
+        return faults.Device(self.sector_bytes, self.powersafe_overwrite, self.atomic_write_bytes)
+
+    def __str__(self) -> str:
+        return f"{self.crash}; start again"
+
+
+Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival
 
 
 class Story(msgspec.Struct, frozen=True):

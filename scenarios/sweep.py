@@ -2,8 +2,9 @@
 
 Method. The workload is played once per configuration without a fault; before each call the files are copied, and a
 dry run of the call from that copy counts its operations. Then every point of the call starts from the copy, in a
-cold session: put the files down, open, arm, call, look. So the work grows with the number of calls, not with its
-square. Opening and closing are swept like calls.
+cold session: put the files down, open, arm, call, look. So the work grows with the calls, not with their square.
+Opening and closing are swept like calls. The play itself is looked at, too: what is wrong without a fault is a finding
+of its own, and its story arms nothing.
 
 A series (kind, role, timing, effect) of a call ends at the number of operations that the dry run counted: the
 target is deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is
@@ -26,11 +27,12 @@ from scenarios.checks import Violation
 from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
+from scenarios.oracle import Answer
 from scenarios.player import play
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.reopened import Reopened
-from scenarios.story import Arm, Call, Clear, Depth, Restart, Step, Story
+from scenarios.story import Arm, Call, Clear, Conditional, Depth, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial
 
@@ -50,6 +52,8 @@ class Start(msgspec.Struct, frozen=True):
     after: View
     counts: dict[tuple[str, str], int]
     stages: tuple[View, ...] = ()
+    # The steps of a story that lead here; where there are none, the workload does.
+    lead: tuple[Step, ...] = ()
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -85,6 +89,8 @@ class Sweep:
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
         self.plan = plan
+        # Calls that were looked at without any fault.
+        self.faultless = 0
         self._reopened: Reopened | None = None
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
@@ -127,6 +133,7 @@ class Sweep:
             if not counts["fired"]:
                 self.recorder.tell(Vacuous(self.name, "no fault fired at all"))
         finally:
+            counts["faultless"] = self.faultless
             seconds = time.monotonic() - started
             self.recorder.tell(SearchEnded(self.name, self.target.name, dict(counts), seconds, complete))
 
@@ -194,6 +201,7 @@ class Sweep:
                     message = f"{self.target.name}: {action} fails without any fault: it {answer}"
                     raise TargetError(message) from answer.error
                 view = dry.live_view()
+                self._judge_without_fault(dry, step, action, before, answer)
                 yield self._start(configuration, step, action, files, before, view, stages)
             left, last = dry.crash_copy(), step + 1
             dry.call(CLOSE, view)
@@ -201,6 +209,15 @@ class Sweep:
         yield self._start(configuration, last, OPEN, left, view, view)
         yield self._start(configuration, last, CLOSE, left, view, view)
         yield self._start(configuration, last + 1, OPEN, closed, view, view)
+
+    def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
+        """What is wrong even without a fault is found before any is armed, and told once."""
+        self.faultless += 1
+        try:
+            dry.look_after_call(action, before, answer)
+        except Violation as violation:
+            steps = tuple(Call(one) for one in self.target.workload()[:step])
+            self.found(violation, Story(self.target.name, dry.oracle.configuration, steps))
 
     def _start(
         self,
@@ -235,6 +252,26 @@ class Sweep:
             counts.update(counter.counts)
         return Start(step, action, files, before, after, counts, stages)
 
+    def start_from(
+        self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
+    ) -> Start:
+        """The start of one call on files that something else than the workload has left; raises `TargetError`."""
+        step, home = len(lead), self.directory / "dry"
+        place(files, home)
+        with Trial(self.target, configuration, home, view) as dry:
+            dry.at_step(step)
+            if "statement" in self.target.depths:
+                dry.watch_statements()
+            if action != OPEN:
+                dry.open()
+            answer, stages = dry.call_by_stages(action)
+            if answer.kind == "raised":
+                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                raise TargetError(message) from answer.error
+            after = dry.live_view()
+        start = self._start(configuration, step, action, files, view, after, stages)
+        return msgspec.structs.replace(start, lead=lead)
+
     # -- one point -----------------------------------------------------------------------------------------
 
     def try_point(self, configuration: Configuration, point: Point, counts: Counter[str]) -> None:
@@ -250,7 +287,8 @@ class Sweep:
                 # A leftover would spoil every later look, so nobody goes there any more.
                 self._home = next(self._homes)
                 counts["leaks"] += 1
-            self._found(violation, self._story(configuration, point))
+            arm = Arm(str(point.plan), point.depth)
+            self.found(violation, self.story(configuration, point.start, arm))
         counts["tried"] += 1
         counts["fired"] += fired
         counts["surfaced"] += surfaced
@@ -259,7 +297,7 @@ class Sweep:
             self.recorder.tell(Vacuous(self.name, reason))
         self.recorder.tell(PointTried(point.series, fired, surfaced))
 
-    def _found(self, violation: Violation, story: Story) -> None:
+    def found(self, violation: Violation, story: Story) -> None:
         """Record a finding by its shortest story, if it is the first of its kind."""
         finding = Finding.of(violation, story, self.name)
         if self.recorder.repeats_one(finding):
@@ -269,7 +307,10 @@ class Sweep:
         if again is None or again.code != violation.code:
             note = f"{violation.message} [seen at this fault point; played again as a story it does not show]"
             violation = Violation(violation.code, note, violation.sides)
-        self.recorder.found(Finding.of(violation, story, self.name), self.target)
+        finding = Finding.of(violation, story, self.name)
+        # A state that breaks a rule breaks it at every later call, too, and all of these shrink to the same story.
+        if not self.recorder.knows(finding):
+            self.recorder.found(finding, self.target)
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
         start = point.start
@@ -297,17 +338,21 @@ class Sweep:
             self._reopened = Reopened(self.target, configuration, self.directory / "reopened")
         return self._reopened
 
-    def _story(self, configuration: Configuration, point: Point) -> Story:
-        """The same point as a story: the calls before, a crash for the cold start, the fault, the call."""
-        action, step = point.start.action, point.start.step
+    def story(self, configuration: Configuration, start: Start, condition: Conditional) -> Story:
+        """One point as a story: the calls before, a crash for the cold start, what goes wrong, the call."""
+        steps: list[Step]
+        action, step = start.action, start.step
+        if start.lead:
+            *before, last = start.lead
+            steps = [*before, condition, last] if action == OPEN else [*start.lead, condition, Call(action)]
+            return Story(self.target.name, configuration, (*steps, Clear()))
         calls = self.target.workload()
-        steps: list[Step] = [Call(earlier) for earlier in calls[: max(step - 1, 0)]]
-        arm = Arm(str(point.plan), point.depth)
+        steps = [Call(earlier) for earlier in calls[: max(step - 1, 0)]]
         if action == OPEN:
             ended = [Restart()] if step > len(calls) + 1 else []
-            steps += [*ended, arm, Restart(crash=True)]
+            steps += [*ended, condition, Restart(crash=True)]
         else:
             # Only a store that has been opened before can crash, and so start cold.
             opened = steps or [Restart()]
-            steps = [*opened, Restart(crash=True), arm, Restart() if action == CLOSE else Call(action)]
+            steps = [*opened, Restart(crash=True), condition, Restart() if action == CLOSE else Call(action)]
         return Story(self.target.name, configuration, (*steps, Clear()))

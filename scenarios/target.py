@@ -18,7 +18,8 @@ import msgspec
 
 View = Mapping[str, Any]
 
-JOURNAL_MODES = ("wal", "delete", "truncate", "persist")
+# "file" is for a store without SQLite, which keeps plain files.
+JOURNAL_MODES = ("wal", "delete", "truncate", "persist", "file")
 SYNCHRONOUS_LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 
@@ -52,6 +53,17 @@ class Action(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={reprlib.repr(value)}' for key, value in self.args.items())})"
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What a machine may do to a target, by a name such as "tasks".
+
+    `draw` makes a Hypothesis strategy of the calls that are worth making in the state that a view shows; `actions` are
+    the names of all that it draws: a long run that has had no acknowledgement of one of them has not tested it.
+    """
+
+    draw: Callable[[View], Any]
+    actions: frozenset[str] = frozenset()
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
@@ -99,7 +111,11 @@ class Session(Protocol):
 
 @runtime_checkable
 class Target(Protocol):
-    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised."""
+    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised.
+
+    Optional: ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
+    a state, or for what a call made of one, that the store's own rules forbid; `is_done`: it was acknowledged.
+    """
 
     name: str
     title: str

@@ -8,7 +8,7 @@ shows that it still works.
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,10 +35,17 @@ class Trial:
         self.directory = directory
         self.oracle = Oracle(configuration, before)
         self.statements = faults.StatementDepth()
+        self.connections = faults.Connections(self.statements.connect)
         self.environment = Environment()
         self.session: Session | None = None
+        # Who is in the way of every reader makes room for ours.
+        self.before_reading: list[Callable[[], None]] = []
         self._holder = Holder()
         self._armed = 0
+        self._jumped_ms = 0
+        self._limits: list[faults.Limit] = []
+        # What was called last and not looked at yet, in which state, and whether it was acknowledged.
+        self._unjudged: tuple[Action, View, bool] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -78,7 +85,13 @@ class Trial:
 
     def at_step(self, step: int) -> None:
         """Set the clock: the same step has the same time in every run."""
-        self.environment.now_ms = _EPOCH_MS + step * _STEP_MS
+        # Nobody's clock stands before 1970.
+        self.environment.now_ms = max(_EPOCH_MS + step * _STEP_MS + self._jumped_ms, 0)
+
+    def jump(self, step: int, by_ms: int) -> None:
+        """Set the clock forward or back, for good."""
+        self._jumped_ms += by_ms
+        self.at_step(step)
 
     @contextlib.contextmanager
     def armed(self, plan: faults.FaultPlan | str, depth: str = "vfs") -> Iterator[faults.Armed]:
@@ -100,13 +113,24 @@ class Trial:
         finally:
             self._armed -= 1
 
+    @contextlib.contextmanager
+    def limited(self, limit: faults.Limit) -> Iterator[None]:
+        """Inside this scope a limit is in force whenever the target is at work, and only then."""
+        with self.troubled():
+            self._limits.append(limit)
+            try:
+                yield
+            finally:
+                self._limits.remove(limit)
+
     def watch_statements(self) -> None:
-        """Let sessions that are opened from now on be within reach of the statement depth."""
-        self.environment.connect = self.statements.connect
+        """Let sessions that are opened from now on be within reach of the statement depth, and of limits."""
+        self.environment.connect = self.connections.connect
 
     def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
         """Make one call that would lead to the state `after`, over `stages`, and tell the oracle of its answer."""
         answer = self._ask(action)
+        self._unjudged = action, self.oracle.settled, answer.kind == "done"
         self.oracle.heard(answer, after, stages)
         return answer
 
@@ -123,12 +147,10 @@ class Trial:
 
     def _ask(self, action: Action) -> Answer:
         try:
-            if action == OPEN:
-                self.open()
-            elif action == CLOSE:
-                self._close_under_fault()
-            else:
-                self.call_session(action)
+            with contextlib.ExitStack() as limits:
+                for limit in self._limits:
+                    limits.enter_context(limit.in_force())
+                self._perform(action)
         except Refused as refusal:
             forget_frames(refusal)
             return Answer("refused", refusal)
@@ -138,6 +160,14 @@ class Trial:
             # Opening and closing change nothing that a view shows, whatever they raise.
             return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
         return Answer("done")
+
+    def _perform(self, action: Action) -> None:
+        if action == OPEN:
+            self.open()
+        elif action == CLOSE:
+            self._close_under_fault()
+        else:
+            self.call_session(action)
 
     def call_session(self, action: Action) -> None:
         """Make a call on the open session; what it raises passes through."""
@@ -171,7 +201,25 @@ class Trial:
         Without `integrity` SQLite's own check is left to a later look: `look_after_crash` and `heartbeat` make it.
         """
         self.oracle.saw_disk(self.fresh_view(integrity=integrity))
+        self._keep_the_rules()
         self._look_into_memory()
+
+    def look_after_call(self, action: Action, before: View, answer: Answer) -> None:
+        """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
+        self.oracle.restarted(self.fresh_view(integrity=False))
+        self._unjudged = action, before, answer.kind == "done"
+        self._keep_the_rules()
+        self._look_into_memory()
+
+    def _keep_the_rules(self) -> None:
+        """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any."""
+        called, self._unjudged = self._unjudged, None
+        view = self.oracle.settled
+        if check_view := getattr(self.target, "check_view", None):
+            check_view(view)
+        if called is not None and (check_change := getattr(self.target, "check_change", None)):
+            action, before, is_done = called
+            check_change(before, action, view, is_done=is_done, now_ms=self.environment.now_ms)
 
     def _look_into_memory(self) -> None:
         if self.session is None:
@@ -190,6 +238,11 @@ class Trial:
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
+        for make_way in self.before_reading:
+            make_way()
+        if (read_files := getattr(self.target, "files_view", None)) is not None:
+            found: View = read_files(self.directory)
+            return found
         if not self.target.database(self.directory).exists():
             return {}
         try:
@@ -202,7 +255,10 @@ class Trial:
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
 
     def _fresh_connection(self) -> sqlite3.Connection:
-        return faults.connect_unwatched(self.target.database(self.directory))
+        connection = faults.connect_unwatched(self.target.database(self.directory))
+        # Whoever holds a lock now doesn't let go of it while we wait.
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
 
     def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
         """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""
@@ -221,6 +277,8 @@ class Trial:
         if crashed:
             self.oracle.crashed(disk)
         self.oracle.saw_disk(disk)
+        self._unjudged = None
+        self._keep_the_rules()
         if memory:
             self._look_into_memory()
 

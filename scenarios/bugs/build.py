@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ledger import TaskRegistry
 from ledger.store import Change, Unit
+from scenarios.target import Action, Target
 from scenarios.targets.reference import Reference
+
+CREATE: Final = Action("tasks.create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "work"})
+START: Final = Action("history.start", {"task_id": "a", "worker_id": "w-1", "run_id": "run-a"})
+OPEN_SESSION: Final = Action("history.open_session", {"run_id": "run-a", "session_id": "session-a"})
+ENQUEUE: Final = Action(
+    "outbox.enqueue",
+    {"message_id": "m1", "channel": "mail", "target": "you", "payload": {}, "idempotency_key": "key-1"},
+)
+DELIVER: Final = Action("outbox.recover", {"cutoff": None})
 
 
 @dataclass(frozen=True)
@@ -15,20 +25,26 @@ class KnownBug:
 
     `source` is where it was reported; `defect` what a user saw; `parts` the arguments of `Ledger.open` that put it
     back; `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it;
-    `budget` the most fault points a sweep, or steps a machine, may take.
+    `budget` the most calls and fault points a sweep, or steps a machine, may take; `calls` the workload in which the
+    defect shows, where the reference's doesn't show it or takes long to come to it; `make` builds a target that is
+    more than the reference with other parts, from its name.
     """
 
     name: str
     source: str
     defect: str
     checks: tuple[str, ...]
-    parts: Callable[[], dict[str, Any]]
+    parts: Callable[[], dict[str, Any]] = dict
     searches: tuple[str, ...] = ("sweep", "fuzz")
     budget: int = 2_000
+    calls: tuple[Action, ...] = ()
+    make: Callable[[str], Target] | None = None
 
-    def target(self) -> Reference:
+    def target(self) -> Target:
         """The build as a target."""
-        return Reference(f"bug:{self.name}", **self.parts())
+        if self.make is not None:
+            return self.make(f"bug:{self.name}")
+        return Reference(f"bug:{self.name}", calls=self.calls, **self.parts())
 
 
 class MemoryFirst(TaskRegistry):

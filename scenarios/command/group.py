@@ -8,8 +8,9 @@ import click
 from ledger.command import ledger_group
 from scenarios.campaign import Exit
 from scenarios.command.known_bugs import bugs, probe
+from scenarios.command.mutants import mutants
 from scenarios.command.replays import explain, replay, targets
-from scenarios.command.searches import check, fuzz, sweep
+from scenarios.command.searches import check, contend, crash, fuzz, kill, limits, sweep
 
 
 def _version() -> str:
@@ -22,7 +23,7 @@ def _version() -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="tornpage")
 def tornpage() -> None:
-    r"""Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
+    """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
 
     \b
     Start with:
@@ -39,7 +40,7 @@ def tornpage() -> None:
     """
 
 
-for _command in (check, sweep, fuzz, probe, bugs, replay, explain, targets):
+for _command in (check, sweep, crash, contend, limits, fuzz, kill, probe, bugs, mutants, replay, explain, targets):
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")
 

@@ -16,6 +16,8 @@ from scenarios.command.options import could_not_run, output
 from scenarios.naming import find
 from scenarios.targets.names import UnknownTargetError
 
+_UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
+
 
 @click.command()
 @click.argument("names", nargs=-1)
@@ -44,7 +46,7 @@ def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: P
                     catches.append((bug, catch))
                     click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
             searches = tuple(sorted({search for bug in chosen for search in bug.searches}, reverse=True))
-            noise = gate.try_reference(find("reference"), searches, seed)
+            noise = gate.try_reference(find("reference"), searches, seed) + gate.try_own_calls(chosen, seed)
     except KeyboardInterrupt:
         interrupted, noise = True, ["interrupted before its searches had ended"]
     if as_json:
@@ -63,7 +65,7 @@ def _show(catches: list[tuple[KnownBug, gate.Catch]], noise: list[str]) -> None:
     for name in ("build", "search", "caught by", "after", "story"):
         table.add_column(name, justify="right" if name == "after" else "left", overflow="fold")
     for bug, catch in catches:
-        unit = "points" if catch.search == "sweep" else "steps"
+        unit = _UNITS.get(catch.search, "points")
         by = catch.check or "MISSED"
         if catch.check and not catch.caught:
             by += f" (expected {', '.join(bug.checks)})"

@@ -1,7 +1,7 @@
 """``replay``, ``explain`` and ``targets``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -10,36 +10,80 @@ import faults
 from scenarios import reproducer
 from scenarios.campaign import Exit, scratch
 from scenarios.checks import CHECKS
-from scenarios.command.options import TargetName
+from scenarios.command.options import TargetName, output
+from scenarios.emitted import test_file_of
 from scenarios.explanations import explanation
+from scenarios.handlers.told import show_told
 from scenarios.naming import SHIPPED, find
 from scenarios.reproducer import ReplayFileError, Verdict
 from scenarios.target import Target
 from scenarios.targets.names import UnknownTargetError, is_imported
+from scenarios.told import Told, tell
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", type=TargetName(), help="Play it on this target instead of the one that the file names.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@click.option("--explain", "in_steps", is_flag=True, help="Tell the story step by step, to the first difference.")
+@click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
 @click.pass_context
-def replay(context: click.Context, /, file: Path, target: Target | None, as_json: bool) -> None:
+def replay(
+    context: click.Context, /, file: Path, target: Target | None, as_json: bool, in_steps: bool, emit_test: bool
+) -> None:
     """Play a finding again, three times: FIXED, FAILED, FLAKY or ERROR.
 
     The file is data: it is never executed, and nothing is imported because it says so.
+
+    \b
+    tornpage replay FILE               the verdict
+    tornpage replay FILE --explain     memory, disk and reopened side by side where they first differ
+    tornpage replay FILE --emit-test   a test to commit beside the fix
     """
+    if in_steps and emit_test:
+        raise click.UsageError("--explain and --emit-test exclude each other")
+    told, verdict, lines = None, None, list[str]()
     try:
         read = reproducer.read(file)
         chosen = target or _named(read.story.target)
-        with faults.install(), scratch() as directory:
-            verdict, lines = reproducer.replay(read, chosen, directory)
+        if not emit_test:
+            with faults.install(), scratch() as directory:
+                if in_steps:
+                    told = tell(read.story, chosen, directory)
+                else:
+                    verdict, lines = reproducer.replay(read, chosen, directory)
     except (ReplayFileError, UnknownTargetError, faults.FaultError, RuntimeError) as error:
         _tell({"verdict": Verdict.ERROR, "error": str(error)}, as_json, f"ERROR: {error}")
         context.exit(Exit.NOT_TESTED)
+    if emit_test:
+        _emit(context, read, file, chosen)
+    if told is not None:
+        _explain(context, told, as_json)
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
     text = f"{read.story}\n{runs}\n{verdict}: {read.check} on {chosen.name}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
     context.exit(Exit.HOLDS if verdict is Verdict.FIXED else Exit.FINDING)
+
+
+def _emit(context: click.Context, read: reproducer.Reproducer, file: Path, target: Target) -> NoReturn:
+    name, text = test_file_of(read, file.name, target.name)
+    try:
+        with Path(name).open("x", encoding="utf-8") as made:
+            made.write(text)
+    except FileExistsError as error:
+        raise click.UsageError(f"{name} is here already; move it away first, nothing was overwritten") from error
+    except OSError as error:
+        raise click.UsageError(f"cannot write {name}: {error.strerror}") from error
+    click.echo(f"{name} was written; run it: pytest {name}")
+    context.exit(Exit.HOLDS)
+
+
+def _explain(context: click.Context, told: Told, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(told)).decode())
+    else:
+        show_told(told, output())
+    context.exit(Exit.FINDING if told.check else Exit.HOLDS)
 
 
 def _named(name: str) -> Target:

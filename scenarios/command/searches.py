@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 
-from faults import FaultPlan
+from faults import Device, FaultPlan
 from scenarios import campaign
 from scenarios.bugs import find_bug
 from scenarios.campaign import Exit
@@ -20,8 +21,10 @@ from scenarios.command.options import (
 )
 from scenarios.handlers import verdict
 from scenarios.handlers.terminal import Progress
+from scenarios.machine import machines_of
 from scenarios.profiles import PROFILES, Plan, Profile
 from scenarios.recorder import Recorder
+from scenarios.so_far import seed_in
 from scenarios.target import Target
 
 _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories=0, steps=0)
@@ -32,14 +35,14 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories
 @search_options
 @click.pass_context
 def check(context: click.Context, /, target: Target, **options: Any) -> None:
-    """Search everywhere: sweep every fault point, then let the machine tell stories.
+    """Search everywhere: faults, crashes, rivals, limits, kills, and the machine's stories.
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
     """
     if not _canary_is_caught(options["quiet"]):
         click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
         context.exit(Exit.NOT_TESTED)
-    _run(context, target, ("sweep", "fuzz"), options)
+    _run(context, target, campaign.searches_for(target), options)
 
 
 @click.command()
@@ -69,10 +72,177 @@ def sweep(
 @search_options
 @click.option("--stories", type=click.IntRange(min=1), help="How many stories to tell.")
 @click.option("--steps", type=click.IntRange(min=1), help="How many steps a story has at most.")
+@click.option(
+    "--machine", "machines", multiple=True, help="Only this machine, such as tasks, history, outbox or ledger."
+)
+@click.option("--continue", "goes_on", is_flag=True, help="Go on after the last batch that was told.")
 @click.pass_context
-def fuzz(context: click.Context, /, target: Target, stories: int | None, steps: int | None, **options: Any) -> None:
-    """Let Hypothesis tell stories of calls, faults, restarts and crashes; a failing one is shrunk."""
+def fuzz(
+    context: click.Context,
+    /,
+    target: Target,
+    stories: int | None,
+    steps: int | None,
+    machines: tuple[str, ...],
+    goes_on: bool,
+    **options: Any,
+) -> None:
+    """Let Hypothesis tell stories of calls and of all that goes wrong; a failing one is shrunk.
+
+    Faults at either depth, restarts, crashes, power cuts, rivals, limits and clocks that jump, in the middle of any
+    calls. Each machine has its part of the target to call; all of them take turns, and the configurations with them.
+
+    \b
+    tornpage fuzz --machine tasks                          one part
+    tornpage fuzz --profile nightly --max-time 28800       a night
+    tornpage fuzz --profile nightly --max-time 28800 --continue     the next one
+
+    How far it has come is kept in fuzz.json in the report's directory. The same seed tells the same stories, whether or
+    not it was stopped in between; the trace that is printed at the end shows it.
+    """
+    known = machines_of(target)
+    if unknown := [name for name in machines if name not in known]:
+        raise click.UsageError(f"{target.name} has no machine {unknown[0]}; it has: {', '.join(known) or 'none'}")
+    options["progress"] = options["report"] / "fuzz.json"
+    with could_not_run():
+        kept = seed_in(options["progress"]) if goes_on else None
+    if kept is not None and context.get_parameter_source("seed") is ParameterSource.DEFAULT:
+        options["seed"] = kept
+    options |= {"machines": machines, "goes_on": goes_on}
     _run(context, target, ("fuzz",), options, stories=stories, steps=steps)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--states", "crash_states", type=click.IntRange(min=1), help="At most so many crash states of each call.")
+@click.option("--every-state", is_flag=True, help="Every crash state, however many there are.")
+@click.option(
+    "--sector",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Bytes of a sector; writes tear there.",
+)
+@click.option(
+    "--powersafe-overwrite/--no-powersafe-overwrite",
+    default=True,
+    show_default=True,
+    help="Whether a torn write leaves the rest of its sector alone. SQLite assumes it does.",
+)
+@click.option(
+    "--atomic-write",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Aligned writes of up to so many bytes do not tear.",
+)
+@click.pass_context
+def crash(
+    context: click.Context,
+    /,
+    target: Target,
+    crash_states: int | None,
+    every_state: bool,
+    sector: int,
+    powersafe_overwrite: bool,
+    atomic_write: int,
+    **options: Any,
+) -> None:
+    """Cut the power, or kill the process, at every point of the workload, and open every disk that could be left.
+
+    The workload is recorded once. At each operation the process dies, or the power fails: what was synced stays, every
+    unsynced write, create, delete or truncate is kept, lost or torn. Each different disk is opened and judged by what
+    callers had been told until then. Then the same after faults, and from inside the recovery.
+
+    \b
+    tornpage crash                                   a sample of the states of each call
+    tornpage crash --every-state                     all of them
+    tornpage crash --configuration wal/NORMAL        how many acknowledged changes a power cut may cost
+    tornpage replay .tornpage/FILE                   a finding, at the very same operation
+
+    Where a configuration promises nothing (OFF, or a rollback journal at NORMAL), damage is counted, not found.
+    """
+    if every_state and crash_states is not None:
+        raise click.UsageError("--states and --every-state exclude each other")
+    if every_state:
+        options["unlimited"] = ("crash_states",)
+    options["device"] = Device(sector, powersafe_overwrite, atomic_write)
+    _run(context, target, ("crash",), options, crash_states=crash_states)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option(
+    "--kills", type=click.IntRange(min=1), help="How many processes to kill, instead of the profile's number."
+)
+@click.pass_context
+def kill(context: click.Context, /, target: Target, kills: int | None, **options: Any) -> None:
+    """Run the target in child processes, SIGKILL each inside an operation, start again and look.
+
+    A process dies before, after or, for a write, half-way through one operation of SQLite, or round a BEGIN, a
+    statement, a COMMIT. One in four has made the whole workload up to there; the others start on the files before one
+    call. Whatever was acknowledged has to be there, and of the pending call all or nothing.
+
+    \b
+    tornpage kill --kills 500             spread over every kind of operation, file and timing
+    tornpage kill --configuration wal     only one journal mode
+    tornpage replay .tornpage/FILE        a finding, in processes that are really killed again
+
+    What each process is to do lies on disk before it begins, in kill-* below the report's directory.
+    """
+    _run(context, target, ("kill",), options, kills=kills)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--points", "rival_points", type=click.IntRange(min=1), help="At most so many points of each call.")
+@click.pass_context
+def contend(context: click.Context, /, target: Target, rival_points: int | None, **options: Any) -> None:
+    """Let rivals take real locks just before each lock operation of each call; nothing ever sleeps.
+
+    A rival is another connection of this process, or another process. It holds a read transaction, the write lock, the
+    whole file; or it stands still in the middle of its own COMMIT, checkpoint or recovery; or it commits between a read
+    and the write that follows it. It stays until the call has ended, so that a busy timeout runs out (in virtual time),
+    or for 50 ms, which a store has to wait for.
+
+    \b
+    tornpage contend                               the reference, some points of each call
+    tornpage contend --profile nightly             every rival at every lock operation
+    tornpage contend --configuration delete/EXTRA  only one journal mode
+    tornpage contend --target diskcache --configuration delete/FULL
+
+    The table counts a point as fired only if the store was refused a lock, waited for one, or was told that it is busy;
+    a kind of rival that was never in the way is told as vacuous, and the run ends with exit code 2.
+    """
+    _run(context, target, ("contend",), options, rival_points=rival_points)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--points", type=click.IntRange(min=1), help="The most points of one call, instead of the profile's.")
+@click.pass_context
+def limits(context: click.Context, /, target: Target, points: int | None, **options: Any) -> None:
+    """Let memory run out, the database be full, a statement be interrupted, at each point of each call.
+
+    \b
+    allocation  SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it
+    heap        SQLite may take no more than so many further bytes
+    pages       the database may grow by so many pages: a real "database or disk is full"
+    steps       the 1st, 2nd, 3rd ... step of SQLite's machine interrupts its statement
+
+    \b
+    tornpage limits                       a sample of the points, over the reference ledger
+    tornpage limits --profile nightly     every one of them
+    tornpage replay .tornpage/FILE        a finding, under the very same limit
+
+    A point counts as a limit when it was really met. Pages and steps reach only a target that connects as it is told
+    to; memory reaches every one.
+    """
+    _run(context, target, ("limits",), options, limit_points=points)
 
 
 def _run(
@@ -85,7 +255,9 @@ def _run(
     by_hand: FaultPlan | None = None,
     **sizes: int | None,
 ) -> None:
-    profile = msgspec.structs.replace(PROFILES[options["profile"]], **{k: v for k, v in sizes.items() if v is not None})
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    chosen |= dict.fromkeys(options.get("unlimited", ()))
+    profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
     plan = Plan(
         searches=searches,
         profile=profile,
@@ -95,6 +267,10 @@ def _run(
         configurations=options["configurations"] or None,
         depths=depths,
         by_hand=by_hand,
+        device=options.get("device", Device()),
+        machines=options.get("machines", ()),
+        progress=options.get("progress"),
+        goes_on=options.get("goes_on", False),
     )
     recorder = run_shown(target, plan, quiet=options["quiet"])
     if options["as_json"]:

@@ -13,12 +13,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+import faults
 from scenarios.checks import CHECKS
-from scenarios.events import Event, Found, PointTried, SearchEnded, SearchStarted, StepsDone, Vacuous
+from scenarios.events import Event, Found, PointTried, SearchEnded, SearchStarted, StatesTried, StepsDone, Vacuous
 from scenarios.recorder import Recorder, Tally
 
 _COUNTS = (
-    "points", "tried", "fired", "surfaced", "stories", "steps", "calls", "armed", "restarts", "crashes", "findings",
+    "states", "disks", "points", "tried", "fired", "surfaced", "stories", "steps", "calls", "armed", "restarts",
+    "crashes", "power_cuts", "limits", "jumps", "actions", "shapes",
+    "kills", "warm", "kinds", "contentions", "waited", "unblocked", "missed", "findings",
 )  # fmt: skip
 _PLAIN_EVERY_S = 5.0
 _LIVE_EVERY_S = 0.2
@@ -34,6 +37,7 @@ class Progress:
         self._search = ""
         self._points = self._fired = self._findings = 0
         self._counts: dict[str, int] = {}
+        self._states: StatesTried | None = None
         self._started = self._shown = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -54,6 +58,7 @@ class Progress:
             self._search = f"{event.search} {event.target}"
             self._points = self._fired = 0
             self._counts = {}
+            self._states = None
             self._started = time.monotonic()
         elif isinstance(event, PointTried):
             self._points += 1
@@ -61,6 +66,9 @@ class Progress:
             self._show()
         elif isinstance(event, StepsDone):
             self._counts = event.counts
+            self._show()
+        elif isinstance(event, StatesTried):
+            self._states = event
             self._show()
         elif isinstance(event, Found):
             self._findings += event.promised
@@ -83,6 +91,9 @@ class Progress:
             self._console.print(line, soft_wrap=True)
 
     def _what(self, seconds: float) -> str:
+        if self._states is not None:
+            rate = self._states.states / max(seconds, 0.001)
+            return f"{self._states.states:,} crash states, {self._states.disks:,} disks, {rate:,.0f}/s"
         if self._counts:
             return f"{self._counts.get('stories', 0)} stories, {self._counts.get('steps', 0)} steps"
         return f"{self._points:,} fault points, {self._fired:,} fired, {self._points / max(seconds, 0.001):,.0f}/s"
@@ -95,7 +106,7 @@ def summary(event: SearchEnded) -> str:
 
 
 def fault_points(recorder: Recorder) -> Table:
-    """The table of fault points per kind of operation and effect."""
+    """The table of fault points per kind of operation and effect; real kills have a table of their own."""
     table = Table(title="fault points", title_justify="left")
     for name in ("operation", "effect"):
         table.add_column(name)
@@ -103,6 +114,8 @@ def fault_points(recorder: Recorder) -> Table:
         table.add_column(name, justify="right")
     total = Tally()
     for series, tally in sorted(recorder.tallies.items(), key=lambda item: str(item[0])):
+        if series.effect == faults.KILL:
+            continue
         operation = series.kind if series.role == "any" else f"{series.kind}:{series.role}"
         effect = series.effect if series.timing == "before" else f"{series.effect} ({series.timing})"
         table.add_row(operation, effect, *_numbers(tally))
@@ -111,6 +124,18 @@ def fault_points(recorder: Recorder) -> Table:
         total.surfaced += tally.surfaced
     table.add_section()
     table.add_row("all", "", *_numbers(total))
+    return table
+
+
+def crash_states(recorder: Recorder) -> Table:
+    """What the crash states of each configuration came to."""
+    table = Table(title="crash states", title_justify="left")
+    table.add_column("configuration")
+    for name in ("operations", "states", "disks", "recoveries", "lost some", "most lost", "came back", "damaged"):
+        table.add_column(name, justify="right")
+    for one in recorder.crashes:
+        numbers = (one.operations, one.states, one.disks, one.recoveries, one.lossy, one.most_lost, one.reappeared)
+        table.add_row(str(one.configuration), *(f"{number:,}" for number in (*numbers, one.damaged)))
     return table
 
 

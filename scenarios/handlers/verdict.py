@@ -8,9 +8,10 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from scenarios.campaign import Exit, verdict
+from scenarios.campaign import EVIDENCE, Exit, verdict
 from scenarios.events import Found
-from scenarios.handlers.terminal import describe_finding, fault_points, summary
+from scenarios.handlers.kills import kills_by_operation, kills_table
+from scenarios.handlers.terminal import crash_states, describe_finding, fault_points, summary
 from scenarios.recorder import Recorder
 from scenarios.target import Target
 
@@ -24,10 +25,17 @@ _WORDS = {
 
 def show(recorder: Recorder, target: Target, seed: int, console: Console) -> None:
     """Print the table, findings, observations and the verdict."""
-    if recorder.tallies:
+    killed = any(kills_by_operation(recorder).values())
+    if recorder.tallies and not (killed and not recorder.count("fired")):
         console.print(fault_points(recorder))
+    if killed:
+        console.print(kills_table(recorder))
+    if recorder.crashes:
+        console.print(crash_states(recorder))
     for ended in recorder.ended:
         console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
+        for note in ended.notes:
+            console.print(Text(f"  {note}"), soft_wrap=True)
     for found in recorder.observations:
         console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
         console.print(Text(describe_finding(found)), soft_wrap=True)
@@ -48,12 +56,12 @@ def headline(recorder: Recorder, target: Target) -> str:
         words += f", {_plural(len(recorder.observations), 'observation')} of what it does not promise"
     if not recorder.complete and not recorder.interrupted and not recorder.findings:
         words += " (PARTIAL: the time was up before everything was tried)"
-    fired = f"{recorder.count('fired'):,} faults fired, {recorder.count('surfaced'):,} surfaced"
-    return f"{target.name}: {words}. {fired}"
+    evidence = [f"{count:,} {what}" for name, what in EVIDENCE.items() if (count := recorder.count(name))]
+    return f"{target.name}: {words}. {', '.join(evidence) or 'Nothing happened'}"
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _plural(number: int, noun: str, many: str = "") -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {many or noun + 's'}"
 
 
 def as_data(recorder: Recorder, target: Target, seed: int) -> dict[str, Any]:
@@ -72,6 +80,7 @@ def as_data(recorder: Recorder, target: Target, seed: int) -> dict[str, Any]:
             for found in recorder.observations
         ],
         "vacuous": msgspec.to_builtins(recorder.vacuous),
+        "crash_states": msgspec.to_builtins(recorder.crashes),
         "searches": msgspec.to_builtins(recorder.ended),
         "fault_points": [
             {**msgspec.structs.asdict(series), "tried": tally.tried, "fired": tally.fired, "surfaced": tally.surfaced}

@@ -17,6 +17,7 @@ import diskcache.core
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+import faults
 from scenarios.target import Action, Configuration, Environment, Session, View
 
 _CALLS: Final = ("add", "decr", "delete", "incr", "pop", "set", "touch")
@@ -35,6 +36,7 @@ class _VirtualTime:
     def sleep(self, seconds: float) -> None:
         # A loop that polls every millisecond for a minute would poll 60,000 times.
         self._slept_s += max(seconds, 1.0)
+        faults.slept(max(seconds, 1.0))
 
 
 class DiskCacheSession:
@@ -104,7 +106,7 @@ class DiskCache:
             Action("add", {"key": "gamma", "value": [1, 2]}),
             Action("incr", {"key": "alpha"}),
             Action("set", {"key": "beta", "value": "other text"}),
-            Action("touch", {"key": "beta", "expire": 1_000_000.0}),
+            Action("touch", {"key": "beta", "expire": 1e10}),
             Action("pop", {"key": "gamma"}),
             Action("delete", {"key": "large"}),
             Action("delete", {"key": "alpha"}),
@@ -120,7 +122,7 @@ class DiskCache:
             strategies.builds(
                 lambda name, k: Action(name, {"key": k}), strategies.sampled_from(["delete", "pop"]), key
             ),
-            strategies.builds(lambda k: Action("touch", {"key": k, "expire": 1_000_000.0}), key),
+            strategies.builds(lambda k: Action("touch", {"key": k, "expire": 1e10}), key),
         )
 
     def heartbeat(self) -> Action:

@@ -6,97 +6,70 @@ An action is named after the part and the method that it calls (``tasks.start``,
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from ledger import IllegalTransition, Ledger, NotFound, StoreError, Task, UsageError
-from ledger.indexes import Indexes
-from ledger.outbox import DeliveryFailed, Envelope
-from ledger.workers import Worker, Workers
-from scenarios.checks import Violation, describe, differences
-from scenarios.target import Action, Configuration, Environment, Refused, Session, View
-from scenarios.targets.reference_calls import HEARTBEAT, WORKLOAD, draw
+from ledger import IllegalTransition, Ledger, NotFound, StoreError, UsageError
+from ledger.files import DATABASE_NAME
+from scenarios.target import Action, Configuration, Environment, Machine, Refused, Session, View
+from scenarios.targets.reference_calls import HEARTBEAT, WORKLOAD
+from scenarios.targets.reference_draws import MACHINES, draw
+from scenarios.targets.reference_looks import check_audit, check_files, check_memory
+from scenarios.targets.reference_rules import check_change, check_view
+from scenarios.targets.reference_world import (
+    LegacyQueue,
+    Mirror,
+    PretendedWorkers,
+    Receiver,
+    connect_as_another,
+    left_by_others,
+    visit,
+)
 
 # The ledger warns of every fault it meets; thousands of armed ones are no news. Whoever wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
-
-
-class _Mirror:
-    """An observer that rebuilds the tasks from nothing but what it is told."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[str, Task] = {}
-
-    def restored(self, tasks: tuple[Task, ...]) -> None:
-        self.tasks = {task.task_id: task for task in tasks}
-
-    def upserted(self, task: Task, previous: Task | None) -> None:
-        if self.tasks.get(task.task_id) != previous:
-            raise Violation(
-                "observers-saw-exactly-the-commits",
-                f"{task.task_id}: told of a change from {previous}, after {self.tasks.get(task.task_id)}",
-            )
-        self.tasks[task.task_id] = task
-
-    def deleted(self, task_id: str, _previous: Task | None) -> None:
-        self.tasks.pop(task_id, None)
-
-
-class _Workers(Workers):
-    """Workers without processes, the same in every session: they live, but for the time of a boot.
-
-    A pass over the outbox lives as long as it lasts. Real locks of real processes are tested with the ledger.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(None, new_id=lambda: "unnamed")
-        self.booting = False
-        self._passing: set[str] = set()
-
-    def hold(self, worker_id: str | None = None) -> Worker:
-        chosen = worker_id or "unnamed"
-        self._passing.add(chosen)
-        return Worker(self, chosen)
-
-    def release(self, worker_id: str) -> None:
-        self._passing.discard(worker_id)
-
-    def is_alive(self, worker_id: str) -> bool:
-        return worker_id in self._passing if worker_id.startswith("pass-") else not self.booting
-
-    def clean(self, referenced: Collection[str]) -> list[str]:  # noqa: ARG002 - there is nothing to clean
-        return []
 
 
 class ReferenceSession:
     """An open ledger, driven by actions."""
 
     def __init__(
-        self, directory: Path, configuration: Configuration, environment: Environment, parts: Mapping[str, Any]
+        self,
+        directory: Path,
+        configuration: Configuration,
+        environment: Environment,
+        parts: Mapping[str, Any],
+        *,
+        elsewhere: bool = False,
     ) -> None:
         self._next_id = "unnamed"
         self._later_ms = 0
-        self._legacy = directory / "legacy"
+        self._place = directory, configuration
+        self._database = directory / DATABASE_NAME
         self._environment = environment
-        self._workers = _Workers()
+        self._parts = parts
+        self._is_elsewhere = elsewhere
+        self._other: ReferenceSession | None = None
+        self._workers = PretendedWorkers()
+        self._receiver = Receiver()
+        self._legacy = LegacyQueue(directory / "legacy", self._database)
+        self._mirror = Mirror()
+        self._shown: View = {}
         self.ledger = Ledger.open(
             directory,
             journal_mode=configuration.journal_mode,
-            synchronous=configuration.synchronous.lower(),
             clock=lambda: environment.clock() + self._later_ms,
             new_id=lambda: self._next_id,
             connect=environment.connect,
             workers=self._workers,
-            **parts,
+            observers=(self._mirror,),
+            **{"synchronous": configuration.synchronous.lower(), **parts},
         )
-        self._mirror = _Mirror()
-        tasks = self.ledger.tasks
-        tasks.observe(self._mirror)
-        self._mirror.restored(tuple(tasks.view().tasks.values()))
 
     def call(self, action: Action) -> None:
         """Make one call; what the ledger's own rules forbid is `Refused`."""
@@ -136,8 +109,8 @@ class ReferenceSession:
 
     @contextlib.contextmanager
     def _booting(self) -> Iterator[None]:
-        """All workers of runs are dead meanwhile."""
-        self._workers.booting = True
+        """All workers of runs are dead meanwhile; seen from another process they are not."""
+        self._workers.booting = not self._is_elsewhere
         try:
             yield
         finally:
@@ -145,17 +118,70 @@ class ReferenceSession:
 
     def _do_outbox_recover(self, cutoff: int | None) -> None:
         worker_id = f"pass-{self._environment.now_ms}"
-        self.ledger.outbox.recover(_deliver, cutoff=cutoff, worker_id=worker_id)
+        self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id)
 
     def _do_legacy_file(self, name: str, content: object) -> None:
-        if Path(name).name != name:
-            # An action may come from a replay file, which must not write anywhere else.
-            raise ValueError(f"a legacy file's name is no path: {name!r}")
-        self._legacy.mkdir(exist_ok=True)
-        (self._legacy / name).write_bytes(msgspec.json.encode(content))
+        self._legacy.put(name, content)
 
     def _do_outbox_import_legacy(self) -> None:
-        self.ledger.outbox.import_legacy(self._legacy)
+        with self._legacy.importing() as directory:
+            self.ledger.outbox.import_legacy(directory)
+
+    def _do_memory_import_legacy(self) -> None:
+        """Somebody tries it out with a ledger in memory."""
+        outbox = {name: part for name, part in self._parts.items() if name == "outbox"}
+        with Ledger.open(":memory:", workers=self._workers, **outbox) as in_memory, self._legacy.importing() as files:
+            in_memory.outbox.import_legacy(files)
+
+    def _do_older_row(self, task_id: str) -> None:
+        left_by_others(self._database, "older_row", task_id, self._environment.now_ms)
+
+    def _do_damaged_payload(self, message_id: str) -> None:
+        left_by_others(self._database, "damaged_payload", message_id, self._environment.now_ms)
+
+    def _do_toil(self, task_id: str, times: int, kilobytes: int) -> None:
+        """Much progress of one task; SQLite writes only the pages that differ, so each text is another one."""
+        for turn in range(times):
+            self.ledger.tasks.progress(task_id, f"{turn % 10}" * (kilobytes * 1024))
+
+    # -- another process on the same files -----------------------------------------------------------------
+
+    def _do_elsewhere(self, call: dict[str, Any]) -> None:
+        self._elsewhere().call(Action(call["name"], call["args"]))
+
+    def _do_meanwhile(self, first: dict[str, Any], then: dict[str, Any]) -> None:
+        """Another process makes a call; this one reads what has changed, and is overtaken between two reads."""
+        self._do_elsewhere(first)
+        due = [lambda: self._do_elsewhere(then)]
+        begun: list[str] = []
+
+        def overtake(statement: str) -> None:
+            begun.extend([statement] if statement.startswith("BEGIN") else [])
+            if len(begun) > 1 and due:
+                due.pop()()
+
+        # What the others do is done, whether or not this one can read.
+        with contextlib.suppress(StoreError, sqlite3.ProgrammingError):
+            connection = self.ledger.tasks.backend.database.connection  # type: ignore[attr-defined] # it is on SQLite
+            connection.set_trace_callback(overtake)
+            try:
+                self.ledger.tasks.list()
+            finally:
+                connection.set_trace_callback(None)
+        while due:
+            due.pop()()
+
+    def _do_visit(self) -> None:
+        """A real process opens the database, reads and goes."""
+        visit(self._database)
+
+    def _elsewhere(self) -> "ReferenceSession":
+        if self._other is None:
+            environment = Environment(connect_as_another)
+            environment.now_ms = self._environment.now_ms
+            self._other = ReferenceSession(*self._place, environment, self._parts, elsewhere=True)
+        self._other._environment.now_ms = self._environment.now_ms
+        return self._other
 
     def live_view(self) -> View:
         """Every task, delivery state, run, session and message, as the ledger answers."""
@@ -168,6 +194,7 @@ class ReferenceSession:
         view |= {f"run/{run.id}": msgspec.to_builtins(run) for run in ledger.history.list()}
         view |= {f"session/{one.session_id}": msgspec.to_builtins(one) for one in ledger.history.list_sessions()}
         view |= {f"message/{one.id}": msgspec.to_builtins(one) for one in ledger.outbox.list()}
+        self._shown = view
         return view
 
     def outcome_of(self, error: Exception) -> str | None:
@@ -175,23 +202,20 @@ class ReferenceSession:
         return error.outcome if isinstance(error, StoreError) else None
 
     def self_check(self) -> None:
-        """Indexes are what one builds anew; the mirror of the observers is what memory has."""
-        memory = self.ledger.tasks.view()
-        if memory.indexes != Indexes.rebuild(memory.tasks.values()):
-            raise Violation("indexes-derived", "an index differs from one built anew from the tasks")
-        seen, kept = (
-            {key: msgspec.to_builtins(task) for key, task in one.items()} for one in (self._mirror.tasks, memory.tasks)
-        )
-        if seen != kept:
-            raise Violation(
-                "observers-saw-exactly-the-commits",
-                describe(differences(seen, kept), "what observers were told", "memory"),
-                {"observers": seen, "memory": kept},
-            )
+        """Whatever no view shows: observers, indexes, files, the audit, and what receivers and the old queue saw."""
+        check_memory(self.ledger, self._mirror)
+        check_files(self._database)
+        self._receiver.check(self._shown)
+        self._legacy.check()
+        check_audit(self.ledger, self._shown, self._environment.now_ms)
 
     def close(self) -> None:
-        """Close the ledger."""
-        self.ledger.close()
+        """Close the ledger, and the other process's."""
+        try:
+            if self._other is not None:
+                self._other.close()
+        finally:
+            self.ledger.close()
 
 
 class Reference:
@@ -211,20 +235,32 @@ class Reference:
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
 
+    # What a restarted process calls first.
+    recovery: Action | None = Action("recover")
     # Each message, and each row of the upkeep, is a transaction of its own.
-    many_commits: frozenset[str] = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance"})
+    many_commits: frozenset[str] = frozenset(
+        {"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"}
+    )
+    # Made past the connections of the ledger under test: out of reach of what is armed there, and of a recorder.
+    by_others: frozenset[str] = frozenset({"elsewhere", "meanwhile", "legacy_file", "older_row", "damaged_payload"})
 
-    def __init__(self, name: str = "reference", **parts: Any) -> None:
+    def __init__(self, name: str = "reference", *, calls: tuple[Action, ...] = (), **parts: Any) -> None:
         self.name = name
+        self._calls = calls
         self._parts = parts
 
     def workload(self) -> tuple[Action, ...]:
-        """Every kind of change that tasks, runs and messages can see, each at least once."""
-        return WORKLOAD
+        """Every kind of change that tasks, runs and messages can see, each at least once; or a build's own calls."""
+        return self._calls or WORKLOAD
 
     def actions(self, view: View) -> SearchStrategy[Action]:
-        """Something new, or any change to what is there."""
-        return draw(view)
+        """Something new, or any change to what is there; or a build's own calls."""
+        return strategies.sampled_from(self._calls) if self._calls else draw(view)
+
+    @property
+    def machines(self) -> Mapping[str, Machine]:
+        """One for each part, and one for the whole; a build that has its own calls has none."""
+        return {} if self._calls else MACHINES
 
     def heartbeat(self) -> Action:
         """One more task."""
@@ -232,11 +268,19 @@ class Reference:
 
     def database(self, directory: Path) -> Path:
         """The ledger's one file."""
-        return directory / "ledger.sqlite"
+        return directory / DATABASE_NAME
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Open the ledger with the directory as its state directory."""
         return ReferenceSession(directory, configuration, environment, self._parts)
+
+    def check_view(self, view: View) -> None:
+        """What the specification says of every state."""
+        check_view(view)
+
+    def check_change(self, before: View, action: Action, after: View, *, is_done: bool, now_ms: int) -> None:
+        """What the specification says of every call."""
+        check_change(before, action, after, is_done=is_done, now_ms=now_ms)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The rows of all tables by plain SQL, nothing of the ledger's code in between."""
@@ -272,10 +316,3 @@ def _accept(result: object) -> None:
     """A result that says in itself that nothing was done is a refusal."""
     if not (getattr(result, "cancelled", True) and getattr(result, "changed", True)):
         raise Refused(getattr(result, "reason", None))
-
-
-def _deliver(envelope: Envelope) -> None:
-    """A receiver that does what the message says."""
-    payload = envelope.payload
-    if isinstance(payload, dict) and "error" in payload:
-        raise DeliveryFailed(str(payload["error"]))

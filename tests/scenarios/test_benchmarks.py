@@ -88,7 +88,7 @@ def test_one_command_prints_every_ratio_and_leaves_nothing_behind(tmp_path: Path
     data = json.loads(done.stdout)
     assert {"quick", "python_version", "sqlite_version", "cpus", "watched_operation_us", "ratios"} <= data.keys()
     points = {f"{kind} point{checks}" for kind in ("cold", "warm") for checks in ("", ", all its checks")}
-    assert {ratio["name"] for ratio in data["ratios"]} == points | {"shim", "watched", "ledger"}
+    assert {ratio["name"] for ratio in data["ratios"]} == points | {"shim", "watched", "ledger", "crash state"}
     for ratio in data["ratios"]:
         assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"], ratio
         assert ratio["holds"] in (None, True, False)

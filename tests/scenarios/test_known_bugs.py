@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +15,27 @@ from scenarios.naming import find
 from scenarios.recorder import Recorder
 from scenarios.targets.names import UnknownTargetError
 
+PROJECT = Path(__file__).parents[2]
 BUGS = all_bugs()
+
+# Every defect that was reported against the systems which the reference follows, and those found in our own.
+REPORTED = {
+    "backoff-blocks-the-line", "corrupt-payload-blocks", "created-after-started", "delete-memory-first",
+    "delete-second-delivery-write", "delete-snapshot-not-projected", "fail-resurrects", "finish-inserts-again",
+    "hooks-skip-empty", "import-before-commit", "import-into-memory", "late-success-overwrites", "live-map-to-store",
+    "lost-is-also-missing-cleanup", "lost-without-cleanup", "no-busy-timeout", "offline-marks-live-lost",
+    "permanent-not-counted", "permanent-retried", "prune-nothing-means-all", "recovery-keeps-session",
+    "replay-after-crash", "restore-failure-is-empty", "restore-torn", "running-survives-restart",
+    "sender-and-recovery-race", "session-counts-as-life", "start-not-persisted", "summary-after-filter",
+    "update-memory-first", "wal-never-truncates", "world-readable",
+}  # fmt: skip
 
 
 def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
     files = {module.name for module in pkgutil.iter_modules(scenarios.bugs.__path__)} - {"build"}
     assert {name.replace("-", "_") for name in BUGS} == files
     assert next(iter(BUGS)) == "canary"
-    assert {"canary", "update-memory-first", "delete-memory-first"} <= BUGS.keys()
+    assert BUGS.keys() >= REPORTED | {"canary"}
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=list(BUGS))
@@ -76,6 +90,28 @@ def test_the_reference_is_silent(seed: int, search: Callable[..., Recorder]) -> 
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
     assert recorder.count("fired") > 100
+
+
+@pytest.mark.slow
+def test_the_calls_that_show_the_bugs_show_nothing_on_the_reference() -> None:
+    assert sum(bool(bug.calls) for bug in BUGS.values()) > 20
+    assert gate.try_own_calls(BUGS.values(), seed=0) == []
+
+
+def test_calls_that_the_reference_does_not_bear_are_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "Reference", lambda **_: BUGS["prune-nothing-means-all"].target())
+    (noise,) = gate.try_own_calls([BUGS["prune-nothing-means-all"]], seed=0)
+    assert noise.startswith("the calls of prune-nothing-means-all: message m1 was removed")
+
+
+def test_the_page_of_the_checks_names_the_bugs_that_each_catches() -> None:
+    page = (PROJECT / "docs" / "checks.md").read_text()
+    wanted = {
+        code: ", ".join(f"`{bug.name}`" for bug in BUGS.values() if code in bug.checks)
+        for code in CHECKS
+        if any(code in bug.checks for bug in BUGS.values())
+    }
+    assert [f"| {code} | {names} |" for code, names in wanted.items()] == page.splitlines()[-len(wanted) :]
 
 
 def test_a_bug_that_is_not_caught_is_told_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:

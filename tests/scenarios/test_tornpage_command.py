@@ -118,12 +118,19 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
     assert "PARTIAL" in ran.out
 
 
-def test_check_shows_its_canary_and_searches_both_ways(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(searches.PROFILES, "quick", Profile("quick", 1, 40, 20, 10))
-    ran = command("check", *TINY, *WAL, "--json")
+def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Profile("quick", 1, 40, 20, 10, crash_states=20, kills=4, rival_points=20, limit_points=20)
+    monkeypatch.setitem(searches.PROFILES, "quick", small)
+    ran = command("check", "--target", "tiny_stores:Careful", *WAL, "--json")
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
-    assert [search["search"] for search in json.loads(ran.out)["searches"]] == ["sweep", "fuzz"]
+    assert [search["search"] for search in json.loads(ran.out)["searches"]] == list(campaign.SEARCHES)
+
+
+def test_what_has_no_sqlite_beneath_it_is_only_crashed(command: Command) -> None:
+    ran = command("check", "--target", "json-file", "--json")
+    assert ran.code == 0, ran
+    assert [search["search"] for search in json.loads(ran.out)["searches"]] == ["crash"]
 
 
 def test_a_check_that_can_not_see_the_canary_is_not_begun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +209,7 @@ def test_a_defect_of_the_harness_itself_is_no_finding(command: Command, monkeypa
 # -- misuse ------------------------------------------------------------------------------------------------
 
 MISUSE = [
-    (("sweep", "--target", "nobody"), ["unknown target 'nobody'", "reference, diskcache, bug:NAME"]),
+    (("sweep", "--target", "nobody"), ["unknown target 'nobody'", "reference, diskcache, json-file, bug:NAME"]),
     (("sweep", "--target", "bug:nobody"), ["unknown bug 'nobody'", "update-memory-first"]),
     (("sweep", "--target", "no_such_module:Target"), ["cannot import", "no_such_module"]),
     (("sweep", "--target", "tiny_stores:Nobody"), ["cannot import", "Nobody"]),
@@ -225,7 +232,7 @@ MISUSE = [
     (("fuzz", "--stories", 0), ["x>=1"]),
     (("explain", "nonsense"), ["Checks: memory-equals-disk", "IOERR_WRITE", "write:wal@1=FULL"]),
     (("explain", "write:wal@x=FULL"), ["column 11"]),
-    (("bugs", "nobody"), ["unknown bug 'nobody'", "canary, delete-memory-first"]),
+    (("bugs", "nobody"), ["unknown bug 'nobody'", "known: canary, "]),
     (("nonsense",), ["No such command"]),
     (("replay",), ["Missing argument"]),
 ]

@@ -127,6 +127,25 @@ class Tiny:
         return dict(connection.execute("SELECT key, value FROM t").fetchall())
 
 
+class CarefulSession(TinySession):
+    """Ends what an earlier call has left open: without memory not even ROLLBACK can be prepared."""
+
+    def call(self, action: Action) -> None:
+        self.roll_back()
+        super().call(action)
+
+    def live_view(self) -> View:
+        self.roll_back()
+        return super().live_view()
+
+
+class Careful(Tiny):
+    """Right even where memory runs out for the rest of a call."""
+
+    session = CarefulSession
+
+
+
 # -- the same with a defect each ---------------------------------------------------------------------------
 
 

@@ -1,0 +1,95 @@
+"""What a crash state costs with the harness, against the bare steps: write the files, open, integrity_check, read.
+
+The reference's workload of task calls is played and recorded once. A round goes along the whole tape. Ours: which
+crashes there are at a position, the directory that each leaves, which of them are equal, then the plain reader, the
+target's own opening of each new kind of state, and the verdict. Theirs: the distinct directories of the same positions,
+made before the clock starts, each written, opened, checked and read by straight-line code. Both in turns, position by
+position; a round's ratio is that of the two sums.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import faults
+from benchmarks.bare import connect, rows
+from benchmarks.fault_points import Measured
+from benchmarks.measuring import Ratio, Round, seconds, summed_up
+from scenarios.crash_reader import CrashReader
+from scenarios.files import Files, place
+from scenarios.player import Player
+from scenarios.recording import Recording
+from scenarios.story import Call
+from scenarios.target import Configuration
+
+_AIM = 1.5
+
+
+class CrashDisks:
+    """Measures the crash states of the reference at one configuration; of the tape every `every`-th block of ten."""
+
+    def __init__(self, configuration: Configuration, directory: Path, where: str, *, every: int) -> None:
+        self.place = f"{where}, {configuration}"
+        self.directory = directory
+        self.every = every
+        self.target = Measured()
+        with faults.install(), faults.shim_for().deterministic():
+            player = Player(self.target, configuration, directory / "recorded", record=True)
+            with player:
+                for action in self.target.workload():
+                    player.do(Call(action))
+                player.close_session()
+            assert player.recording is not None
+            self.recording: Recording = player.recording
+
+    def measure(self, rounds: int) -> Ratio:
+        """The line of the table."""
+        found = [self._round() for _ in range(rounds)]
+        sides = "crash state", "write the files, open, integrity_check, read"
+        return summed_up("crash state", self.place, sides, found, per="disk", aim=_AIM)
+
+    def _round(self) -> Round:
+        reader = self.recording.reader(self.directory / "crashed")
+        ours_states, theirs_states = self._states(), self._states()
+        known: set[object] = set()
+        ours_s = theirs_s = 0.0
+        for position in self._positions():
+            # The same directories, made by states of their own: what is remembered of them is no help to either side.
+            disks = [dict(state.files) for state in _new(theirs_states.power(position), known)]
+            if position % 2:
+                theirs_s += seconds(lambda disks=disks: self._bare(disks))
+            with faults.install():
+                ours_s += seconds(lambda position=position: self._ours(ours_states, reader, position))
+            if not position % 2:
+                theirs_s += seconds(lambda disks=disks: self._bare(disks))
+        if reader.read != len(known):
+            raise RuntimeError(f"the harness read {reader.read} directories, the bare steps {len(known)}")
+        return Round(ours_s, theirs_s, len(known))
+
+    def _positions(self) -> Iterator[int]:
+        return (one for one in range(len(self.recording.tape) + 1) if one // 10 % self.every == 0)
+
+    def _states(self) -> faults.CrashStates:
+        return faults.CrashStates(self.recording.base, self.recording.tape.operations)
+
+    def _ours(self, states: faults.CrashStates, reader: CrashReader, position: int) -> None:
+        for state in states.power(position):
+            self.recording.judge(state, reader)
+
+    def _bare(self, disks: list[Files]) -> None:
+        home = self.directory / "bare"
+        for files in disks:
+            place(files, home)
+            if "ledger.sqlite" not in files:
+                continue
+            with contextlib.closing(connect(home)) as connection:
+                connection.execute("PRAGMA integrity_check").fetchall()
+                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'message_outbox'").fetchall():
+                    rows(connection)
+
+
+def _new(states: Iterator[faults.State], known: set[object]) -> Iterator[faults.State]:
+    for state in states:
+        if state.identity not in known:
+            known.add(state.identity)
+            yield state

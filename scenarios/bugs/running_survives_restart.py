@@ -1,0 +1,33 @@
+"""running-survives-restart: nobody looks at what was running when the process died."""
+
+from ledger.history import RunHistory
+from ledger.recovery import Recovery
+from ledger.rows import Quarantined
+from ledger.runs import Run
+from ledger.transaction import Transaction
+from scenarios.bugs.build import CREATE, START, KnownBug
+from scenarios.target import Action
+
+
+class _LooksAway(Recovery):
+    """Recovers what memory knows of, which after a start is nothing."""
+
+    def _in_flight(self, transaction: Transaction) -> tuple[list[Run], list[Quarantined]]:  # noqa: ARG002 - as overridden
+        return [], []
+
+
+class _History(RunHistory):
+    """A history with such a recovery."""
+
+    recovery = _LooksAway
+
+
+BUG = KnownBug(
+    name="running-survives-restart",
+    source="openclaw issues 65136, 75307 and 78463",
+    defect="running rows of a dead process are never reconciled: they run for ever",
+    checks=("in-flight-flagged-once",),
+    parts=lambda: {"history": _History},
+    calls=(CREATE, START, Action("recover")),
+    searches=("sweep",),
+)

@@ -1,0 +1,239 @@
+"""Contention: a rival takes a real lock just before the nth lock operation of each call, and lets go of it later.
+
+Method. The sweep plays the workload once per configuration and says where each call starts and how many lock
+operations it makes. A point is a rival of some kind (`faults.RIVAL_KINDS`), on another connection of this process or in
+a process of its own, that comes at one of these operations; it stays until the call has ended and been looked at, or
+until the store has waited 50 ms in virtual time. Each point starts from the files before the call, in a cold session:
+
+- while the rival is there: the call may fail, with the store's word for *busy*; disk and memory are looked at, unless
+  the rival is one that keeps every reader out;
+- a rival that stays 50 ms must not make the call fail;
+- when it has gone: disk and memory again, a copy of the files as a crash would have left them in the middle of it, and
+  the next call has to work.
+
+A point counts as a *contention* only where the store was refused a lock, waited for one or was told that it is busy. A
+rival that was in nobody's way is *unblocked*; one that could not get its own lock there has *missed*. A kind of rival
+that was in nobody's way in the whole run makes the run vacuous.
+
+Not covered: two rivals at once, and a rival that changes what the store shows (its change changes nothing; what two
+writers of one ledger make of each other's changes is tested with the ledger).
+"""
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import faults
+from scenarios.checks import Violation
+from scenarios.conditions import contention
+from scenarios.events import PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.files import held_open, place, siblings
+from scenarios.profiles import Plan
+from scenarios.recorder import Recorder
+from scenarios.story import Rival
+from scenarios.sweep import Start, Sweep
+from scenarios.target import Configuration, Target
+from scenarios.trial import OPEN, Trial
+
+SHORT_MS: Final = 50
+_OPERATIONS: Final = ("lock", "shmlock")
+# A WAL that holds nothing but its header needs no recovery.
+_WAL_HEADER_BYTES: Final = 32
+_MOST_LEAKS: Final = 50
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One rival at one lock operation of one call."""
+
+    start: Start
+    rival: Rival
+
+    @property
+    def series(self) -> Series:
+        """The row of the table that counts it."""
+        stay = "held to the end" if self.rival.held_ms is None else f"held {self.rival.held_ms} ms"
+        return Series(self.rival.kind, self.rival.place, "before", stay)
+
+
+class Contend:
+    """Lets rivals contend with one target over configurations; tells a `Recorder` what it finds."""
+
+    name = "contend"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        most_points_per_call: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.target = target
+        self.recorder = recorder
+        self.configurations = configurations or target.configurations
+        self.most_points_per_call = most_points_per_call
+        self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
+        self._sweep = Sweep(target, recorder, directory, configurations=self.configurations, depths=("vfs",))
+        self._sweep.name = self.name
+        self._homes = siblings(directory / "point")
+        self._home = next(self._homes)
+        self._counts: Counter[str] = Counter()
+        # By kind of rival: how many came, and how many were in the way.
+        self._came: Counter[str] = Counter()
+        self._blocked: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Contend":
+        """The search that a campaign's plan asks for."""
+        return cls(
+            target,
+            recorder,
+            directory,
+            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
+            most_points_per_call=plan.profile.rival_points,
+            seed=plan.seed,
+        )
+
+    def run(self) -> None:
+        """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""
+        started = time.monotonic()
+        complete = False
+        self.recorder.tell(SearchStarted(self.name, self.target.name))
+        try:
+            with faults.shared_rival_process():
+                complete = self._run()
+            if complete:
+                self._require_substance()
+        finally:
+            seconds = time.monotonic() - started
+            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(self._counts), seconds, complete))
+
+    def _run(self) -> bool:
+        """Whether all points were tried."""
+        for configuration in self.configurations:
+            for point in self._points(configuration):
+                if self.recorder.enough():
+                    return False
+                if self._counts["leaks"] >= _MOST_LEAKS:
+                    self.recorder.tell(
+                        Vacuous(self.name, "the target leaves so many files open that the search ends here")
+                    )
+                    return False
+                self.try_point(configuration, point)
+        return True
+
+    def _require_substance(self) -> None:
+        if not self.target.workload():
+            self.recorder.tell(Vacuous(self.name, f"the workload of {self.target.name} makes no call"))
+        if not self._counts["contentions"]:
+            self.recorder.tell(Vacuous(self.name, "no rival was ever in the way"))
+            return
+        for kind in sorted(self._came):
+            if not self._blocked[kind]:
+                reason = f"a {kind} was in nobody's way, at {self._came[kind]} points: {faults.RIVAL_KINDS[kind].holds}"
+                self.recorder.tell(Vacuous(self.name, reason))
+
+    # -- what to try ---------------------------------------------------------------------------------------
+
+    def _points(self, configuration: Configuration) -> Iterator[Point]:
+        for start in self._sweep.starts(configuration):
+            points = list(self.points_of(configuration, start))
+            self._counts["points"] += len(points)
+            yield from self._sampled(points)
+
+    def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
+        """Every rival at every lock operation of one call."""
+        for kind in faults.RIVAL_KINDS.values():
+            if not kind.fits(configuration.journal_mode) or (kind.name == "recoverer" and not _is_crashed(start)):
+                continue
+            for where in kind.places:
+                for operation in _OPERATIONS:
+                    last = start.counts.get((operation, "db"), 0)
+                    if kind.name == "recoverer" and operation == "shmlock":
+                        # Whoever comes later finds the WAL's index rebuilt, and reads.
+                        last = min(last, 1)
+                    for ordinal in range(1, last + 1):
+                        for held_ms in (None, SHORT_MS) if kind.keeps_a_lock else (None,):
+                            yield Point(start, Rival(kind.name, operation, ordinal, where, held_ms))
+
+    def _sampled(self, points: list[Point]) -> list[Point]:
+        """As many as are wanted of one call, of each kind of rival in its turn."""
+        most = self.most_points_per_call
+        if most is None or len(points) <= most:
+            return points
+        by_kind: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for index, point in enumerate(points):
+            by_kind[point.rival.kind, point.rival.place].append(index)
+        for deck in by_kind.values():
+            self.generator.shuffle(deck)
+        order = list(by_kind)
+        self.generator.shuffle(order)
+        # What has been in the way least often until now comes first.
+        decks = [by_kind[key] for key in sorted(order, key=lambda key: self._blocked[key[0]])]
+        chosen: list[int] = []
+        while len(chosen) < most:
+            chosen += [deck.pop() for deck in decks if deck]
+        return [points[index] for index in sorted(chosen[:most])]
+
+    # -- one point -----------------------------------------------------------------------------------------
+
+    def try_point(self, configuration: Configuration, point: Point) -> None:
+        """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
+        counts, kind = self._counts, point.rival.kind
+        counts["tried"] += 1
+        contended = surfaced = True
+        try:
+            rival = self._play(configuration, point)
+        except Violation as violation:
+            counts["findings"] += 1
+            if held_open(self._home):
+                # A leftover would spoil every later look, so nobody goes there any more.
+                self._home = next(self._homes)
+                counts["leaks"] += 1
+            self._sweep.found(violation, self._sweep.story(configuration, point.start, point.rival))
+        else:
+            contended, surfaced = rival.contended, bool(rival.surfaced)
+            counts["missed"] += not rival.was_held
+            counts["unblocked"] += rival.was_held and not contended
+            counts["waited"] += contended and not surfaced and rival.waited_ms > 0
+        self._came[kind] += 1
+        self._blocked[kind] += contended
+        counts["contentions"] += contended
+        counts["surfaced"] += surfaced
+        self.recorder.tell(PointTried(point.series, contended, surfaced))
+
+    def _play(self, configuration: Configuration, point: Point) -> faults.Rival:
+        start = point.start
+        place(start.files, self._home)
+        with Trial(self.target, configuration, self._home, start.before) as trial:
+            trial.at_step(start.step)
+            if start.action != OPEN:
+                trial.open()
+            with contention(trial, point.rival) as contended:
+                answer = trial.call(start.action, start.after, start.stages)
+                if answer.error is not None and answer.kind == "raised":
+                    contended.saw(answer.error)
+                    if not contended.fired:
+                        message = f"nobody was in the way, and {start.action} {answer}"
+                        raise Violation("still-usable-after-the-fault", message) from answer.error
+                files = trial.crash_copy()
+                trial.look(integrity=False)
+            trial.look(integrity=False)
+            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            trial.look_after_crash(files, self._sweep.reopened_at(configuration))
+            trial.heartbeat()
+        return contended.rival
+
+
+def _is_crashed(start: Start) -> bool:
+    """Whether the call opens a store that has a WAL to recover."""
+    return start.action == OPEN and any(
+        name.endswith("-wal") and len(content) > _WAL_HEADER_BYTES for name, content in start.files.items()
+    )

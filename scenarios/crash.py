@@ -1,0 +1,377 @@
+"""The crash search: trace once, replay many. Every disk that a crash could have left is opened and judged.
+
+Method, for each configuration:
+
+1. The workload is played once, and recorded. At each position of the tape the process dies, or the power fails in each
+   way that `faults.CrashStates` knows; equal disks are read once, and judged by what callers had been told there.
+2. Each call is made to fail by single faults of what changes the files, then one more change is made: a change that
+   was refused may not come back by a crash, but where the measured rules allow it.
+3. Distinct crash states are started from: the boot, and the recovery that the target offers, are recorded and crash
+   in their turn, and are swept with faults.
+
+Power fails on the `device` that is given; what it promises says what can tear.
+
+Not covered: damage to what was synced, and disks that say that they have synced and have not.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+import faults
+from scenarios.checks import Violation
+from scenarios.crash_reader import CrashReader
+from scenarios.durability import Promise, promise_of
+from scenarios.events import CrashesTried, Finding, PointTried, SearchEnded, SearchStarted, StatesTried, Vacuous
+from scenarios.files import Files
+from scenarios.minimise import minimise
+from scenarios.player import Player
+from scenarios.profiles import Plan
+from scenarios.recorder import Recorder
+from scenarios.recording import Recording
+from scenarios.story import Arm, Call, Clear, CrashAt, Restart, Step, Story
+from scenarios.sweep import Point, Start, Sweep
+from scenarios.target import Action, Configuration, Target, View
+from scenarios.trial import CLOSE, OPEN
+
+# What changes files, and one effect that any of it can have: a crash asks what was done, not what was said of it.
+_CHANGES: Final = {
+    "write": "IOERR_WRITE",
+    "sync": "IOERR_FSYNC",
+    "truncate": "IOERR_TRUNCATE",
+    "delete": "IOERR_DELETE",
+}
+_Any = TypeVar("_Any")
+_TOLD_EVERY: Final = 50
+# Of the states of a call, one in so many is tried after a fault, or begins a recovery of its own.
+_FAULTED_SHARE: Final = 10
+_RECOVERY_SHARE: Final = 6
+# Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
+_MOST_OF_A_SHARE: Final = 100
+
+
+class CrashSearch:
+    """Searches the crash states of one target over configurations; tells a `Recorder` what it finds."""
+
+    name = "crash"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        most_states_per_call: int | None = None,
+        device: faults.Device | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.target = target
+        self.recorder = recorder
+        self.directory = directory
+        self.configurations = configurations or target.configurations
+        self.most_states_per_call = most_states_per_call
+        self.device = device or faults.Device()
+        self.seed = seed
+        self.counts: Counter[str] = Counter()
+        self._generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
+        self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
+        self._starts: list[_Tape] = []
+        self._known: set[tuple[str, bool, bool]] = set()
+
+    @classmethod
+    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "CrashSearch":
+        """The search that a campaign's plan asks for."""
+        return cls(
+            target,
+            recorder,
+            directory,
+            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
+            most_states_per_call=plan.profile.crash_states,
+            device=plan.device,
+            seed=plan.seed,
+        )
+
+    def run(self) -> None:
+        """Try every state, unless the recorder says stop; raises nothing for findings, it records them."""
+        started = time.monotonic()
+        complete = False
+        self.recorder.tell(SearchStarted(self.name, self.target.name))
+        try:
+            with faults.shim_for().deterministic(self.seed):
+                for configuration in self.configurations:
+                    self._search(configuration)
+                    if self.recorder.enough():
+                        return
+            complete = True
+            if not self._calls:
+                self.recorder.tell(Vacuous(self.name, f"{self.target.name} has a workload without calls"))
+            if not self.counts["states"]:
+                self.recorder.tell(Vacuous(self.name, "no crash state was tried"))
+        finally:
+            seconds = time.monotonic() - started
+            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(self.counts), seconds, complete))
+
+    # -- one configuration ---------------------------------------------------------------------------------
+
+    def _search(self, configuration: Configuration) -> None:
+        reader = CrashReader(self.target, configuration, self.directory / "crashed")
+        tally = CrashesTried(self.target.name, configuration)
+        self._starts = []
+        try:
+            self._try_tape(_Tape(self._calls), reader, tally)
+            if tally.broken:
+                # A workload that fails of itself says nothing of crashes, nor of what would come after a fault.
+                return
+            starts, self._starts = self._starts, []
+            self._after_faults(reader, tally)
+            self._recoveries(starts, reader, tally)
+        finally:
+            self.counts["disks"] += reader.read
+            tally.disks = reader.read
+            self.recorder.tell(tally)
+
+    def _try_tape(self, tape: "_Tape", reader: CrashReader, tally: CrashesTried) -> Counter[str]:
+        """Play steps, record them, and judge the crash states of the recording; what playing came to."""
+        played = self._played(tape, reader.configuration)
+        if played is None:
+            tally.broken += 1
+            return Counter()
+        recording, counts = played
+        tally.operations += len(recording.tape)
+        for state in self._states(recording, tape.share):
+            if self.recorder.enough():
+                break
+            self._try_state(recording, state, reader, tally, tape)
+        return counts
+
+    def _played(self, tape: "_Tape", configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
+        """The recording of a tape's steps; None where they fail without any crash.
+
+        In the workload itself that is a finding; what fails after a fault is the sweep's to find.
+        """
+        player = Player(
+            self.target,
+            configuration,
+            self.directory / "recorded",
+            record=True,
+            files=tape.files,
+            view=tape.view,
+            steps_before=max(len(tape.prelude) - 1, 0),
+        )
+        assert player.recording is not None  # noqa: S101 - asked for above
+        try:
+            with player:
+                if tape.prelude:
+                    player.do(Restart())
+                for step in tape.steps:
+                    player.do(step)
+                player.clear()
+                player.close_session()
+                player.recording.require_faithful()
+        except Violation as violation:
+            if not tape.prelude:
+                self._found(violation, Story(self.target.name, configuration, tuple(player.steps)))
+            return None
+        return player.recording, player.counts
+
+    def _states(self, recording: Recording, share: int) -> Iterator[faults.State]:
+        """The states of each call, in the order of the tape; a seeded sample where there are too many."""
+        states = faults.CrashStates(recording.base, recording.tape.operations, self.device, self.seed)
+        first = 0
+        for span in recording.history.spans:
+            crashes = [
+                crash
+                for position in range(first, span.end + 1)
+                for crash in (faults.Crash(position, power=False), *states.crashes(position))
+            ]
+            first = max(first, span.end + 1)
+            self.counts["enumerated"] += len(crashes)
+            for crash in self._sampled(crashes, share):
+                yield states.at(crash)
+
+    def _try_state(
+        self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: "_Tape"
+    ) -> None:
+        self.counts["states"] += 1
+        tally.states += 1
+        classes = len(reader.classes)
+        try:
+            view, outcome = recording.judge(state, reader)
+        except Violation as violation:
+            if promise_of(reader.configuration, power=state.crash.power) is Promise.NOTHING:
+                tally.damaged += 1
+            else:
+                self.counts["findings"] += 1
+                self._found(violation, self._story(tape, recording, state))
+        else:
+            tally.took(outcome)
+            if len(reader.classes) > classes:
+                # The first disk that shows this, with these files: recovery starts from here.
+                story = self._story(tape, recording, state)
+                self._starts.append(_Tape((), story.steps, dict(state.files), view))
+        if self.counts["states"] % _TOLD_EVERY == 0:
+            self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
+
+    def _story(self, tape: "_Tape", recording: Recording, state: faults.State) -> Story:
+        """The steps of a tape up to a crash, and the crash."""
+        made = recording.history.step_at(state.crash.position)
+        # To open after a prelude was a step of its own, but is none of the story.
+        steps = tape.steps[: max(made - len(tape.prelude), 0) if tape.prelude else made]
+        if recording.history.is_closing_at(state.crash.position):
+            # The search closes the store at the end of its tape; in a story a restart does.
+            steps = (*steps, Restart())
+        crash = CrashAt.of(state.crash, self.device)
+        return Story(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
+
+    def _sampled(self, them: Sequence[_Any], share: int) -> Sequence[_Any]:
+        """A seeded sample in order, of as many as the profile wants of a call, or a share of it."""
+        if self.most_states_per_call is None:
+            most = len(them) if share == 1 else _MOST_OF_A_SHARE
+        else:
+            most = max(self.most_states_per_call // share, 1)
+        if len(them) <= most:
+            return them
+        return [them[index] for index in sorted(self._generator.sample(range(len(them)), most))]
+
+    # -- after a fault -------------------------------------------------------------------------------------
+
+    def _after_faults(self, reader: CrashReader, tally: CrashesTried) -> None:
+        """Each call under single faults of what changes files, then one more change; then the crashes."""
+        sweep, beat = self._sweep(reader.configuration), Call(self.target.heartbeat())
+        for start in sweep.starts(reader.configuration):
+            if start.action in (OPEN, CLOSE):
+                continue
+            before = self._calls[: start.step - 1] or (Restart(),)
+            for point in self._sampled(_changing(sweep, start), _FAULTED_SHARE):
+                if self.recorder.enough():
+                    return
+                steps = (Arm(str(point.plan)), Call(start.action), Clear(), beat)
+                prelude = (*before, Restart(crash=True))
+                came_to = self._try_tape(
+                    _Tape(steps, prelude, start.files, start.before, _FAULTED_SHARE), reader, tally
+                )
+                fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
+                self.counts.update(fired=fired, surfaced=surfaced, tried=1)
+                self.recorder.tell(PointTried(point.series, fired, surfaced))
+
+    def _sweep(self, configuration: Configuration) -> Sweep:
+        return Sweep(
+            self.target,
+            self.recorder,
+            self.directory / "sweep",
+            configurations=(configuration,),
+            depths=("vfs",),
+            seed=self.seed,
+        )
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def _recoveries(self, starts: list["_Tape"], reader: CrashReader, tally: CrashesTried) -> None:
+        """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
+        sweep = self._sweep(reader.configuration)
+        recovery: Action | None = getattr(self.target, "recovery", None)
+        for start in self._sampled(starts, _RECOVERY_SHARE):
+            if self.recorder.enough():
+                return
+            tally.recoveries += 1
+            tape = msgspec.structs.replace(
+                start, steps=(Call(recovery or self.target.heartbeat()),), share=_RECOVERY_SHARE
+            )
+            self._try_tape(tape, reader, tally)
+            for action in (OPEN, recovery) if recovery else (OPEN,):
+                begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
+                for point in self._sampled(list(sweep.points_of(begin)), _RECOVERY_SHARE):
+                    if self.recorder.enough():
+                        return
+                    sweep.try_point(reader.configuration, point, self.counts)
+
+    # -- findings ------------------------------------------------------------------------------------------
+
+    def _found(self, violation: Violation, story: Story) -> None:
+        """Record a finding by its shortest story: one for each check, kind of crash, and with or without a fault.
+
+        A store that syncs nothing fails at every other state, and nobody reads that many stories.
+        """
+        kind = _kind_of(violation, story)
+        if kind in self._known:
+            return
+        self._known.add(kind)
+        story, violation = self._shortest(violation, story)
+        # Without a fault that it did not need, it may be one that is known.
+        shorter_kind = _kind_of(violation, story)
+        if shorter_kind != kind and shorter_kind in self._known:
+            return
+        self._known.add(shorter_kind)
+        finding = Finding.of(violation, story, self.name)
+        if not self.recorder.knows(finding):
+            self.recorder.found(finding, self.target)
+
+    def _shortest(self, violation: Violation, story: Story) -> tuple[Story, Violation]:
+        directory, code = self.directory / "minimise", violation.code
+        if not isinstance(story.steps[-1], CrashAt):
+            return minimise(story, violation, self.target, directory)
+
+        def play(shorter: Story, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
+            crash = self._crash_of(shorter, directory, code)
+            return (crash[1] if crash else None), Counter()
+
+        made = msgspec.structs.replace(story, steps=story.steps[:-1])
+        shortest, violation = minimise(made, violation, self.target, directory, play)
+        crash = self._crash_of(shortest, directory, code)
+        if crash is None:
+            return story, violation
+        return msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
+
+    def _crash_of(self, story: Story, directory: Path, code: str) -> tuple[CrashAt, Violation] | None:
+        """The first crash of a story's last step that violates the check of that code; None where playing it does."""
+        player = Player(self.target, story.configuration, directory, record=True)
+        assert player.recording is not None  # noqa: S101 - asked for above
+        with player:
+            try:
+                for step in story.steps:
+                    player.do(step)
+            except Violation:
+                # Without a step that was dropped, an earlier crash is another one: that is another story.
+                return None
+            recording = player.recording
+            recording.require_faithful()
+            # From here on files are only read, many of them.
+            recording.end()
+            for state, violation in recording.wrong_in_last_step(directory / "crashed", self.device, self.seed):
+                if violation.code == code:
+                    return CrashAt.of(state.crash, self.device), violation
+        return None
+
+
+class _Tape(msgspec.Struct, frozen=True):
+    """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
+
+    Of its crash states, one in `share` of what the profile wants is tried.
+    """
+
+    steps: tuple[Step, ...]
+    prelude: tuple[Step, ...] = ()
+    files: Files = {}
+    view: View = {}
+    share: int = 1
+
+
+def _kind_of(violation: Violation, story: Story) -> tuple[str, bool, bool]:
+    """What makes two findings of one store the same to a reader."""
+    last = story.steps[-1] if story.steps else None
+    return violation.code, isinstance(last, CrashAt) and last.power, bool(story.faults)
+
+
+def _changing(sweep: Sweep, start: Start) -> list[Point]:
+    """One-shot faults of the operations that change files, one effect of each."""
+    return [
+        point
+        for point in sweep.points_of(start)
+        if _CHANGES.get(point.series.kind) == point.series.effect and not point.plan.faults[0].when.sticky
+    ]

@@ -1,0 +1,336 @@
+"""The teller: a Hypothesis machine that tells one story, step by step, to a player.
+
+One rule makes any call that the target offers in its present state, now and then at a time that jumps. The others arm
+faults at either depth, let a rival or a limit be in the way of one call, clear, restart, crash, and stop at a drawn
+operation. The teller is only a narrator: what happens, and every check, is in the player, so that a failure is a story
+like any other, played again without Hypothesis.
+
+A story is *taped* or it is not. A taped one is recorded, so that the power can fail, or the process die, at each
+operation since its last call began, and leave any of the states that such a crash may leave. What others do to the same
+files is out of the recorder's sight: rivals, and the calls of a second worker, are in the other stories.
+
+The strategies here draw only what can be: faults of the catalogue, rivals of the journal mode, power cuts where the
+configuration promises something.
+
+Not covered: limits on single allocations, which need SQLite to themselves; the search ``limits`` has them.
+"""
+
+import contextlib
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import hypothesis
+from hypothesis import strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.strategies import SearchStrategy
+
+import faults
+from scenarios.checks import Violation
+from scenarios.durability import Promise, promise_of
+from scenarios.player import Player
+from scenarios.recording import Recording
+from scenarios.story import Arm, Call, Clear, ClockJump, CrashAt, Depth, Limit, LimitKind, Restart, Rival, Step, Story
+from scenarios.target import Action, Configuration, Machine, TargetError, View
+
+_LARGEST_ORDINAL: Final = 8
+_CALLS_A_JUMP: Final = 4
+_PLANS_A_PAIR: Final = 8
+_STORIES_A_TAPE: Final = 3
+_DRAWS_AT_MOST: Final = 16
+_DAY_MS: Final = 86_400_000
+_JUMPS_MS: Final = (1_000, 60_000, 3_600_000, _DAY_MS, 40 * _DAY_MS, 2_000 * _DAY_MS)
+_SHORT_MS: Final = 50
+_LARGEST_LIMITS: Final[Mapping[LimitKind, tuple[int, ...]]] = {
+    "heap": (0, 512, 4_096, 16_384, 65_536),
+    "pages": (0, 0, 1, 2),
+    "steps": (10, 100, 400, 1_500),
+}
+
+
+# -- what may be drawn -----------------------------------------------------------------------------------------
+
+
+def plans(configuration: Configuration, depths: tuple[str, ...]) -> SearchStrategy[tuple[str, str]]:
+    """Possible faults as (depth, plan), of the kinds that occur in this journal mode."""
+    roles = ("db", "wal") if configuration.journal_mode == "wal" else ("db", "journal")
+    shared = {"shmmap", "shmlock"} if configuration.journal_mode != "wal" else set()
+    lines: list[tuple[str, str, str, str]] = []
+    for line in faults.possibilities():
+        depth = "statement" if line.kind in faults.STATEMENT_KINDS else "vfs"
+        if depth not in depths or line.kind in shared or line.kind == "any":
+            continue
+        for role in line.roles if depth == "statement" else set(line.roles) & set(roles):
+            lines += [(depth, f"{line.kind}:{role}", line.timing, effect) for effect in line.effects]
+    usable = sorted({line for line in lines if line[3] != faults.KILL})
+
+    def build(line: tuple[str, str, str, str], ordinal: int, *, sticky: bool) -> tuple[str, str]:
+        depth, operation, timing, effect = line
+        kind, _, role = operation.partition(":")
+        when = faults.When(ordinal, None if sticky else ordinal)
+        return depth, str(faults.Fault(kind, effect, role, when, timing))
+
+    return strategies.builds(
+        build,
+        strategies.sampled_from(usable),
+        strategies.integers(1, _LARGEST_ORDINAL),
+        sticky=strategies.booleans(),
+    )
+
+
+def jumps() -> SearchStrategy[int]:
+    """How far a clock jumps, in milliseconds: by a second up to years, forward or back."""
+    return strategies.builds(operator.mul, strategies.sampled_from(_JUMPS_MS), strategies.sampled_from((1, -1)))
+
+
+def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
+    """A limit of one of these kinds, mostly a tight one."""
+
+    def of(kind: LimitKind) -> SearchStrategy[Limit]:
+        at = strategies.sampled_from(_LARGEST_LIMITS[kind]).flatmap(lambda most: strategies.integers(0, most))
+        if kind in ("heap", "pages"):
+            return at.map(lambda extra: Limit(kind, extra))
+        return strategies.builds(lambda one, sticky: Limit(kind, one + 1, sticky), at, strategies.booleans())
+
+    return strategies.sampled_from(kinds).flatmap(of)
+
+
+def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
+    """A rival that makes sense in this journal mode; it stays for a while, or until it is cleared.
+
+    One that recovers a WAL is not among them: it needs a crash just before it, and is left to the search ``contend``.
+    """
+    mode = configuration.journal_mode
+    kinds = [kind for kind in faults.RIVAL_KINDS.values() if kind.fits(mode) and kind.name != "recoverer"]
+    operations = ("lock", "shmlock") if mode == "wal" else ("lock",)
+
+    def build(kind: faults.RivalKind, operation: str, ordinal: int, *, short: bool) -> Rival:
+        held_ms = _SHORT_MS if short and kind.keeps_a_lock else None
+        return Rival(kind.name, operation, ordinal, kind.places[0], held_ms)
+
+    return strategies.builds(
+        build,
+        strategies.sampled_from(kinds),
+        strategies.sampled_from(operations),
+        strategies.integers(1, _LARGEST_ORDINAL),
+        short=strategies.booleans(),
+    )
+
+
+def settings_of(stories: int, steps: int, *, shrinks: bool) -> hypothesis.settings:
+    """Hypothesis's settings for a batch of so many stories.
+
+    All of these on purpose: a profile that Hypothesis loads under CI must not change what a seed tells. No database:
+    what an earlier run has found would be told before what the seed says, and a finding has a file of its own.
+    """
+    return hypothesis.settings(
+        max_examples=stories,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+
+
+# -- who tells -------------------------------------------------------------------------------------------------
+
+
+class Telling:
+    """What the stories of one batch have in common: what they are told to, what may go wrong, and what came of them.
+
+    `new_player` makes a player, recording or not. `rules` counts how often each rule was used, `answers` the answers by
+    action and kind, `shapes` collects what states there were.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        machine: Machine,
+        configuration: Configuration,
+        new_player: Callable[[bool], Player],
+    ) -> None:
+        self.target = target
+        self.machine = machine
+        self.configuration = configuration
+        self.new_player = new_player
+        self.plans = plans(configuration, target.depths)
+        self.reaches_files = "vfs" in target.depths and configuration.journal_mode != "file"
+        self.limits = limits(("heap", "pages", "steps") if "statement" in target.depths else ("heap",))
+        self.rivals = rivals(configuration)
+        self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
+        self.by_others: frozenset[str] = getattr(target, "by_others", frozenset())
+        self.totals: Counter[str] = Counter()
+        self.rules: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.shapes: set[str] = set()
+        self.failed: list[Story] = []
+
+
+class Teller(RuleBasedStateMachine):
+    """The rules; a subclass has `telling`."""
+
+    telling: Telling
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = self.taped = False
+        self._player: Player | None = None
+        self._same_randomness = contextlib.ExitStack()
+
+    @property
+    def player(self) -> Player:
+        """The story's player; it is there from the beginning on."""
+        if self._player is None:
+            raise TargetError("a story begins with its beginning")
+        return self._player
+
+    def _do(self, *steps: Step) -> None:
+        telling, player = self.telling, self.player
+        try:
+            for step in steps:
+                player.do(step)
+                telling.shapes.add(shape_of(player.view))
+        except Violation:
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        telling, player = self.telling, self.player
+        self.broken = True
+        if not telling.failed:
+            telling.totals["steps_to_failure"] = telling.totals["steps"] + len(player.steps)
+        telling.failed.append(Story(telling.target.name, telling.configuration, tuple(player.steps)))
+
+    def _action(self, data: strategies.DataObject, *, alone: bool) -> Call:
+        """A call that makes sense now; where the store is `alone`, none that others make."""
+        drawing = self.telling.machine.draw(self.player.view)
+        for _ in range(_DRAWS_AT_MOST):
+            action: Action = data.draw(drawing)
+            if not (alone and action.name in self.telling.by_others):
+                return Call(action)
+        return Call(self.telling.target.heartbeat())
+
+    @initialize(kind=strategies.integers(1, _STORIES_A_TAPE))
+    def begin(self, kind: int) -> None:
+        """Open the store, with nothing armed."""
+        self.taped = self.telling.reaches_files and kind == _STORIES_A_TAPE
+        # SQLite's own randomness, too, is the same whenever the same story is told.
+        self._same_randomness.enter_context(faults.shim_for().deterministic())
+        self._player = self.telling.new_player(self.taped)
+        self._do(Restart())
+
+    @rule(data=strategies.data())
+    def call(self, data: strategies.DataObject) -> None:
+        """Make a call that makes sense now; sometimes the clock has been set just before it."""
+        self.telling.rules["call"] += 1
+        # Not a rule of its own: it would be chosen as often as a fault.
+        if data.draw(strategies.integers(0, _CALLS_A_JUMP - 1)) == _CALLS_A_JUMP - 1:
+            self._do(ClockJump(data.draw(jumps())))
+        self._do(self._action(data, alone=self.taped))
+
+    @precondition(lambda self: not self.player.armed)
+    @rule(data=strategies.data())
+    def arm(self, data: strategies.DataObject) -> None:
+        """Arm a fault or two, then make a call: a fault that nobody meets tells nothing."""
+        self.telling.rules["arm"] += 1
+        depth, plan = data.draw(self.telling.plans)
+        if data.draw(strategies.integers(1, _PLANS_A_PAIR)) == _PLANS_A_PAIR:
+            other_depth, other = data.draw(self.telling.plans)
+            plan = f"{plan};{other}" if other_depth == depth else plan
+        armed_depth: Depth = "statement" if depth == "statement" else "vfs"
+        self._do(Arm(plan, armed_depth), self._action(data, alone=self.taped))
+
+    @precondition(lambda self: self.player.armed)
+    @rule()
+    def clear(self) -> None:
+        """Disarm."""
+        self.telling.rules["clear"] += 1
+        self._do(Clear())
+
+    @rule(crash=strategies.booleans())
+    def restart(self, crash: bool) -> None:
+        """End the process, one way or the other, and start again."""
+        self.telling.rules["crash" if crash else "restart"] += 1
+        self._do(Restart(crash))
+
+    @precondition(lambda self: not self.taped and not self.player.armed and self.telling.reaches_files)
+    @rule(data=strategies.data())
+    def contend(self, data: strategies.DataObject) -> None:
+        """Let a rival be in the way of one call."""
+        self.telling.rules["contend"] += 1
+        self._do(data.draw(self.telling.rivals), self._action(data, alone=True), Clear())
+
+    @precondition(lambda self: not self.player.armed)
+    @rule(data=strategies.data())
+    def limit(self, data: strategies.DataObject) -> None:
+        """Let one call meet a limit."""
+        self.telling.rules["limit"] += 1
+        self._do(data.draw(self.telling.limits), self._action(data, alone=True), Clear())
+
+    @precondition(lambda self: self.taped)
+    @rule(data=strategies.data())
+    def stop(self, data: strategies.DataObject) -> None:
+        """Cut the power, or let the process die, at an operation since the last call began, and start again."""
+        recording = self.player.recording
+        if recording is None or not _is_faithful(recording):
+            self.telling.totals["off_tape"] += 1
+            return
+        power = self.telling.cuts_power and data.draw(strategies.booleans())
+        self.telling.rules["cut power" if power else "die"] += 1
+        begin, end = recording.history.spans[-1].begin, len(recording.tape)
+        position = data.draw(strategies.integers(begin, end))
+        device = faults.Device()
+        crash = faults.Crash(position, power=False)
+        if power:
+            states = faults.CrashStates(recording.base, recording.tape.operations, device)
+            crash = data.draw(strategies.sampled_from(list(states.crashes(position))))
+        self._do(CrashAt.of(crash, device))
+
+    def teardown(self) -> None:
+        """Show that the store still works, then let go of it."""
+        player, telling = self._player, self.telling
+        with self._same_randomness:
+            if player is None:
+                return
+            try:
+                self._end(player)
+            finally:
+                telling.totals.update(player.counts)
+                telling.answers.update(player.answers)
+                telling.totals["stories"] += 1
+
+    def _end(self, player: Player) -> None:
+        with player:
+            if self.broken:
+                return
+            try:
+                player.end()
+                player.close()
+            except Violation:
+                self._fail()
+                raise
+
+
+def _is_faithful(recording: Recording) -> bool:
+    """Whether the tape knows of everything that has been done to the files."""
+    try:
+        recording.require_faithful()
+    except TargetError:
+        return False
+    return True
+
+
+def shape_of(view: View) -> str:
+    """What there is in a state, regardless of names and times: how many of each kind in each status, or "many"."""
+    many = 3
+    kinds = Counter(
+        f"{key.partition('/')[0]}:{row.get('status', '') if isinstance(row, Mapping) else ''}"
+        for key, row in view.items()
+    )
+    return " ".join(f"{kind}x{min(number, many)}" for kind, number in sorted(kinds.items()))

@@ -1,0 +1,119 @@
+"""A story told step by step: what each step was answered, and the three views where they first differ.
+
+The three are what the process answers (*memory*), what a fresh reader of the file sees (*disk*), and what a copy of the
+files shows when it is opened as after a crash (*reopened*). They are compared after every step; the first step after
+which they are not the same, or at which a check fails, is the one to look at.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scenarios.checks import Violation
+from scenarios.player import Player
+from scenarios.reopened import Reopened
+from scenarios.story import Arm, CrashAt, Story
+from scenarios.target import Target, View
+from scenarios.trial import Trial
+
+
+class ToldStep(msgspec.Struct, frozen=True):
+    """One step, and what it came to in words."""
+
+    step: str
+    outcome: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One key at which the views are not the same; None where a view has nothing there."""
+
+    key: str
+    sides: dict[str, Any]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A whole story: its steps up to the failing one, the check that failed, and the rows that differ there.
+
+    `first_difference` is the number of the step (from 1) after which the views first differed, None where they never
+    did; `views_fail` says, by name, which view could not be taken and why.
+    """
+
+    steps: tuple[ToldStep, ...]
+    check: str | None
+    message: str
+    first_difference: int | None
+    rows: tuple[Row, ...]
+    views_fail: dict[str, str]
+
+
+def tell(story: Story, target: Target, directory: Path) -> Told:
+    """Play a story once and tell it. Raises `TargetError`."""
+    record = any(isinstance(step, CrashAt) for step in story.steps)
+    player = Player(target, story.configuration, directory, record=record)
+    steps: list[ToldStep] = []
+    first: tuple[int, tuple[Row, ...], dict[str, str]] | None = None
+    violation: Violation | None = None
+    with contextlib.suppress(Violation), player:
+        for number, step in enumerate((*story.steps, None), start=1):
+            try:
+                if step is None:
+                    player.end()
+                else:
+                    player.do(step)
+            except Violation as error:
+                violation = error
+            fired = {slot: armed.fired for slot, (armed, _) in player.armed.items() if armed.fired}
+            outcome = violation.message if violation else _outcome(player, fired)
+            steps.append(ToldStep(str(step or "with nothing armed, one more small change"), outcome))
+            if first is None:
+                rows, failing = _differences(player.real)
+                if violation is not None and not rows:
+                    rows = _rows(violation.sides)
+                if rows or violation is not None:
+                    first = number, rows, failing
+            if violation is not None:
+                raise violation
+    check, message = (violation.code, violation.message) if violation else (None, "")
+    where, rows, failing = first or (None, (), {})
+    return Told(tuple(steps), check, message, where, rows, failing)
+
+
+def _outcome(player: Player, fired: dict[str, int]) -> str:
+    said = str(player.real.oracle.answer) if player.steps and not isinstance(player.steps[-1], Arm) else "armed"
+    return said + (f"; {sum(fired.values())} fired" if fired else "")
+
+
+def _differences(trial: Trial) -> tuple[tuple[Row, ...], dict[str, str]]:
+    """The keys at which the views are not all the same, and the views that can't be taken."""
+    views: dict[str, View] = {}
+    failing: dict[str, str] = {}
+    copy = trial.crash_copy()
+    looks: dict[str, Callable[[], View | None]] = {
+        "memory": lambda: trial.live_view() if trial.session is not None else None,
+        "disk": lambda: trial.fresh_view(integrity=False),
+        "reopened": lambda: _reopened(trial, copy),
+    }
+    for name, look in looks.items():
+        try:
+            view = look()
+        except Exception as error:  # noqa: BLE001 - whatever a broken store raises is what is to be told
+            failing[name] = str(error)
+            error.__traceback__ = None
+        else:
+            if view is not None:
+                views[name] = view
+    return _rows(views), failing
+
+
+def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
+    home = trial.directory.with_name("told-of-" + trial.directory.name)
+    return Reopened(trial.target, trial.oracle.configuration, home).view_of(files, trial.environment.now_ms)
+
+
+def _rows(views: Mapping[str, View]) -> tuple[Row, ...]:
+    keys = sorted({key for view in views.values() for key in view})
+    rows = (Row(key, {name: view.get(key) for name, view in views.items()}) for key in keys)
+    return tuple(row for row in rows if any(side != next(iter(row.sides.values())) for side in row.sides.values()))

@@ -1,0 +1,250 @@
+"""The program that is killed: ``python -m scenarios.victim TARGET``, started by `scenarios.nursery` and nobody else.
+
+It is a *nursery*: an interpreter that has loaded the target and then does nothing but fork a child for each errand, so
+that a death costs milliseconds and not the start of an interpreter. Each child is a process of its own that opens the
+store, makes its calls and is killed by SIGKILL from within the operation that its plan names. Nothing of SQLite is in
+use before the fork: a connection must never be carried over one.
+
+The name of a directory with an errand comes in; `Born`, then `Died` go out, as lines of JSON. When the nursery's
+input ends, whoever asked is gone: it kills the child it has, and ends.
+
+Not covered: a target whose import starts threads; they are not there in the child.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+import faults
+from scenarios.errand import COMPLAINTS, Answered, Begun, Errand, Struck, Teller, pick_up
+from scenarios.naming import find_or_import
+from scenarios.target import Action, Refused, Target
+from scenarios.targets.names import UnknownTargetError
+from scenarios.trial import CLOSE, OPEN, Trial
+
+# The child has failed by itself, and its standard error says how.
+FAILED: Final = 70
+# A request is the name of a directory, which may hold anything but this.
+END_OF_REQUEST: Final = b"\0"
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The target is loaded."""
+
+    pid: int
+
+
+class Unable(msgspec.Struct, frozen=True, tag="unable"):
+    """The target can't be loaded: why."""
+
+    reason: str
+
+
+class Born(msgspec.Struct, frozen=True, tag="born"):
+    """The child of the errand has begun."""
+
+    pid: int
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """The child has ended; `status` is what waitpid said."""
+
+    pid: int
+    status: int
+
+
+Report = Ready | Unable | Born | Died
+
+
+# -- the child ---------------------------------------------------------------------------------------------
+
+
+class _Announced(faults.PlanInjector):
+    """Follows a plan, and tells of the fault before it is carried out: afterwards nobody is there to tell."""
+
+    def __init__(self, plan: faults.FaultPlan, teller: Teller) -> None:
+        super().__init__(plan)
+        self._teller = teller
+
+    def decide(self, kind: str, role: str, path: str | None) -> faults.Fault | None:
+        """Decide, and tell."""
+        fault = super().decide(kind, role, path)
+        if fault is not None:
+            self._teller.tell(Struck(str(fault), kind, role, self.fired[-1].ordinal, path))
+        return fault
+
+
+def run_errand(target: Target, errand: Errand, teller: Teller) -> None:
+    """Make the calls of an errand; the plan kills this process, or it returns."""
+    plan = None if errand.plan is None else faults.FaultPlan.parse(errand.plan)
+    trial = Trial(target, errand.configuration, Path(errand.home), {})
+    if plan is not None and plan.faults[0].kind in faults.STATEMENT_KINDS:
+        trial.watch_statements()
+    with faults.install() as shim, contextlib.ExitStack() as armed:
+        for number, call in enumerate(errand.calls):
+            if number == errand.armed_until:
+                armed.close()
+            elif number == errand.armed_from and plan is not None:
+                armed.enter_context(_in_force(plan, trial, shim, teller))
+            trial.at_step(call.step)
+            teller.tell(Begun(number))
+            kind, detail = _make(trial, call.action)
+            teller.tell(Answered(number, kind, detail))
+            if kind == "raised":
+                break
+        # Neither the session is closed nor a scope left: a process that ends does neither.
+        _end(errand)
+
+
+def _make(trial: Trial, action: Action) -> tuple[str, str]:
+    """One call; the kind of its answer, and what it says. Not `Trial.call`, which drops the traceback."""
+    try:
+        if action == OPEN:
+            trial.open()
+        elif action == CLOSE and trial.session is not None:
+            trial.session.close()
+        else:
+            trial.call_session(action)
+    except Refused as refusal:
+        return "refused", str(refusal)
+    except Exception:  # noqa: BLE001 - whatever the store raises is its answer
+        return "raised", traceback.format_exc()
+    return "done", ""
+
+
+def _end(errand: Errand) -> NoReturn:
+    if errand.dies_at_the_end:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shim, teller: Teller) -> Iterator[None]:
+    """The plan in force at its depth, for the store's files only."""
+    injector = _Announced(plan, teller)
+    if plan.faults[0].kind in faults.STATEMENT_KINDS:
+        scope = trial.statements.watching(injector)
+    else:
+        scope = shim.watching(faults.OnPath(injector, trial.directory))
+    with scope:
+        yield
+
+
+def _be_the_child(target: Target, directory: Path) -> NoReturn:
+    try:
+        os.setpgid(0, 0)
+        _die_with_parent()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        complaints = os.open(directory / COMPLAINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(complaints, 1)
+        os.dup2(complaints, 2)
+        run_errand(target, pick_up(directory), Teller(directory))
+    except BaseException:  # noqa: BLE001 - a forked child must never run on in its parent's code
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(FAILED)
+
+
+def _die_with_parent() -> None:
+    """Where the system can do so, let nobody outlive whoever is asking."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+# -- the nursery -------------------------------------------------------------------------------------------
+
+
+class _Nursery:
+    """Takes one errand after the other; `requests` and `reports` are descriptors of pipes."""
+
+    def __init__(self, requests: int, reports: int) -> None:
+        self._requests = requests
+        self._reports = reports
+        self._buffer = b""
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        # A child's end has to interrupt the wait for the end of the input, and no thread may exist beside the fork.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def report(self, report: Report) -> None:
+        """Send one line."""
+        os.write(self._reports, msgspec.json.encode(report) + b"\n")
+
+    def serve(self, target: Target) -> None:
+        """Run every errand that is asked for, until nobody asks any more."""
+        while (line := self._next()) is not None:
+            child = os.fork()
+            if child == 0:
+                _be_the_child(target, Path(os.fsdecode(line)))
+            self.report(Born(child))
+            status = self._outlive(child)
+            # Whatever the child has started is not to be left behind.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child, signal.SIGKILL)
+            if status is None:
+                return
+            self.report(Died(child, status))
+
+    def _next(self) -> bytes | None:
+        """The next request; None at the end of the input."""
+        while END_OF_REQUEST not in self._buffer:
+            if not (received := os.read(self._requests, 65_536)):
+                return None
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(END_OF_REQUEST)
+        return line
+
+    def _outlive(self, child: int) -> int | None:
+        """How the child ended; None where the input ended first, and the child had to."""
+        while True:
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                return status
+            ready, _, _ = select.select([self._requests, self._woken], [], [])
+            if self._woken in ready:
+                os.read(self._woken, 65_536)
+            if self._requests in ready:
+                received = os.read(self._requests, 65_536)
+                if not received:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    return None
+                self._buffer += received
+
+
+def main() -> None:
+    """Load the target and serve, over what were standard input and output."""
+    requests, reports = os.dup(0), os.dup(1)
+    # What a target prints must not get between the lines.
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _die_with_parent()
+    nursery = _Nursery(requests, reports)
+    try:
+        target = find_or_import(sys.argv[1])
+        faults.shim_for()
+    except (UnknownTargetError, faults.ShimUnavailableError) as error:
+        nursery.report(Unable(str(error)))
+        return
+    gc.collect()
+    gc.freeze()
+    nursery.report(Ready(os.getpid()))
+    nursery.serve(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Plain files on the tape: whatever way Python code has of changing a file, the tape tells of it or it is noticed."""
+
+import contextlib
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import faults
+from faults import CrashStates, Operation, Tape
+
+pytestmark = pytest.mark.usefixtures("shim")
+
+
+def told(tape: Tape) -> dict[str, bytes]:
+    return dict(CrashStates({}, tape.operations).process(len(tape)).files)
+
+
+def there(directory: Path) -> dict[str, bytes]:
+    return {os.fspath(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def kinds(tape: Tape) -> list[str]:
+    return [f"{operation.kind} {operation.path}".strip() for operation in tape.operations]
+
+
+def write_text(home: Path) -> None:
+    (home / "a").write_text("one\n")
+    (home / "a").write_text("2")
+
+
+def append_and_seek(home: Path) -> None:
+    with (home / "a").open("wb") as file:
+        file.write(b"0123456789")
+        file.seek(3)
+        file.write(b"xyz")
+    with open(home / "a", "a") as file:  # noqa: PTH123 - the builtin is what is tested
+        print("end", file=file)
+    with (home / "a").open("r+b") as file:
+        file.truncate(8)
+        file.seek(12)
+        file.write(b"past a hole")
+
+
+def replaced(home: Path) -> None:
+    for number in range(3):
+        with tempfile.NamedTemporaryFile("w", dir=home, delete=False) as file:
+            json.dump({"number": number}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(home / "a.json")
+
+
+def renamed_while_open(home: Path) -> None:
+    with (home / "new").open("w") as file:
+        file.write("first ")
+        file.flush()
+        (home / "new").rename(home / "old")
+        file.write("then")
+
+
+def descriptors(home: Path) -> None:
+    descriptor, name = tempfile.mkstemp(dir=home)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("through a descriptor")
+    os.replace(src=name, dst=os.fspath(home / "a"))  # noqa: PTH105 - by keyword is what is tested
+    descriptor = os.open(home / "b", os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o600)
+    os.write(descriptor, b"abc")
+    os.write(descriptor, memoryview(b"defg")[1:])
+    os.ftruncate(descriptor, 5)
+    os.close(descriptor)
+    descriptor = os.open(os.fspath(home / "c").encode(), os.O_WRONLY | os.O_CREAT)
+    os.pwrite(descriptor, b"there", 7)
+    os.close(fd=descriptor)
+    os.truncate(path=home / "c", length=9)
+
+
+def relative_to_a_directory(home: Path) -> None:
+    (home / "below").mkdir()
+    (home / "below" / "a").write_text("a")
+    (home / "below" / "gone").write_text("gone")
+    directory = os.open(home, os.O_RDONLY)
+    descriptor = os.open("below/b", os.O_WRONLY | os.O_CREAT, dir_fd=directory)
+    os.write(descriptor, b"b")
+    os.close(descriptor)
+    os.unlink("below/gone", dir_fd=directory)
+    os.rename("below/a", "moved", src_dir_fd=directory, dst_dir_fd=directory)
+    os.close(directory)
+
+
+def whole_trees(home: Path) -> None:
+    (home / "below" / "deeper").mkdir(parents=True)
+    for name in ("below/a", "below/deeper/b", "c"):
+        (home / name).write_text(name)
+    shutil.rmtree(home / "below")
+    shutil.move(home / "c", home / "d")
+
+
+def moved_out(home: Path) -> None:
+    (home / "a").write_text("a")
+    (home / "b").write_text("b")
+    (home / "a").rename(home.parent / "out")
+    (home / "b").unlink()
+    (home / "b").unlink(missing_ok=True)
+
+
+def links_and_loops(home: Path) -> None:
+    link = home.parent / "link"
+    link.symlink_to(home)
+    (link / "a").write_text("by another name")
+    with contextlib.chdir(home):
+        Path("a").rename("a")
+        Path("b").write_text("relative")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        write_text,
+        append_and_seek,
+        replaced,
+        renamed_while_open,
+        descriptors,
+        relative_to_a_directory,
+        whole_trees,
+        moved_out,
+        links_and_loops,
+    ],
+)
+def test_the_files_are_made_again_from_the_tape(change: Callable[[Path], None], tmp_path: Path) -> None:
+    home = tmp_path / "store"
+    home.mkdir()
+    with faults.record(home) as tape:
+        change(home)
+    assert len(tape)
+    assert told(tape) == there(home)
+
+
+def by_memory_map(home: Path) -> None:
+    (home / "a").write_bytes(bytes(10))
+    with (home / "a").open("r+b") as file, mmap.mmap(file.fileno(), 10) as mapped:
+        mapped[2:4] = b"xx"
+
+
+def by_sendfile(home: Path) -> None:
+    (home / "a").write_bytes(b"content")
+    with (home / "a").open("rb") as source, (home / "b").open("wb") as copy:
+        os.sendfile(copy.fileno(), source.fileno(), 0, 7)
+
+
+def by_link(home: Path) -> None:
+    (home / "a").write_bytes(b"content")
+    (home / "b").hardlink_to(home / "a")
+
+
+@pytest.mark.parametrize("change", [by_memory_map, by_sendfile, by_link])
+def test_what_goes_past_the_recorder_makes_tape_and_directory_differ(
+    change: Callable[[Path], None], tmp_path: Path
+) -> None:
+    with faults.record(tmp_path) as tape:
+        change(tmp_path)
+    assert told(tape) != there(tmp_path)
+
+
+def test_a_file_that_is_open_for_reading_can_be_synced(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape:
+        (tmp_path / "a").write_text("x")
+        with (tmp_path / "a").open("rb") as file:
+            os.fsync(file)
+            os.fdatasync(file.fileno())
+        directory = os.open(tmp_path, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+    assert kinds(tape) == ["create a", "write a", "sync a", "sync a", "syncdir"]
+
+
+def test_a_sync_after_the_rename_is_the_renamed_files(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape, (tmp_path / "new").open("w") as file:
+        file.write("x")
+        file.flush()
+        (tmp_path / "new").replace(tmp_path / "old")
+        os.fsync(file.fileno())
+    assert kinds(tape) == ["create new", "write new", "rename new", "sync old"]
+
+
+def test_a_descriptor_that_was_closed_unseen_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    home = tmp_path / "store"
+    home.mkdir()
+    with faults.record(home) as tape:
+        descriptor = os.open(home / "a", os.O_RDWR | os.O_CREAT)
+        # Opened for reading by C code, which closes the descriptor without asking `os`.
+        os.fdopen(descriptor, "rb").close()
+        with outside.open("wb", buffering=0) as file:
+            assert file.fileno() == descriptor, "the number is used again"
+            os.write(descriptor, b"somebody else's")
+    assert kinds(tape) == ["create a"]
+
+
+def test_what_fails_is_not_on_the_tape(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape:
+        for failing in (
+            lambda: os.unlink(tmp_path / "none"),  # noqa: PTH108 - `os` is what is tested
+            lambda: os.rename(tmp_path / "none", tmp_path / "b"),  # noqa: PTH104 - the same
+            lambda: os.open(tmp_path / "none", os.O_RDONLY),
+            lambda: os.truncate(tmp_path / "none", 3),
+            lambda: (tmp_path / "none" / "below").write_text("x"),
+        ):
+            with pytest.raises(OSError, match="No such file"):
+                failing()
+    assert len(tape) == 0
+
+
+def test_a_text_file_behaves_as_ever(tmp_path: Path) -> None:
+    with faults.record(tmp_path):
+        with (tmp_path / "a").open("x", encoding="utf-8", newline="\r\n") as file:
+            file.writelines(["ä\n", "b\n"])
+        with pytest.raises(FileExistsError):
+            (tmp_path / "a").open("x").close()
+        assert (tmp_path / "a").read_bytes() == "ä\r\nb\r\n".encode()
+
+
+def states(tape: Tape) -> list[dict[str, bytes]]:
+    return [dict(state.files) for state in CrashStates({}, tape.operations).power(len(tape))]
+
+
+def save(home: Path, text: str, *, sync_file: bool, sync_directory: bool) -> None:
+    with (home / "new").open("w") as file:
+        file.write(text)
+        file.flush()
+        if sync_file:
+            os.fsync(file.fileno())
+    (home / "new").replace(home / "a")
+    if sync_directory:
+        directory = os.open(home, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+def test_a_rename_without_a_sync_may_leave_an_empty_or_a_torn_file(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape:
+        save(tmp_path, "x" * 1000, sync_file=False, sync_directory=True)
+    assert {len(files["a"]) for files in states(tape)} == {0, 512, 1000}
+
+
+def test_a_rename_in_a_directory_that_is_not_synced_may_not_have_happened(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape:
+        save(tmp_path, "one", sync_file=True, sync_directory=True)
+        save(tmp_path, "two", sync_file=True, sync_directory=False)
+    found = states(tape)
+    assert {files["a"] for files in found} == {b"one", b"two"}
+    assert {"a": b"one", "new": b"two"} in found
+
+
+def test_a_rename_with_every_sync_is_there(tmp_path: Path) -> None:
+    with faults.record(tmp_path) as tape:
+        save(tmp_path, "one", sync_file=True, sync_directory=True)
+        save(tmp_path, "two", sync_file=True, sync_directory=True)
+    assert states(tape) == [{"a": b"two"}]
+    assert Operation("rename", "new", other="a") in tape.operations

@@ -1,0 +1,131 @@
+"""The clock jumps back and forth between calls: the checks hold, and a store that trusts it is caught."""
+
+from pathlib import Path
+
+import pytest
+import tiny_stores
+from hypothesis import find
+
+import faults
+from scenarios.campaign import run
+from scenarios.machine import jumps
+from scenarios.player import Player, play
+from scenarios.profiles import Plan, Profile
+from scenarios.recorder import Recorder
+from scenarios.story import Call, ClockJump, Restart, Story
+from scenarios.target import Action, Configuration, Environment, View
+from scenarios.targets.reference import Reference
+
+WAL = Configuration("wal", "FULL")
+DAY_MS = 86_400_000
+
+
+def put(key: str, value: int) -> Call:
+    return Call(Action("put", {"key": key, "value": value}))
+
+
+def test_a_jump_is_for_good_and_for_the_twin_as_well(home: Path, shim: faults.Shim) -> None:
+    with Player(tiny_stores.Tiny(), WAL, home) as player:
+        player.do(Restart())
+        before = player.real.environment.now_ms
+        player.do(ClockJump(-DAY_MS))
+        jumped = player.real.environment.now_ms
+        player.do(put("a", 1))
+        assert before - DAY_MS < jumped < player.real.environment.now_ms < before
+        assert player.twin.environment.now_ms == player.real.environment.now_ms
+        player.do(ClockJump(3 * DAY_MS))
+        assert player.real.environment.now_ms > before + DAY_MS
+        assert player.counts["jumps"] == 2
+        player.end()
+
+
+def test_no_clock_stands_before_1970(home: Path, shim: faults.Shim) -> None:
+    with Player(tiny_stores.Tiny(), WAL, home) as player:
+        player.do(ClockJump(-(10**15)))
+        assert player.real.environment.clock() == 0
+        player.do(put("a", 1))
+        player.end()
+
+
+def test_jumps_go_both_ways_by_seconds_and_by_years() -> None:
+    for far_enough in (
+        lambda by_ms: by_ms == 1_000,
+        lambda by_ms: by_ms == -1_000,
+        lambda by_ms: by_ms > 365 * DAY_MS,
+        lambda by_ms: by_ms < -365 * DAY_MS,
+    ):
+        assert find(jumps(), far_enough)
+
+
+class NewestWinsSession(tiny_stores.TinySession):
+    """Keeps the value with the latest time; what is older than what it has, it takes and drops."""
+
+    def __init__(self, directory: Path, configuration: Configuration, environment: Environment) -> None:
+        super().__init__(directory, configuration, environment)
+        self.clock = environment.clock
+        self.connection.execute("CREATE TABLE IF NOT EXISTS stamp(key TEXT PRIMARY KEY, at_ms)")
+        # What was said last, by key; forgotten after a failure.
+        self.memory: dict[str, int] = {}
+
+    def do_put(self, key: str, value: int) -> None:
+        now_ms = self.clock()
+        newest = "SELECT 1 FROM stamp WHERE key = ? AND at_ms > ?"
+        self.transact(
+            (
+                f"INSERT INTO t SELECT ?, ? WHERE NOT EXISTS ({newest}) "
+                "ON CONFLICT DO UPDATE SET value = excluded.value",
+                (key, value, key, now_ms),
+            ),
+            (
+                "INSERT INTO stamp VALUES(?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)",
+                (key, now_ms),
+            ),
+        )
+        self.memory[key] = value
+
+    def live_view(self) -> View:
+        return {**super().live_view(), **self.memory}
+
+    def roll_back(self) -> None:
+        self.memory.clear()
+        super().roll_back()
+
+
+class NewestWins(tiny_stores.Tiny):
+    """memory-equals-disk: a write in a clock that went back is acknowledged, and lost."""
+
+    session = NewestWinsSession
+
+    def actions(self, view: View):
+        return super().actions(view).filter(lambda action: action.name == "put")
+
+
+@pytest.mark.quality
+def test_a_store_that_orders_by_the_clock_is_right_until_it_goes_back(home: Path, shim: faults.Shim) -> None:
+    still = Story("tiny", WAL, (put("a", 1), ClockJump(DAY_MS), put("a", 2)))
+    back = Story("tiny", WAL, (put("a", 1), ClockJump(-DAY_MS), put("a", 2)))
+    assert play(still, NewestWins(), home)[0] is None
+    violation, _ = play(back, NewestWins(), home)
+    assert violation is not None
+    assert violation.code == "memory-equals-disk"
+
+
+def fuzzed(target: object, stories: int, steps: int) -> Recorder:
+    return run(target, Plan(("fuzz",), Profile("test", 2, None, stories, steps), report=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.quality
+@pytest.mark.slow
+def test_the_machine_finds_it_and_its_shortest_story_is_a_put_a_jump_and_a_put(home: Path) -> None:
+    recorder = fuzzed(NewestWins(), 200, 20)
+    assert [found.finding.code for found in recorder.findings][:1] == ["memory-equals-disk"]
+    kinds = [type(step) for step in recorder.findings[0].finding.story.steps]
+    assert kinds == [Call, ClockJump, Call]
+
+
+@pytest.mark.slow
+def test_the_reference_holds_in_two_thousand_steps_with_jumps() -> None:
+    recorder = fuzzed(Reference(), 80, 40)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("steps") > 2_000
+    assert recorder.count("jumps") > 100

@@ -1,0 +1,150 @@
+"""``tornpage crash`` finds what only a crash shows, in a short story that replays, and is silent about right stores."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import crashing_stores
+import pytest
+import tiny_stores
+
+import faults
+from scenarios import reproducer
+from scenarios.campaign import run
+from scenarios.crash import CrashSearch
+from scenarios.events import CrashesTried, Finding
+from scenarios.profiles import Plan, Profile
+from scenarios.recorder import Recorder
+from scenarios.story import Call, CrashAt
+from scenarios.target import Configuration
+
+Command = Callable[..., Any]
+
+
+def findings(ran: Any) -> list[dict[str, Any]]:
+    return list(json.loads(ran.out)["findings"])
+
+
+def searched(target: Any, states: int | None = 100, seed: int = 0) -> Recorder:
+    profile = Profile("test", None, None, 0, 0, crash_states=states)
+    return run(target, Plan(("crash",), profile, seed=seed, report=None))
+
+
+def replays(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "code", "steps"),
+    [
+        ("SaysFull", "Right", "acknowledged-is-durable", 2),
+        ("RecoversTwice", "Recovers", "all-or-nothing", 3),
+        ("NotSynced", "Files", "integrity", 2),
+        ("NameNotSynced", "Files", "acknowledged-is-durable", 2),
+        ("RewritesAtClose", "Files", "integrity", 3),
+    ],
+)
+def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_story_that_replays(
+    command: Command, tmp_path: Path, wrong: str, right: str, code: str, steps: int
+) -> None:
+    ran = command("crash", "--target", f"crashing_stores:{wrong}", "--states", 200, "--json")
+    assert ran.code == 1, ran
+    assert code in {finding["check"] for finding in findings(ran)}
+    found = {path: reproducer.read(path) for path in replays(tmp_path)}
+    # What is started from a crash is swept, too, and may fail by a fault as well.
+    crashes = [
+        read.story for read in found.values() if read.check == code and isinstance(read.story.steps[-1], CrashAt)
+    ]
+    assert min(len(story.steps) for story in crashes) <= steps
+    for path in found:
+        failed = command("replay", path, "--target", f"crashing_stores:{wrong}")
+        assert (failed.code, "FAILED" in failed.out) == (1, True), failed
+        fixed = command("replay", path, "--target", f"crashing_stores:{right}")
+        assert (fixed.code, "FIXED" in fixed.out) == (0, True), fixed
+
+
+@pytest.mark.parametrize("right", ["Right", "Recovers", "Files"])
+def test_the_right_stores_are_silent(command: Command, right: str) -> None:
+    ran = command("crash", "--target", f"crashing_stores:{right}", "--states", 200, "--json")
+    assert ran.code == 0, ran
+    assert findings(ran) == []
+
+
+def test_a_store_that_acknowledges_before_it_commits_is_a_finding_without_any_crash(command: Command) -> None:
+    ran = command("crash", "--target", "crashing_stores:AcknowledgesFirst", "--json")
+    assert ran.code == 1, ran
+    (finding,) = findings(ran)
+    assert finding["check"] in {"acknowledged-is-durable", "memory-equals-disk"}
+    assert "put" in str(finding["story"])
+
+
+def test_files_that_are_written_past_the_recorder_are_told(command: Command) -> None:
+    ran = command("crash", "--target", "crashing_stores:GoesRound")
+    assert ran.code == 2, ran
+    assert "store.backup was changed in a way that the recorder does not see" in ran.out + ran.err
+
+
+def test_a_workload_without_calls_tests_nothing(command: Command) -> None:
+    ran = command("crash", "--target", "tiny_stores:DoesNothing")
+    assert ran.code == 2, ran
+    assert "a workload without calls" in ran.out
+
+
+def test_what_a_reader_of_the_harness_recovers_is_on_the_tape() -> None:
+    class Fails(crashing_stores.Right):
+        # The journal can't be deleted, the transaction stays half undone, and whoever looks next rolls it back.
+        configurations = (Configuration("delete", "EXTRA"),)
+        calls = tiny_stores.Tiny.calls[:1]
+
+    recorder = searched(Fails(), None)
+    assert recorder.count("fired") > 30
+    assert not recorder.findings
+
+
+def test_what_a_configuration_may_lose_is_counted_and_is_no_finding() -> None:
+    class Promises(tiny_stores.Tiny):
+        configurations = tuple(map(Configuration.parse, ("wal/FULL", "delete/FULL", "wal/NORMAL", "delete/OFF")))
+
+    recorder = searched(Promises(), seed=4)
+    assert not recorder.findings
+    exact, last, prefix, nothing = recorder.crashes
+    assert all(isinstance(one, CrashesTried) and one.states > one.disks > 50 for one in recorder.crashes)
+    assert (exact.lossy, exact.most_lost, exact.damaged) == (0, 0, 0)
+    assert (last.most_lost, last.damaged) == (1, 0)
+    assert prefix.most_lost > 1
+    assert prefix.damaged == 0
+    assert nothing.damaged > 0
+
+
+def test_the_same_seed_tries_the_same_states(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def states(name: str, seed: int) -> list[object]:
+        tried: list[object] = []
+        original = CrashSearch._try_state
+
+        def spied(self: CrashSearch, recording: Any, state: faults.State, *rest: Any) -> None:
+            tried.append((state.crash, state.identity))
+            original(self, recording, state, *rest)
+
+        recorder = Recorder((), keep=lambda _: "", deadline=None, most_findings=5)
+        with monkeypatch.context() as patched, faults.install():
+            patched.setattr(CrashSearch, "_try_state", spied)
+            wal = (Configuration("wal", "NORMAL"),)
+            CrashSearch(
+                tiny_stores.Tiny(), recorder, home / name, configurations=wal, most_states_per_call=20, seed=seed
+            ).run()
+        assert not recorder.findings
+        return tried
+
+    one = states("one", 1)
+    assert len(one) > 100
+    assert states("two", 1) == one
+    assert states("three", 2) != one
+
+
+def test_a_finding_is_told_once_for_each_check_and_kind_of_crash() -> None:
+    recorder = searched(crashing_stores.SaysFull())
+    found: list[Finding] = [event.finding for event in recorder.findings]
+    kinds = [(one.code, one.story.steps[-1].power, bool(one.story.faults)) for one in found]
+    assert len(kinds) == len(set(kinds)) >= 1
+    assert all(isinstance(step, Call | CrashAt) for step in found[0].story.steps)

@@ -1,0 +1,225 @@
+"""What a crash may leave, judged on histories made by hand."""
+
+import pytest
+
+from scenarios.checks import Violation
+from scenarios.durability import History, Outcome, Promise, promise_of
+from scenarios.oracle import Answer
+from scenarios.target import Configuration
+
+DONE, REFUSED = Answer("done"), Answer("refused")
+RAISED = Answer("raised", OSError("disk"))
+EMPTY: dict[str, int] = {}
+A = {"a": 1}
+AB = {"a": 1, "b": 2}
+ABC = {"a": 1, "b": 2, "c": 3}
+WAL, NORMAL = Configuration("wal", "FULL"), Configuration("wal", "NORMAL")
+DELETE, EXTRA, OFF = Configuration("delete", "FULL"), Configuration("delete", "EXTRA"), Configuration("wal", "OFF")
+
+
+def history(configuration: Configuration) -> History:
+    """Three acknowledged changes, told after operations 10, 20 and 30; each began five before."""
+    made = History(configuration, EMPTY)
+    for step, view in enumerate([A, AB, ABC], start=1):
+        made.called(step, f"put {step}", 10 * step - 5, 10 * step, DONE, (), view, view)
+    return made
+
+
+def refused(history: History, position: int, view: dict[str, int], *, power: bool = True) -> str:
+    with pytest.raises(Violation) as caught:
+        history.judge(position, view, power=power)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("configuration", "promise"),
+    {
+        "wal/FULL": Promise.EXACT,
+        "wal/EXTRA": Promise.EXACT,
+        "wal/NORMAL": Promise.PREFIX,
+        "wal/OFF": Promise.NOTHING,
+        "delete/EXTRA": Promise.EXACT,
+        "delete/FULL": Promise.LAST,
+        "delete/NORMAL": Promise.NOTHING,
+        "delete/OFF": Promise.NOTHING,
+        "truncate/FULL": Promise.EXACT,
+        "truncate/NORMAL": Promise.NOTHING,
+        "persist/FULL": Promise.EXACT,
+        "file/FULL": Promise.EXACT,
+    }.items(),
+)
+def test_each_configuration_has_its_promise_and_a_dead_process_loses_nothing_anywhere(
+    configuration: str, promise: Promise
+) -> None:
+    parsed = Configuration.parse(configuration)
+    assert promise_of(parsed, power=True) is promise
+    assert promise_of(parsed, power=False) is Promise.EXACT
+
+
+@pytest.mark.parametrize("configuration", [WAL, EXTRA, DELETE, NORMAL, OFF], ids=str)
+@pytest.mark.parametrize("power", [True, False])
+def test_what_was_acknowledged_or_that_and_the_pending_call_is_allowed_everywhere(
+    configuration: Configuration, power: bool
+) -> None:
+    made = history(configuration)
+    assert made.judge(0, EMPTY, power=power) == Outcome()
+    assert made.judge(20, AB, power=power) == Outcome()
+    assert made.judge(26, AB, power=power) == Outcome()
+    assert made.judge(26, ABC, power=power) == Outcome()
+
+
+@pytest.mark.parametrize("configuration", [WAL, EXTRA, DELETE, NORMAL, OFF], ids=str)
+def test_a_dead_process_loses_and_invents_nothing(configuration: Configuration) -> None:
+    made = history(configuration)
+    assert refused(made, 20, A, power=False) == "acknowledged-is-durable"
+    assert refused(made, 20, ABC, power=False) != ""
+    assert refused(made, 25, ABC, power=False) != "", "the pending call has made no operation yet"
+    assert refused(made, 26, A, power=False) == "acknowledged-is-durable"
+
+
+@pytest.mark.parametrize("configuration", [WAL, EXTRA], ids=str)
+def test_where_all_is_promised_no_acknowledged_change_may_be_lost(configuration: Configuration) -> None:
+    made = history(configuration)
+    for position in (20, 26):
+        assert refused(made, position, A) == "acknowledged-is-durable"
+        assert refused(made, position, EMPTY) == "acknowledged-is-durable"
+
+
+def test_at_delete_and_full_the_last_one_may_be_lost_and_no_other() -> None:
+    made = history(DELETE)
+    assert made.judge(20, A, power=True) == Outcome(lost=1)
+    assert made.judge(26, A, power=True) == Outcome(lost=1)
+    assert refused(made, 20, EMPTY) == "acknowledged-is-durable"
+    assert refused(made, 20, {"b": 2}) == "acknowledged-is-durable", "never one from the middle"
+
+
+def test_at_wal_and_normal_any_prefix_is_allowed_and_counted_and_nothing_else() -> None:
+    made = history(NORMAL)
+    assert [made.judge(30, view, power=True).lost for view in (ABC, AB, A, EMPTY)] == [0, 1, 2, 3]
+    assert refused(made, 30, {"b": 2, "c": 3}) == "acknowledged-is-durable"
+    assert refused(made, 30, {"a": 1, "c": 3}) == "acknowledged-is-durable"
+    assert refused(made, 20, ABC) != "", "from the future"
+
+
+def test_where_nothing_is_promised_anything_is_allowed_and_what_was_lost_is_counted() -> None:
+    made = history(OFF)
+    assert made.judge(30, A, power=True) == Outcome(lost=2)
+    assert made.judge(30, {"z": 9}, power=True) == Outcome()
+    assert refused(made, 30, A, power=False) == "acknowledged-is-durable"
+
+
+def test_a_state_that_comes_again_counts_from_the_newest_time() -> None:
+    made = history(NORMAL)
+    made.called(4, "back", 31, 40, DONE, (), AB, AB)
+    assert made.judge(40, AB, power=True) == Outcome()
+    assert made.judge(40, ABC, power=True) == Outcome(lost=1)
+    assert made.judge(40, A, power=True) == Outcome(lost=3)
+
+
+def test_what_was_deleted_may_not_come_back() -> None:
+    made = history(WAL)
+    made.called(4, "delete", 31, 40, DONE, (), AB, AB)
+    assert refused(made, 40, ABC) == "no-resurrection"
+    assert made.judge(35, ABC, power=True) == Outcome()
+
+
+def test_a_half_of_the_pending_call_is_all_or_nothing() -> None:
+    made = history(WAL)
+    made.called(4, "move", 31, 40, DONE, (), {"a": 1, "b": 2, "d": 3}, {"a": 1, "b": 2, "d": 3})
+    assert refused(made, 35, ABC | {"d": 3}) == "all-or-nothing"
+    assert refused(made, 35, ABC | {"d": 3}, power=False) == "all-or-nothing"
+
+
+def test_a_refused_call_changes_nothing_by_a_crash_either() -> None:
+    made = history(WAL)
+    made.called(4, "no", 31, 33, REFUSED, (), ABC, ABC)
+    assert made.judge(33, ABC, power=True) == Outcome()
+    assert refused(made, 33, ABC | {"d": 4}) != ""
+
+
+class TestAfterAFailure:
+    def failed(self, configuration: Configuration, settled: dict[str, int], *ghosts: dict[str, int]) -> History:
+        made = history(configuration)
+        made.called(4, "fails", 31, 40, RAISED, (), ABC | {"d": 4}, settled, ghosts)
+        return made
+
+    def test_in_wal_a_ghost_may_come_back_and_is_reported(self) -> None:
+        made = self.failed(WAL, ABC, ABC | {"d": 4})
+        for power in (True, False):
+            assert made.judge(40, ABC, power=power) == Outcome()
+            assert made.judge(40, ABC | {"d": 4}, power=power) == Outcome(reappeared=True)
+        assert refused(made, 40, AB) == "acknowledged-is-durable"
+
+    def test_a_change_whose_caller_was_told_unchanged_never_comes_back(self) -> None:
+        made = self.failed(WAL, ABC)
+        assert refused(made, 40, ABC | {"d": 4}) == "failed-write-changed-nothing"
+        assert refused(made, 40, ABC | {"d": 4}, power=False) == "failed-write-changed-nothing"
+
+    def test_the_next_acknowledged_change_ends_the_ghost(self) -> None:
+        made = self.failed(WAL, ABC, ABC | {"d": 4})
+        made.called(5, "put", 41, 50, DONE, (), ABC | {"e": 5}, ABC | {"e": 5})
+        assert made.judge(45, ABC | {"d": 4}, power=True) == Outcome(reappeared=True)
+        assert made.judge(45, ABC | {"e": 5}, power=True) == Outcome()
+        assert refused(made, 45, ABC | {"d": 4, "e": 5}) == "all-or-nothing", "never both"
+        assert refused(made, 50, ABC | {"d": 4}) == "failed-write-changed-nothing"
+
+    def test_in_a_rollback_mode_one_that_failed_and_is_there_may_be_gone_after_a_power_cut_only(self) -> None:
+        made = self.failed(EXTRA, ABC | {"d": 4})
+        assert made.judge(40, ABC, power=True) == Outcome()
+        assert refused(made, 40, ABC, power=False) == "acknowledged-is-durable"
+        assert refused(made, 40, AB) == "acknowledged-is-durable"
+
+    def test_one_that_failed_and_is_there_is_no_acknowledged_loss(self) -> None:
+        made = self.failed(NORMAL, ABC | {"d": 4})
+        assert made.judge(40, ABC, power=True).lost == 0
+        assert made.judge(40, AB, power=True).lost == 1
+
+    def test_at_wal_and_normal_a_failed_commit_may_follow_the_prefix_at_which_it_was_tried(self) -> None:
+        made = self.failed(NORMAL, ABC, ABC | {"d": 4})
+        made.called(5, "put", 41, 50, DONE, (), ABC | {"e": 5}, ABC | {"e": 5})
+        assert made.judge(50, ABC | {"d": 4}, power=True) == Outcome(reappeared=True)
+        assert refused(made, 50, ABC | {"d": 4}, power=False) == "failed-write-changed-nothing"
+
+
+class TestACallOfManyCommits:
+    STAGES = (ABC | {"d": 1}, ABC | {"d": 1, "e": 1})
+    AFTER = ABC | {"d": 1, "e": 1, "f": 1}
+
+    def made(self, configuration: Configuration) -> History:
+        made = history(configuration)
+        made.called(4, "recover", 31, 50, DONE, self.STAGES, self.AFTER, self.AFTER)
+        return made
+
+    def test_may_have_stopped_at_each_of_them_while_it_is_pending(self) -> None:
+        made = self.made(WAL)
+        for view in (ABC, *self.STAGES, self.AFTER):
+            for power in (True, False):
+                assert made.judge(40, view, power=power) == Outcome()
+        assert refused(made, 40, AB) == "acknowledged-is-durable"
+        assert refused(made, 40, ABC | {"z": 1}) == "all-or-nothing"
+
+    def test_is_durable_as_a_whole_once_it_is_acknowledged(self) -> None:
+        made = self.made(WAL)
+        assert made.judge(50, self.AFTER, power=True) == Outcome()
+        for view in (ABC, *self.STAGES):
+            assert refused(made, 50, view) == "acknowledged-is-durable"
+
+    def test_counts_each_of_its_commits_as_a_change(self) -> None:
+        assert self.made(NORMAL).judge(50, ABC, power=True) == Outcome(lost=3)
+        made = self.made(DELETE)
+        assert made.judge(50, self.STAGES[1], power=True) == Outcome(lost=1)
+        assert refused(made, 50, self.STAGES[0]) == "acknowledged-is-durable"
+
+
+def test_a_violation_says_what_was_told_and_what_was_lost() -> None:
+    with pytest.raises(Violation, match=r"a power cut after put 3 acknowledged \(2 acknowledged changes are lost\)"):
+        history(WAL).judge(30, A, power=True)
+    with pytest.raises(Violation, match="a crash of the process after put 2 acknowledged, while put 3 was pending"):
+        history(WAL).judge(26, A, power=False)
+
+
+def test_each_position_belongs_to_a_step() -> None:
+    made = history(WAL)
+    assert [made.step_at(position) for position in (0, 5, 6, 10, 15, 16, 30, 99)] == [0, 0, 1, 1, 1, 2, 3, 3]
+    made.called(3, "close", 31, 33, DONE, (), ABC, ABC)
+    assert [made.is_closing_at(position) for position in (30, 31, 32, 33)] == [False, False, True, True]
