@@ -37,7 +37,7 @@ def test_{function}(tmp_path):
 '''
 
 
-def test_file_of(reproducer: Reproducer, name: str, target: str) -> tuple[str, str]:
+def as_test_file(reproducer: Reproducer, name: str, target: str) -> tuple[str, str]:
     """The file's name, and its text, for the finding in the replay file called `name`, on that target."""
     function = re.sub(r"\W+", "_", f"{target}_{reproducer.check}").strip("_").lower()
     story: Any = msgspec.to_builtins(reproducer.story)

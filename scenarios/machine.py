@@ -9,7 +9,7 @@ stopped after some batch and goes on later (`scenarios.so_far`). The trace, a di
 shows it.
 
 A run that has reached too little is vacuous and says what it missed: from `ENOUGH_STEPS` on, a machine has to have used
-every rule, and to have had an acknowledgement of every action that it draws.
+every rule, and from `STEPS_AN_ACTION` for each action that it draws, to have had an acknowledgement of every one.
 
 Not covered: two machines at once, and threads.
 """
@@ -43,10 +43,11 @@ from scenarios.story import Story
 from scenarios.target import Action, Configuration, Machine, Target, TargetError, View
 from scenarios.teller import Teller, Telling, jumps, plans, settings_of
 
-__all__ = ["ENOUGH_STEPS", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
+__all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
 
 # From so many steps on it is no matter of chance any more what a machine has never done.
 ENOUGH_STEPS: Final = 1_500
+STEPS_AN_ACTION: Final = 300
 _MANY_STEPS: Final = 20_000
 _THE_ONE: Final = "all"
 
@@ -270,7 +271,8 @@ class Fuzz:
         if unused := sorted(self._rules(steps) - so_far.rules.get(name, {}).keys()):
             reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
             self.recorder.tell(Vacuous(self.name, reason))
-        if unheard := sorted(machine.actions - so_far.acknowledged.get(name, {}).keys()):
+        unheard = sorted(machine.actions - so_far.acknowledged.get(name, {}).keys())
+        if unheard and steps >= STEPS_AN_ACTION * len(machine.actions):
             reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
             self.recorder.tell(Vacuous(self.name, reason))
 

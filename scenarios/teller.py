@@ -35,7 +35,9 @@ from scenarios.story import Arm, Call, Clear, ClockJump, CrashAt, Depth, Limit, 
 from scenarios.target import Action, Configuration, Machine, TargetError, View
 
 _LARGEST_ORDINAL: Final = 8
-_CALLS_A_JUMP: Final = 4
+# One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
+_CALLS_AT_ONCE: Final = 4
+_CALLS_A_JUMP: Final = 8
 _PLANS_A_PAIR: Final = 8
 _STORIES_A_TAPE: Final = 3
 _DRAWS_AT_MOST: Final = 16
@@ -225,14 +227,15 @@ class Teller(RuleBasedStateMachine):
         self._player = self.telling.new_player(self.taped)
         self._do(Restart())
 
-    @rule(data=strategies.data())
-    def call(self, data: strategies.DataObject) -> None:
-        """Make a call that makes sense now; sometimes the clock has been set just before it."""
+    @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    def call(self, data: strategies.DataObject, calls: int) -> None:
+        """Make some calls that make sense now; sometimes the clock has been set just before one."""
         self.telling.rules["call"] += 1
-        # Not a rule of its own: it would be chosen as often as a fault.
-        if data.draw(strategies.integers(0, _CALLS_A_JUMP - 1)) == _CALLS_A_JUMP - 1:
-            self._do(ClockJump(data.draw(jumps())))
-        self._do(self._action(data, alone=self.taped))
+        for _ in range(calls):
+            # Not a rule of its own: it would be chosen as often as a fault.
+            if data.draw(strategies.integers(1, _CALLS_A_JUMP)) == _CALLS_A_JUMP:
+                self._do(ClockJump(data.draw(jumps())))
+            self._do(self._action(data, alone=self.taped))
 
     @precondition(lambda self: not self.player.armed)
     @rule(data=strategies.data())

@@ -1,7 +1,8 @@
 """delete-memory-first: memory forgets the task before the row is deleted (openclaw issue 88007)."""
 
 from ledger.store import Change
-from scenarios.bugs.build import KnownBug, MemoryFirst
+from scenarios.bugs.build import CREATE, KnownBug, MemoryFirst
+from scenarios.target import Action
 
 
 class MemoryFirstDelete(MemoryFirst):
@@ -18,4 +19,5 @@ BUG = KnownBug(
     defect="delete changes memory, then the delete throws: the task is gone, and comes back on reload",
     checks=("memory-equals-disk",),
     parts=lambda: {"registry": MemoryFirstDelete},
+    calls=(CREATE, Action("tasks.delete", {"task_id": "a"})),
 )

@@ -3,7 +3,8 @@
 from msgspec import UNSET
 
 from ledger.store import Change
-from scenarios.bugs.build import KnownBug, MemoryFirst
+from scenarios.bugs.build import CREATE, KnownBug, MemoryFirst
+from scenarios.target import Action
 
 
 class MemoryFirstUpdate(MemoryFirst):
@@ -20,4 +21,5 @@ BUG = KnownBug(
     defect="update changes memory, then the upsert throws: the process answers with a state that no file has",
     checks=("memory-equals-disk",),
     parts=lambda: {"registry": MemoryFirstUpdate},
+    calls=(CREATE, Action("tasks.progress", {"task_id": "a", "text": "half way"})),
 )

@@ -11,7 +11,7 @@ from scenarios import reproducer
 from scenarios.campaign import Exit, scratch
 from scenarios.checks import CHECKS
 from scenarios.command.options import TargetName, output
-from scenarios.emitted import test_file_of
+from scenarios.emitted import as_test_file
 from scenarios.explanations import explanation
 from scenarios.handlers.told import show_told
 from scenarios.naming import SHIPPED, find
@@ -60,13 +60,23 @@ def replay(
     if told is not None:
         _explain(context, told, as_json)
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
-    text = f"{read.story}\n{runs}\n{verdict}: {read.check} on {chosen.name}"
+    text = f"{read.story}\n{runs}\n{verdict}: {_what(read.check, verdict, lines)} on {chosen.name}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
     context.exit(Exit.HOLDS if verdict is Verdict.FIXED else Exit.FINDING)
 
 
+def _what(check: str, verdict: Verdict | None, lines: list[str]) -> str:
+    """The check that the file was made for, and what else is to be known of the runs."""
+    seen = lines[0].partition(":")[0] if lines else check
+    if verdict is Verdict.FAILED and seen != check:
+        return f"{seen} (the file was made for {check})"
+    if verdict is Verdict.FIXED and all("(0 of 0 " not in line and "(0 of " in line for line in lines):
+        return f"{check} (but none of its faults fired: the operations are other ones now)"
+    return check
+
+
 def _emit(context: click.Context, read: reproducer.Reproducer, file: Path, target: Target) -> NoReturn:
-    name, text = test_file_of(read, file.name, target.name)
+    name, text = as_test_file(read, file.name, target.name)
     try:
         with Path(name).open("x", encoding="utf-8") as made:
             made.write(text)

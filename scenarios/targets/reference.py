@@ -16,6 +16,7 @@ from hypothesis.strategies import SearchStrategy
 
 from ledger import IllegalTransition, Ledger, NotFound, StoreError, UsageError
 from ledger.files import DATABASE_NAME
+from scenarios.checks import Violation
 from scenarios.target import Action, Configuration, Environment, Machine, Refused, Session, View
 from scenarios.targets.reference_calls import HEARTBEAT, WORKLOAD
 from scenarios.targets.reference_draws import MACHINES, draw
@@ -59,6 +60,7 @@ class ReferenceSession:
         self._receiver = Receiver()
         self._legacy = LegacyQueue(directory / "legacy", self._database)
         self._mirror = Mirror()
+        self._wrong: Violation | None = None
         self._shown: View = {}
         self.ledger = Ledger.open(
             directory,
@@ -74,11 +76,28 @@ class ReferenceSession:
     def call(self, action: Action) -> None:
         """Make one call; what the ledger's own rules forbid is `Refused`."""
         args = dict(action.args)
+        # What a call is given a name for depends on no call before it: a session that was opened since has had none.
+        self._next_id = "unnamed"
         self._later_ms = args.pop("later_ms", 0)
+        changes = self._mirror.changes
         try:
             self._perform(action.name, args)
         except (IllegalTransition, NotFound, UsageError) as refusal:
             raise Refused(str(refusal)) from refusal
+        except Refused:
+            raise
+        except StoreError as error:
+            told = self._mirror.changes - changes
+            if told and error.outcome == "unchanged" and action.name not in Reference.many_commits:
+                # Raised by the next look: here it would be taken for the call's own answer.
+                self._wrong = Violation(
+                    "observers-saw-exactly-the-commits",
+                    f"{action.name} failed and changed nothing, and observers were told of {told} changes",
+                )
+            raise
+        except Exception as error:
+            self._wrong = Violation("error-is-not-hidden", f"{action.name} failed with {error!r}, and not a StoreError")
+            raise
         finally:
             self._later_ms = 0
 
@@ -203,6 +222,9 @@ class ReferenceSession:
 
     def self_check(self) -> None:
         """Whatever no view shows: observers, indexes, files, the audit, and what receivers and the old queue saw."""
+        wrong = self._wrong or self._mirror.wrong
+        if wrong is not None:
+            raise wrong
         check_memory(self.ledger, self._mirror)
         check_files(self._database)
         self._receiver.check(self._shown)

@@ -45,7 +45,7 @@ class Known:
 
     def any(self, kind: str) -> SearchStrategy[str]:
         """One of them, or one that there is not."""
-        return strategies.sampled_from([*self.there(kind), _NOBODY])
+        return strategies.sampled_from([*self.there(kind) * _WEIGHT, _NOBODY])
 
     def new(self, kind: str, letter: str) -> SearchStrategy[str]:
         """A new id, sometimes one that is taken; no new one any more where there are many."""

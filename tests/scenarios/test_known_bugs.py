@@ -124,6 +124,6 @@ def test_a_bug_that_is_not_caught_is_told_as_missed(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_build_differs_from_the_reference_in_what_it_exchanges_only() -> None:
-    reference, build = find("reference"), find("bug:update-memory-first")
+    reference, build = find("reference"), find("bug:canary")
     assert build.workload() == reference.workload()
     assert build.configurations == reference.configurations

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ class Step:
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Step]]:
     """The reference's workload as it was played once, by the names of its calls."""
-    logging.getLogger("ledger").setLevel(logging.CRITICAL)
     found: dict[str, list[Step]] = {}
     target, environment = Reference(), Environment()
     directory: Path = tmp_path_factory.mktemp("rules")
