@@ -13,7 +13,6 @@ only.
 import contextlib
 import functools
 import random
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,7 +108,7 @@ class FaultPoints:
         reopened = self.sweep.reopened_at(self.configuration)
         before = reopened.opened
         with faults.install():
-            sums.harness_s += seconds(lambda: self.sweep.try_point(self.configuration, point, Counter()))
+            sums.harness_s += seconds(lambda: self.sweep.try_point(self.configuration, point))
         crash = reopened.opened > before
         self.bare.now_ms = start.step
         sums.same_s += seconds(lambda: self.bare.same_cold(start.files, start.action, crash=crash))

@@ -259,7 +259,8 @@ class Database:
             yield
         finally:
             # The level can't be changed inside a transaction that is still open.
-            if self.abandon():
+            self.abandon()
+            if self._connection is connection:
                 connection.execute("PRAGMA synchronous = normal")
 
     # Health

@@ -19,22 +19,21 @@ Not covered: two rivals at once, and a rival that changes what the store shows (
 writers of one ledger make of each other's changes is tested with the ledger).
 """
 
-import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 import faults
 from scenarios.checks import Violation
 from scenarios.conditions import contention
-from scenarios.events import PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.events import PointTried, Series
 from scenarios.files import held_open, place, siblings
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
+from scenarios.searching import Search
 from scenarios.story import Rival
 from scenarios.sweep import Start, Sweep
 from scenarios.target import Configuration, Target
@@ -44,7 +43,6 @@ SHORT_MS: Final = 50
 _OPERATIONS: Final = ("lock", "shmlock")
 # A WAL that holds nothing but its header needs no recovery.
 _WAL_HEADER_BYTES: Final = 32
-_MOST_LEAKS: Final = 50
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -60,7 +58,7 @@ class Point(msgspec.Struct, frozen=True):
         return Series(self.rival.kind, self.rival.place, "before", stay)
 
 
-class Contend:
+class Contend(Search):
     """Lets rivals contend with one target over configurations; tells a `Recorder` what it finds."""
 
     name = "contend"
@@ -75,77 +73,49 @@ class Contend:
         most_points_per_call: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.target = target
-        self.recorder = recorder
-        self.configurations = configurations or target.configurations
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.most_points_per_call = most_points_per_call
-        self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
         self._sweep = Sweep(target, recorder, directory, configurations=self.configurations, depths=("vfs",))
         self._sweep.name = self.name
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
-        self._counts: Counter[str] = Counter()
         # By kind of rival: how many came, and how many were in the way.
         self._came: Counter[str] = Counter()
         self._blocked: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Contend":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            most_points_per_call=plan.profile.rival_points,
-            seed=plan.seed,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many points of a call."""
+        return {"most_points_per_call": plan.profile.rival_points}
 
-    def run(self) -> None:
-        """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""
-        started = time.monotonic()
-        complete = False
-        self.recorder.tell(SearchStarted(self.name, self.target.name))
-        try:
-            with faults.shared_rival_process():
-                complete = self._run()
-            if complete:
-                self._require_substance()
-        finally:
-            seconds = time.monotonic() - started
-            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(self._counts), seconds, complete))
-
-    def _run(self) -> bool:
-        """Whether all points were tried."""
-        for configuration in self.configurations:
-            for point in self._points(configuration):
-                if self.recorder.enough():
-                    return False
-                if self._counts["leaks"] >= _MOST_LEAKS:
-                    self.recorder.tell(
-                        Vacuous(self.name, "the target leaves so many files open that the search ends here")
-                    )
-                    return False
-                self.try_point(configuration, point)
+    def search(self) -> bool:
+        """Try every point."""
+        with faults.shared_rival_process():
+            for configuration in self.configurations:
+                for point in self._points(configuration):
+                    if self.enough():
+                        return False
+                    self.try_point(configuration, point)
+        self._require_substance()
         return True
 
     def _require_substance(self) -> None:
         if not self.target.workload():
-            self.recorder.tell(Vacuous(self.name, f"the workload of {self.target.name} makes no call"))
-        if not self._counts["contentions"]:
-            self.recorder.tell(Vacuous(self.name, "no rival was ever in the way"))
+            self.vacuous(f"the workload of {self.target.name} makes no call")
+        if not self.counts["contentions"]:
+            self.vacuous("no rival was ever in the way")
             return
         for kind in sorted(self._came):
             if not self._blocked[kind]:
                 reason = f"a {kind} was in nobody's way, at {self._came[kind]} points: {faults.RIVAL_KINDS[kind].holds}"
-                self.recorder.tell(Vacuous(self.name, reason))
+                self.vacuous(reason)
 
     # -- what to try ---------------------------------------------------------------------------------------
 
     def _points(self, configuration: Configuration) -> Iterator[Point]:
         for start in self._sweep.starts(configuration):
             points = list(self.points_of(configuration, start))
-            self._counts["points"] += len(points)
+            self.counts["points"] += len(points)
             yield from self._sampled(points)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
@@ -186,7 +156,7 @@ class Contend:
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
-        counts, kind = self._counts, point.rival.kind
+        counts, kind = self.counts, point.rival.kind
         counts["tried"] += 1
         contended = surfaced = True
         try:

@@ -14,12 +14,10 @@ Power fails on the `device` that is given; what it promises says what can tear.
 Not covered: damage to what was synced, and disks that say that they have synced and have not.
 """
 
-import random
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -27,13 +25,14 @@ import faults
 from scenarios.checks import Violation
 from scenarios.crash_reader import CrashReader
 from scenarios.durability import Promise, promise_of
-from scenarios.events import CrashesTried, Finding, PointTried, SearchEnded, SearchStarted, StatesTried, Vacuous
+from scenarios.events import CrashesTried, Finding, PointTried, StatesTried
 from scenarios.files import Files
 from scenarios.minimise import minimise
 from scenarios.player import Player
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.recording import Recording
+from scenarios.searching import Search
 from scenarios.story import Arm, Call, Clear, CrashAt, Restart, Step, Story
 from scenarios.sweep import Point, Start, Sweep
 from scenarios.target import Action, Configuration, Target, View
@@ -55,7 +54,7 @@ _RECOVERY_SHARE: Final = 6
 _MOST_OF_A_SHARE: Final = 100
 
 
-class CrashSearch:
+class CrashSearch(Search):
     """Searches the crash states of one target over configurations; tells a `Recorder` what it finds."""
 
     name = "crash"
@@ -71,51 +70,30 @@ class CrashSearch:
         device: faults.Device | None = None,
         seed: int = 0,
     ) -> None:
-        self.target = target
-        self.recorder = recorder
-        self.directory = directory
-        self.configurations = configurations or target.configurations
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.most_states_per_call = most_states_per_call
         self.device = device or faults.Device()
-        self.seed = seed
-        self.counts: Counter[str] = Counter()
-        self._generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
         self._known: set[tuple[str, bool, bool]] = set()
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "CrashSearch":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            most_states_per_call=plan.profile.crash_states,
-            device=plan.device,
-            seed=plan.seed,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many states of a call, and on which device."""
+        return {"most_states_per_call": plan.profile.crash_states, "device": plan.device}
 
-    def run(self) -> None:
-        """Try every state, unless the recorder says stop; raises nothing for findings, it records them."""
-        started = time.monotonic()
-        complete = False
-        self.recorder.tell(SearchStarted(self.name, self.target.name))
-        try:
-            with faults.shim_for().deterministic(self.seed):
-                for configuration in self.configurations:
-                    self._search(configuration)
-                    if self.recorder.enough():
-                        return
-            complete = True
-            if not self._calls:
-                self.recorder.tell(Vacuous(self.name, f"{self.target.name} has a workload without calls"))
-            if not self.counts["states"]:
-                self.recorder.tell(Vacuous(self.name, "no crash state was tried"))
-        finally:
-            seconds = time.monotonic() - started
-            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(self.counts), seconds, complete))
+    def search(self) -> bool:
+        """Try every state."""
+        with faults.shim_for().deterministic(self.seed):
+            for configuration in self.configurations:
+                self._search(configuration)
+                if self.recorder.enough():
+                    return False
+        if not self._calls:
+            self.vacuous(f"{self.target.name} has a workload without calls")
+        if not self.counts["states"]:
+            self.vacuous("no crash state was tried")
+        return True
 
     # -- one configuration ---------------------------------------------------------------------------------
 
@@ -237,7 +215,7 @@ class CrashSearch:
             most = max(self.most_states_per_call // share, 1)
         if len(them) <= most:
             return them
-        return [them[index] for index in sorted(self._generator.sample(range(len(them)), most))]
+        return [them[index] for index in sorted(self.generator.sample(range(len(them)), most))]
 
     # -- after a fault -------------------------------------------------------------------------------------
 
@@ -289,7 +267,7 @@ class CrashSearch:
                 for point in self._sampled(list(sweep.points_of(begin)), _RECOVERY_SHARE):
                     if self.recorder.enough():
                         return
-                    sweep.try_point(reader.configuration, point, self.counts)
+                    sweep.try_point(reader.configuration, point)
 
     # -- findings ------------------------------------------------------------------------------------------
 

@@ -15,12 +15,10 @@ what waitpid says. `scenarios.after_death` says what must be true then.
 Not covered: power loss (``crash`` does that), and death while another process uses the store.
 """
 
-import random
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import msgspec
 
@@ -28,7 +26,7 @@ import faults
 from scenarios.after_death import AfterDeath, told_of
 from scenarios.checks import Violation
 from scenarios.errand import Errand
-from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.events import Finding, PointTried, Series
 from scenarios.files import held_open, place, siblings
 from scenarios.kill_player import kills, manner_of, play_killed
 from scenarios.kill_points import Blow, KillPoints, Kind
@@ -36,15 +34,14 @@ from scenarios.minimise import minimise
 from scenarios.nursery import Fate, Nursery, journal_below
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
+from scenarios.searching import Search
 from scenarios.story import Arm, Call, Restart, Story
 from scenarios.sweep import Sweep
 from scenarios.target import Configuration, Target
 from scenarios.trial import CLOSE, OPEN
 
-_MOST_LEAKS: Final = 50
 
-
-class Kill:
+class Kill(Search):
     """Kills one target's processes over configurations; tells a `Recorder` what it finds."""
 
     name = "kill"
@@ -60,50 +57,33 @@ class Kill:
         seed: int = 0,
         report: Path | None = None,
     ) -> None:
-        self.target = target
-        self.recorder = recorder
-        self.directory = directory
-        self.configurations = configurations or target.configurations
-        self.kills = kills
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.kills = self.expected = kills
         self.report = report
-        self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same kills
         self._sweep = Sweep(target, recorder, directory / "plain", configurations=self.configurations)
         self._homes = siblings(directory / "victim")
         self._home = next(self._homes)
         self._drawn: Counter[Kind] = Counter()
         self._hit: set[Kind] = set()
-        self._counts: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Kill":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            kills=plan.profile.kills,
-            seed=plan.seed,
-            report=plan.report,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many processes, and where their errands are kept."""
+        return {"kills": plan.profile.kills, "report": plan.report}
 
-    def run(self) -> None:
-        """Kill, unless the recorder says stop; raises nothing for findings, it records them."""
-        started = time.monotonic()
-        complete = False
-        self.recorder.tell(SearchStarted(self.name, self.target.name, self.kills))
+    def search(self) -> bool:
+        """Kill."""
         try:
             with (
                 journal_below(self.report, self.directory) as journal,
                 Nursery(self.target.name, journal) as nursery,
             ):
                 complete = self._run(nursery)
-            if complete:
-                self._require_substance()
         finally:
-            self._counts["kinds"] = len(self._hit)
-            seconds = time.monotonic() - started
-            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(self._counts), seconds, complete))
+            self.counts["kinds"] = len(self._hit)
+        if complete:
+            self._require_substance()
+        return complete
 
     def _run(self, nursery: Nursery) -> bool:
         """Whether all of it was done."""
@@ -114,12 +94,9 @@ class Kill:
             # What one configuration has too few points for is left to those after it.
             share = -(-left // (len(self.configurations) - number))
             points = KillPoints(self.target, self._sweep, configuration, self.directory / "warm")
-            self._counts["points"] += points.number
+            self.counts["points"] += points.number
             for blow in points.draw(share, self._drawn, self.generator):
-                if self.recorder.enough():
-                    return False
-                if self._counts["leaks"] >= _MOST_LEAKS:
-                    self.recorder.tell(Vacuous(self.name, "the target leaves so many files open that the kills end"))
+                if self.enough():
                     return False
                 self._strike(nursery, configuration, points, blow)
                 left -= 1
@@ -130,26 +107,26 @@ class Kill:
     def _strike(self, nursery: Nursery, configuration: Configuration, points: KillPoints, blow: Blow) -> None:
         place({} if blow.start is None else blow.start.files, self._home)
         fate = nursery.run(self._errand(configuration, points, blow))
-        self._counts["tried"] += 1
+        self.counts["tried"] += 1
         killed = fate.struck is not None
         if killed:
-            self._counts["kills"] += 1
-            self._counts["warm"] += blow.start is None
+            self.counts["kills"] += 1
+            self.counts["warm"] += blow.start is None
             self._hit.add(blow.kind)
         else:
             how = "was killed by somebody else" if fate.killed else "lived on"
             where = "the whole workload" if blow.start is None else blow.start.action
             reason = f"{blow.fault} in {where} at {configuration}: the process {how}"
-            self.recorder.tell(Vacuous(self.name, reason))
+            self.vacuous(reason)
         self.recorder.tell(PointTried(Series(*blow.kind, faults.KILL), killed, surfaced=False))
         try:
             self._judge(configuration, points, blow, fate)
         except Violation as violation:
-            self._counts["findings"] += 1
+            self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
                 self._home = next(self._homes)
-                self._counts["leaks"] += 1
+                self.counts["leaks"] += 1
             self._found(told_of(violation, manner_of(fate)), self._story(configuration, blow), nursery)
 
     def _errand(self, configuration: Configuration, points: KillPoints, blow: Blow) -> Errand:
@@ -216,9 +193,9 @@ class Kill:
 
     def _require_substance(self) -> None:
         if not self.target.workload():
-            self.recorder.tell(Vacuous(self.name, f"the workload of {self.target.name} makes no call"))
-        if not self._counts["kills"]:
-            self.recorder.tell(Vacuous(self.name, "no process was killed at all"))
+            self.vacuous(f"the workload of {self.target.name} makes no call")
+        if not self.counts["kills"]:
+            self.vacuous("no process was killed at all")
 
 
 def _play_if_it_kills(

@@ -17,25 +17,22 @@ Not covered: two limits at once; pages and steps of a target that opens its conn
 """
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 import faults
 from scenarios.checks import Violation
 from scenarios.conditions import limit_of
-from scenarios.events import PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.events import PointTried, Series
 from scenarios.files import held_open, place
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
 from scenarios.story import Limit, LimitKind
 from scenarios.sweep import Start, Sweep
-from scenarios.target import Configuration, Target
+from scenarios.target import Configuration
 from scenarios.trial import OPEN, Trial
 
 _EFFECTS: Final[dict[LimitKind, str]] = {
@@ -49,8 +46,6 @@ _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
 _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
 _HEAP_STEP_BYTES: Final = 512
-# A target that leaks would use up the process's descriptors.
-_MOST_LEAKS: Final = 50
 
 
 class LimitPoint(msgspec.Struct, frozen=True):
@@ -71,53 +66,33 @@ class Limits(Sweep):
     name = "limits"
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Limits":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            most_points_per_call=plan.profile.limit_points,
-            seed=plan.seed,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many points of a call."""
+        return {"most_points_per_call": plan.profile.limit_points}
 
-    def run(self) -> None:
-        """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""
-        started = time.monotonic()
-        counts: Counter[str] = Counter()
+    def search(self) -> bool:
+        """Try every point."""
         hits: Counter[str] = Counter()
-        self.recorder.tell(SearchStarted(self.name, self.target.name))
-        complete = False
-        try:
-            complete = all(
-                self._over(configuration, kinds, counts, hits)
-                for configuration in self.configurations
-                for kinds in (_EXACT, _COARSE)
-            )
-            if complete:
-                self._require_hits(hits)
-        finally:
-            seconds = time.monotonic() - started
-            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(counts), seconds, complete))
+        complete = all(
+            self._over(configuration, kinds, hits)
+            for configuration in self.configurations
+            for kinds in (_EXACT, _COARSE)
+        )
+        if complete:
+            self._require_hits(hits)
+        return complete
 
-    def _over(
-        self, configuration: Configuration, kinds: tuple[LimitKind, ...], counts: Counter[str], hits: Counter[str]
-    ) -> bool:
+    def _over(self, configuration: Configuration, kinds: tuple[LimitKind, ...], hits: Counter[str]) -> bool:
         """Try the points of some kinds in one configuration; False where that was cut short."""
         try:
             with _counting(kinds):
                 for start in self.starts(configuration):
                     for point in self.points_under(configuration, start, self._kinds_for(kinds)):
-                        if self.recorder.enough():
+                        if self.enough():
                             return False
-                        if counts["leaks"] >= _MOST_LEAKS:
-                            reason = "the target leaves so many files open that the search ends here"
-                            self.recorder.tell(Vacuous(self.name, reason))
-                            return False
-                        self._try(configuration, point, counts, hits)
+                        self._try(configuration, point, hits)
         except faults.AllocatorUnavailableError as error:
-            self.recorder.tell(Vacuous(self.name, f"no single allocation can be failed at {configuration}: {error}"))
+            self.vacuous(f"no single allocation can be failed at {configuration}: {error}")
         return True
 
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
@@ -127,7 +102,7 @@ class Limits(Sweep):
     def _require_hits(self, hits: Counter[str]) -> None:
         for kind in self._kinds_for((*_EXACT, *_COARSE)):
             if not hits[kind]:
-                self.recorder.tell(Vacuous(self.name, f"no call ever met the limit on {kind}"))
+                self.vacuous(f"no call ever met the limit on {kind}")
 
     # -- what to try ---------------------------------------------------------------------------------------
 
@@ -153,27 +128,27 @@ class Limits(Sweep):
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def _try(self, configuration: Configuration, point: LimitPoint, counts: Counter[str], hits: Counter[str]) -> None:
+    def _try(self, configuration: Configuration, point: LimitPoint, hits: Counter[str]) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
-        counts["points"] += 1
+        self.counts["points"] += 1
         try:
             met = self._meet(configuration, point)
             fired, surfaced = bool(met.fired), bool(met.surfaced)
         except Violation as violation:
             fired = surfaced = True
-            counts["findings"] += 1
+            self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
                 self._home = next(self._homes)
-                counts["leaks"] += 1
+                self.counts["leaks"] += 1
             self.found(violation, self.story(configuration, point.start, point.limit))
         else:
             if met.certain and not fired:
                 return
-        counts["tried"] += 1
-        counts["fired"] += fired
-        counts["limits"] += fired
-        counts["surfaced"] += surfaced
+        self.counts["tried"] += 1
+        self.counts["fired"] += fired
+        self.counts["limits"] += fired
+        self.counts["surfaced"] += surfaced
         hits[point.limit.kind] += fired
         self.recorder.tell(PointTried(point.series, fired, surfaced))
 

@@ -5,7 +5,6 @@ In this order, until nothing more can be done; each change stands if the same ch
 - runs of steps are dropped: half the story, then a quarter, down to single steps;
 - a fault is armed only just before the last call, with a smaller ordinal;
 - of several faults in one plan each is dropped; one that goes on (``@1..``) happens once (``@1``);
-- a plain fault takes the place of a limit or a rival;
 - a call in a batch, or in another process, is made by itself; an argument is left out.
 
 So whatever faults a shortest story still has are needed, each of them: `what_suffices` says it in words.
@@ -17,7 +16,7 @@ own end).
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -66,10 +65,6 @@ def what_suffices(story: Story) -> str:
 
 
 Fails = Callable[[Story], Violation | None]
-# What everybody knows, in the place of a limit or a rival of which only a few do.
-_PLAIN: Final = (
-    Arm("commit@1=FULL", "statement"), Arm("statement@1=IOERR", "statement"), Arm("write@1=FULL"),
-)  # fmt: skip
 
 
 def _first_of(stories: Iterator[Story], still_fails: Fails) -> tuple[Story, Violation] | None:
@@ -109,8 +104,6 @@ def _simpler(story: Story) -> Iterator[Story]:
         if isinstance(step, Arm):
             for plan in _fewer_faults(faults.FaultPlan.parse(step.plan)):
                 yield _with(story, index, 1, Arm(str(plan), step.depth))
-        elif isinstance(step, Conditional):
-            yield from (_with(story, index, 1, plain) for plain in _PLAIN)
         elif isinstance(step, Call):
             for action in _smaller(step.action):
                 yield _with(story, index, 1, Call(action))

@@ -13,18 +13,15 @@ reported as vacuous, never passed over.
 Not covered: two faults in one call (the machine does that), and power loss.
 """
 
-import random
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 import faults
 from scenarios.checks import Violation
-from scenarios.events import Finding, PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.events import Finding, PointTried, Series
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
 from scenarios.oracle import Answer
@@ -32,14 +29,13 @@ from scenarios.player import play
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.reopened import Reopened
+from scenarios.searching import Search
 from scenarios.story import Arm, Call, Clear, Conditional, Depth, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial
 
 # Operations that a plan names together with their opposite, or with their milder form.
 _PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock", faults.BEGIN_LOCK: "begin", faults.COMMIT_END: "commit"}
-# A target that leaks would use up the process's descriptors.
-_MOST_LEAKS: Final = 50
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -65,7 +61,7 @@ class Point(msgspec.Struct, frozen=True):
     series: Series
 
 
-class Sweep:
+class Sweep(Search):
     """Sweeps one target over configurations; tells a `Recorder` what it finds."""
 
     name = "sweep"
@@ -82,67 +78,38 @@ class Sweep:
         seed: int = 0,
         plan: faults.FaultPlan | None = None,
     ) -> None:
-        self.target = target
-        self.recorder = recorder
-        self.directory = directory
-        self.configurations = configurations or target.configurations
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
         self.plan = plan
-        # Calls that were looked at without any fault.
-        self.faultless = 0
         self._reopened: Reopened | None = None
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
-        self.generator = random.Random(seed)  # noqa: S311 - the same seed gives the same sample
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Sweep":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            depths=plan.depths,
-            most_points_per_call=plan.profile.points_per_call,
-            plan=plan.by_hand,
-            seed=plan.seed,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """Which depths, how many points of a call, and the one fault plan where there is one."""
+        return {"depths": plan.depths, "most_points_per_call": plan.profile.points_per_call, "plan": plan.by_hand}
 
-    def run(self) -> None:
-        """Try every point, unless the recorder says stop; raises nothing for findings, it records them."""
-        started = time.monotonic()
-        counts: Counter[str] = Counter()
-        complete = False
-        self.recorder.tell(SearchStarted(self.name, self.target.name))
-        try:
-            for configuration in self.configurations:
-                for point in self._points(configuration, counts):
-                    if self.recorder.enough():
-                        return
-                    if counts["leaks"] >= _MOST_LEAKS:
-                        self.recorder.tell(
-                            Vacuous(self.name, "the target leaves so many files open that the sweep ends here")
-                        )
-                        return
-                    self.try_point(configuration, point, counts)
-            complete = True
-            if not self.target.workload():
-                self.recorder.tell(Vacuous(self.name, f"the workload of {self.target.name} makes no call"))
-            if not counts["fired"]:
-                self.recorder.tell(Vacuous(self.name, "no fault fired at all"))
-        finally:
-            counts["faultless"] = self.faultless
-            seconds = time.monotonic() - started
-            self.recorder.tell(SearchEnded(self.name, self.target.name, dict(counts), seconds, complete))
+    def search(self) -> bool:
+        """Try every point."""
+        for configuration in self.configurations:
+            for point in self._points(configuration):
+                if self.enough():
+                    return False
+                self.try_point(configuration, point)
+        if not self.target.workload():
+            self.vacuous(f"the workload of {self.target.name} makes no call")
+        if not self.counts["fired"]:
+            self.vacuous("no fault fired at all")
+        return True
 
     # -- what to try ---------------------------------------------------------------------------------------
 
-    def _points(self, configuration: Configuration, counts: Counter[str]) -> Iterator[Point]:
+    def _points(self, configuration: Configuration) -> Iterator[Point]:
         for start in self.starts(configuration):
             points = list(self.points_of(start))
-            counts["points"] += len(points)
+            self.counts["points"] += len(points)
             if self.most_points_per_call is not None and len(points) > self.most_points_per_call:
                 chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
                 points = [points[index] for index in sorted(chosen)]
@@ -212,7 +179,7 @@ class Sweep:
 
     def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
         """What is wrong even without a fault is found before any is armed, and told once."""
-        self.faultless += 1
+        self.counts["faultless"] += 1
         try:
             dry.look_after_call(action, before, answer)
         except Violation as violation:
@@ -274,7 +241,7 @@ class Sweep:
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def try_point(self, configuration: Configuration, point: Point, counts: Counter[str]) -> None:
+    def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
         fired = surfaced = False
         try:
@@ -282,19 +249,19 @@ class Sweep:
             fired, surfaced = bool(armed.firings), bool(armed.surfaced)
         except Violation as violation:
             fired = surfaced = True
-            counts["findings"] += 1
+            self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
                 self._home = next(self._homes)
-                counts["leaks"] += 1
+                self.counts["leaks"] += 1
             arm = Arm(str(point.plan), point.depth)
             self.found(violation, self.story(configuration, point.start, arm))
-        counts["tried"] += 1
-        counts["fired"] += fired
-        counts["surfaced"] += surfaced
+        self.counts["tried"] += 1
+        self.counts["fired"] += fired
+        self.counts["surfaced"] += surfaced
         if not fired and self.plan is None:
             reason = f"{point.plan} in {point.start.action} at {configuration} never fired"
-            self.recorder.tell(Vacuous(self.name, reason))
+            self.vacuous(reason)
         self.recorder.tell(PointTried(point.series, fired, surfaced))
 
     def found(self, violation: Violation, story: Story) -> None:

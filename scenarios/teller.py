@@ -43,7 +43,6 @@ _STORIES_A_TAPE: Final = 3
 _DRAWS_AT_MOST: Final = 16
 _DAY_MS: Final = 86_400_000
 _JUMPS_MS: Final = (1_000, 60_000, 3_600_000, _DAY_MS, 40 * _DAY_MS, 2_000 * _DAY_MS)
-_SHORT_MS: Final = 50
 _LARGEST_LIMITS: Final[Mapping[LimitKind, tuple[int, ...]]] = {
     "heap": (0, 512, 4_096, 16_384, 65_536),
     "pages": (0, 0, 1, 2),
@@ -99,24 +98,18 @@ def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
 
 
 def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
-    """A rival that makes sense in this journal mode; it stays for a while, or until it is cleared.
+    """A rival that makes sense in this journal mode; it stays until it is cleared.
 
-    One that recovers a WAL is not among them: it needs a crash just before it, and is left to the search ``contend``.
+    Whether a store waits for one that goes soon, and one that recovers a WAL, is left to the search ``contend``.
     """
     mode = configuration.journal_mode
     kinds = [kind for kind in faults.RIVAL_KINDS.values() if kind.fits(mode) and kind.name != "recoverer"]
     operations = ("lock", "shmlock") if mode == "wal" else ("lock",)
-
-    def build(kind: faults.RivalKind, operation: str, ordinal: int, *, short: bool) -> Rival:
-        held_ms = _SHORT_MS if short and kind.keeps_a_lock else None
-        return Rival(kind.name, operation, ordinal, kind.places[0], held_ms)
-
     return strategies.builds(
-        build,
+        lambda kind, operation, ordinal: Rival(kind.name, operation, ordinal, kind.places[0]),
         strategies.sampled_from(kinds),
         strategies.sampled_from(operations),
         strategies.integers(1, _LARGEST_ORDINAL),
-        short=strategies.booleans(),
     )
 
 

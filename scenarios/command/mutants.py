@@ -167,7 +167,7 @@ def _show(tried: Sequence[Tried], stale: Sequence[str], total: int, seconds: flo
     for line in stale:
         click.echo(f"explained, but no longer so: {line}")
     left = f", {total - len(tried)} not tried" if total > len(tried) else ""
-    click.echo(f"\n{len(tried)} mutants in {seconds:.0f} s{left}; seed {seed}")
+    click.echo(f"\n{len(tried)} tried in {seconds:.0f} s{left}; seed {seed}")
 
 
 def _show_killers(verdicts: Sequence[Verdict]) -> None:

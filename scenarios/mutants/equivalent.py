@@ -61,6 +61,22 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = {
     "The fence is synced at a level that is no lower than the one that was chosen, and that one is set again.": (
         f"drop-where-guard:{_DATABASE}._synced:1",
     ),
+    "Every caller has made sure that the connection can be used, with the lock held since.": (
+        "drop-reread:ledger/outbox/outbox.py:Outbox._durable:1",
+    ),
+    "The connection is checked once, at the opening, and a CHECK that is ignored afterwards holds no row of ours.": (
+        "weaken-pragma:ledger/connections.py:_check_content:2",
+    ),
+    "What follows does nothing where nothing is wrong, and closing twice comes to the same with a line of the log.": (
+        f"drop-where-guard:{_DATABASE}.ensure_usable:2",
+        f"drop-where-guard:{_DATABASE}.close:1",
+    ),
+    "An error of the ledger's own passes through the translation as it is.": (
+        "swallow-except:ledger/connections.py:open_connection:1",
+    ),
+    "A transaction that changes nothing is all that it costs to look for old messages where there are none.": (
+        "drop-where-guard:ledger/outbox/recovery.py:RecoveringQueue._expire_old:1",
+    ),
     "The table has one row, which a CHECK holds to that key.": ("drop-where-guard:ledger/schema.py:module:1",),
     "Every caller has restored before, so there is nothing left to do here.": (f"drop-reread:{_ENGINE}.view:1",),
     "All of it is done with the lock held and told only at the end of the unit, when memory has everything.": (
@@ -133,11 +149,6 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         f"{_CORE}reads_in_a_batch_see_what_others_committed_before",
         (f"drop-reread:{_ENGINE}.batch:2",),
     ),
-    "batch after a fault": (
-        "The player looks after every call, and the look loads before a batch could read.",
-        f"{_CORE}reads_in_a_batch_after_a_fault_are_those_of_the_disk",
-        (f"drop-where-guard:{_ENGINE}.settled:1",),
-    ),
     "batch in a batch": (
         "No batch of a search reads what it has written itself.",
         f"{_CORE}a_batch_inside_a_batch_keeps_what_the_outer_one_has_done",
@@ -185,7 +196,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "unsynced directory": (
         "No fault reaches what Python does with files by itself.",
         f"{_DEFECTS}a_directory_that_cannot_be_synced_is_an_error_unless_it_never_can_be",
-        ("swallow-except:ledger/files.py:prepare:3",),
+        ("swallow-except:ledger/files.py:prepare:3", "swallow-except:ledger/files.py:_sync_directory:1"),
     ),
     "sessions of others": (
         "No rule says that the session of a run that has ended in good order stays valid.",
@@ -196,10 +207,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "invalid sessions": (
         "No call of a search invalidates a session by itself.",
         f"{_RUNS}an_invalid_session_stays_so_and_says_when_and_why",
-        (
-            "drop-where-guard:ledger/history.py:RunHistory._invalidate_sessions:2",
-            "drop-where-guard:ledger/history.py:RunHistory.invalidate_session:1",
-        ),
+        ("drop-where-guard:ledger/history.py:RunHistory._invalidate_sessions:2",),
     ),
     "running rows": (
         "A recovery that is refused is a no like any other to a search, and lock files are none of its concern.",
@@ -233,7 +241,115 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         (
             "drop-fsync:ledger/outbox/outbox.py:Outbox._store_imported:1",
             "weaken-pragma:ledger/outbox/outbox.py:Outbox._set_synchronous:1",
+            "drop-where-guard:ledger/outbox/outbox.py:Outbox._durable:1",
+            "weaken-pragma:ledger/outbox/outbox.py:module:1",
+            "weaken-pragma:ledger/outbox/outbox.py:module:2",
         ),
+    ),
+    "not writable": (
+        "The state directory of a search can be written to.",
+        f"{_OPENING}a_directory_without_write_permission_is_refused",
+        ("drop-where-guard:ledger/files.py:prepare:1",),
+    ),
+    "same key": (
+        "No workload imports a message whose key is known under another id.",
+        f"{_IMPORT}a_known_idempotency_key_is_known_under_any_id",
+        ("drop-where-guard:ledger/outbox/outbox.py:Outbox._insert_or_ignore:2",),
+    ),
+    "changed file": (
+        "No old file changes while it is imported.",
+        f"{_IMPORT}a_file_that_changes_while_it_is_imported_stays",
+        ("drop-where-guard:ledger/outbox/outbox.py:Outbox._remove_imported:1",),
+    ),
+    "two under one id": (
+        "No workload has two old files with the same id.",
+        f"{_IMPORT}two_messages_under_one_id_are_not_thrown_together",
+        ("drop-where-guard:ledger/outbox/outbox.py:Outbox._import_file:1",),
+    ),
+    "store": (
+        "No search reads a task through the store itself inside a batch.",
+        "tests/ledger/test_ledger_stores.py::test_a_store_gives_back_what_was_saved_in_the_same_order",
+        (f"drop-where-guard:{_DATABASE}._read_transaction:1",),
+    ),
+    "close in a batch": (
+        "No search closes a ledger inside a batch.",
+        f"{_TESTS}a_ledger_cannot_be_closed_inside_a_batch",
+        (f"drop-where-guard:{_DATABASE}.close:2",),
+    ),
+    "switch to WAL": (
+        "A fault that lets the switch of the mode fail lets the next statement of the opening fail, too.",
+        f"{_OPENING}a_fault_while_opening_leaves_nothing_open_and_the_next_open_works",
+        ("swallow-except:ledger/connections.py:_set_journal_mode:1",),
+    ),
+    "stale memory": (
+        "No other process of a search commits between the last look and a call.",
+        f"{_REGISTRY}no_change_is_made_from_a_stale_memory",
+        ("drop-reread:ledger/registry.py:_existing:1",),
+    ),
+    "young messages": (
+        "No rule says how old a message must be to be pruned, as long as it has ended.",
+        "tests/ledger/test_outbox_queue.py::test_only_what_ended_longer_ago_is_pruned",
+        ("drop-where-guard:ledger/outbox/queue.py:module:2",),
+    ),
+    "pending messages": (
+        "No row of a search has a date of its end and is still pending.",
+        "tests/ledger/test_outbox_queue.py::test_a_pending_row_is_never_pruned_whatever_it_says_of_its_end",
+        ("drop-where-guard:ledger/outbox/queue.py:module:3",),
+    ),
+    "ended messages": (
+        "What has ended is refused again when it is to be sent, and no rule says what a pass reports.",
+        "tests/ledger/test_outbox_recovery.py::test_no_budget_sends_nothing_but_expires",
+        ("drop-where-guard:ledger/outbox/queue.py:module:1",),
+    ),
+    "known key": (
+        "No rule says that a message that was queued is there, where its key was taken for a known one.",
+        "tests/ledger/test_outbox_queue.py::test_a_call_that_fails_has_changed_nothing_and_works_afterwards",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue._find_by_key:1",),
+    ),
+    "same key again": (
+        "No workload queues the same key twice.",
+        "tests/ledger/test_outbox_queue.py::test_the_same_idempotency_key_gives_back_the_first_message_unchanged",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue.enqueue:1",),
+    ),
+    "taken id": (
+        "No workload queues another message under an id that is taken.",
+        "tests/ledger/test_outbox_queue.py::test_an_id_that_is_taken_is_refused",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue.enqueue:2",),
+    ),
+    "living worker": (
+        "Whoever claims a message in a search is alive.",
+        "tests/ledger/test_outbox_queue.py::test_only_the_living_can_claim",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue._lease:1",),
+    ),
+    "no message": (
+        "A search changes only messages that are there.",
+        "tests/ledger/test_outbox_queue.py::test_a_message_that_is_not_there_is_not_found",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue._update:1",),
+    ),
+    "limited prune": (
+        "No call of a search prunes with a limit.",
+        "tests/ledger/test_outbox_queue.py::test_a_limited_prune_takes_the_oldest_rows_first",
+        ("drop-where-guard:ledger/outbox/queue.py:MessageQueue.prune:2",),
+    ),
+    "sixth attempt": (
+        "No message of a search comes to its last attempt.",
+        "tests/ledger/test_outbox_defects.py::test_a_sender_gets_no_sixth_attempt_by_claiming",
+        ("drop-where-guard:ledger/outbox/recovery.py:RecoveringQueue._attempt:1",),
+    ),
+    "unreadable row": (
+        "No task of a search has a row that can't be read.",
+        "tests/ledger/test_ledger_transaction.py::test_a_row_that_cannot_be_read_dooms_the_batch",
+        ("swallow-except:ledger/rows.py:RecordTable.decode:1",),
+    ),
+    "stale delivery": (
+        "No other process of a search commits between the last look and a call.",
+        "tests/ledger/test_ledger_registry.py::test_a_delivery_state_that_is_no_json_is_quarantined_and_its_task_loads",
+        ("drop-reread:ledger/registry.py:TaskRegistry.set_delivery_state.compute:1",),
+    ),
+    "pruned and back": (
+        "No workload imports a file again after its message was pruned.",
+        f"{_IMPORT}what_has_ended_never_comes_back_not_even_when_it_was_pruned",
+        ("drop-where-guard:ledger/outbox/outbox.py:Outbox._insert_or_ignore:1",),
     ),
 }
 
@@ -260,11 +376,43 @@ _HOLES: Final[Mapping[str, tuple[str, ...]]] = {
         f"swallow-except:{_DATABASE}._run:2",
         f"swallow-except:{_DATABASE}._asking:2",
         f"swallow-except:{_DATABASE}.reading:2",
+        "swallow-except:ledger/outbox/outbox.py:Outbox._set_synchronous:2",
         "swallow-except:ledger/stores/sqlite.py:SqliteUnit.__enter__:1",
     ),
     "It would take a new connection that fails while a failed COMMIT is being settled or healed.": (
         f"swallow-except:{_DATABASE}._reconnected:1",
         f"swallow-except:{_DATABASE}._asking:1",
+    ),
+    "It would take a file system that denies what it has just allowed, or a directory of somebody else.": (
+        "swallow-except:ledger/files.py:prepare:2",
+        "swallow-except:ledger/files.py:existing:1",
+    ),
+    "It would take another process that commits between this one's last look and its call.": (
+        "drop-reread:ledger/stores/sqlite.py:SqliteUnit.__enter__:1",
+        "drop-reread:ledger/registry.py:TaskRegistry.create.compute:1",
+        "drop-reread:ledger/registry.py:TaskRegistry.create.compute:2",
+        "drop-reread:ledger/registry.py:TaskRegistry.revise.compute:1",
+        "drop-reread:ledger/registry.py:TaskRegistry._update_run.compute:1",
+        "drop-reread:ledger/registry.py:_refuse_taken:1",
+    ),
+    "It would take a JSON file that can't be read or written, or is damaged; no fault reaches plain files.": (
+        "swallow-except:ledger/stores/json_snapshot.py:JsonSnapshotStore.load_snapshot:1",
+        "swallow-except:ledger/stores/json_snapshot.py:JsonSnapshotStore.load_snapshot:2",
+        "swallow-except:ledger/stores/json_snapshot.py:JsonSnapshotStore.save_snapshot:1",
+        "swallow-except:ledger/stores/json_snapshot.py:JsonSnapshotStore._replace:1",
+    ),
+    "It would take a message that another process prunes between two statements of a pass.": (
+        "drop-where-guard:ledger/outbox/recovery.py:RecoveringQueue._expire_old:2",
+    ),
+    "It would take a batch that is begun while the ledger is suspect; a look comes before each call.": (
+        f"drop-where-guard:{_DATABASE}.ensure_usable:3",
+    ),
+    "It would take a search that asks for the level of synchronous after a fence at NORMAL.": (
+        f"drop-where-guard:{_DATABASE}.abandon:1",
+    ),
+    "It would take real workers; those of a search are pretended and leave no lock files.": (
+        "drop-where-guard:ledger/outbox/queue.py:MessageQueue.leaseholders:1",
+        "drop-where-guard:ledger/outbox/queue.py:MessageQueue.leaseholders:2",
     ),
     "It would take a rival that comes after an impatient fence; rivals and faults are not combined.": (
         f"weaken-pragma:{_DATABASE}.lay_fence:2",

@@ -53,7 +53,9 @@ class Known:
         taken = there[: len(there) // 2 or 1]
         if len(there) >= _MOST_ROWS:
             return strategies.sampled_from(there)
-        unused = next(name for number in count() if (name := f"{letter}{number}") not in there)
+        # An id is never given twice, and the history remembers tasks that are gone.
+        used = {*there, *(row["task_id"] for key, row in self.view.items() if key.startswith("run/"))}
+        unused = next(name for number in count() if (name := f"{letter}{number}") not in used)
         return strategies.sampled_from([unused, unused, unused, *taken])
 
 

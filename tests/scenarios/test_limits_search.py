@@ -97,6 +97,8 @@ class Sturdy(tiny_stores.Tiny):
 class ForgetsMemoryErrorSession(SturdySession):
     """Rolls back after an error of SQLite's, and has never heard of MemoryError."""
 
+    tidies = False
+
     def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
         try:
             self.connection.execute("BEGIN IMMEDIATE")

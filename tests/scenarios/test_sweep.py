@@ -7,7 +7,7 @@ import pytest
 import tiny_stores
 
 import faults
-from scenarios import sweep
+from scenarios import searching
 from scenarios.campaign import Exit, verdict
 from scenarios.events import PointTried
 from scenarios.player import play
@@ -46,7 +46,7 @@ def test_the_table_of_points_adds_up_and_reaches_both_depths(search: Search) -> 
 @pytest.fixture
 def few_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for a leftover is dear, and each leak is like the others."""
-    monkeypatch.setattr(sweep, "_MOST_LEAKS", 5)
+    monkeypatch.setattr(searching, "MOST_LEAKS", 5)
 
 
 DEFECTS = [

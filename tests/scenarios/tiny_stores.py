@@ -20,6 +20,9 @@ from scenarios.target import Action, Configuration, Environment, Refused, View
 class TinySession:
     """Keys and values in one table; every call is one transaction."""
 
+    # Without memory not even ROLLBACK can be prepared: what an earlier call had to leave open is ended by the next.
+    tidies = True
+
     def __init__(self, directory: Path, configuration: Configuration, environment: Environment) -> None:
         self.connection = environment.connect(directory / "tiny.db", isolation_level=None, timeout=0)
         try:
@@ -37,7 +40,12 @@ class TinySession:
         self.connection.execute(f"PRAGMA synchronous={configuration.synchronous}")
 
     def call(self, action: Action) -> None:
+        self.tidy()
         getattr(self, f"do_{action.name}")(**action.args)
+
+    def tidy(self) -> None:
+        if self.tidies and self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     def do_put(self, key: str, value: int) -> None:
         self.transact(("INSERT INTO t VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)))
@@ -71,6 +79,7 @@ class TinySession:
             self.connection.execute("ROLLBACK")
 
     def live_view(self) -> View:
+        self.tidy()
         return dict(self.connection.execute("SELECT key, value FROM t").fetchall())
 
     def outcome_of(self, error: Exception) -> str | None:
@@ -125,24 +134,6 @@ class Tiny:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 't'").fetchall():
             return {}
         return dict(connection.execute("SELECT key, value FROM t").fetchall())
-
-
-class CarefulSession(TinySession):
-    """Ends what an earlier call has left open: without memory not even ROLLBACK can be prepared."""
-
-    def call(self, action: Action) -> None:
-        self.roll_back()
-        super().call(action)
-
-    def live_view(self) -> View:
-        self.roll_back()
-        return super().live_view()
-
-
-class Careful(Tiny):
-    """Right even where memory runs out for the rest of a call."""
-
-    session = CarefulSession
 
 
 
@@ -214,6 +205,8 @@ class Swallows(Tiny):
 
 class StuckSession(TinySession):
     """Leaves a transaction open when it fails."""
+
+    tidies = False
 
     def roll_back(self) -> None:
         pass
