@@ -37,9 +37,29 @@ class Profile(msgspec.Struct, frozen=True):
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
-        Profile("quick", 3, 60, stories=200, steps=20, crash_states=60, kills=20, rival_points=10, limit_points=10),
         Profile(
-            "ci", None, 100, stories=1_200, steps=30, crash_states=200, kills=100, rival_points=40, limit_points=40
+            "quick",
+            3,
+            60,
+            stories=200,
+            steps=20,
+            crash_states=60,
+            kills=20,
+            rival_points=10,
+            limit_points=10,
+            shrinks=False,
+        ),
+        Profile(
+            "ci",
+            None,
+            100,
+            stories=1_200,
+            steps=30,
+            crash_states=200,
+            kills=100,
+            rival_points=40,
+            limit_points=40,
+            shrinks=False,
         ),
         Profile("nightly", None, None, stories=1_000_000, steps=50, kills=2_000),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from scenarios.checks import Violation
 from scenarios.minimise import minimise, what_suffices
-from scenarios.story import Arm, Call, Clear, Limit, Restart, Rival, Step, Story
+from scenarios.story import Arm, Call, Clear, Limit, Restart, Step, Story
 from scenarios.target import Action, Configuration
 
 WRONG = Violation("integrity", "it is wrong")
@@ -61,13 +61,6 @@ def test_of_two_faults_the_one_that_suffices_is_left() -> None:
 def test_of_two_faults_that_are_both_needed_both_are_left() -> None:
     plan = "write@1=FULL;sync@2=IOERR_FSYNC"
     assert shortest((Arm(plan), call("c")), lambda story: armed(story) == plan) == (Arm(plan),)
-
-
-@pytest.mark.parametrize("rare", [Limit("steps", 45), Rival("writer", "lock", 2)])
-def test_a_plain_fault_takes_the_place_of_what_is_rare(rare: Step) -> None:
-    steps = (rare, call("c"))
-    found = shortest(steps, lambda story: len(story.steps) == 2 and not isinstance(story.steps[0], Call))
-    assert found == (Arm("commit@1=FULL", "statement"), call("c"))
 
 
 def test_a_limit_that_is_needed_stays() -> None:

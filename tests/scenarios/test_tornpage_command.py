@@ -121,7 +121,7 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
 def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Profile("quick", 1, 40, 20, 10, crash_states=20, kills=4, rival_points=20, limit_points=20)
     monkeypatch.setitem(searches.PROFILES, "quick", small)
-    ran = command("check", "--target", "tiny_stores:Tiny", *WAL, "--json")
+    ran = command("check", "--target", "tiny_stores:Declared", *WAL, "--json")
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
     assert [search["search"] for search in json.loads(ran.out)["searches"]] == list(campaign.SEARCHES)

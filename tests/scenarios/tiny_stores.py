@@ -136,6 +136,11 @@ class Tiny:
         return dict(connection.execute("SELECT key, value FROM t").fetchall())
 
 
+class Declared(Tiny):
+    """Says that it does not wait for anybody."""
+
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "it has no busy timeout"}
+
 
 # -- the same with a defect each ---------------------------------------------------------------------------
 
