@@ -9,7 +9,7 @@ import faults
 from scenarios.player import play
 from scenarios.recorder import Recorder
 from scenarios.reproducer import Verdict, read, replay, write
-from scenarios.story import Arm, Call, Story
+from scenarios.story import Arm, Call, Limit, Story
 from scenarios.target import Action, Configuration
 
 pytest.importorskip("diskcache", reason="the extra is not installed")
@@ -39,7 +39,9 @@ def test_in_its_default_configuration_a_sample_of_all_points_finds_nothing(searc
 
 def test_its_stories_are_told_too(search: Callable[..., Recorder]) -> None:
     recorder = search(at(DEFAULT), "fuzz", stories=20, steps=10)
-    assert recorder.findings == recorder.vacuous == []
+    assert recorder.vacuous == []
+    # Without memory for the rest of a call its transaction stays open, and that is all that is wrong.
+    assert all(any(isinstance(step, Limit) for step in one.finding.story.steps) for one in recorder.findings)
 
 
 @pytest.mark.slow
