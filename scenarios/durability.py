@@ -16,6 +16,7 @@ rollback mode one that failed and is there may be gone again after a power cut.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 
 import msgspec
 
@@ -129,11 +130,23 @@ class History:
         if view in rest.ghosts:
             return Outcome(reappeared=True)
         promise, lost = promise_of(self.configuration, power=power), self._lost(view, rest)
-        if promise is Promise.NOTHING or promise.may_lose(lost):
+        if promise is Promise.NOTHING or promise.may_lose(lost) or self._lost_within(view, rest, promise):
             return Outcome(lost or 0)
         if promise is Promise.PREFIX and any(view in span.ghosts for span in self._until(rest)):
             return Outcome(reappeared=True)
         raise self._violation(view, rest, pending, power=power)
+
+    def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
+        """Whether commits of a failed call that commits more than once may be lost, so that it stops where it was."""
+        if promise not in (Promise.PREFIX, Promise.LAST):
+            return False
+        for previous, span in reversed(list(pairwise(self._until(rest)))):
+            half_way = (previous.settled, *span.stages, span.settled)
+            if span.answer.kind == "raised" and len(span.stages) > 1 and _is_on_the_way(view, half_way):
+                return True
+            if promise is Promise.LAST and span.settled != previous.settled:
+                break
+        return False
 
     def step_at(self, position: int) -> int:
         """The step of the story that was being made, or had been made last."""

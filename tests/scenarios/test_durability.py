@@ -223,3 +223,18 @@ def test_each_position_belongs_to_a_step() -> None:
     assert [made.step_at(position) for position in (0, 5, 6, 10, 15, 16, 30, 99)] == [0, 0, 1, 1, 1, 2, 3, 3]
     made.called(3, "close", 31, 33, DONE, (), ABC, ABC)
     assert [made.is_closing_at(position) for position in (30, 31, 32, 33)] == [False, False, True, True]
+
+
+def test_at_normal_a_failed_call_of_many_commits_may_lose_the_last_of_them() -> None:
+    history = History(Configuration("wal", "NORMAL"), {})
+    done = Answer("raised", OSError("no"), "unchanged")
+    claimed, sent = {"message": "claimed"}, {"message": "sent"}
+    history.called(1, "a pass", 0, 9, done, [claimed], sent, {"message": "released"})
+    assert history.judge(9, {"message": "released"}, power=True) == Outcome()
+    assert history.judge(9, claimed, power=True) is not None
+    with pytest.raises(Violation):
+        history.judge(9, {"message": "never"}, power=True)
+    exact = History(Configuration("wal", "FULL"), {})
+    exact.called(1, "a pass", 0, 9, done, [claimed], sent, {"message": "released"})
+    with pytest.raises(Violation):
+        exact.judge(9, claimed, power=True)
