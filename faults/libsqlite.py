@@ -81,7 +81,6 @@ class Library:
     def __init__(self, handle: ctypes.CDLL, module: Any) -> None:
         self.module = module
         # How much has been allocated that is never freed.
-        self.immortals = 0
         self.immortal_bytes = 0
         self._handle = handle
         for name, result, arguments in (
@@ -129,7 +128,6 @@ class Library:
         if not address:
             raise MemoryError
         ctypes.memmove(address, content, len(content))
-        self.immortals += 1
         self.immortal_bytes += len(content)
         return int(address)
 

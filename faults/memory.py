@@ -1,8 +1,10 @@
 """Memory that runs out: the Nth allocation of SQLite fails, or all of it together may not grow beyond a limit.
 
 Exact: inside `exact_allocations` SQLite allocates through two callbacks of ours in front of its own functions, which
-count and, while a `FailedAllocation` is in force, answer NULL at the Nth request: once, or from there on. SQLite lets
-itself be given an allocator only while it is shut down, and shutting it down beneath an open connection is undefined.
+count and, while a `FailedAllocation` is in force, answer NULL at the Nth request: once, or from there on. Memory is
+given back through SQLite's own function: Python does that with an exception pending, which no callback survives.
+SQLite lets itself be given an allocator only while it is shut down, and to shut it down beneath an open connection is
+undefined.
 So a scope begins and ends only when nothing is allocated but what this package keeps for ever; otherwise it refuses
 (`AllocatorUnavailableError`), or, at its end, leaves callbacks in place that merely pass on. Inside, memory statistics
 are off: SQLite would hold a lock round each callback, and a second thread with that lock would wait for ever.
@@ -48,23 +50,31 @@ class _Methods(ctypes.Structure):
 
 _MALLOC: Final = ctypes.CFUNCTYPE(_pointer, ctypes.c_int)
 _REALLOC: Final = ctypes.CFUNCTYPE(_pointer, _pointer, ctypes.c_int)
-_FREE: Final = ctypes.CFUNCTYPE(None, _pointer)
+
+
+def _holds_memory(one: object) -> bool:
+    kind = type(one)
+    if issubclass(kind, sqlite3.Connection):
+        try:
+            sqlite3.Connection.total_changes.__get__(one)
+        except sqlite3.ProgrammingError:  # It is closed.
+            return False
+        return True
+    return issubclass(kind, sqlite3.Cursor) or (kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"})
 
 
 class Allocator:
     """SQLite's own allocator with a count before it; get it from `exact_allocations`, never by hand.
 
-    `requests` counts since the process began; `outstanding` is how many blocks have not been given back.
+    `requests` counts since the process began.
     """
 
     def __init__(self, library: Library) -> None:
         self.requests = 0
-        self.outstanding = 0
         self.failing: FailedAllocation | None = None
         self.scopes = 0
         self.installed = False
         self._library = library
-        self._immortals = 0
         self._shutdown = library.function("sqlite3_shutdown", ctypes.c_int)
         self._initialize = library.function("sqlite3_initialize", ctypes.c_int)
         self._memory_used = library.function("sqlite3_memory_used", ctypes.c_int64)
@@ -103,7 +113,8 @@ class Allocator:
         return bool(self._memory_used() > self._library.immortal_bytes + _FEW_BYTES)
 
     def _is_left(self) -> bool:
-        return self.outstanding > self._library.immortals - self._immortals
+        """Whether a Python object still holds memory of SQLite's: an open connection, a statement, a cursor, a blob."""
+        return any(map(_holds_memory, gc.get_objects()))
 
     def _exchange(self, *, ours: bool) -> None:
         default = self._library.find_vfs()
@@ -123,11 +134,9 @@ class Allocator:
         if refused:
             raise AllocatorUnavailableError("SQLite does not let its allocator be exchanged")
         self.installed = ours
-        self.outstanding, self._immortals = 0, self._library.immortals
 
     def _make_callbacks(self) -> None:
         base_malloc, base_realloc = _MALLOC(self._base.xMalloc), _REALLOC(self._base.xRealloc)
-        base_free = _FREE(self._base.xFree)
 
         def must_fail() -> bool:
             try:
@@ -141,22 +150,16 @@ class Allocator:
             if must_fail():
                 return None
             address: int | None = base_malloc(size)
-            if address is not None:
-                self.outstanding += 1
             return address
 
         def realloc(block: int, size: int) -> int | None:
             address: int | None = None if must_fail() else base_realloc(block, size)
             return address
 
-        def free(block: int) -> None:
-            self.outstanding -= 1
-            base_free(block)
-
-        self.functions = (must_fail, malloc, realloc, free)
-        self._callbacks = [_MALLOC(malloc), _REALLOC(realloc), _FREE(free), base_malloc, base_realloc, base_free]
+        self.functions = (must_fail, malloc, realloc)
+        self._callbacks = [_MALLOC(malloc), _REALLOC(realloc), base_malloc, base_realloc]
         self._ours = _Methods.from_buffer_copy(self._base)
-        for field, callback in zip(("xMalloc", "xRealloc", "xFree"), self._callbacks, strict=False):
+        for field, callback in zip(("xMalloc", "xRealloc"), self._callbacks, strict=False):
             setattr(self._ours, field, ctypes.cast(callback, _pointer).value)
 
 

@@ -72,7 +72,6 @@ def test_every_allocation_fails_and_the_transaction_is_there_or_not(
         # With memory again, everything works again.
         assert fill(path, mode) in {2, 4}
     assert raised > 0.9 * counted.reached
-    assert allocator.outstanding < 100
 
 
 def test_the_same_call_takes_the_same_allocations(allocator: faults.Allocator, tmp_path: Path) -> None:
