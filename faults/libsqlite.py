@@ -80,8 +80,6 @@ class Library:
 
     def __init__(self, handle: ctypes.CDLL, module: Any) -> None:
         self.module = module
-        # How much has been allocated that is never freed.
-        self.immortal_bytes = 0
         self._handle = handle
         for name, result, arguments in (
             ("sqlite3_vfs_find", _pointer, (_pointer,)),
@@ -128,7 +126,6 @@ class Library:
         if not address:
             raise MemoryError
         ctypes.memmove(address, content, len(content))
-        self.immortal_bytes += len(content)
         return int(address)
 
 

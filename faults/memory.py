@@ -5,9 +5,9 @@ count and, while a `FailedAllocation` is in force, answer NULL at the Nth reques
 given back through SQLite's own function: Python does that with an exception pending, which no callback survives.
 SQLite lets itself be given an allocator only while it is shut down, and to shut it down beneath an open connection is
 undefined.
-So a scope begins and ends only when nothing is allocated but what this package keeps for ever; otherwise it refuses
-(`AllocatorUnavailableError`), or, at its end, leaves callbacks in place that merely pass on. Inside, memory statistics
-are off: SQLite would hold a lock round each callback, and a second thread with that lock would wait for ever.
+So a scope begins and ends only while no connection is open; otherwise it refuses (`AllocatorUnavailableError`), or, at
+its end, leaves callbacks in place that merely pass on. Inside, memory statistics are off: SQLite would hold a lock
+round each callback, and a second thread with that lock would wait for ever.
 
 Coarse: `HeapLimit` is ``sqlite3_hard_heap_limit64``, which every library has. It needs the statistics, so it is not for
 inside an exact scope. It is one limit for the whole process: put it in force only round the code under test.
@@ -34,8 +34,6 @@ from faults.shim import shim_for
 _CONFIG_MALLOC: Final = 4
 _CONFIG_GETMALLOC: Final = 5
 _CONFIG_MEMSTATUS: Final = 9
-# A connection takes more than ten thousand bytes.
-_FEW_BYTES: Final = 1024
 _pointer = ctypes.c_void_p
 
 
@@ -60,7 +58,20 @@ def _holds_memory(one: object) -> bool:
         except sqlite3.ProgrammingError:  # It is closed.
             return False
         return True
-    return issubclass(kind, sqlite3.Cursor) or (kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"})
+    # A cursor in the middle of its rows has a statement; a statement keeps a closed connection alive inside SQLite.
+    return kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"}
+
+
+def _is_in_use() -> bool:
+    """Whether a Python object holds memory of SQLite's: an open connection, a statement, a blob.
+
+    SQLite's own statistics can't say it: they are off inside the scopes, so what is taken outside and given back
+    inside is counted for ever.
+    """
+    if not any(map(_holds_memory, gc.get_objects())):
+        return False
+    gc.collect()
+    return any(map(_holds_memory, gc.get_objects()))
 
 
 class Allocator:
@@ -77,7 +88,6 @@ class Allocator:
         self._library = library
         self._shutdown = library.function("sqlite3_shutdown", ctypes.c_int)
         self._initialize = library.function("sqlite3_initialize", ctypes.c_int)
-        self._memory_used = library.function("sqlite3_memory_used", ctypes.c_int64)
         # The rest of its arguments is variadic.
         self._configure = library.function("sqlite3_config", ctypes.c_int, ctypes.c_int)
         self._base = _Methods()
@@ -88,13 +98,10 @@ class Allocator:
     def enter(self) -> None:
         """Put the callbacks in place; raises `AllocatorUnavailableError` while anything of SQLite's is open."""
         if not self.installed:
-            # Cursors in reference cycles keep closed connections alive inside SQLite.
-            if self._is_used():
-                gc.collect()
-            if self._is_used():
+            if _is_in_use():
                 raise AllocatorUnavailableError(
-                    f"SQLite holds {self._memory_used():,} bytes: a connection is open in this process, and the "
-                    "allocator can be exchanged only beneath none. Close it, or use the heap limit"
+                    "a connection is open in this process, or a cursor is in the middle of its rows, and the allocator "
+                    "can be exchanged only beneath none. Close it, or use the heap limit"
                 )
             self._exchange(ours=True)
         self.scopes += 1
@@ -104,17 +111,8 @@ class Allocator:
         self.scopes -= 1
         if self.scopes or not self.installed:
             return
-        if self._is_left():
-            gc.collect()
-        if not self._is_left():
+        if not _is_in_use():
             self._exchange(ours=False)
-
-    def _is_used(self) -> bool:
-        return bool(self._memory_used() > self._library.immortal_bytes + _FEW_BYTES)
-
-    def _is_left(self) -> bool:
-        """Whether a Python object still holds memory of SQLite's: an open connection, a statement, a cursor, a blob."""
-        return any(map(_holds_memory, gc.get_objects()))
 
     def _exchange(self, *, ours: bool) -> None:
         default = self._library.find_vfs()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import faults
+from faults.libsqlite import reach
 
 
 @pytest.fixture
@@ -115,6 +116,25 @@ def test_a_connection_that_outlives_the_scope_goes_on_and_the_next_scope_cleans_
     late.close()
     with faults.exact_allocations():
         pass
+    assert not exact.installed
+
+
+def test_the_allocator_is_not_exchanged_while_a_cursor_keeps_a_closed_connection_alive(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    rows = connection.execute("SELECT 1 UNION ALL SELECT 2")
+    next(rows)
+    connection.close()
+    with pytest.raises(faults.AllocatorUnavailableError, match="in the middle of its rows"), faults.exact_allocations():
+        pass
+    del rows
+    with faults.exact_allocations() as exact:
+        assert exact.installed
+
+
+def test_memory_that_no_connection_holds_is_in_nobody_s_way() -> None:
+    reach(sqlite3).immortal(bytes(100_000))
+    with faults.exact_allocations() as exact:
+        assert exact.installed
     assert not exact.installed
 
 
