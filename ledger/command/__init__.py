@@ -4,5 +4,6 @@
 """
 
 from ledger.command.group import ledger_group, main
+from ledger.command.output import is_output_lost
 
-__all__ = ["ledger_group", "main"]
+__all__ = ["is_output_lost", "ledger_group", "main"]

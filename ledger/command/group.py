@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ledger.command.outbox import outbox_group
+from ledger.command.output import is_output_lost
 from ledger.command.runs import recover_command, runs_group
 from ledger.command.tasks import tasks_group
 from ledger.command.upkeep import audit_command, maintenance_command
@@ -82,7 +83,8 @@ class _Group(click.Group):
             # Whoever read has seen enough; click ends the program quietly.
             raise
         except OSError as error:
-            raise _CouldNotRun(f"the operating system refused something, maybe to take the answer: {error}") from error
+            refused = "the answer" if is_output_lost() else "something"
+            raise _CouldNotRun(f"the operating system refused {refused}: {error}") from error
 
 
 @click.group("ledger", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,6 +3,8 @@
 Times in JSON are milliseconds since the epoch, as stored; for people they are UTC to the second.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +26,19 @@ _TIME_FIELDS = frozenset(
 def as_utc(time_ms: int) -> str:
     """A time as ``2026-01-31 12:00:00Z``."""
     return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def is_output_lost() -> bool:
+    """Whether standard output takes nothing any more; what is left for it then goes nowhere, and exit is quiet.
+
+    It is asked with an empty line. Python would try to write the rest at its end, complain, and exit with 120.
+    """
+    try:
+        print(flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def print_json(value: Any) -> None:

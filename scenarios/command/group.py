@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from ledger.command import ledger_group
+from ledger.command import is_output_lost, ledger_group
 from scenarios.campaign import Exit
 from scenarios.command.known_bugs import bugs, probe
 from scenarios.command.mutants import mutants
@@ -53,11 +53,17 @@ def main() -> None:
     except click.Abort:
         click.echo("interrupted", err=True)
         code = Exit.INTERRUPTED
+    except SystemExit:
+        # That is click's way to end where nobody reads any more, with the exit code that here means a finding.
+        code = Exit.NOT_TESTED
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except Exception:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
-        traceback.print_exc()
-        click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+        if isinstance(error, OSError) and is_output_lost():
+            click.echo(f"the operating system refused the answer: {error}", err=True)
+        else:
+            traceback.print_exc()
+            click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
         code = Exit.NOT_TESTED
     raise SystemExit(code)

@@ -529,8 +529,10 @@ def test_no_thread_opens_a_connection_while_another_one_reads_the_header(bench, 
 def test_an_answer_that_cannot_be_written_is_one_line_and_exit_code_2(bench):
     bench.open().close()
     start = [sys.executable, "-m", "ledger", "--state-dir", str(bench.state_dir), "tasks", "list"]
+    # What Python has not written yet it tries again at its end, unless it writes everything at once.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(start, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(start, cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "No space left" in done.stderr

@@ -36,6 +36,15 @@ def test_a_target_is_imported_from_the_working_directory_of_the_process(tornpage
     assert json.loads(out)["target"] == "mine:Mine"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_answer_that_cannot_be_written_is_no_finding_and_one_line(start: Start) -> None:
+    for refusing in ("os.open('/dev/full', os.O_WRONLY)", "(ends := os.pipe(), os.close(ends[0]))[0][1]"):
+        code = f"import os; os.dup2({refusing}, 1); from scenarios.command import main; main()"
+        found, _, err = ended(start(code, "targets"))
+        assert found == 2, err
+        assert len(err.splitlines()) <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_ctrl_c_in_the_middle_reports_what_was_done_and_ends_with_130(
