@@ -20,6 +20,7 @@ from scenarios.machine import Fuzz
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.sweep import Sweep
+from scenarios.syscalls import Syscalls
 from scenarios.target import Target
 from scenarios.targets.names import is_imported
 
@@ -78,6 +79,7 @@ SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] 
     "limits": Limits.of,
     "kill": Kill.of,
     "fuzz": Fuzz.of,
+    "syscalls": Syscalls.of,
 }
 # What a run can show for itself, by count, in words: without any of these it has tested nothing.
 EVIDENCE: Final[Mapping[str, str]] = {
@@ -90,8 +92,13 @@ EVIDENCE: Final[Mapping[str, str]] = {
 
 
 def searches_for(target: Target) -> tuple[str, ...]:
-    """Every search that reaches a target: without SQLite beneath it, its files can only crash."""
-    return tuple(SEARCHES) if target.depths else ("crash",)
+    """Every search that reaches a target: without SQLite beneath it, its files can only crash.
+
+    A program of its own is reached from outside.
+    """
+    if "syscall" in target.depths:
+        return ("syscalls",)
+    return tuple(name for name in SEARCHES if name != "syscalls") if target.depths else ("crash",)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the user said so

@@ -159,9 +159,11 @@ class Contend(Search):
         counts, kind = self.counts, point.rival.kind
         counts["tried"] += 1
         contended = surfaced = True
+        is_finding = False
         try:
             rival = self._play(configuration, point)
         except Violation as violation:
+            is_finding = True
             counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
@@ -177,7 +179,8 @@ class Contend(Search):
         self._blocked[kind] += contended
         counts["contentions"] += contended
         counts["surfaced"] += surfaced
-        self.recorder.tell(PointTried(point.series, contended, surfaced))
+        where = point.start.located(configuration, str(point.rival))
+        self.recorder.tell(PointTried(point.series, contended, surfaced, where, is_finding))
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Rival:
         start = point.start

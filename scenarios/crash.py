@@ -25,7 +25,7 @@ import faults
 from scenarios.checks import Violation
 from scenarios.crash_reader import CrashReader
 from scenarios.durability import Promise, promise_of
-from scenarios.events import CrashesTried, Finding, PointTried, StatesTried
+from scenarios.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from scenarios.files import Files
 from scenarios.minimise import minimise
 from scenarios.player import Player
@@ -179,16 +179,22 @@ class CrashSearch(Search):
         self.counts["states"] += 1
         tally.states += 1
         classes = len(reader.classes)
+        # Only the workload itself has a map; other tapes begin elsewhere.
+        point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
+        point.states += 1
         try:
             view, outcome = recording.judge(state, reader)
         except Violation as violation:
             if promise_of(reader.configuration, power=state.crash.power) is Promise.NOTHING:
                 tally.damaged += 1
+                point.damaged += 1
             else:
                 self.counts["findings"] += 1
+                point.findings += 1
                 self._found(violation, self._story(tape, recording, state))
         else:
             tally.took(outcome)
+            point.took(outcome)
             if len(reader.classes) > classes:
                 # The first disk that shows this, with these files: recovery starts from here.
                 story = self._story(tape, recording, state)
@@ -236,7 +242,8 @@ class CrashSearch(Search):
                 )
                 fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
                 self.counts.update(fired=fired, surfaced=surfaced, tried=1)
-                self.recorder.tell(PointTried(point.series, fired, surfaced))
+                # What goes wrong here goes wrong in a crash, and is counted there.
+                self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
 
     def _sweep(self, configuration: Configuration) -> Sweep:
         return Sweep(
@@ -338,6 +345,16 @@ class _Tape(msgspec.Struct, frozen=True):
     files: Files = {}
     view: View = {}
     share: int = 1
+
+
+def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) -> CrashPoint:
+    position = state.crash.position
+    if position not in tally.by_position:
+        rest, pending = recording.history.at(position)
+        span = pending or rest
+        operation = str(recording.tape.operations[position - 1]) if position else "before the first operation"
+        tally.by_position[position] = CrashPoint(operation, span.step, span.call)
+    return tally.by_position[position]
 
 
 def _kind_of(violation: Violation, story: Story) -> tuple[str, bool, bool]:

@@ -51,12 +51,23 @@ class SearchStarted(msgspec.Struct, frozen=True):
     expected: int | None = None
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where along the workload a point is: in which step, which is which call, and what went wrong there, in words."""
+
+    configuration: Configuration
+    step: int
+    call: str
+    condition: str
+
+
 class PointTried(msgspec.Struct, frozen=True):
-    """One fault point was tried: whether its fault fired, and whether an error came of it."""
+    """One fault point was tried: whether its fault fired, whether an error came of it, and whether a check failed."""
 
     series: Series
     fired: bool
     surfaced: bool
+    place: Place
+    is_finding: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -91,12 +102,31 @@ class StatesTried(msgspec.Struct, frozen=True):
     disks: int
 
 
+class CrashPoint(msgspec.Struct):
+    """The crash states of one configuration just after one operation of the workload; counts as in `CrashesTried`."""
+
+    operation: str
+    step: int
+    call: str
+    states: int = 0
+    lossy: int = 0
+    reappeared: int = 0
+    damaged: int = 0
+    findings: int = 0
+
+    def took(self, outcome: Outcome) -> None:
+        """Count an allowed outcome."""
+        self.lossy += bool(outcome.lost)
+        self.reappeared += outcome.reappeared
+
+
 class CrashesTried(msgspec.Struct):
     """What came of the crash states of one configuration.
 
     `operations` were recorded, `disks` read; `lossy` states had lost acknowledged changes as the configuration allows,
     `most_lost` of them at most; in `reappeared` states a failed change had come back as the rules allow; `damaged`
-    states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried.
+    states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried. `by_position`
+    has those of the workload itself, by the number of operations before the crash.
     """
 
     target: str
@@ -110,6 +140,7 @@ class CrashesTried(msgspec.Struct):
     damaged: int = 0
     recoveries: int = 0
     broken: int = 0
+    by_position: dict[int, CrashPoint] = {}
 
     def took(self, outcome: Outcome) -> None:
         """Count an allowed outcome."""

@@ -118,16 +118,19 @@ class Kill(Search):
             where = "the whole workload" if blow.start is None else blow.start.action
             reason = f"{blow.fault} in {where} at {configuration}: the process {how}"
             self.vacuous(reason)
-        self.recorder.tell(PointTried(Series(*blow.kind, faults.KILL), killed, surfaced=False))
+        is_finding = False
         try:
             self._judge(configuration, points, blow, fate)
         except Violation as violation:
+            is_finding = True
             self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
                 self._home = next(self._homes)
                 self.counts["leaks"] += 1
             self._found(told_of(violation, manner_of(fate)), self._story(configuration, blow), nursery)
+        series = Series(*blow.kind, faults.KILL)
+        self.recorder.tell(PointTried(series, killed, False, blow.located(configuration), is_finding))  # noqa: FBT003
 
     def _errand(self, configuration: Configuration, points: KillPoints, blow: Blow) -> Errand:
         plan, home = str(blow.fault), str(self._home)

@@ -15,6 +15,7 @@ import msgspec
 import faults
 from scenarios.after_death import Expected
 from scenarios.errand import Timed
+from scenarios.events import Place
 from scenarios.files import place
 from scenarios.nursery import Fate
 from scenarios.story import Depth
@@ -38,6 +39,12 @@ class Blow(msgspec.Struct, frozen=True):
     def kind(self) -> Kind:
         """What the table of kills counts by: kind of operation, role of the file, timing."""
         return self.fault.kind, self.fault.role, self.fault.timing
+
+    def located(self, configuration: Configuration) -> Place:
+        """Where along the workload it comes."""
+        if self.start is None:
+            return Place(configuration, 0, "the whole workload", str(self.fault))
+        return self.start.located(configuration, str(self.fault))
 
     @property
     def depth(self) -> Depth:

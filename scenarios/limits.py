@@ -131,11 +131,12 @@ class Limits(Sweep):
     def _try(self, configuration: Configuration, point: LimitPoint, hits: Counter[str]) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
         self.counts["points"] += 1
+        is_finding = False
         try:
             met = self._meet(configuration, point)
             fired, surfaced = bool(met.fired), bool(met.surfaced)
         except Violation as violation:
-            fired = surfaced = True
+            fired = surfaced = is_finding = True
             self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
@@ -150,7 +151,8 @@ class Limits(Sweep):
         self.counts["limits"] += fired
         self.counts["surfaced"] += surfaced
         hits[point.limit.kind] += fired
-        self.recorder.tell(PointTried(point.series, fired, surfaced))
+        where = point.start.located(configuration, str(point.limit))
+        self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
 
     def _meet(self, configuration: Configuration, point: LimitPoint) -> faults.Limit:
         """Make the call under the limit and look at everything; raises `Violation`."""

@@ -68,6 +68,10 @@ class Recorder:
         self.repeats[key] += 1
         return self.repeats[key] > 1
 
+    def times_seen(self, finding: Finding) -> int:
+        """How often the same check failed for the same call."""
+        return self.repeats[(finding.code, _last_call(finding.story))]
+
     def knows(self, finding: Finding) -> bool:
         """Whether the same story was found already, by the same check."""
         return any(

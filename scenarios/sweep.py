@@ -21,7 +21,7 @@ import msgspec
 
 import faults
 from scenarios.checks import Violation
-from scenarios.events import Finding, PointTried, Series
+from scenarios.events import Finding, Place, PointTried, Series
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
 from scenarios.oracle import Answer
@@ -51,6 +51,10 @@ class Start(msgspec.Struct, frozen=True):
     # The steps of a story that lead here; where there are none, the workload does.
     lead: tuple[Step, ...] = ()
 
+    def located(self, configuration: Configuration, condition: str) -> Place:
+        """Where along the workload it is."""
+        return Place(configuration, self.step, str(self.action), condition)
+
 
 class Point(msgspec.Struct, frozen=True):
     """One fault at one operation of one call, or a plan that the user wrote."""
@@ -59,6 +63,10 @@ class Point(msgspec.Struct, frozen=True):
     plan: faults.FaultPlan
     depth: Depth
     series: Series
+
+    def located(self, configuration: Configuration) -> Place:
+        """Where along the workload it is."""
+        return self.start.located(configuration, str(self.plan))
 
 
 class Sweep(Search):
@@ -243,12 +251,12 @@ class Sweep(Search):
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
-        fired = surfaced = False
+        fired = surfaced = is_finding = False
         try:
             armed = self._play(configuration, point)
             fired, surfaced = bool(armed.firings), bool(armed.surfaced)
         except Violation as violation:
-            fired = surfaced = True
+            fired = surfaced = is_finding = True
             self.counts["findings"] += 1
             if held_open(self._home):
                 # A leftover would spoil every later look, so nobody goes there any more.
@@ -262,7 +270,7 @@ class Sweep(Search):
         if not fired and self.plan is None:
             reason = f"{point.plan} in {point.start.action} at {configuration} never fired"
             self.vacuous(reason)
-        self.recorder.tell(PointTried(point.series, fired, surfaced))
+        self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(configuration), is_finding))
 
     def found(self, violation: Violation, story: Story) -> None:
         """Record a finding by its shortest story, if it is the first of its kind."""

@@ -1,7 +1,6 @@
 """The group ``tornpage`` and its entry point."""
 
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -10,18 +9,12 @@ from scenarios.campaign import Exit
 from scenarios.command.known_bugs import bugs, probe
 from scenarios.command.mutants import mutants
 from scenarios.command.replays import explain, replay, targets
-from scenarios.command.searches import check, contend, crash, fuzz, kill, limits, sweep
-
-
-def _version() -> str:
-    try:
-        return version("tornpage")
-    except PackageNotFoundError:
-        return "not installed"
+from scenarios.command.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
+from scenarios.run_record import tornpage_version
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="tornpage")
+@click.version_option(tornpage_version(), prog_name="tornpage")
 def tornpage() -> None:
     """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
 
@@ -40,7 +33,9 @@ def tornpage() -> None:
     """
 
 
-for _command in (check, sweep, crash, contend, limits, fuzz, kill, probe, bugs, mutants, replay, explain, targets):
+for _command in (
+    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, mutants, replay, explain, targets,
+):  # fmt: skip
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")
 

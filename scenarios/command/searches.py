@@ -1,5 +1,6 @@
 """``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from faults import Device, FaultPlan
-from scenarios import campaign
+from scenarios import campaign, run_record
 from scenarios.bugs import find_bug
 from scenarios.campaign import Exit
 from scenarios.command.options import (
@@ -19,6 +20,7 @@ from scenarios.command.options import (
     search_options,
     target_option,
 )
+from scenarios.events import Handler
 from scenarios.handlers import verdict
 from scenarios.handlers.terminal import Progress
 from scenarios.machine import machines_of
@@ -61,7 +63,12 @@ def sweep(
     faults_by_hand: FaultPlan | None,
     **options: Any,
 ) -> None:
-    """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good."""
+    """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
+
+    A program in any language (command:...) is reached at its system calls: see tornpage syscalls.
+    """
+    if depth is None and faults_by_hand is None and "syscall" in target.depths:
+        _run(context, target, ("syscalls",), options)
     if depth is not None and depth not in target.depths:
         raise click.UsageError(f"{target.name} can be reached at: {', '.join(target.depths)}; not at {depth}")
     _run(context, target, ("sweep",), options, depths=(depth,) if depth else None, by_hand=faults_by_hand)
@@ -245,6 +252,28 @@ def limits(context: click.Context, /, target: Target, points: int | None, **opti
     _run(context, target, ("limits",), options, limit_points=points)
 
 
+@click.command()
+@target_option
+@search_options
+@click.option("--points", "points_per_call", type=click.IntRange(min=1), help="At most so many points of each call.")
+@click.pass_context
+def syscalls(context: click.Context, /, target: Target, points_per_call: int | None, **options: Any) -> None:
+    """Fail the system calls of a program in any language, one after the other, and kill it in each (Linux, strace).
+
+    The program is started, told where its directory is, and speaks JSON lines; strace is attached to it round one call
+    at a time. Each read, write, sync, truncate, unlink and open of the database, the write-ahead log and the rollback
+    journal fails with every errno that it can end with, once and for good.
+
+    \b
+    tornpage syscalls --target 'command:node store.mjs'
+    tornpage syscalls --target command:./store --profile nightly      every point
+    tornpage replay .tornpage/FILE --target 'command:node store.mjs'  a finding
+
+    What the program has to say is in docs/any-language.md.
+    """
+    _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
+
+
 def _run(
     context: click.Context,
     target: Target,
@@ -255,6 +284,10 @@ def _run(
     by_hand: FaultPlan | None = None,
     **sizes: int | None,
 ) -> None:
+    reached = campaign.searches_for(target)
+    if ("syscall" in target.depths) != ("syscalls" in searches):
+        shown = ", ".join(reached)
+        raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}; it is by: {shown}")
     chosen = {name: size for name, size in sizes.items() if size is not None}
     chosen |= dict.fromkeys(options.get("unlimited", ()))
     profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
@@ -272,18 +305,32 @@ def _run(
         progress=options.get("progress"),
         goes_on=options.get("goes_on", False),
     )
-    recorder = run_shown(target, plan, quiet=options["quiet"])
+    points = run_record.Points()
+    recorder = run_shown(target, plan, points, quiet=options["quiet"])
+    record = run_record.record_of(recorder, target, plan, points)
+    if plan.report is not None:
+        _keep(record, plan.report / "run.json")
     if options["as_json"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(verdict.as_data(recorder, target, plan.seed))).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(run_record.without_points(record))).decode())
     else:
         verdict.show(recorder, target, plan.seed, output())
     context.exit(campaign.verdict(recorder))
 
 
-def run_shown(target: Target, plan: Plan, *, quiet: bool = False, console: Console | None = None) -> Recorder:
+def run_shown(
+    target: Target, plan: Plan, *handlers: Handler, quiet: bool = False, console: Console | None = None
+) -> Recorder:
     """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
     with could_not_run(), Progress(console or progress_output(), quiet=quiet) as progress:
-        return campaign.run(target, plan, (progress,))
+        return campaign.run(target, plan, (progress, *handlers))
+
+
+def _keep(record: run_record.RunRecord, path: Path) -> None:
+    try:
+        run_record.write(record, path)
+    except OSError as error:
+        # A verdict is worth more than its file.
+        click.echo(f"no record of this run: {error}", err=True)
 
 
 def _canary_is_caught(quiet: bool) -> bool:

@@ -1,15 +1,12 @@
-"""The end of a run: what makes it meaningless first, then the verdict, for people and as JSON."""
+"""The end of a run: what makes it meaningless first, then the verdict, for people."""
 
 import platform
 import sqlite3
-from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from scenarios.campaign import EVIDENCE, Exit, verdict
-from scenarios.events import Found
 from scenarios.handlers.kills import kills_by_operation, kills_table
 from scenarios.handlers.terminal import crash_states, describe_finding, fault_points, summary
 from scenarios.recorder import Recorder
@@ -62,39 +59,3 @@ def headline(recorder: Recorder, target: Target) -> str:
 
 def _plural(number: int, noun: str, many: str = "") -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {many or noun + 's'}"
-
-
-def as_data(recorder: Recorder, target: Target, seed: int) -> dict[str, Any]:
-    """The same as JSON-like data."""
-    return {
-        "target": target.name,
-        "verdict": verdict(recorder).name,
-        "exit_code": int(verdict(recorder)),
-        "complete": recorder.complete,
-        "seed": seed,
-        "sqlite_version": sqlite3.sqlite_version,
-        "python_version": platform.python_version(),
-        "findings": [_found(found) for found in recorder.findings],
-        "observations": [
-            {**_found(found), "unpromised_because": target.unpromised[found.finding.code]}
-            for found in recorder.observations
-        ],
-        "vacuous": msgspec.to_builtins(recorder.vacuous),
-        "crash_states": msgspec.to_builtins(recorder.crashes),
-        "searches": msgspec.to_builtins(recorder.ended),
-        "fault_points": [
-            {**msgspec.structs.asdict(series), "tried": tally.tried, "fired": tally.fired, "surfaced": tally.surfaced}
-            for series, tally in sorted(recorder.tallies.items(), key=lambda item: str(item[0]))
-        ],
-    }
-
-
-def _found(found: Found) -> dict[str, Any]:
-    finding = found.finding
-    return {
-        "check": finding.code,
-        "message": finding.message,
-        "search": finding.search,
-        "story": msgspec.to_builtins(finding.story),
-        "replay": found.replay,
-    }
