@@ -11,7 +11,7 @@ Without the shim, on any platform: `StatementDepth`, `faulting_connect`, and `Fa
 """
 
 import faults.chosen  # noqa: F401 - before anything imports sqlite3
-from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install, record
+from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install, record, spare
 from faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
 from faults.crash import Crash, CrashStates, Device, State
 from faults.errors import (
@@ -122,4 +122,5 @@ __all__ = [
     "shared_rival_process",
     "shim_for",
     "slept",
+    "spare",
 ]

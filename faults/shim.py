@@ -198,6 +198,19 @@ class Shim:
                     self._refresh()
 
     @contextlib.contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Let no injector hear of anything inside this scope; tapes do."""
+        with self._lock:
+            watchers, self._watchers = self._watchers, ()
+            self._refresh()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers = (*watchers, *self._watchers)
+                self._refresh()
+
+    @contextlib.contextmanager
     def recording(self, tape: Tape) -> Iterator[None]:
         """Tell `tape` of every change to a file that succeeds inside this scope, faulted or not."""
         with self._lock:

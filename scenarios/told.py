@@ -15,7 +15,7 @@ import msgspec
 from scenarios.checks import Violation
 from scenarios.player import Player
 from scenarios.reopened import Reopened
-from scenarios.story import Arm, CrashAt, Story
+from scenarios.story import Arm, Clear, CrashAt, Story
 from scenarios.target import Target, View
 from scenarios.trial import Trial
 
@@ -82,7 +82,10 @@ def tell(story: Story, target: Target, directory: Path) -> Told:
 
 
 def _outcome(player: Player, fired: dict[str, int]) -> str:
-    said = str(player.real.oracle.answer) if player.steps and not isinstance(player.steps[-1], Arm) else "armed"
+    last = player.steps[-1] if player.steps else None
+    if isinstance(last, Clear):
+        return "nothing is armed any more"
+    said = "armed" if last is None or isinstance(last, Arm) else str(player.real.oracle.answer)
     return said + (f"; {sum(fired.values())} fired" if fired else "")
 
 

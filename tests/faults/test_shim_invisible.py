@@ -1,5 +1,6 @@
 """With no fault carried out the shim is invisible: the same bytes, and the same seed gives the same run."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -171,3 +172,20 @@ def test_a_busy_timeout_costs_no_time_and_is_counted(shim: faults.Shim, tmp_path
     assert shim.slept_us - before > 3_000_000_000
     other.close()
     holder.close()
+
+
+def test_a_scope_that_is_spared_meets_no_fault_counts_for_none_and_is_recorded(
+    shim: faults.Shim, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+    with faults.record(tmp_path) as tape, faults.arm("write:db@1=FULL") as armed:
+        with faults.spare(), contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE t(a)")
+        assert not armed.fired
+        assert "write" in {operation.kind for operation in tape.operations}
+        with (
+            contextlib.closing(sqlite3.connect(path)) as connection,
+            pytest.raises(sqlite3.OperationalError, match="full"),
+        ):
+            connection.execute("CREATE TABLE u(a)")
+    assert armed.fired == 1

@@ -14,10 +14,11 @@ from scenarios import reproducer
 from scenarios.campaign import run
 from scenarios.crash import CrashSearch
 from scenarios.events import CrashesTried, Finding
+from scenarios.player import Player
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
-from scenarios.story import Call, CrashAt
-from scenarios.target import Configuration
+from scenarios.story import Arm, Call, CrashAt
+from scenarios.target import Action, Configuration
 
 Command = Callable[..., Any]
 
@@ -32,7 +33,7 @@ def searched(target: Any, states: int | None = 100, seed: int = 0) -> Recorder:
 
 
 def replays(directory: Path) -> list[Path]:
-    return sorted(directory.rglob("*.json"))
+    return sorted(set(directory.rglob("*.json")) - set(directory.rglob("run.json")))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,19 @@ def test_what_a_reader_of_the_harness_recovers_is_on_the_tape() -> None:
     recorder = searched(Fails(), None)
     assert recorder.count("fired") > 30
     assert not recorder.findings
+
+
+def test_what_a_reader_recovers_while_a_fault_is_armed_is_on_the_tape_too(shim: faults.Shim, home: Path) -> None:
+    # Every write to the database fails, so the journal stays hot, until a reader that is spared rolls it back.
+    steps = (Arm("write:db@1../after=IOERR_WRITE"), Call(Action("put", {"key": "b", "value": 2})))
+    player = Player(tiny_stores.Tiny(), Configuration("delete", "FULL"), home, record=True)
+    assert player.recording is not None
+    with player:
+        player.do(Call(Action("put", {"key": "a", "value": 1})))
+        for step in steps:
+            player.do(step)
+        assert player.armed["vfs"][0].fired
+        player.recording.require_faithful()
 
 
 def test_what_a_configuration_may_lose_is_counted_and_is_no_finding() -> None:
