@@ -11,17 +11,20 @@ from typing import Final, Protocol
 
 import faults
 from scenarios import reproducer
+from scenarios.checks import Violation
 from scenarios.contend import Contend
 from scenarios.crash import CrashSearch
 from scenarios.events import Finding, Handler
+from scenarios.keepsake import Keepsake, keepsake_of
 from scenarios.kill import Kill
 from scenarios.limits import Limits
 from scenarios.machine import Fuzz
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
+from scenarios.recorder import Recorder, nothing_accepted
+from scenarios.story import Story
 from scenarios.sweep import Sweep
 from scenarios.syscalls import Syscalls
-from scenarios.target import Target
+from scenarios.target import Target, TargetError
 from scenarios.targets.names import is_imported
 
 
@@ -42,15 +45,23 @@ def scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
-def run(target: Target, plan: Plan, handlers: tuple[Handler, ...] = ()) -> Recorder:
-    """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded."""
+def run(
+    target: Target,
+    plan: Plan,
+    handlers: tuple[Handler, ...] = (),
+    accepts: Callable[[Finding], str] = nothing_accepted,
+) -> Recorder:
+    """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded.
+
+    `accepts` says why a baseline accepts a finding, "" where it doesn't.
+    """
     deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
 
     def keep(finding: Finding) -> str:
         if plan.report is None:
             return ""
         try:
-            path = reproducer.write(finding, plan.report, plan.seed)
+            path = reproducer.write(finding, plan.report, plan.seed, _keepsake(finding.story, target))
         except OSError as error:
             # A finding is worth more than its file.
             return f"(no replay file: {error})"
@@ -58,11 +69,18 @@ def run(target: Target, plan: Plan, handlers: tuple[Handler, ...] = ()) -> Recor
         named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
         return f"tornpage replay {shlex.quote(str(path))}{named}"
 
-    recorder = Recorder(handlers, keep=keep, deadline=deadline, most_findings=plan.most_findings)
+    recorder = Recorder(handlers, keep=keep, deadline=deadline, most_findings=plan.most_findings, accepts=accepts)
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
         for name in plan.searches:
             SEARCHES[name](target, recorder, directory, plan).run()
     return recorder
+
+
+def _keepsake(story: Story, target: Target) -> Keepsake:
+    with scratch() as directory, contextlib.suppress(Violation, TargetError, OSError):
+        return keepsake_of(story, target, directory)
+    # A finding is worth more than its files.
+    return Keepsake()
 
 
 class Search(Protocol):

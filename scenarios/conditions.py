@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 import faults
 from scenarios.checks import Violation
-from scenarios.story import Arm, Limit, LimitKind, Rival, Step
+from scenarios.intrusion import by_step
+from scenarios.story import Arm, Limit, LimitKind, Rival, Step, Syscall
 from scenarios.trial import Trial
 
 
@@ -119,4 +120,9 @@ def contention(trial: Trial, step: Rival) -> Iterator[Contention]:
             trial.before_reading.remove(rival.make_way)
 
 
-OPENERS: Final[Mapping[type, Opener]] = {Limit: _limit, Arm: _arm, Rival: contention}
+OPENERS: Final[Mapping[type, Opener]] = {
+    Limit: _limit,
+    Arm: _arm,
+    Rival: contention,
+    Syscall: by_step,
+}

@@ -27,6 +27,7 @@ from scenarios.crash_reader import CrashReader
 from scenarios.durability import Promise, promise_of
 from scenarios.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from scenarios.files import Files
+from scenarios.fingerprint import call_of
 from scenarios.minimise import minimise
 from scenarios.player import Player
 from scenarios.profiles import Plan
@@ -76,6 +77,7 @@ class CrashSearch(Search):
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
         self._known: set[tuple[str, bool, bool]] = set()
+        self._accepted: set[tuple[str, bool, bool, str, Configuration]] = set()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -284,16 +286,21 @@ class CrashSearch(Search):
         A store that syncs nothing fails at every other state, and nobody reads that many stories.
         """
         kind = _kind_of(violation, story)
-        if kind in self._known:
+        here = (*kind, call_of(story), story.configuration)
+        if kind in self._known or here in self._accepted:
             return
-        self._known.add(kind)
         story, violation = self._shortest(violation, story)
-        # Without a fault that it did not need, it may be one that is known.
-        shorter_kind = _kind_of(violation, story)
-        if shorter_kind != kind and shorter_kind in self._known:
-            return
-        self._known.add(shorter_kind)
         finding = Finding.of(violation, story, self.name)
+        if self.recorder.accepts(finding):
+            # What is accepted of one call in one configuration says nothing of the others.
+            self._accepted.add(here)
+        else:
+            self._known.add(kind)
+            # Without a fault that it did not need, it may be one that is known.
+            shorter_kind = _kind_of(violation, story)
+            if shorter_kind != kind and shorter_kind in self._known:
+                return
+            self._known.add(shorter_kind)
         if not self.recorder.knows(finding):
             self.recorder.found(finding, self.target)
 

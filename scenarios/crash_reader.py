@@ -83,7 +83,8 @@ class CrashReader:
         except Violation:
             raise
         except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader fail in any way
-            # The traceback would keep cursors, and with them the connection.
+            # It is the context of what is raised: its frames would keep cursors, and with them the connection.
+            error.__traceback__ = None
             code = "still-usable-after-the-fault"
             if not isinstance(error, sqlite3.DatabaseError) or is_damage(error):
                 code = "integrity"

@@ -74,12 +74,13 @@ class Found(msgspec.Struct, frozen=True):
     """A finding; `replay` is the command line that shows it again.
 
     `promised` is False where the target has declared, with a reason, that it does not promise this: then it is an
-    observation, not a failure.
+    observation, not a failure. `accepted_because` says why a baseline accepts it; "": none does.
     """
 
     finding: Finding
     replay: str
     promised: bool = True
+    accepted_because: str = ""
 
 
 class Vacuous(msgspec.Struct, frozen=True):

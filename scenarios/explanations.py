@@ -1,6 +1,7 @@
 """What ``tornpage explain`` says of a check, an SQLite result code or a fault."""
 
 import faults
+from faults.syscalls import CALLS, SyscallFault
 from scenarios.checks import CHECKS
 
 _RESULTS = {
@@ -44,7 +45,24 @@ def explanation(code: str) -> str | None:
     except faults.ImpossibleFaultError as error:
         return str(error)
     except faults.PlanError:
-        return None
+        return _system_call(code)
+
+
+def _system_call(text: str) -> str | None:
+    """What a fault in a system call means; None for what does not look like one."""
+    try:
+        fault = SyscallFault.parse(text)
+    except faults.ImpossibleFaultError as error:
+        call = text.partition(":")[0]
+        return str(error) if call in CALLS and call not in faults.KINDS else None
+    where = f"call {fault.when.first}{' and all after it' if fault.when.sticky else ''}"
+    where += f" of {fault.call} on the {fault.role} file"
+    if fault.effect == faults.KILL:
+        return f"{fault}: SIGKILL ends the process as it enters {where}."
+    return (
+        f"{fault}: {where} is not made and ends with {fault.effect}: {fault.reason}. SQLite makes its own error of "
+        "that, or none; see docs/any-language.md."
+    )
 
 
 def _result(name: str) -> str:

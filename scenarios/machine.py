@@ -176,10 +176,10 @@ class Fuzz:
 
     def _tell_stories(self, so_far: SoFar, started: float) -> tuple[bool, bool]:
         """Batch after batch; whether all of them were told, and whether one was found wanting."""
-        a_batch = self.range.stories_a_batch
+        a_batch, accepted = self.range.stories_a_batch, False
         for batch in range(so_far.batches, math.ceil(self.stories / a_batch)):
             if self.recorder.enough():
-                return False, False
+                return False, accepted
             stories = min(a_batch, self.stories - batch * a_batch)
             found = self._batch(batch, stories, so_far)
             so_far.seconds = time.monotonic() - started
@@ -189,15 +189,17 @@ class Fuzz:
                 so_far.batches = batch + 1
                 if self.progress is not None:
                     so_far.write(self.progress)
-            if found:
+            if found is not None and not self.recorder.accepts(found):
                 return True, True
-        return True, False
+            # What a baseline accepts ends its batch, and no more than that.
+            accepted = accepted or found is not None
+        return True, accepted
 
-    def _batch(self, batch: int, stories: int, so_far: SoFar) -> bool:
-        """Tell the stories of a batch; whether one of them ended in a finding."""
+    def _batch(self, batch: int, stories: int, so_far: SoFar) -> Finding | None:
+        """Tell the stories of a batch; the finding that one of them ended in, if one did."""
         name, configuration = self._turn(batch)
         digest = hashlib.sha256()
-        home, found = self.directory / "fuzz", False
+        home = self.directory / "fuzz"
 
         def new_player(taped: bool) -> Player:
             return Player(
@@ -211,11 +213,10 @@ class Fuzz:
             acknowledged = Counter({key: many for (key, kind), many in telling.answers.items() if kind == "done"})
             so_far.add(name, telling.totals, telling.rules, acknowledged, telling.shapes)
             so_far.took(digest.hexdigest())
-        if violation is not None:
-            found = True
-            so_far.add(name, Counter(findings=1), Counter(), Counter(), set())
-            self._found(telling.failed[-1], violation)
-        return found
+        if violation is None:
+            return None
+        so_far.add(name, Counter(findings=1), Counter(), Counter(), set())
+        return self._found(telling.failed[-1], violation)
 
     def _turn(self, batch: int) -> tuple[str, Configuration]:
         """Whose turn it is: each machine meets each configuration before any pair comes again."""
@@ -246,10 +247,13 @@ class Fuzz:
             return again
         return None
 
-    def _found(self, story: Story, violation: Violation) -> None:
+    def _found(self, story: Story, violation: Violation) -> Finding:
         story, shortest = minimise(story, violation, self.target, self.directory / "minimise")
         finding = Finding.of(shortest, story, self.name, what_suffices(story))
-        self.recorder.found(finding, self.target)
+        # What is accepted is met by one batch after the other; nobody reads it twice.
+        if not (self.recorder.accepts(finding) and self.recorder.repeats_one(finding)):
+            self.recorder.found(finding, self.target)
+        return finding
 
     # -- what was reached ----------------------------------------------------------------------------------
 

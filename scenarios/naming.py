@@ -1,18 +1,20 @@
 """What can be put under test: the targets that ship, by name.
 
-``module:attribute`` names a target of your own; it is imported only when the command line says so, never because a
-file does.
+``module:attribute`` names a target of your own, ``command:PROGRAM ARGUMENT …`` a program that speaks JSON lines; it is
+imported, or started, only when the command line says so, never because a file does.
 """
 
 import importlib
+import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from scenarios.bugs import find_bug
-from scenarios.target import Target
-from scenarios.targets.names import BUG_PREFIX, UnknownTargetError, is_imported
+from scenarios.target import Target, TargetError
+from scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, UnknownTargetError, is_imported
 
 
 def _reference() -> Target:
@@ -33,6 +35,44 @@ def _json_file() -> Target:
     return JsonFile()
 
 
+def _apscheduler() -> Target:
+    from scenarios.targets.ap_scheduler import APScheduler  # noqa: PLC0415 - needs the extra
+
+    return APScheduler()
+
+
+def _dbm_sqlite3() -> Target:
+    if importlib.util.find_spec("dbm.sqlite3") is None:
+        raise UnknownTargetError("target 'dbm-sqlite3' is Python's own dbm.sqlite3, which is there from Python 3.13 on")
+    from scenarios.targets.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported by whoever asks for it
+
+    return DbmSqlite3()
+
+
+def _huey() -> Target:
+    from scenarios.targets.huey_storage import Huey  # noqa: PLC0415 - needs the extra
+
+    return Huey()
+
+
+def _litequeue() -> Target:
+    from scenarios.targets.lite_queue import LiteQueue  # noqa: PLC0415 - needs the extra
+
+    return LiteQueue()
+
+
+def _sqlitedict() -> Target:
+    from scenarios.targets.sqlite_dict import SqliteDict  # noqa: PLC0415 - needs the extra
+
+    return SqliteDict()
+
+
+def _sqlitedict_autocommit() -> Target:
+    from scenarios.targets.sqlite_dict import SqliteDictAutocommit  # noqa: PLC0415 - needs the extra
+
+    return SqliteDictAutocommit()
+
+
 _PARTS: Final = (
     "title", "configurations", "depths", "unpromised", "workload", "heartbeat", "database", "open", "fresh_view",
 )  # fmt: skip
@@ -40,7 +80,12 @@ _PARTS: Final = (
 # Each is made by its own function, so that a missing extra matters only to who asks for it.
 SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
     "reference": _reference, "diskcache": _diskcache, "json-file": _json_file,
+    "apscheduler": _apscheduler, "dbm-sqlite3": _dbm_sqlite3, "huey": _huey, "litequeue": _litequeue,
+    "sqlitedict": _sqlitedict, "sqlitedict-autocommit": _sqlitedict_autocommit,
 }  # fmt: skip
+
+# An extra has the name of its target, but where two share one.
+_EXTRAS: Final = {"sqlitedict-autocommit": "sqlitedict"}
 
 
 def find(name: str) -> Target:
@@ -51,13 +96,13 @@ def find(name: str) -> Target:
         except ImportError as error:
             raise UnknownTargetError(
                 f"target {name!r} needs a package that is not installed ({error}); install it: "
-                f"pip install 'tornpage[{name}]'"
+                f"pip install 'tornpage[{_EXTRAS.get(name, name)}]'"
             ) from error
     if name.startswith(BUG_PREFIX):
         return find_bug(name.removeprefix(BUG_PREFIX)).target()
     raise UnknownTargetError(
         f"unknown target {name!r}; known: {', '.join(SHIPPED)}, bug:NAME (see tornpage bugs), "
-        "or module:attribute of your own"
+        "module:attribute of your own, or command:PROGRAM ARGUMENT ..."
     )
 
 
@@ -68,6 +113,8 @@ def find_or_import(name: str) -> Target:
     """
     if not is_imported(name):
         return find(name)
+    if name.startswith(COMMAND_PREFIX):
+        return _program(name)
     module, _, attribute = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -83,3 +130,19 @@ def find_or_import(name: str) -> Target:
     target: Target = made
     target.name = name
     return target
+
+
+def _program(name: str) -> Target:
+    """Start the program that a name gives the command line of, without a shell; raises `UnknownTargetError`."""
+    from scenarios.any_language import ProcessTarget  # noqa: PLC0415 - needed by whoever names one
+
+    try:
+        command = tuple(shlex.split(name.removeprefix(COMMAND_PREFIX)))
+    except ValueError as error:
+        raise UnknownTargetError(f"cannot read target {name!r} as a command line: {error}") from error
+    if not command:
+        raise UnknownTargetError(f"target {name!r} names no program; write command:PROGRAM ARGUMENT ...")
+    try:
+        return ProcessTarget(command, name)
+    except TargetError as error:
+        raise UnknownTargetError(f"cannot use target {name!r}: {error}") from error

@@ -1,7 +1,8 @@
 """The recorder: every search tells it what happens; it keeps what the verdict needs and passes all of it on.
 
 It also says when it is enough: a time limit, an interrupt, or more findings than anybody will read. A finding is kept
-once per check and call; further points that show the same are counted.
+once per check and call; further points that show the same are counted. What a baseline accepts is kept apart: it stops
+nothing, and hides nothing that is not accepted.
 """
 
 import time
@@ -22,6 +23,11 @@ class Tally:
         self.tried = self.fired = self.surfaced = 0
 
 
+def nothing_accepted(_finding: Finding) -> str:
+    """Without a baseline every finding counts."""
+    return ""
+
+
 class Recorder:
     """Keeps findings, tallies and vacuous parts of one run; hands events to its handlers."""
 
@@ -32,14 +38,18 @@ class Recorder:
         keep: Callable[[Finding], str] = lambda finding: str(finding.story),
         deadline: float | None = None,
         most_findings: int = 25,
+        accepts: Callable[[Finding], str] = nothing_accepted,
     ) -> None:
         self.handlers = tuple(handlers)
         self.keep = keep
         self.deadline = deadline
         self.most_findings = most_findings
+        # Why a baseline accepts a finding; "" where it doesn't.
+        self.accepts = accepts
+        self.accepted: list[Found] = []
         self.findings: list[Found] = []
         self.observations: list[Found] = []
-        self.repeats: Counter[tuple[str, str]] = Counter()
+        self.repeats: Counter[tuple[str, str, bool]] = Counter()
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
         self.vacuous: list[Vacuous] = []
         self.crashes: list[CrashesTried] = []
@@ -64,26 +74,31 @@ class Recorder:
 
     def repeats_one(self, finding: Finding) -> bool:
         """Whether the same check failed for the same call already; then it is only counted."""
-        key = (finding.code, _last_call(finding.story))
+        key = self._key(finding)
         self.repeats[key] += 1
         return self.repeats[key] > 1
 
     def times_seen(self, finding: Finding) -> int:
         """How often the same check failed for the same call."""
-        return self.repeats[(finding.code, _last_call(finding.story))]
+        return self.repeats[self._key(finding)]
+
+    def _key(self, finding: Finding) -> tuple[str, str, bool]:
+        # What is accepted in one configuration must not hide the same in another.
+        return finding.code, _last_call(finding.story), bool(self.accepts(finding))
 
     def knows(self, finding: Finding) -> bool:
         """Whether the same story was found already, by the same check."""
         return any(
             (one.finding.code, one.finding.story) == (finding.code, finding.story)
-            for one in (*self.findings, *self.observations)
+            for one in (*self.findings, *self.observations, *self.accepted)
         )
 
     def found(self, finding: Finding, target: Target) -> None:
-        """Keep a finding: one that was promised not to be, or an observation."""
+        """Keep a finding: one that was promised not to be, one that a baseline accepts, or an observation."""
         promised = finding.code not in target.unpromised
-        found = Found(finding, self.keep(finding), promised)
-        (self.findings if promised else self.observations).append(found)
+        found = Found(finding, self.keep(finding), promised, self.accepts(finding) if promised else "")
+        counted = self.accepted if found.accepted_because else self.findings
+        (counted if promised else self.observations).append(found)
         self.tell(found)
 
     def enough(self) -> bool:

@@ -8,6 +8,7 @@ anything is played. It does not depend on the version of Hypothesis.
 import contextlib
 import hashlib
 import platform
+import re
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
@@ -19,6 +20,7 @@ import msgspec
 
 import faults
 from scenarios.events import Finding
+from scenarios.keepsake import Keepsake
 from scenarios.kill_player import kills, play_killed
 from scenarios.minimise import Play
 from scenarios.nursery import Nursery
@@ -59,6 +61,7 @@ class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     seed: int
     story: Story
     sides: dict[str, Any] = {}
+    files: Keepsake = Keepsake()
     origin: Origin
 
 
@@ -79,7 +82,7 @@ def origin() -> Origin:
     return Origin(platform.python_version(), sqlite3.sqlite_version, options, platform.platform())
 
 
-def write(finding: Finding, directory: Path, seed: int) -> Path:
+def write(finding: Finding, directory: Path, seed: int, files: Keepsake = Keepsake()) -> Path:  # noqa: B008 - frozen
     """Write the replay file of a finding; its name says the target and the check. Returns its path."""
     reproducer = Reproducer(
         check=finding.code,
@@ -88,6 +91,7 @@ def write(finding: Finding, directory: Path, seed: int) -> Path:
         seed=seed,
         story=finding.story,
         sides=finding.sides,
+        files=files,
         origin=origin(),
     )
     content = msgspec.json.encode(reproducer)
@@ -95,7 +99,7 @@ def write(finding: Finding, directory: Path, seed: int) -> Path:
         # What was seen is for people only; a file that nobody reads back would show nothing.
         content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
     digest = hashlib.sha256(msgspec.json.encode(finding.story)).hexdigest()[:8]
-    name = finding.story.target.replace("bug:", "").replace(":", "-").replace(".", "-")
+    name = re.sub(r"[^\w-]+", "-", finding.story.target.removeprefix("bug:")).strip("-")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}-{finding.code}-{digest}.json"
     path.write_bytes(msgspec.json.format(content, indent=2) + b"\n")

@@ -6,9 +6,11 @@ of numbers into one list of texts, since a night has hundreds of thousands of th
 Not in it: what was tried by a machine step by step; its counts are.
 """
 
+import contextlib
 import platform
 import sqlite3
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,13 +19,17 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from scenarios.campaign import Exit, verdict
+import faults
+from scenarios.campaign import Exit, scratch, verdict
 from scenarios.checks import CHECKS
-from scenarios.events import CrashesTried, Event, Found, PointTried, SearchEnded, Series, Vacuous
+from scenarios.error_paths.join import ErrorPaths
+from scenarios.events import CrashesTried, Event, Found, PointTried, SearchEnded, SearchStarted, Series, Vacuous
+from scenarios.fingerprint import fingerprint
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder, Tally
 from scenarios.story import Story
 from scenarios.target import Target
+from scenarios.timeline import Timeline, timeline_of
 
 FORMAT: Final = "tornpage-run"
 VERSION: Final = 1
@@ -38,7 +44,12 @@ class RunFileError(ValueError):
 
 
 class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A finding, or an observation of what was not promised; `seen` is how often the same was met."""
+    """A finding, or an observation of what was not promised; `seen` is how often the same was met.
+
+    `fingerprint` is the same on every machine and with every seed; `where` is ``file:line`` in the code under test, ""
+    where nobody can tell; `accepted_because` is a baseline's reason, "" where none accepts it.
+    `timeline` is None where nobody has played the story once more.
+    """
 
     check: str
     meaning: str
@@ -49,10 +60,17 @@ class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     replay: str
     seen: int
     unpromised_because: str = ""
+    timeline: Timeline | None = None
+    fingerprint: str = ""
+    where: str = ""
+    accepted_because: str = ""
 
 
 class PointRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One point: `outcome` by its place in `OUTCOMES`, the others by their places among the record's texts."""
+    """One point: `outcome` by its place in `OUTCOMES`, the others by their places among the record's texts.
+
+    `search` is -1 where a record does not say it.
+    """
 
     configuration: int
     step: int
@@ -61,6 +79,7 @@ class PointRecord(msgspec.Struct, frozen=True, array_like=True):
     effect: int
     condition: int
     outcome: int
+    search: int = -1
 
 
 class SeriesRecord(msgspec.Struct, frozen=True):
@@ -75,8 +94,56 @@ class SeriesRecord(msgspec.Struct, frozen=True):
     surfaced: int
 
 
+class PartRecord(msgspec.Struct, frozen=True):
+    """One of several runs that were merged: which it was, where, and what it came to."""
+
+    run_id: str
+    target: str
+    profile: str
+    seed: int
+    started_at: str
+    seconds: float
+    verdict: str
+    exit_code: int
+    tornpage_version: str
+    sqlite_version: str
+    python_version: str
+    system: str
+
+
+class TrendRecord(msgspec.Struct, frozen=True):
+    """One line of a history of runs; `checks` counts the findings of each check."""
+
+    run_id: str
+    started_at: str
+    target: str
+    profile: str
+    seed: int
+    verdict: str
+    complete: bool
+    seconds: float
+    tried: int
+    findings: int
+    accepted: int
+    vacuous: int
+    checks: dict[str, int]
+    tornpage_version: str
+    sqlite_version: str
+    python_version: str
+
+    @property
+    def rate(self) -> float:
+        """Points, states, processes and steps a second."""
+        return self.tried / max(self.seconds, 0.001)
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run on one target, or several that were merged. Times: ISO 8601 in UTC, and seconds."""
+    """One run on one target, or several that were merged. Times: ISO 8601 in UTC, and seconds.
+
+    `command` is the line that makes this run again, `depths` where the target can be reached; both may be unknown.
+    `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
+    of it. `runs` are the runs that were merged; none: it is one. `trend` is a history of runs, the oldest first.
+    """
 
     format: str = FORMAT
     version: int = VERSION
@@ -102,6 +169,14 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     fault_points: tuple[SeriesRecord, ...]
     texts: tuple[str, ...] = ()
     points: tuple[PointRecord, ...] = ()
+    error_paths: ErrorPaths | None = None
+    command: str = ""
+    depths: tuple[str, ...] | None = None
+    run_id: str = ""
+    accepted: tuple[FoundRecord, ...] = ()
+    baseline_notes: tuple[str, ...] = ()
+    runs: tuple[PartRecord, ...] = ()
+    trend: tuple[TrendRecord, ...] = ()
 
 
 class Points:
@@ -111,15 +186,18 @@ class Points:
         self.started_at = datetime.now(UTC)
         self.rows: list[PointRecord] = []
         self._texts: dict[str, int] = {}
+        self._search = ""
         self._began = time.monotonic()
 
     def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
-        if isinstance(event, PointTried):
+        if isinstance(event, SearchStarted):
+            self._search = event.search
+        elif isinstance(event, PointTried):
             series, place, text = event.series, event.place, self._text
             operation = series.kind if series.role == "any" else f"{series.kind}:{series.role}"
             effect = series.effect if series.timing == "before" else f"{series.effect}/{series.timing}"
             row = (text(str(place.configuration)), place.step, text(place.call), text(operation), text(effect))
-            self.rows.append(PointRecord(*row, text(place.condition), OUTCOMES.index(outcome_of(event))))
+            self.rows.append(PointRecord(*row, text(place.condition), OUTCOMES.index(outcome_of(event)), text(self._search)))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -147,7 +225,9 @@ def outcome_of(event: PointTried) -> Outcome:
     return "retried" if is_lock else "absorbed"
 
 
-def record_of(recorder: Recorder, target: Target, plan: Plan, points: Points) -> RunRecord:
+def record_of(
+    recorder: Recorder, target: Target, plan: Plan, points: Points, error_paths: ErrorPaths | None = None
+) -> RunRecord:
     """The record of a run that has ended, in whatever way."""
     code = verdict(recorder)
     return RunRecord(
@@ -176,7 +256,27 @@ def record_of(recorder: Recorder, target: Target, plan: Plan, points: Points) ->
         ),
         texts=points.texts,
         points=tuple(points.rows),
+        error_paths=error_paths,
+        depths=tuple(target.depths),
+        run_id=uuid.uuid4().hex,
+        accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),
     )
+
+
+def with_timelines(record: RunRecord, target: Target, most_seconds: float = 10.0) -> RunRecord:
+    """The record with a timeline for each finding and observation, as far as there is time to play them once more."""
+    kept = [*record.findings, *record.observations]
+    until = time.monotonic() + most_seconds
+    # Whoever interrupts this still wants to see what there is.
+    with contextlib.suppress(KeyboardInterrupt), faults.install(), scratch() as directory:
+        for index, found in enumerate(kept if record.exit_code != Exit.INTERRUPTED else ()):
+            if time.monotonic() > until:
+                timeline = Timeline(reason="there was no time left to play it once more")
+            else:
+                timeline = timeline_of(found.story, target, directory)
+            kept[index] = msgspec.structs.replace(found, timeline=timeline)
+    number = len(record.findings)
+    return msgspec.structs.replace(record, findings=tuple(kept[:number]), observations=tuple(kept[number:]))
 
 
 def without_points(record: RunRecord) -> RunRecord:
@@ -240,6 +340,8 @@ def _found(found: Found, recorder: Recorder, unpromised: Mapping[str, str]) -> F
         replay=found.replay,
         seen=max(recorder.times_seen(finding), 1),
         unpromised_because=unpromised.get(finding.code, ""),
+        fingerprint=fingerprint(finding.code, finding.story),
+        accepted_because=found.accepted_because,
     )
 
 

@@ -114,7 +114,21 @@ class Rival(msgspec.Struct, frozen=True, tag="rival"):
         return f"{self.kind} in another {where} from {self.operation}@{self.ordinal} on{until}"
 
 
-Conditional = Arm | Limit | Rival
+class Syscall(msgspec.Struct, frozen=True, tag="syscall"):
+    """Let a system call of the program fail, or kill it there: the text form of a `faults.syscalls.SyscallFault`."""
+
+    fault: str
+
+    @property
+    def slot(self) -> str:
+        """One at a time: there is one strace on a process."""
+        return "syscall"
+
+    def __str__(self) -> str:
+        return f"arm {self.fault} in the system calls"
+
+
+Conditional = Arm | Limit | Rival | Syscall
 
 
 class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
@@ -159,7 +173,7 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
         return f"{self.crash}; start again"
 
 
-Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival
+Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall
 
 
 class Story(msgspec.Struct, frozen=True):

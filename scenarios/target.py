@@ -84,6 +84,8 @@ class Environment:
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
         self.now_ms = 1_700_000_000_000
         self.connect = connect
+        # For a target that is a program of its own: told of the process that is about to open the store.
+        self.before_opening: list[Callable[[Any], None]] = []
 
     def clock(self) -> int:
         """The present time in milliseconds."""

@@ -65,13 +65,12 @@ def tell(story: Story, target: Target, directory: Path) -> Told:
                     player.do(step)
             except Violation as error:
                 violation = error
-            fired = {slot: armed.fired for slot, (armed, _) in player.armed.items() if armed.fired}
-            outcome = violation.message if violation else _outcome(player, fired)
+            outcome = violation.message if violation else outcome_of(player)
             steps.append(ToldStep(str(step or "with nothing armed, one more small change"), outcome))
             if first is None:
                 rows, failing = _differences(player.real)
                 if violation is not None and not rows:
-                    rows = _rows(violation.sides)
+                    rows = rows_of(violation.sides)
                 if rows or violation is not None:
                     first = number, rows, failing
             if violation is not None:
@@ -81,7 +80,9 @@ def tell(story: Story, target: Target, directory: Path) -> Told:
     return Told(tuple(steps), check, message, where, rows, failing)
 
 
-def _outcome(player: Player, fired: dict[str, int]) -> str:
+def outcome_of(player: Player) -> str:
+    """What the last step that was played came to, in words."""
+    fired = {slot: armed.fired for slot, (armed, _) in player.armed.items() if armed.fired}
     last = player.steps[-1] if player.steps else None
     if isinstance(last, Clear):
         return "nothing is armed any more"
@@ -91,11 +92,20 @@ def _outcome(player: Player, fired: dict[str, int]) -> str:
 
 def _differences(trial: Trial) -> tuple[tuple[Row, ...], dict[str, str]]:
     """The keys at which the views are not all the same, and the views that can't be taken."""
+    views, failing = views_of(trial)
+    return rows_of(views), failing
+
+
+def views_of(trial: Trial, *, memory: bool = True) -> tuple[dict[str, View], dict[str, str]]:
+    """What memory, disk and a reopened copy show now; and of the views that can't be taken, why.
+
+    Without `memory` the session is not asked.
+    """
     views: dict[str, View] = {}
     failing: dict[str, str] = {}
     copy = trial.crash_copy()
     looks: dict[str, Callable[[], View | None]] = {
-        "memory": lambda: trial.live_view() if trial.session is not None else None,
+        "memory": lambda: trial.live_view() if memory and trial.session is not None else None,
         "disk": lambda: trial.fresh_view(integrity=False),
         "reopened": lambda: _reopened(trial, copy),
     }
@@ -108,7 +118,7 @@ def _differences(trial: Trial) -> tuple[tuple[Row, ...], dict[str, str]]:
         else:
             if view is not None:
                 views[name] = view
-    return _rows(views), failing
+    return views, failing
 
 
 def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
@@ -116,7 +126,8 @@ def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
     return Reopened(trial.target, trial.oracle.configuration, home).view_of(files, trial.environment.now_ms)
 
 
-def _rows(views: Mapping[str, View]) -> tuple[Row, ...]:
+def rows_of(views: Mapping[str, View]) -> tuple[Row, ...]:
+    """The keys at which views are not all the same."""
     keys = sorted({key for view in views.values() for key in view})
     rows = (Row(key, {name: view.get(key) for name, view in views.items()}) for key in keys)
     return tuple(row for row in rows if any(side != next(iter(row.sides.values())) for side in row.sides.values()))

@@ -23,6 +23,9 @@ from scenarios.target import Action, Configuration, Environment, Refused, Sessio
 OPEN = Action("open")
 CLOSE = Action("close")
 
+# Whoever wants to know when something begins to be wrong with the world of a trial.
+BEGINNINGS_OF_TROUBLE: list[Callable[[], None]] = []
+
 _EPOCH_MS = 1_700_000_000_000
 _STEP_MS = 60_000
 
@@ -108,6 +111,8 @@ class Trial:
     def troubled(self) -> Iterator[None]:
         """Inside this scope something may be wrong with the world: the session may decline to answer."""
         self._armed += 1
+        for begin in BEGINNINGS_OF_TROUBLE:
+            begin()
         try:
             yield
         finally:

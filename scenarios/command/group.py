@@ -9,6 +9,7 @@ from scenarios.campaign import Exit
 from scenarios.command.known_bugs import bugs, probe
 from scenarios.command.mutants import mutants
 from scenarios.command.replays import explain, replay, targets
+from scenarios.command.reports import report
 from scenarios.command.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
 from scenarios.run_record import tornpage_version
 
@@ -34,7 +35,7 @@ def tornpage() -> None:
 
 
 for _command in (
-    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, mutants, replay, explain, targets,
+    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, mutants, replay, explain, targets, report,
 ):  # fmt: skip
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")

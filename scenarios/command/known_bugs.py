@@ -7,7 +7,7 @@ import msgspec
 from rich.table import Table
 
 import faults
-from scenarios import gate
+from scenarios import bugs_record, gate
 from scenarios import probe as probing
 from scenarios.bugs import all_bugs, find_bug
 from scenarios.bugs.build import KnownBug
@@ -27,7 +27,7 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".tornpage"),
     show_default=True,
-    help="Where replay files are written.",
+    help="Where replay files and bugs.json are written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
 @click.pass_context
@@ -49,6 +49,12 @@ def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: P
             noise = gate.try_reference(find("reference"), searches, seed) + gate.try_own_calls(chosen, seed)
     except KeyboardInterrupt:
         interrupted, noise = True, ["interrupted before its searches had ended"]
+    try:
+        record = bugs_record.record_of_bugs(catches, noise, seed, complete=not interrupted)
+        bugs_record.write(record, report / "bugs.json")
+    except OSError as error:
+        # A verdict is worth more than its file.
+        click.echo(f"no record of this run: {error}", err=True)
     if as_json:
         rows = [{**msgspec.to_builtins(catch), "caught": catch.caught, "budget": bug.budget} for bug, catch in catches]
         click.echo(msgspec.json.format(msgspec.json.encode({"bugs": rows, "reference": noise, "seed": seed})).decode())

@@ -1,15 +1,18 @@
 """Options that several commands share, and how their values are read."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
+from faults.syscalls import SyscallsUnavailableError
 from scenarios.campaign import Exit
 from scenarios.naming import SHIPPED, find_or_import
 from scenarios.profiles import PROFILES
@@ -71,7 +74,7 @@ def target_option(command: _Command) -> _Command:
         type=TargetName(),
         default="reference",
         show_default=True,
-        help=f"What to test: {', '.join(SHIPPED)}, bug:NAME, or module:attribute of your own.",
+        help=f"What to test: {', '.join(SHIPPED)}, bug:NAME, module:attribute of your own, or command:PROGRAM ...",
     )(command)
 
 
@@ -101,11 +104,48 @@ def search_options(command: _Command) -> _Command:
             show_default=True,
             help="Where replay files are written.",
         ),
+        click.option(
+            "--error-paths",
+            "error_paths",
+            metavar="PACKAGE",
+            multiple=True,
+            help="Say which handlers of this package ran under which fault; may be given several times.",
+        ),
+        click.option(
+            "--fail-under-error-paths",
+            "least_error_paths",
+            metavar="PERCENT",
+            type=click.FloatRange(0, 100),
+            help="Fail where fewer of them ran under a fault, leaving out those with a reason.",
+        ),
+        click.option(
+            "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the run as a page to look at, too."
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
         click.option("--quiet", is_flag=True, help="No progress, only the result."),
     ):
         command = option(command)
     return command
+
+
+# Where a run leaves its files, and what it prints, is no part of what it does.
+_NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet"))
+
+
+def as_typed(context: click.Context) -> str:
+    """The command line of a search again, without where it writes and what it prints."""
+    words = ["tornpage", str(context.info_name)]
+    for option in context.command.params:
+        name = str(option.name)
+        if name in _NOT_REPEATED or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0], one.name if isinstance(one, Target) else str(one)]
+    return shlex.join(words)
 
 
 def output() -> Console:
@@ -129,7 +169,7 @@ def could_not_run() -> Iterator[None]:
     """Turn what keeps a search from being begun into one clear line and exit code 2."""
     try:
         yield
-    except (ShimUnavailableError, TargetError) as error:
+    except (ShimUnavailableError, SyscallsUnavailableError, TargetError) as error:
         raise CouldNotRun(str(error)) from error
 
 

@@ -1,5 +1,6 @@
 """``replay``, ``explain`` and ``targets``."""
 
+import shlex
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from scenarios.command.options import TargetName, output
 from scenarios.emitted import as_test_file
 from scenarios.explanations import explanation
 from scenarios.handlers.told import show_told
+from scenarios.keepsake import KeepsakeError, put_down
 from scenarios.naming import SHIPPED, find
 from scenarios.reproducer import ReplayFileError, Verdict
 from scenarios.target import Target
@@ -27,9 +29,22 @@ from scenarios.told import Told, tell
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.option("--explain", "in_steps", is_flag=True, help="Tell the story step by step, to the first difference.")
 @click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
+@click.option(
+    "--files",
+    "files_to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only put the store's files of before and after into this directory.",
+)
 @click.pass_context
 def replay(
-    context: click.Context, /, file: Path, target: Target | None, as_json: bool, in_steps: bool, emit_test: bool
+    context: click.Context,
+    /,
+    file: Path,
+    target: Target | None,
+    as_json: bool,
+    in_steps: bool,
+    emit_test: bool,
+    files_to: Path | None,
 ) -> None:
     """Play a finding again, three times: FIXED, FAILED, FLAKY or ERROR.
 
@@ -39,9 +54,12 @@ def replay(
     tornpage replay FILE               the verdict
     tornpage replay FILE --explain     memory, disk and reopened side by side where they first differ
     tornpage replay FILE --emit-test   a test to commit beside the fix
+    tornpage replay FILE --files DIR   the database before the step that went wrong, and after it
     """
-    if in_steps and emit_test:
-        raise click.UsageError("--explain and --emit-test exclude each other")
+    if in_steps + emit_test + (files_to is not None) > 1:
+        raise click.UsageError("--explain, --emit-test and --files exclude each other")
+    if files_to is not None:
+        _put_files_down(context, file, files_to)
     told, verdict, lines = None, None, list[str]()
     try:
         read = reproducer.read(file)
@@ -75,6 +93,16 @@ def _what(check: str, verdict: Verdict | None, lines: list[str]) -> str:
     return check
 
 
+def _put_files_down(context: click.Context, file: Path, directory: Path) -> NoReturn:
+    try:
+        written = put_down(reproducer.read(file).files, directory)
+    except (ReplayFileError, KeepsakeError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    for path in written:
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
+    context.exit(Exit.HOLDS)
+
+
 def _emit(context: click.Context, read: reproducer.Reproducer, file: Path, target: Target) -> NoReturn:
     name, text = as_test_file(read, file.name, target.name)
     try:
@@ -98,7 +126,8 @@ def _explain(context: click.Context, told: Told, as_json: bool) -> NoReturn:
 
 def _named(name: str) -> Target:
     if is_imported(name):
-        raise UnknownTargetError(f"the file names the target {name!r}; a file imports nothing: add --target {name}")
+        quoted = shlex.quote(name)
+        raise UnknownTargetError(f"the file names the target {name!r}; a file imports nothing: add --target {quoted}")
     return find(name)
 
 
@@ -148,3 +177,4 @@ def targets(as_json: bool) -> None:
         click.echo(f"{name:12} {title}")
     click.echo("bug:NAME     the reference with a known bug put back; see tornpage bugs")
     click.echo("MODULE:NAME  a target of your own; see docs/your-own-store.md")
+    click.echo("command:...  a program in any language; see docs/any-language.md")

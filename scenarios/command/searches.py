@@ -1,5 +1,7 @@
 """``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,19 @@ from scenarios.bugs import find_bug
 from scenarios.campaign import Exit
 from scenarios.command.options import (
     FaultPlanText,
+    as_typed,
     could_not_run,
     output,
     progress_output,
     search_options,
     target_option,
 )
+from scenarios.command.reports import write_page
+from scenarios.error_paths import ErrorPathTracer, SourceError
 from scenarios.events import Handler
 from scenarios.handlers import verdict
+from scenarios.handlers.error_paths import show_error_paths
+from scenarios.handlers.error_paths import summary as error_paths_summary
 from scenarios.handlers.terminal import Progress
 from scenarios.machine import machines_of
 from scenarios.profiles import PROFILES, Plan, Profile
@@ -286,8 +293,11 @@ def _run(
 ) -> None:
     reached = campaign.searches_for(target)
     if ("syscall" in target.depths) != ("syscalls" in searches):
+        hint = (
+            "" if "syscall" in target.depths else "; a program of its own is: --target 'command:PROGRAM ARGUMENT ...'"
+        )
         shown = ", ".join(reached)
-        raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}; it is by: {shown}")
+        raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
     chosen = {name: size for name, size in sizes.items() if size is not None}
     chosen |= dict.fromkeys(options.get("unlimited", ()))
     profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
@@ -306,15 +316,46 @@ def _run(
         goes_on=options.get("goes_on", False),
     )
     points = run_record.Points()
-    recorder = run_shown(target, plan, points, quiet=options["quiet"])
-    record = run_record.record_of(recorder, target, plan, points)
+    with _tracer(options) as tracer:
+        handlers = (points, tracer) if tracer else (points,)
+        with tracer.running() if tracer else contextlib.nullcontext():
+            recorder = run_shown(target, plan, *handlers, quiet=options["quiet"])
+        error_paths = tracer.result() if tracer else None
+    record = run_record.record_of(recorder, target, plan, points, error_paths)
+    record = run_record.with_timelines(msgspec.structs.replace(record, command=as_typed(context)), target)
     if plan.report is not None:
         _keep(record, plan.report / "run.json")
+    if options["html"] is not None:
+        write_page(record, options["html"], plan.report)
     if options["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(run_record.without_points(record))).decode())
     else:
+        if error_paths:
+            show_error_paths(error_paths, output())
         verdict.show(recorder, target, plan.seed, output())
-    context.exit(campaign.verdict(recorder))
+    code = campaign.verdict(recorder)
+    least = options["least_error_paths"]
+    if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
+        wanted = f"at least {least:g} % are wanted, and no reason that is none"
+        click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
+        code = Exit.FINDING
+    context.exit(code)
+
+
+@contextlib.contextmanager
+def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
+    """Who watches the error paths of the packages that are named, where any is."""
+    if not options["error_paths"]:
+        if options["least_error_paths"] is not None:
+            raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE: whose error paths?")
+        yield None
+        return
+    with campaign.scratch() as directory:
+        try:
+            tracer = ErrorPathTracer(options["error_paths"], directory)
+        except SourceError as error:
+            raise click.UsageError(str(error)) from error
+        yield tracer
 
 
 def run_shown(

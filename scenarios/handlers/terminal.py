@@ -21,7 +21,7 @@ from scenarios.recorder import Recorder, Tally
 _COUNTS = (
     "states", "disks", "points", "tried", "fired", "surfaced", "stories", "steps", "calls", "armed", "restarts",
     "crashes", "power_cuts", "limits", "jumps", "actions", "shapes",
-    "kills", "warm", "kinds", "contentions", "waited", "unblocked", "missed", "findings",
+    "kills", "warm", "kinds", "hangs", "contentions", "waited", "unblocked", "missed", "findings",
 )  # fmt: skip
 _PLAIN_EVERY_S = 5.0
 _LIVE_EVERY_S = 0.2

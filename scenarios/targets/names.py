@@ -1,6 +1,7 @@
 """Names of targets: the one error for a name that nobody knows, and which names stand for code to import."""
 
 BUG_PREFIX = "bug:"
+COMMAND_PREFIX = "command:"
 
 
 class UnknownTargetError(ValueError):
@@ -8,5 +9,5 @@ class UnknownTargetError(ValueError):
 
 
 def is_imported(name: str) -> bool:
-    """Whether the name is ``module:attribute``."""
+    """Whether the name stands for code: ``module:attribute``, or a ``command:`` to start."""
     return ":" in name and not name.startswith(BUG_PREFIX)

@@ -211,7 +211,7 @@ def test_a_defect_of_the_harness_itself_is_no_finding(command: Command, monkeypa
 # -- misuse ------------------------------------------------------------------------------------------------
 
 MISUSE = [
-    (("sweep", "--target", "nobody"), ["unknown target 'nobody'", "reference, diskcache, json-file, bug:NAME"]),
+    (("sweep", "--target", "nobody"), ["unknown target 'nobody'", "reference, diskcache, json-file, ", "bug:NAME"]),
     (("sweep", "--target", "bug:nobody"), ["unknown bug 'nobody'", "update-memory-first"]),
     (("sweep", "--target", "no_such_module:Target"), ["cannot import", "no_such_module"]),
     (("sweep", "--target", "tiny_stores:Nobody"), ["cannot import", "Nobody"]),

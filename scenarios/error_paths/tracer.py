@@ -1,0 +1,88 @@
+"""Watches the code under test while a campaign runs: coverage.py, with a context for each point that is tried.
+
+A context begins when something goes wrong with the world of a trial, and ends when its point is told; so it holds the
+call and all the looks after it. What runs in between, with nothing wrong, has the empty context.
+
+Contexts need coverage.py's own tracer (``ctrace``); the newer ``sysmon`` has none. Not seen: other processes, so the
+kills are no part of it.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import coverage
+
+from scenarios.error_paths.join import ErrorPaths, join
+from scenarios.error_paths.places import Place, places_of, sources_of
+from scenarios.events import Event, PointTried
+from scenarios.trial import BEGINNINGS_OF_TROUBLE
+
+_STORY: Final = "a story"
+
+
+class ErrorPathTracer:
+    """A handler of a campaign's events, in whose `running` scope the code of some packages is watched.
+
+    Raises `SourceError` for a package that isn't there.
+    """
+
+    def __init__(self, packages: Sequence[str], directory: Path) -> None:
+        self.places: list[Place] = []
+        self._files: dict[str, str] = {}
+        for package in packages:
+            paths = sources_of(package)
+            root = paths[0].parent if paths[0].name == "__init__.py" else None
+            for path in paths:
+                name = str(path.relative_to(root.parent)) if root else path.name
+                self._files[name] = str(path)
+                self.places += places_of(path, name)
+        # In a file, since an open database in memory would be a connection in the process under test.
+        self._coverage = coverage.Coverage(
+            data_file=str(directory / "coverage"),
+            include=list(self._files.values()),
+            config_file=False,
+            messages=False,
+        )
+        self._coverage.set_option("run:core", "ctrace")
+        self._data = self._coverage.get_data()
+        self._labels: dict[str, str] = {}
+        self._context = ""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch inside this scope."""
+        self._coverage.start()
+        BEGINNINGS_OF_TROUBLE.append(self._begin)
+        try:
+            yield
+        finally:
+            BEGINNINGS_OF_TROUBLE.remove(self._begin)
+            # What was collected goes to the data with a change of context only.
+            self._coverage.switch_context("")
+            self._coverage.stop()
+
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
+        if isinstance(event, PointTried):
+            if self._context:
+                # A fault that did not fire is no fault.
+                self._labels[self._context] = str(event.series) if event.fired or event.is_finding else ""
+            self._switch("")
+
+    def result(self) -> ErrorPaths:
+        """What ran, under what."""
+        ran = {name: self._data.contexts_by_lineno(path) for name, path in self._files.items()}
+        self._data.close()
+        return join(self.places, ran, self._labels)
+
+    def _begin(self) -> None:
+        context = str(len(self._labels) + 1)
+        self._labels[context] = _STORY
+        self._switch(context)
+
+    def _switch(self, context: str) -> None:
+        if context != self._context:
+            self._context = context
+            self._coverage.switch_context(context)
+            self._data.close()

@@ -1,0 +1,72 @@
+"""The fingerprint of a finding: what stays the same on other machines, with other seeds and in other configurations.
+
+It is made of four words: the check, the target, the call that goes wrong, and what it takes to make it go wrong (a
+fault, a limit, a rival, a power cut …). All four come from the shortest story, in which nothing is left that is not
+needed. Left out is whatever a seed or a machine decides: arguments and numbers, which operation of the call was hit,
+the journal mode, the search that came first, every path and every text of an error.
+
+So two faults in one call that break one promise are one finding: a baseline that accepts the one accepts the other. A
+power cut is not a fault, though: what a call was forgiven under one does not excuse it under the other.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import faults
+from scenarios.story import Arm, Call, ClockJump, Conditional, CrashAt, Limit, Restart, Rival, Step, Story, Syscall
+
+_DIGITS: Final = 16
+_CAUSES: Final[Mapping[type, str]] = {Limit: "limit", Rival: "rival", ClockJump: "clock", Syscall: "system call"}
+
+
+def fingerprint(check: str, story: Story) -> str:
+    """Sixteen hexadecimal digits."""
+    words = (check, story.target, call_of(story), *causes_of(story))
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:_DIGITS]
+
+
+def in_words(story: Story) -> str:
+    """The call and what it takes, such as "incr under fault"."""
+    causes = causes_of(story)
+    return call_of(story) + (f" under {' and '.join(causes)}" if causes else "")
+
+
+def call_of(story: Story) -> str:
+    """The name of the call that goes wrong: "put", "restart", or "heartbeat" where the story has no step of its own."""
+    step = step_of(story)
+    if isinstance(step, Call):
+        return step.action.name
+    return "restart" if isinstance(step, Restart) else "heartbeat"
+
+
+def step_of(story: Story) -> Call | Restart | None:
+    """The step that goes wrong: the first call after the last thing that went wrong with the world, or else the last.
+
+    A crash undoes what was called before it, so there it is the last call before the last crash.
+    """
+    steps = story.steps
+    ends = [index for index, step in enumerate(steps) if isinstance(step, CrashAt)]
+    last = ends[-1] if ends else len(steps)
+    conditions = [index for index, step in enumerate(steps[:last]) if isinstance(step, Conditional | ClockJump)]
+    if conditions and not ends:
+        for step in steps[conditions[-1] + 1 :]:
+            if isinstance(step, Call | Restart):
+                return step
+    calls = [step for step in steps[:last] if isinstance(step, Call)]
+    restarts = [step for step in steps[:last] if isinstance(step, Restart)]
+    return calls[-1] if calls else restarts[-1] if restarts else None
+
+
+def causes_of(story: Story) -> tuple[str, ...]:
+    """Each kind of thing that the story needs to go wrong, once, sorted; none where it fails by itself."""
+    return tuple(sorted({cause for step in story.steps if (cause := _cause(step))}))
+
+
+def _cause(step: Step) -> str:
+    if isinstance(step, Arm):
+        kills = any(fault.effect == faults.KILL for fault in faults.FaultPlan.parse(step.plan).faults)
+        return "kill" if kills else "fault"
+    if isinstance(step, CrashAt):
+        return "power cut" if step.power else "crash"
+    return _CAUSES.get(type(step), "")

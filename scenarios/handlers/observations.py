@@ -1,0 +1,117 @@
+"""A campaign as observations in the form that Hypothesis has for its test cases, so that Tyche and others read them.
+
+One JSON object a line, in ``DATE_testcases.jsonl``: a *test case* for each point that was tried (passed, failed, or given
+up where its fault did not fire), with what makes it comparable under ``features``; a message for each finding and for
+what was vacuous. The stories of ``fuzz`` are Hypothesis' own test cases, and Hypothesis writes their lines.
+
+The fields are those of https://hypothesis.readthedocs.io/en/latest/reference/integrations.html#observability. There is
+no coverage in them. Not covered: single crash states, of which the engine tells only sums.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+import msgspec
+
+from scenarios.events import Event, Found, PointTried, SearchEnded, SearchStarted, Vacuous
+
+Write = Callable[[dict[str, Any]], None]
+
+
+class Observations:
+    """Writes the observations of a campaign to a stream."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._run_start = time.time()
+        self._before = time.perf_counter()
+        self._property = ""
+
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
+        if isinstance(event, SearchStarted):
+            self._property = f"{event.search} {event.target}"
+            self._before = time.perf_counter()
+        elif isinstance(event, PointTried):
+            self._write(self._test_case(event))
+        elif isinstance(event, Found):
+            kind = "error" if event.promised and not event.accepted_because else "info"
+            content = {"message": event.finding.message, "story": str(event.finding.story), "replay": event.replay}
+            self._write(self._message(kind, event.finding.code, content))
+        elif isinstance(event, Vacuous):
+            self._write(self._message("alert", "vacuous", event.reason))
+        elif isinstance(event, SearchEnded):
+            self._write(self._message("info", "counts", {name: str(many) for name, many in event.counts.items()}))
+
+    def _test_case(self, event: PointTried) -> dict[str, Any]:
+        now = time.perf_counter()
+        seconds, self._before = now - self._before, now
+        series, place = event.series, event.place
+        status = "failed" if event.is_finding else "passed" if event.fired else "gave_up"
+        return {
+            "type": "test_case",
+            "run_start": self._run_start,
+            "property": self._property,
+            "status": status,
+            "status_reason": "" if event.fired else "the fault did not fire",
+            "representation": f"{place.call} at {place.configuration} under {place.condition}",
+            "arguments": {"call": place.call, "step": place.step, "condition": place.condition},
+            "how_generated": "every point, or a sample of them by the seed",
+            "features": {
+                "configuration": str(place.configuration),
+                "operation": f"{series.kind}:{series.role}",
+                "timing": series.timing,
+                "effect": series.effect,
+                "fired": event.fired,
+                "surfaced": event.surfaced,
+            },
+            "timing": {"point": seconds},
+            "metadata": {},
+            "coverage": None,
+        }
+
+    def _message(self, kind: str, title: str, content: Any) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "run_start": self._run_start,
+            "property": self._property,
+            "title": title,
+            "content": content,
+        }
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._stream.write(msgspec.json.encode(line, enc_hook=repr).decode() + "\n")
+        self._stream.flush()
+
+    def of_hypothesis(self) -> AbstractContextManager[object]:
+        """While it is open, Hypothesis' own test cases are written, too, where it is one that offers that."""
+        try:
+            observability: Any = importlib.import_module("hypothesis.internal.observability")
+            opened: AbstractContextManager[object] = observability.with_observability_callback(self._of_hypothesis)
+        except (ImportError, AttributeError):
+            return contextlib.nullcontext()
+        return opened
+
+    def _of_hypothesis(self, observation: Any) -> None:
+        """Write one of Hypothesis' as it would."""
+        line = {
+            field.name: getattr(observation, field.name)
+            for field in dataclasses.fields(observation)
+            if not field.name.startswith("_")
+        }
+        metadata = line.get("metadata")
+        if metadata is not None and hasattr(metadata, "to_json"):
+            line["metadata"] = metadata.to_json()
+        self._write({**line, "property": self._property})
+
+
+@contextlib.contextmanager
+def observing(stream: IO[str]) -> Iterator[Observations]:
+    """A handler that observes a campaign, the stories of Hypothesis with it."""
+    observations = Observations(stream)
+    with observations.of_hypothesis():
+        yield observations

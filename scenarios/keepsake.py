@@ -1,0 +1,100 @@
+"""The files of a finding, to look at with any tool: as they were before the step that goes wrong, and after it.
+
+The story is played once more for them. They travel in the replay file, compressed, where they are small.
+"""
+
+import contextlib
+import zlib
+from pathlib import Path, PurePath
+from typing import Final
+
+import msgspec
+
+from scenarios.checks import Violation
+from scenarios.files import Files
+from scenarios.kill_player import kills
+from scenarios.player import Player
+from scenarios.story import CrashAt, Story
+from scenarios.target import Target
+
+LARGEST_BYTES: Final = 131_072
+_LARGEST_UNPACKED_BYTES: Final = 268_435_456
+
+
+class KeepsakeError(ValueError):
+    """Files that can't be put down, or are none: what is wrong with them."""
+
+
+class Keepsake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each file by its relative name, compressed by zlib: before the step that violates a check, and after it."""
+
+    before: dict[str, bytes] = {}
+    after: dict[str, bytes] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after)
+
+
+def keepsake_of(story: Story, target: Target, directory: Path) -> Keepsake:
+    """The files of a story that goes wrong; none where it does not, kills its process, or leaves too much."""
+    if kills(story):
+        return Keepsake()
+    record = any(isinstance(step, CrashAt) for step in story.steps)
+    before: Files = {}
+    with Player(target, story.configuration, directory, record=record) as player:
+        try:
+            for step in (*story.steps, None):
+                before = player.real.crash_copy()
+                if step is None:
+                    player.end()
+                else:
+                    player.do(step)
+        except Violation:
+            packed = Keepsake(_packed(before), _packed(player.real.crash_copy()))
+            total = sum(map(len, (*packed.before.values(), *packed.after.values())))
+            with contextlib.suppress(Violation):
+                player.close()
+            return packed if total <= LARGEST_BYTES else Keepsake()
+    return Keepsake()
+
+
+def put_down(keepsake: Keepsake, directory: Path) -> list[Path]:
+    """Write the files into ``before`` and ``after`` of a directory without them; raises `KeepsakeError`, OSError."""
+    if not keepsake:
+        raise KeepsakeError("the replay file has no database files: they were too large, or a process was killed")
+    left = _LARGEST_UNPACKED_BYTES
+    written = []
+    for side, files in (("before", keepsake.before), ("after", keepsake.after)):
+        if (directory / side).exists():
+            raise KeepsakeError(f"{directory / side} is here already; move it away first, nothing was overwritten")
+        (directory / side).mkdir(parents=True)
+        for name, packed in files.items():
+            content = _unpacked(name, packed, left)
+            left -= len(content)
+            path = directory / side / _sound(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def _packed(files: Files) -> dict[str, bytes]:
+    return {name: zlib.compress(content, 9) for name, content in files.items()}
+
+
+def _unpacked(name: str, packed: bytes, most: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, max(most, 1))
+    except zlib.error as error:
+        raise KeepsakeError(f"{name} can't be unpacked: {error}") from error
+    if not unpacker.eof:
+        raise KeepsakeError(f"{name} is cut short, or the files are larger than {_LARGEST_UNPACKED_BYTES:,} bytes")
+    return content
+
+
+def _sound(name: str) -> PurePath:
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise KeepsakeError(f"{name!r} is no name of a file in the store's directory")
+    return path

@@ -1,0 +1,86 @@
+"""The end of a session of pytest: what came of every fault, and annotations where GitHub runs it."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+
+def values(report: pytest.TestReport, name: str) -> list[Any]:
+    """The values of one property of a report."""
+    return [value for one, value in report.user_properties if one == name]
+
+
+def number(report: pytest.TestReport, name: str) -> int:
+    """The sum of the values of one property."""
+    return sum(int(value) for value in values(report, name))
+
+
+def show(reports: Iterable[pytest.TestReport], terminal: Any) -> None:
+    """Write the summary; `reports` are those that carry properties of ours, of each test one or more."""
+    last = {report.nodeid: report for report in reports}
+    terminal.section(f"faults beneath SQLite {sqlite3.sqlite_version}")
+    for line in _lines(list(last.values())):
+        terminal.write_line(line)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for report in last.values():
+            for line in annotations(report):
+                terminal.write_line(line)
+
+
+def _lines(reports: list[pytest.TestReport]) -> Iterator[str]:
+    swept = [one for one in reports if values(one, "faults_points")]
+    if swept:
+        counts = [
+            f"{sum(number(one, f'faults_{name}') for one in swept):,} {name}"
+            for name in ("fired", "surfaced", "absorbed", "failed")
+        ]
+        points = sum(number(one, "faults_points") for one in swept)
+        yield f"every_fault: {_plural(len(swept), 'test')}, {_plural(points, 'fault point')}: {', '.join(counts)}"
+    for one in swept:
+        yield from _notes(one)
+    armed = [one for one in reports if values(one, "faults_armed")]
+    if armed:
+        fired = sum(number(one, "faults_fired") for one in armed)
+        total = sum(number(one, "faults_armed") for one in armed)
+        yield f"faults: {_plural(len(armed), 'test')}, {total} armed, {fired} fired"
+    crashed = [one for one in reports if values(one, "faults_disks")]
+    if crashed:
+        disks = sum(number(one, "faults_disks") for one in crashed)
+        yield f"crash_states: {_plural(len(crashed), 'test')}, {_plural(disks, 'disk')}"
+    for one in reports:
+        for name in ("unpromised", "unsuited", "searched"):
+            yield from (f"{one.nodeid}: {text}" for text in values(one, f"faults_{name}"))
+
+
+def _notes(report: pytest.TestReport) -> Iterator[str]:
+    points = number(report, "faults_points")
+    if possible := number(report, "faults_possible"):
+        yield f"{report.nodeid}: a sample of {points:,} of {possible:,} fault points"
+    if values(report, "faults_repeated"):
+        yield f"{report.nodeid}: {number(report, 'faults_repeated'):,} times the caller tried again"
+    if left := number(report, "faults_left_open"):
+        yield f"{report.nodeid}: {_plural(left, 'connection')} left open, and closed after the run"
+    if vacuous := number(report, "faults_vacuous"):
+        yield f"{report.nodeid}: vacuous, {_plural(vacuous, 'time')}"
+
+
+def annotations(report: pytest.TestReport) -> Iterator[str]:
+    """Workflow commands that put each failing point beside the test's line."""
+    file, line, _ = report.location
+    for text in values(report, "faults_failed_at"):
+        yield f"::error file={_property(file)},line={(line or 0) + 1},title=tornpage::{_message(str(text))}"
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,193 @@
+"""The search ``syscalls``: a program's system calls fail, one after the other, and SIGKILL ends it in each of them.
+
+Method. A sweep from outside: each call starts from its copy in a session that was just opened, and strace is attached
+to the process for that one call. A run without a fault counts the system calls on the database, the write-ahead log and
+the rollback journal; then each of them fails, with every error that it can end with, once and for good, and in each
+the process is killed. Opening and closing are tried like calls. SQLite makes its own error of an errno, or none: the
+oracle judges the state, and a fault that nobody heard of is counted as absorbed.
+
+Before that, a rehearsal: the same calls twice, in two directories, have to lead to the same, and to leave each other's
+files alone.
+
+Not covered: faults in locks and shared memory, an error after the work was done, short writes, two faults in one call,
+and power loss.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from faults.plan import KILL, When
+from faults.syscalls import LARGEST_ORDINAL, SyscallFault, possible_effects
+from scenarios.any_language import HungError, ProcessTarget
+from scenarios.any_language.rehearsal import rehearse
+from scenarios.checks import Violation
+from scenarios.events import Finding, PointTried, Series
+from scenarios.files import Files, place
+from scenarios.intrusion import Intrusion, intrude
+from scenarios.profiles import Plan
+from scenarios.story import Story, Syscall
+from scenarios.sweep import Start, Sweep
+from scenarios.target import Action, Configuration, TargetError, View
+from scenarios.trial import OPEN, Trial
+
+_MOST_HANGS: Final = 10
+
+
+class SyscallPoint(msgspec.Struct, frozen=True):
+    """One fault in one system call of one call of the workload."""
+
+    start: Start
+    fault: SyscallFault
+
+    @property
+    def series(self) -> Series:
+        """The row of the table that it counts in."""
+        return Series(self.fault.call, self.fault.role, "before", self.fault.effect)
+
+
+class Syscalls(Sweep):
+    """Fails the system calls of a program, at up to `most_points_per_call` points of each call."""
+
+    name = "syscalls"
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many points of a call."""
+        return {"most_points_per_call": plan.profile.points_per_call}
+
+    def search(self) -> bool:
+        """Rehearse, then try every point."""
+        if not isinstance(self.target, ProcessTarget):
+            raise TargetError(
+                f"{self.target.name} runs in this process; system calls are failed in a program of its own: "
+                "--target 'command:PROGRAM ARGUMENT ...', see docs/any-language.md"
+            )
+        for configuration in self.configurations:
+            rehearse(self.target, configuration, self.directory / "rehearsal")
+            for start in self._starts_in_reach(self.target, configuration):
+                for point in self._chosen(list(self._points_under(start))):
+                    if self.enough():
+                        return False
+                    self._try(configuration, point)
+        if not self.counts["fired"] and not self.counts["kills"]:
+            self.vacuous("no system call failed at all")
+        return True
+
+    # -- what to try ---------------------------------------------------------------------------------------
+
+    def _starts_in_reach(self, target: ProcessTarget, configuration: Configuration) -> list[Start]:
+        """The calls, each with the system calls that it makes; raises `TargetError` where there are none."""
+        starts = list(self.starts(configuration))
+        if not any(start.counts for start in starts):
+            raise TargetError(
+                f"{target.name}: its process makes no system call on {target.description.database}; where another one "
+                'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
+            )
+        return starts
+
+    def _points_under(self, start: Start) -> Iterator[SyscallPoint]:
+        for (call, role), count in sorted(start.counts.items()):
+            if count > LARGEST_ORDINAL:
+                self.vacuous(f"{start.action} makes {count:,} calls of {call}; strace counts to {LARGEST_ORDINAL:,}")
+            for effect, sticky in possible_effects(call, role):
+                for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
+                    when = When(ordinal, None if sticky else ordinal)
+                    yield SyscallPoint(start, SyscallFault(call, role, when, effect))
+
+    def _chosen(self, points: list[SyscallPoint]) -> list[SyscallPoint]:
+        self.counts["points"] += len(points)
+        if self.most_points_per_call is None or len(points) <= self.most_points_per_call:
+            return points
+        chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
+        return [points[index] for index in sorted(chosen)]
+
+    def _start(
+        self,
+        configuration: Configuration,
+        step: int,
+        action: Action,
+        files: Files,
+        before: View,
+        after: View,
+        stages: tuple[View, ...] = (),
+    ) -> Start:
+        """Count the system calls of the call, in a session that was just opened."""
+        home = self.directory / "count"
+        place(files, home)
+        with Trial(self.target, configuration, home, before) as trial:
+            trial.at_step(step)
+            if action != OPEN:
+                trial.open()
+            with intrude(trial, None) as watched:
+                answer = trial.call(action, after)
+            if answer.kind == "raised":
+                raise TargetError(f"{self.target.name}: {action} fails without any fault: it {answer}")
+        counts: dict[tuple[str, str], int] = {}
+        for one in watched.calls:
+            counts[one.call, one.role] = counts.get((one.call, one.role), 0) + 1
+        return Start(step, action, files, before, after, counts, stages)
+
+    # -- one point -----------------------------------------------------------------------------------------
+
+    def _try(self, configuration: Configuration, point: SyscallPoint) -> None:
+        """Try one point and tell the recorder; a finding is recorded, not raised."""
+        is_finding = False
+        try:
+            met = self._meet(configuration, point)
+        except Violation as violation:
+            fired = surfaced = is_finding = True
+            self.counts["findings"] += 1
+            self._record(violation, self.story(configuration, point.start, Syscall(str(point.fault))))
+        else:
+            fired, surfaced = bool(met.fired), bool(met.surfaced)
+            self._require_hit(configuration, point, met)
+        self.counts["tried"] += 1
+        self.counts["surfaced"] += surfaced
+        self.counts["kills" if point.fault.effect == KILL else "fired"] += fired
+        where = point.start.located(configuration, str(point.fault))
+        self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
+
+    def _record(self, violation: Violation, story: Story) -> None:
+        if not isinstance(violation.__cause__, HungError):
+            self.found(violation, story)
+            return
+        # To look for a shorter story would mean to wait for the limit again and again.
+        self.counts["hangs"] += 1
+        finding = Finding.of(violation, story, self.name)
+        if not self.recorder.repeats_one(finding):
+            self.recorder.found(finding, self.target)
+
+    def enough(self) -> bool:
+        """Whether to stop; also where the program hangs again and again, since each time takes its whole limit."""
+        if self.counts["hangs"] >= _MOST_HANGS:
+            self.vacuous(f"the program has hung {_MOST_HANGS} times, and the search ends here")
+            return True
+        return super().enough()
+
+    def _require_hit(self, configuration: Configuration, point: SyscallPoint, met: Intrusion) -> None:
+        where = f"{point.fault} in {point.start.action} at {configuration}"
+        if not met.fired:
+            self.vacuous(f"{where} never fired")
+        elif met.fired > 1 and not point.fault.when.sticky:
+            self.vacuous(f"{where} hit {met.fired} calls: more than one thread does the I/O, and each has its count")
+
+    def _meet(self, configuration: Configuration, point: SyscallPoint) -> Intrusion:
+        """Make the call under the fault and look at everything; raises `Violation`."""
+        start = point.start
+        place(start.files, self._home)
+        with Trial(self.target, configuration, self._home, start.before) as trial:
+            trial.at_step(start.step)
+            if start.action != OPEN:
+                trial.open()
+            with intrude(trial, point.fault) as met:
+                answer = trial.call(start.action, start.after)
+                if answer.kind == "raised" and answer.error is not None:
+                    met.saw(answer.error)
+                files = trial.crash_copy()
+            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            trial.look(integrity=False)
+            trial.look_after_crash(files, self.reopened_at(configuration))
+            trial.heartbeat()
+        return met

@@ -1,0 +1,121 @@
+"""A queue between the caller and sqlitedict's writer thread by which only one of them works at a time.
+
+sqlitedict hands each statement to a thread of its own by one queue, and waits for rows, or for the end of a COMMIT, at
+another. With a `Handover` in the place of ``queue.Queue`` whoever hands a request over goes on when the writer asks for
+the next one, or has ended. The library allows this schedule, in which the writer is always quick; and it is the same
+one in each run. It also shows a wait without an end: the queue is empty, and the writer is idle or gone.
+
+Not covered: every other schedule.
+"""
+
+import contextlib
+import gc
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from unittest import mock
+
+import sqlitedict
+
+_CLOSE: Final = "--close--"
+_ENDS_WITHIN_S: Final = 10.0
+
+
+class WaitsForEverError(Exception):
+    """The library would now wait for an answer that nobody will ever give."""
+
+
+class Handover:
+    """Stands in for the queues of one `sqlitedict.SqliteDict`, whether they carry requests or answers."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._given = self._taken = self._served = 0
+        # Whether the writer that takes from here has ended without being asked to.
+        self._ended = False
+
+    def put(self, item: Any) -> None:
+        """Hand something over; a request is served before this returns."""
+        if _in_a_writer():
+            self._items.append(item)
+            return
+        writer = self._writer()
+        with self._changed:
+            self._items.append(item)
+            self._given += 1
+            self._changed.notify_all()
+            if writer is not None and item[0] != _CLOSE:
+                self._changed.wait_for(lambda: self._ended or self._served == self._given)
+        if writer is not None and (self._ended or item[0] == _CLOSE):
+            # It lets go of its connection on its way out.
+            writer.join()
+
+    def get(self) -> Any:
+        """Take the next thing; raises `WaitsForEverError` where the caller would wait for ever."""
+        if not _in_a_writer():
+            if not self._items:
+                raise WaitsForEverError("the writer thread has ended, and its answer is waited for without end")
+            return self._items.popleft()
+        with self._changed:
+            self._served = self._taken
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self._items))
+            self._taken += 1
+            return self._items.popleft()
+
+    def end(self) -> None:
+        """Take note that the writer ends without being asked to."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _writer(self) -> threading.Thread | None:
+        return next((one for one in _writers() if one.reqs is self), None)
+
+
+def _in_a_writer() -> bool:
+    return isinstance(threading.current_thread(), sqlitedict.SqliteMultithread)
+
+
+def _writers() -> list[Any]:
+    return [one for one in threading.enumerate() if isinstance(one, sqlitedict.SqliteMultithread)]
+
+
+@contextlib.contextmanager
+def by_turns() -> Iterator[list[str]]:
+    """Let the queues that are made in this scope be handovers; yields why writers have ended in it, in words."""
+    reasons: list[str] = []
+    otherwise = threading.excepthook
+
+    def ended(told: Any) -> None:
+        if isinstance(told.thread, sqlitedict.SqliteMultithread) and isinstance(told.thread.reqs, Handover):
+            # Only in words: an error's frames would keep the connection.
+            reasons.append(f"{told.exc_type.__name__}: {told.exc_value}")
+            told.thread.reqs.end()
+        else:
+            otherwise(told)
+
+    with mock.patch.object(sqlitedict, "Queue", Handover), mock.patch.object(threading, "excepthook", ended):
+        yield reasons
+
+
+def opened(make: Callable[[], Any]) -> Any:
+    """What `make` makes; where it raises, the writers that it has started have ended first.
+
+    Raises `TimeoutError` where one does not end.
+    """
+    before = set(_writers())
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - it is raised again below
+        # The frames hold a dictionary that is half made; when that goes, it tells its writer to end.
+        failure = error.with_traceback(None)
+    for writer in set(_writers()) - before:
+        writer.join(_ENDS_WITHIN_S)
+        if writer.is_alive():
+            raise TimeoutError("the thread of a dictionary that could not be opened does not end") from failure
+    # A connection of Python's refers to itself, and a writer that could not set it up has not closed it.
+    gc.collect()
+    raise failure

@@ -1,0 +1,227 @@
+"""The search ``syscalls``: it finds what it should in programs of their own, its findings replay, and it says so."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import tiny_stores
+
+from faults.syscalls import why_unavailable
+from scenarios.any_language import ProcessTarget
+from scenarios.command import searches
+from scenarios.intrusion import intrude
+from scenarios.player import play
+from scenarios.profiles import Profile
+from scenarios.recorder import Recorder
+from scenarios.reproducer import Verdict, read, replay, write
+from scenarios.story import Call, Clear, Restart, Story, Syscall
+from scenarios.target import Action, Configuration, Target, TargetError
+from scenarios.trial import Trial
+
+STORES = Path(__file__).with_name("speaking_stores.py")
+WAL = Configuration("wal", "FULL")
+UNAVAILABLE = why_unavailable()
+pytestmark = pytest.mark.skipif(UNAVAILABLE is not None, reason=str(UNAVAILABLE))
+
+PUT = Call(Action("put", {"key": "a", "value": 1}))
+MOVE = Call(Action("move", {"key": "a", "to": "b"}))
+
+Speaking = Callable[..., ProcessTarget]
+Search = Callable[..., Recorder]
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def speaking() -> Iterator[Speaking]:
+    started: list[ProcessTarget] = []
+
+    def start(mode: str = "right") -> ProcessTarget:
+        started.append(ProcessTarget((sys.executable, str(STORES), mode), f"speaking {mode}"))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def named(mode: str) -> str:
+    return f"command:{shlex.join([sys.executable, str(STORES), mode])}"
+
+
+def story(target: Target, *steps: Any, configuration: Configuration = WAL) -> Story:
+    return Story(target.name, configuration, steps)
+
+
+# -- what it finds ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "points"), [("right", None), ("delete", None), ("opens-once", 15)])
+def test_a_right_program_holds(mode: str, points: int | None, speaking: Speaking, search: Search) -> None:
+    recorder = search(speaking(mode), "syscalls", points=points)
+    assert [one.finding.message for one in recorder.findings] == []
+    assert not recorder.vacuous
+    assert recorder.complete
+    assert recorder.count("fired") > 80
+    assert recorder.count("kills") > 20
+    assert recorder.count("fired") + recorder.count("kills") == recorder.count("tried")
+    assert points is not None or recorder.count("tried") == recorder.count("points")
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [
+        ("memory-first", "memory-equals-disk"),
+        pytest.param("two-transactions", "all-or-nothing", marks=pytest.mark.slow),
+        pytest.param("promises-much", "failed-write-changed-nothing", marks=pytest.mark.slow),
+    ],
+)
+def test_a_defect_is_caught(mode: str, code: str, speaking: Speaking, search: Search) -> None:
+    recorder = search(speaking(mode), "syscalls", points=6)
+    assert code in {one.finding.code for one in recorder.findings}
+
+
+def test_what_is_not_promised_is_observed(speaking: Speaking, search: Search) -> None:
+    recorder = search(speaking("memory-first-and-says-so"), "syscalls", points=6)
+    assert not recorder.findings
+    assert {one.finding.code for one in recorder.observations} == {"memory-equals-disk"}
+
+
+def test_the_same_seed_tries_the_same_points(speaking: Speaking, search: Search) -> None:
+    target = speaking()
+    first, again, other = (
+        {series: tally.tried for series, tally in search(target, "syscalls", points=4, seed=seed).tallies.items()}
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+# -- stories ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "fired"),
+    [
+        ((Restart(), Syscall("pwrite64:wal@1=ENOSPC"), PUT, Clear(), PUT, MOVE), 1),
+        ((Syscall("openat:db@1..=EACCES"), Restart(crash=True), Clear(), PUT), 1),
+        ((PUT, Syscall("pwrite64:wal@1..=EIO"), MOVE, Restart(), Clear()), 1),
+        ((PUT, Syscall("pwrite64:wal@2=KILL"), MOVE, Clear(), MOVE), 1),
+        ((PUT, Syscall("pwrite64:wal@1=KILL"), MOVE, MOVE, Restart(crash=True), Clear(), MOVE), 1),
+        ((PUT, Syscall("pwrite64:wal@60000=EIO"), MOVE, Restart(crash=True), MOVE, Clear()), 0),
+        ((PUT, Syscall("pread64:db@1=KILL"), Restart(), Clear(), MOVE), 1),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value),
+)
+def test_a_right_program_holds_in_a_story(steps: tuple[Any, ...], fired: int, speaking: Speaking, home: Path) -> None:
+    target = speaking()
+    violation, counts = play(story(target, *steps), target, home)
+    assert violation is None
+    assert (counts["armed"], counts["fired"]) == (1, fired)
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize("mode", ["two-transactions", "right"])
+def test_a_death_between_two_transactions_is_seen(mode: str, speaking: Speaking, home: Path) -> None:
+    target = speaking(mode)
+    violation, _ = play(story(target, PUT, Syscall("pwrite64:wal@5=KILL"), MOVE, Clear()), target, home)
+    if mode == "right":
+        assert violation is None
+    else:
+        assert violation is not None
+        assert violation.code == "all-or-nothing"
+        assert "ended (killed by SIGKILL)" in violation.message
+
+
+def test_a_finding_replays_and_is_fixed_by_the_fix(speaking: Speaking, search: Search, tmp_path: Path) -> None:
+    recorder = search(speaking("memory-first"), "syscalls", points=6)
+    file = write(recorder.findings[0].finding, tmp_path, seed=0)
+    assert file.name.startswith("speaking-memory-first-memory-equals-disk-")
+    reproducer = read(file)
+    assert any(isinstance(step, Syscall) for step in reproducer.story.steps)
+    assert replay(reproducer, speaking("memory-first"), tmp_path / "wrong")[0] is Verdict.FAILED
+    verdict, lines = replay(reproducer, speaking("right"), tmp_path / "right")
+    assert verdict is Verdict.FIXED
+    assert lines == ["nothing violated (1 of 1 faults fired)"] * 3
+
+
+def test_a_replay_file_starts_nothing_by_itself(command: Command, tmp_path: Path) -> None:
+    hostile = Story(f"command:touch {tmp_path / 'made'}", WAL, (PUT, Syscall("pwrite64:wal@1=EIO"), MOVE))
+    file = replay_file(tmp_path, hostile)
+    ran = command("replay", file)
+    assert ran.code == 2
+    assert f"a file imports nothing: add --target 'command:touch {tmp_path / 'made'}'" in ran.out
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("pwrite64:wal@1=EPERM", "can't happen; possible for pwrite64:wal"),
+        ("execve:db@1=EIO -e inject=all:signal=KILL", "cannot read the fault"),
+    ],
+)
+def test_a_replay_file_with_a_fault_that_is_none_is_an_error(
+    fault: str, said: str, command: Command, tmp_path: Path
+) -> None:
+    file = replay_file(tmp_path, Story("speaking", WAL, (PUT, Syscall(fault), MOVE)))
+    ran = command("replay", file, "--target", named("right"))
+    assert ran.code == 2, ran
+    assert ran.out.startswith("ERROR: ")
+    assert said in ran.out
+
+
+def replay_file(directory: Path, told: Story) -> Path:
+    origin = {"python": "3", "sqlite": "3", "compile_options": [], "system": "any"}
+    data = {"check": "integrity", "message": "", "search": "syscalls", "seed": 0, "origin": origin}
+    head = {"format": "tornpage-replay", "version": 1, "story": msgspec.to_builtins(told)}
+    file = directory / "story.json"
+    file.write_text(json.dumps(head | data))
+    return file
+
+
+# -- what it says ----------------------------------------------------------------------------------------------
+
+
+def test_a_target_in_this_process_is_out_of_its_reach(home: Path, command: Command) -> None:
+    trial = Trial(tiny_stores.Tiny(), WAL, home, {})
+    with pytest.raises(TargetError, match="tiny runs in this process"), intrude(trial, None):
+        pass
+    ran = command("syscalls", "--target", "tiny_stores:Tiny")
+    assert ran.code == 2
+    assert "a program of its own is: --target 'command:PROGRAM ARGUMENT ...'" in ran.err
+
+
+@pytest.mark.parametrize(
+    "search", ["crash", "contend", "limits", "fuzz", "kill", "sweep --plan write:wal@1=FULL", "sweep --depth vfs"]
+)
+def test_a_program_is_out_of_reach_of_the_other_searches(search: str, command: Command) -> None:
+    ran = command(*search.split(), "--target", named("right"))
+    assert ran.code == 2
+    assert "syscall" in ran.err
+
+
+@pytest.mark.parametrize("word", ["sweep", "syscalls", "check"])
+def test_a_program_is_searched_by_its_system_calls(
+    word: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(searches.PROFILES, "quick", Profile("quick", 1, 6, 0, 0))
+    ran = command(word, "--target", named("memory-first"), "--json")
+    assert ran.code == 1, ran
+    data = json.loads(ran.out)
+    assert [one["search"] for one in data["searches"]] == ["syscalls"]
+    assert data["findings"][0]["check"] == "memory-equals-disk"
+    assert data["findings"][0]["replay"].endswith(f" --target {shlex.quote(named('memory-first'))}")
+    effects = {(one["kind"], one["role"], one["effect"]) for one in data["fault_points"]}
+    assert ("pwrite64", "wal", "ENOSPC") in effects
+
+
+def test_time_that_is_up_is_no_success(command: Command) -> None:
+    ran = command("syscalls", "--target", named("right"), "--max-time", 0)
+    assert ran.code == 2
+    assert "PARTIAL" in ran.out

@@ -1,0 +1,274 @@
+"""The pytest plugin: what it costs, its settings, and the marker that arms one plan."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import faults
+
+# In the process from the start: pytester forgets what its runs import, and an audit hook can't be taken away.
+from scenarios.plugin import session  # noqa: F401
+
+pytest_plugins = ["pytester"]
+
+PLAIN = """
+    def test_nothing():
+        pass
+"""
+
+STORE = """
+    import sqlite3
+
+    class Store:
+        def __init__(self, path):
+            self.db = sqlite3.connect(path, isolation_level=None)
+            try:
+                self.db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+            except sqlite3.Error:
+                self.db.close()
+                raise
+
+        def add(self, x):
+            self.db.execute("INSERT INTO t VALUES(?)", (x,))
+
+        def close(self):
+            self.db.close()
+"""
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other plugin is loaded."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project with a small store in `store.py`."""
+    pytester.makepyfile(store=STORE)
+    pytester.syspathinsert()
+    return pytester
+
+
+def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    arguments = ("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers", *arguments)
+    return project.runpytest_inprocess(*arguments)
+
+
+# -- what it costs -----------------------------------------------------------------------------------------
+
+
+def test_without_a_marker_nothing_heavy_is_loaded(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PLAIN)
+    pytester.makeconftest("""
+        import json, pathlib, sys
+
+        def pytest_unconfigure():
+            pathlib.Path("loaded.json").write_text(json.dumps(sorted(sys.modules)))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider"],
+        cwd=pytester.path,
+        # Where another SQLite is asked for it has to be there before anything else.
+        env={name: value for name, value in os.environ.items() if name != "TORNPAGE_SQLITE"},
+        check=True,
+        capture_output=True,
+    )
+    loaded = set(json.loads((pytester.path / "loaded.json").read_text()))
+    assert "scenarios.pytest_plugin" in loaded, done.stdout
+    assert not {name.partition(".")[0] for name in loaded} & {"faults", "ledger", "hypothesis", "sqlite3", "msgspec"}
+    assert {name for name in loaded if name.startswith("scenarios")} == {
+        "scenarios",
+        "scenarios.pytest_plugin",
+        "scenarios.plugin",
+        "scenarios.plugin.settings",
+    }
+
+
+def test_without_a_marker_nothing_is_said(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PLAIN)
+    done = run(pytester)
+    done.assert_outcomes(passed=1)
+    done.stdout.no_fnmatch_line("*tornpage: *")
+    done.stdout.no_fnmatch_line("*SQLite*")
+
+
+def test_the_markers_are_known(pytester: pytest.Pytester) -> None:
+    done = run(pytester, "--markers")
+    done.stdout.fnmatch_lines(["@pytest.mark.faults(plan)*", "@pytest.mark.every_fault(retry=False, *"])
+
+
+# -- settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--faults-max-pionts", "3"),
+            "*no option --faults-max-pionts (did you mean --faults-max-points?)*--faults-at*",
+        ),
+        (("--faults-max-points", "none"), "*--faults-max-points*a whole number from 1 on, not 'none'*"),
+        (("--faults-timeout", "-1"), "*--faults-timeout*a number of seconds above 0, not '-1'*"),
+        (("--faults-at", "write:wall@1=FULL"), "*--faults-at*expected a role: db, wal, journal*"),
+        (("--faults-at", "unlock:db@1=BUSY"), "*--faults-at*can't happen on a real system; possible for unlock:db*"),
+        (
+            ("--faults-at", "write:wal@1=FULL"),
+            "*--faults-at runs tests with @pytest.mark.every_fault*none is selected*",
+        ),
+    ],
+)
+def test_an_option_that_is_wrong_is_told(project: pytest.Pytester, arguments: tuple[str, ...], said: str) -> None:
+    project.makepyfile(PLAIN)
+    done = run(project, *arguments)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([said])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("faults_timout = 3", "*no ini setting faults_timout (did you mean faults_timeout?)*faults_max_points*"),
+        ("faults_timeout = soon", "*faults_timeout in the ini file: a number of seconds above 0, not 'soon'*"),
+    ],
+)
+def test_an_ini_setting_that_is_wrong_is_told(project: pytest.Pytester, line: str, said: str) -> None:
+    project.makeini(f"[pytest]\n{line}\n")
+    project.makepyfile(PLAIN)
+    done = run(project)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([said])
+
+
+# -- one plan ----------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_armed_while_the_test_is_called(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import sqlite3
+        import pytest
+        from store import Store
+
+        @pytest.fixture
+        def store(tmp_path):
+            made = Store(tmp_path / "a.db")  # writes, before the plan is armed
+            yield made
+            made.add("after")  # and after it
+            made.close()
+
+        @pytest.mark.faults("write:db@1=FULL")
+        def test_add(store):
+            with pytest.raises(sqlite3.OperationalError) as raised:
+                store.add(1)
+            assert raised.value.sqlite_errorname == "SQLITE_FULL"
+
+        def test_without_a_marker(store):
+            store.add(1)
+    """)
+    done = run(project)
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines(
+        ["tornpage: SQLite *, faults can be armed beneath it", "faults: 1 test, 1 armed, 1 fired"]
+    )
+
+
+def test_a_plan_that_never_fires_fails_its_test(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+        from store import Store
+
+        @pytest.mark.faults("write:wal@1=FULL;write:db@50=FULL")
+        def test_add(tmp_path):
+            Store(tmp_path / "a.db").close()
+    """)
+    done = run(project)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(
+        ["*never fired: write:wal@1=FULL (there was no such operation); write:db@50=FULL (there were *"]
+    )
+
+
+def test_a_test_with_a_plan_may_fail_like_any_other(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+        from store import Store
+
+        @pytest.mark.faults("open:db@1=CANTOPEN")
+        def test_add(tmp_path):
+            Store(tmp_path / "a.db").close()
+    """)
+    done = run(project)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["E *sqlite3.OperationalError: unable to open database file"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("faults('write:wal@1=FUL')", "*::test_it: *expected an effect: *FULL*"),
+        (
+            "faults('unlock:db@1=BUSY')",
+            "*::test_it: *can't happen on a real system; possible for unlock:db: /after=IOERR*",
+        ),
+        ("faults('write:wal@1=KILL')", "*::test_it: *would kill pytest itself*"),
+        ("faults('commit@1=BUSY')", "*::test_it: *commit is none of the operations beneath SQLite: open, read, write*"),
+        ("faults(7)", "*::test_it: a fault plan is text such as 'write:wal@1=FULL', not 7*"),
+        ("faults()", "*::test_it: faults takes one fault plan*"),
+        ("faults('write@1=FULL', plan=1)", "*::test_it: faults takes one fault plan*"),
+    ],
+)
+def test_a_plan_that_can_not_be_armed_is_told(project: pytest.Pytester, marker: str, said: str) -> None:
+    project.makepyfile(f"""
+        import pytest
+
+        @pytest.mark.{marker}
+        def test_it():
+            pass
+    """)
+    done = run(project)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([said])
+
+
+def test_a_test_has_one_of_the_two_markers(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+
+        @pytest.mark.every_fault
+        @pytest.mark.faults("write@1=FULL")
+        def test_it():
+            pass
+    """)
+    done = run(project)
+    done.stderr.fnmatch_lines(["*either faults(plan) or every_fault, not both*"])
+
+
+@pytest.mark.parametrize("marker", ["faults('write@1=FULL')", "every_fault"])
+def test_a_library_that_can_not_be_reached_is_told(
+    project: pytest.Pytester, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable() -> None:
+        raise faults.ShimUnavailableError("it is linked statically")
+
+    monkeypatch.setattr(faults, "shim_for", unreachable)
+    project.makepyfile(f"""
+        import pytest
+
+        @pytest.mark.{marker}
+        def test_it():
+            pass
+
+        def test_without_a_marker():
+            pass
+    """)
+    done = run(project)
+    done.assert_outcomes(errors=1, passed=1)
+    done.stdout.fnmatch_lines(
+        [
+            "tornpage: SQLite *, which can't be reached: it is linked statically",
+            "*no fault can be armed: SQLite *, which can't be reached: it is linked statically",
+        ]
+    )
