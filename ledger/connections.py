@@ -242,6 +242,7 @@ def in_transaction(connection: Any) -> bool:
     """Whether a transaction is open; a connection that somebody closed is in none."""
     try:
         return bool(connection.in_transaction)
+    # no fault: sqlite3's own property never raises; another driver's may.
     except Exception:  # noqa: BLE001 - any driver's error.
         return False
 
@@ -250,5 +251,6 @@ def close_quietly(connection: Any) -> None:
     """Close a connection; a failure is logged."""
     try:
         connection.close()
+    # no fault: sqlite3 closes whatever happens; another driver may not.
     except Exception as error:  # noqa: BLE001 - nothing is lost: the data is committed or it isn't.
         _log.warning("closing a connection failed: %s", str(error))

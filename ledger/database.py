@@ -207,7 +207,7 @@ class Database:
     def _in_rollback_mode(self) -> bool:
         try:
             return self.journal_mode != "wal"
-        except StoreError:
+        except StoreError:  # no fault: the mode is known from the connection, unless another driver forgets it.
             return False
 
     def _read_again(self, changed: Sequence[TouchedRow]) -> Found:

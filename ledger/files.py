@@ -67,11 +67,11 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
         _refuse_foreign_content(path, newest_schema)
         _tighten_one(state_dir, 0o700)
         _create_private(path)
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError) as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreUnavailable(f"the state directory {state_dir} is not a directory") from error
-    except PermissionError as error:
+    except PermissionError as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreReadOnly(f"the state directory {state_dir} can't be used: {error}") from error
-    except OSError as error:
+    except OSError as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreUnavailable(f"the state directory {state_dir} can't be used: {error}") from error
     tighten(path)
     return path
@@ -91,7 +91,7 @@ def existing(state_dir: Path, *, newest_schema: int) -> Path | None:
         _refuse_foreign_files(path)
         _refuse_foreign_content(path, newest_schema)
         return path if path.exists() and path.stat().st_size else None
-    except OSError as error:
+    except OSError as error:  # no fault: the directory is looked at by Python, not by SQLite.
         kind = StoreReadOnly if isinstance(error, PermissionError) else StoreUnavailable
         raise kind(f"the state directory {state_dir} can't be used: {error}") from error
 
@@ -108,7 +108,7 @@ def _tighten_one(path: Path, mode: int) -> None:
             path.chmod(mode)
     except FileNotFoundError:
         return
-    except PermissionError as error:
+    except PermissionError as error:  # no fault: permissions are set by Python, not by SQLite.
         _log.warning("could not make %s private (mode %o): %s", path, mode, str(error))
 
 
@@ -130,9 +130,9 @@ def _sync_directory(directory: Path) -> None:
         handle = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(handle)
-        finally:
+        finally:  # no fault: the directory is there already in every search.
             os.close(handle)
-    except OSError as error:
+    except OSError as error:  # no fault: the directory is there already in every search.
         if error.errno not in {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}:
             raise
         _log.warning(
@@ -146,7 +146,7 @@ def _create_private(path: Path) -> None:
             return
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
+        except FileExistsError:  # no fault: it takes another process that creates the file just now.
             # Another process was faster; its file was made by the same rule.
             return
 

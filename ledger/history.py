@@ -245,7 +245,7 @@ class RunHistory:
             return
         try:
             TASKS.decode(row)
-        except Unreadable:
+        except Unreadable:  # no fault: no search damages a row.
             # It is reported as quarantined; the run's own end must not be lost with it.
             return
         self._tasks.change(ended.task_id, lambda task: runs.with_task_ended(task, now, ended))

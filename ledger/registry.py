@@ -212,9 +212,9 @@ class TaskRegistry(TaskReader):
             return _not_cancelled(refusal, self.get(task_id))
         try:
             return CancelResult(found=True, cancelled=True, task=self.finish(task_id, Status.CANCELLED))
-        except NotFound:
+        except NotFound:  # no fault: it takes another process that deletes the task just now.
             return CancelResult(found=False, cancelled=False, reason="it was deleted meanwhile")
-        except IllegalTransition:
+        except IllegalTransition:  # no fault: it takes another process that ends the task just now.
             now = self.get(task_id)
             ended = now.status if now is not None else "deleted"
             return _not_cancelled(f"it became {ended} meanwhile", now)
@@ -339,6 +339,7 @@ class TaskRegistry(TaskReader):
             return f"nothing here controls the runtime {task.runtime}"
         try:
             agreed = hook(task)
+        # no fault: the hook is foreign code; those of a search raise nothing.
         except Exception as error:  # noqa: BLE001 - a hook is foreign code; its failure is an answer.
             return f"the runtime could not be asked: {error}"
         return "the runtime refused" if agreed is False else None
@@ -365,7 +366,7 @@ def _refuse_taken(unit: Unit, task_id: str) -> None:
     """A row under a new id would be overwritten, also one that can't be read."""
     try:
         taken = unit.read_task(task_id) is not None
-    except Unreadable:
+    except Unreadable:  # no fault: no search damages a row.
         taken = True
     if taken:
         raise UsageError(f"the new id {task_id!r} is taken; nothing was written")

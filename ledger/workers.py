@@ -17,6 +17,8 @@ never another worker's.
 Not covered: network file systems, Windows (it has no `flock`), and somebody who removes lock files by hand.
 """
 
+# no fault in this file: its locks are the kernel's, on plain files; faults are raised beneath SQLite.
+
 import errno
 import logging
 import os

@@ -11,14 +11,16 @@ from typing import Final, Protocol
 
 import faults
 from scenarios import reproducer
+from scenarios.beside import Beside, Live
 from scenarios.checks import Violation
 from scenarios.contend import Contend
 from scenarios.crash import CrashSearch
-from scenarios.events import Finding, Handler
+from scenarios.events import Finding, Handler, Vacuous
 from scenarios.keepsake import Keepsake, keepsake_of
 from scenarios.kill import Kill
 from scenarios.limits import Limits
 from scenarios.machine import Fuzz
+from scenarios.naming import find_or_import
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder, nothing_accepted
 from scenarios.story import Story
@@ -50,10 +52,12 @@ def run(
     plan: Plan,
     handlers: tuple[Handler, ...] = (),
     accepts: Callable[[Finding], str] = nothing_accepted,
+    live: Live | None = None,
 ) -> Recorder:
     """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded.
 
-    `accepts` says why a baseline accepts a finding, "" where it doesn't.
+    `accepts` says why a baseline accepts a finding, "" where it doesn't. With `plan.jobs` searches run beside each
+    other; the handlers hear of each as a whole, in order, and `live` of all at once, with the name of the search.
     """
     deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
 
@@ -70,14 +74,39 @@ def run(
         return f"tornpage replay {shlex.quote(str(path))}{named}"
 
     recorder = Recorder(handlers, keep=keep, deadline=deadline, most_findings=plan.most_findings, accepts=accepts)
-    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
-        for name in plan.searches:
-            SEARCHES[name](target, recorder, directory, plan).run()
+    if plan.jobs > 1 and len(plan.searches) > 1:
+        _run_beside(target, plan, recorder, accepts, live)
+    else:
+        _search(target, plan, recorder)
     return recorder
 
 
+def _search(target: Target, plan: Plan, recorder: Recorder) -> None:
+    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
+        for name in plan.searches:
+            SEARCHES[name](target, recorder, directory, plan).run()
+
+
+def _search_by_name(target_name: str, plan: Plan, recorder: Recorder) -> None:
+    _search(find_or_import(target_name), plan, recorder)
+
+
+def _run_beside(
+    target: Target, plan: Plan, recorder: Recorder, accepts: Callable[[Finding], str], live: Live | None
+) -> None:
+    beside = Beside(_search_by_name, target.name, plan, accepts, live or (lambda _name, _event: None))
+    beside.run()
+    for name in plan.searches:
+        came = beside.came.get(name)
+        if came is not None:
+            recorder.take(came.events, came.repeats, target)
+        elif name in beside.came:
+            recorder.tell(Vacuous(name, "its process died twice: was it killed, or did memory run out?"))
+    recorder.interrupted = beside.interrupted
+
+
 def _keepsake(story: Story, target: Target) -> Keepsake:
-    with scratch() as directory, contextlib.suppress(Violation, TargetError, OSError):
+    with scratch() as directory, faults.install(), contextlib.suppress(Violation, TargetError, OSError):
         return keepsake_of(story, target, directory)
     # A finding is worth more than its files.
     return Keepsake()

@@ -34,28 +34,28 @@ def in_words(story: Story) -> str:
 
 def call_of(story: Story) -> str:
     """The name of the call that goes wrong: "put", "restart", or "heartbeat" where the story has no step of its own."""
-    step = step_of(story)
+    index = decisive_step(story)
+    step = None if index is None else story.steps[index]
     if isinstance(step, Call):
         return step.action.name
     return "restart" if isinstance(step, Restart) else "heartbeat"
 
 
-def step_of(story: Story) -> Call | Restart | None:
-    """The step that goes wrong: the first call after the last thing that went wrong with the world, or else the last.
+def decisive_step(story: Story) -> int | None:
+    """The index of the step that goes wrong: the first call after the last thing that is wrong with the world.
 
-    A crash undoes what was called before it, so there it is the last call before the last crash.
+    Without such a thing it is the last call, and where the story ends in a crash the last one before it: a crash undoes
+    what was called before. None where a story has neither a call nor a restart.
     """
     steps = story.steps
-    ends = [index for index, step in enumerate(steps) if isinstance(step, CrashAt)]
-    last = ends[-1] if ends else len(steps)
-    conditions = [index for index, step in enumerate(steps[:last]) if isinstance(step, Conditional | ClockJump)]
-    if conditions and not ends:
-        for step in steps[conditions[-1] + 1 :]:
-            if isinstance(step, Call | Restart):
-                return step
-    calls = [step for step in steps[:last] if isinstance(step, Call)]
-    restarts = [step for step in steps[:last] if isinstance(step, Restart)]
-    return calls[-1] if calls else restarts[-1] if restarts else None
+    crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt)]
+    last = crashes[-1] if crashes else len(steps)
+    conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | ClockJump)]
+    first = conditions[-1] + 1 if conditions and not crashes else last
+    following = [index for index in range(first, last) if isinstance(steps[index], Call | Restart)]
+    calls = [index for index in range(last) if isinstance(steps[index], Call)]
+    restarts = [index for index in range(last) if isinstance(steps[index], Restart)]
+    return next(iter((*following, *reversed(calls), *reversed(restarts))), None)
 
 
 def causes_of(story: Story) -> tuple[str, ...]:

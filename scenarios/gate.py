@@ -1,11 +1,14 @@
 """The gate: every known bug has to be caught, by the check that it should, and the reference has to stay silent."""
 
-from collections.abc import Iterable, Iterator
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from scenarios import campaign
+from scenarios.bugs import find_bug
 from scenarios.bugs.build import KnownBug
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
@@ -51,6 +54,26 @@ def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
     """Let each of a bug's searches look for it, up to its first finding."""
     for search in bug.searches:
         yield _try(bug.target(), bug, search, seed, report)
+
+
+def catches(
+    bugs: Sequence[KnownBug], seed: int, report: Path | None, *, jobs: int = 1
+) -> Iterator[tuple[KnownBug, Catch]]:
+    """Every bug with what each of its searches made of it, in order; several at a time where there are `jobs`."""
+    if jobs == 1:
+        yield from ((bug, catch) for bug in bugs for catch in try_bug(bug, seed, report))
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            futures = [pool.submit(_tries, bug.name, seed, report) for bug in bugs]
+            for bug, future in zip(bugs, futures, strict=True):
+                yield from ((bug, catch) for catch in future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _tries(name: str, seed: int, report: Path | None) -> list[Catch]:
+    return list(try_bug(find_bug(name), seed, report))
 
 
 def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | None) -> Catch:

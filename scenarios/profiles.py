@@ -82,6 +82,8 @@ class Plan(msgspec.Struct, frozen=True):
     machines: tuple[str, ...] = ()
     # Where the machine keeps how far it has come, and whether it goes on from there; None: nowhere.
     progress: Path | None = None
+    # How many searches run beside each other, each in a process of its own.
+    jobs: int = 1
     goes_on: bool = False
     depths: tuple[str, ...] | None = None
     most_findings: int = 25

@@ -9,7 +9,18 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from scenarios.events import CrashesTried, Event, Finding, Found, Handler, PointTried, SearchEnded, Series, Vacuous
+from scenarios.events import (
+    CrashesTried,
+    Event,
+    Finding,
+    Found,
+    Handler,
+    PointTried,
+    SearchEnded,
+    SearchStarted,
+    Series,
+    Vacuous,
+)
 from scenarios.story import Conditional, Story
 from scenarios.target import Target
 
@@ -39,6 +50,7 @@ class Recorder:
         deadline: float | None = None,
         most_findings: int = 25,
         accepts: Callable[[Finding], str] = nothing_accepted,
+        told_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.handlers = tuple(handlers)
         self.keep = keep
@@ -50,15 +62,22 @@ class Recorder:
         self.findings: list[Found] = []
         self.observations: list[Found] = []
         self.repeats: Counter[tuple[str, str, bool]] = Counter()
+        # Each search begins anew, so that what it tells does not depend on those before it.
+        self._met: set[tuple[str, str, bool]] = set()
+        self._found_before = 0
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
         self.vacuous: list[Vacuous] = []
         self.crashes: list[CrashesTried] = []
         self.ended: list[SearchEnded] = []
         self.interrupted = False
+        self._told_to_stop = told_to_stop
 
     def tell(self, event: Event) -> None:
         """Take an event in and pass it on."""
-        if isinstance(event, PointTried):
+        if isinstance(event, SearchStarted):
+            self._met.clear()
+            self._found_before = len(self.findings)
+        elif isinstance(event, PointTried):
             tally = self.tallies[event.series]
             tally.tried += 1
             tally.fired += event.fired
@@ -76,7 +95,10 @@ class Recorder:
         """Whether the same check failed for the same call already; then it is only counted."""
         key = self._key(finding)
         self.repeats[key] += 1
-        return self.repeats[key] > 1
+        if key in self._met:
+            return True
+        self._met.add(key)
+        return False
 
     def times_seen(self, finding: Finding) -> int:
         """How often the same check failed for the same call."""
@@ -94,7 +116,12 @@ class Recorder:
         )
 
     def found(self, finding: Finding, target: Target) -> None:
-        """Keep a finding: one that was promised not to be, one that a baseline accepts, or an observation."""
+        """Keep a finding: one that was promised not to be, one that a baseline accepts, or an observation.
+
+        One that an earlier search has shown by the very same story is not kept again.
+        """
+        if self.knows(finding):
+            return
         promised = finding.code not in target.unpromised
         found = Found(finding, self.keep(finding), promised, self.accepts(finding) if promised else "")
         counted = self.accepted if found.accepted_because else self.findings
@@ -102,9 +129,19 @@ class Recorder:
         self.tell(found)
 
     def enough(self) -> bool:
-        """Whether to stop: the time is up, the user said so, or there are findings enough."""
+        """Whether to stop: the time is up, the user said so, or this search has found enough."""
         late = self.deadline is not None and time.monotonic() > self.deadline
-        return late or self.interrupted or len(self.findings) >= self.most_findings
+        self.interrupted = self.interrupted or self._told_to_stop()
+        return late or self.interrupted or len(self.findings) - self._found_before >= self.most_findings
+
+    def take(self, came: Iterable[Event], repeats: Counter[tuple[str, str, bool]], target: Target) -> None:
+        """Take in what a search has told another recorder; its findings are kept as if they had been found here."""
+        for event in came:
+            if isinstance(event, Found):
+                self.found(event.finding, target)
+            else:
+                self.tell(event)
+        self.repeats.update(repeats)
 
     @property
     def complete(self) -> bool:

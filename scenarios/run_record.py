@@ -197,7 +197,8 @@ class Points:
             operation = series.kind if series.role == "any" else f"{series.kind}:{series.role}"
             effect = series.effect if series.timing == "before" else f"{series.effect}/{series.timing}"
             row = (text(str(place.configuration)), place.step, text(place.call), text(operation), text(effect))
-            self.rows.append(PointRecord(*row, text(place.condition), OUTCOMES.index(outcome_of(event)), text(self._search)))
+            outcome = OUTCOMES.index(outcome_of(event))
+            self.rows.append(PointRecord(*row, text(place.condition), outcome, text(self._search)))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -265,18 +266,21 @@ def record_of(
 
 def with_timelines(record: RunRecord, target: Target, most_seconds: float = 10.0) -> RunRecord:
     """The record with a timeline for each finding and observation, as far as there is time to play them once more."""
-    kept = [*record.findings, *record.observations]
+    kinds = {"findings": record.findings, "observations": record.observations, "accepted": record.accepted}
+    if record.exit_code == Exit.INTERRUPTED or not any(kinds.values()):
+        return record
     until = time.monotonic() + most_seconds
+    drawn: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
     # Whoever interrupts this still wants to see what there is.
     with contextlib.suppress(KeyboardInterrupt), faults.install(), scratch() as directory:
-        for index, found in enumerate(kept if record.exit_code != Exit.INTERRUPTED else ()):
-            if time.monotonic() > until:
-                timeline = Timeline(reason="there was no time left to play it once more")
-            else:
-                timeline = timeline_of(found.story, target, directory)
-            kept[index] = msgspec.structs.replace(found, timeline=timeline)
-    number = len(record.findings)
-    return msgspec.structs.replace(record, findings=tuple(kept[:number]), observations=tuple(kept[number:]))
+        for them in drawn.values():
+            for index, found in enumerate(them):
+                if time.monotonic() > until:
+                    timeline = Timeline(reason="there was no time left to play it once more")
+                else:
+                    timeline = timeline_of(found.story, target, directory)
+                them[index] = msgspec.structs.replace(found, timeline=timeline)
+    return msgspec.structs.replace(record, **{name: tuple(them) for name, them in drawn.items()})
 
 
 def without_points(record: RunRecord) -> RunRecord:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from faults.plan import KILL, When
-from faults.syscalls import LARGEST_ORDINAL, SyscallFault, possible_effects
+from faults.syscalls import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, possible_effects
 from scenarios.any_language import HungError, ProcessTarget
 from scenarios.any_language.rehearsal import rehearse
 from scenarios.checks import Violation
@@ -122,6 +122,8 @@ class Syscalls(Sweep):
                 trial.open()
             with intrude(trial, None) as watched:
                 answer = trial.call(action, after)
+            if isinstance(answer.error, SyscallsUnavailableError):
+                raise answer.error
             if answer.kind == "raised":
                 raise TargetError(f"{self.target.name}: {action} fails without any fault: it {answer}")
         counts: dict[tuple[str, str], int] = {}

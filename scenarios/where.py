@@ -28,11 +28,11 @@ import msgspec
 
 from scenarios.bugs import find_bug
 from scenarios.conditions import prepared
-from scenarios.fingerprint import step_of
+from scenarios.fingerprint import decisive_step
 from scenarios.kill_player import kills
 from scenarios.oracle import Answer
 from scenarios.player import Player
-from scenarios.story import Conditional, CrashAt, Step, Story
+from scenarios.story import Call, Conditional, CrashAt, Step, Story
 from scenarios.target import Action, Target, View
 from scenarios.targets.names import BUG_PREFIX
 
@@ -67,32 +67,32 @@ def locate(story: Story, target: Target, directory: Path) -> str:
 
 def _play(story: Story, target: Target, directory: Path, watch: "_Watch") -> None:
     """Play the story up to the call that goes wrong, and watch that one."""
-    decisive = step_of(story)
-    steps: list[Step] = []
-    for step in story.steps:
-        # What would kill this process is left out: then only the call itself is seen.
-        if not (isinstance(step, Conditional) and kills(story)):
-            steps.append(step)
-        if step is decisive:
-            break
+    index = decisive_step(story)
+    lead = story.steps if index is None else story.steps[:index]
+    # What would kill this process is left out: then only the call itself is seen.
+    steps: list[Step] = [step for step in lead if not (isinstance(step, Conditional) and kills(story))]
+    decisive = None if index is None else story.steps[index]
     record = any(isinstance(step, CrashAt) for step in steps)
     with prepared(tuple(steps)), Player(target, story.configuration, directory, record=record) as player:
         call = player.real.call
 
         def watched(action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
+            if isinstance(decisive, Call) and action == decisive.action:
+                # The store had to be opened first, which says nothing where it went well.
+                watch.forget()
             with watch.tracing(sys._getframe()):
                 return call(action, after, stages)
 
+        for step in steps:
+            player.do(step)
         if decisive is None:
             # Even the small change at the end shows it.
             with watch.tracing(sys._getframe()):
                 player.end()
             return
-        for step in steps[:-1]:
-            player.do(step)
         # Only the session that meets the fault is of interest, not its twin.
         player.real.call = watched  # type: ignore[method-assign]
-        player.do(steps[-1])
+        player.do(decisive)
 
 
 class _Watch:
@@ -103,6 +103,11 @@ class _Watch:
         self.entered: list[_Line] = []
         self._code = code
         self._outside: FrameType | None = None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.raised_at.clear()
+        self.entered.clear()
 
     @contextlib.contextmanager
     def tracing(self, outside: FrameType) -> Iterator[None]:

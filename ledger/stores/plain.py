@@ -12,6 +12,8 @@ suspect: reads raise, and the next call asks again first.
 Not covered: a plain store that several processes write to. Saving what was loaded would undo the others' changes.
 """
 
+# no fault in this file: a store without SQLite; faults are raised beneath SQLite.
+
 import logging
 import threading
 from collections.abc import Sequence

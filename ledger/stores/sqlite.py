@@ -46,7 +46,7 @@ def _as_changes(found: Found) -> list[Change] | None:
                 changes.append(Change(key, task=TASKS.decode(row) if row is not None else None))
             elif table == DELIVERIES.name:
                 changes.append(Change(key, delivery=DELIVERIES.decode(row) if row is not None else None))
-    except Unreadable:
+    except Unreadable:  # no fault: no search damages a row.
         # Somebody else made the row unreadable meanwhile: a full reload will quarantine it.
         return None
     return changes
@@ -66,7 +66,7 @@ class SqliteUnit:
         try:
             if self._follower is not None and self._transaction.enlist(self._follower):
                 self._follower.owner.joined()
-        except BaseException as error:
+        except BaseException as error:  # no fault: only an interrupt of Python comes between the two.
             # A with-block that was never entered is never left.
             self._transaction.__exit__(type(error), error, error.__traceback__)
             raise

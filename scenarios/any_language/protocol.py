@@ -9,6 +9,7 @@ Everything is read strictly: a field that nobody knows is a mistake, not an exte
 grows when a program that keeps to the old one would be misunderstood.
 """
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -113,6 +114,9 @@ Answer = Done | Refused | Failed
 def schema() -> dict[str, Any]:
     """Requests and answers as a JSON Schema: what a program reads is `#/$defs/Request`, what it writes `…/Answer`."""
     (requests, answers), components = msgspec.json.schema_components((Request, Answer), ref_template="#/$defs/{name}")
+    for component in components.values():
+        # How docstrings are indented differs between versions of Python.
+        component["description"] = inspect.cleandoc(component["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"tornpage: any language, protocol {PROTOCOL}",

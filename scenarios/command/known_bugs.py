@@ -30,8 +30,15 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
     help="Where replay files and bugs.json are written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many bugs are tried at a time; the result is the same for any number.",
+)
 @click.pass_context
-def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: Path, as_json: bool) -> None:
+def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: Path, as_json: bool, jobs: int) -> None:
     """Catch every known bug (or the named ones), each by each of its searches; the reference must stay silent."""
     try:
         chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
@@ -41,10 +48,9 @@ def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: P
     interrupted = False
     try:
         with could_not_run():
-            for bug in chosen:
-                for catch in gate.try_bug(bug, seed, report):
-                    catches.append((bug, catch))
-                    click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
+            for bug, catch in gate.catches(chosen, seed, report, jobs=jobs):
+                catches.append((bug, catch))
+                click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
             searches = tuple(sorted({search for bug in chosen for search in bug.searches}, reverse=True))
             noise = gate.try_reference(find("reference"), searches, seed) + gate.try_own_calls(chosen, seed)
     except KeyboardInterrupt:

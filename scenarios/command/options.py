@@ -14,6 +14,7 @@ from rich.console import Console
 from faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
 from faults.syscalls import SyscallsUnavailableError
 from scenarios.campaign import Exit
+from scenarios.command import ci
 from scenarios.naming import SHIPPED, find_or_import
 from scenarios.profiles import PROFILES
 from scenarios.target import Configuration, Target, TargetError
@@ -123,13 +124,15 @@ def search_options(command: _Command) -> _Command:
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
         click.option("--quiet", is_flag=True, help="No progress, only the result."),
+        click.option("--verbose", is_flag=True, help="A line for each call and configuration, too."),
+        *ci.OPTIONS,
     ):
         command = option(command)
     return command
 
 
 # Where a run leaves its files, and what it prints, is no part of what it does.
-_NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet"))
+_NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet", "verbose")) | ci.NOT_REPEATED
 
 
 def as_typed(context: click.Context) -> str:

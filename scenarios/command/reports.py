@@ -7,12 +7,17 @@ import click
 from scenarios import bugs_record, run_record
 from scenarios.bugs_record import BugsRecord
 from scenarios.command.options import CouldNotRun
+from scenarios.command.report_files import COMMANDS
 from scenarios.run_record import RunFileError, RunRecord
 
 
 @click.group()
 def report() -> None:
     """Make a page, or a file for another tool, from the record of a run."""
+
+
+for _command in COMMANDS:
+    report.add_command(_command)
 
 
 @report.command()

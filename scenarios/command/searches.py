@@ -1,7 +1,8 @@
 """``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
 
 import contextlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from faults import Device, FaultPlan
 from scenarios import campaign, run_record
 from scenarios.bugs import find_bug
 from scenarios.campaign import Exit
+from scenarios.command import ci
 from scenarios.command.options import (
     FaultPlanText,
     as_typed,
@@ -25,14 +27,14 @@ from scenarios.command.options import (
 )
 from scenarios.command.reports import write_page
 from scenarios.error_paths import ErrorPathTracer, SourceError
-from scenarios.events import Handler
+from scenarios.events import Finding, Handler
 from scenarios.handlers import verdict
 from scenarios.handlers.error_paths import show_error_paths
 from scenarios.handlers.error_paths import summary as error_paths_summary
 from scenarios.handlers.terminal import Progress
 from scenarios.machine import machines_of
 from scenarios.profiles import PROFILES, Plan, Profile
-from scenarios.recorder import Recorder
+from scenarios.recorder import Recorder, nothing_accepted
 from scenarios.so_far import seed_in
 from scenarios.target import Target
 
@@ -42,12 +44,21 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories
 @click.command()
 @target_option
 @search_options
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many searches run beside each other; the result is the same for any number.",
+)
 @click.pass_context
 def check(context: click.Context, /, target: Target, **options: Any) -> None:
     """Search everywhere: faults, crashes, rivals, limits, kills, and the machine's stories.
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
     """
+    if options["jobs"] > 1 and options["error_paths"]:
+        raise click.UsageError("--error-paths sees one process only: leave --jobs out")
     if not _canary_is_caught(options["quiet"]):
         click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
         context.exit(Exit.NOT_TESTED)
@@ -314,15 +325,21 @@ def _run(
         machines=options.get("machines", ()),
         progress=options.get("progress"),
         goes_on=options.get("goes_on", False),
+        jobs=options.get("jobs", 1),
     )
-    points = run_record.Points()
-    with _tracer(options) as tracer:
-        handlers = (points, tracer) if tracer else (points,)
+    points, baseline = run_record.Points(), ci.baseline_of(options)
+    if options["quiet"] and options["verbose"]:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    loud = {"quiet": options["quiet"], "verbose": options["verbose"]}
+    accepts = baseline.accepts if baseline else nothing_accepted
+    with _tracer(options) as tracer, ci.watching(options) as others:
+        handlers: tuple[Handler, ...] = (points, *others, *([tracer] if tracer else []))
         with tracer.running() if tracer else contextlib.nullcontext():
-            recorder = run_shown(target, plan, *handlers, quiet=options["quiet"])
+            recorder = run_shown(target, plan, *handlers, accepts=accepts, **loud)
         error_paths = tracer.result() if tracer else None
     record = run_record.record_of(recorder, target, plan, points, error_paths)
     record = run_record.with_timelines(msgspec.structs.replace(record, command=as_typed(context)), target)
+    record = ci.completed(record, target, baseline, options)
     if plan.report is not None:
         _keep(record, plan.report / "run.json")
     if options["html"] is not None:
@@ -332,7 +349,8 @@ def _run(
     else:
         if error_paths:
             show_error_paths(error_paths, output())
-        verdict.show(recorder, target, plan.seed, output())
+        verdict.show(recorder, target, plan.seed, output(), record.baseline_notes)
+    ci.deliver(record, options)
     code = campaign.verdict(recorder)
     least = options["least_error_paths"]
     if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
@@ -359,11 +377,26 @@ def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
 
 
 def run_shown(
-    target: Target, plan: Plan, *handlers: Handler, quiet: bool = False, console: Console | None = None
+    target: Target,
+    plan: Plan,
+    *handlers: Handler,
+    quiet: bool = False,
+    verbose: bool = False,
+    console: Console | None = None,
+    accepts: Callable[[Finding], str] = nothing_accepted,
 ) -> Recorder:
     """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
-    with could_not_run(), Progress(console or progress_output(), quiet=quiet) as progress:
-        return campaign.run(target, plan, (progress, *handlers))
+    shown = console or progress_output()
+
+    def new_progress() -> Progress:
+        return Progress(shown, quiet=quiet, verbose=verbose, max_time_s=plan.max_time_s, live=plan.jobs == 1)
+
+    with could_not_run():
+        if plan.jobs > 1:
+            each = defaultdict[str, Progress](new_progress)
+            return campaign.run(target, plan, handlers, accepts, live=lambda name, event: each[name](event))
+        with new_progress() as progress:
+            return campaign.run(target, plan, (progress, *handlers), accepts)
 
 
 def _keep(record: run_record.RunRecord, path: Path) -> None:

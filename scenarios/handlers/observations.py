@@ -1,8 +1,9 @@
 """A campaign as observations in the form that Hypothesis has for its test cases, so that Tyche and others read them.
 
-One JSON object a line, in ``DATE_testcases.jsonl``: a *test case* for each point that was tried (passed, failed, or given
-up where its fault did not fire), with what makes it comparable under ``features``; a message for each finding and for
-what was vacuous. The stories of ``fuzz`` are Hypothesis' own test cases, and Hypothesis writes their lines.
+One JSON object a line. In ``DATE_testcases.jsonl`` a *test case* for each point that was tried (passed, failed, or
+given up where its fault did not fire), with what makes it comparable under ``features``; in ``DATE_info.jsonl`` a
+message for each finding, for what was vacuous, and for the counts of each search. A directory is appended to. The
+stories of ``fuzz`` are Hypothesis' own test cases, and Hypothesis says what is in their lines.
 
 The fields are those of https://hypothesis.readthedocs.io/en/latest/reference/integrations.html#observability. There is
 no coverage in them. Not covered: single crash states, of which the engine tells only sums.
@@ -12,22 +13,23 @@ import contextlib
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from scenarios.events import Event, Found, PointTried, SearchEnded, SearchStarted, Vacuous
-
-Write = Callable[[dict[str, Any]], None]
+from scenarios.handlers.json_lines import lines_in
 
 
 class Observations:
-    """Writes the observations of a campaign to a stream."""
+    """Writes the observations of a campaign: test cases to one stream, messages to another."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, test_cases: IO[str], messages: IO[str]) -> None:
+        self._test_cases, self._messages = test_cases, messages
         self._run_start = time.time()
         self._before = time.perf_counter()
         self._property = ""
@@ -84,8 +86,9 @@ class Observations:
         }
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._stream.write(msgspec.json.encode(line, enc_hook=repr).decode() + "\n")
-        self._stream.flush()
+        stream = self._test_cases if line["type"] == "test_case" else self._messages
+        stream.write(msgspec.json.encode(line, enc_hook=repr).decode() + "\n")
+        stream.flush()
 
     def of_hypothesis(self) -> AbstractContextManager[object]:
         """While it is open, Hypothesis' own test cases are written, too, where it is one that offers that."""
@@ -110,8 +113,12 @@ class Observations:
 
 
 @contextlib.contextmanager
-def observing(stream: IO[str]) -> Iterator[Observations]:
-    """A handler that observes a campaign, the stories of Hypothesis with it."""
-    observations = Observations(stream)
-    with observations.of_hypothesis():
+def observing(directory: Path, today: date) -> Iterator[Observations]:
+    """A handler that observes a campaign, the stories of Hypothesis with it. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as scope:
+        names = (f"{today.isoformat()}_{kind}.jsonl" for kind in ("testcases", "info"))
+        streams = [scope.enter_context(lines_in(directory / name, "a")) for name in names]
+        observations = Observations(*streams)
+        scope.enter_context(observations.of_hypothesis())
         yield observations

@@ -4,6 +4,7 @@ Where standard error is no terminal (CI, a pipe) the live line becomes a plain l
 standard error, the verdict to standard output.
 """
 
+import os
 import time
 from types import TracebackType
 from typing import Self
@@ -30,10 +31,26 @@ _LIVE_EVERY_S = 0.2
 class Progress:
     """Shows what is going on. A context manager: the live line is gone when it ends."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        max_time_s: float | None = None,
+        live: bool = True,
+    ) -> None:
         self._console = console
         self._quiet = quiet
-        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        self._verbose = verbose
+        # A log keeps every state of a live line; there is a terminal behind some of them, too.
+        is_live = live and console.is_terminal and not os.environ.get("CI")
+        self._live = Live(console=console, transient=True, auto_refresh=False) if is_live else None
+        self._until = None if max_time_s is None else time.monotonic() + max_time_s
+        self._expected: int | None = None
+        self._place: tuple[str, int, str] | None = None
+        self._here = Tally()
+        self._found_here = 0
         self._search = ""
         self._points = self._fired = self._findings = 0
         self._counts: dict[str, int] = {}
@@ -56,6 +73,7 @@ class Progress:
             return
         if isinstance(event, SearchStarted):
             self._search = f"{event.search} {event.target}"
+            self._expected = event.expected
             self._points = self._fired = 0
             self._counts = {}
             self._states = None
@@ -63,6 +81,7 @@ class Progress:
         elif isinstance(event, PointTried):
             self._points += 1
             self._fired += event.fired
+            self._tell_place(event)
             self._show()
         elif isinstance(event, StepsDone):
             self._counts = event.counts
@@ -71,12 +90,14 @@ class Progress:
             self._states = event
             self._show()
         elif isinstance(event, Found):
-            self._findings += event.promised
-            label = "finding" if event.promised else "observation"
+            counts = event.promised and not event.accepted_because
+            self._findings += counts
+            label = "finding" if counts else "accepted" if event.promised else "observation"
             self._console.print(Text(f"{label}: {event.finding.code}: {event.finding.message}"), soft_wrap=True)
         elif isinstance(event, Vacuous):
             self._console.print(Text(f"vacuous: {event.search}: {event.reason}"), soft_wrap=True)
         elif isinstance(event, SearchEnded):
+            self._end_place()
             self._console.print(Text(f"{event.search} {event.target}: {summary(event)}"), soft_wrap=True)
 
     def _show(self) -> None:
@@ -84,11 +105,47 @@ class Progress:
         if now - self._shown < (_LIVE_EVERY_S if self._live else _PLAIN_EVERY_S):
             return
         self._shown = now
-        line = Text(f"{self._search}: {self._what(now - self._started)}, {self._findings} findings")
+        line = Text(f"{self._search}: {self._what(now - self._started)}, {self._found()}{self._left(now)}")
         if self._live is not None:
             self._live.update(line, refresh=True)
         else:
             self._console.print(line, soft_wrap=True)
+
+    def _found(self) -> str:
+        return "1 finding" if self._findings == 1 else f"{self._findings:,} findings"
+
+    def _left(self, now: float) -> str:
+        """How long it may take yet: by the number of things to try, where that is known, and by the time that is given.
+
+        The second is of the whole run, not only of this search.
+        """
+        seconds = now - self._started
+        done = self._counts.get("stories", 0) or self._points
+        left = []
+        if self._expected and done:
+            left.append(f"about {_time(max(self._expected - done, 0) * seconds / done)} left")
+        if self._until is not None:
+            left.append(f"at most {_time(max(self._until - now, 0))} left in all")
+        return "".join(f", {one}" for one in left)
+
+    def _tell_place(self, event: PointTried) -> None:
+        """With --verbose: count the points of one call in one configuration."""
+        place = (str(event.place.configuration), event.place.step, event.place.call)
+        if place != self._place:
+            self._end_place()
+            self._place = place
+        self._here.tried += 1
+        self._here.fired += event.fired
+        self._here.surfaced += event.surfaced
+        self._found_here += event.is_finding
+
+    def _end_place(self) -> None:
+        if self._place is not None and self._verbose:
+            configuration, step, call = self._place
+            points = f"{self._here.tried:,} points, {self._here.fired:,} fired, {self._here.surfaced:,} surfaced"
+            found = f", {self._found_here:,} with findings" if self._found_here else ""
+            self._console.print(Text(f"  {configuration} {step}. {call}: {points}{found}"), soft_wrap=True)
+        self._place, self._here, self._found_here = None, Tally(), 0
 
     def _what(self, seconds: float) -> str:
         if self._states is not None:
@@ -97,6 +154,13 @@ class Progress:
         if self._counts:
             return f"{self._counts.get('stories', 0)} stories, {self._counts.get('steps', 0)} steps"
         return f"{self._points:,} fault points, {self._fired:,} fired, {self._points / max(seconds, 0.001):,.0f}/s"
+
+
+def _time(seconds: float) -> str:
+    """Such as "42 s", "7 min" and "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
 
 
 def summary(event: SearchEnded) -> str:

@@ -20,8 +20,8 @@ _WORDS = {
 }
 
 
-def show(recorder: Recorder, target: Target, seed: int, console: Console) -> None:
-    """Print the table, findings, observations and the verdict."""
+def show(recorder: Recorder, target: Target, seed: int, console: Console, baseline_notes: tuple[str, ...] = ()) -> None:
+    """Print the table, findings, observations, what a baseline has to say, and the verdict."""
     killed = any(kills_by_operation(recorder).values())
     if recorder.tallies and not (killed and not recorder.count("fired")):
         console.print(fault_points(recorder))
@@ -33,15 +33,24 @@ def show(recorder: Recorder, target: Target, seed: int, console: Console) -> Non
         console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
         for note in ended.notes:
             console.print(Text(f"  {note}"), soft_wrap=True)
+    _show_found(recorder, target, console)
+    for vacuous in recorder.vacuous:
+        console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
+    for note in baseline_notes:
+        console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
+    console.print(Text(f"\n{headline(recorder, target)}"), soft_wrap=True)
+    console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
+
+
+def _show_found(recorder: Recorder, target: Target, console: Console) -> None:
     for found in recorder.observations:
         console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
         console.print(Text(describe_finding(found)), soft_wrap=True)
+    for found in recorder.accepted:
+        line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
+        console.print(Text(line), soft_wrap=True)
     for found in recorder.findings:
         console.print(Text("\n" + describe_finding(found)), soft_wrap=True)
-    for vacuous in recorder.vacuous:
-        console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
-    console.print(Text(f"\n{headline(recorder, target)}"), soft_wrap=True)
-    console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
 
 
 def headline(recorder: Recorder, target: Target) -> str:
@@ -49,6 +58,8 @@ def headline(recorder: Recorder, target: Target) -> str:
     words = _WORDS[verdict(recorder)]
     if recorder.findings:
         words += f" with {_plural(len(recorder.findings), 'finding')}"
+    if recorder.accepted:
+        words += f", {len(recorder.accepted):,} accepted by the baseline"
     if recorder.observations:
         words += f", {_plural(len(recorder.observations), 'observation')} of what it does not promise"
     if not recorder.complete and not recorder.interrupted and not recorder.findings:

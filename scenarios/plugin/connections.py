@@ -16,17 +16,25 @@ from typing import Any
 
 
 class Connections:
-    """The connections of one run: `own` are the test's, `shared` those of fixtures with a wider scope."""
+    """The connections of one run: `own` are the test's, `shared` those of fixtures with a wider scope, of any run."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: list[sqlite3.Connection]) -> None:
         self.own: list[sqlite3.Connection] = []
-        self.shared: list[sqlite3.Connection] = []
-        # Inside the setup of a fixture that outlives the run.
-        self.sharing = False
+        self.shared = shared
+        self._sharing = False
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Keep one."""
-        (self.shared if self.sharing else self.own).append(connection)
+        (self.shared if self._sharing else self.own).append(connection)
+
+    @contextlib.contextmanager
+    def sharing_all(self) -> Iterator[None]:
+        """What is opened inside this scope is shared: a fixture that outlives the run is being set up."""
+        outer, self._sharing = self._sharing, True
+        try:
+            yield
+        finally:
+            self._sharing = outer
 
     def let_go(self) -> None:
         """Close those that nobody else has."""
@@ -57,6 +65,7 @@ class Connections:
                 with contextlib.suppress(sqlite3.Error):
                     connection.rollback()
         self.own.clear()
+        self.shared[:] = [connection for connection in self.shared if is_open(connection)]
         return len(still_open)
 
 
@@ -115,13 +124,13 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextlib.contextmanager
-def tracked() -> Iterator[Connections]:
-    """Hear of every connection that is opened inside this scope."""
+def tracked(shared: list[sqlite3.Connection]) -> Iterator[Connections]:
+    """Hear of every connection that is opened inside this scope; those that outlive it are put into `shared`."""
     global _hooked  # noqa: PLW0603 - a hook can be added once and never be taken away
     if not _hooked:
         _hooked = True
         sys.addaudithook(_hear)
-    connections = Connections()
+    connections = Connections(shared)
     _runs.append(connections)
     try:
         yield connections

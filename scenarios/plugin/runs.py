@@ -7,6 +7,7 @@ they are a part of the call).
 
 import contextlib
 import shutil
+import sqlite3
 import sys
 import traceback
 import unittest
@@ -58,11 +59,20 @@ class Runner:
     """Runs one test, as often as it takes."""
 
     def __init__(
-        self, item: pytest.Item, shim: faults.Shim, timeout_s: float, *, leaves_transactions: bool = False
+        self,
+        item: pytest.Item,
+        shim: faults.Shim,
+        timeout_s: float,
+        shared: list[sqlite3.Connection],
+        *,
+        leaves_transactions: bool = False,
     ) -> None:
         self.item = item
         self.shim = shim
         self.timeout_s = timeout_s
+        # Connections of fixtures that outlive the test.
+        self.shared = shared
+        self._nextitem: pytest.Item | None = None
         # The test with its statements repeated, where the caller is to try again.
         self.retrying: Retrying | None = None
         # The connections of the run that is on; the fixtures tell it of their scope.
@@ -113,6 +123,12 @@ class Runner:
 
         return self._run(call, lambda _: nextitem, judged=True)
 
+    def finish(self, nextitem: pytest.Item | None) -> None:
+        """Tear down what was kept for another run that does not come."""
+        if self._nextitem is self.again:
+            session: Any = self.item.session
+            session._setupstate.teardown_exact(nextitem)
+
     # -- the phases ----------------------------------------------------------------------------------------
 
     def _run(
@@ -125,7 +141,7 @@ class Runner:
         item: Any = self.item
         _make_new(item)
         databases = Databases()
-        with tracked() as self.connections, self.shim.watching(databases), _request_of(item):
+        with tracked(self.shared) as self.connections, self.shim.watching(databases), _request_of(item):
             with self.shim.watching(Unsynced(self.shim)):
                 run = Run(self._phase("setup", lambda: item.ihook.pytest_runtest_setup(item=item)))
             if run.setup.excinfo is None:
@@ -138,7 +154,7 @@ class Runner:
             run.databases = tuple(databases.paths)
             locked = self._require_sound(run, run.databases)
             scratch = (getattr(item, "funcargs", None) or {}).get("tmp_path")
-            nextitem = nextitem_after(run)
+            self._nextitem = nextitem = nextitem_after(run)
             with self.shim.watching(Unsynced(self.shim)):
                 run.teardown = self._phase(
                     "teardown", lambda: item.ihook.pytest_runtest_teardown(item=item, nextitem=nextitem)

@@ -13,6 +13,7 @@ import pytest
 
 import faults
 from scenarios.plugin import judging, markers, settings
+from scenarios.plugin.connections import tracked
 from scenarios.plugin.markers import EveryFault, MarkerError
 from scenarios.plugin.runs import Runner
 from scenarios.plugin.sweep import sweep
@@ -32,6 +33,7 @@ class Session:
         self.unreachable = ""
         self._runner: Runner | None = None
         self._marked = False
+        self._shared: list[sqlite3.Connection] = []
         text = config.getoption("faults_at")
         try:
             self.only = markers.plan_of(text) if text is not None else None
@@ -86,7 +88,7 @@ class Session:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         timeout_s = asked.timeout_s or settings.value_of(self.config, "timeout") or DEFAULT_TIMEOUT_S
         most = asked.max_points or settings.value_of(self.config, "max_points")
-        self._runner = Runner(item, self.shim, timeout_s, leaves_transactions=asked.open_transactions)
+        self._runner = Runner(item, self.shim, timeout_s, self._shared, leaves_transactions=asked.open_transactions)
         try:
             with self.shim.virtual_sleep():
                 reports = sweep(self._runner, nextitem, asked, most, self.only)
@@ -118,20 +120,19 @@ class Session:
         finally:
             item.user_properties += [("faults_armed", armed.armed), ("faults_fired", armed.fired)]
         if armed.fired < armed.armed:
-            pytest.fail(f"{plan}: {judging.never_fired(armed)}", pytrace=False)
+            pytest.fail(judging.never_fired(armed), pytrace=False)
         return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Connections of a fixture that outlives the run are not the run's to close."""
-        connections = self._runner.connections if self._runner is not None else None
-        if connections is None or fixturedef.scope == "function":
+        if fixturedef.scope == "function":
             return (yield)
-        outer, connections.sharing = connections.sharing, True
-        try:
+        with contextlib.ExitStack() as stack:
+            connections = self._runner.connections if self._runner is not None else None
+            connections = connections or stack.enter_context(tracked(self._shared))
+            stack.enter_context(connections.sharing_all())
             return (yield)
-        finally:
-            connections.sharing = outer
 
 
 def describe_sqlite(unreachable: str) -> str:

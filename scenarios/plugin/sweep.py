@@ -1,4 +1,4 @@
-"""The sweep of one test: once without a fault, then once with each; and the reports that pytest gets of it.
+"""The sweep of one test: twice without a fault, then once with each; and the reports that pytest gets of it.
 
 The test stays one test: its setup is reported as it was without faults, its call with all that came of the points, and
 the last teardown.
@@ -19,6 +19,11 @@ from scenarios.plugin.runs import Run, Runner
 
 MOST_IN_FULL: Final = 3
 _MOST_LINES: Final = 50
+_BY_ITSELF: Final = "This is without any fault: the test fails by itself, and no fault was tried."
+_AGAIN: Final = (
+    "The test passed once, and fails when it is run again without any fault: something stays from one run to the next. "
+    "No fault was tried."
+)
 
 
 class _Failure:
@@ -43,28 +48,39 @@ class Sweep:
         self.plans: list[faults.FaultPlan] = []
         self.possible = 0
         self.seconds = 0.0
-        self.made: Counter[tuple[str, str]] = Counter()
+        # Whether the call made any operation at all; and its second run, where that failed without a fault.
+        self.made_any = False
+        self.fails_again: pytest.CallInfo[Any] | None = None
 
     def run(self, nextitem: pytest.Item | None) -> tuple[Run, Run]:
         """Run everything; the first and the last run."""
         if self.asked.retry:
             item: Any = self.runner.item
             self.runner.retrying = Retrying(item.obj, item.config)
-        first = self.runner.without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
-        last = first
-        self._count(first)
-        self.runner.leaves_transactions |= first.in_transaction
-        for number, plan in enumerate(self.plans if first.passed else (), start=1):
+        first = last = self._without_fault(nextitem)
+        if first.passed and self.plans:
+            # What is made once and stays, by a fixture with a wider scope, is there from the second run on.
+            second = last = self._without_fault(nextitem)
+            self.fails_again = None if second.passed else second.call
+        for number, plan in enumerate(self.plans if last.passed else (), start=1):
             last = self.runner.under(plan, self.runner.again if number < len(self.plans) else nextitem)
             self._count(last)
             self._took(plan, last)
+        self.runner.finish(nextitem)
         return first, last
+
+    def _without_fault(self, nextitem: pytest.Item | None) -> Run:
+        run = self.runner.without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
+        self._count(run)
+        self.runner.leaves_transactions |= run.in_transaction
+        return run
 
     def _plan(self, run: Run) -> list[faults.FaultPlan]:
         """The points to try; none if the test does not pass without a fault."""
+        self.plans = []
         if run.call is None or run.call.excinfo is not None:
             return []
-        self.made.update(run.operations)
+        self.made_any |= bool(run.operations)
         plans = [self.only] if self.only is not None else self.asked.choice.points(run.operations)
         self.possible = len(plans)
         self.plans = sample(plans, self.most)
@@ -91,7 +107,7 @@ class Sweep:
 
     def vacuous(self) -> str:
         """Why the sweep as a whole says nothing, "" where it does."""
-        if not self.made:
+        if not self.made_any:
             return (
                 "every_fault tested nothing: the call of this test made no I/O beneath SQLite. It has no database, or "
                 "one in memory, or one that was opened before the tests began"
@@ -152,7 +168,7 @@ def sweep(
         first, last = work.run(nextitem)
     except SourceError as error:
         return _refused(item, f"every_fault(retry=True) needs the source of the test: {error}")
-    if first.call is not None and first.call.excinfo is None:
+    if first.call is not None and first.call.excinfo is None and work.fails_again is None:
         item.user_properties += work.properties()
     reports = [_report(item, first.setup)]
     if first.call is not None:
@@ -165,11 +181,9 @@ def sweep(
 def _of_call(work: Sweep, first: Run) -> pytest.TestReport:
     item = work.runner.item
     assert first.call is not None  # noqa: S101 - the caller has looked
-    if first.call.excinfo is not None:
-        report = _report(item, first.call)
-        report.sections.append(
-            ("every_fault", "This is without any fault: the test fails by itself, and no fault was tried.")
-        )
+    if first.call.excinfo is not None or work.fails_again is not None:
+        report = _report(item, work.fails_again or first.call)
+        report.sections.append(("every_fault", _AGAIN if work.fails_again is not None else _BY_ITSELF))
         return report
     if not work.failures and not work.vacuous():
         report = _report(item, first.call)

@@ -36,7 +36,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
     for ended in record.searches:
         yield f"- {ended.search} {_text(ended.target) if record.runs else ''}".rstrip() + f": {counted(ended)}"
     yield ""
-    yield f"seed {record.seed} · profile {record.profile} · SQLite {record.sqlite_version} · {record.python_version}"
+    versions = f"SQLite {record.sqlite_version} · Python {record.python_version}"
+    yield f"seed {record.seed} · profile {record.profile} · {versions}"
 
 
 def _row(found: FoundRecord) -> str:

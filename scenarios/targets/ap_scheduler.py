@@ -9,7 +9,6 @@ Not covered: jobs that run, triggers that look at the clock, and several schedul
 forbids it).
 """
 
-import logging
 import pickle
 import sqlite3
 from collections.abc import Mapping
@@ -25,13 +24,11 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from scenarios.target import Action, Configuration, Environment, Session, View
-from scenarios.targets.library import has_table, require_known
+from scenarios.targets.library import has_table, require_known, silence
 
 _CALLS: Final = frozenset({"add_job", "modify_job", "pause_job", "remove_all_jobs", "remove_job", "resume_job"})
 _RUNS: Final = "builtins:print"
-# What it logs of thousands of faults is no news.
-for _name in ("apscheduler", "sqlalchemy"):
-    logging.getLogger(_name).addHandler(logging.NullHandler())
+silence("apscheduler", "sqlalchemy")
 
 
 class _PausedScheduler(BaseScheduler):  # type: ignore[misc] # APScheduler ships no type information

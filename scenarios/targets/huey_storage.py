@@ -1,9 +1,8 @@
 """huey's SQLite storage, as it is on PyPI: a queue, a schedule and results in one file, without a cache over it.
 
-What it promises is in its documentation (https://huey.readthedocs.io/, "SqliteHuey" and "SqliteStorage" in the API
-reference): `fsync` says whether changes survive a power cut, `journal_mode` is WAL unless asked otherwise, and a busy
-database is waited for, 5 seconds by default. The storage is driven by the methods of `BaseStorage`, which the
-documentation names for whoever writes a backend.
+Its documentation (https://huey.readthedocs.io/, the API reference) names the methods of `BaseStorage`, by which the
+storage is driven here; of faults it says nothing. What can be asked for is in the signature of `SqliteStorage`:
+`fsync`, a `journal_mode`, which is WAL otherwise, and the 5 seconds for which a busy database is waited for.
 
 Not covered: the consumer with its threads, locks and counters, which no view shows.
 """

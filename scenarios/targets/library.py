@@ -4,6 +4,7 @@ The packages run unmodified; only what is random or asks the time is answered by
 leads to the same operations each time.
 """
 
+import logging
 import sqlite3
 from collections.abc import Collection
 
@@ -36,6 +37,14 @@ class VirtualTime:
         """Move the clock, by a second at least: a loop that polls each millisecond would poll for long."""
         self._slept_s += max(seconds, 1.0)
         faults.slept(max(seconds, 1.0))
+
+
+def silence(*loggers: str) -> None:
+    """Keep a library from logging its errors: thousands of faults are no news, and a log record that somebody keeps
+    would keep the frames of its error, and with them a connection.
+    """
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def require_known(action: Action, known: Collection[str]) -> None:

@@ -1,6 +1,5 @@
 """Programs that do not keep to the protocol: each gets a clear line and exit code 2, or a finding under a fault."""
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -57,7 +56,7 @@ def test_a_description_that_is_none_is_a_usage_error(mode: str, said: str, comma
         ("dies-in-open", 'ended (exit code 3) instead of answering "open"; its standard error ends: out of cheese'),
         ("dies-in-call", 'ended (exit code 3) instead of answering "call"'),
         ("garbage-in-view", "wrote 'hello there' to its standard output in answer to \"view\""),
-        ("talks-too-much", 'to its standard output before it was asked to "call"'),
+        ("talks-too-much", 'to its standard output before it was asked to "open"'),
         ("random", "the same calls lead to another state each time"),
         ("bad-query", "no such table: nowhere"),
         ("one-column", "'SELECT key FROM t' has to select a key and at least one value"),
@@ -150,5 +149,5 @@ def test_without_strace_the_search_is_not_begun(
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = command("syscalls", "--target", speaking("right"), "--quiet")
     assert ran.code == 2, ran
-    assert "the syscall depth is not available: " in ran.err
-    assert os.linesep not in ran.err.strip()
+    assert ran.err.startswith("Error: the syscall depth is not available: ")
+    assert len(ran.err.splitlines()) == 1

@@ -101,6 +101,19 @@ def test_memory_first_is_caught_and_persist_first_is_not(
         assert "FIXED" in command("replay", file, "--target", here).out
 
 
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.quality
+@needs_cc
+def test_a_commit_that_fails_when_it_is_done_shows_in_memory(program: Callable[[str], str], command: Command) -> None:
+    """The page says so: in the truncate mode to write first is not enough."""
+    truncate = ("--configuration", "truncate/FULL", "--profile", "nightly", "--quiet")
+    ran = command("syscalls", "--target", f"command:{program('c')}", *truncate)
+    assert ran.code == 1, ran
+    assert set(re.findall(r"^([a-z-]+): [a-z]", ran.out, flags=re.MULTILINE)) >= {"memory-equals-disk"}
+    assert re.search(r"arm f(data)?sync:journal@3=EIO in the system calls", ran.out)
+
+
 @in_both
 def test_an_example_answers_as_the_protocol_says(language: str, program: Callable[[str], str], tmp_path: Path) -> None:
     """Without strace, too: every example can be talked to by hand."""

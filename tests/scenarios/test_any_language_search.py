@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,23 +69,23 @@ def test_a_right_program_holds(mode: str, points: int | None, speaking: Speaking
     assert [one.finding.message for one in recorder.findings] == []
     assert not recorder.vacuous
     assert recorder.complete
-    assert recorder.count("fired") > 80
-    assert recorder.count("kills") > 20
+    assert recorder.count("fired") > 50
+    assert recorder.count("kills") > 10
     assert recorder.count("fired") + recorder.count("kills") == recorder.count("tried")
     assert points is not None or recorder.count("tried") == recorder.count("points")
 
 
 @pytest.mark.quality
 @pytest.mark.parametrize(
-    ("mode", "code"),
+    ("mode", "points", "code"),
     [
-        ("memory-first", "memory-equals-disk"),
-        pytest.param("two-transactions", "all-or-nothing", marks=pytest.mark.slow),
-        pytest.param("promises-much", "failed-write-changed-nothing", marks=pytest.mark.slow),
+        ("memory-first", 6, "memory-equals-disk"),
+        pytest.param("two-transactions", None, "all-or-nothing", marks=pytest.mark.slow),
+        pytest.param("promises-much", None, "failed-write-changed-nothing", marks=pytest.mark.slow),
     ],
 )
-def test_a_defect_is_caught(mode: str, code: str, speaking: Speaking, search: Search) -> None:
-    recorder = search(speaking(mode), "syscalls", points=6)
+def test_a_defect_is_caught(mode: str, points: int | None, code: str, speaking: Speaking, search: Search) -> None:
+    recorder = search(speaking(mode), "syscalls", points=points)
     assert code in {one.finding.code for one in recorder.findings}
 
 
@@ -225,3 +227,34 @@ def test_time_that_is_up_is_no_success(command: Command) -> None:
     ran = command("syscalls", "--target", named("right"), "--max-time", 0)
     assert ran.code == 2
     assert "PARTIAL" in ran.out
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_no_process_behind(tornpage: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    marked = f"right-{tmp_path.name}"
+    long = [f"--configuration={one}/{level}" for one in ("wal", "delete") for level in ("NORMAL", "FULL", "EXTRA")]
+    process = tornpage("syscalls", "--target", named(marked), "--profile", "nightly", *long)
+    with process:
+        assert process.stderr is not None
+        # The first line that tells how far it is; some seconds are over then, and not yet the search.
+        line = process.stderr.readline()
+        assert line.startswith("syscalls "), line
+        assert running(marked)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "INTERRUPTED" in out
+    assert not running(marked)
+
+
+def running(word: str) -> list[str]:
+    """The programs under test that were started with a word."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if word.encode() in words:
+            lines.append(str(words))
+    return lines

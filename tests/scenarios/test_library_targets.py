@@ -6,6 +6,7 @@ what, so that a new version of a library is noticed.
 
 import importlib.util
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_without_a_fault_the_library_and_a_fresh_reader_agree_after_every_call(n
                 trial.call_session(action)
                 assert trial.live_view() == trial.fresh_view(), action
                 seen.append(trial.fresh_view())
-        assert all(before != after for before, after in zip(seen, seen[1:], strict=False)), "a call that changes nothing"
+        assert all(before != after for before, after in pairwise(seen)), "a call changes nothing"
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -122,7 +123,7 @@ def test_without_its_package_a_target_says_what_to_install(
 
 
 def test_a_python_without_dbm_sqlite3_says_so(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     ran = command("sweep", "--target", "dbm-sqlite3")
     assert ran.code == 2
     assert "from Python 3.13 on" in " ".join(ran.err.split())
@@ -146,3 +147,98 @@ def test_a_sweep_of_every_point_finds_nothing(name: str, search: Callable[..., R
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
     assert recorder.count("tried") == recorder.count("fired") == recorder.count("points")
+
+
+# -- known findings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(
+    ("mode", "plan"), [("delete", "write:db@1..=FULL"), ("delete", "lock:db@3..=BUSY"), ("wal", "write:wal@1..=FULL")]
+)
+def test_sqlitedict_waits_for_ever_after_a_commit_that_failed(
+    mode: str, plan: str, shim: faults.Shim, home: Path
+) -> None:
+    target = library("sqlitedict")
+    story = story_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
+    violation, _ = play(story, target, home)
+    assert violation is not None
+    assert violation.code == "still-usable-after-the-fault"
+    assert violation.message.startswith(WAITS_FOR_EVER)
+
+
+@pytest.mark.parametrize(
+    ("mode", "plan"), [("delete", "write:db@1..=FULL"), ("delete", "lock:db@3..=BUSY"), ("wal", "write:wal@1..=FULL")]
+)
+def test_with_autocommit_the_same_fault_is_told_to_the_caller(
+    mode: str, plan: str, shim: faults.Shim, home: Path
+) -> None:
+    target = library("sqlitedict-autocommit")
+    story = story_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
+    violation, counts = play(story, target, home)
+    assert violation is None
+    assert counts["raised"] == counts["surfaced"] == 1
+
+
+@pytest.mark.quality
+def test_sqlitedict_keeps_what_a_failed_clear_has_begun(shim: faults.Shim, home: Path) -> None:
+    target = library("sqlitedict")
+    before = (put(target, 1), put(target, 3), Restart(crash=True))
+    # What its open transaction shows depends on how far it came, and that on the version of SQLite.
+    plans = (f"read:db@{n}=IOERR_CORRUPTFS" for n in range(1, 9))
+    played = (play(story_of(target, *before, Arm(plan), put(target, 5)), target, home)[0] for plan in plans)
+    found = {one.code for one in played if one is not None and not one.message.startswith(WAITS_FOR_EVER)}
+    assert found == {"memory-equals-disk", "still-usable-after-the-fault"}
+
+
+@pytest.mark.quality
+def test_sqlitedict_leaves_the_file_locked_when_a_reader_is_there_at_its_commit(shim: faults.Shim, home: Path) -> None:
+    target = library("sqlitedict")
+    reader = Rival("reader", "lock", 3, "connection", None)
+    violation, counts = play(story_of(target, put(target, 0), reader, put(target, 2)), target, home)
+    assert violation is not None
+    assert violation.code == "still-usable-after-the-fault"
+    assert counts["calls"] > 0
+
+
+@pytest.mark.quality
+def test_litequeue_that_could_not_be_opened_keeps_its_lock(shim: faults.Shim, home: Path) -> None:
+    target = library("litequeue")
+    # At which lock its first COMMIT asks for the file depends on the version.
+    played = (play(story_of(target, Arm(f"lock:db@{n}..=BUSY"), Restart()), target, home)[0] for n in range(1, 9))
+    seen = {(one.code, one.message) for one in played if one is not None}
+    locked = "the fault is gone, and opening again fails: OperationalError('database is locked')"
+    assert seen == {("still-usable-after-the-fault", locked)}
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize(("name", "action"), [("huey", 0), ("litequeue", 3)])
+def test_no_memory_for_a_commit_leaves_the_transaction_open(
+    name: str, action: int, shim: faults.Shim, home: Path
+) -> None:
+    target = library(name)
+    first = [put(target, 0)] if action else [Restart()]
+    played = (
+        play(story_of(target, *first, Limit("allocation", n, sticky=True), put(target, action)), target, home)[0]
+        for n in range(1, 500)
+    )
+    found = next(one for one in played if one is not None)
+    assert found.code in {"acknowledged-is-durable", "memory-equals-disk", "still-usable-after-the-fault"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litequeue", "sqlitedict"])
+def test_a_sweep_of_every_point_finds_what_is_known_and_nothing_else(
+    name: str, search: Callable[..., Recorder]
+) -> None:
+    recorder = search(library(name))
+    messages = {found.finding.message for found in recorder.findings}
+    if name == "litequeue":
+        assert all("opening again fails: OperationalError('database is locked')" in one for one in messages)
+    else:
+        rest = [found.finding for found in recorder.findings if not found.finding.message.startswith(WAITS_FOR_EVER)]
+        # Where COMMIT is not what failed: a statement that was not rolled back.
+        assert {one.code for one in rest} <= {"memory-equals-disk"}
+    assert messages
+    assert recorder.vacuous == []

@@ -80,6 +80,8 @@ def test_the_disks_have_the_same_numbers_every_time(crash_states: CrashStates, t
         ]
 
     first = all_of("one")
+    # And none is there twice, of those before which the same was acknowledged.
+    assert len({(told, tuple(sorted(files.items()))) for _, _, told, files in first}) == len(first)
     assert first == all_of("two")
     sampled = [disk.number for disk in crash_states(adds, tmp_path / "three", most=5)]
     assert sampled == sorted(sampled)

@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+import faults
+
 # In the process from the start: pytester forgets what its runs import, and an audit hook can't be taken away.
 from scenarios.plugin import session  # noqa: F401
 
@@ -44,11 +46,18 @@ TASKS = """
             if name in self.names:
                 self.db.execute("DELETE FROM tasks WHERE name = ?", (name,))
                 self.names.remove(name)
+
+    class Counts(WriteFirst):
+        # Right, as long as nobody does again what has been done.
+        def delete(self, name):
+            if self.db.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount != 1:
+                raise KeyError(name)
+            self.names.remove(name)
 """
 
 TEST_OF_TASKS = """
     import pytest
-    from tasks import Tasks, WriteFirst
+    from tasks import Counts, Tasks, WriteFirst
 
     {marker}
     def test_a_deleted_task_stays_away(tmp_path):
@@ -200,6 +209,14 @@ def body(tmp_path):
     db.close()
 """,
 }
+
+
+def test_an_error_that_comes_after_the_fact_is_no_reason_to_do_it_again(project: pytest.Pytester) -> None:
+    marker = "@pytest.mark.every_fault(retry=True, effects='all')"
+    project.makepyfile(TEST_OF_TASKS.format(marker=marker, store="Counts"))
+    done = run(project)
+    done.assert_outcomes(passed=1)
+    assert counts(done)["surfaced"] > 50
 
 
 @pytest.mark.parametrize("case", RIGHT_ANYWAY)
@@ -444,11 +461,12 @@ class Waits(Store):
         try:
             super().add(x)
         except Exception:
+            try:
+                time.sleep(60)
+            except BaseException:
+                pass
             while True:
-                try:
-                    time.sleep(60)
-                except Exception:
-                    pass
+                time.sleep(60)
 """
     body = "store = Waits(tmp_path / 'a.db')\nstore.add(1)\nstore.close()"
     done = run_test(project, "every_fault(operations='delete', timeout=0.1)", body, before=before)
@@ -457,7 +475,7 @@ class Waits(Store):
 
 
 def test_a_fault_that_never_fires_is_a_failure(project: pytest.Pytester) -> None:
-    body = "runs.append(1)\n" + ADD.replace("store.add(1)", "for x in range(3 if len(runs) == 1 else 1): store.add(x)")
+    body = "runs.append(1)\n" + ADD.replace("store.add(1)", "for x in range(3 if len(runs) <= 2 else 1): store.add(x)")
     done = run_test(project, "every_fault(operations='sync:db')", body, before="runs = []")
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
@@ -477,6 +495,42 @@ def test_a_test_that_fails_by_itself_is_told_first(project: pytest.Pytester) -> 
         ["*AssertionError: run 1*", "*without any fault: the test fails by itself, and no fault*"]
     )
     done.stdout.no_fnmatch_line("every_fault: *")
+
+
+def test_a_test_that_passes_only_once_is_told(project: pytest.Pytester) -> None:
+    before = """
+@pytest.fixture(scope="module", autouse=True)
+def shared(tmp_path_factory):
+    globals()["store"] = Store(tmp_path_factory.mktemp("m") / "a.db")
+    yield
+    store.close()
+"""
+    done = run_test(project, "every_fault", "store.add(1)", before=before)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*UNIQUE constraint failed*", "The test passed once, and fails when it is run again *"])
+    done.stdout.no_fnmatch_line("every_fault: *")
+
+
+def test_a_teardown_that_fails_is_an_error_and_the_next_test_runs(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_a="""
+            import pytest
+            from store import Store
+
+            @pytest.fixture
+            def fails():
+                yield
+                raise OSError("not torn down")
+
+            @pytest.mark.every_fault
+            def test_it(tmp_path, fails):
+                Store(tmp_path / "a.db").add(1)
+        """,
+        test_b="def test_next():\n    pass",
+    )
+    done = run(project)
+    done.assert_outcomes(passed=2, errors=1)
+    done.stdout.fnmatch_lines(["E *OSError: not torn down"])
 
 
 @pytest.mark.parametrize("body", ["assert True", "sqlite3.connect(':memory:').close()"])
@@ -562,24 +616,62 @@ def test_each_run_has_fixtures_of_its_own_and_the_wider_ones_live_on(project: py
             made["function ended"] += 1
 
         class TestIt:
-            def test_before(self, module):
-                module.add("before")
-
             @pytest.mark.every_fault(operations="write")
             def test_it(self, module, function):
                 assert not hasattr(self, "seen")
                 self.seen = True
                 function.add(1)
-                module.db.execute("SELECT x FROM t").fetchall()  # it is never closed by a run
+                module.db.execute("SELECT 1").fetchall()  # it is never closed by a run
 
             def test_after(self, module):
                 module.add("after")
     """)
     done = run(project)
-    done.assert_outcomes(passed=3)
+    done.assert_outcomes(passed=2)
     made = Path(project.path / "made.json").read_text()
-    runs = 1 + counts(done)["fault points"]
+    runs = 2 + counts(done)["fault points"]
     assert made == f'{{"module": 1, "function": {runs}, "function ended": {runs}, "module ended": 1}}'
+
+
+def test_a_shared_connection_is_not_left_in_a_transaction(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+        from store import Store
+
+        @pytest.fixture(scope="module")
+        def shared(tmp_path_factory):
+            store = Store(tmp_path_factory.mktemp("m") / "shared.db")
+            yield store
+            store.close()
+
+        @pytest.mark.every_fault(operations="write:db", open_transactions=True)
+        def test_it(shared, tmp_path):
+            shared.db.execute("BEGIN IMMEDIATE")  # no run may find it open from the last one
+            store = Store(tmp_path / "a.db")
+            store.add(1)
+            store.close()
+            shared.db.execute("COMMIT")
+    """)
+    done = run(project)
+    done.assert_outcomes(passed=1)
+    assert counts(done)["surfaced"] > 1
+
+
+def test_a_failing_point_shows_the_output_of_its_own_run(project: pytest.Pytester) -> None:
+    body = "runs.append(1)\nprint('this is run', len(runs))\n" + SWALLOWS
+    done = run_test(project, "every_fault(operations='delete')", body, before="runs = []")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["this is run 3"])
+    for other in (1, 2, 4):
+        done.stdout.no_fnmatch_line(f"this is run {other}")
+
+
+def test_busy_timeouts_take_no_real_time(project: pytest.Pytester) -> None:
+    with faults.install() as shim:
+        before_us = shim.slept_us
+        run_test(project, "every_fault(operations='lock', effects='BUSY', sticky=True)", ADD).assert_outcomes(passed=1)
+        # Five seconds at each of the points: that is Python's own timeout.
+        assert shim.slept_us - before_us > 20_000_000
 
 
 def test_connections_that_are_left_open_are_closed_and_told(project: pytest.Pytester) -> None:

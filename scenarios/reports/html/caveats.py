@@ -21,6 +21,9 @@ _SEARCHES: Final = {
     "fuzz": "calls and faults in any order",
 }
 _SHOWN: Final = 12
+_HARMLESS: Final = (
+    "a rival in nobody's way, or a limit that was not met, takes nothing away; a fault of the sweep would be vacuous"
+)
 
 
 class Caveat(msgspec.Struct, frozen=True):
@@ -52,6 +55,8 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
     ran = {ended.search for ended in record.searches}
     if ran and "syscalls" not in ran and (left := [name for name in _SEARCHES if name not in ran]):
         yield Caveat("Not searched", "scope", tuple(f"{name}: {_SEARCHES[name]}" for name in left))
+    if record.baseline_notes:
+        yield Caveat("The baseline", "partial", record.baseline_notes)
     if record.error_paths is not None and record.error_paths.stale:
         lines = tuple(f"{one.place.file}:{one.place.line}" for one in record.error_paths.stale)
         yield Caveat("Excuses of error paths that ran after all", "scope", lines)
@@ -60,11 +65,18 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
 def _nothing_tested(record: RunRecord) -> Iterator[Caveat]:
     if record.vacuous:
         lines = [f"{reason} ({seen} times)" if seen > 1 else reason for reason, seen in _reasons(record).items()]
-        yield Caveat("Vacuous: this was to be tested, and was not", "vacuous", tuple(lines[:_SHOWN]), tuple(lines[_SHOWN:]))
-    never = sum(OUTCOMES[point.outcome] == "not-fired" for point in record.points)
+        yield Caveat(
+            "Vacuous: this was to be tested, and was not", "vacuous", tuple(lines[:_SHOWN]), tuple(lines[_SHOWN:])
+        )
+    texts = (*record.texts, "points")
+    never = Counter(texts[point.search] for point in record.points if OUTCOMES[point.outcome] == "not-fired")
     if never:
-        of = f"{never:,} of {len(record.points):,} points"
-        yield Caveat("Points that never fired", "partial" if record.vacuous else "scope", (f"{of}: marked n in the map",))
+        parts = ", ".join(f"{count:,} by {search}" for search, count in sorted(never.items()))
+        yield Caveat(
+            "Points that never fired",
+            "scope",
+            (f"{never.total():,} of {len(record.points):,} points, marked n in the map: {parts}", _HARMLESS),
+        )
 
 
 def _reasons(record: RunRecord) -> Counter[str]:

@@ -34,6 +34,6 @@ def crashes_of(record: RunRecord) -> dict[str, Any]:
 
 
 def _shares(point: CrashPoint) -> tuple[int, ...]:
-    """How many states are of each kind. A lossy one in which something came back is counted as both, and exact as none."""
+    """How many states are of each kind; one that lost something, and in which something came back, is of both."""
     told = point.findings, point.damaged, point.lossy, point.reappeared
     return (*told, max(point.states - sum(told), 0))

@@ -29,7 +29,7 @@ class Grid {
     const head = this.line(columns.map((column) => [make("th", { scope: "col", role: "columnheader", title: column.text, "aria-label": column.text }, make("span", {}, column.label)), null, column]));
     table.append(make("thead", {}, make("tr", { role: "row" }, make("th", { class: "corner", scope: "col" }, corner), ...head)));
     for (const band of bands) {
-      const body = make("tbody", {}, make("tr", { class: "band", role: "row" }, make("th", { scope: "rowgroup", colspan: Math.min(columns.length + 1, 4) }, band.label)));
+      const body = make("tbody", {}, make("tr", { class: "group", role: "row" }, make("th", { scope: "rowgroup", colspan: Math.min(columns.length + 1, 4) }, band.label)));
       for (const row of band.rows) {
         const header = make("th", { scope: "row", role: "rowheader", title: `${band.label}: ${row.label}` }, row.label);
         const cells = columns.map((column) => [this.cell(row, column, counts.get(`${row.key} ${column.key}`), selected), row, column]);

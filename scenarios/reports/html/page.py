@@ -21,6 +21,7 @@ from scenarios.reports.html.caveats import caveats_of
 from scenarios.reports.html.crash_map import crashes_of
 from scenarios.reports.html.fault_map import LETTERS, MEANINGS, map_of
 from scenarios.reports.html.timelines import drawn
+from scenarios.reports.words import plural
 from scenarios.run_record import OUTCOMES, FoundRecord, RunRecord
 
 _HERE: Final = Path(__file__).parent
@@ -43,7 +44,7 @@ def page_of_run(record: RunRecord, bugs: BugsRecord | None = None) -> str:
         {"points": map_of(record), "crashes": crashes_of(record)},
         record=record,
         word=word,
-        meaning=meaning or _how_many(len(record.findings), "finding"),
+        meaning=meaning or plural(len(record.findings), "finding"),
         caveats=caveats_of(record),
         outcomes=_outcomes(record),
         evidence=_evidence(record),
@@ -81,7 +82,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, plural=_how_many, sides=_sides, drawn=drawn, unit=_unit)
+    environment.filters.update(number=_number, plural=plural, sides=_sides, drawn=drawn, unit=_unit)
     environment.tests.update(caught=is_caught)
     environment.globals.update(searches_of=_searches_of)
     return environment
@@ -138,7 +139,3 @@ def _unit(search: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,}"
-
-
-def _how_many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

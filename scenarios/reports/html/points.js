@@ -4,9 +4,9 @@
 class Points {
   static FILTERS = ["configuration", "call", "search", "effect", "outcome"];
   static CHOSEN = [...Points.FILTERS, "row", "column", "point"];
-  static A_PAGE = 50;
+  static A_PAGE = 20;
   // More columns than this nobody reads: neighbours share one.
-  static MOST_OF_AN_OPERATION = 40;
+  static MOST_OF_AN_OPERATION = 24;
 
   constructor(data) {
     this.data = data;
@@ -18,7 +18,7 @@ class Points {
     this.form = document.getElementById("filters");
     this.grid = new Grid(document.getElementById("grid"), {
       label: "Fault map",
-      kinds: data.outcomes.map((outcome) => ({ ...outcome, name: outcome.name.replace("-", " "), grave: "Fn".includes(outcome.letter) })),
+      kinds: data.outcomes.map((outcome) => ({ ...outcome, name: outcome.name.replace("-", " "), grave: outcome.letter === "F" })),
       onCell: (row, column, byKey) => this.choose({ row: row.key, column: column.key, point: "" }, byKey && "points-title"),
       onColumn: (column, byKey) => this.choose(this.chosen.call ? { row: "", column: column.key, point: "" } : { call: column.key, row: "", column: "", point: "" }, byKey && "grid"),
       onRow: (row, byKey) => this.choose({ ...row.filter, row: "", column: "", point: "" }, byKey && "grid"),

@@ -1,0 +1,41 @@
+"""The reader of crash states lets go of the files, also where reading fails: the next state is put in their place."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import faults
+from scenarios.checks import Violation
+from scenarios.crash_reader import CrashReader
+from scenarios.files import held_open
+from scenarios.simple import SimpleTarget
+from scenarios.target import Action, Configuration, Environment, View
+
+
+class Torn(SimpleTarget):
+    """Its rows can't be read to their end."""
+
+    beat = Action("beat")
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
+        raise NotImplementedError
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        cursor = connection.execute("SELECT x FROM t")
+        cursor.fetchone()
+        raise ValueError("the second row is torn")
+
+
+def test_a_reader_that_fails_keeps_neither_file_nor_lock(home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / "made.sqlite", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+    content = (home / "made.sqlite").read_bytes()
+    reader = CrashReader(Torn(), Configuration("delete", "FULL"), home / "crashed")
+    state = faults.State(faults.Crash(0), {"store.sqlite": content}, (("store.sqlite", b""),))
+    with pytest.raises(Violation, match="a plain reader fails"):
+        reader.view_of(state, 0)
+    assert held_open(home / "crashed") == []

@@ -1,0 +1,51 @@
+"""A time that is up ends every search with what it has: PARTIAL, and success only if something was tested."""
+
+from pathlib import Path
+
+import pytest
+import tiny_stores
+
+import faults
+from scenarios.campaign import SEARCHES, Exit, verdict
+from scenarios.events import Event, PointTried, StatesTried, StepsDone
+from scenarios.handlers.verdict import headline
+from scenarios.naming import find_or_import
+from scenarios.profiles import Plan, Profile
+from scenarios.recorder import Recorder
+
+PROFILE = Profile(
+    "test", None, 100, stories=200, steps=10, crash_states=200, kills=30, rival_points=40, limit_points=40
+)
+IN_PROCESS = [name for name in SEARCHES if name != "syscalls"]  # That one is for programs of their own.
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_a_search_that_is_cut_short_says_so_and_holds_for_what_it_has_tested(
+    name: str, shim: faults.Shim, home: Path
+) -> None:
+    seen = 0
+
+    def late(event: Event) -> None:
+        nonlocal seen
+        fired = isinstance(event, PointTried) and event.fired
+        seen += fired or isinstance(event, StatesTried | StepsDone)
+        if seen >= 3:
+            recorder.deadline = 0.0
+
+    target = find_or_import("tiny_stores:Declared")
+    recorder = Recorder([late])
+    SEARCHES[name](target, recorder, home, Plan((name,), PROFILE, report=None)).run()
+    (ended,) = recorder.ended
+    assert not ended.complete
+    assert not recorder.complete
+    assert (recorder.vacuous, recorder.findings) == ([], [])
+    assert verdict(recorder) is Exit.HOLDS
+    assert "PARTIAL: the time was up before everything was tried" in headline(recorder, target)
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_a_search_that_had_no_time_has_tested_nothing(name: str, shim: faults.Shim, home: Path) -> None:
+    recorder = Recorder(deadline=0.0)
+    SEARCHES[name](tiny_stores.Tiny(), recorder, home, Plan((name,), PROFILE, report=None)).run()
+    assert verdict(recorder) is Exit.NOT_TESTED
+    assert not recorder.complete

@@ -1,0 +1,125 @@
+"""A finding's place is a line of the code under test: where the error came up, or the function that was called."""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_stores
+
+import faults
+from scenarios.bugs import find_bug, update_memory_first
+from scenarios.bugs.build import MemoryFirst
+from scenarios.naming import find
+from scenarios.story import Arm, Call, CrashAt, Limit, Restart, Step, Story
+from scenarios.target import Action, Configuration, Target
+from scenarios.where import locate
+
+PUT = Call(Action("put", {"key": "a", "value": 1}))
+OTHER = Call(Action("put", {"key": "a", "value": 2}))
+TINY = Path(tiny_stores.__file__)
+
+
+def line_in(function: Any, text: str) -> int:
+    """The number of the one line of a function that has a text in it."""
+    lines, first = inspect.getsourcelines(function)
+    (number,) = [first + index for index, line in enumerate(lines) if text in line]
+    return number
+
+
+def place(target: Target, home: Path, *steps: Step) -> tuple[str, int]:
+    file, _, line = locate(Story(target.name, Configuration(), steps), target, home / "where").rpartition(":")
+    return Path(file).name, int(line)
+
+
+@pytest.mark.parametrize(
+    ("condition", "line"),
+    [
+        (Arm("write:wal@1=FULL"), 'self.connection.execute("COMMIT")'),
+        (Arm("commit@1=BUSY", "statement"), 'self.connection.execute("COMMIT")'),
+        (Arm("statement@1=FULL", "statement"), "self.connection.execute(*statement)"),
+        (Arm("shmlock:db@1..=IOERR_SHMLOCK"), 'self.connection.execute("BEGIN IMMEDIATE")'),
+        (Limit("steps", 1, sticky=True), 'self.connection.execute("BEGIN IMMEDIATE")'),
+    ],
+)
+@pytest.mark.parametrize("target", [tiny_stores.RemembersFirst(), tiny_stores.Swallows()])
+def test_it_is_the_line_at_which_the_error_came_up_swallowed_or_not(
+    target: Target, condition: Step, line: str, shim: faults.Shim, home: Path
+) -> None:
+    found = place(target, home, PUT, Restart(crash=True), condition, OTHER)
+    assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, line))
+
+
+def test_without_an_error_it_is_the_function_that_was_called(shim: faults.Shim, home: Path) -> None:
+    first = inspect.getsourcelines(tiny_stores.TinySession.tidy)[1]
+    assert place(tiny_stores.Tiny(), home, PUT) == (TINY.name, first)
+    assert place(tiny_stores.Tiny(), home, PUT, CrashAt(3)) == (TINY.name, first)
+
+
+def test_what_would_kill_this_process_is_left_out(shim: faults.Shim, home: Path) -> None:
+    found = place(tiny_stores.Tiny(), home, Arm("write@1=KILL"), PUT, Restart(crash=True))
+    assert found == (TINY.name, inspect.getsourcelines(tiny_stores.TinySession.tidy)[1])
+
+
+def test_of_a_known_bug_it_is_the_method_that_the_build_overrides(shim: faults.Shim, home: Path) -> None:
+    bug = find_bug("update-memory-first")
+    create, update = (Call(action) for action in bug.calls)
+    steps = (create, Arm("commit@1=BUSY", "statement"), update)
+    assert place(bug.target(), home, *steps) == ("build.py", inspect.getsourcelines(MemoryFirst._persist)[1])
+
+
+def test_of_a_setting_it_is_where_the_setting_is(shim: faults.Shim, home: Path) -> None:
+    bug = find_bug("synchronous-off")
+    file, line = place(bug.target(), home, Call(bug.target().heartbeat()))
+    text = Path(inspect.getfile(bug.parts)).read_text().splitlines()[line - 1]
+    assert file == "synchronous_off.py"
+    assert "parts" in text or "def " in text
+
+
+def test_of_the_reference_it_is_in_the_ledger_and_never_in_the_harness(shim: faults.Shim, home: Path) -> None:
+    create = Call(update_memory_first.BUG.calls[0])
+    found = locate(
+        Story("reference", Configuration(), (Arm("write:wal@1=FULL"), create)), find("reference"), home / "where"
+    )
+    assert found.startswith("ledger/")
+
+
+def test_an_installed_copy_stands_for_the_file_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
+) -> None:
+    text = TINY.read_text()
+    for directory in ("src/mystore", "venv/site-packages/mystore"):
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / "__init__.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "venv/site-packages")
+    import mystore
+
+    found = locate(Story("mine", Configuration(), (Arm("write:wal@1=FULL"), PUT)), mystore.Tiny(), home / "where")
+    del sys.modules["mystore"]
+    assert found.partition(":")[0] == "src/mystore/__init__.py"
+
+
+def test_a_tracer_that_was_there_is_there_again(shim: faults.Shim, home: Path) -> None:
+    def mine(*_: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(mine)
+    try:
+        place(tiny_stores.Tiny(), home, Arm("write:wal@1=FULL"), PUT)
+        assert sys.gettrace() is mine
+    finally:
+        sys.settrace(before)
+
+
+def test_a_program_of_its_own_has_no_line_and_costs_nothing(home: Path) -> None:
+    class Program(tiny_stores.NeverOpens):
+        depths = ("syscall",)
+
+    assert locate(Story("it", Configuration(), (PUT,)), Program(), home / "where") == ""
+
+
+def test_a_story_that_can_not_be_played_again_has_no_place_and_raises_nothing(shim: faults.Shim, home: Path) -> None:
+    assert locate(Story("it", Configuration(), (PUT,)), tiny_stores.NeverOpens(), home / "where") == ""
