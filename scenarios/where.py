@@ -9,7 +9,8 @@ Method. The shortest story is played once more, and the call that goes wrong is 
 
 Code under test is what is neither the harness nor Python's own library. The project's own files come first, the
 target's adapter last; a file that was installed is looked for in the project, too (``src`` or the root). A target may
-name its packages in `packages`; of a known bug it is the build that puts the defect back.
+name its packages in `packages`. Of a known bug it is the build that puts the defect back, and there the place is the
+method that it overrides, as a whole.
 
 Not covered: programs of their own, and threads that a call starts: there the place is "".
 """
@@ -133,7 +134,8 @@ class _Watch:
             inner: FrameType | None = frame
             while inner is not None and inner is not self._outside:
                 if self._code.is_under_test(inner):
-                    self.raised_at.append(_line(inner, inner.f_lineno))
+                    is_whole = self._code.is_bug
+                    self.raised_at.append(_line(inner, inner.f_code.co_firstlineno if is_whole else inner.f_lineno))
                 inner = inner.f_back
         return self._inside
 
@@ -152,8 +154,8 @@ class _Code:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._adapter = inspect.getsourcefile(type(target))
-        self._bug = target.name.startswith(BUG_PREFIX)
-        self._packages = ("scenarios.bugs",) if self._bug else tuple(getattr(target, "packages", ()))
+        self.is_bug = target.name.startswith(BUG_PREFIX)
+        self._packages = ("scenarios.bugs",) if self.is_bug else tuple(getattr(target, "packages", ()))
         self._known: dict[CodeType, bool] = {}
 
     def is_under_test(self, frame: FrameType) -> bool:
@@ -183,7 +185,7 @@ class _Code:
 
     def overridden(self) -> _Line | None:
         """Of a known bug whose build is never entered: the first method that it overrides, or its setting."""
-        if not self._bug:
+        if not self.is_bug:
             return None
         bug = find_bug(self._target.name.removeprefix(BUG_PREFIX))
         parts = [vars(part).values() for part in bug.parts().values() if isinstance(part, type)]

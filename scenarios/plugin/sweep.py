@@ -56,7 +56,7 @@ class Sweep:
         """Run everything; the first and the last run."""
         if self.asked.retry:
             item: Any = self.runner.item
-            self.runner.retrying = Retrying(item.obj, item.config)
+            self.runner.retrying = Retrying(getattr(item, "obj", None), item.config)
         first = last = self._without_fault(nextitem)
         if first.passed and self.plans:
             # What is made once and stays, by a fixture with a wider scope, is there from the second run on.

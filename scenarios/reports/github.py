@@ -1,7 +1,8 @@
 """What GitHub Actions shows of a run: annotations on lines of code, and the summary of the step.
 
-One annotation a place: a defect that several checks see is one mark on one line, with the shortest way to it. A run
-that holds says nothing, but for what a reader has to know of it: that it is only a part, or what a baseline has to say.
+One annotation a place: a defect that several checks see, or that shows under a fault as under a limit, is one mark on
+one line, with the shortest way to it. A run that holds says nothing, but for what a reader has to know of it: that it
+is only a part, or what a baseline has to say.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from scenarios.campaign import Exit
+from scenarios.fingerprint import call_of
 from scenarios.reports.words import is_partial, place_of, plural, shortest
 from scenarios.run_record import FoundRecord, RunRecord
 
@@ -29,9 +31,13 @@ def annotations(record: RunRecord, workspace: Path | None = None) -> str:
 
 
 def _findings(record: RunRecord, workspace: Path | None) -> Iterator[str]:
-    places: dict[tuple[str, int] | str, list[FoundRecord]] = {}
+    defects: dict[tuple[str, str, str], list[FoundRecord]] = {}
     for found in record.findings:
-        places.setdefault(place_of(found) or found.check, []).append(found)
+        defects.setdefault((found.story.target, found.check, call_of(found.story)), []).append(found)
+    places: dict[tuple[str, int] | str, list[FoundRecord]] = {}
+    for findings in defects.values():
+        best = shortest(findings)
+        places.setdefault(place_of(best) or best.check, []).extend(findings)
     for number, (place, findings) in enumerate(places.items()):
         if number == MOST_ANNOTATIONS - 1 and len(places) > MOST_ANNOTATIONS:
             yield _command("error", {"title": "tornpage"}, f"and {len(places) - number} more places: see the log")

@@ -348,6 +348,7 @@ def test_at_delete_and_full_exactly_the_last_one_can_be_lost(tmp_path: Path) -> 
     assert set(found.process) == {0}
 
 
+@pytest.mark.slow
 def test_at_wal_and_normal_what_is_there_is_a_prefix_and_many_may_be_lost(tmp_path: Path) -> None:
     found = seen(tmp_path, "wal", "NORMAL")
     assert not found.damage
@@ -355,6 +356,7 @@ def test_at_wal_and_normal_what_is_there_is_a_prefix_and_many_may_be_lost(tmp_pa
     assert set(found.process) == {0, -1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "synchronous"), [("delete", "NORMAL"), ("truncate", "NORMAL"), ("delete", "OFF"), ("wal", "OFF")]
 )
@@ -389,6 +391,7 @@ def test_a_disk_that_spoils_whole_sectors_damages_pages_that_are_smaller(tmp_pat
     assert set(found.process) == {0, -1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "synchronous"), [("wal", "FULL"), ("delete", "EXTRA")])
 @pytest.mark.parametrize("page_bytes", [1024, 4096])
 def test_sqlite_is_safe_on_such_a_disk_once_it_is_told_of_it(

@@ -252,6 +252,7 @@ def test_after_each_sigkill_recovery_finds_exactly_what_was_in_flight(tmp_path, 
     assert list((place / "workers").glob("worker-*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_a_recovery_that_is_killed_flags_all_or_none(tmp_path, spawn, mode):
     """A sweep over its statements: killed before the nth, until it comes to its end."""

@@ -25,6 +25,6 @@ class Rude(RemembersFirst):
     name = f"rude_stores:Rude {RUDE}"
     title = f"<b>{RUDE}</b>"
     session = RudeSession
-    configurations = (Configuration("wal", "FULL"),)
+    configurations = (Configuration("wal", "FULL"), Configuration("delete", "FULL"))
     unpromised: Mapping[str, str] = {"waits-for-a-short-lock": f"<script>{RUDE}</script>"}
     calls = (Action("put", {"key": RUDE, "value": 1}), Action("remove", {"key": RUDE}))

@@ -72,3 +72,25 @@ def vacuous(run: RunRecord, reason: str = "no fault fired at all") -> RunRecord:
     """The same run, with something that was not tested."""
     code = {} if run.findings else {"verdict": "NOT_TESTED", "exit_code": 2}
     return msgspec.structs.replace(run, vacuous=(Vacuous("sweep", reason),), **code)
+
+
+def large(number: int) -> RunRecord:
+    """So many points in 8 configurations, 36 calls and 30 effects, as a night has them."""
+    texts = [f"configuration {index}" for index in range(8)] + [f"call_{index}(key='a')" for index in range(36)]
+    texts += [f"write:wal{index}" for index in range(10)] + [f"EFFECT_{index}" for index in range(30)] + ["sweep"]
+    first_condition = len(texts)
+    texts += [f"write:wal{index % 10}@{index // 10 + 1}=EFFECT" for index in range(2000)]
+    points = tuple(
+        PointRecord(
+            configuration=index * 8 // number,
+            step=index * 288 // number % 36,
+            call=8 + index * 288 // number % 36,
+            operation=44 + index // 100 % 10,
+            effect=54 + index // 20 % 30,
+            condition=first_condition + index % 2000,
+            outcome=index % 7 % 5,
+            search=84,
+        )
+        for index in range(number)
+    )
+    return msgspec.structs.replace(record(), texts=tuple(texts), points=points)

@@ -89,11 +89,11 @@ def test_memory_first_is_caught_and_persist_first_is_not(
     language: str, program: Callable[[str], str], command: Command, tmp_path: Path
 ) -> None:
     here = f"command:{program(language)}"
-    ran = command("syscalls", "--target", f"{here} memory-first", "--points", 12, "--quiet")
+    ran = command("syscalls", "--target", f"{here} memory-first", "--points", 8, "--quiet")
     assert ran.code == 1, ran
     checks = set(re.findall(r"^([a-z-]+): ", ran.out, flags=re.MULTILINE))
     assert "memory-equals-disk" in checks
-    ran = command("syscalls", "--target", here, "--points", 30, "--quiet")
+    ran = command("syscalls", "--target", here, "--points", 10, "--quiet")
     assert ran.code == 0, ran
     assert "HOLDS: no check failed. " in ran.out
     for file in sorted((tmp_path / ".tornpage").glob("*memory-equals-disk*.json")):

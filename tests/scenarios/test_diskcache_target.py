@@ -37,6 +37,7 @@ def test_in_its_default_configuration_a_sample_of_all_points_finds_nothing(searc
     assert recorder.count("fired") > 100
 
 
+@pytest.mark.slow
 def test_its_stories_are_told_too(search: Callable[..., Recorder]) -> None:
     recorder = search(at(DEFAULT), "fuzz", stories=20, steps=10)
     assert recorder.vacuous == []

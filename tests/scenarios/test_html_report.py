@@ -107,28 +107,6 @@ def error_path(fate: Fate, file: str, under: dict[str, int]) -> ErrorPath:
     )
 
 
-def large_record(number: int) -> RunRecord:
-    """So many points in 8 configurations, 36 calls and 30 effects, as a night has them."""
-    texts = [f"configuration {index}" for index in range(8)] + [f"call_{index}(key='a')" for index in range(36)]
-    texts += [f"write:wal{index}" for index in range(10)] + [f"EFFECT_{index}" for index in range(30)] + ["sweep"]
-    first_condition = len(texts)
-    texts += [f"write:wal{index % 10}@{index // 10 + 1}=EFFECT" for index in range(2000)]
-    points = tuple(
-        PointRecord(
-            configuration=index * 8 // number,
-            step=index * 288 // number % 36,
-            call=8 + index * 288 // number % 36,
-            operation=44 + index // 100 % 10,
-            effect=54 + index // 20 % 30,
-            condition=first_condition + index % 2000,
-            outcome=index % 7 % 5,
-            search=84,
-        )
-        for index in range(number)
-    )
-    return msgspec.structs.replace(run_records.record(), texts=tuple(texts), points=points)
-
-
 # -- one file, that loads and runs nothing -----------------------------------------------------------------
 
 
@@ -188,7 +166,7 @@ def test_the_same_record_makes_the_same_bytes(rude: RunRecord) -> None:
 
 
 def test_a_quarter_of_a_million_points_stay_below_four_megabytes() -> None:
-    few, many = (len(page_of_run(large_record(number)).encode()) for number in (1_000, 250_000))
+    few, many = (len(page_of_run(run_records.large(number)).encode()) for number in (1_000, 250_000))
     assert few < 200_000
     assert many < 4_000_000
 
@@ -240,7 +218,10 @@ def test_the_ordinal_of_a_condition_is_read_from_its_words(condition: str, ordin
     [
         ("sweep", "tiny_stores:RemembersFirst", ()),
         ("contend", "tiny_stores:Tiny", ("--points", 3)),
-        ("limits", "tiny_stores:Tiny", ("--points", 4, "--configuration", "wal/FULL")),
+        # Its line tries every limit there is.
+        pytest.param(
+            "limits", "tiny_stores:Tiny", ("--points", 4, "--configuration", "wal/FULL"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_line_of_a_point_tries_that_point_again_with_the_same_outcome(

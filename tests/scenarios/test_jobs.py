@@ -112,6 +112,7 @@ def test_ctrl_c_stops_all_of_them_and_reports(tornpage: Callable[..., subprocess
     assert data["searches"][0]["counts"]["tried"] > 0
 
 
+@pytest.mark.slow
 def test_known_bugs_are_caught_alike_whatever_the_number_of_jobs() -> None:
     bugs = [find_bug(name) for name in ("delete-memory-first", "permanent-retried")]
     first, second = ([catch for _, catch in gate.catches(bugs, 0, None, jobs=jobs)] for jobs in (1, 2))

@@ -142,11 +142,11 @@ def test_a_quick_sweep_finds_nothing(name: str, search: Callable[..., Recorder])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["apscheduler", "dbm-sqlite3", "huey", "sqlitedict-autocommit"])
-def test_a_sweep_of_every_point_finds_nothing(name: str, search: Callable[..., Recorder]) -> None:
-    recorder = search(library(name))
+def test_a_wider_sweep_finds_nothing(name: str, search: Callable[..., Recorder]) -> None:
+    recorder = search(library(name), points=60, seed=2)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
-    assert recorder.count("tried") == recorder.count("fired") == recorder.count("points")
+    assert recorder.count("tried") == recorder.count("fired") > 500
 
 
 # -- known findings ----------------------------------------------------------------------------------------
@@ -229,10 +229,9 @@ def test_no_memory_for_a_commit_leaves_the_transaction_open(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["litequeue", "sqlitedict"])
-def test_a_sweep_of_every_point_finds_what_is_known_and_nothing_else(
-    name: str, search: Callable[..., Recorder]
-) -> None:
-    recorder = search(library(name))
+def test_a_wider_sweep_finds_what_is_known_and_nothing_else(name: str, search: Callable[..., Recorder]) -> None:
+    # All of litequeue: what is known of it is at a few points of its opening.
+    recorder = search(library(name), points=None if name == "litequeue" else 20, seed=2)
     messages = {found.finding.message for found in recorder.findings}
     if name == "litequeue":
         assert all("opening again fails: OperationalError('database is locked')" in one for one in messages)

@@ -178,6 +178,7 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
     assert {step.kind for story in stories for step in story.steps if isinstance(step, Limit)} & kinds
 
 
+@pytest.mark.slow
 @pytest.mark.quality
 def test_a_finding_is_a_file_that_replays_and_a_store_that_is_mended_is_fixed(
     home: Path, tmp_path: Path, shim: faults.Shim

@@ -10,6 +10,7 @@ from run_records import found, record, story, vacuous
 
 from scenarios.bugs.build import MemoryFirst
 from scenarios.reports.github import MOST_ANNOTATIONS, annotations, tell
+from scenarios.story import Limit
 
 Command = Callable[..., Any]
 BUILD = Path(__file__).parents[2] / "scenarios/bugs/build.py"
@@ -40,12 +41,21 @@ def test_several_checks_at_one_line_are_one_mark_with_the_shortest_way_to_it() -
     assert "the long way" not in line
 
 
+def test_one_check_that_fails_in_one_call_for_two_causes_is_one_mark() -> None:
+    under_limit = msgspec.structs.replace(story(), steps=(Limit("pages", 1), *story().steps))
+    run = record(found(), found(told=under_limit, where="store.py:15"))
+    (line,) = annotations(run).splitlines()
+    assert "line=12" in line
+    assert "1 more finding here" in line
+    assert len(annotations(record(found(), found(told=story("move"), where="store.py:15"))).splitlines()) == 2
+
+
 def test_a_finding_without_a_place_is_told_all_the_same() -> None:
     assert annotations(record(found(where=""))).startswith("::error title=tornpage%3A memory-equals-disk")
 
 
 def test_no_more_marks_than_github_shows() -> None:
-    run = record(*(found(where=f"store.py:{line}") for line in range(1, 31)))
+    run = record(*(found(told=story(f"put_{line}"), where=f"store.py:{line}") for line in range(1, 31)))
     lines = annotations(run).splitlines()
     assert len(lines) == MOST_ANNOTATIONS
     assert lines[-1] == "::error title=tornpage::and 21 more places: see the log"
