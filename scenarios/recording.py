@@ -52,8 +52,8 @@ class Recording:
     def _recover(self) -> None:
         """Whoever reads first rolls a hot journal back, or empties a WAL that nobody has open: let the tape see it.
 
-        The readers of the harness go past the shim, so without this the tape would not know what they have changed. They
-        are none of the store's, so whatever is armed spares them.
+        The readers of the harness go past the shim, so without this the tape would not know what they have changed.
+        They are none of the store's, so whatever is armed spares them.
         """
         database = self.trial.target.database(self.trial.directory)
         if not _is_hot(database) and (self.trial.session is not None or not _beside(database, "-wal").exists()):

@@ -251,19 +251,13 @@ class Trial:
         if not self.target.database(self.directory).exists():
             return {}
         try:
-            with contextlib.closing(self._fresh_connection()) as connection:
+            with contextlib.closing(faults.connect_unwatched(self.target.database(self.directory))) as connection:
                 if integrity:
                     require_integrity(connection)
                 return self.target.fresh_view(connection)
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
-
-    def _fresh_connection(self) -> sqlite3.Connection:
-        connection = faults.connect_unwatched(self.target.database(self.directory))
-        # Whoever holds a lock now doesn't let go of it while we wait.
-        connection.execute("PRAGMA busy_timeout = 0")
-        return connection
 
     def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
         """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""

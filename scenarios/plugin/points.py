@@ -81,7 +81,7 @@ class Choice:
             return
         for timing, effect in faults.effects_of(plan_kind, role):
             fault = faults.Fault(plan_kind, effect, role, timing=timing)
-            if kind not in faults.operations_of(fault) or (self.certain and not _is_certain(fault)):
+            if kind not in faults.operations_of(fault) or (self.certain and not is_certain(fault)):
                 continue
             wanted = self.effects if self.effects is not None else DEFAULTS.get(kind, ())
             if any(one in (ALL, effect, f"{timing}={effect}", f"{timing}={ALL}") for one in wanted):
@@ -103,7 +103,7 @@ class Choice:
         return plans
 
 
-def _is_certain(fault: faults.Fault) -> bool:
+def is_certain(fault: faults.Fault) -> bool:
     """Whether an error that comes of it means that nothing was changed by this operation, for those who are alive."""
     return fault.timing == "before" and (fault.kind != "sync" or fault.role == "db")
 

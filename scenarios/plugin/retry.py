@@ -95,8 +95,8 @@ class Repeats:
 class Retrying:
     """A test function with its statements repeated; `in_force` exchanges its code inside a scope."""
 
-    def __init__(self, function: Callable[..., Any], config: pytest.Config) -> None:
-        inner = inspect.unwrap(function)
+    def __init__(self, function: Any, config: pytest.Config) -> None:
+        inner: Any = inspect.unwrap(function)
         inner = getattr(inner, "__func__", inner)
         if not isinstance(inner, FunctionType):
             raise SourceError(f"{function!r} is no function written in Python")

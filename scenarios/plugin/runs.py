@@ -23,7 +23,7 @@ from scenarios.plugin import judging
 from scenarios.plugin.connections import Connections, tracked
 from scenarios.plugin.judging import FAILED, Verdict
 from scenarios.plugin.limit import TookTooLongError, limit
-from scenarios.plugin.points import Operation
+from scenarios.plugin.points import Operation, is_certain
 from scenarios.plugin.retry import Repeats, Retrying
 from scenarios.plugin.watchers import Commits, Databases, Operations, Unsynced
 
@@ -42,8 +42,7 @@ class Run:
     # The report of the phase that went wrong, made while its frames were alive.
     report: pytest.TestReport | None = None
     operations: list[Operation] = field(default_factory=list)
-    # Databases that the call opened or that were open in it, and connections that somebody forgot to close.
-    databases: tuple[str, ...] = ()
+    # Connections that somebody forgot to close.
     left_open: int = 0
     in_transaction: bool = False
     repeated: bool = False
@@ -107,11 +106,14 @@ class Runner:
             commits = Commits(armed)
             repeats = Repeats(connections, commits, lambda error: bool(armed.firings) and _is_injected(error))
 
+            # A plan that was written by hand may leave open whether anything has happened.
+            retrying = self.retrying if all(map(is_certain, plan.faults)) else None
+
             def watched() -> None:
                 with contextlib.ExitStack() as stack:
                     stack.enter_context(limit(self.timeout_s))
-                    if self.retrying is not None:
-                        stack.enter_context(self.retrying.in_force(repeats))
+                    if retrying is not None:
+                        stack.enter_context(retrying.in_force(repeats))
                         stack.enter_context(self.shim.watching(commits))
                     stack.enter_context(self.shim.watching(Unsynced(self.shim, armed.injector)))
                     stack.enter_context(self.shim.telling())
@@ -119,7 +121,7 @@ class Runner:
 
             run.call = self._phase("call", watched)
             run.repeated, run.fired = repeats.line is not None, bool(armed.firings)
-            self._judge(run, armed, connections, repeats)
+            self._judge(run, armed, connections, repeats, retrying)
 
         return self._run(call, lambda _: nextitem, judged=True)
 
@@ -151,8 +153,7 @@ class Runner:
                 self._failed(run, run.setup, f"the setup fails: {judging.in_words(run.setup.excinfo.value)}")
             else:
                 self._report(run.setup)
-            run.databases = tuple(databases.paths)
-            locked = self._require_sound(run, run.databases)
+            locked = self._require_sound(run, [*databases.paths, *self._open_before(databases)])
             scratch = (getattr(item, "funcargs", None) or {}).get("tmp_path")
             self._nextitem = nextitem = nextitem_after(run)
             with self.shim.watching(Unsynced(self.shim)):
@@ -182,12 +183,15 @@ class Runner:
 
     # -- judging -------------------------------------------------------------------------------------------
 
-    def _judge(self, run: Run, armed: faults.Armed, connections: Connections, repeats: Repeats) -> None:
+    def _judge(
+        self, run: Run, armed: faults.Armed, connections: Connections, repeats: Repeats, retrying: Retrying | None
+    ) -> None:
         assert run.call is not None  # noqa: S101 - it has just been made
         error = run.call.excinfo.value if run.call.excinfo is not None else None
         verdict = self._verdict(error, armed, repeats)
         if verdict.kind != FAILED and not (self.leaves_transactions or repeats.line is not None):
-            wrong = judging.left_open(connections.in_transaction(), error, self._code())
+            code = retrying.code if retrying is not None else self._code()
+            wrong = judging.left_open(connections.in_transaction(), error, code)
             verdict = Verdict(FAILED, wrong) if wrong else verdict
         run.verdict = verdict
         if verdict.kind == FAILED:
@@ -207,14 +211,17 @@ class Runner:
         return judging.judge(error, armed)
 
     def _code(self) -> CodeType | None:
-        if self.retrying is not None:
-            return self.retrying.code
         function: Any = getattr(self.item, "obj", None)
         while hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         return getattr(function, "__code__", None)
 
-    def _require_sound(self, run: Run, paths: tuple[str, ...] | list[str]) -> list[str]:
+    def _open_before(self, databases: Databases) -> set[str]:
+        """The databases that are open and were not opened by this run."""
+        names = {path for path in self.shim.paths.values() if path is not None} - databases.paths.keys()
+        return {path for path in names if not path.endswith(("-wal", "-journal")) and "-mj" not in path}
+
+    def _require_sound(self, run: Run, paths: list[str]) -> list[str]:
         if run.verdict is None or run.verdict.kind == FAILED:
             return []
         wrong, locked = judging.damage(paths)
@@ -271,7 +278,7 @@ def _is_unittest(item: pytest.Item) -> bool:
 
 def _make_new(item: Any) -> None:
     """A new instance of the test's class, and nothing of what earlier runs have printed."""
-    if getattr(item, "cls", None) is not None and not _is_unittest(item):
+    if getattr(item, "cls", None) is not None:
         for name in ("_instance", "_obj"):
             vars(item).pop(name, None)
     getattr(item, "_report_sections", []).clear()

@@ -86,10 +86,12 @@ class History:
 
     def trend(self, target: str | None = None, most: int = 100) -> tuple[TrendRecord, ...]:
         """The last runs, of one target or of all, the oldest first."""
-        names = ", ".join(TrendRecord.__struct_fields__)
-        text = f"SELECT {names} FROM runs WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at DESC, rowid DESC LIMIT ?2"  # noqa: S608
+        text = (
+            f"SELECT {', '.join(TrendRecord.__struct_fields__)} FROM runs "  # noqa: S608 - names of a struct of ours
+            "WHERE :target IS NULL OR target = :target ORDER BY started_at DESC, rowid DESC LIMIT :most"
+        )
         with _as_history_errors(self._path):
-            rows = self._connection.execute(text, (target, most)).fetchall()
+            rows = self._connection.execute(text, {"target": target, "most": most}).fetchall()
             return tuple(map(_line, reversed(rows)))
 
     def _set_up(self) -> None:

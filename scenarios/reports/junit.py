@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from scenarios.campaign import Exit
 from scenarios.events import SearchEnded
-from scenarios.reports.words import headline
+from scenarios.reports.words import headline, searches_of
 from scenarios.run_record import FoundRecord, RunRecord
 
 # What XML 1.0 has no way to say.
@@ -23,8 +23,11 @@ _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 
 def junit(record: RunRecord) -> str:
     """The whole document."""
-    suites = [_suite(record, ended) for ended in record.searches]
-    if not record.searches:
+    searches = searches_of(record)
+    # What was vacuous names its search, and not the target: it stands in the first suite of that search.
+    first = {ended.search: ended for ended in reversed(searches)}
+    suites = [_suite(record, ended, is_first=first[ended.search] is ended) for ended in searches]
+    if not searches:
         suites = [_nothing(record)]
     root = ElementTree.Element("testsuites", {"name": "tornpage", "time": f"{record.seconds:.3f}"})
     for count in ("tests", "failures", "errors"):
@@ -34,9 +37,10 @@ def junit(record: RunRecord) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _suite(record: RunRecord, ended: SearchEnded) -> ElementTree.Element:
+def _suite(record: RunRecord, ended: SearchEnded, *, is_first: bool) -> ElementTree.Element:
     name = f"{ended.target}.{ended.search}"
-    cases = list(_cases(record, ended, name))
+    vacuous = [one.reason for one in record.vacuous if is_first and one.search == ended.search]
+    cases = list(_cases(record, ended, name, vacuous))
     suite = ElementTree.Element("testsuite", {"name": _clean(name), "time": f"{ended.seconds:.3f}"})
     suite.set("timestamp", record.started_at.removesuffix("+00:00"))
     for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -48,12 +52,11 @@ def _suite(record: RunRecord, ended: SearchEnded) -> ElementTree.Element:
     return suite
 
 
-def _cases(record: RunRecord, ended: SearchEnded, suite: str) -> Iterator[ElementTree.Element]:
+def _cases(record: RunRecord, ended: SearchEnded, suite: str, vacuous: list[str]) -> Iterator[ElementTree.Element]:
     def of_this(found: FoundRecord) -> bool:
         return (found.search, found.story.target) == (ended.search, ended.target)
 
     findings = list(filter(of_this, record.findings))
-    vacuous = [one.reason for one in record.vacuous if one.search == ended.search]
     for found in findings:
         yield _case(suite, _title(found), "failure", found.check, found.message, _paragraph(found))
     for found in filter(of_this, record.accepted):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from scenarios.fingerprint import in_words
 from scenarios.handlers.terminal import summary as counted
-from scenarios.reports.words import headline
+from scenarios.reports.words import headline, searches_of
 from scenarios.run_record import FoundRecord, RunRecord
 
 
@@ -33,7 +33,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"- observed, not promised: {found.check}: {_text(found.unpromised_because)}"
     if record.baseline_notes or record.accepted or record.observations:
         yield ""
-    for ended in record.searches:
+    for ended in searches_of(record):
         yield f"- {ended.search} {_text(ended.target) if record.runs else ''}".rstrip() + f": {counted(ended)}"
     yield ""
     versions = f"SQLite {record.sqlite_version} · Python {record.python_version}"

@@ -1,9 +1,11 @@
 """The words that several reports use for one thing."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 from scenarios.campaign import EVIDENCE, Exit
+from scenarios.events import SearchEnded
 from scenarios.run_record import FoundRecord, RunRecord
 
 _VERDICTS: Final = {
@@ -37,6 +39,22 @@ def evidence(record: RunRecord) -> str:
     """What the run can show for itself, such as "5,210 faults fired"; "" for nothing."""
     counts = {name: sum(ended.counts.get(name, 0) for ended in record.searches) for name in EVIDENCE}
     return ", ".join(f"{count:,} {EVIDENCE[name]}" for name, count in counts.items() if count)
+
+
+def searches_of(record: RunRecord) -> tuple[SearchEnded, ...]:
+    """Each search of each target once: those of a merged record, which tells of every run, are added up."""
+    united: dict[tuple[str, str], SearchEnded] = {}
+    for ended in record.searches:
+        key = (ended.search, ended.target)
+        before = united.get(key)
+        if before is None:
+            united[key] = ended
+            continue
+        counts = Counter(before.counts)
+        counts.update(ended.counts)
+        seconds, complete = before.seconds + ended.seconds, before.complete and ended.complete
+        united[key] = SearchEnded(*key, dict(counts), seconds, complete, (*before.notes, *ended.notes))
+    return tuple(united.values())
 
 
 def place_of(found: FoundRecord) -> tuple[str, int] | None:

@@ -116,6 +116,6 @@ def opened(make: Callable[[], Any]) -> Any:
         writer.join(_ENDS_WITHIN_S)
         if writer.is_alive():
             raise TimeoutError("the thread of a dictionary that could not be opened does not end") from failure
-    # A connection of Python's refers to itself, and a writer that could not set it up has not closed it.
-    gc.collect()
+    # A connection of Python's refers to itself, is young, and a writer that could not set it up has not closed it.
+    gc.collect(1)
     raise failure

@@ -155,7 +155,6 @@ class LegacyQueue:
         if not self._taken:
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
-            connection.execute("PRAGMA busy_timeout = 0")
             known = {row[0] for row in connection.execute("SELECT id FROM outbox_imports")}
         lost, self._taken = sorted(self._taken - known), set()
         if lost:

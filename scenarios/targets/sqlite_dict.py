@@ -94,7 +94,7 @@ class SqliteDictSession:
             return
         # A connection of Python's refers to itself, and nobody has closed this one.
         del closing
-        gc.collect()
+        gc.collect(1)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:

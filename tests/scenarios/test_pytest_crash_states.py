@@ -43,9 +43,9 @@ def rows_of(disk: Any) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("model", ["power", "process"])
-def test_what_was_acknowledged_is_on_every_disk(crash_states: CrashStates, tmp_path: Path, model: str) -> None:
+def test_what_was_acknowledged_is_on_every_disk(crash_states: CrashStates, home: Path, model: str) -> None:
     seen = set()
-    for disk in crash_states(adds, tmp_path / "work", model=model):
+    for disk in crash_states(adds, home / "work", model=model):
         rows = rows_of(disk)
         assert rows in (disk.acknowledged, (*disk.acknowledged, disk.pending))
         seen.add((disk.acknowledged, rows))
@@ -55,13 +55,13 @@ def test_what_was_acknowledged_is_on_every_disk(crash_states: CrashStates, tmp_p
     assert seen >= {((), ()), ((), (0,)), ((0,), (0,)), ((0,), (0, 1)), ((0, 1, 2), (0, 1, 2))}
 
 
-def test_a_store_that_does_not_sync_is_found_out_by_the_power_alone(crash_states: CrashStates, tmp_path: Path) -> None:
+def test_a_store_that_does_not_sync_is_found_out_by_the_power_alone(crash_states: CrashStates, home: Path) -> None:
     def lazily(directory: Path) -> Iterator[int]:
         yield from adds(directory, "OFF")
 
     def lost(model: str, name: str) -> int:
         found = 0
-        for disk in crash_states(lazily, tmp_path / name, model=model):
+        for disk in crash_states(lazily, home / name, model=model):
             try:
                 found += not set(rows_of(disk)) >= set(disk.acknowledged)
             except sqlite3.DatabaseError:
@@ -72,25 +72,25 @@ def test_a_store_that_does_not_sync_is_found_out_by_the_power_alone(crash_states
     assert lost("process", "two") == 0
 
 
-def test_the_disks_have_the_same_numbers_every_time(crash_states: CrashStates, tmp_path: Path) -> None:
+def test_the_disks_have_the_same_numbers_every_time(crash_states: CrashStates, home: Path) -> None:
     def all_of(name: str) -> list[tuple[Any, ...]]:
         return [
             (disk.number, disk.crash, disk.acknowledged, {one.name: one.read_bytes() for one in Path(disk).iterdir()})
-            for disk in crash_states(adds, tmp_path / name)
+            for disk in crash_states(adds, home / name)
         ]
 
     first = all_of("one")
     # And none is there twice, of those before which the same was acknowledged.
     assert len({(told, tuple(sorted(files.items()))) for _, _, told, files in first}) == len(first)
     assert first == all_of("two")
-    sampled = [disk.number for disk in crash_states(adds, tmp_path / "three", most=5)]
+    sampled = [disk.number for disk in crash_states(adds, home / "three", most=5)]
     assert sampled == sorted(sampled)
     assert len(sampled) == 5
 
 
-def test_a_disk_can_be_changed_and_is_gone_when_the_next_one_comes(crash_states: CrashStates, tmp_path: Path) -> None:
+def test_a_disk_can_be_changed_and_is_gone_when_the_next_one_comes(crash_states: CrashStates, home: Path) -> None:
     before = None
-    for disk in crash_states(adds, tmp_path / "work", most=3):
+    for disk in crash_states(adds, home / "work", most=3):
         assert before is None or not before.exists()
         before = disk.directory
         (disk / "note").write_text("mine")
@@ -98,8 +98,8 @@ def test_a_disk_can_be_changed_and_is_gone_when_the_next_one_comes(crash_states:
     assert not before.exists()
 
 
-def test_files_from_before_the_work_are_on_every_disk(crash_states: CrashStates, tmp_path: Path) -> None:
-    for _ in adds(tmp_path):
+def test_files_from_before_the_work_are_on_every_disk(crash_states: CrashStates, home: Path) -> None:
+    for _ in adds(home):
         pass
 
     def one_more(directory: Path) -> str:
@@ -108,24 +108,24 @@ def test_files_from_before_the_work_are_on_every_disk(crash_states: CrashStates,
         return "told"
 
     acknowledgements = set()
-    for disk in crash_states(one_more, tmp_path):
+    for disk in crash_states(one_more, home):
         assert rows_of(disk)[:3] == (0, 1, 2)
         acknowledgements.add(disk.acknowledged)
     # What the work returns is acknowledged at its end.
     assert acknowledgements == {(), ("told",)}
 
 
-def test_the_device_says_what_can_tear(crash_states: CrashStates, tmp_path: Path) -> None:
+def test_the_device_says_what_can_tear(crash_states: CrashStates, home: Path) -> None:
     def count(name: str, device: faults.Device) -> int:
-        return sum(1 for _ in crash_states(adds, tmp_path / name, device=device))
+        return sum(1 for _ in crash_states(adds, home / name, device=device))
 
     assert count("one", faults.Device(sector_bytes=512)) > count("two", faults.Device(sector_bytes=4096))
 
 
-def test_an_unknown_model_is_told(crash_states: CrashStates, tmp_path: Path) -> None:
+def test_an_unknown_model_is_told(crash_states: CrashStates, home: Path) -> None:
     with pytest.raises(ValueError, match="no model 'fire'; there are: power, process"):
-        crash_states(adds, tmp_path, model="fire")
-    assert any(crash_states(adds, tmp_path))
+        crash_states(adds, home, model="fire")
+    assert any(crash_states(adds, home))
 
 
 # -- what pytest tells -------------------------------------------------------------------------------------

@@ -211,6 +211,13 @@ def body(tmp_path):
 }
 
 
+def test_a_plan_by_hand_that_leaves_it_open_is_not_answered_by_trying_again(project: pytest.Pytester) -> None:
+    project.makepyfile(TEST_OF_TASKS.format(marker="@pytest.mark.every_fault(retry=True)", store="Counts"))
+    # The third journal is that of the delete, which has happened when the error comes.
+    done = run(project, "--faults-at", "delete:journal@3/after=IOERR_DELETE")
+    done.stdout.fnmatch_lines(["every_fault: 1 test, 1 fault point: 1 fired, 1 surfaced, 0 absorbed, 0 failed"])
+
+
 def test_an_error_that_comes_after_the_fact_is_no_reason_to_do_it_again(project: pytest.Pytester) -> None:
     marker = "@pytest.mark.every_fault(retry=True, effects='all')"
     project.makepyfile(TEST_OF_TASKS.format(marker=marker, store="Counts"))
@@ -454,6 +461,36 @@ class Scribbles(Store):
     done.stdout.fnmatch_lines(["sync:journal@1=IOERR_FSYNC: */a.db can't be read: file is not a database"])
 
 
+def test_a_shared_database_is_looked_at_too(project: pytest.Pytester) -> None:
+    before = """
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("m") / "shared.db")
+    store.add(0)
+    yield store
+    store.close()
+
+@pytest.fixture(autouse=True)
+def tell(shared):
+    globals()["shared_one"] = shared
+"""
+    body = """
+with open(shared_one.path, "r+b") as file:
+    file.seek(4096)
+    page = file.read(4096)
+try:
+    Store(tmp_path / "a.db").add(1)
+except sqlite3.Error:
+    with open(shared_one.path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * 4096)
+    raise
+"""
+    done = run_test(project, "every_fault(operations='sync')", body, before=before)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["sync:journal@1=IOERR_FSYNC: */shared.db*"])
+
+
 def test_a_run_that_hangs_gets_a_verdict(project: pytest.Pytester) -> None:
     before = """
 class Waits(Store):
@@ -667,7 +704,7 @@ def test_a_failing_point_shows_the_output_of_its_own_run(project: pytest.Pyteste
 
 
 def test_busy_timeouts_take_no_real_time(project: pytest.Pytester) -> None:
-    with faults.install() as shim:
+    with faults.install(virtual_sleep=False) as shim:
         before_us = shim.slept_us
         run_test(project, "every_fault(operations='lock', effects='BUSY', sticky=True)", ADD).assert_outcomes(passed=1)
         # Five seconds at each of the points: that is Python's own timeout.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -10,7 +11,9 @@ from run_records import found, record, story, vacuous
 
 from scenarios import run_record
 from scenarios.events import Vacuous
+from scenarios.reports.junit import junit
 from scenarios.reports.merge import MergeError, merge
+from scenarios.reports.summary import summary
 from scenarios.reports.words import headline
 from scenarios.run_record import PointRecord, RunRecord
 
@@ -121,6 +124,15 @@ def test_what_can_not_be_taken_apart_is_refused() -> None:
         merge([first, second])
     with pytest.raises(MergeError, match="no record"):
         merge([])
+
+
+def test_its_junit_and_its_summary_count_nothing_twice() -> None:
+    made = merge([vacuous(record(found())), vacuous(other(found())), record(run_id="3", target="another")]).record
+    root = ElementTree.fromstring(junit(made))  # noqa: S314 - it was made here
+    assert (root.attrib["failures"], root.attrib["errors"], len(root)) == ("1", "1", 1)
+    properties = {one.attrib["name"]: one.attrib["value"] for one in root.iter("property")}
+    assert properties["tried"] == "6"
+    assert summary(made).count("- sweep tiny: 6 points") == 1
 
 
 def test_one_run_merged_is_that_run() -> None:
