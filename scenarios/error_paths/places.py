@@ -49,19 +49,21 @@ class Place(msgspec.Struct, frozen=True):
     excuse: str = ""
 
 
-def sources_of(package: str) -> list[Path]:
-    """The Python files of a package or module, by its name; raises `SourceError`."""
+def sources_of(package: str) -> dict[str, Path]:
+    """The Python files of a package or module by the names that they have in a report; raises `SourceError`."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError, AttributeError) as error:
         raise SourceError(f"there is no package {package!r}: {error}") from error
     if spec is None:
         raise SourceError(f"there is no package {package!r} that can be imported from here")
+    name = package.replace(".", "/")
     if spec.submodule_search_locations:
-        return sorted(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.py"))
+        found = {path: Path(place) for place in spec.submodule_search_locations for path in Path(place).rglob("*.py")}
+        return {f"{name}/{path.relative_to(found[path]).as_posix()}": path for path in sorted(found)}
     if not spec.origin or not spec.origin.endswith(".py"):
         raise SourceError(f"{package!r} has no Python source")
-    return [Path(spec.origin)]
+    return {f"{name}.py": Path(spec.origin)}
 
 
 def places_of(path: Path, name: str) -> list[Place]:

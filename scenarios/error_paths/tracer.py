@@ -32,10 +32,7 @@ class ErrorPathTracer:
         self.places: list[Place] = []
         self._files: dict[str, str] = {}
         for package in packages:
-            paths = sources_of(package)
-            root = paths[0].parent if paths[0].name == "__init__.py" else None
-            for path in paths:
-                name = str(path.relative_to(root.parent)) if root else path.name
+            for name, path in sources_of(package).items():
                 self._files[name] = str(path)
                 self.places += places_of(path, name)
         # In a file, since an open database in memory would be a connection in the process under test.

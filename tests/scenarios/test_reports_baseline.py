@@ -1,6 +1,7 @@
 """A baseline accepts what it names, until its day, and nothing else; it is read strictly."""
 
 import datetime
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def test_what_has_expired_and_what_matches_nothing_is_told() -> None:
     expired, unmet = baseline.notes("tiny")
     assert expired.startswith("expired on 2026-06-30, and fails again: memory-equals-disk on tiny (put under fault)")
     assert unmet.startswith("matches nothing in this run: memory-equals-disk on tiny (move under fault)")
+
+
+def test_of_entries_for_two_configurations_none_is_called_useless_where_one_was_met() -> None:
+    baseline = Baseline([entry(configuration="delete/FULL"), entry(configuration="wal/FULL")], DAY)
+    assert baseline.accepts(finding())
+    assert baseline.notes("tiny") == ()
+
+
+def test_a_process_of_its_own_can_be_handed_what_is_accepted() -> None:
+    accepts = pickle.loads(pickle.dumps(Baseline([entry()], DAY).accepts))  # noqa: S301 - it was made here
+    assert accepts(finding()) == "known (until 2026-06-30)"
 
 
 def test_an_entry_that_was_renewed_is_not_called_expired() -> None:

@@ -45,7 +45,8 @@ def test_a_search_that_holds_says_so_with_its_table_its_seed_and_exit_code_0(com
     assert "seed 11" in ran.out
     assert "IOERR_FSYNC" in ran.out
     assert "surfaced" in ran.out
-    assert [left.name for left in Path(".tornpage").iterdir()] == ["run.json"]  # nothing was found, so nothing else is left behind
+    # Nothing was found, so nothing else is left behind.
+    assert [left.name for left in Path(".tornpage").iterdir()] == ["run.json"]
 
 
 def test_json_carries_the_same_figures_and_nothing_else_is_on_standard_output(command: Command) -> None:
