@@ -25,6 +25,7 @@ from faults.errors import (
 from faults.injector import (
     BEGIN_LOCK,
     COMMIT_END,
+    COMMIT_LOCK,
     SHM_RELEASE,
     Firing,
     Injector,
@@ -60,6 +61,7 @@ from faults.virtual_time import slept
 __all__ = [
     "BEGIN_LOCK",
     "COMMIT_END",
+    "COMMIT_LOCK",
     "KILL",
     "KINDS",
     "RESULT_CODES",

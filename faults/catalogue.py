@@ -59,7 +59,7 @@ POSSIBILITIES: Final = (
     Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that tells no details"),
     Possibility("begin", _NO_ROLE, "before", ("BUSY", "LOCKED", "PROTOCOL", "CANTOPEN", "IOERR", "IOERR_READ", "IOERR_LOCK", "IOERR_SHMLOCK", "NOMEM"), "the locks and the first read"),
     Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a lock that rises, a limit"),
-    Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark"),
+    Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark; BUSY only where COMMIT takes a lock: rollback-journal modes, and one statement by itself"),
     Possibility("commit", _NO_ROLE, "after", ("IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "IOERR_DIR_FSYNC", "IOERR_UNLOCK"), "rollback-journal modes only: the journal was ended, then an error"),
     Possibility("rollback", _NO_ROLE, "before", ("NOMEM",), "ROLLBACK never raises for an I/O fault; only preparing it can fail"),
 )  # fmt: skip

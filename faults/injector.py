@@ -20,8 +20,10 @@ from faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 # acquisition can be refused and only the release can report an error after the fact: two operations.
 SHM_RELEASE = "shmunlock"
 # Likewise at the statement depth. A deferred BEGIN touches no file, so only one that takes a lock can be refused
-# it; and only where a COMMIT ends by ending its rollback journal can the change be there and an error reported.
+# it; a COMMIT takes one only with a rollback journal, or where one statement is the whole transaction; and only where
+# a COMMIT ends by ending its rollback journal can the change be there and an error reported.
 BEGIN_LOCK = "beginlock"
+COMMIT_LOCK = "commitlock"
 COMMIT_END = "commitend"
 _ENDINGS = {"shmlock": SHM_RELEASE, "commit": COMMIT_END}
 _ANY_BEFORE = frozenset((*VFS_KINDS, BEGIN_LOCK, "statement", "commit")) - {"unlock"}
@@ -53,7 +55,7 @@ class Firing:
 
 
 def operations_of(fault: Fault) -> frozenset[str]:
-    """The kinds of operation a fault can match, `SHM_RELEASE`, `BEGIN_LOCK` and `COMMIT_END` among them."""
+    """The kinds of operation a fault can match, `SHM_RELEASE`, `BEGIN_LOCK` and their like among them."""
     if fault.effect == "KILL":
         every = (*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE)
         return frozenset(every if fault.kind == "any" else (fault.kind,))
@@ -61,6 +63,8 @@ def operations_of(fault: Fault) -> frozenset[str]:
         return _ANY_AFTER if fault.timing == "after" else _ANY_BEFORE
     if fault.kind == "begin" and fault.effect != "NOMEM":
         return frozenset({BEGIN_LOCK})
+    if fault.kind == "commit" and fault.effect == "BUSY":
+        return frozenset({COMMIT_LOCK})
     return frozenset({_ENDINGS.get(fault.kind, fault.kind) if fault.timing == "after" else fault.kind})
 
 

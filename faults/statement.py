@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from faults.arming import Armed, Path, mark
 from faults.catalogue import require_possible, require_reachable
-from faults.injector import BEGIN_LOCK, COMMIT_END, Injector, OnPath, OperationCounter, PlanInjector
+from faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK, Injector, OnPath, OperationCounter, PlanInjector
 from faults.plan import STATEMENT_KINDS, FaultPlan
 from faults.results import error_for
 from faults.watched import Ruling, WatchedConnection, WatchedCursor
 
-_OPERATIONS: Final = frozenset((*STATEMENT_KINDS, BEGIN_LOCK, COMMIT_END))
+_OPERATIONS: Final = frozenset((*STATEMENT_KINDS, BEGIN_LOCK, COMMIT_LOCK, COMMIT_END))
 
 
 class _Watcher(NamedTuple):

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection
 from types import ModuleType, TracebackType
 from typing import Any, Final, NamedTuple
 
-from faults.injector import BEGIN_LOCK, COMMIT_END, Injector
+from faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK, Injector
 from faults.plan import KILL, FaultPlan
 from faults.results import die
 from faults.statement import StatementDepth, depth_of
@@ -166,7 +166,7 @@ class _Proxy:
 
         def operation(*args: Any, **named: Any) -> Any:
             whole = not self._asker.inside and name not in self._rule.reads
-            kinds = ("begin", BEGIN_LOCK, "statement", "commit") if whole else ("statement",)
+            kinds = ("begin", BEGIN_LOCK, "statement", "commit", COMMIT_LOCK) if whole else ("statement",)
             return self.own(self._asker.perform(kinds, functools.partial(call, *args, **named)))
 
         return functools.wraps(call)(transaction if name in self._rule.transactions else operation)
@@ -208,7 +208,7 @@ class _Transaction:
         if kind is not None or self._asker.inside:
             return self._manager.__exit__(kind, value, traceback)
         try:
-            return self._asker.perform(("commit",), self._commit)
+            return self._asker.perform(("commit", COMMIT_LOCK), self._commit)
         except BaseException as error:
             if not self._left:
                 self._roll_back(error)

@@ -8,7 +8,8 @@ A statement passes, or the *real* connection is left as SQLite would leave it an
 - ``statement``: anything else inside a transaction; each row of an ``executemany`` is one;
 - ``commit``: COMMIT and END inside a transaction, ``commit()``, the end of a ``with``; and a writing statement outside
   a transaction, which is a whole transaction by itself. ``commit/after`` matches only where the main database has a
-  rollback journal: in WAL mode a COMMIT that raised is never visible to those who are alive;
+  rollback journal: in WAL mode a COMMIT that raised is never visible to those who are alive. ``commit=BUSY`` matches
+  where a COMMIT takes a lock: with a rollback journal, unless BEGIN EXCLUSIVE has taken it, and in such a statement;
 - ``rollback``: ROLLBACK (not ``ROLLBACK TO``) inside a transaction, ``rollback()``, the failed end of a ``with``.
 
 After IOERR, FULL and NOMEM in a statement or a COMMIT, and INTERRUPT in a writing statement, the transaction has really
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from faults.injector import BEGIN_LOCK, COMMIT_END
+from faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK
 from faults.plan import KILL, Fault
 from faults.results import die, rolls_back
 from faults.sql import (
@@ -77,6 +78,8 @@ class WatchedConnection(_ConnectionBase):
 
     fault_depth: Depth
     _fault_file: str | None = None
+    # Whether the transaction began with every lock that there is.
+    _fault_holds_all = False
 
     # -- what callers use ----------------------------------------------------------------------------------
 
@@ -204,7 +207,11 @@ class WatchedConnection(_ConnectionBase):
         """Ask about each kind in turn, then run it; or do as much of it as a fault says, and raise."""
         if not self.fault_depth.kinds:
             return run()
-        for kind in kinds:
+        if "begin" in kinds:
+            words = leading_words(sql)
+            explicit = transaction_kind(words) == "begin"
+            self._fault_holds_all = "EXCLUSIVE" in (words if explicit else (str(self.isolation_level).upper(),))
+        for kind in self._fault_expanded(kinds):
             ruling = self.fault_ask(kind)
             if ruling is not None:
                 self._fault_carry_out(ruling, kind, kinds, run)
@@ -221,6 +228,13 @@ class WatchedConnection(_ConnectionBase):
             self.fault_raw("ROLLBACK")
         raise ruling.error
 
+    def _fault_expanded(self, kinds: tuple[str, ...]) -> Iterator[str]:
+        """The kinds, with the lock that a COMMIT takes, where it takes one."""
+        for kind in kinds:
+            yield kind
+            if kind == "commit" and self.fault_commit_takes_a_lock():
+                yield COMMIT_LOCK
+
     def _fault_carry_out(self, ruling: Ruling, kind: str, kinds: tuple[str, ...], run: Callable[[], Any]) -> None:
         """Do what happens before the fault, and be killed by it if that is what it does."""
         after = ruling.fault.timing == "after"
@@ -234,7 +248,7 @@ class WatchedConnection(_ConnectionBase):
 
     def fault_undo(self, ruling: Ruling, kind: str, sql: str, parameters: Any) -> None:
         """Roll back where SQLite does so by itself."""
-        if kind in ("statement", "commit") and self.in_transaction:
+        if kind in ("statement", "commit", COMMIT_LOCK) and self.in_transaction:
             effect = ruling.fault.effect
             writes = effect == "INTERRUPT" and self._fault_writes(sql, parameters)
             if rolls_back(effect, writes=writes):
@@ -244,10 +258,17 @@ class WatchedConnection(_ConnectionBase):
         """Ask the depth about an operation on this database."""
         return self.fault_depth.ask(kind, self._fault_path()) if kind in self.fault_depth.kinds else None
 
+    def fault_commit_takes_a_lock(self) -> bool:
+        """Whether anybody wants to know of the lock that a COMMIT takes, and whether this one takes any."""
+        if COMMIT_LOCK not in self.fault_depth.kinds:
+            return False
+        return not self.in_transaction or (not self._fault_holds_all and self._fault_has_a_journal())
+
     def fault_ends_a_journal(self) -> bool:
         """Whether anybody wants to know when a COMMIT has ended a rollback journal, and whether there is one."""
-        if COMMIT_END not in self.fault_depth.kinds:
-            return False
+        return COMMIT_END in self.fault_depth.kinds and self._fault_has_a_journal()
+
+    def _fault_has_a_journal(self) -> bool:
         return self._fault_rows("PRAGMA main.journal_mode")[0][0] in _ROLLBACK_JOURNALS
 
     def fault_raw(self, sql: str) -> None:
@@ -321,6 +342,8 @@ class _AskingRows:
         """The rows; raises at the one that is to fail."""
         for row in rows:
             ruling = self._connection.fault_ask(self._kind)
+            if ruling is None and self._kind == "commit" and self._connection.fault_commit_takes_a_lock():
+                ruling = self._connection.fault_ask(COMMIT_LOCK)
             if ruling is not None and ruling.fault.timing == "before":
                 self._fail(ruling)
             ends_a_journal = self._kind == "commit" and self._connection.fault_ends_a_journal()

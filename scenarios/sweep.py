@@ -35,7 +35,12 @@ from scenarios.target import Action, Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial
 
 # Operations that a plan names together with their opposite, or with their milder form.
-_PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock", faults.BEGIN_LOCK: "begin", faults.COMMIT_END: "commit"}
+_PLAN_KINDS: Final = {
+    faults.SHM_RELEASE: "shmlock",
+    faults.BEGIN_LOCK: "begin",
+    faults.COMMIT_LOCK: "commit",
+    faults.COMMIT_END: "commit",
+}
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -116,6 +116,8 @@ class _Playing:
         views: Mapping[str, View] = {}
         if isinstance(step, Conditional | ClockJump) and violation is None:
             lanes = self._as_before()
+        elif isinstance(step, CrashAt) and violation is not None:
+            views, lanes = self._seen_by(violation)
         else:
             cold = isinstance(step, Restart | CrashAt) and not armed and violation is None
             views, lanes = self._look(cold=cold)
@@ -137,15 +139,23 @@ class _Playing:
             for armed, _scope in self._player.armed.values():
                 out_of_reach.enter_context(armed.paused())
             views, failing = views_of(self._player.real, memory=not cold)
+        closed = "not asked: a session that has just started stays cold" if cold else "not open"
+        return views, self._lanes(views, {name: failing.get(name, closed) for name in LANES})
+
+    def _seen_by(self, violation: Violation) -> tuple[Mapping[str, View], dict[str, Lane]]:
+        """What the check saw of what a crash left: the files themselves are not put down where it fails."""
+        views: dict[str, View] = {name: violation.sides[name] for name in LANES if name in violation.sides}
+        return violation.sides, self._lanes(views, dict.fromkeys(LANES, "gone with the crash"))
+
+    def _lanes(self, views: Mapping[str, View], reasons: Mapping[str, str]) -> dict[str, Lane]:
         lanes = {}
         for name in LANES:
             if (view := views.get(name)) is None:
-                closed = "not asked: a session that has just started stays cold" if cold else "not open"
-                lanes[name] = Lane(None, reason=_short(failing.get(name, closed)))
+                lanes[name] = Lane(None, reason=_short(reasons[name]))
                 continue
             lanes[name] = Lane(self._number(view), _changes(self._last[name], view))
             self._last[name] = view
-        return views, lanes
+        return lanes
 
     def _number(self, view: View) -> int:
         content = msgspec.json.encode(dict(view), order="deterministic", enc_hook=repr)

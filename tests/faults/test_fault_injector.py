@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 import faults
-from faults import BEGIN_LOCK, COMMIT_END, SHM_RELEASE, Fault, FaultPlan, Firing, OnPath, OperationCounter, PlanInjector
+from faults import (
+    BEGIN_LOCK,
+    COMMIT_END,
+    COMMIT_LOCK,
+    SHM_RELEASE,
+    Fault,
+    FaultPlan,
+    Firing,
+    OnPath,
+    OperationCounter,
+    PlanInjector,
+)
 
 
 def _fired(plan: str, operations: list[tuple[str, str]]) -> list[int]:
@@ -58,7 +69,7 @@ def test_each_fault_of_a_plan_counts_for_itself_and_the_first_due_fires() -> Non
         ("begin=BUSY", {BEGIN_LOCK}),
         ("begin=NOMEM", {"begin"}),
         ("begin=KILL", {"begin"}),
-        ("commit=BUSY", {"commit"}),
+        ("commit=BUSY", {COMMIT_LOCK}),
         ("commit/after=IOERR", {COMMIT_END}),
         ("commit/after=KILL", {"commit"}),
     ],

@@ -203,7 +203,7 @@ def test_what_a_transaction_yields_is_behind_the_same_questions(
     with depth.count_operations() as counter:
         run()
     assert {kind: count for (kind, _), count in counter.counts.items()} == {
-        "begin": 1, "beginlock": 1, "statement": 2, "commit": 1, "commitend": 1,
+        "begin": 1, "beginlock": 1, "statement": 2, "commit": 1, "commitlock": 1, "commitend": 1,
     }  # fmt: skip
     _fails(depth, "statement@2=FULL", run, "FULL")
     assert inner.all() == ["a", "b"]
@@ -233,7 +233,7 @@ def test_a_transaction_inside_a_transaction_is_a_statement(depth: StatementDepth
             assert store.change() == 2
         assert store.change() == 1
     assert {kind: count for (kind, _), count in counter.counts.items()} == {
-        "begin": 1, "beginlock": 1, "statement": 3, "commit": 1, "commitend": 1,
+        "begin": 1, "beginlock": 1, "statement": 3, "commit": 1, "commitlock": 1, "commitend": 1,
     }  # fmt: skip
     assert inner.depth == 0
 
@@ -314,7 +314,7 @@ def test_a_transaction_on_one_thread_is_none_on_another(store: Any, depth: State
         inside.set()
         assert done.wait(10)
     thread.join()
-    assert counted == [{"begin": 1, "beginlock": 1, "statement": 1, "commit": 1, "commitend": 1}]
+    assert counted == [{"begin": 1, "beginlock": 1, "statement": 1, "commit": 1, "commitlock": 1, "commitend": 1}]
 
 
 def test_what_is_no_public_method_is_passed_through(inner: Notes, depth: StatementDepth) -> None:

@@ -238,7 +238,7 @@ def test_the_legacy_control_begins_before_dml_and_only_there(
     assert _count(depth, lambda: _insert(connection)) == {"statement": 1}
     assert _count(depth, lambda: connection.execute("SELECT 1").fetchall()) == {"statement": 1}
     assert _count(depth, lambda: connection.execute("ROLLBACK TO nowhere") if False else None) == {}
-    assert _count(depth, connection.commit) == {"commit": 1, "commitend": 1}
+    assert _count(depth, connection.commit) == {"commit": 1, "commitlock": 1, "commitend": 1}
     assert _count(depth, connection.commit) == {}
     assert _count(depth, connection.rollback) == {}
 
@@ -264,13 +264,14 @@ def test_without_isolation_level_a_lone_write_is_a_commit_and_a_lone_read_nothin
     depth: StatementDepth, connection: sqlite3.Connection
 ) -> None:
     connection.isolation_level = None
-    lone = {"commit": 1, "commitend": 1}
+    lone = {"commit": 1, "commitlock": 1, "commitend": 1}
     assert _count(depth, lambda: _insert(connection)) == lone
     assert _count(depth, lambda: connection.execute("WITH x AS (SELECT 5) INSERT INTO t SELECT * FROM x")) == lone
     assert _count(depth, lambda: connection.execute("WITH x AS (SELECT 5) SELECT * FROM x").fetchall()) == {}
     assert _count(depth, lambda: connection.execute("CREATE TABLE u(a)")) == lone
     assert _count(depth, lambda: connection.executemany("INSERT INTO t VALUES(?)", [(1,), (2,)])) == {
         "commit": 2,
+        "commitlock": 2,
         "commitend": 2,
     }
     assert _count(depth, lambda: connection.execute("BEGIN IMMEDIATE")) == {"begin": 1, "beginlock": 1}
@@ -332,7 +333,7 @@ def test_a_script_is_run_statement_by_statement_after_pythons_commit(
 ) -> None:
     script = "BEGIN IMMEDIATE; INSERT INTO t VALUES(1); INSERT INTO t VALUES(2); COMMIT; INSERT INTO t VALUES(3);"
     assert _count(depth, lambda: connection.executescript(script)) == {
-        "begin": 1, "beginlock": 1, "statement": 2, "commit": 2, "commitend": 2,
+        "begin": 1, "beginlock": 1, "statement": 2, "commit": 2, "commitlock": 2, "commitend": 2,
     }  # fmt: skip
     assert _rows(connection) == [1, 2, 3]
     _insert(connection, 4)
@@ -393,7 +394,7 @@ def test_a_with_block_commits_or_rolls_back_and_both_are_operations(
             _insert(connection)
             raise KeyError
 
-    assert _count(depth, committed) == {"begin": 1, "statement": 1, "commit": 1, "commitend": 1}
+    assert _count(depth, committed) == {"begin": 1, "statement": 1, "commit": 1, "commitlock": 1, "commitend": 1}
     assert _count(depth, failed) == {"begin": 1, "statement": 1, "rollback": 1}
     with depth.arm("commit@1=BUSY"), pytest.raises(sqlite3.OperationalError, match="locked"):
         committed()
@@ -455,7 +456,7 @@ def test_autocommit_true_and_false_are_understood(depth: StatementDepth, tmp_pat
     connection = depth.connect(tmp_path / "c.db", autocommit=False)
     assert connection.in_transaction
     assert _count(depth, lambda: connection.execute("CREATE TABLE t(a)")) == {"statement": 1}
-    assert _count(depth, connection.commit) == {"commit": 1, "commitend": 1}
+    assert _count(depth, connection.commit) == {"commit": 1, "commitlock": 1, "commitend": 1}
     assert connection.in_transaction
     _insert(connection)
     with depth.arm("commit@1/after=IOERR"), pytest.raises(sqlite3.OperationalError):
@@ -749,3 +750,32 @@ def test_killed_at_a_statement_leaves_what_had_been_committed(
     fresh = sqlite3.connect(tmp_path / "a.db")
     assert _rows(fresh) == rows
     fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("journal_mode", "begin", "takes"),
+    [
+        ("delete", "BEGIN", True),
+        ("truncate", "BEGIN IMMEDIATE", True),
+        ("persist", "BEGIN EXCLUSIVE", False),
+        ("wal", "BEGIN", False),
+        ("wal", "BEGIN IMMEDIATE", False),
+        ("wal", None, True),
+        ("delete", None, True),
+    ],
+)
+def test_a_commit_is_busy_only_where_it_takes_a_lock(
+    journal_mode: str, begin: str | None, takes: bool, depth: StatementDepth, tmp_path: Path
+) -> None:
+    with contextlib.closing(depth.connect(tmp_path / "b.db", isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
+        connection.execute("CREATE TABLE t(a, b)")
+        with depth.arm("commit@1=BUSY") as armed, contextlib.suppress(sqlite3.OperationalError):
+            if begin is not None:
+                connection.execute(begin)
+            connection.execute("INSERT INTO t VALUES(1, 2)")
+            if begin is not None:
+                connection.execute("COMMIT")
+        assert armed.fired == takes
+        # A COMMIT that was refused a lock has left its transaction open; one statement by itself has none.
+        assert connection.in_transaction == (takes and begin is not None)

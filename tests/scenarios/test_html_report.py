@@ -14,7 +14,6 @@ import pytest
 import run_records
 from rude_stores import RUDE
 
-import scenarios.reports.html as page_package
 from scenarios import bugs_record, gate, run_record
 from scenarios.bugs import find_bug
 from scenarios.error_paths.join import ErrorPath, ErrorPaths, Fate
@@ -24,7 +23,7 @@ from scenarios.gate import Catch
 from scenarios.reports.html import page_of_bugs, page_of_run
 from scenarios.reports.html.caveats import caveats_of
 from scenarios.reports.html.fault_map import is_sticky, map_of, ordinal_of
-from scenarios.run_record import OUTCOMES, PointRecord, RunRecord
+from scenarios.run_record import OUTCOMES, PartRecord, PointRecord, RunRecord, TrendRecord
 from scenarios.story import Limit, Rival
 
 Command = Callable[..., Any]
@@ -309,6 +308,37 @@ def test_error_paths_say_what_ran_under_a_fault_and_what_never_did() -> None:
     assert "other.py:12" in words
 
 
+def test_merged_runs_accepted_findings_and_the_history_are_shown() -> None:
+    part = PartRecord(
+        "run-1", "one", "ci", 5, "2026-11-20T09:00:00+00:00", 1.5, "HOLDS", 0, "0.1", "3.45.0", "3.13.1", "BSD"
+    )
+    trend = TrendRecord(
+        "run-1", "2026-11-19T09:00:00+00:00", "one", "ci", 5, "FINDING", True, 10.0, 1_230, 2, 1, 0, {}, "0.1", "3.45", "3.13"
+    )  # fmt: skip
+    accepted = run_records.found(accepted_because="it is known")
+    record = run_records.record(
+        run_records.found(),
+        runs=(part,),
+        trend=(trend,),
+        accepted=(accepted,),
+        baseline_notes=("an entry has expired",),
+    )
+    text = page_of_run(record)
+    page = Page(text)
+    require_self_contained(page)
+    words = " ".join(" ".join(page.words).split())
+    for wanted in (
+        "3.13.1, BSD",
+        "Accepted by the baseline: it is known",
+        "1,230",
+        "123",
+        "1 accepted by the baseline",
+    ):
+        assert wanted in words
+    assert text.index("an entry has expired") < text.index('id="verdict"')
+    assert {"trend", "accepted-1", "finding-1"} <= set(page.ids)
+
+
 # -- known bugs --------------------------------------------------------------------------------------------
 
 
@@ -392,8 +422,3 @@ def test_what_is_no_record_is_said_and_nothing_is_written(command: Command, tmp_
     assert ran.code == 2
     assert "run.json" in ran.err
     assert not list(tmp_path.glob("*.html"))
-
-
-def test_the_package_holds_everything_that_a_page_is_made_of() -> None:
-    home = Path(page_package.__file__).parent
-    assert {path.suffix for path in home.rglob("*") if path.is_file()} >= {".html", ".css", ".js", ".py"}

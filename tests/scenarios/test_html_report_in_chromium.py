@@ -243,13 +243,20 @@ def test_the_page_is_never_wider_than_its_window(show: Callable[..., Opened], re
 def test_the_pictures_of_the_document_are_of_a_run_over_a_known_bug(
     command: Command, show: Callable[..., Opened], tmp_path: Path
 ) -> None:
-    assert command("check", "--target", "bug:delete-memory-first", "--seed", 0).code == 1
-    record = run_record.read(tmp_path / ".tornpage/run.json")
     kept = Path(os.environ.get("TORNPAGE_SCREENSHOTS") or tmp_path / "images")
     kept.mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        opened = show(record, color_scheme=scheme)
-        for part in ("verdict", "map", "findings", "crashes"):
+    checked = ("check", "--target", "bug:delete-memory-first", "--seed", 0)
+    crashed = ("crash", "--target", "bug:synchronous-off", "--configuration", "wal/FULL", "--max-time", 25)
+    for words, parts in (
+        (checked, (("verdict", "light"), ("map", "light"), ("map", "dark"), ("findings", "light"))),
+        (crashed, (("crashes", "dark"), ("crashes", "light"))),
+    ):
+        assert command(*words).code == 1
+        record = run_record.read(tmp_path / ".tornpage/run.json")
+        for part, scheme in parts:
+            opened = show(record, color_scheme=scheme)
+            if part == "crashes":
+                opened.page.locator("#crash-grid td.F").first.click()
             opened.page.evaluate(f"document.getElementById({part!r}).scrollIntoView()")
             picture = kept / f"report-{part}-{scheme}.png"
             opened.page.screenshot(path=picture, animations="disabled")

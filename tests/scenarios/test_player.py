@@ -63,7 +63,7 @@ def test_the_twin_is_put_back_after_a_call_that_failed(player: New) -> None:
 
 
 def test_arming_again_at_a_depth_takes_the_place_of_what_was_armed_there(player: New) -> None:
-    armed = told(player(), put("a"), Arm("commit@1..=BUSY", "statement"), NO_WRITE, Arm("sync:wal@9=IOERR_FSYNC"))
+    armed = told(player(), put("a"), Arm("commit@1..=FULL", "statement"), NO_WRITE, Arm("sync:wal@9=IOERR_FSYNC"))
     assert sorted(armed.armed) == ["statement", "vfs"]
     armed = told(armed, put("b"), Clear())
     assert armed.armed == {}

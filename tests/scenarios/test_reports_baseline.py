@@ -23,7 +23,7 @@ from scenarios.story import Story
 Command = Callable[..., Any]
 DAY = datetime.date(2026, 6, 30)
 WRONG = ("--target", "tiny_stores:RemembersFirst")
-BUSY = ("--plan", "commit@1=BUSY", "--quiet")
+FULL = ("--plan", "commit@1=FULL", "--quiet")
 WAL = ("--configuration", "wal/FULL")
 
 
@@ -137,12 +137,12 @@ def test_another_file_is_refused_with_what_is_wrong(tmp_path: Path, content: str
 def test_what_is_accepted_does_not_fail_and_what_is_new_does(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert command("sweep", *WRONG, *WAL, *BUSY).code == 1
+    assert command("sweep", *WRONG, *WAL, *FULL).code == 1
     made = command("report", "baseline", "--reason", "issue 12", "--expires", "2999-01-01")
     assert made.code == 0, made
     assert "tornpage-baseline.toml: 3 new entries from 3 findings" in made.out
 
-    ran = command("sweep", *WRONG, *WAL, *BUSY, "--baseline", "tornpage-baseline.toml")
+    ran = command("sweep", *WRONG, *WAL, *FULL, "--baseline", "tornpage-baseline.toml")
     assert ran.code == 0, ran
     assert "accepted by the baseline: issue 12 (until 2999-01-01)" in ran.out
     assert "HOLDS: no check failed, 3 accepted by the baseline" in ran.out
@@ -152,12 +152,12 @@ def test_what_is_accepted_does_not_fail_and_what_is_new_does(
 
     text = Path("tornpage-baseline.toml").read_text()
     Path("less.toml").write_text(text.rpartition("\n[[accepted]]")[0])
-    ran = command("sweep", *WRONG, *WAL, *BUSY, "--baseline", "less.toml")
+    ran = command("sweep", *WRONG, *WAL, *FULL, "--baseline", "less.toml")
     assert ran.code == 1
     assert "FAILED with 1 finding, 2 accepted by the baseline" in ran.out
 
     monkeypatch.setattr(ci, "today", lambda: datetime.date(2999, 1, 2))
-    ran = command("sweep", *WRONG, *WAL, *BUSY, "--baseline", "tornpage-baseline.toml")
+    ran = command("sweep", *WRONG, *WAL, *FULL, "--baseline", "tornpage-baseline.toml")
     assert ran.code == 1
     assert "baseline: expired on 2999-01-01, and fails again: memory-equals-disk" in ran.out
     assert "It was: issue 12" in ran.out
@@ -167,7 +167,7 @@ def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(comman
     old = entry(target="tiny_stores:Tiny", expires=datetime.date(2999, 1, 1))
     extend(Path("b.toml"), record(), "none", old.expires)
     Path("b.toml").write_text(HEAD + ENTRY.replace('"tiny"', '"tiny_stores:Tiny"').replace("2026", "2999"))
-    ran = command("sweep", "--target", "tiny_stores:Tiny", *WAL, *BUSY, "--baseline", "b.toml")
+    ran = command("sweep", "--target", "tiny_stores:Tiny", *WAL, *FULL, "--baseline", "b.toml")
     assert ran.code == 0, ran
     assert "baseline: matches nothing in this run: memory-equals-disk on tiny_stores:Tiny" in ran.out
 

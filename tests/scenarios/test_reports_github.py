@@ -108,7 +108,7 @@ def on_github(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_gate_on_a_branch_with_a_known_bug(command: Command, on_github: Path) -> None:
     ran = command(
-        "sweep", "--target", "bug:update-memory-first", "--configuration", "wal/FULL", "--plan", "commit@1=BUSY"
+        "sweep", "--target", "bug:update-memory-first", "--configuration", "wal/FULL", "--plan", "commit@1=FULL"
     )
     assert ran.code == 1
     (mark,) = [line for line in ran.err.splitlines() if line.startswith("::")]
@@ -121,7 +121,7 @@ def test_the_gate_on_a_branch_with_a_known_bug(command: Command, on_github: Path
 
 
 def test_the_gate_on_the_reference(command: Command, on_github: Path) -> None:
-    ran = command("sweep", "--configuration", "wal/FULL", "--plan", "commit@1=BUSY", "--quiet")
+    ran = command("sweep", "--configuration", "wal/FULL", "--plan", "commit@1=FULL", "--quiet")
     assert ran.code == 0, ran
     assert ran.err == ""
     assert "::" not in ran.out
@@ -130,7 +130,7 @@ def test_the_gate_on_the_reference(command: Command, on_github: Path) -> None:
 
 def test_json_stays_json_on_github(command: Command, on_github: Path) -> None:
     ran = command(
-        "sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--plan", "commit@1=BUSY",
+        "sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--plan", "commit@1=FULL",
         "--json",
     )  # fmt: skip
     assert ran.code == 1

@@ -14,7 +14,7 @@ from scenarios.reports.history import History, HistoryError, line_of
 from scenarios.target import Action, Configuration, Environment, Target, View
 
 Command = Callable[..., Any]
-TINY = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--plan", "commit@1=BUSY", "--quiet")
+TINY = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--plan", "commit@1=FULL", "--quiet")
 
 
 def test_runs_come_back_in_their_order_and_of_one_target(tmp_path: Path) -> None:

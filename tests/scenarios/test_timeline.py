@@ -72,6 +72,22 @@ def test_steps_of_every_kind_are_told(shim: faults.Shim, home: Path) -> None:
     assert timeline.moments[3].lanes["disk"].state is not None
 
 
+def test_a_crash_that_loses_what_was_acknowledged_shows_what_it_left_and_not_what_was_before_it(
+    command: Command, tmp_path: Path
+) -> None:
+    command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 60)
+    record = run_record.read(tmp_path / ".tornpage/run.json")
+    lost = [found for found in record.findings if isinstance(found.story.steps[-1], CrashAt) and found.sides]
+    assert lost
+    for found in lost:
+        assert found.timeline is not None
+        before, after = found.timeline.moments[-2:]
+        assert found.timeline.first_difference == len(found.timeline.moments)
+        assert after.lanes["reopened"].state != before.lanes["reopened"].state
+        assert after.lanes["memory"].reason == "gone with the crash"
+        assert found.timeline.rows
+
+
 def test_a_story_that_kills_is_not_played_in_this_process(shim: faults.Shim, home: Path) -> None:
     timeline = played(Tiny(), home, Arm("write@1=KILL"), PUT, Restart())
     assert timeline.moments == ()

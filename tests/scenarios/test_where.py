@@ -37,7 +37,7 @@ def place(target: Target, home: Path, *steps: Step) -> tuple[str, int]:
     ("condition", "line"),
     [
         (Arm("write:wal@1=FULL"), 'self.connection.execute("COMMIT")'),
-        (Arm("commit@1=BUSY", "statement"), 'self.connection.execute("COMMIT")'),
+        (Arm("commit@1=FULL", "statement"), 'self.connection.execute("COMMIT")'),
         (Arm("statement@1=FULL", "statement"), "self.connection.execute(*statement)"),
         (Arm("shmlock:db@1..=IOERR_SHMLOCK"), 'self.connection.execute("BEGIN IMMEDIATE")'),
         (Limit("steps", 1, sticky=True), 'self.connection.execute("BEGIN IMMEDIATE")'),
@@ -65,7 +65,7 @@ def test_what_would_kill_this_process_is_left_out(shim: faults.Shim, home: Path)
 def test_of_a_known_bug_it_is_the_method_that_the_build_overrides(shim: faults.Shim, home: Path) -> None:
     bug = find_bug("update-memory-first")
     create, update = (Call(action) for action in bug.calls)
-    steps = (create, Arm("commit@1=BUSY", "statement"), update)
+    steps = (create, Arm("commit@1=FULL", "statement"), update)
     assert place(bug.target(), home, *steps) == ("build.py", inspect.getsourcelines(MemoryFirst._persist)[1])
 
 
