@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from scenarios.checks import Violation
+from scenarios.kill_player import kills
 from scenarios.player import Player
 from scenarios.reopened import Reopened
 from scenarios.story import Arm, Clear, CrashAt, Story
-from scenarios.target import Target, View
+from scenarios.target import Target, TargetError, View
 from scenarios.trial import Trial
 
 
@@ -51,6 +52,8 @@ class Told(msgspec.Struct, frozen=True):
 
 def tell(story: Story, target: Target, directory: Path) -> Told:
     """Play a story once and tell it. Raises `TargetError`."""
+    if kills(story):
+        raise TargetError("a story that kills its process is not told step by step; replay it without --explain")
     record = any(isinstance(step, CrashAt) for step in story.steps)
     player = Player(target, story.configuration, directory, record=record)
     steps: list[ToldStep] = []

@@ -19,7 +19,7 @@ class _Unsynced(Database):
 
 
 # Few calls, so that the sample of faults and crashes of each is large enough.
-_CALLS = (
+FENCED_CALLS = (
     CREATE,
     *(
         Action("tasks.set_delivery_status", {"task_id": "a", "status": status})
@@ -29,7 +29,7 @@ _CALLS = (
 
 
 def _at_normal(name: str) -> Target:
-    target = Reference(name, calls=_CALLS, database=_Unsynced)
+    target = Reference(name, calls=FENCED_CALLS, database=_Unsynced)
     target.configurations = (Configuration("wal", "NORMAL"),)
     return target
 

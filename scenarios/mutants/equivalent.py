@@ -58,8 +58,8 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = {
     "The fence's one statement is a write, which takes the same lock after the same wait by itself.": (
         f"weaken-pragma:{_DATABASE}.lay_fence:1",
     ),
-    "The fence is synced at a level that is no lower than the one that was chosen, and that one is set again.": (
-        f"drop-where-guard:{_DATABASE}._synced:1",
+    "The level is not set back then, and a connection that syncs more than it was asked to is only slower.": (
+        f"drop-rollback:{_DATABASE}._synced:1",
     ),
     "Every caller has made sure that the connection can be used, with the lock held since.": (
         "drop-reread:ledger/outbox/outbox.py:Outbox._durable:1",
@@ -89,7 +89,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "did its work": (
         "To call a change that is there unknown is allowed to every store, so no check can object.",
         f"{_TESTS}a_commit_that_did_its_work_and_then_failed_is_a_success",
-        (f"drop-where-guard:{_TRANSACTION}._settle:1", f"drop-where-guard:{_TRANSACTION}._settle:2"),
+        (f"drop-where-guard:{_TRANSACTION}._settle:1",),
     ),
     "interrupt": (
         "Only an interrupt leaves a transaction open there, and no search interrupts Python.",
@@ -123,7 +123,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "suspect": (
         "It takes a COMMIT that fails, and a second look or a new connection that fails, too.",
         f"{_TESTS}without_a_second_look_the_ledger_is_suspect_until_it_is_healed",
-        (f"drop-rollback:{_DATABASE}.ensure_usable:1", f"swallow-except:{_DATABASE}.begin:2"),
+        (f"drop-rollback:{_DATABASE}.ensure_usable:1",),
     ),
     "promises": (
         "No search asks a closed ledger for anything.",

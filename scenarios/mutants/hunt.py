@@ -17,6 +17,7 @@ import msgspec
 
 import faults
 from scenarios.bugs import all_bugs
+from scenarios.bugs.fence_not_synced import FENCED_CALLS
 from scenarios.campaign import SEARCHES, scratch
 from scenarios.checks import Violation
 from scenarios.crash import CrashSearch
@@ -98,6 +99,9 @@ def hunts() -> Iterator[Hunt]:
             yield Hunt("sweep", target, target.configurations[0], _sizes(points_per_call=1))
     few = Reference("a few calls", calls=_FEW)
     yield Hunt("crash", few, few.configurations[0], _sizes(crash_states=150))
+    # Only at NORMAL a fence has to be synced apart, and only faults with a crash after them show it.
+    fenced = Reference("calls that fail at NORMAL", calls=FENCED_CALLS)
+    yield Hunt("crash", fenced, Configuration("wal", "NORMAL"), _sizes(crash_states=60))
     json_file = JsonFile()
     yield Hunt("crash", json_file, json_file.configurations[0], _sizes(crash_states=20))
     for search, configuration, sizes in _OF_THE_REFERENCE[_QUICK:]:

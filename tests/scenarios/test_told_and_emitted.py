@@ -15,7 +15,7 @@ from scenarios import reproducer
 from scenarios.emitted import as_test_file, require_holds
 from scenarios.events import Finding
 from scenarios.story import Arm, Call, Story
-from scenarios.target import Action, Configuration
+from scenarios.target import Action, Configuration, TargetError
 from scenarios.told import tell
 
 Command = Callable[..., Any]
@@ -77,6 +77,12 @@ def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim
     )
     assert told.check == "still-usable-after-the-fault"
     assert told.views_fail["memory"] == "no view today"
+
+
+def test_a_story_that_kills_its_process_is_not_told_in_this_one(tmp_path: Path, shim: faults.Shim) -> None:
+    steps = (Arm("write:wal@1=KILL"), Call(Action("put", {"key": "a", "value": 1})))
+    with pytest.raises(TargetError, match="without --explain"):
+        tell(Story("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
 
 
 @pytest.mark.slow
