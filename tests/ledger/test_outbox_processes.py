@@ -6,9 +6,9 @@ the attempts whose sender was killed before it could report: such an attempt cou
 """
 
 import collections
-import itertools
 import hashlib
 import inspect
+import itertools
 import json
 import random
 import signal
