@@ -35,18 +35,17 @@ _LIVES: Final = 2
 
 
 class Came(msgspec.Struct):
-    """What one search told, in order, how often it met what, and whether it was told to stop."""
+    """What one search told, in order, how often it met what, and what kept it from going on."""
 
     events: list[Event]
     repeats: Counter[Any]
-    interrupted: bool
+    error: BaseException | None = None
 
 
 class _End(msgspec.Struct):
-    """The last thing that a process says: what it counted, or why it could not search."""
+    """The last thing that a process says: what it counted, and why it could not go on."""
 
     repeats: Counter[Any]
-    interrupted: bool
     error: BaseException | None = None
 
 
@@ -60,10 +59,7 @@ class _Child:
 
 
 class Beside:
-    """Runs the searches of a plan, `plan.jobs` at a time; `came` has what each came to, None where its processes died.
-
-    Raises what keeps a search from being run, as it was raised there.
-    """
+    """Runs the searches of a plan, `plan.jobs` at a time; `came` has what each came to, None for one that died."""
 
     def __init__(self, work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str], live: Live) -> None:
         self.came: dict[str, Came | None] = {}
@@ -104,7 +100,9 @@ class Beside:
         ours, theirs = self._context.Pipe(duplex=False)
         arguments = (theirs, self._stop, work, target_name, alone, accepts)
         process = self._context.Process(target=_alone, args=arguments, name=name)
-        process.start()
+        # Ignored from its first moment on: whoever presses Ctrl-C reaches every process of the terminal.
+        with _ignoring_interrupts():
+            process.start()
         # With our copy open, its end would never be seen.
         theirs.close()
         self._running[ours] = _Child(name, process)
@@ -118,8 +116,6 @@ class Beside:
             return
         if isinstance(heard, _End):
             child.end = heard
-            if heard.error is not None:
-                raise heard.error
             return
         child.events += heard
         for event in heard:
@@ -130,11 +126,11 @@ class Beside:
         del self._running[pipe]
         child.process.join()
         if child.end is not None:
-            self.came[child.name] = Came(child.events, child.end.repeats, child.end.interrupted)
+            self.came[child.name] = Came(child.events, child.end.repeats, child.end.error)
             return
         self._lives[child.name] -= 1
         self.came[child.name] = None
-        if self._lives[child.name]:
+        if self._lives[child.name] and not self._stop.is_set():
             self._left.appendleft(child.name)
 
     @contextlib.contextmanager
@@ -150,14 +146,24 @@ class Beside:
             signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # -- in the other process ------------------------------------------------------------------------------------
 
 
 def _alone(
     pipe: Connection, stop: Flag, work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str]
 ) -> None:
-    # Whoever presses Ctrl-C reaches every process of the terminal; it is the first one that tells us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sender = _Sender(pipe)
     recorder = Recorder(
         (sender,),
@@ -171,10 +177,11 @@ def _alone(
         work(target_name, plan, recorder)
     except Exception as error:  # noqa: BLE001 - it is raised where somebody can read it
         error.__traceback__ = None
-        pipe.send(_End(Counter(), interrupted=False, error=error))
-        return
+        failed: Exception | None = error
+    else:
+        failed = None
     sender.send()
-    pipe.send(_End(recorder.repeats, recorder.interrupted))
+    pipe.send(_End(recorder.repeats, failed))
 
 
 class _Sender:

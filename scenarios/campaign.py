@@ -84,7 +84,18 @@ def run(
 def _search(target: Target, plan: Plan, recorder: Recorder) -> None:
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
         for name in plan.searches:
-            SEARCHES[name](target, recorder, directory, plan).run()
+            is_first = not recorder.ended
+            try:
+                SEARCHES[name](target, recorder, directory, plan).run()
+            except TargetError as error:
+                _could_not_go_on(name, error, recorder, is_first=is_first)
+
+
+def _could_not_go_on(name: str, error: BaseException, recorder: Recorder, *, is_first: bool) -> None:
+    """What has been found until now is worth more than a search that can't go on."""
+    if is_first or not isinstance(error, TargetError):
+        raise error
+    recorder.tell(Vacuous(name, f"it could not go on: {error}"))
 
 
 def _search_by_name(target_name: str, plan: Plan, recorder: Recorder) -> None:
@@ -99,8 +110,11 @@ def _run_beside(
     for name in plan.searches:
         came = beside.came.get(name)
         if came is not None:
+            is_first = not recorder.ended
             recorder.take(came.events, came.repeats, target)
-        elif name in beside.came:
+            if came.error is not None:
+                _could_not_go_on(name, came.error, recorder, is_first=is_first)
+        elif name in beside.came and not beside.interrupted:
             recorder.tell(Vacuous(name, "its process died twice: was it killed, or did memory run out?"))
     recorder.interrupted = beside.interrupted
 

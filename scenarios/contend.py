@@ -107,7 +107,9 @@ class Contend(Search):
             return
         for kind in sorted(self._came):
             if not self._blocked[kind]:
-                reason = f"a {kind} was in nobody's way, at {self._came[kind]} points: {faults.RIVAL_KINDS[kind].holds}"
+                reason = (
+                    f"no {kind} was in anybody's way, at {self._came[kind]} points: {faults.RIVAL_KINDS[kind].holds}"
+                )
                 self.vacuous(reason)
 
     # -- what to try ---------------------------------------------------------------------------------------

@@ -39,8 +39,13 @@ class Finding(msgspec.Struct, frozen=True):
     def of(cls, violation: Violation, story: Story, search: str, note: str = "") -> "Finding":
         """A finding from the violation that was raised while the story was played; `note` is added to its message."""
         sides = {name: dict(view) for name, view in violation.sides.items()}
-        message = f"{violation.message} ({note})" if note else violation.message
+        message = _printable(f"{violation.message} ({note})" if note else violation.message)
         return cls(violation.code, message, story, sides, search)
+
+
+def _printable(text: str) -> str:
+    """The text with control characters escaped: a key of a store may hold any, and terminals and CI obey some."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class SearchStarted(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from scenarios.checks import Violation
+from scenarios.conditions import prepared
 from scenarios.files import Files
 from scenarios.kill_player import kills
 from scenarios.player import Player
@@ -41,7 +42,7 @@ def keepsake_of(story: Story, target: Target, directory: Path) -> Keepsake:
         return Keepsake()
     record = any(isinstance(step, CrashAt) for step in story.steps)
     before: Files = {}
-    with Player(target, story.configuration, directory, record=record) as player:
+    with prepared(story.steps), Player(target, story.configuration, directory, record=record) as player:
         try:
             for step in (*story.steps, None):
                 before = player.real.crash_copy()

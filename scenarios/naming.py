@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from scenarios.bugs import find_bug
+from scenarios.declared import what_is_wrong
 from scenarios.target import Target, TargetError
 from scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, UnknownTargetError, is_imported
 
@@ -127,6 +128,8 @@ def find_or_import(name: str) -> Target:
     missing = sorted(one for one in _PARTS if not hasattr(made, one))
     if missing:
         raise UnknownTargetError(f"{name!r} is not a target: it lacks {', '.join(missing)}")
+    if wrong := what_is_wrong(made):
+        raise UnknownTargetError(f"{name!r}: {wrong}")
     target: Target = made
     target.name = name
     return target

@@ -20,6 +20,7 @@ import msgspec
 
 from scenarios.checks import Violation, describe, differences
 from scenarios.conditions import OPENERS, Condition, prepared
+from scenarios.declared import require_as_declared
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.oracle import Answer
 from scenarios.recording import Recording
@@ -74,6 +75,7 @@ class Player:
         except Exception as error:
             raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.twin.fresh_view()
+        require_as_declared(target, configuration, self.twin.crash_copy(), self.view)
         self.recording = Recording(self.real, files or {}, self.view) if record else None
 
     def __enter__(self) -> Self:

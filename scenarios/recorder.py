@@ -61,9 +61,9 @@ class Recorder:
         self.accepted: list[Found] = []
         self.findings: list[Found] = []
         self.observations: list[Found] = []
-        self.repeats: Counter[tuple[str, str, bool]] = Counter()
+        self.repeats: Counter[tuple[str, str, str, bool]] = Counter()
         # Each search begins anew, so that what it tells does not depend on those before it.
-        self._met: set[tuple[str, str, bool]] = set()
+        self._met: set[tuple[str, str, str, bool]] = set()
         self._found_before = 0
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
         self.vacuous: list[Vacuous] = []
@@ -104,9 +104,9 @@ class Recorder:
         """How often the same check failed for the same call."""
         return self.repeats[self._key(finding)]
 
-    def _key(self, finding: Finding) -> tuple[str, str, bool]:
+    def _key(self, finding: Finding) -> tuple[str, str, str, bool]:
         # What is accepted in one configuration must not hide the same in another.
-        return finding.code, _last_call(finding.story), bool(self.accepts(finding))
+        return finding.search, finding.code, _last_call(finding.story), bool(self.accepts(finding))
 
     def knows(self, finding: Finding) -> bool:
         """Whether the same story was found already, by the same check."""
@@ -134,7 +134,7 @@ class Recorder:
         self.interrupted = self.interrupted or self._told_to_stop()
         return late or self.interrupted or len(self.findings) - self._found_before >= self.most_findings
 
-    def take(self, came: Iterable[Event], repeats: Counter[tuple[str, str, bool]], target: Target) -> None:
+    def take(self, came: Iterable[Event], repeats: Counter[tuple[str, str, str, bool]], target: Target) -> None:
         """Take in what a search has told another recorder; its findings are kept as if they had been found here."""
         for event in came:
             if isinstance(event, Found):

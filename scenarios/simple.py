@@ -41,7 +41,8 @@ class SimpleTarget:
     """The base of a small target. Set `file`, `calls` and `beat`; write `make`, `view` and `rows`.
 
     `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
-    what those before it have left. `beat` is a call that adds exactly one key to the view.
+    what those before it have left. `beat` is a call that adds exactly one key to the view, and may be made again.
+    A call that the store rightly says no to raises `Refused`: wrap the store in `make` where it has a word of its own.
 
     Rules of your own go into the optional methods ``check_view(view)`` and
     ``check_change(before, action, after, *, is_done, now_ms)``, which raise `Violation`.
@@ -86,10 +87,16 @@ class SimpleTarget:
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Make the store in a directory."""
-        return _SimpleSession(self, self.make(self.database(directory), configuration, environment))
+        store = self.make(self.database(directory), configuration, environment)
+        if store is None:
+            raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
+        return _SimpleSession(self, store)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows; nothing at all before the first table is there."""
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+        """The rows; nothing at all before all tables are there, since whoever opens next makes the rest of them."""
+        try:
+            return self.rows(connection)
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
             return {}
-        return self.rows(connection)

@@ -21,6 +21,7 @@ import msgspec
 
 import faults
 from scenarios.checks import Violation
+from scenarios.declared import require_as_declared
 from scenarios.events import Finding, Place, PointTried, Series
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
@@ -184,6 +185,7 @@ class Sweep(Search):
                 self._judge_without_fault(dry, step, action, before, answer)
                 yield self._start(configuration, step, action, files, before, view, stages)
             left, last = dry.crash_copy(), step + 1
+            require_as_declared(self.target, configuration, left, view)
             dry.call(CLOSE, view)
             closed = dry.crash_copy()
         yield self._start(configuration, last, OPEN, left, view, view)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from scenarios.checks import Violation
+from scenarios.conditions import prepared
 from scenarios.kill_player import kills
 from scenarios.player import Player
 from scenarios.reopened import Reopened
@@ -54,6 +55,11 @@ def tell(story: Story, target: Target, directory: Path) -> Told:
     """Play a story once and tell it. Raises `TargetError`."""
     if kills(story):
         raise TargetError("a story that kills its process is not told step by step; replay it without --explain")
+    with prepared(story.steps):
+        return _told(story, target, directory)
+
+
+def _told(story: Story, target: Target, directory: Path) -> Told:
     record = any(isinstance(step, CrashAt) for step in story.steps)
     player = Player(target, story.configuration, directory, record=record)
     steps: list[ToldStep] = []

@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from scenarios.campaign import searches_for
 from scenarios.events import Event, Handler
 from scenarios.handlers.json_lines import JsonLines, lines_in
 from scenarios.handlers.observations import observing
@@ -95,7 +96,9 @@ def completed(record: RunRecord, target: Target, baseline: Baseline | None, opti
     """The record with the places of its findings, what the baseline has to say, and the history so far."""
     record = with_places(record, target)
     if baseline is not None:
-        record = msgspec.structs.replace(record, baseline_notes=baseline.notes(target.name))
+        searched = {one.search for one in record.searches}
+        whole = record.complete and searched >= set(searches_for(target)) and not options["configurations"]
+        record = msgspec.structs.replace(record, baseline_notes=baseline.notes(target.name, whole=whole))
     if options["history"]:
         with _or_one_line("no line in the history"), _history(options["history"]) as history:
             history.append(line_of(record))

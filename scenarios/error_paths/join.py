@@ -8,14 +8,15 @@ import msgspec
 
 from scenarios.error_paths.places import Place
 
-Fate = Literal["ran", "never", "excused", "stale"]
+Fate = Literal["ran", "never", "excused", "stale", "undecided"]
 _SHOWN: Final = 5
 
 
 class ErrorPath(msgspec.Struct, frozen=True):
     """What came of one place.
 
-    `fate`: "ran" under a fault; "never"; "excused", never and with a reason; "stale", a reason though it ran. `points`
+    `fate`: "ran" under a fault; "never"; "excused", never and with a reason; "stale", a reason though it ran;
+    "undecided", its line also runs without it, so that lines can't tell. `points`
     is in how many contexts it ran with a fault, `faults` the commonest kinds of them; `without_rollback` in how many of
     them none of its rollbacks ran, `missed_under` one such fault.
     """
@@ -30,9 +31,16 @@ class ErrorPath(msgspec.Struct, frozen=True):
 
 
 class ErrorPaths(msgspec.Struct, frozen=True):
-    """All of them. `percent` is of those that have no excuse; 100 where there are none."""
+    """All of them. `percent` is of those that ran or never did; 100 where there are none.
+
+    `packages` are those asked for, `never_imported` those of which the run imported no file; `left_out` are the files
+    in them that can't be read as Python, such as templates.
+    """
 
     paths: tuple[ErrorPath, ...]
+    packages: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    never_imported: tuple[str, ...] = ()
 
     @property
     def handlers(self) -> tuple[ErrorPath, ...]:
@@ -42,8 +50,13 @@ class ErrorPaths(msgspec.Struct, frozen=True):
     @property
     def percent(self) -> float:
         """How many of the handlers that a fault can reach have run under one, in percent."""
-        wanted = [path for path in self.handlers if path.fate in {"ran", "never"}]
+        wanted = self.counted
         return 100.0 * sum(path.fate == "ran" for path in wanted) / len(wanted) if wanted else 100.0
+
+    @property
+    def counted(self) -> tuple[ErrorPath, ...]:
+        """The handlers that the percentage is of: no excuse, and lines that can tell."""
+        return tuple(path for path in self.handlers if path.fate in {"ran", "never"})
 
     @property
     def stale(self) -> tuple[ErrorPath, ...]:
@@ -59,7 +72,9 @@ def join(
 
 
 def _path(place: Place, lines: Mapping[int, Iterable[str]], labels: Mapping[str, str]) -> ErrorPath:
-    contexts = set(lines.get(place.entry, ()))
+    if place.undecided:
+        return ErrorPath(place, "excused" if place.excuse else "undecided", 0, {}, ran_without_fault=False)
+    contexts = {context for line in place.lines for context in lines.get(line, ())}
     troubled = {context for context in contexts if labels.get(context)}
     reached = {context for line in place.rollbacks for context in lines.get(line, ())}
     missed = sorted(troubled - reached, key=int) if place.rollbacks else []

@@ -1,11 +1,12 @@
 """The error paths in a source: every handler, every ``finally``, every rollback, found in the syntax tree.
 
-A place that no fault can reach says why, in a comment on its own line or the one above::
+A place that no fault can reach says why, in a comment on its own line, or in one that has the line above to itself::
 
     except OSError:  # no fault: the directory was there a moment ago
 
-and a whole file in a line of its own: ``# no fault in this file: it only reads arguments``. What is a rollback is told
-by its name: a call of something called rollback or roll_back, or the SQL of a ROLLBACK.
+and a whole file in a line of its own: ``# no fault in this file: it only reads arguments``. What is inside a handler
+that has a reason shares it. What is a rollback is told by its name: a call of something called rollback or roll_back,
+or the SQL of a ROLLBACK.
 
 Not found: ``__exit__`` methods and callbacks that only run after an error.
 """
@@ -13,6 +14,7 @@ Not found: ``__exit__`` methods and callbacks that only run after an error.
 import ast
 import importlib.util
 import io
+import itertools
 import re
 import tokenize
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ Kind = Literal["except", "finally", "rollback"]
 
 _EXCUSE: Final = re.compile(r"#\s*no fault:\s*(\S.*)")
 _FILE_EXCUSE: Final = re.compile(r"#\s*no fault in this file:\s*(\S.*)")
+_FINALLY: Final = re.compile(r"\s*finally\s*[:\\]")
 _ROLLBACK: Final = re.compile(r"roll_?back", re.IGNORECASE)
 _ROLLBACK_SQL: Final = re.compile(r"\s*ROLLBACK(\s+(TRANSACTION|TO)\b.*)?;?\s*", re.IGNORECASE)
 
@@ -34,9 +37,11 @@ class SourceError(ValueError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One error path. It has run when `entry`, the line of its first statement, has.
+    """One error path. It has run when any line in `spans` has; `entry` is the line of its first statement.
 
-    `rollbacks` are the lines of the rollbacks inside it; `excuse` says why no fault can reach it.
+    `spans` are first and last lines: its body without those of the functions, classes and lambdas in it, which run at
+    another time. `rollbacks` are the lines of the rollbacks inside it; `excuse` says why no fault can reach it. It is
+    `undecided` where its body begins on a line that runs without it, as in ``except KeyError: raise``.
     """
 
     file: str
@@ -47,6 +52,14 @@ class Place(msgspec.Struct, frozen=True):
     entry: int
     rollbacks: tuple[int, ...] = ()
     excuse: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+    undecided: bool = False
+
+    @property
+    def lines(self) -> Iterator[int]:
+        """The lines of which any shows that it has run."""
+        spans = self.spans or ((self.entry, self.entry),)
+        return itertools.chain.from_iterable(range(first, last + 1) for first, last in spans)
 
 
 def sources_of(package: str) -> dict[str, Path]:
@@ -69,22 +82,33 @@ def sources_of(package: str) -> dict[str, Path]:
 def places_of(path: Path, name: str) -> list[Place]:
     """The error paths of one file, in its order; `name` is what the file is called in a report."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with tokenize.open(path) as file:
+            text = file.read()
         tree = ast.parse(text, filename=str(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise SourceError(f"{path} can't be read as Python: {error}") from error
+    # Not splitlines(): a form feed ends no line of Python.
+    lines = text.split("\n")
     comments = _comments(text)
     whole = next((said[1] for comment in comments.values() if (said := _FILE_EXCUSE.search(comment))), "")
 
     def excuse(line: int) -> str:
-        near = (comments.get(line, ""), comments.get(line - 1, ""))
-        return next((said[1] for comment in near if (said := _EXCUSE.search(comment))), whole)
+        alone = line > 1 and lines[line - 2].lstrip().startswith("#")
+        near = (comments.get(line, ""), comments.get(line - 1, "") if alone else "")
+        return next((said[1] for comment in near if (said := _EXCUSE.search(comment))), "")
 
     found = [
         msgspec.structs.replace(place, file=name, excuse=excuse(place.line))
-        for place in _Walk(text.splitlines()).places_in(tree, "")
+        for place in _Walk(tree, lines).places_in(tree, "")
     ]
-    return sorted(found, key=lambda place: (place.line, place.kind, place.what))
+    return sorted(_shared(found, whole), key=lambda place: (place.line, place.kind, place.what))
+
+
+def _shared(found: list[Place], whole: str) -> Iterator[Place]:
+    """Whoever has no reason of its own has that of the place around it, or else that of the whole file."""
+    for place in found:
+        around = (outer.excuse for outer in found if outer.excuse and place.line in outer.lines)
+        yield msgspec.structs.replace(place, excuse=place.excuse or next(around, whole))
 
 
 def _comments(text: str) -> dict[int, str]:
@@ -95,8 +119,11 @@ def _comments(text: str) -> dict[int, str]:
 class _Walk:
     """Walks the tree with the name of the function that it is in."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, tree: ast.AST, lines: list[str]) -> None:
         self._lines = lines
+        self._shared_lines = {
+            block[0].lineno for node in ast.walk(tree) for block in _conditional(node) if self._follows(block[0])
+        }
 
     def places_in(self, node: ast.AST, function: str) -> Iterator[Place]:
         for child in ast.iter_child_nodes(node):
@@ -109,13 +136,46 @@ class _Walk:
     def _here(self, node: ast.AST, function: str) -> Iterator[Place]:
         if isinstance(node, ast.ExceptHandler):
             what = f"except {ast.unparse(node.type)}" if node.type else "except"
-            yield Place("", function, node.lineno, "except", what, node.body[0].lineno, _rollbacks_in(node.body))
+            yield self._block(function, node.lineno, "except", what, node.body)
         elif isinstance(node, ast.Try | ast.TryStar) and node.finalbody:
             first = node.finalbody[0].lineno
-            line = next(line for line in range(first, 0, -1) if self._lines[line - 1].lstrip().startswith("finally"))
-            yield Place("", function, line, "finally", "finally", first, _rollbacks_in(node.finalbody))
+            line = next(line for line in range(first, 0, -1) if _FINALLY.match(self._lines[line - 1]))
+            yield self._block(function, line, "finally", "finally", node.finalbody)
         elif isinstance(node, ast.Call) and _is_rollback(node):
-            yield Place("", function, node.lineno, "rollback", _shortly(node), node.lineno)
+            line = node.lineno
+            undecided = line in self._shared_lines
+            yield Place("", function, line, "rollback", _shortly(node), line, undecided=undecided)
+
+    def _block(self, function: str, line: int, kind: Kind, what: str, body: list[ast.stmt]) -> Place:
+        entry, rollbacks = body[0].lineno, _rollbacks_in(body)
+        undecided = self._follows(body[0])
+        return Place("", function, line, kind, what, entry, rollbacks, spans=_spans_of(body), undecided=undecided)
+
+    def _follows(self, statement: ast.stmt) -> bool:
+        """Whether the line of a statement begins with something else; offsets are in bytes."""
+        return bool(self._lines[statement.lineno - 1].encode()[: statement.col_offset].strip())
+
+
+def _conditional(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The blocks of a node whose first line, if they begin there, also runs without them."""
+    if not isinstance(node, ast.Module | ast.Try | ast.TryStar | ast.With | ast.AsyncWith):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            yield body
+    if final := getattr(node, "finalbody", None):
+        yield final
+
+
+def _spans_of(body: list[ast.stmt]) -> tuple[tuple[int, int], ...]:
+    """The first and last lines of a body, without the functions, classes and lambdas in it."""
+    lines = set(range(body[0].lineno, (body[-1].end_lineno or body[-1].lineno) + 1))
+    for node in (inner for statement in body for inner in ast.walk(statement)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            inside = node.body if isinstance(node, ast.Lambda) else node.body[0]
+            lines -= set(range(max(inside.lineno, node.lineno + 1), (node.end_lineno or node.lineno) + 1))
+    firsts = sorted(line for line in lines if line - 1 not in lines)
+    lasts = sorted(line for line in lines if line + 1 not in lines)
+    return tuple(zip(firsts, lasts, strict=True))
 
 
 def _rollbacks_in(body: list[ast.stmt]) -> tuple[int, ...]:

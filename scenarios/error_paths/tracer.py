@@ -8,14 +8,17 @@ kills are no part of it.
 """
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import coverage
+import msgspec
 
 from scenarios.error_paths.join import ErrorPaths, join
-from scenarios.error_paths.places import Place, places_of, sources_of
+from scenarios.error_paths.places import Place, SourceError, places_of, sources_of
 from scenarios.events import Event, PointTried
 from scenarios.trial import BEGINNINGS_OF_TROUBLE
 
@@ -31,14 +34,16 @@ class ErrorPathTracer:
     def __init__(self, packages: Sequence[str], directory: Path) -> None:
         self.places: list[Place] = []
         self._files: dict[str, str] = {}
-        for package in packages:
-            for name, path in sources_of(package).items():
-                self._files[name] = str(path)
-                self.places += places_of(path, name)
+        self._packages = {package: sources_of(package) for package in packages}
+        self._left_out: dict[str, None] = {}
+        for package, sources in self._packages.items():
+            for name, path in sources.items():
+                self._add(package, name, path)
         # In a file, since an open database in memory would be a connection in the process under test.
         self._coverage = coverage.Coverage(
             data_file=str(directory / "coverage"),
-            include=list(self._files.values()),
+            # Without a pattern everything would be watched.
+            include=list(self._files.values()) or [os.devnull],
             config_file=False,
             messages=False,
         )
@@ -71,7 +76,36 @@ class ErrorPathTracer:
         """What ran, under what."""
         ran = {name: self._data.contexts_by_lineno(path) for name, path in self._files.items()}
         self._data.close()
-        return join(self.places, ran, self._labels)
+        found = join(self.places, ran, self._labels)
+        return msgspec.structs.replace(
+            found,
+            packages=tuple(self._packages),
+            left_out=tuple(self._left_out),
+            never_imported=self._never_imported({self._files[name] for name, lines in ran.items() if lines}),
+        )
+
+    def _add(self, package: str, name: str, path: Path) -> None:
+        """Look for the places of one file, once; a package may hold files that are no Python, such as templates."""
+        if str(path) in self._files.values():
+            return
+        try:
+            places = places_of(path, name)
+        except SourceError:
+            if name == package.replace(".", "/") + ".py":
+                raise
+            self._left_out[name] = None
+            return
+        self._files[name] = str(path)
+        self.places += places
+
+    def _never_imported(self, ran: set[str]) -> tuple[str, ...]:
+        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+        imported = {os.path.realpath(file) for file in (*ran, *files) if isinstance(file, str)}
+        return tuple(
+            package
+            for package, sources in self._packages.items()
+            if not any(os.path.realpath(path) in imported for path in sources.values())
+        )
 
     def _begin(self) -> None:
         context = str(len(self._labels) + 1)

@@ -1,10 +1,19 @@
 """The error paths on a terminal: those that never ran, those that missed their rollback, and how many did run."""
 
+from collections import Counter
+from typing import Final
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.error_paths.join import ErrorPath, ErrorPaths
+from scenarios.error_paths.join import ErrorPath, ErrorPaths, Fate
+
+_UNCOUNTED: Final[dict[Fate, str]] = {
+    "excused": "have a reason why no fault can reach them",
+    "stale": "ran although their comment says that no fault can reach them",
+    "undecided": "can't be told apart by lines",
+}
 
 
 def show_error_paths(found: ErrorPaths, console: Console) -> None:
@@ -12,6 +21,10 @@ def show_error_paths(found: ErrorPaths, console: Console) -> None:
     for title, paths in (
         ("error paths that never ran under a fault", _of_fate(found, "never")),
         ("error paths that ran although their comment says that no fault can reach them", found.stale),
+        (
+            "error paths that can't be told apart by lines: put the body on a line of its own",
+            _of_fate(found, "undecided"),
+        ),
     ):
         if paths:
             console.print(_table(title, paths))
@@ -20,15 +33,27 @@ def show_error_paths(found: ErrorPaths, console: Console) -> None:
             where = f"{path.place.file}:{path.place.line} {path.place.what}"
             missed = f"{path.without_rollback} times without a rollback, as under {path.missed_under}"
             console.print(Text(f"{where}: entered {missed}"), soft_wrap=True)
+    for note in _notes(found):
+        console.print(Text(note), soft_wrap=True)
     console.print(Text(summary(found)), soft_wrap=True)
 
 
 def summary(found: ErrorPaths) -> str:
-    """One line: how many ran, how many have a reason not to, and the percentage."""
-    ran, excused = (len([path for path in found.handlers if path.fate == fate]) for fate in ("ran", "excused"))
-    rest = len(found.handlers) - excused
-    reasons = f", {excused} more have a reason why no fault can reach them" if excused else ""
-    return f"error paths: {ran} of {rest} ran under a fault ({found.percent:.1f} %){reasons}"
+    """One line: how many of those that count ran, the percentage, and who is left out of both, and why."""
+    counts = Counter(path.fate for path in found.handlers)
+    if not counts:
+        return f"no error path in {', '.join(found.packages) or 'what was given'}"
+    words = "none counts"
+    if found.counted:
+        words = f"{counts['ran']} of {len(found.counted)} ran under a fault ({found.percent:.1f} %)"
+    left_out = "".join(f", {counts[fate]} more {why}" for fate, why in _UNCOUNTED.items() if counts[fate])
+    return f"error paths: {words}{left_out}"
+
+
+def _notes(found: ErrorPaths) -> list[str]:
+    """What was not looked at, though it was asked for."""
+    imports = [f"error paths: {package} was never imported during the run" for package in found.never_imported]
+    return imports + [f"error paths: {file} is left out: it can't be read as Python" for file in found.left_out]
 
 
 def _of_fate(found: ErrorPaths, fate: str) -> tuple[ErrorPath, ...]:

@@ -87,14 +87,17 @@ class Baseline:
         valid = [entry for entry in matching if entry.expires >= self._today]
         return f"{valid[0].reason} (until {valid[0].expires})" if valid else ""
 
-    def notes(self, target: str) -> tuple[str, ...]:
-        """After a run on that target: which entries have expired and were met again, and which were not met at all."""
+    def notes(self, target: str, *, whole: bool) -> tuple[str, ...]:
+        """After a run on that target: which entries have expired and were met again, and which were not met at all.
+
+        Only a `whole` run, every search in every configuration to its end, can say that there is nothing to meet.
+        """
         valid = {_key(entry) for entry in self.entries if entry.expires >= self._today}
         old = [entry for entry in self.entries if entry.expires < self._today]
         expired = [entry for entry in old if entry in self._met and _key(entry) not in valid]
         # One configuration may have been enough to see it: of entries for several, none is called useless then.
         met = {_key(entry)[:3] for entry in self._met}
-        unmet = [entry for entry in self.entries if entry.target == target and _key(entry)[:3] not in met]
+        unmet = [one for one in self.entries if whole and one.target == target and _key(one)[:3] not in met]
         return (
             *(f"expired on {entry.expires}, and fails again: {entry}. It was: {entry.reason}" for entry in expired),
             *(f"matches nothing in this run: {entry}. If it is fixed, take the entry out" for entry in unmet),
@@ -141,7 +144,12 @@ def extend(path: Path, record: RunRecord, reason: str, expires: datetime.date) -
             keys.add(_key(entry))
             new.append(entry)
     text = path.read_text(encoding="utf-8") if known or path.exists() else _HEAD
-    _replace(path, text.rstrip("\n") + "\n" + "".join(map(_as_toml, new)))
+    made = text.rstrip("\n") + "\n" + "".join(map(_as_toml, new))
+    try:
+        msgspec.toml.decode(made, type=_File)
+    except msgspec.DecodeError as error:
+        raise BaselineError(f"{path} can't be added to: write its entries as [[accepted]]; nothing changed") from error
+    _replace(path, made)
     return tuple(new)
 
 

@@ -242,7 +242,7 @@ def test_a_kind_of_rival_that_was_never_in_the_way_is_told(
     monkeypatch.setattr(Contend, "_play", never_but_for_readers)
     recorder = contended(Patient(), home, DELETE, most_points_per_call=10)
     told = " ".join(one.reason for one in recorder.vacuous)
-    assert "a writer was in nobody's way" in told
+    assert "no writer was in anybody's way" in told
     assert "a reader" not in told
     assert verdict(recorder) is Exit.NOT_TESTED
 

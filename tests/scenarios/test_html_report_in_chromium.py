@@ -195,6 +195,7 @@ def test_an_address_that_names_what_is_not_there_shows_everything(
     assert opened.texts("#points-title") == [f"{len(record.points):,} points"]
 
 
+@pytest.mark.slow
 def test_each_cell_leads_to_as_many_points_as_it_counts(show: Callable[..., Opened], record: RunRecord) -> None:
     opened = show(record)
     for index in range(opened.page.locator("#grid td:not(.empty)").count()):

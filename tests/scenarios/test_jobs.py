@@ -62,6 +62,7 @@ def told(recorder: Recorder) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Declared", "RemembersFirst"])
 def test_the_number_of_jobs_changes_nothing_that_is_told(name: str) -> None:
     target = getattr(tiny_stores, name)()

@@ -40,6 +40,7 @@ def test_the_files_are_those_of_before_and_after_the_step_that_went_wrong(comman
     assert "here already" in again.err
 
 
+@pytest.mark.slow
 def test_a_crash_has_files_and_a_killed_process_has_none(command: Command) -> None:
     crashed = found(command, "crashing_stores:SaysFull", "--states", 60, search="crash")
     assert reproducer.read(crashed).files.before.keys() >= {"tiny.db"}

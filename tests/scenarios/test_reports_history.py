@@ -113,6 +113,7 @@ class HistoryTarget:
         return dict(connection.execute("SELECT run_id, seed FROM runs").fetchall())
 
 
+@pytest.mark.slow
 def test_the_history_holds_under_faults_and_crashes(search: Callable[..., Any]) -> None:
     target: Target = HistoryTarget()
     recorder = search(target, "sweep", "crash", points=12)

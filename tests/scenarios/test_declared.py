@@ -1,0 +1,157 @@
+"""A target that isn't what it says is told so, before or instead of findings; what was found is never thrown away."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_stores
+
+import faults
+from scenarios import Action, Configuration, SimpleTarget
+from scenarios.checks import Violation
+from scenarios.declared import require_as_declared, what_is_wrong
+from scenarios.events import Finding
+from scenarios.keepsake import keepsake_of
+from scenarios.story import Call, Limit, Story
+from scenarios.target import TargetError
+from scenarios.told import tell
+
+Command = Callable[..., Any]
+
+
+class Careless(tiny_stores.TinySession):
+    """Never sets a journal mode."""
+
+    def set_up(self, configuration: Configuration) -> None:
+        self.connection.execute("PRAGMA synchronous=FULL")
+
+
+class InAnotherMode(tiny_stores.Tiny):
+    """Says WAL, and has a rollback journal."""
+
+    session = Careless
+    configurations = (Configuration("wal", "FULL"),)
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize("search", ["sweep", "crash", "fuzz"])
+def test_a_file_in_another_journal_mode_than_its_label_is_told(search: str, command: Command) -> None:
+    ran = command(search, "--target", "test_declared:InAnotherMode", "--quiet")
+    assert ran.code == 2, ran
+    assert "the file has a rollback journal, and was to be tried at wal/FULL" in ran.err
+
+
+class Two:
+    """Writes first; what an opening that was cut short has left out, the next one makes."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            self.db.execute("CREATE TABLE IF NOT EXISTS a (k TEXT PRIMARY KEY)")
+            self.db.execute("CREATE TABLE IF NOT EXISTS b (k TEXT PRIMARY KEY)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def put(self, key: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO b VALUES (?)", (key,))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class TwoTables(SimpleTarget):
+    """Two tables, made one after the other."""
+
+    configurations = (Configuration("delete", "EXTRA"),)
+    calls = (Action("put", {"key": "a"}),)
+    beat = Action("put", {"key": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Two:
+        made = Two(path)
+        made.db.execute("PRAGMA synchronous = EXTRA")
+        return made
+
+    def view(self, store: Two) -> dict[str, int]:
+        return dict.fromkeys((key for (key,) in store.db.execute("SELECT k FROM b")), 1)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, int]:
+        return dict.fromkeys((key for (key,) in connection.execute("SELECT k FROM b")), 1)
+
+
+class MakesNothing(TwoTables):
+    """Its make has no return."""
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
+        Two(path).close()
+
+
+@pytest.mark.parametrize("search", ["sweep", "crash"])
+def test_a_schema_that_is_half_made_is_made_by_the_next_opening(search: str, command: Command) -> None:
+    ran = command(search, "--target", "test_declared:TwoTables", "--quiet")
+    assert ran.code == 0, ran
+
+
+def test_a_make_that_returns_nothing_is_told(command: Command) -> None:
+    ran = command("sweep", "--target", "test_declared:MakesNothing", "--quiet")
+    assert ran.code == 2
+    assert "MakesNothing.make returned None" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"configurations": ("delete/FULL",)}, "configurations has 'delete/FULL'"),
+        ({"configurations": ()}, "configurations is ()"),
+        ({"unpromised": {"waits-for-a-short-lok": "x"}}, "'waits-for-a-short-lok', which is no check; known: "),
+        ({"unpromised": ["integrity"]}, "unpromised is ['integrity']"),
+        ({}, ""),
+    ],
+)
+def test_what_is_declared_wrongly_is_named_with_what_is_allowed(parts: dict[str, Any], words: str) -> None:
+    found = what_is_wrong(type("Wrong", (tiny_stores.Tiny,), parts)())
+    assert words in found
+    assert bool(found) is bool(parts)
+
+
+@pytest.mark.parametrize("view", [["a"], {("a", 1): 2}, None])
+def test_a_view_of_another_shape_is_named(view: Any) -> None:
+    with pytest.raises(TargetError, match="a view is a mapping from text"):
+        require_as_declared(tiny_stores.Tiny(), Configuration("wal", "FULL"), {}, view)
+
+
+class NoSuchStory(tiny_stores.RemembersFirst):
+    """Wrong under faults, and its machine offers a call that fails without one."""
+
+    def actions(self, view: Any) -> Any:
+        from hypothesis import strategies
+
+        return strategies.just(Action("fly"))
+
+
+def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command) -> None:
+    for jobs in (1, 2):
+        ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)
+        assert ran.code == 1, ran
+        assert "memory-equals-disk" in ran.out
+        assert "vacuous: fuzz: it could not go on" in ran.out
+
+
+def test_a_story_with_an_allocation_that_fails_is_told_and_kept_as_it_is_played(
+    shim: faults.Shim, tmp_path: Path
+) -> None:
+    steps = (Call(Action("put", {"key": "a", "value": 1})), Limit("allocation", 1, sticky=True))
+    story = Story("tiny", Configuration("wal", "FULL"), (*steps, Call(Action("put", {"key": "b", "value": 2}))))
+    told = tell(story, tiny_stores.Swallows(), tmp_path / "told")
+    assert told.check == "acknowledged-is-durable"
+    assert not any("AllocatorUnavailableError" in step.outcome for step in told.steps)
+    assert keepsake_of(story, tiny_stores.Swallows(), tmp_path / "kept").after
+
+
+def test_a_key_that_holds_control_characters_reaches_nobody_s_terminal() -> None:
+    violation = Violation("integrity", "\n::error::pwned \x1b[2J")
+    message = Finding.of(violation, Story("tiny", Configuration(), ()), "sweep").message
+    assert message.isprintable()
+    assert "\\n::error::pwned \\x1b[2J" in message
