@@ -385,7 +385,7 @@ class Database:
                 self._run(self.connection, "PRAGMA busy_timeout = 0", doing="stop waiting for others")
                 if not self.checkpoint("TRUNCATE"):
                     _log.info("the WAL stays until the next close: somebody else uses it")
-            except StoreBusy as error:
+            except StoreBusy as error:  # no fault: only a fence that is owed waits here, and each look has laid it.
                 _log.info("the WAL stays until the next close: %s", str(error))
             except StoreError as error:
                 _log.warning("while closing: %s", str(error))
