@@ -166,6 +166,11 @@ class Sweep(Search):
     def _starts(self, configuration: Configuration) -> Iterator[Start]:
         home = self.directory / "dry"
         place({}, home)
+        with Trial(self.target, configuration, home, {}) as fresh:
+            fresh.at_step(0)
+            fresh.open()
+            require_as_declared(self.target, configuration, fresh.crash_copy(), fresh.live_view())
+        place({}, home)
         with Trial(self.target, configuration, home, {}) as dry:
             yield self._start(configuration, 0, OPEN, {}, {}, {})
             dry.at_step(0)
@@ -185,7 +190,6 @@ class Sweep(Search):
                 self._judge_without_fault(dry, step, action, before, answer)
                 yield self._start(configuration, step, action, files, before, view, stages)
             left, last = dry.crash_copy(), step + 1
-            require_as_declared(self.target, configuration, left, view)
             dry.call(CLOSE, view)
             closed = dry.crash_copy()
         yield self._start(configuration, last, OPEN, left, view, view)

@@ -18,7 +18,8 @@ as a consequence of the first. Nested functions and classes stay as they are.
 
 A statement is repeated only if the fault made it raise, no transaction was open when it began (SQLite may have rolled
 back what earlier statements did in it), and nothing can have been committed by it before. Asserts are statements like
-any other: one that could not read is asked again.
+any other: one that could not read is asked again. What may do something of its own besides, as in ``add(next(names))``,
+is left as it is (`scenarios.plugin.repeatable`).
 """
 
 import __future__
@@ -38,6 +39,7 @@ from typing import Any, Final
 import pytest
 
 from scenarios.plugin.connections import Connections
+from scenarios.plugin.repeatable import is_repeatable
 from scenarios.plugin.watchers import Commits
 
 _HELPER: Final = "@faults_retry"
@@ -239,6 +241,8 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _repeated(statement: ast.stmt) -> list[ast.stmt]:
     """One simple statement, as the docstring of this module shows it."""
+    if not is_repeatable(statement):
+        return [statement]
     helper = ast.Name(_HELPER, ast.Load())
     begin = ast.Expr(ast.Call(ast.Attribute(helper, "begin", ast.Load()), [], []))
     handler = ast.ExceptHandler(ast.Attribute(helper, "errors", ast.Load()), None, [_set_again(True)])  # noqa: FBT003

@@ -25,6 +25,7 @@ from scenarios.plugin.judging import FAILED, Verdict
 from scenarios.plugin.limit import TookTooLongError, limit
 from scenarios.plugin.points import Operation, is_certain
 from scenarios.plugin.retry import Repeats, Retrying
+from scenarios.plugin.sleep import faulted_by
 from scenarios.plugin.watchers import Commits, Databases, Operations, Unsynced
 
 _PASSED_ON: Final = (pytest.exit.Exception, KeyboardInterrupt)
@@ -112,6 +113,7 @@ class Runner:
             def watched() -> None:
                 with contextlib.ExitStack() as stack:
                     stack.enter_context(limit(self.timeout_s))
+                    stack.enter_context(faulted_by(armed))
                     if retrying is not None:
                         stack.enter_context(retrying.in_force(repeats))
                         stack.enter_context(self.shim.watching(commits))

@@ -1,11 +1,13 @@
 """What the markers do in a session of pytest; registered when a collected test has one of them.
 
 From the first test on the shim is SQLite's default VFS, so that connections of fixtures with any scope are within
-reach; with nothing armed files run on SQLite's own code. In a test with a marker busy timeouts take no real time.
+reach; with nothing armed files run on SQLite's own code. How SQLite sleeps in a test with
+a marker: `scenarios.plugin.sleep`.
 """
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Generator, Iterable
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from scenarios.plugin import judging, markers, settings
 from scenarios.plugin.connections import tracked
 from scenarios.plugin.markers import EveryFault, MarkerError
 from scenarios.plugin.runs import Runner
+from scenarios.plugin.sleep import faulted_by, know, sleeping
 from scenarios.plugin.sweep import sweep
 
 DEFAULT_TIMEOUT_S: Final = 60.0
@@ -74,6 +77,7 @@ class Session:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
         """Stand beneath SQLite while the tests run."""
+        know(threading.enumerate())
         with contextlib.ExitStack() as stack:
             if self.shim is not None:
                 stack.enter_context(self.shim.installed())
@@ -90,7 +94,7 @@ class Session:
         most = asked.max_points or settings.value_of(self.config, "max_points")
         self._runner = Runner(item, self.shim, timeout_s, self._shared, leaves_transactions=asked.open_transactions)
         try:
-            with self.shim.virtual_sleep():
+            with sleeping(self.shim):
                 reports = sweep(self._runner, nextitem, asked, most, self.only)
         finally:
             self._runner = None
@@ -115,7 +119,7 @@ class Session:
             return (yield)
         armed = faults.Armed(plan)
         try:
-            with self.shim.virtual_sleep(), self.shim.watching(armed.injector), self.shim.telling():
+            with sleeping(self.shim), faulted_by(armed), self.shim.watching(armed.injector), self.shim.telling():
                 result = yield
         finally:
             item.user_properties += [("faults_armed", armed.armed), ("faults_fired", armed.fired)]

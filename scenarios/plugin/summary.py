@@ -61,6 +61,8 @@ def _notes(report: pytest.TestReport) -> Iterator[str]:
         yield f"{report.nodeid}: a sample of {points:,} of {possible:,} fault points"
     if values(report, "faults_repeated"):
         yield f"{report.nodeid}: {number(report, 'faults_repeated'):,} times the caller tried again"
+    if unjudged := number(report, "faults_not_repeated"):
+        yield f"{report.nodeid}: {_plural(unjudged, 'point')} not judged by retry"
     if left := number(report, "faults_left_open"):
         yield f"{report.nodeid}: {_plural(left, 'connection')} left open, and closed after the run"
     if vacuous := number(report, "faults_vacuous"):

@@ -98,6 +98,7 @@ class Sweep:
         self.counts["fired"] += run.fired
         self.counts[kind] += 1
         self.counts["repeated"] += run.repeated
+        self.counts["not_repeated"] += kind == SURFACED and not run.repeated
         if kind in (FAILED, VACUOUS):
             self.failures.append(_Failure(plan, run))
             if len(self.failures) > MOST_IN_FULL:
@@ -116,7 +117,8 @@ class Sweep:
             return (
                 "every_fault tested nothing: none of the operations of this test can meet any of the effects asked for"
             )
-        if self.asked.retry and self.counts[SURFACED] and not self.counts["repeated"]:
+        # A single point that was asked for may be one of those that can't be repeated.
+        if self.asked.retry and self.only is None and self.counts[SURFACED] and not self.counts["repeated"]:
             return "every_fault(retry=True) repeated nothing: no fault surfaced in a statement that could be repeated"
         return ""
 
@@ -135,6 +137,7 @@ class Sweep:
             told.append(("faults_possible", self.possible))
         if self.asked.retry:
             told.append(("faults_repeated", self.counts["repeated"]))
+            told.append(("faults_not_repeated", self.counts["not_repeated"]))
         if self.counts["left_open"]:
             told.append(("faults_left_open", self.counts["left_open"]))
         return told + [("faults_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]

@@ -236,6 +236,34 @@ def test_what_may_have_happened_is_not_done_again(project: pytest.Pytester, case
     done.stdout.no_fnmatch_line("*: 0 times the caller tried again")
 
 
+TWICE_IS_NOT_ONCE = {
+    "an item that is taken": "todo = [1]\nstore.add(todo.pop())",
+    "the next one of an iterator": "names = iter([1])\nstore.add(next(names))",
+    "a walrus": "n = 0\nstore.add(n := n + 1)",
+    "one call beside another": "todo = [1]\n(todo.pop(), store.add(1))",
+    "what is left of an iterator": "names = iter([1, 2])\n[store.add(x) for x in names]",
+}
+
+
+@pytest.mark.parametrize("case", TWICE_IS_NOT_ONCE)
+def test_a_statement_that_does_something_besides_is_not_done_again(project: pytest.Pytester, case: str) -> None:
+    read = "rows = store.db.execute('SELECT x FROM t').fetchall()\nassert rows[0] == (1,)\nstore.close()"
+    body = f"store = Store(tmp_path / 'a.db')\n{TWICE_IS_NOT_ONCE[case]}\n{read}"
+    done = run_test(project, "every_fault(retry=True)", body)
+    done.assert_outcomes(passed=1)
+    done.stdout.fnmatch_lines(
+        ["test_it.py::test_it: * times the caller tried again", "*: * points not judged by retry"]
+    )
+    done.stdout.no_fnmatch_line("*: 0 times the caller tried again")
+
+
+def test_a_single_point_need_not_be_one_that_can_be_repeated(project: pytest.Pytester) -> None:
+    body = "store = Store(tmp_path / 'a.db')\ntodo = [1]\nstore.add(todo.pop())\nstore.close()"
+    done = run_test(project, "every_fault(retry=True)", body, "--faults-at", "write:db@1=FULL")
+    done.assert_outcomes(passed=1)
+    done.stdout.fnmatch_lines(["test_it.py::test_it: 1 point not judged by retry"])
+
+
 def test_a_caller_that_never_tries_again_is_vacuous(project: pytest.Pytester) -> None:
     before = """
 @pytest.fixture
@@ -709,6 +737,33 @@ def test_busy_timeouts_take_no_real_time(project: pytest.Pytester) -> None:
         run_test(project, "every_fault(operations='lock', effects='BUSY', sticky=True)", ADD).assert_outcomes(passed=1)
         # Five seconds at each of the points: that is Python's own timeout.
         assert shim.slept_us - before_us > 20_000_000
+
+
+def test_a_wait_for_another_thread_takes_its_time(project: pytest.Pytester) -> None:
+    before = """
+import contextlib, threading
+
+def hold(path, held, waited):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        held.set()
+        waited.wait(0.05)
+        db.execute("COMMIT")
+"""
+    body = """
+path, held = tmp_path / "a.db", threading.Event()
+store = Store(path)
+thread = threading.Thread(target=hold, args=(path, held, threading.Event()))
+thread.start()
+held.wait()
+try:
+    store.add(1)
+finally:
+    thread.join()
+    store.close()
+"""
+    run_test(project, "every_fault(operations='delete')", body, before=before).assert_outcomes(passed=1)
+    run_test(project, "faults('delete:journal@1=IOERR_DELETE')", body, before=before).stdout.no_fnmatch_line("*locked*")
 
 
 def test_connections_that_are_left_open_are_closed_and_told(project: pytest.Pytester) -> None:
