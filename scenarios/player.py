@@ -75,7 +75,11 @@ class Player:
         except Exception as error:
             raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.twin.fresh_view()
-        require_as_declared(target, configuration, self.twin.crash_copy(), self.view)
+        try:
+            require_as_declared(target, configuration, self.twin.crash_copy(), self.view)
+        except TargetError:
+            self.twin.close()
+            raise
         self.recording = Recording(self.real, files or {}, self.view) if record else None
 
     def __enter__(self) -> Self:

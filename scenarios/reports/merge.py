@@ -54,7 +54,7 @@ def merge(records: Iterable[RunRecord]) -> Merged:
             kept.append(record)
     if not kept:
         raise MergeError("there is no record to merge")
-    kept.sort(key=lambda record: (record.started_at, record.target, record.run_id))
+    kept.sort(key=lambda record: (record.started_at, record.target, record.seed, record.run_id))
     return Merged(_one_of(kept), tuple(repeated))
 
 
