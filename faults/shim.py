@@ -197,6 +197,11 @@ class Shim:
                     self._watchers = self._watchers[: places[-1]] + self._watchers[places[-1] + 1 :]
                     self._refresh()
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether a tape is told of changes."""
+        return bool(self._tapes)
+
     @contextlib.contextmanager
     def sparing(self) -> Iterator[None]:
         """Let no injector hear of anything inside this scope; tapes do."""

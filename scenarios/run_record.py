@@ -301,7 +301,8 @@ def read(path: Path) -> RunRecord:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
     except OSError as error:
-        raise RunFileError(f"{path} can't be read: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise RunFileError(f"{path} can't be read: {reason}; tornpage check leaves one") from error
     if len(content) > LARGEST_FILE_BYTES:
         raise RunFileError(f"{path} is larger than {LARGEST_FILE_BYTES:,} bytes, which no record of a run is")
     try:
@@ -320,11 +321,6 @@ def tornpage_version() -> str:
         return version("tornpage")
     except PackageNotFoundError:
         return "not installed"
-
-
-def exit_of(record: RunRecord) -> Exit:
-    """What the run's process ended with."""
-    return Exit(record.exit_code)
 
 
 class _Head(msgspec.Struct):

@@ -39,7 +39,7 @@ class Unsynced:
     def decide(self, kind: str, role: str, path: str | None) -> faults.Fault | None:
         """The other's decision, else that a sync is done."""
         fault = self._inner.decide(kind, role, path) if self._inner is not None and kind in self._asked else None
-        if fault is None and kind == "sync" and not self._shim._tapes:
+        if fault is None and kind == "sync" and not self._shim.is_recording:
             return _DONE
         return fault
 
