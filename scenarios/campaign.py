@@ -1,33 +1,51 @@
 """A campaign: the searches of one run on one target, one after the other, and the verdict over all of them."""
 
 import contextlib
+import importlib
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, Protocol
 
 import faults
 from scenarios import reproducer
-from scenarios.beside import Beside, Live
+from scenarios.beside import Beside, DiedError, Job, Live, Result
 from scenarios.checks import Violation
 from scenarios.contend import Contend
 from scenarios.crash import CrashSearch
-from scenarios.events import Finding, Handler, Vacuous
+from scenarios.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from scenarios.keepsake import Keepsake, keepsake_of
 from scenarios.kill import Kill
 from scenarios.limits import Limits
 from scenarios.machine import Fuzz
 from scenarios.naming import find_or_import
+from scenarios.parts import Do, Done, Part
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder, nothing_accepted
+from scenarios.searching import Search
 from scenarios.story import Story
 from scenarios.sweep import Sweep
 from scenarios.syscalls import Syscalls
 from scenarios.target import Target, TargetError
 from scenarios.targets.names import is_imported
+
+
+class Workers(Protocol):
+    """Who does parts elsewhere."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has stopped it."""
+
+    def result(self, job: Job) -> Result | None:
+        """What a part comes to; None for one that nobody has begun. Raises `DiedError`."""
+
+    def drop(self, search: str) -> None:
+        """Nobody asks for the other parts of this search any more."""
 
 
 class Exit(IntEnum):
@@ -56,8 +74,8 @@ def run(
 ) -> Recorder:
     """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded.
 
-    `accepts` says why a baseline accepts a finding, "" where it doesn't. With `plan.jobs` searches run beside each
-    other; the handlers hear of each as a whole, in order, and `live` of all at once, with the name of the search.
+    `accepts` says why a baseline accepts a finding, "" where it doesn't. With `plan.jobs`, or on a cluster, parts are
+    done beside each other; the handlers hear of all of them in order, and `live` at once, with the name of the search.
     """
     deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
 
@@ -73,50 +91,134 @@ def run(
         named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
         return f"tornpage replay {shlex.quote(str(path))}{named}"
 
-    recorder = Recorder(handlers, keep=keep, deadline=deadline, most_findings=plan.most_findings, accepts=accepts)
-    if plan.jobs > 1 and len(plan.searches) > 1:
-        _run_beside(target, plan, recorder, accepts, live)
-    else:
-        _search(target, plan, recorder)
+    alone = plan.jobs == 1 and plan.cluster is None
+    # Elsewhere it is those who do the work that end in time: what they hand over late is taken in all the same.
+    recorder = Recorder(
+        handlers,
+        keep=keep,
+        deadline=deadline if alone else None,
+        most_findings=plan.most_findings,
+        accepts=accepts,
+    )
+    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory:
+        searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
+        if alone:
+            with faults.install():
+                for search in searches:
+                    _run(search, recorder)
+        else:
+            _run_elsewhere(searches, target, plan, recorder, accepts, live)
     return recorder
 
 
-def _search(target: Target, plan: Plan, recorder: Recorder) -> None:
-    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, faults.install():
-        for name in plan.searches:
-            is_first = not recorder.ended
-            try:
-                SEARCHES[name](target, recorder, directory, plan).run()
-            except TargetError as error:
-                _could_not_go_on(name, error, recorder, is_first=is_first)
+def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
+    is_first = not recorder.ended
+    try:
+        search.run(do)
+    except TargetError as error:
+        if is_first:
+            raise
+        # What has been found until now is worth more than a search that can't go on.
+        recorder.tell(Vacuous(search.name, f"it could not go on: {error}"))
 
 
-def _could_not_go_on(name: str, error: BaseException, recorder: Recorder, *, is_first: bool) -> None:
-    """What has been found until now is worth more than a search that can't go on."""
-    if is_first or not isinstance(error, TargetError):
-        raise error
-    recorder.tell(Vacuous(name, f"it could not go on: {error}"))
-
-
-def _search_by_name(target_name: str, plan: Plan, recorder: Recorder) -> None:
-    _search(find_or_import(target_name), plan, recorder)
-
-
-def _run_beside(
-    target: Target, plan: Plan, recorder: Recorder, accepts: Callable[[Finding], str], live: Live | None
+def _run_elsewhere(
+    searches: Sequence[Search],
+    target: Target,
+    plan: Plan,
+    recorder: Recorder,
+    accepts: Callable[[Finding], str],
+    live: Live | None,
 ) -> None:
-    beside = Beside(_search_by_name, target.name, plan, accepts, live or (lambda _name, _event: None))
-    beside.run()
-    for name in plan.searches:
-        came = beside.came.get(name)
-        if came is not None:
-            is_first = not recorder.ended
-            recorder.take(came.events, came.repeats, target)
-            if came.error is not None:
-                _could_not_go_on(name, came.error, recorder, is_first=is_first)
-        elif name in beside.came and not beside.interrupted:
-            recorder.tell(Vacuous(name, "its process died twice: was it killed, or did memory run out?"))
-    recorder.interrupted = beside.interrupted
+    """Let others do the parts, and put together what they tell."""
+    shown = Shown(searches, live)
+    recorder.handlers = (*recorder.handlers, shown.told_here)
+    jobs = ((search.name, part) for search in searches for part in search.own_parts())
+    with _workers(target.name, plan, accepts, jobs, shown) as workers:
+        try:
+            for search in searches:
+                _run(search, recorder, _doing_elsewhere(search, workers, recorder, target))
+                workers.drop(search.name)
+        finally:
+            recorder.interrupted = recorder.interrupted or workers.interrupted
+
+
+def _workers(
+    target_name: str, plan: Plan, accepts: Callable[[Finding], str], jobs: Iterator[Job], shown: "Shown"
+) -> AbstractContextManager[Workers]:
+    if plan.cluster is None:
+        return Beside(doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere)
+    # Whoever has no cluster needs not have the library.
+    try:
+        cluster = importlib.import_module("scenarios.cluster")
+    except ModuleNotFoundError as error:
+        raise TargetError("--cluster needs dask.distributed: pip install 'tornpage[cluster]'") from error
+    made: AbstractContextManager[Workers] = cluster.Cluster(
+        doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere
+    )
+    return made
+
+
+def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, target: Target) -> Do:
+    def do(part: Part) -> Done:
+        try:
+            result = workers.result((search.name, part))
+        except DiedError as error:
+            search.vacuous(str(error))
+            return Done(ends=True)
+        if result is None:
+            return Done()
+        recorder.take(result.came, target)
+        return result.done
+
+    return do
+
+
+@contextlib.contextmanager
+def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorder], Done]]:
+    """What does parts in a process of its own; what they can share, they do."""
+    company: dict[str, None] = {}
+    with scratch() as directory, faults.install(), contextlib.ExitStack() as scopes:
+
+        def do(job: Job, recorder: Recorder) -> Done:
+            name, part = job
+            search = SEARCHES[name](find_or_import(target_name), recorder, directory, plan)
+            if name not in company:
+                company[name] = None
+                scopes.enter_context(search.company())
+            return search.do(part)
+
+        yield do
+
+
+class Shown:
+    """What is seen live of searches that are done elsewhere: events as they come, each search from its start."""
+
+    def __init__(self, searches: Sequence[Search], live: Live | None) -> None:
+        self._live = live or (lambda _name, _event: None)
+        self._expected = {search.name: (search.target.name, search.expected) for search in searches}
+        self._begun: set[str] = set()
+        self._reasons: set[Vacuous] = set()
+
+    def told_elsewhere(self, name: str, event: Event) -> None:
+        """An event, as soon as it is heard."""
+        if name not in self._begun:
+            self._begun.add(name)
+            self._live(name, SearchStarted(name, *self._expected[name]))
+        if isinstance(event, Vacuous):
+            if event in self._reasons:
+                return
+            self._reasons.add(event)
+        self._live(name, event)
+
+    def told_here(self, event: Event) -> None:
+        """An event of the whole that was put together."""
+        if isinstance(event, SearchEnded):
+            self.told_elsewhere(event.search, event)
+        elif isinstance(event, StepsDone):
+            self.told_elsewhere("fuzz", event)
+        elif isinstance(event, Vacuous) and event not in self._reasons:
+            self.told_elsewhere(event.search, event)
 
 
 def _keepsake(story: Story, target: Target) -> Keepsake:
@@ -124,13 +226,6 @@ def _keepsake(story: Story, target: Target) -> Keepsake:
         return keepsake_of(story, target, directory)
     # A finding is worth more than its files.
     return Keepsake()
-
-
-class Search(Protocol):
-    """One way to search; `run` records what it finds, and raises nothing for it."""
-
-    def run(self) -> None:
-        """Search to the end, or until the recorder says that it is enough."""
 
 
 SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {

@@ -19,8 +19,9 @@ Not covered: two rivals at once, and a rival that changes what the store shows (
 writers of one ledger make of each other's changes is tested with the ledger).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +32,12 @@ from scenarios.checks import Violation
 from scenarios.conditions import contention
 from scenarios.events import PointTried, Series
 from scenarios.files import held_open, place, siblings
+from scenarios.parts import Need, Part
 from scenarios.profiles import Plan
 from scenarios.recorder import Recorder
 from scenarios.searching import Search
 from scenarios.story import Rival
-from scenarios.sweep import Start, Sweep
+from scenarios.sweep import Start, Sweep, needed_calls, parts_of_calls
 from scenarios.target import Configuration, Target
 from scenarios.trial import OPEN, Trial
 
@@ -79,46 +81,41 @@ class Contend(Search):
         self._sweep.name = self.name
         self._homes = siblings(directory / "point")
         self._home = next(self._homes)
-        # By kind of rival: how many came, and how many were in the way.
-        self._came: Counter[str] = Counter()
-        self._blocked: Counter[str] = Counter()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many points of a call."""
         return {"most_points_per_call": plan.profile.rival_points}
 
-    def search(self) -> bool:
-        """Try every point."""
-        with faults.shared_rival_process():
-            for configuration in self.configurations:
-                for point in self._points(configuration):
+    def parts(self) -> Iterator[Part]:
+        """A few calls in each configuration."""
+        for configuration in self.configurations:
+            yield from parts_of_calls(self.target, configuration)
+
+    def company(self) -> AbstractContextManager[object]:
+        """One process for all rivals that need their own."""
+        return faults.shared_rival_process()
+
+    def search(self, part: Part) -> bool:
+        """Try every point of the part's calls."""
+        configuration = part.configuration
+        with self.company():
+            for start in self._sweep.starts(configuration, part):
+                for point in self._sampled(list(self.points_of(configuration, start))):
                     if self.enough():
                         return False
                     self.try_point(configuration, point)
-        self._require_substance()
         return True
 
-    def _require_substance(self) -> None:
-        if not self.target.workload():
-            self.vacuous(f"the workload of {self.target.name} makes no call")
-        if not self.counts["contentions"]:
-            self.vacuous("no rival was ever in the way")
-            return
-        for kind in sorted(self._came):
-            if not self._blocked[kind]:
-                reason = (
-                    f"no {kind} was in anybody's way, at {self._came[kind]} points: {faults.RIVAL_KINDS[kind].holds}"
-                )
-                self.vacuous(reason)
+    def needs(self) -> Iterator[Need]:
+        """Every kind of rival that came was in somebody's way."""
+        yield from needed_calls(self.target)
+        yield Need("contentions", "no rival was ever in the way")
+        for name, kind in sorted(faults.RIVAL_KINDS.items()):
+            reason = f"no {name} was in anybody's way, at {{}} points: {kind.holds}"
+            yield Need(_blocked(name), reason, given=(_came(name), "contentions"))
 
     # -- what to try ---------------------------------------------------------------------------------------
-
-    def _points(self, configuration: Configuration) -> Iterator[Point]:
-        for start in self._sweep.starts(configuration):
-            points = list(self.points_of(configuration, start))
-            self.counts["points"] += len(points)
-            yield from self._sampled(points)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
         """Every rival at every lock operation of one call."""
@@ -137,6 +134,7 @@ class Contend(Search):
 
     def _sampled(self, points: list[Point]) -> list[Point]:
         """As many as are wanted of one call, of each kind of rival in its turn."""
+        self.counts["points"] += len(points)
         most = self.most_points_per_call
         if most is None or len(points) <= most:
             return points
@@ -148,7 +146,7 @@ class Contend(Search):
         order = list(by_kind)
         self.generator.shuffle(order)
         # What has been in the way least often until now comes first.
-        decks = [by_kind[key] for key in sorted(order, key=lambda key: self._blocked[key[0]])]
+        decks = [by_kind[key] for key in sorted(order, key=lambda key: self.seen[_blocked(key[0])])]
         chosen: list[int] = []
         while len(chosen) < most:
             chosen += [deck.pop() for deck in decks if deck]
@@ -177,8 +175,8 @@ class Contend(Search):
             counts["missed"] += not rival.was_held
             counts["unblocked"] += rival.was_held and not contended
             counts["waited"] += contended and not surfaced and rival.waited_ms > 0
-        self._came[kind] += 1
-        self._blocked[kind] += contended
+        self.seen[_came(kind)] += 1
+        self.seen[_blocked(kind)] += contended
         counts["contentions"] += contended
         counts["surfaced"] += surfaced
         where = point.start.located(configuration, str(point.rival))
@@ -205,6 +203,16 @@ class Contend(Search):
             trial.look_after_crash(files, self._sweep.reopened_at(configuration))
             trial.heartbeat()
         return contended.rival
+
+
+def _came(kind: str) -> str:
+    """The count of rivals of a kind that came."""
+    return f"{kind} came"
+
+
+def _blocked(kind: str) -> str:
+    """The count of rivals of a kind that were in the way."""
+    return f"{kind} was in the way"
 
 
 def _is_crashed(start: Start) -> bool:

@@ -9,6 +9,9 @@ Method, for each configuration:
 3. Distinct crash states are started from: the boot, and the recovery that the target offers, are recorded and crash
    in their turn, and are swept with faults.
 
+A part of the search is a few calls of the workload in one configuration, or the same calls after faults; each plays and
+records for itself. Recoveries begin where a part's own calls have led.
+
 Power fails on the `device` that is given; what it promises says what can tear.
 
 Not covered: damage to what was synced, and disks that say that they have synced and have not.
@@ -29,9 +32,10 @@ from scenarios.events import CrashesTried, CrashPoint, Finding, PointTried, Stat
 from scenarios.files import Files
 from scenarios.fingerprint import call_of
 from scenarios.minimise import minimise
+from scenarios.parts import Need, Part, cut
 from scenarios.player import Player
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
+from scenarios.recorder import Key, Kin, Recorder
 from scenarios.recording import Recording
 from scenarios.searching import Search
 from scenarios.story import Arm, Call, Clear, CrashAt, Restart, Step, Story
@@ -48,6 +52,11 @@ _CHANGES: Final = {
 }
 _Any = TypeVar("_Any")
 _TOLD_EVERY: Final = 50
+_WORKLOAD: Final = "workload"
+_AFTER_FAULTS: Final = "after faults"
+# Recording the workload anew is cheap beside the states of one call.
+_STEPS_A_PART: Final = 12
+_FAULTED_A_PART: Final = 6
 # Of the states of a call, one in so many is tried after a fault, or begins a recovery of its own.
 _FAULTED_SHARE: Final = 10
 _RECOVERY_SHARE: Final = 6
@@ -76,45 +85,51 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
-        self._known: set[tuple[str, bool, bool]] = set()
-        self._accepted: set[tuple[str, bool, bool, str, Configuration]] = set()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many states of a call, and on which device."""
         return {"most_states_per_call": plan.profile.crash_states, "device": plan.device}
 
-    def search(self) -> bool:
-        """Try every state."""
-        with faults.shim_for().deterministic(self.seed):
-            for configuration in self.configurations:
-                self._search(configuration)
-                if self.recorder.enough():
-                    return False
-        if not self._calls:
-            self.vacuous(f"{self.target.name} has a workload without calls")
-        if not self.counts["states"]:
-            self.vacuous("no crash state was tried")
-        return True
+    def parts(self) -> Iterator[Part]:
+        """Some calls of the workload in each configuration, with the recoveries after them; then calls after faults."""
+        for configuration in self.configurations:
+            for kind, size in ((_WORKLOAD, _STEPS_A_PART), (_AFTER_FAULTS, _FAULTED_A_PART)):
+                # One more step closes the store.
+                yield from cut(configuration, len(self._calls) + 1, size, kind)
 
-    # -- one configuration ---------------------------------------------------------------------------------
-
-    def _search(self, configuration: Configuration) -> None:
+    def search(self, part: Part) -> bool:
+        """Try every state of the part."""
+        configuration = part.configuration
         reader = CrashReader(self.target, configuration, self.directory / "crashed")
         tally = CrashesTried(self.target.name, configuration)
         self._starts = []
-        try:
-            self._try_tape(_Tape(self._calls), reader, tally)
-            if tally.broken:
-                # A workload that fails of itself says nothing of crashes, nor of what would come after a fault.
-                return
+        with faults.shim_for().deterministic(self.seed):
+            try:
+                if part.kind == _AFTER_FAULTS:
+                    self._after_faults(reader, tally, part)
+                else:
+                    self._over_workload(reader, tally, part)
+            finally:
+                self.counts["disks"] += reader.read
+                tally.disks = reader.read
+                self.recorder.tell(tally)
+        return not self.recorder.enough()
+
+    def needs(self) -> Iterator[Need]:
+        """Calls, and crash states."""
+        if not self._calls:
+            yield Need("calls of the workload", f"{self.target.name} has a workload without calls")
+        yield Need("states", "no crash state was tried")
+
+    # -- one part ------------------------------------------------------------------------------------------
+
+    def _over_workload(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
+        """The states of some steps of the workload, and the recoveries from them."""
+        self._try_tape(_Tape(self._calls, part=part), reader, tally)
+        if not tally.broken:
             starts, self._starts = self._starts, []
-            self._after_faults(reader, tally)
             self._recoveries(starts, reader, tally)
-        finally:
-            self.counts["disks"] += reader.read
-            tally.disks = reader.read
-            self.recorder.tell(tally)
 
     def _try_tape(self, tape: "_Tape", reader: CrashReader, tally: CrashesTried) -> Counter[str]:
         """Play steps, record them, and judge the crash states of the recording; what playing came to."""
@@ -123,8 +138,9 @@ class CrashSearch(Search):
             tally.broken += 1
             return Counter()
         recording, counts = played
-        tally.operations += len(recording.tape)
-        for state in self._states(recording, tape.share):
+        # The workload is recorded by each of its parts, and counts once.
+        tally.operations += 0 if tape.part and tape.part.first else len(recording.tape)
+        for state in self._states(recording, tape):
             if self.recorder.enough():
                 break
             self._try_state(recording, state, reader, tally, tape)
@@ -160,11 +176,14 @@ class CrashSearch(Search):
             return None
         return player.recording, player.counts
 
-    def _states(self, recording: Recording, share: int) -> Iterator[faults.State]:
+    def _states(self, recording: Recording, tape: "_Tape") -> Iterator[faults.State]:
         """The states of each call, in the order of the tape; a seeded sample where there are too many."""
         states = faults.CrashStates(recording.base, recording.tape.operations, self.device, self.seed)
         first = 0
         for span in recording.history.spans:
+            if tape.part is not None and span.step not in tape.part:
+                first = max(first, span.end + 1)
+                continue
             crashes = [
                 crash
                 for position in range(first, span.end + 1)
@@ -172,7 +191,7 @@ class CrashSearch(Search):
             ]
             first = max(first, span.end + 1)
             self.counts["enumerated"] += len(crashes)
-            for crash in self._sampled(crashes, share):
+            for crash in self._sampled(crashes, tape.share):
                 yield states.at(crash)
 
     def _try_state(
@@ -227,10 +246,10 @@ class CrashSearch(Search):
 
     # -- after a fault -------------------------------------------------------------------------------------
 
-    def _after_faults(self, reader: CrashReader, tally: CrashesTried) -> None:
+    def _after_faults(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
         """Each call under single faults of what changes files, then one more change; then the crashes."""
         sweep, beat = self._sweep(reader.configuration), Call(self.target.heartbeat())
-        for start in sweep.starts(reader.configuration):
+        for start in sweep.starts(reader.configuration, part):
             if start.action in (OPEN, CLOSE):
                 continue
             before = self._calls[: start.step - 1] or (Restart(),)
@@ -263,7 +282,8 @@ class CrashSearch(Search):
         """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
         sweep = self._sweep(reader.configuration)
         recovery: Action | None = getattr(self.target, "recovery", None)
-        for start in self._sampled(starts, _RECOVERY_SHARE):
+        workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
+        for start in self._sampled(starts, _RECOVERY_SHARE * workloads):
             if self.recorder.enough():
                 return
             tally.recoveries += 1
@@ -286,23 +306,22 @@ class CrashSearch(Search):
         A store that syncs nothing fails at every other state, and nobody reads that many stories.
         """
         kind = _kind_of(violation, story)
-        here = (*kind, call_of(story), story.configuration)
-        if kind in self._known or here in self._accepted:
+        here = (*kind, call_of(story), str(story.configuration))
+        if self.recorder.has_met(kind, here):
             return
         story, violation = self._shortest(violation, story)
         finding = Finding.of(violation, story, self.name)
         if self.recorder.accepts(finding):
             # What is accepted of one call in one configuration says nothing of the others.
-            self._accepted.add(here)
-        else:
-            self._known.add(kind)
-            # Without a fault that it did not need, it may be one that is known.
-            shorter_kind = _kind_of(violation, story)
-            if shorter_kind != kind and shorter_kind in self._known:
-                return
-            self._known.add(shorter_kind)
-        if not self.recorder.knows(finding):
-            self.recorder.found(finding, self.target)
+            self.recorder.found(finding, self.target, Kin(before=(kind, here), joins=(here,)))
+            return
+        # Without a fault that it did not need, it may be one that is known.
+        shorter_kind = _kind_of(violation, story)
+        if self.recorder.has_met(shorter_kind):
+            self.recorder.joins(kind)
+            return
+        kin = Kin(before=(kind, here), after=(shorter_kind,), joins=(kind, shorter_kind))
+        self.recorder.found(finding, self.target, kin)
 
     def _shortest(self, violation: Violation, story: Story) -> tuple[Story, Violation]:
         directory, code = self.directory / "minimise", violation.code
@@ -344,7 +363,7 @@ class CrashSearch(Search):
 class _Tape(msgspec.Struct, frozen=True):
     """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
 
-    Of its crash states, one in `share` of what the profile wants is tried.
+    Of its crash states, one in `share` of what the profile wants is tried; where it is the workload, those of a `part`.
     """
 
     steps: tuple[Step, ...]
@@ -352,6 +371,7 @@ class _Tape(msgspec.Struct, frozen=True):
     files: Files = {}
     view: View = {}
     share: int = 1
+    part: Part | None = None
 
 
 def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) -> CrashPoint:
@@ -364,10 +384,11 @@ def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) ->
     return tally.by_position[position]
 
 
-def _kind_of(violation: Violation, story: Story) -> tuple[str, bool, bool]:
+def _kind_of(violation: Violation, story: Story) -> Key:
     """What makes two findings of one store the same to a reader."""
     last = story.steps[-1] if story.steps else None
-    return violation.code, isinstance(last, CrashAt) and last.power, bool(story.faults)
+    cut_power = isinstance(last, CrashAt) and last.power
+    return "kind", violation.code, "power" if cut_power else "process", "after faults" if story.faults else "alone"
 
 
 def _changing(sweep: Sweep, start: Start) -> list[Point]:

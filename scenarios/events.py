@@ -7,6 +7,7 @@ import msgspec
 
 from scenarios.checks import Violation
 from scenarios.durability import Outcome
+from scenarios.parts import Need
 from scenarios.story import Story
 from scenarios.target import Configuration
 
@@ -125,6 +126,11 @@ class CrashPoint(msgspec.Struct):
         self.lossy += bool(outcome.lost)
         self.reappeared += outcome.reappeared
 
+    def add(self, other: "CrashPoint") -> None:
+        """Take in what another part came to at the same position."""
+        for name in ("states", "lossy", "reappeared", "damaged", "findings"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 class CrashesTried(msgspec.Struct):
     """What came of the crash states of one configuration.
@@ -154,11 +160,21 @@ class CrashesTried(msgspec.Struct):
         self.most_lost = max(self.most_lost, outcome.lost)
         self.reappeared += outcome.reappeared
 
+    def add(self, other: "CrashesTried") -> None:
+        """Take in what another part of the same configuration came to; positions of one tape are the same in both."""
+        for name in ("operations", "states", "disks", "lossy", "reappeared", "damaged", "recoveries", "broken"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.most_lost = max(self.most_lost, other.most_lost)
+        for position, point in other.by_position.items():
+            if (mine := self.by_position.setdefault(position, point)) is not point:
+                mine.add(point)
+
 
 class SearchEnded(msgspec.Struct, frozen=True):
-    """A way of search has ended, after `seconds`; `complete` is False where a limit or an interrupt cut it short.
+    """A way of search has ended, after `seconds` of work; `complete` is False where something has cut it short.
 
-    `notes` are lines for people.
+    `notes` are lines for people. A shard can't be judged by itself: `needs` is what all shards together have to meet,
+    `seen` what this one has met beside its counts.
     """
 
     search: str
@@ -167,6 +183,8 @@ class SearchEnded(msgspec.Struct, frozen=True):
     seconds: float
     complete: bool = True
     notes: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    seen: Counts = {}
 
 
 Event = SearchStarted | PointTried | Found | Vacuous | StepsDone | StatesTried | CrashesTried | SearchEnded

@@ -6,8 +6,9 @@ The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, a
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
-# ruff: noqa: PTH103, PTH108, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH103, PTH106, PTH108, PTH115, PTH118, PTH120, PTH208
 
+import contextlib
 import gc
 import os
 from collections.abc import Iterator
@@ -42,26 +43,36 @@ class Holder:
 
 
 def place(files: Files, directory: Path) -> None:
-    """Make `directory`, and let it hold exactly these files. No session may be open on it."""
+    """Make `directory`, and let it hold exactly these files, and no empty directory. No session may be open on it."""
     root = os.fspath(directory)
     if not files:
         # A target opens in a directory that is there, be it empty.
         os.makedirs(root, exist_ok=True)
-    for name in [name for name in _names(root) if name not in files]:
+    directories: list[str] = []
+    for name in [name for name in _names(root, directories) if name not in files]:
         os.unlink(os.path.join(root, name))
+    # An empty one that an earlier story has left would be something for a later one to find.
+    for name in reversed(directories):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(root, name))
     for name, content in files.items():
         _overwrite(os.path.join(root, name), content)
 
 
-def _names(directory: str, prefix: str = "") -> Iterator[str]:
-    """The files below a directory, by relative name; none where there is no such directory."""
+def _names(directory: str, directories: list[str] | None = None, prefix: str = "") -> Iterator[str]:
+    """The files below a directory, by relative name; none where there is no such directory.
+
+    The directories below it are added to `directories`, each before what is in it.
+    """
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _names(entry.path, f"{prefix}{entry.name}{os.sep}")
+            if directories is not None:
+                directories.append(prefix + entry.name)
+            yield from _names(entry.path, directories, f"{prefix}{entry.name}{os.sep}")
         else:
             yield prefix + entry.name
 

@@ -15,10 +15,12 @@ what waitpid says. `scenarios.after_death` says what must be true then.
 Not covered: power loss (``crash`` does that), and death while another process uses the store.
 """
 
+import random
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,19 +28,23 @@ import faults
 from scenarios.after_death import AfterDeath, told_of
 from scenarios.checks import Violation
 from scenarios.errand import Errand
-from scenarios.events import Finding, PointTried, Series
+from scenarios.events import Finding, PointTried, SearchEnded, Series
 from scenarios.files import held_open, place, siblings
 from scenarios.kill_player import kills, manner_of, play_killed
-from scenarios.kill_points import Blow, KillPoints, Kind
+from scenarios.kill_points import Blow, KillPoints
 from scenarios.minimise import minimise
 from scenarios.nursery import Fate, Nursery, journal_below
+from scenarios.parts import Need, Part, cut
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
+from scenarios.recorder import Key, Kin, Recorder
 from scenarios.searching import Search
 from scenarios.story import Arm, Call, Restart, Story
-from scenarios.sweep import Sweep
+from scenarios.sweep import Sweep, needed_calls
 from scenarios.target import Configuration, Target
 from scenarios.trial import CLOSE, OPEN
+
+# Each part has a process that its children are forked from, which takes half a second to begin.
+_KILLS_A_PART: Final = 50
 
 
 class Kill(Search):
@@ -63,43 +69,52 @@ class Kill(Search):
         self._sweep = Sweep(target, recorder, directory / "plain", configurations=self.configurations)
         self._homes = siblings(directory / "victim")
         self._home = next(self._homes)
-        self._drawn: Counter[Kind] = Counter()
-        self._hit: set[Kind] = set()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many processes, and where their errands are kept."""
         return {"kills": plan.profile.kills, "report": plan.report}
 
-    def search(self) -> bool:
-        """Kill."""
-        try:
-            with (
-                journal_below(self.report, self.directory) as journal,
-                Nursery(self.target.name, journal) as nursery,
-            ):
-                complete = self._run(nursery)
-        finally:
-            self.counts["kinds"] = len(self._hit)
-        if complete:
-            self._require_substance()
-        return complete
+    def parts(self) -> Iterator[Part]:
+        """Some of the kills of each configuration."""
+        for configuration, share in self._shares().items():
+            if share:
+                yield from cut(configuration, share, _KILLS_A_PART)
 
-    def _run(self, nursery: Nursery) -> bool:
-        """Whether all of it was done."""
-        left = self.kills
-        for number, configuration in enumerate(self.configurations):
-            if self.recorder.enough():
-                return False
-            # What one configuration has too few points for is left to those after it.
-            share = -(-left // (len(self.configurations) - number))
-            points = KillPoints(self.target, self._sweep, configuration, self.directory / "warm")
-            self.counts["points"] += points.number
-            for blow in points.draw(share, self._drawn, self.generator):
+    def _shares(self) -> dict[Configuration, int]:
+        """How many kills each configuration has: equal shares, the first ones have what is left over."""
+        each, over = divmod(self.kills, len(self.configurations))
+        return {one: each + (number < over) for number, one in enumerate(self.configurations)}
+
+    def search(self, part: Part) -> bool:
+        """Kill as often as the part says."""
+        with (
+            journal_below(self.report, self.directory) as journal,
+            Nursery(self.target.name, journal) as nursery,
+        ):
+            return self._kill(nursery, part)
+
+    def needs(self) -> Iterator[Need]:
+        """Calls, and a process that was killed."""
+        yield from needed_calls(self.target)
+        yield Need("kills", "no process was killed at all")
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended, and how many kinds of operations were hit."""
+        self.total.counts["kinds"] = len(self.total.seen)
+        return super().ended(complete=complete)
+
+    def _kill(self, nursery: Nursery, part: Part) -> bool:
+        """Whether all of it was done. All kills of a configuration are drawn, and those of the part are done."""
+        configuration = part.configuration
+        points = KillPoints(self.target, self._sweep, configuration, self.directory / "warm")
+        self.counts["points"] += 0 if part.first else points.number
+        draw = random.Random(f"{self.seed} {self.name} {configuration}")  # noqa: S311 - the same seed, the same kills
+        for number, blow in enumerate(points.draw(self._shares()[configuration], draw)):
+            if number in part:
                 if self.enough():
                     return False
                 self._strike(nursery, configuration, points, blow)
-                left -= 1
         return True
 
     # -- one death -----------------------------------------------------------------------------------------
@@ -112,7 +127,7 @@ class Kill(Search):
         if killed:
             self.counts["kills"] += 1
             self.counts["warm"] += blow.start is None
-            self._hit.add(blow.kind)
+            self.seen[" ".join(blow.kind)] += 1
         else:
             how = "was killed by somebody else" if fate.killed else "lived on"
             where = "the whole workload" if blow.start is None else blow.start.action
@@ -159,6 +174,7 @@ class Kill(Search):
         finding = Finding.of(violation, story, self.name)
         if self.recorder.repeats_one(finding):
             return
+        keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
         shown = self._shown(story, nursery)
         if shown is None:
             note = f"{violation.message} [seen at this kill; played again as a story it does not show]"
@@ -166,9 +182,11 @@ class Kill(Search):
         else:
             finding = Finding.of(shown[1], shown[0], self.name)
             # A story begins before the kill, so it may show another side of the same defect.
-            if finding.code != violation.code and self.recorder.repeats_one(finding):
-                return
-        self.recorder.found(finding, self.target)
+            if finding.code != violation.code:
+                if self.recorder.repeats_one(finding):
+                    return
+                keys = (*keys, self.recorder.key_of(finding))
+        self.recorder.found(finding, self.target, Kin(before=keys[:1], after=keys[1:], joins=keys))
 
     def _shown(self, story: Story, nursery: Nursery) -> tuple[Story, Violation] | None:
         """The shortest story that shows a violation, best one in which the plan has killed; None where nothing does.
@@ -193,12 +211,6 @@ class Kill(Search):
             return Story(self.target.name, configuration, (arm, *calls, Restart(), restart))
         swept = self._sweep.story(configuration, blow.start, arm)
         return msgspec.structs.replace(swept, steps=(*swept.steps[:-1], restart))
-
-    def _require_substance(self) -> None:
-        if not self.target.workload():
-            self.vacuous(f"the workload of {self.target.name} makes no call")
-        if not self.counts["kills"]:
-            self.vacuous("no process was killed at all")
 
 
 def _play_if_it_kills(

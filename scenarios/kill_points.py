@@ -95,8 +95,9 @@ class KillPoints:
 
     # -- drawing -------------------------------------------------------------------------------------------
 
-    def draw(self, number: int, drawn: Counter[Kind], generator: random.Random) -> Iterator[Blow]:
-        """Up to so many points, none twice: always next the kind that was drawn least; `drawn` is kept up to date."""
+    def draw(self, number: int, generator: random.Random) -> Iterator[Blow]:
+        """Up to so many points, none twice: always next the kind that was drawn least."""
+        drawn: Counter[Kind] = Counter()
         for turn in range(1, number + 1):
             pools = (self._cold, self._warm) if turn % _ONE_WARM_IN else (self._warm, self._cold)
             pool = next((one for one in pools if any(one.values())), None)

@@ -17,7 +17,6 @@ Not covered: two limits at once; pages and steps of a target that opens its conn
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -29,9 +28,10 @@ from scenarios.checks import Violation
 from scenarios.conditions import limit_of
 from scenarios.events import PointTried, Series
 from scenarios.files import held_open, place
+from scenarios.parts import Need, Part
 from scenarios.profiles import Plan
 from scenarios.story import Limit, LimitKind
-from scenarios.sweep import Start, Sweep
+from scenarios.sweep import Start, Sweep, parts_of_calls
 from scenarios.target import Configuration
 from scenarios.trial import OPEN, Trial
 
@@ -44,6 +44,7 @@ _EFFECTS: Final[dict[LimitKind, str]] = {
 # Statistics, which a heap limit rests on, are off while single allocations are counted.
 _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
+_KINDS: Final = {"allocations": _EXACT, "others": _COARSE}
 _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
 _HEAP_STEP_BYTES: Final = 512
 
@@ -70,39 +71,34 @@ class Limits(Sweep):
         """How many points of a call."""
         return {"most_points_per_call": plan.profile.limit_points}
 
-    def search(self) -> bool:
-        """Try every point."""
-        hits: Counter[str] = Counter()
-        complete = all(
-            self._over(configuration, kinds, hits)
-            for configuration in self.configurations
-            for kinds in (_EXACT, _COARSE)
-        )
-        if complete:
-            self._require_hits(hits)
-        return complete
+    def parts(self) -> Iterator[Part]:
+        """A few calls in each configuration, where allocations are counted and where they are not."""
+        for configuration in self.configurations:
+            for kinds in _KINDS:
+                yield from parts_of_calls(self.target, configuration, kinds)
 
-    def _over(self, configuration: Configuration, kinds: tuple[LimitKind, ...], hits: Counter[str]) -> bool:
-        """Try the points of some kinds in one configuration; False where that was cut short."""
+    def search(self, part: Part) -> bool:
+        """Try every point of the part's calls."""
+        configuration, kinds = part.configuration, _KINDS[part.kind]
         try:
             with _counting(kinds):
-                for start in self.starts(configuration):
+                for start in self.starts(configuration, part):
                     for point in self.points_under(configuration, start, self._kinds_for(kinds)):
                         if self.enough():
                             return False
-                        self._try(configuration, point, hits)
+                        self._try(configuration, point)
         except faults.AllocatorUnavailableError as error:
             self.vacuous(f"no single allocation can be failed at {configuration}: {error}")
         return True
 
+    def needs(self) -> Iterator[Need]:
+        """Each limit was met."""
+        for kind in self._kinds_for((*_EXACT, *_COARSE)):
+            yield Need(_met(kind), f"no call ever met the limit on {kind}")
+
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
         reachable = "statement" in self.target.depths
         return tuple(kind for kind in kinds if reachable or kind not in _ON_CONNECTIONS)
-
-    def _require_hits(self, hits: Counter[str]) -> None:
-        for kind in self._kinds_for((*_EXACT, *_COARSE)):
-            if not hits[kind]:
-                self.vacuous(f"no call ever met the limit on {kind}")
 
     # -- what to try ---------------------------------------------------------------------------------------
 
@@ -128,7 +124,7 @@ class Limits(Sweep):
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def _try(self, configuration: Configuration, point: LimitPoint, hits: Counter[str]) -> None:
+    def _try(self, configuration: Configuration, point: LimitPoint) -> None:
         """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
         self.counts["points"] += 1
         is_finding = False
@@ -150,7 +146,7 @@ class Limits(Sweep):
         self.counts["fired"] += fired
         self.counts["limits"] += fired
         self.counts["surfaced"] += surfaced
-        hits[point.limit.kind] += fired
+        self.seen[_met(point.limit.kind)] += fired
         where = point.start.located(configuration, str(point.limit))
         self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
 
@@ -181,6 +177,11 @@ class Limits(Sweep):
             if start.action != OPEN:
                 trial.open()
             yield trial
+
+
+def _met(kind: LimitKind) -> str:
+    """The count of limits of a kind that were met."""
+    return f"limit on {kind}"
 
 
 def _counting(kinds: tuple[LimitKind, ...]) -> AbstractContextManager[object]:

@@ -18,14 +18,16 @@ import contextlib
 import hashlib
 import importlib
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 from unittest import mock
 
 import hypothesis
+import msgspec
 from hypothesis import strategies
 from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
@@ -33,11 +35,14 @@ from hypothesis.stateful import run_state_machine_as_test
 import faults
 from scenarios.checks import Violation
 from scenarios.durability import Promise, promise_of
-from scenarios.events import Finding, SearchEnded, SearchStarted, StepsDone, Vacuous
+from scenarios.events import Finding, SearchEnded, StepsDone
 from scenarios.minimise import minimise, what_suffices
+from scenarios.parts import Done, Part
 from scenarios.player import Player, play
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
+from scenarios.recorder import Kin, Recorder
+from scenarios.searching import Search
+from scenarios.shared_examples import shared_examples
 from scenarios.so_far import Range, SoFar
 from scenarios.story import Story
 from scenarios.target import Action, Configuration, Machine, Target, TargetError, View
@@ -90,10 +95,11 @@ def _from_the_seed_alone() -> Iterator[None]:
             providers.CONSTANTS_CACHE.cache.clear()
 
 
-class Fuzz:
+class Fuzz(Search):
     """Tells `stories` stories of up to `steps` steps to one target, over its machines and configurations in turn.
 
-    `progress` is where it keeps how far it has come; with `goes_on` it begins where that file says.
+    A part is a batch of stories. `progress` is where it keeps how far it has come; with `goes_on` it begins where that
+    file says.
     """
 
     name = "fuzz"
@@ -113,91 +119,111 @@ class Fuzz:
         shrinks: bool = True,
         progress: Path | None = None,
         goes_on: bool = False,
+        examples: str | None = None,
     ) -> None:
-        self.target = target
-        self.recorder = recorder
-        self.directory = directory
-        self.configurations = configurations or target.configurations
-        self.stories = stories
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.stories = self.expected = stories
         self.shrinks = shrinks
         self.progress = progress
         self.goes_on = goes_on
+        self.examples = examples
         offered = machines_of(target)
         if unknown := set(machines) - offered.keys():
             raise TargetError(f"{target.name} has no machine {min(unknown)}; it has {', '.join(offered) or 'none'}")
         self.machines = {name: machine for name, machine in offered.items() if not machines or name in machines}
         self.range = Range(target.name, seed, steps, stories_a_batch, tuple(self.machines), self.configurations)
+        self._batch = SoFar(self.range)
+        self._goes_wrong = False
 
     @classmethod
-    def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> "Fuzz":
-        """The search that a campaign's plan asks for."""
-        return cls(
-            target,
-            recorder,
-            directory,
-            configurations=plan.configurations or target.configurations[: plan.profile.configurations],
-            machines=plan.machines,
-            stories=plan.profile.stories,
-            steps=plan.profile.steps,
-            stories_a_batch=plan.profile.stories_a_batch,
-            seed=plan.seed,
-            shrinks=plan.profile.shrinks,
-            progress=plan.progress,
-            goes_on=plan.goes_on,
-        )
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """Which machines tell how much, and where a campaign goes on."""
+        return {
+            "machines": plan.machines,
+            "stories": plan.profile.stories,
+            "steps": plan.profile.steps,
+            "stories_a_batch": plan.profile.stories_a_batch,
+            "shrinks": plan.profile.shrinks,
+            "progress": plan.progress,
+            "goes_on": plan.goes_on,
+            "examples": plan.examples,
+        }
 
-    def run(self) -> None:
-        """Tell the stories; a finding is recorded in its shortest form. Raises `TargetError`."""
-        so_far = SoFar(self.range)
-        if self.goes_on and self.progress is not None:
-            so_far = SoFar.read(self.progress, self.range)
-        started = time.monotonic() - so_far.seconds
-        self.recorder.tell(SearchStarted(self.name, self.target.name, self.stories))
-        complete = found = False
-        try:
-            if not self.machines:
-                self.recorder.tell(Vacuous(self.name, f"{self.target.name} does not say which actions it offers"))
-                return
-            with self._company():
-                complete, found = self._tell_stories(so_far, started)
-            if not found:
-                self._require_substance(so_far, complete=complete)
-        finally:
-            seconds = time.monotonic() - started
-            notes = tuple(_notes(so_far, self.machines))
-            counts = _counts(so_far)
-            self.recorder.tell(SearchEnded(self.name, self.target.name, counts, seconds, complete, notes))
-
-    @contextlib.contextmanager
-    def _company(self) -> Iterator[None]:
+    def company(self) -> AbstractContextManager[object]:
         """One process for all rivals that need their own."""
-        with faults.shared_rival_process() if "vfs" in self.target.depths else contextlib.nullcontext():
-            yield
+        return faults.shared_rival_process() if "vfs" in self.target.depths else contextlib.nullcontext()
 
-    def _tell_stories(self, so_far: SoFar, started: float) -> tuple[bool, bool]:
-        """Batch after batch; whether all of them were told, and whether one was found wanting."""
-        a_batch, accepted = self.range.stories_a_batch, False
-        for batch in range(so_far.batches, math.ceil(self.stories / a_batch)):
-            if self.recorder.enough():
-                return False, accepted
-            stories = min(a_batch, self.stories - batch * a_batch)
-            found = self._batch(batch, stories, so_far)
-            so_far.seconds = time.monotonic() - started
-            self.recorder.tell(StepsDone(_counts(so_far)))
-            # A batch that is shorter than others is another batch where a longer campaign goes on.
-            if stories == a_batch:
-                so_far.batches = batch + 1
-                if self.progress is not None:
-                    so_far.write(self.progress)
-            if found is not None and not self.recorder.accepts(found):
-                return True, True
-            # What a baseline accepts ends its batch, and no more than that.
-            accepted = accepted or found is not None
-        return True, accepted
+    @cached_property
+    def so_far(self) -> SoFar:
+        """How far it has come, in this run and in those that it goes on from. Raises `TargetError`."""
+        if self.shard is not None:
+            self.range = msgspec.structs.replace(self.range, shard=str(self.shard))
+        if self.goes_on and self.progress is not None:
+            return SoFar.read(self.progress, self.range)
+        return SoFar(self.range)
 
-    def _batch(self, batch: int, stories: int, so_far: SoFar) -> Finding | None:
+    def parts(self) -> Iterator[Part]:
+        """Batches; a machine and a configuration have their turn in each."""
+        if self.machines:
+            for batch in range(math.ceil(self.stories / self.range.stories_a_batch)):
+                name, configuration = self._turn(batch)
+                yield Part(configuration, batch, batch + 1, name)
+
+    def own_parts(self) -> Iterator[Part]:
+        """The batches that have not been told in earlier runs."""
+        first = self.so_far.batches
+        return (part for part in super().own_parts() if part.first >= first)
+
+    def search(self, part: Part) -> bool:
+        """Tell the stories of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
+        self._batch = SoFar(self.range)
+        with self.company():
+            found = self._tell_batch(part)
+        # What a baseline accepts ends its batch, and no more than that.
+        self.ends = found is not None and not self.recorder.accepts(found)
+        self._batch.batches = 1
+        return True
+
+    def more(self) -> SoFar:
+        """What the batch came to."""
+        return self._batch
+
+    def take(self, part: Part, done: Done) -> None:
+        """Add a batch to what there is, and keep that. Raises `TargetError`."""
+        if done.more is None:
+            # Nobody has told it.
+            return
+        self._goes_wrong = self._goes_wrong or done.ends
+        self.so_far.take(done.more)
+        self.so_far.seconds += done.seconds
+        self.recorder.tell(StepsDone(_counts(self.so_far)))
+        # A batch that is shorter than others is another batch where a longer campaign goes on.
+        if done.complete and self._size_of(part) == self.range.stories_a_batch:
+            self.so_far.batches = part.first + 1
+            if self.progress is not None:
+                self.so_far.write(self.progress)
+
+    def judge(self, *, complete: bool) -> None:
+        """Tell what it has not reached; one that was ended by a finding need not have."""
+        if not self.machines:
+            self.vacuous(f"{self.target.name} does not say which actions it offers")
+        elif not self._goes_wrong:
+            self._require_substance(self.so_far, complete=complete)
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended."""
+        notes, so_far = tuple(_notes(self.so_far, self.machines)), self.so_far
+        return SearchEnded(self.name, self.target.name, _counts(so_far), so_far.seconds, complete, notes)
+
+    # -- a batch -------------------------------------------------------------------------------------------
+
+    def _size_of(self, part: Part) -> int:
+        """How many stories a batch has; the last one may have fewer."""
+        return min(self.range.stories_a_batch, self.stories - part.first * self.range.stories_a_batch)
+
+    def _tell_batch(self, part: Part) -> Finding | None:
         """Tell the stories of a batch; the finding that one of them ended in, if one did."""
-        name, configuration = self._turn(batch)
+        name, configuration = part.kind, part.configuration
         digest = hashlib.sha256()
         home = self.directory / "fuzz"
 
@@ -208,14 +234,14 @@ class Fuzz:
 
         telling = Telling(self.target, self.machines[name], configuration, new_player)
         try:
-            violation = self._tell(batch, stories, telling)
+            violation = self._tell(part, telling)
         finally:
             acknowledged = Counter({key: many for (key, kind), many in telling.answers.items() if kind == "done"})
-            so_far.add(name, telling.totals, telling.rules, acknowledged, telling.shapes)
-            so_far.took(digest.hexdigest())
+            self._batch.add(name, telling.totals, telling.rules, acknowledged, telling.shapes)
+            self._batch.trace = digest.hexdigest()
         if violation is None:
             return None
-        so_far.add(name, Counter(findings=1), Counter(), Counter(), set())
+        self._batch.add(name, Counter(findings=1), Counter(), Counter(), set())
         return self._found(telling.failed[-1], violation)
 
     def _turn(self, batch: int) -> tuple[str, Configuration]:
@@ -228,14 +254,19 @@ class Fuzz:
     def _seed_of(self, batch: int) -> int:
         return self.range.seed * 1_000_003 + batch
 
-    def _tell(self, batch: int, stories: int, telling: Telling) -> Violation | None:
+    def _tell(self, part: Part, telling: Telling) -> Violation | None:
         machine = type("Teller", (Teller,), {"telling": telling})
-        hypothesis.seed(self._seed_of(batch))(machine)
+        examples = None
+        if self.examples is not None:
+            # What an example says depends on what can be drawn.
+            salt = f"{self.target.name} {part.kind} {part.configuration} {self.range.steps}"
+            examples = shared_examples(self.examples, salt)
+        hypothesis.seed(self._seed_of(part.first))(machine)
         try:
             with _from_the_seed_alone():
-                run_state_machine_as_test(
-                    machine, settings=settings_of(stories, self.range.steps, shrinks=self.shrinks)
-                )
+                stories, steps = self._size_of(part), self.range.steps
+                settings = settings_of(stories, steps, shrinks=self.shrinks, examples=examples)
+                run_state_machine_as_test(machine, settings=settings)
         except Violation as violation:
             return violation
         except Flaky as error:
@@ -243,7 +274,7 @@ class Fuzz:
             again = play(telling.failed[-1], self.target, self.directory / "again")[0] if telling.failed else None
             if again is None:
                 reason = f"a story of {self.target.name} did not fail twice alike: {error}"
-                self.recorder.tell(Vacuous(self.name, reason))
+                self.vacuous(reason)
             return again
         return None
 
@@ -251,8 +282,11 @@ class Fuzz:
         story, shortest = minimise(story, violation, self.target, self.directory / "minimise")
         finding = Finding.of(shortest, story, self.name, what_suffices(story))
         # What is accepted is met by one batch after the other; nobody reads it twice.
-        if not (self.recorder.accepts(finding) and self.recorder.repeats_one(finding)):
+        if not self.recorder.accepts(finding):
             self.recorder.found(finding, self.target)
+        elif not self.recorder.repeats_one(finding):
+            key = self.recorder.key_of(finding)
+            self.recorder.found(finding, self.target, Kin(before=(key,), joins=(key,)))
         return finding
 
     # -- what was reached ----------------------------------------------------------------------------------
@@ -263,7 +297,7 @@ class Fuzz:
             needed = ("steps", "fired", "surfaced", "restarts", "crashes")
             missing = [name for name in needed if not so_far.totals.get(name)]
         if missing:
-            self.recorder.tell(Vacuous(self.name, f"the machine never reached: {', '.join(missing)}"))
+            self.vacuous(f"the machine never reached: {', '.join(missing)}")
         for name, machine in self.machines.items():
             if so_far.steps.get(name, 0) >= ENOUGH_STEPS:
                 self._require_all_of(name, machine, so_far)
@@ -274,11 +308,11 @@ class Fuzz:
         steps = so_far.steps[name]
         if unused := sorted(self._rules(steps) - so_far.rules.get(name, {}).keys()):
             reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
-            self.recorder.tell(Vacuous(self.name, reason))
+            self.vacuous(reason)
         unheard = sorted(machine.actions - so_far.acknowledged.get(name, {}).keys())
         if unheard and steps >= STEPS_AN_ACTION * len(machine.actions):
             reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
-            self.recorder.tell(Vacuous(self.name, reason))
+            self.vacuous(reason)
 
     def _rules(self, steps: int) -> set[str]:
         """The rules that a machine can have used in so many steps."""
@@ -297,7 +331,7 @@ class Fuzz:
         steps = so_far.totals.get("steps", 0)
         needed = {count for rule, count in met.items() if rule in self._rules(steps)} | {"jumps"}
         if steps >= ENOUGH_STEPS and (missing := sorted(count for count in needed if not so_far.totals.get(count))):
-            self.recorder.tell(Vacuous(self.name, f"the machine never reached: {', '.join(missing)}"))
+            self.vacuous(f"the machine never reached: {', '.join(missing)}")
 
 
 def _counts(so_far: SoFar) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from faults import Device, FaultPlan
+from scenarios.parts import Shard
 from scenarios.target import Configuration
 
 
@@ -82,9 +83,15 @@ class Plan(msgspec.Struct, frozen=True):
     machines: tuple[str, ...] = ()
     # Where the machine keeps how far it has come, and whether it goes on from there; None: nowhere.
     progress: Path | None = None
-    # How many searches run beside each other, each in a process of its own.
+    # How many processes do the work.
     jobs: int = 1
+    # Where a cluster of dask.distributed is reached, "local" for one of our own; None: there is none.
+    cluster: str | None = None
+    # Which share of the work is done here; None: all of it.
+    shard: Shard | None = None
     goes_on: bool = False
+    # Where Hypothesis keeps failing examples for whoever comes next: a directory, or a Redis URL; None: nowhere.
+    examples: str | None = None
     depths: tuple[str, ...] | None = None
     most_findings: int = 25
     # One fault plan for every call, in the place of all that there are.

@@ -8,6 +8,9 @@ nothing, and hides nothing that is not accepted.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
 
 from scenarios.events import (
     CrashesTried,
@@ -32,6 +35,30 @@ class Tally:
 
     def __init__(self) -> None:
         self.tried = self.fired = self.surfaced = 0
+
+
+# What makes findings of one search alike to a reader; the first word says what kind of likeness.
+Key = tuple[str, ...]
+
+
+class Kin(NamedTuple):
+    """Of which kin a finding is: one of a kin that was met `before` it was made shorter, or `after`, isn't told again.
+
+    `joins` are the kins that have been met from then on.
+    """
+
+    before: tuple[Key, ...] = ()
+    after: tuple[Key, ...] = ()
+    joins: tuple[Key, ...] = ()
+
+
+class Came(NamedTuple):
+    """What a part told another recorder: events in order, the kin of each finding among them, and what it met."""
+
+    events: list[Event]
+    kins: list[Kin]
+    met: frozenset[Key]
+    repeats: "Counter[Key]"
 
 
 def nothing_accepted(_finding: Finding) -> str:
@@ -61,10 +88,12 @@ class Recorder:
         self.accepted: list[Found] = []
         self.findings: list[Found] = []
         self.observations: list[Found] = []
-        self.repeats: Counter[tuple[str, str, str, bool]] = Counter()
+        self.repeats: Counter[Key] = Counter()
+        # Of each finding that was told, in order.
+        self.kins: list[Kin] = []
         # Each search begins anew, so that what it tells does not depend on those before it.
-        self._met: set[tuple[str, str, str, bool]] = set()
-        self._found_before = 0
+        self._met: set[Key] = set()
+        self._found_before = self._found_in_part = self._found_before_part = 0
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
         self.vacuous: list[Vacuous] = []
         self.crashes: list[CrashesTried] = []
@@ -77,36 +106,66 @@ class Recorder:
         if isinstance(event, SearchStarted):
             self._met.clear()
             self._found_before = len(self.findings)
+            self.begin_part()
         elif isinstance(event, PointTried):
             tally = self.tallies[event.series]
             tally.tried += 1
             tally.fired += event.fired
             tally.surfaced += event.surfaced
         elif isinstance(event, Vacuous):
+            if event in self.vacuous:
+                # Several parts of a search may say the same.
+                return
             self.vacuous.append(event)
         elif isinstance(event, CrashesTried):
-            self.crashes.append(event)
+            self._tried(event)
         elif isinstance(event, SearchEnded):
             self.ended.append(event)
         for handler in self.handlers:
             handler(event)
 
+    def _tried(self, event: CrashesTried) -> None:
+        """Crash states of one configuration, maybe of one part of them."""
+        for one in self.crashes:
+            if (one.target, one.configuration) == (event.target, event.configuration):
+                one.add(event)
+                return
+        self.crashes.append(msgspec.structs.replace(event, by_position=dict(event.by_position)))
+
+    def begin_part(self) -> None:
+        """Begin with the next part of a search."""
+        self._found_in_part, self._found_before_part = 0, self._found_here
+
+    @property
+    def _found_here(self) -> int:
+        """How many findings of this search are kept."""
+        return len(self.findings) - self._found_before
+
     def repeats_one(self, finding: Finding) -> bool:
         """Whether the same check failed for the same call already; then it is only counted."""
-        key = self._key(finding)
+        key = self.key_of(finding)
         self.repeats[key] += 1
-        if key in self._met:
-            return True
+        has_met = key in self._met
         self._met.add(key)
-        return False
+        return has_met
+
+    def has_met(self, *keys: Key) -> bool:
+        """Whether any of these kins was met in this search."""
+        return any(key in self._met for key in keys)
+
+    def joins(self, *keys: Key) -> None:
+        """From now on these kins were met in this search."""
+        self._met.update(keys)
 
     def times_seen(self, finding: Finding) -> int:
         """How often the same check failed for the same call."""
-        return self.repeats[self._key(finding)]
+        return self.repeats[self.key_of(finding)]
 
-    def _key(self, finding: Finding) -> tuple[str, str, str, bool]:
+    def key_of(self, finding: Finding) -> Key:
+        """By what findings are alike: the same check fails for the same call."""
         # What is accepted in one configuration must not hide the same in another.
-        return finding.search, finding.code, _last_call(finding.story), bool(self.accepts(finding))
+        accepted = "accepted" if self.accepts(finding) else ""
+        return finding.search, finding.code, _last_call(finding.story), accepted
 
     def knows(self, finding: Finding) -> bool:
         """Whether the same story was found already, by the same check."""
@@ -115,33 +174,55 @@ class Recorder:
             for one in (*self.findings, *self.observations, *self.accepted)
         )
 
-    def found(self, finding: Finding, target: Target) -> None:
+    def found(self, finding: Finding, target: Target, kin: Kin | None = None) -> None:
         """Keep a finding: one that was promised not to be, one that a baseline accepts, or an observation.
 
-        One that an earlier search has shown by the very same story is not kept again.
+        One that an earlier search has shown by the very same story is not kept again; nor is one more than enough.
         """
+        kin = kin or Kin()
+        self.joins(*kin.joins)
         if self.knows(finding):
             return
         promised = finding.code not in target.unpromised
-        found = Found(finding, self.keep(finding), promised, self.accepts(finding) if promised else "")
+        accepted_because = self.accepts(finding) if promised else ""
+        if promised and not accepted_because:
+            self._found_in_part += 1
+            if self._found_here >= self.most_findings:
+                return
+        found = Found(finding, self.keep(finding), promised, accepted_because)
         counted = self.accepted if found.accepted_because else self.findings
         (counted if promised else self.observations).append(found)
+        self.kins.append(kin)
         self.tell(found)
 
     def enough(self) -> bool:
-        """Whether to stop: the time is up, the user said so, or this search has found enough."""
+        """Whether to stop: the time is up, the user said so, or this search, or a part of it, has found enough."""
         late = self.deadline is not None and time.monotonic() > self.deadline
         self.interrupted = self.interrupted or self._told_to_stop()
-        return late or self.interrupted or len(self.findings) - self._found_before >= self.most_findings
+        # Where in a part to stop must not depend on what other parts have found.
+        found = max(self._found_before_part, self._found_in_part)
+        return late or self.interrupted or found >= self.most_findings
 
-    def take(self, came: Iterable[Event], repeats: Counter[tuple[str, str, str, bool]], target: Target) -> None:
-        """Take in what a search has told another recorder; its findings are kept as if they had been found here."""
-        for event in came:
-            if isinstance(event, Found):
-                self.found(event.finding, target)
-            else:
+    def came(self) -> Came:
+        """What was met beside the events that were told, for a recorder that takes them in."""
+        return Came([], self.kins, frozenset(self._met), self.repeats)
+
+    def take(self, came: Came, target: Target) -> None:
+        """Take in what a part has told another recorder, as if it had been told here."""
+        kins = iter(came.kins)
+        for event in came.events:
+            if not isinstance(event, Found):
                 self.tell(event)
-        self.repeats.update(repeats)
+                continue
+            kin = next(kins)
+            if self.has_met(*kin.before):
+                continue
+            if self.has_met(*kin.after):
+                self.joins(*kin.joins)
+            else:
+                self.found(event.finding, target, kin)
+        self.joins(*came.met)
+        self.repeats.update(came.repeats)
 
     @property
     def complete(self) -> bool:

@@ -142,7 +142,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `command` is the line that makes this run again, `depths` where the target can be reached; both may be unknown.
     `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
-    of it. `runs` are the runs that were merged; none: it is one. `trend` is a history of runs, the oldest first.
+    of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
+    merged; none: it is one. `trend` is a history of runs, the oldest first.
     """
 
     format: str = FORMAT
@@ -175,6 +176,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str = ""
     accepted: tuple[FoundRecord, ...] = ()
     baseline_notes: tuple[str, ...] = ()
+    shard: str = ""
     runs: tuple[PartRecord, ...] = ()
     trend: tuple[TrendRecord, ...] = ()
 
@@ -259,6 +261,7 @@ def record_of(
         points=tuple(points.rows),
         error_paths=error_paths,
         depths=tuple(target.depths),
+        shard=str(plan.shard or ""),
         run_id=uuid.uuid4().hex,
         accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),
     )

@@ -29,6 +29,7 @@ class Range(msgspec.Struct, frozen=True):
     stories_a_batch: int
     machines: tuple[str, ...]
     configurations: tuple[Configuration, ...]
+    shard: str = ""
 
 
 class SoFar(msgspec.Struct):
@@ -54,15 +55,21 @@ class SoFar(msgspec.Struct):
         self, machine: str, totals: Counter[str], rules: Counter[str], acknowledged: Counter[str], shapes: set[str]
     ) -> None:
         """Add what a batch came to, as far as it got."""
-        self.totals = dict(Counter(self.totals) + totals)
+        self.totals = _added(self.totals, totals)
         self.steps[machine] = self.steps.get(machine, 0) + totals["steps"]
-        self.rules[machine] = dict(Counter(self.rules.get(machine, {})) + rules)
-        self.acknowledged[machine] = dict(Counter(self.acknowledged.get(machine, {})) + acknowledged)
+        self.rules[machine] = _added(self.rules.get(machine, {}), rules)
+        self.acknowledged[machine] = _added(self.acknowledged.get(machine, {}), acknowledged)
         self.shapes = sorted({*self.shapes, *(hashlib.sha256(shape.encode()).hexdigest()[:12] for shape in shapes)})
 
-    def took(self, batch: str) -> None:
-        """Add the digest of a batch to the trace."""
-        self.trace = hashlib.sha256(f"{self.trace}{batch}".encode()).hexdigest()
+    def take(self, batch: "SoFar") -> None:
+        """Add what a batch came to, told elsewhere; its trace is the digest of the batch alone."""
+        self.totals = _added(self.totals, batch.totals)
+        self.steps = _added(self.steps, batch.steps)
+        for name in batch.rules:
+            self.rules[name] = _added(self.rules.get(name, {}), batch.rules[name])
+            self.acknowledged[name] = _added(self.acknowledged.get(name, {}), batch.acknowledged[name])
+        self.shapes = sorted({*self.shapes, *batch.shapes})
+        self.trace = hashlib.sha256(f"{self.trace}{batch.trace}".encode()).hexdigest()
 
     def write(self, path: Path) -> None:
         """Replace the file by this; whoever is cut short leaves the old one. Raises `TargetError`."""
@@ -115,6 +122,10 @@ def _decoded(path: Path) -> SoFar | None:
     if found.format != FORMAT or found.version > VERSION:
         raise TargetError(f"{path} is {found.format!r} of version {found.version}, not {FORMAT!r} of {VERSION}")
     return found
+
+
+def _added(counts: dict[str, int], others: dict[str, int]) -> dict[str, int]:
+    return dict(Counter(counts) + Counter(others))
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The sweep: fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
 
-Method. The workload is played once per configuration without a fault; before each call the files are copied, and a
-dry run of the call from that copy counts its operations. Then every point of the call starts from the copy, in a
+Method. The workload is played without a fault, configuration by configuration; before each call the files are copied,
+and a dry run of the call from that copy counts its operations. Then every point of the call starts from the copy, in a
 cold session: put the files down, open, arm, call, look. So the work grows with the calls, not with their square.
 Opening and closing are swept like calls. The play itself is looked at, too: what is wrong without a fault is a finding
 of its own, and its story arms nothing.
@@ -10,12 +10,15 @@ A series (kind, role, timing, effect) of a call ends at the number of operations
 target is deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is
 reported as vacuous, never passed over.
 
+A part of the search is a few calls in one configuration; it plays the workload up to there for itself, which costs a
+few milliseconds.
+
 Not covered: two faults in one call (the machine does that), and power loss.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -26,15 +29,20 @@ from scenarios.events import Finding, Place, PointTried, Series
 from scenarios.files import Files, held_open, place, siblings
 from scenarios.minimise import minimise
 from scenarios.oracle import Answer
+from scenarios.parts import Need, Part, cut
 from scenarios.player import play
 from scenarios.profiles import Plan
-from scenarios.recorder import Recorder
+from scenarios.recorder import Kin, Recorder
 from scenarios.reopened import Reopened
 from scenarios.searching import Search
 from scenarios.story import Arm, Call, Clear, Conditional, Depth, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, TargetError, View
 from scenarios.trial import CLOSE, OPEN, Trial
 
+_Any = TypeVar("_Any")
+_CALLS_A_PART: Final = 8
+# Opening is tried before the first call, and opening, closing and opening again after the last.
+_OPENINGS: Final = 4
 # Operations that a plan names together with their opposite, or with their milder form.
 _PLAN_KINDS: Final = {
     faults.SHM_RELEASE: "shmlock",
@@ -75,6 +83,17 @@ class Point(msgspec.Struct, frozen=True):
         return self.start.located(configuration, str(self.plan))
 
 
+def parts_of_calls(target: Target, configuration: Configuration, kind: str = "") -> Iterator[Part]:
+    """The calls of a workload in one configuration, and the openings round it, some at a time."""
+    yield from cut(configuration, len(target.workload()) + _OPENINGS, _CALLS_A_PART, kind)
+
+
+def needed_calls(target: Target) -> Iterator[Need]:
+    """A workload has to make calls."""
+    if not target.workload():
+        yield Need("calls of the workload", f"the workload of {target.name} makes no call")
+
+
 class Sweep(Search):
     """Sweeps one target over configurations; tells a `Recorder` what it finds."""
 
@@ -105,29 +124,33 @@ class Sweep(Search):
         """Which depths, how many points of a call, and the one fault plan where there is one."""
         return {"depths": plan.depths, "most_points_per_call": plan.profile.points_per_call, "plan": plan.by_hand}
 
-    def search(self) -> bool:
-        """Try every point."""
+    def parts(self) -> Iterator[Part]:
+        """A few calls in each configuration."""
         for configuration in self.configurations:
-            for point in self._points(configuration):
+            yield from parts_of_calls(self.target, configuration)
+
+    def search(self, part: Part) -> bool:
+        """Try every point of the part's calls."""
+        for start in self.starts(part.configuration, part):
+            for point in self.sampled(list(self.points_of(start)), self.most_points_per_call):
                 if self.enough():
                     return False
-                self.try_point(configuration, point)
-        if not self.target.workload():
-            self.vacuous(f"the workload of {self.target.name} makes no call")
-        if not self.counts["fired"]:
-            self.vacuous("no fault fired at all")
+                self.try_point(part.configuration, point)
         return True
+
+    def needs(self) -> Iterator[Need]:
+        """Calls, and a fault that fired."""
+        yield from needed_calls(self.target)
+        yield Need("fired", "no fault fired at all")
 
     # -- what to try ---------------------------------------------------------------------------------------
 
-    def _points(self, configuration: Configuration) -> Iterator[Point]:
-        for start in self.starts(configuration):
-            points = list(self.points_of(start))
-            self.counts["points"] += len(points)
-            if self.most_points_per_call is not None and len(points) > self.most_points_per_call:
-                chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
-                points = [points[index] for index in sorted(chosen)]
-            yield from points
+    def sampled(self, points: list[_Any], most: int | None) -> list[_Any]:
+        """All points of one call, or a sample of so many in order; all are counted."""
+        self.counts["points"] += len(points)
+        if most is None or len(points) <= most:
+            return points
+        return [points[index] for index in sorted(self.generator.sample(range(len(points)), most))]
 
     def points_of(self, start: Start) -> Iterator[Point]:
         """Every fault point of one call; where there is a plan, that one."""
@@ -153,17 +176,20 @@ class Sweep(Search):
                     plan = faults.FaultPlan((fault.at(faults.When(ordinal, last)),))
                     yield Point(start, plan, depth, series)
 
-    def starts(self, configuration: Configuration) -> Iterator[Start]:
-        """Play the workload without a fault; before each call, what a sweep of it needs. Raises `TargetError`."""
+    def starts(self, configuration: Configuration, part: Part | None = None) -> Iterator[Start]:
+        """Play the workload without a fault; before each call of a part, what a sweep of it needs.
+
+        Raises `TargetError`.
+        """
         try:
-            yield from self._starts(configuration)
+            yield from self._starts(configuration, part or Part(configuration))
         except (faults.FaultError, TargetError):
             raise
         except Exception as error:
             message = f"{self.target.name} fails without any fault at {configuration}: {error!r}"
             raise TargetError(message) from error
 
-    def _starts(self, configuration: Configuration) -> Iterator[Start]:
+    def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
         home = self.directory / "dry"
         place({}, home)
         with Trial(self.target, configuration, home, {}) as fresh:
@@ -172,7 +198,8 @@ class Sweep(Search):
             require_as_declared(self.target, configuration, fresh.crash_copy(), fresh.live_view())
         place({}, home)
         with Trial(self.target, configuration, home, {}) as dry:
-            yield self._start(configuration, 0, OPEN, {}, {}, {})
+            if 0 in part:
+                yield self._start(configuration, 0, OPEN, {}, {}, {})
             dry.at_step(0)
             if "statement" in self.target.depths:
                 dry.watch_statements()
@@ -180,6 +207,8 @@ class Sweep(Search):
             view: View = {}
             step = 0
             for step, action in enumerate(self.target.workload(), start=1):
+                if part.is_past(step):
+                    return
                 before, files = dry.live_view(), dry.crash_copy()
                 dry.at_step(step)
                 answer, stages = dry.call_by_stages(action)
@@ -187,14 +216,16 @@ class Sweep(Search):
                     message = f"{self.target.name}: {action} fails without any fault: it {answer}"
                     raise TargetError(message) from answer.error
                 view = dry.live_view()
-                self._judge_without_fault(dry, step, action, before, answer)
-                yield self._start(configuration, step, action, files, before, view, stages)
+                if step in part:
+                    self._judge_without_fault(dry, step, action, before, answer)
+                    yield self._start(configuration, step, action, files, before, view, stages)
             left, last = dry.crash_copy(), step + 1
             dry.call(CLOSE, view)
             closed = dry.crash_copy()
-        yield self._start(configuration, last, OPEN, left, view, view)
-        yield self._start(configuration, last, CLOSE, left, view, view)
-        yield self._start(configuration, last + 1, OPEN, closed, view, view)
+        ends = ((last, OPEN, left), (last, CLOSE, left), (last + 1, OPEN, closed))
+        for number, (step, action, files) in enumerate(ends, start=last):
+            if number in part:
+                yield self._start(configuration, step, action, files, view, view)
 
     def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
         """What is wrong even without a fault is found before any is armed, and told once."""
@@ -288,6 +319,7 @@ class Sweep(Search):
         finding = Finding.of(violation, story, self.name)
         if self.recorder.repeats_one(finding):
             return
+        key = self.recorder.key_of(finding)
         story, violation = minimise(story, violation, self.target, self.directory / "minimise")
         again, _ = play(story, self.target, self.directory / "minimise")
         if again is None or again.code != violation.code:
@@ -295,8 +327,7 @@ class Sweep(Search):
             violation = Violation(violation.code, note, violation.sides)
         finding = Finding.of(violation, story, self.name)
         # A state that breaks a rule breaks it at every later call, too, and all of these shrink to the same story.
-        if not self.recorder.knows(finding):
-            self.recorder.found(finding, self.target)
+        self.recorder.found(finding, self.target, Kin(before=(key,), joins=(key,)))
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
         start = point.start

@@ -26,7 +26,9 @@ from scenarios.checks import Violation
 from scenarios.events import Finding, PointTried, Series
 from scenarios.files import Files, place
 from scenarios.intrusion import Intrusion, intrude
+from scenarios.parts import Need, Part
 from scenarios.profiles import Plan
+from scenarios.recorder import Kin
 from scenarios.story import Story, Syscall
 from scenarios.sweep import Start, Sweep
 from scenarios.target import Action, Configuration, TargetError, View
@@ -57,30 +59,33 @@ class Syscalls(Sweep):
         """How many points of a call."""
         return {"most_points_per_call": plan.profile.points_per_call}
 
-    def search(self) -> bool:
-        """Rehearse, then try every point."""
+    def search(self, part: Part) -> bool:
+        """Rehearse, then try every point of the part's calls."""
         if not isinstance(self.target, ProcessTarget):
             raise TargetError(
                 f"{self.target.name} runs in this process; system calls are failed in a program of its own: "
                 "--target 'command:PROGRAM ARGUMENT ...', see docs/any-language.md"
             )
-        for configuration in self.configurations:
-            rehearse(self.target, configuration, self.directory / "rehearsal")
-            for start in self._starts_in_reach(self.target, configuration):
-                for point in self._chosen(list(self._points_under(start))):
-                    if self.enough():
-                        return False
-                    self._try(configuration, point)
-        if not self.counts["fired"] and not self.counts["kills"]:
-            self.vacuous("no system call failed at all")
+        if not part.first:
+            rehearse(self.target, part.configuration, self.directory / "rehearsal")
+        for start in self._starts_in_reach(self.target, part):
+            for point in self.sampled(list(self._points_under(start)), self.most_points_per_call):
+                if self.enough():
+                    return False
+                self._try(part.configuration, point)
         return True
+
+    def needs(self) -> Iterator[Need]:
+        """A system call that failed, or killed."""
+        yield Need("system calls hit", "no system call failed at all")
 
     # -- what to try ---------------------------------------------------------------------------------------
 
-    def _starts_in_reach(self, target: ProcessTarget, configuration: Configuration) -> list[Start]:
+    def _starts_in_reach(self, target: ProcessTarget, part: Part) -> list[Start]:
         """The calls, each with the system calls that it makes; raises `TargetError` where there are none."""
-        starts = list(self.starts(configuration))
-        if not any(start.counts for start in starts):
+        starts = list(self.starts(part.configuration, part))
+        # Opening makes some in any store; later calls may need none.
+        if not part.first and not any(start.counts for start in starts):
             raise TargetError(
                 f"{target.name}: its process makes no system call on {target.description.database}; where another one "
                 'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
@@ -95,13 +100,6 @@ class Syscalls(Sweep):
                 for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
                     when = When(ordinal, None if sticky else ordinal)
                     yield SyscallPoint(start, SyscallFault(call, role, when, effect))
-
-    def _chosen(self, points: list[SyscallPoint]) -> list[SyscallPoint]:
-        self.counts["points"] += len(points)
-        if self.most_points_per_call is None or len(points) <= self.most_points_per_call:
-            return points
-        chosen = self.generator.sample(range(len(points)), self.most_points_per_call)
-        return [points[index] for index in sorted(chosen)]
 
     def _start(
         self,
@@ -148,6 +146,7 @@ class Syscalls(Sweep):
         self.counts["tried"] += 1
         self.counts["surfaced"] += surfaced
         self.counts["kills" if point.fault.effect == KILL else "fired"] += fired
+        self.seen["system calls hit"] += fired
         where = point.start.located(configuration, str(point.fault))
         self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
 
@@ -159,12 +158,14 @@ class Syscalls(Sweep):
         self.counts["hangs"] += 1
         finding = Finding.of(violation, story, self.name)
         if not self.recorder.repeats_one(finding):
-            self.recorder.found(finding, self.target)
+            key = self.recorder.key_of(finding)
+            self.recorder.found(finding, self.target, Kin(before=(key,), joins=(key,)))
 
     def enough(self) -> bool:
         """Whether to stop; also where the program hangs again and again, since each time takes its whole limit."""
         if self.counts["hangs"] >= _MOST_HANGS:
             self.vacuous(f"the program has hung {_MOST_HANGS} times, and the search ends here")
+            self.ends = True
             return True
         return super().enough()
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import hypothesis
 from hypothesis import strategies
+from hypothesis.database import ExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
@@ -113,22 +114,29 @@ def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
     )
 
 
-def settings_of(stories: int, steps: int, *, shrinks: bool) -> hypothesis.settings:
+def settings_of(
+    stories: int, steps: int, *, shrinks: bool, examples: ExampleDatabase | None = None
+) -> hypothesis.settings:
     """Hypothesis's settings for a batch of so many stories.
 
-    All of these on purpose: a profile that Hypothesis loads under CI must not change what a seed tells. No database:
-    what an earlier run has found would be told before what the seed says, and a finding has a file of its own.
+    All of these on purpose: a profile that Hypothesis loads under CI must not change what a seed tells. No database
+    unless one is given: what an earlier run has found would be told before what the seed says, and a finding has a file
+    of its own.
     """
     return hypothesis.settings(
         max_examples=stories,
         stateful_step_count=steps,
         deadline=None,
-        database=None,
+        database=examples,
         derandomize=False,
         print_blob=False,
         report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),
-        phases=(hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])),
+        phases=(
+            *([hypothesis.Phase.reuse] if examples is not None else []),
+            hypothesis.Phase.generate,
+            *([hypothesis.Phase.shrink] if shrinks else []),
+        ),
         verbosity=hypothesis.Verbosity.quiet,
     )
 

@@ -16,6 +16,7 @@ from faults.syscalls import SyscallsUnavailableError
 from scenarios.campaign import Exit
 from scenarios.command import ci
 from scenarios.naming import SHIPPED, find_or_import
+from scenarios.parts import Shard
 from scenarios.profiles import PROFILES
 from scenarios.target import Configuration, Target, TargetError
 from scenarios.targets.names import UnknownTargetError
@@ -45,6 +46,19 @@ class ConfigurationName(click.ParamType[Configuration]):
         """Read it, or fail with what is allowed."""
         try:
             return Configuration.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ShardName(click.ParamType[Shard]):
+    """A share of a run, such as 2/3."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Read it, or fail with what is allowed."""
+        try:
+            return Shard.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -104,6 +118,24 @@ def search_options(command: _Command) -> _Command:
             default=Path(".tornpage"),
             show_default=True,
             help="Where replay files are written.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="How many processes do the work; the result is the same for any number.",
+        ),
+        click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
+        ),
+        click.option(
+            "--shard",
+            type=ShardName(),
+            metavar="NUMBER/OF",
+            help="Do only this share of the work, such as 1/3; tornpage merge puts the records of all shares together.",
         ),
         click.option(
             "--error-paths",

@@ -35,8 +35,9 @@ from scenarios.handlers.terminal import Progress
 from scenarios.machine import machines_of
 from scenarios.profiles import PROFILES, Plan, Profile
 from scenarios.recorder import Recorder, nothing_accepted
+from scenarios.shared_examples import shared_examples
 from scenarios.so_far import seed_in
-from scenarios.target import Target
+from scenarios.target import Target, TargetError
 
 _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories=0, steps=0)
 
@@ -44,21 +45,13 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, stories
 @click.command()
 @target_option
 @search_options
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many searches run beside each other; the result is the same for any number.",
-)
 @click.pass_context
 def check(context: click.Context, /, target: Target, **options: Any) -> None:
     """Search everywhere: faults, crashes, rivals, limits, kills, and the machine's stories.
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
     """
-    if options["jobs"] > 1 and options["error_paths"]:
-        raise click.UsageError("--error-paths sees one process only: leave --jobs out")
+    _require_one_process(options)
     if not _canary_is_caught(options["quiet"]):
         click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
         context.exit(Exit.NOT_TESTED)
@@ -100,6 +93,11 @@ def sweep(
 @click.option(
     "--machine", "machines", multiple=True, help="Only this machine, such as tasks, history, outbox or ledger."
 )
+@click.option(
+    "--examples",
+    metavar="PLACE",
+    help="Share failing examples with other runs: a directory, or redis://HOST. They are told first.",
+)
 @click.option("--continue", "goes_on", is_flag=True, help="Go on after the last batch that was told.")
 @click.pass_context
 def fuzz(
@@ -109,6 +107,7 @@ def fuzz(
     stories: int | None,
     steps: int | None,
     machines: tuple[str, ...],
+    examples: str | None,
     goes_on: bool,
     **options: Any,
 ) -> None:
@@ -133,7 +132,12 @@ def fuzz(
         kept = seed_in(options["progress"]) if goes_on else None
     if kept is not None and context.get_parameter_source("seed") is ParameterSource.DEFAULT:
         options["seed"] = kept
-    options |= {"machines": machines, "goes_on": goes_on}
+    if examples is not None:
+        try:
+            shared_examples(examples, "")
+        except TargetError as error:
+            raise click.UsageError(str(error)) from error
+    options |= {"machines": machines, "goes_on": goes_on, "examples": examples}
     _run(context, target, ("fuzz",), options, stories=stories, steps=steps)
 
 
@@ -292,6 +296,11 @@ def syscalls(context: click.Context, /, target: Target, points_per_call: int | N
     _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
 
 
+def _require_one_process(options: dict[str, Any]) -> None:
+    if options["error_paths"] and (options["jobs"] > 1 or options["cluster"] is not None):
+        raise click.UsageError("--error-paths sees one process only: leave --jobs and --cluster out")
+
+
 def _run(
     context: click.Context,
     target: Target,
@@ -302,6 +311,7 @@ def _run(
     by_hand: FaultPlan | None = None,
     **sizes: int | None,
 ) -> None:
+    _require_one_process(options)
     reached = campaign.searches_for(target)
     if ("syscall" in target.depths) != ("syscalls" in searches):
         hint = (
@@ -325,7 +335,10 @@ def _run(
         machines=options.get("machines", ()),
         progress=options.get("progress"),
         goes_on=options.get("goes_on", False),
-        jobs=options.get("jobs", 1),
+        jobs=options["jobs"],
+        cluster=options["cluster"],
+        shard=options["shard"],
+        examples=options.get("examples"),
     )
     points, baseline = run_record.Points(), ci.baseline_of(options)
     if options["quiet"] and options["verbose"]:
@@ -388,11 +401,13 @@ def run_shown(
     """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
     shown = console or progress_output()
 
+    elsewhere = plan.jobs > 1 or plan.cluster is not None
+
     def new_progress() -> Progress:
-        return Progress(shown, quiet=quiet, verbose=verbose, max_time_s=plan.max_time_s, live=plan.jobs == 1)
+        return Progress(shown, quiet=quiet, verbose=verbose, max_time_s=plan.max_time_s, live=not elsewhere)
 
     with could_not_run():
-        if plan.jobs > 1:
+        if elsewhere:
             each = defaultdict[str, Progress](new_progress)
             return campaign.run(target, plan, handlers, accepts, live=lambda name, event: each[name](event))
         with new_progress() as progress:

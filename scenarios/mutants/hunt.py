@@ -23,7 +23,7 @@ from scenarios.checks import Violation
 from scenarios.crash import CrashSearch
 from scenarios.events import Finding, Found
 from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
+from scenarios.recorder import Kin, Recorder
 from scenarios.story import Story
 from scenarios.target import Action, Configuration, Target, TargetError
 from scenarios.targets.json_file import JsonFile
@@ -153,7 +153,7 @@ class _First(Recorder):
         self.found(finding, self._target)
         return True
 
-    def found(self, finding: Finding, target: Target) -> None:
+    def found(self, finding: Finding, target: Target, kin: Kin | None = None) -> None:  # noqa: ARG002 - it is the first
         """Raise it, if it was promised not to be."""
         if Found(finding, "", finding.code not in target.unpromised).promised:
             raise _Caught(finding)

@@ -9,14 +9,16 @@ left out and told. Records that share a run, and each have one that the other ha
 error.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
 
 from scenarios.campaign import EVIDENCE, Exit
+from scenarios.events import SearchEnded, Vacuous
 from scenarios.fingerprint import fingerprint
+from scenarios.parts import Shard, unmet
 from scenarios.run_record import FoundRecord, PartRecord, PointRecord, RunRecord, SeriesRecord
 
 _Item = TypeVar("_Item")
@@ -92,7 +94,7 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
         accepted=_unique(accepted),
         observations=_unique(found for record in records for found in record.observations),
         unpromised={code: why for record in records for code, why in record.unpromised.items()},
-        vacuous=tuple(dict.fromkeys(one for record in records for one in record.vacuous)),
+        vacuous=tuple(dict.fromkeys((*(one for record in records for one in record.vacuous), *_unproved(records)))),
         baseline_notes=tuple(dict.fromkeys(note for record in records for note in record.baseline_notes)),
         crash_states=tuple(one for record in records for one in record.crash_states),
         searches=tuple(one for record in records for one in record.searches),
@@ -101,12 +103,37 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
         command=records[0].command if len(records) == 1 else "",
         depths=_depths(records),
         run_id=records[0].run_id if len(records) == 1 else "",
+        shard=records[0].shard if len(records) == 1 else "",
         runs=runs if len(runs) > 1 else (),
         trend=(),
         **_points(records),
     )
     code = _verdict(records, merged)
     return msgspec.structs.replace(merged, verdict=code.name, exit_code=int(code))
+
+
+def _unproved(records: list[RunRecord]) -> Iterator[Vacuous]:
+    """What shards can't say for themselves: which of them are missing, and what all of them together have not met."""
+    if len(records) == 1:
+        return
+    runs: defaultdict[tuple[str, str, int, int], dict[int, RunRecord]] = defaultdict(dict)
+    for record in records:
+        if record.shard:
+            shard = Shard.parse(record.shard)
+            runs[record.target, record.profile, record.seed, shard.of][shard.number] = record
+    for (target, _, seed, of), shards in runs.items():
+        if missing := sorted(set(range(1, of + 1)) - shards.keys()):
+            named = ", ".join(f"{number}/{of}" for number in missing)
+            yield Vacuous("shards", f"of {target} with seed {seed} these are missing: {named}")
+            continue
+        ended: defaultdict[str, list[SearchEnded]] = defaultdict(list)
+        for record in shards.values():
+            for one in record.searches:
+                ended[one.search].append(one)
+        for search, parts in ended.items():
+            if all(one.complete for one in parts):
+                counts = [many for one in parts for many in (one.counts, one.seen)]
+                yield from (Vacuous(search, reason) for reason in unmet(parts[0].needs, *counts))
 
 
 def _verdict(records: list[RunRecord], merged: RunRecord) -> Exit:

@@ -97,3 +97,11 @@ def test_a_cycle_that_nobody_holds_is_collected_before_anybody_is_accused(tmp_pa
 def test_siblings_never_end_and_begin_with_the_directory_itself(tmp_path: Path) -> None:
     found = siblings(tmp_path / "home")
     assert [next(found).name for _ in range(3)] == ["home", "home-2", "home-3"]
+
+
+def test_what_is_placed_leaves_no_empty_directory_of_an_earlier_story(tmp_path: Path) -> None:
+    place({"kept/a": b"1", "old/deep/b": b"2"}, tmp_path)
+    place({"kept/a": b"1"}, tmp_path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["kept"]
+    place({}, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_stores
 
-from scenarios import campaign, gate
+from scenarios import campaign, gate, run_record
 from scenarios.bugs import find_bug
+from scenarios.events import Event, PointTried
+from scenarios.parts import Shard
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
+from scenarios.reports.merge import merge
 
 Command = Callable[..., Any]
 SMALL = Profile(
@@ -47,8 +51,8 @@ class DiesAlways(tiny_stores.Tiny):
         raise AssertionError("killed")
 
 
-def run(target: Any, jobs: int, searches: tuple[str, ...] = SEARCHES) -> Recorder:
-    return campaign.run(target, Plan(searches, SMALL, report=None, jobs=jobs))
+def run(target: Any, jobs: int, searches: tuple[str, ...] = SEARCHES, **options: Any) -> Recorder:
+    return campaign.run(target, Plan(searches, SMALL, report=None, jobs=jobs, **options))
 
 
 def told(recorder: Recorder) -> Any:
@@ -125,3 +129,96 @@ def test_error_paths_are_seen_in_one_process_only(command: Command) -> None:
     ran = command("check", "--jobs", 2, "--error-paths", "ledger")
     assert ran.code == 2
     assert "one process only" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Declared", "RemembersFirst"])
+def test_a_cluster_tells_the_same_as_one_process(name: str) -> None:
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    target = getattr(tiny_stores, name)()
+    target.name = f"tiny_stores:{name}"
+    searches = ("sweep", "kill", "fuzz")
+    there = told(run(target, 2, searches, cluster="local"))
+    assert there == told(run(target, 1, searches))
+    assert bool(there[0]) is (name == "RemembersFirst")
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_cluster_that_dies_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    monkeypatch.setenv("TORNPAGE_TEST_MARK", str(tmp_path / "mark"))
+    killed = told(run(DiesOnce(), 2, ("sweep",), cluster="local"))
+    assert (tmp_path / "mark").exists()
+    assert killed == told(run(DiesOnce(), 1, ("sweep",)))
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_line(command: Command) -> None:
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    ran = command("sweep", "--target", "tiny_stores:Tiny", "--cluster", "nowhere", "--quiet")
+    assert ran.code == 2
+    assert "no cluster answers at nowhere" in ran.err
+
+
+def test_shards_share_all_points_among_them_and_repeat_none() -> None:
+    def tried(shard: Shard | None) -> list[str]:
+        points: list[str] = []
+
+        def hear(event: Event) -> None:
+            if isinstance(event, PointTried):
+                points.append(f"{event.place}")
+
+        plan = Plan(("sweep", "contend"), msgspec.structs.replace(SMALL, configurations=2), report=None, shard=shard)
+        campaign.run(tiny_stores.Tiny(), plan, (hear,))
+        return points
+
+    shares = [tried(Shard(number, 3)) for number in (1, 2, 3)]
+    assert sorted(point for share in shares for point in share) == sorted(tried(None))
+    assert all(shares)
+
+
+def test_shards_are_judged_together(command: Command, tmp_path: Path) -> None:
+    for number in (1, 2):
+        home = tmp_path / str(number)
+        ran = command("limits", "--target", "tiny_stores:Tiny", "--shard", f"{number}/2", "--report", home)
+        assert "no call ever met" not in ran.out
+    one, two = (run_record.read(tmp_path / str(number) / "run.json") for number in (1, 2))
+    assert (one.shard, two.shard) == ("1/2", "2/2")
+    assert not merge([one, two]).record.vacuous
+    unlucky = [
+        msgspec.structs.replace(
+            record, searches=tuple(msgspec.structs.replace(ended, seen={}) for ended in record.searches)
+        )
+        for record in (one, two)
+    ]
+    assert "no call ever met the limit on heap" in {one.reason for one in merge(unlucky).record.vacuous}
+
+
+def test_a_shard_that_is_missing_is_told(command: Command, tmp_path: Path) -> None:
+    for number in (1, 3):
+        command("sweep", "--target", "tiny_stores:Tiny", "--shard", f"{number}/3", "--report", tmp_path / str(number))
+    merged = merge(run_record.read(tmp_path / str(number) / "run.json") for number in (1, 3)).record
+    assert [one.reason for one in merged.vacuous] == ["of tiny_stores:Tiny with seed 0 these are missing: 2/3"]
+    assert merged.exit_code == campaign.Exit.NOT_TESTED
+
+
+def test_what_is_no_shard_is_told(command: Command) -> None:
+    ran = command("sweep", "--shard", "4/3")
+    assert ran.code == 2
+    assert "'4/3' is no shard; write NUMBER/OF, such as 1/3, 2/3 and 3/3" in ran.err
+
+
+def test_shared_examples_are_told_first_by_the_machine_that_found_them(tmp_path: Path) -> None:
+    target = tiny_stores.RemembersFirst()
+    first = run(target, 1, ("fuzz",), examples=str(tmp_path))
+    assert first.findings
+    # Another seed begins with what the first has found.
+    again = run(target, 1, ("fuzz",), examples=str(tmp_path), seed=7)
+    assert again.count("steps_to_failure") < 12
+    assert not run(tiny_stores.Tiny(), 1, ("fuzz",), examples=str(tmp_path)).findings
+
+
+def test_a_place_for_examples_that_is_none_is_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = command("fuzz", "--target", "tiny_stores:Tiny", "--examples", tmp_path / "file")
+    assert ran.code == 2
+    assert "is no directory" in ran.err
