@@ -1,158 +1,68 @@
-"""``python -m benchmarks``: every ratio, measured side by side in one run, as a table or as JSON."""
+"""``python -m benchmarks``: every ratio, measured side by side in one run, as a table, as Markdown or as JSON."""
 
-import contextlib
 import os
-import platform
-import sqlite3
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.crash_states import CrashDisks
-from benchmarks.fault_points import FaultPoints
-from benchmarks.ledger_cost import durable_update
 from benchmarks.measuring import Ratio
-from benchmarks.shim_cost import every_operation_watched, nothing_armed
-from scenarios.target import Configuration
-
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
-_CONFIGURATIONS = ("wal/FULL", "delete/EXTRA")
+from benchmarks.parts import FULL, PARTS, QUICK, Bench, Size, left_out
+from benchmarks.places import disk, places
+from benchmarks.showing import as_data, as_markdown, as_table
 
 
-class Size(msgspec.Struct, frozen=True):
-    """How much is measured; `chunks` on disk, and ten times as many in memory, where one takes a fraction of a ms."""
-
-    rounds: int
-    chunks: int
-    points_per_call: int
-    # Of a tape's blocks of ten positions, one in so many is gone along.
-    every: int
-
-
-_FULL = Size(rounds=7, chunks=20, points_per_call=30, every=1)
-_QUICK = Size(rounds=3, chunks=4, points_per_call=4, every=20)
-
-
-def file_system(path: Path) -> str:
-    """The kind of file system that a path is on, such as ext4; "unknown" where the system doesn't say."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown"
-    mounts = {fields[1]: fields[2] for fields in map(str.split, lines)}
-    return next((mounts[str(one)] for one in (path, *path.parents) if str(one) in mounts), "unknown")
-
-
-def disk() -> Path:
-    """A directory on a disk: the system's temporary one, or the working directory where that is in memory."""
-    temporary = Path(tempfile.gettempdir()).resolve()
-    return Path() if file_system(temporary) in ("tmpfs", "ramfs") else temporary
-
-
-@contextlib.contextmanager
-def _places(directory: Path) -> Iterator[dict[str, Path]]:
-    """A directory of ours on disk, and one in memory where the system has such a place, by what to call them."""
-    with contextlib.ExitStack() as scopes:
-        roots = {f"disk ({file_system(directory.resolve())})": directory}
-        if _MEMORY.is_dir():
-            roots[f"memory ({file_system(_MEMORY)})"] = _MEMORY
-        yield {
-            name: Path(scopes.enter_context(tempfile.TemporaryDirectory(prefix="tornpage-benchmark-", dir=root)))
-            for name, root in roots.items()
-        }
-
-
-def measured(directory: Path, size: Size, console: Console) -> tuple[list[Ratio], float]:
-    """Every line of the table, and the cost of one watched operation in microseconds."""
+def measured(parts: list[str], directory: Path, size: Size, console: Console) -> list[Ratio]:
+    """Every line of some parts; each is told as it comes."""
     found: list[Ratio] = []
-
-    def keep(ratio: Ratio) -> None:
-        found.append(ratio)
-        console.print(f"{ratio.name} on {ratio.place}: {ratio.median:.2f}", highlight=False, soft_wrap=True)
-
-    with _places(directory) as places:
-        chunks = {place: size.chunks if place.startswith("disk") else 10 * size.chunks for place in places}
-        for place, home in places.items():
-            keep(nothing_armed(home, place, rounds=size.rounds, chunks=chunks[place]))
-        # A sweep runs in memory where it can, so that is where its points are measured.
-        place, home = list(places.items())[-1]
-        for name in _CONFIGURATIONS:
-            work = home / name.replace("/", "-")
-            work.mkdir()
-            points = FaultPoints(Configuration.parse(name), work, place, points_per_call=size.points_per_call)
-            for ratio in points.measure(size.rounds):
-                keep(ratio)
-            keep(CrashDisks(Configuration.parse(name), work, place, every=size.every).measure(size.rounds))
-        ratio, per_operation_us = every_operation_watched(home, place, rounds=size.rounds, chunks=chunks[place])
-        keep(ratio)
-        for place, home in places.items():
-            keep(durable_update(home, place, rounds=size.rounds, chunks=chunks[place]))
-    return found, per_operation_us
+    with places(directory) as homes:
+        for part in parts:
+            console.print(f"{part} …", highlight=False)
+            for ratio in PARTS[part](Bench(homes, size)):
+                found.append(ratio)
+                line = f"  {ratio.ours}, {ratio.place}, against {ratio.theirs}: {ratio.median:.2f}"
+                console.print(line, highlight=False, soft_wrap=True)
+    return found
 
 
-def as_table(ratios: list[Ratio], per_operation_us: float) -> Table:
-    """The table for people."""
-    table = Table(
-        title="ratios, each measured side by side",
-        title_justify="left",
-        caption=f"a watched operation costs {per_operation_us:.1f} µs more than one that isn't",
-        caption_justify="left",
-    )
-    for name in ("what", "where", "against"):
-        table.add_column(name)
-    for name in ("ratio", "lowest to highest", "µs", "theirs µs", "aim"):
-        table.add_column(name, justify="right")
-    for one in ratios:
-        aim = "" if one.aim is None else f"≤ {one.aim} {'holds' if one.holds else 'MISSED'}"
-        spread = f"{one.lowest:.2f} to {one.highest:.2f}"
-        table.add_row(
-            one.ours,
-            one.place,
-            one.theirs,
-            f"{one.median:.2f}",
-            spread,
-            f"{one.ours_us:,.0f}",
-            f"{one.theirs_us:,.0f}",
-            aim,
-        )
-    return table
-
-
-def as_data(ratios: list[Ratio], per_operation_us: float, *, quick: bool) -> dict[str, Any]:
-    """The same as JSON-like data."""
-    return {
-        "quick": quick,
-        "python_version": platform.python_version(),
-        "sqlite_version": sqlite3.sqlite_version,
-        "cpus": os.cpu_count(),
-        "watched_operation_us": per_operation_us,
-        "ratios": [{**msgspec.structs.asdict(ratio), "holds": ratio.holds} for ratio in ratios],
-    }
+def _named(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
+    """The parts of a list with commas, in their own order."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise click.BadParameter(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name in names or not names]
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option("--quick", is_flag=True, help="A few seconds instead of a few minutes; only to see that it runs.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown, as in docs/performance.md.")
+@click.option("--quick", is_flag=True, help="Some seconds instead of twenty minutes; only to see that it runs.")
+@click.option("--only", "parts", default="", callback=_named, metavar="PARTS", help=f"Some of: {','.join(PARTS)}.")
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=disk,
     help="Where to measure on disk; a directory is made there and taken away.  [default: the temporary directory]",
 )
-def main(as_json: bool, quick: bool, directory: Path) -> None:
-    """Print what the shim, a fault point, a crash state and the ledger cost, as ratios measured side by side."""
-    ratios, per_operation_us = measured(directory, _QUICK if quick else _FULL, Console(stderr=True))
+def main(as_json: bool, markdown: bool, quick: bool, parts: list[str], directory: Path) -> None:
+    """Print what the shim, the searches and the ledger cost, as ratios measured side by side."""
+    console = Console(stderr=True)
+    reasons = {part: reason for part in parts if (reason := left_out(part, quick=quick))}
+    for part, reason in reasons.items():
+        console.print(f"{part} is left out: {reason}", highlight=False, soft_wrap=True)
+    before = os.getloadavg()[0]
+    chosen = [part for part in parts if part not in reasons]
+    ratios = measured(chosen, directory, QUICK if quick else FULL, console)
+    loads = before, os.getloadavg()[0]
     if as_json:
-        data = as_data(ratios, per_operation_us, quick=quick)
+        data = as_data(ratios, reasons, loads, quick=quick)
         click.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
+    elif markdown:
+        click.echo(as_markdown(ratios, loads))
     else:
-        Console(width=140, highlight=False).print(as_table(ratios, per_operation_us))
+        Console(width=160, highlight=False).print(as_table(ratios, quick=quick))
 
 
 if __name__ == "__main__":

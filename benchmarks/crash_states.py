@@ -8,13 +8,14 @@ position; a round's ratio is that of the two sums.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import faults
 from benchmarks.bare import connect, rows
 from benchmarks.fault_points import Measured
-from benchmarks.measuring import Ratio, Round, seconds, summed_up
+from benchmarks.measuring import Ratio, Round, Spent, summed_up
 from scenarios.crash_reader import CrashReader
 from scenarios.files import Files, place
 from scenarios.player import Player
@@ -22,7 +23,7 @@ from scenarios.recording import Recording
 from scenarios.story import Call
 from scenarios.target import Configuration
 
-_AIM = 1.5
+_AIM = 1.25
 
 
 class CrashDisks:
@@ -52,19 +53,19 @@ class CrashDisks:
         reader = self.recording.reader(self.directory / "crashed")
         ours_states, theirs_states = self._states(), self._states()
         known: set[object] = set()
-        ours_s = theirs_s = 0.0
+        ours, theirs = Spent(), Spent()
         for position in self._positions():
             # The same directories, made by states of their own: what is remembered of them is no help to either side.
             disks = [dict(state.files) for state in _new(theirs_states.power(position), known)]
             if position % 2:
-                theirs_s += seconds(lambda disks=disks: self._bare(disks))
+                theirs.on(functools.partial(self._bare, disks))
             with faults.install():
-                ours_s += seconds(lambda position=position: self._ours(ours_states, reader, position))
+                ours.on(functools.partial(self._ours, ours_states, reader, position))
             if not position % 2:
-                theirs_s += seconds(lambda disks=disks: self._bare(disks))
+                theirs.on(functools.partial(self._bare, disks))
         if reader.read != len(known):
             raise RuntimeError(f"the harness read {reader.read} directories, the bare steps {len(known)}")
-        return Round(ours_s, theirs_s, len(known))
+        return Round(ours, theirs, len(known))
 
     def _positions(self) -> Iterator[int]:
         return (one for one in range(len(self.recording.tape) + 1) if one // 10 % self.every == 0)

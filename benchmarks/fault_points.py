@@ -18,7 +18,7 @@ from pathlib import Path
 
 import faults
 from benchmarks.bare import Bare, KeptOpen
-from benchmarks.measuring import Ratio, Round, seconds, summed_up
+from benchmarks.measuring import Ratio, Round, Spent, summed_up
 from benchmarks.warm import WarmTrial
 from scenarios.recorder import Recorder
 from scenarios.reopened import Reopened
@@ -28,7 +28,7 @@ from scenarios.targets.reference import Reference
 from scenarios.trial import CLOSE, OPEN
 
 _POINTS_A_SESSION = 25
-_AIM = 1.5
+_AIM = 1.25
 
 
 class Measured(Reference):
@@ -50,19 +50,19 @@ class Measured(Reference):
 
 
 class Sums:
-    """Seconds and points of one round: the harness, the same steps, the shortest steps."""
+    """What one round took, and its points: the harness, the same steps, the shortest steps."""
 
     def __init__(self) -> None:
-        self.harness_s = self.same_s = self.shortest_s = 0.0
+        self.harness, self.same, self.shortest = Spent(), Spent(), Spent()
         self.points = 0
 
     def against_same(self) -> Round:
         """The harness against the same steps."""
-        return Round(self.harness_s, self.same_s, self.points)
+        return Round(self.harness, self.same, self.points)
 
     def against_shortest(self) -> Round:
         """The harness against the shortest steps."""
-        return Round(self.harness_s, self.shortest_s, self.points)
+        return Round(self.harness, self.shortest, self.points)
 
 
 class FaultPoints:
@@ -108,11 +108,11 @@ class FaultPoints:
         reopened = self.sweep.reopened_at(self.configuration)
         before = reopened.opened
         with faults.install():
-            sums.harness_s += seconds(lambda: self.sweep.try_point(self.configuration, point))
+            sums.harness.on(lambda: self.sweep.try_point(self.configuration, point))
         crash = reopened.opened > before
         self.bare.now_ms = start.step
-        sums.same_s += seconds(lambda: self.bare.same_cold(start.files, start.action, crash=crash))
-        sums.shortest_s += seconds(lambda: self.bare.shortest_cold(start.files, start.action))
+        sums.same.on(lambda: self.bare.same_cold(start.files, start.action, crash=crash))
+        sums.shortest.on(lambda: self.bare.shortest_cold(start.files, start.action))
         sums.points += 1
 
     def _warm(self, generator: random.Random) -> Sums:
@@ -142,7 +142,7 @@ class FaultPoints:
                 play = functools.partial(warm.play, point.plan, start.action, start.after, reopened)
                 before = reopened.opened
                 with faults.install():
-                    sums.harness_s += seconds(play)
-                sums.same_s += seconds(functools.partial(same.same, crash=reopened.opened > before))
-                sums.shortest_s += seconds(short.shortest)
+                    sums.harness.on(play)
+                sums.same.on(functools.partial(same.same, crash=reopened.opened > before))
+                sums.shortest.on(short.shortest)
                 sums.points += 1

@@ -1,0 +1,128 @@
+"""``python -m benchmarks.profiling SUBJECT``: where the time of one line of the table goes, by cProfile.
+
+What is profiled is our side alone, in memory where there is such a place, so that no disk is waited for. A profiler
+makes calls of Python dearer than work in C, so the shares are a direction; the CPU time at the top is taken without it.
+"""
+
+import cProfile
+import pstats
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+
+from benchmarks import ledgers, peers, searches
+from benchmarks.measuring import Side, Spent
+from benchmarks.places import disk, places
+from ledger import Ledger
+
+_PIECES = 1_000
+_LINES = 14
+_ROOT = Path(__file__).parents[1]
+
+
+class Subject(NamedTuple):
+    """What to profile: the work, how many pieces it is, and what a piece is called."""
+
+    work: Side
+    pieces: int
+    piece: str
+
+
+@contextmanager
+def _updates(home: Path, tasks: int, *, batched: bool = False) -> Iterator[Subject]:
+    ledgers.fill(home, tasks)
+    generator = random.Random(tasks)  # noqa: S311 - a sample
+    keys = [ledgers.task_id(generator.randrange(tasks)) for _ in range(_PIECES)]
+    ticks = count(2 * ledgers.NOW_MS)
+    with Ledger.open(home, clock=ticks.__next__) as ledger:
+
+        def update() -> None:
+            for key in keys:
+                ledger.tasks.progress(key, f"at {next(ticks)}")
+
+        def batch() -> None:
+            with ledger.batch():
+                update()
+
+        yield Subject(batch if batched else update, _PIECES, "update")
+
+
+@contextmanager
+def _restore(home: Path) -> Iterator[Subject]:
+    ledgers.fill(home, 100_000)
+    with Ledger.open(home) as ledger:
+        yield Subject(ledger.tasks.restore, 100_000, "task")
+
+
+@contextmanager
+def _jobs(home: Path, name: str) -> Iterator[Subject]:
+    contender = peers.OURS[name](home)
+    try:
+        yield Subject(lambda: contender.jobs(_PIECES), 3 * _PIECES, "call")
+    finally:
+        contender.close()
+
+
+@contextmanager
+def _sweep(_home: Path, blocks: int) -> Iterator[Subject]:
+    points_per_call = 10
+    _, points = searches.swept(blocks, points_per_call)
+    yield Subject(lambda: searches.swept(blocks, points_per_call), points, "point")
+
+
+SUBJECTS: Final[Mapping[str, Callable[[Path], AbstractContextManager[Subject]]]] = {
+    "update": lambda home: _updates(home, _PIECES),
+    "million": lambda home: _updates(home, 1_000_000),
+    "batch": lambda home: _updates(home, _PIECES, batched=True),
+    "restore": _restore,
+    "tasks": lambda home: _jobs(home, "ledger, tasks"),
+    "outbox": lambda home: _jobs(home, "ledger, outbox"),
+    "points": lambda home: _sweep(home, 1),
+    "calls": lambda home: _sweep(home, 10),
+}
+
+
+def profiled(subject: Subject) -> Iterator[str]:
+    """The CPU time of a piece, then the functions with most time of their own, in microseconds of a piece."""
+    subject.work()
+    spent = Spent().on(subject.work)
+    yield f"{1e6 * spent.cpu_s / subject.pieces:,.1f} µs CPU a {subject.piece}, without the profiler; with it:"
+    profile = cProfile.Profile(time.process_time)
+    profile.runcall(subject.work)
+    lines = [
+        (own_s, calls, f"{_shown(file)}{f':{line} ' if line else ''}{name}")
+        for (file, line, name), (_, calls, own_s, _, _) in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
+    ]
+    for own_s, calls, name in sorted(lines, reverse=True)[:_LINES]:
+        yield f"{1e6 * own_s / subject.pieces:10,.2f} µs  {calls / subject.pieces:8,.2f} calls  {name}"
+
+
+def _shown(file: str) -> str:
+    """A file from the root of the source tree, a built-in without one, others by their last two names."""
+    path = Path(file)
+    if path.is_relative_to(_ROOT):
+        return str(path.relative_to(_ROOT))
+    return "" if file == "~" else str(Path(*path.parts[-2:]))
+
+
+@click.command()
+@click.argument("name", type=click.Choice(tuple(SUBJECTS)))
+def main(name: str) -> None:
+    """Say where the time of one line of the benchmarks goes."""
+    with places(disk()) as homes:
+        home = list(homes.values())[-1] / name
+        with SUBJECTS[name](home) as subject:
+            for line in profiled(subject):
+                click.echo(line)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What whole searches cost: a longer workload, two processes, and all known bugs.
+
+*Ten times the calls.* The sweep of a workload of ten calls that leave the tables as they found them, against the sweep
+of the same calls ten times over. A sweep also tries three openings and a closing, which a short workload has as often
+as a long one; so what is compared is the time per fault point, of as many points of each call. The short sweep runs ten
+times for each long one.
+
+*Two processes.* ``tornpage check`` with ``--jobs 1`` and with ``--jobs 2``, as processes of their own, by the wall's
+clock; the CPU column says what all their processes took together. It needs two cores that nobody else is using.
+
+*All known bugs.* ``tornpage bugs --jobs 2``, in seconds; it has to end with success, so every bug was caught and the
+reference stayed silent.
+"""
+
+import gc
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.measuring import Ratio, Round, Spent, summed_up
+from scenarios import campaign
+from scenarios.events import Event, PointTried
+from scenarios.profiles import PROFILES, Plan, Profile
+from scenarios.target import Action
+from scenarios.targets.reference import Reference
+
+_ROOT = Path(__file__).parents[1]
+_NEW = {"runtime": "cli", "requester_session_key": "main", "task": "work"}
+_BLOCK = (
+    Action("tasks.create", {"id": "a", **_NEW}),
+    Action("tasks.create", {"id": "b", **_NEW, "run_id": "run-1", "requester_origin": {"channel": "mail"}}),
+    Action("tasks.start", {"task_id": "a"}),
+    Action("tasks.progress", {"task_id": "a", "text": "half way"}),
+    Action("tasks.set_delivery_state", {"task_id": "a", "last_notified_event_at": 5}),
+    Action("tasks.progress", {"task_id": "a", "text": "nearly there"}),
+    Action("tasks.finish", {"task_id": "a", "status": "succeeded", "terminal_summary": "done"}),
+    Action("tasks.cancel", {"task_id": "b"}),
+    Action("tasks.delete", {"task_id": "a"}),
+    Action("tasks.delete", {"task_id": "b"}),
+)
+CALLS_A_BLOCK = len(_BLOCK)
+
+
+class Repeated(Reference):
+    """The reference with a workload of the same ten calls, so many times."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def workload(self) -> tuple[Action, ...]:
+        """The calls."""
+        return _BLOCK * self._blocks
+
+
+def searched(search: str, blocks: int, profile: Profile) -> tuple[Spent, int]:
+    """Search so many blocks of ten calls at wal/FULL; what it took, and the fault points tried."""
+    points = 0
+
+    def count(event: Event) -> None:
+        nonlocal points
+        points += isinstance(event, PointTried)
+
+    plan = Plan(searches=(search,), profile=msgspec.structs.replace(profile, configurations=1), report=None)
+    target = Repeated(blocks)
+    recorders = []
+    gc.collect()
+    spent = Spent().on(lambda: recorders.append(campaign.run(target, plan, (count,))))
+    if recorders[0].findings or recorders[0].vacuous:
+        raise RuntimeError("the search found something, or nothing fired: its times mean nothing")
+    return spent, points
+
+
+def swept(blocks: int, points_per_call: int) -> tuple[Spent, int]:
+    """Sweep so many blocks of ten calls at wal/FULL; what it took, and the fault points tried."""
+    return searched("sweep", blocks, msgspec.structs.replace(PROFILES["quick"], points_per_call=points_per_call))
+
+
+def ten_times_the_calls(place: str, *, rounds: int, blocks: int, points_per_call: int) -> Ratio:
+    """A sweep of so many blocks against as many sweeps of one block."""
+    measured = []
+    for _ in range(rounds):
+        short, of_short = Spent(), 0
+        for _ in range(blocks):
+            spent, points = swept(1, points_per_call)
+            short.add(spent)
+            of_short += points
+        long, of_long = swept(blocks, points_per_call)
+        measured.append(Round(long, short, of_long, theirs_count=of_short))
+    calls = CALLS_A_BLOCK * blocks
+    sides = (f"sweep of {calls} calls, per point", f"{blocks} sweeps of {CALLS_A_BLOCK} calls, per point")
+    return summed_up("calls", place, sides, measured, per="point", aim=1.1)
+
+
+def _ran(*arguments: str) -> Spent:
+    """Run ``tornpage`` in a process of its own; raises RuntimeError where it does not end with success."""
+    with tempfile.TemporaryDirectory(prefix="tornpage-benchmark-") as report:
+        start = "from scenarios.command import main; main()"
+        command = [sys.executable, "-c", start, *arguments, "--report", report]
+        before, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+        wall_s = time.perf_counter() - wall_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"tornpage {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return Spent(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def checked(jobs: int, *arguments: str) -> Spent:
+    """One ``tornpage check`` with so many jobs."""
+    return _ran("check", "--quiet", "--jobs", str(jobs), *arguments)
+
+
+def two_jobs(place: str, *, rounds: int, arguments: tuple[str, ...]) -> Ratio:
+    """A check by two processes against the same check by one."""
+    measured = []
+    for number in range(rounds):
+        order = (1, 2) if number % 2 else (2, 1)
+        spent = {jobs: checked(jobs, *arguments) for jobs in order}
+        measured.append(Round(spent[2], spent[1], 1))
+    sides = ("check --jobs 2", "check --jobs 1")
+    return summed_up("jobs", place, sides, measured, per="check", aim=1.8, faster=True)
+
+
+def all_known_bugs(place: str, names: tuple[str, ...] = ()) -> Ratio:
+    """How long it takes to catch all known bugs, or those of the names, in seconds."""
+    spent = _ran("bugs", "--jobs", "2", *names)
+    caught = ", ".join(names) or "all known bugs"
+    return Ratio(
+        name="bugs",
+        place=place,
+        ours=f"{caught} caught, the reference silent, --jobs 2",
+        theirs="the clock",
+        median=spent.wall_s,
+        lowest=spent.wall_s,
+        highest=spent.wall_s,
+        cpu=spent.cpu_s,
+        ours_us=1e6 * spent.wall_s,
+        theirs_us=0.0,
+        per="run",
+        rounds=1,
+        aim=120.0,
+        unit="s",
+    )
