@@ -262,7 +262,7 @@ def test_a_finding_is_replayed_in_processes_really_killed_and_is_fixed_where_the
 ) -> None:
     ran = command("kill", "--target", "dying_stores:Behind", "--configuration", "wal/FULL", "--kills", 60, "--json")
     assert ran.code == 1, ran
-    finding = next(one for one in json.loads(ran.out)["findings"] if one["search"] == "kill")
+    finding = next(one for one in json.loads(ran.out)["findings"] if one["message"].startswith("killed in "))
     line = shlex.split(finding["replay"])[1:]
     again = command(*line)
     assert again.code == 1, again
