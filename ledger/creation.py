@@ -98,7 +98,7 @@ def new_task(request: NewTask, *, task_id: str, now: int) -> Task:
     """
     task = _essentials(request, task_id, time_ms("now", now))
     _refuse_terminal_fields(request, task.status)
-    keys = {name: trimmed(name, getattr(request, name)) for name in _KEY_FIELDS}
+    keys = {name: trimmed(name, key) for name in _KEY_FIELDS if (key := getattr(request, name)) is not None}
     task = ordered(
         replace(
             task,

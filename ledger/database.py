@@ -43,11 +43,14 @@ from ledger.errors import (
     is_database_error,
     primary_code,
 )
-from ledger.rows import Row, Table, fetch
+from ledger.rows import Quarantined, RecordTable, Row, Table, chunks, fetch
 from ledger.schema import FENCE
 from ledger.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
 
 _log = logging.getLogger("ledger.database")
+
+Records = tuple[list[Any], list[Quarantined]]
+"""What a table holds: the readable rows as records, and the others."""
 
 
 class Database:
@@ -309,13 +312,19 @@ class Database:
     def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows as disk has them, in insertion order; inside a transaction as the transaction sees them."""
         with self.reading() as connection:
-            return fetch(connection, table.select_where.format(where=where), parameters)
+            return fetch(connection, table.matching(where), parameters)
 
     def read_tables(self, tables: Sequence[Table]) -> tuple[tuple[int, int], list[list[Row]]]:
         """All rows of some tables as of one moment, and the `version` of that moment."""
         with self.reading() as connection:
             rows = [fetch(connection, table.select_all) for table in tables]
             return self.version(), rows
+
+    def read_records(self, tables: Sequence[RecordTable[Any]]) -> tuple[tuple[int, int], list[Records]]:
+        """All records of some tables as of one moment, and the `version` of that moment."""
+        with self.reading() as connection:
+            read = [table.decode_chunks(chunks(connection, table.select_all)) for table in tables]
+            return self.version(), read
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:

@@ -20,8 +20,9 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from ledger.draft import Draft
 from ledger.errors import StoreError, UsageError
-from ledger.memory import Memory
+from ledger.memory import Memory, View
 from ledger.observers import Observers
 from ledger.store import Backend, Change, Snapshot, TaskStore, Unit
 from ledger.stores.plain import PlainBackend
@@ -42,7 +43,7 @@ class RegistryEngine:
         self._restored = False
         self._restore_failure: StoreError | None = None
         self._pending: list[Change] = []
-        self._working: Memory | None = None
+        self._working: Draft | None = None
         self._working_changes = 0
         self._in_doubt = False
         self._restore_untold = False
@@ -95,7 +96,7 @@ class RegistryEngine:
             raise unavailable(f"the ledger was not restored, so nothing is known of it: {cause}", cause) from cause
         self.restore()
 
-    def _current(self) -> Memory:
+    def _current(self) -> View:
         """The memory to read from, as fresh as the store; call it with the lock held."""
         self._ensure_restored()
         if self.backend.writing():
@@ -115,18 +116,18 @@ class RegistryEngine:
         except StoreError as error:
             raise unavailable(f"memory can't be trusted and could not be reloaded: {error}", error) from error
 
-    def _working_view(self) -> Memory:
+    def _working_view(self) -> View:
         """What a batch under way has made of memory so far."""
         if not self._pending:
             return self._memory
         if self._working is None:
-            self._working, self._working_changes = self._memory.copy(), 0
-        for change in self._pending[self._working_changes :]:
-            self._working.apply(change)
-        self._working_changes = len(self._pending)
+            self._working, self._working_changes = Draft(self._memory), 0
+        while self._working_changes < len(self._pending):
+            self._working.apply(self._pending[self._working_changes])
+            self._working_changes += 1
         return self._working
 
-    def view(self) -> Memory:
+    def view(self) -> View:
         """The tasks as the unit of work under way sees them; for backends, which only look."""
         self._ensure_restored()
         return self._working_view()

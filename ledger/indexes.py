@@ -8,24 +8,21 @@ The ids come as sets: the order in which tasks were inserted, which breaks ties 
 No locking here; the registry has one lock for memory and indexes together.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from ledger.records import Task
 from ledger.values import blank_to_none
 
+_Keys = tuple[str | None, str | None, str | None, str | None]
+"""Under which run, owner, parent flow and child session a task is filed; None where it has no such key."""
 
-class _Keys(NamedTuple):
-    """Under which keys a task is filed; None where it has no such key."""
 
-    run: str | None
-    owner: str | None
-    parent_flow: str | None
-    child: str | None
+_Index = dict[str, str | set[str]]
+"""Ids of tasks by key. Most runs have a single task, and that id stands alone: a set would be ten times as big."""
 
 
 def _keys_of(task: Task) -> _Keys:
-    return _Keys(
+    return (
         blank_to_none(task.run_id),
         blank_to_none(task.owner_key),
         blank_to_none(task.parent_flow_id),
@@ -44,10 +41,10 @@ class Indexes:
 
     def __init__(self) -> None:
         self._filed: dict[str, _Keys] = {}
-        self._runs: dict[str, set[str]] = {}
-        self._owners: dict[str, set[str]] = {}
-        self._parent_flows: dict[str, set[str]] = {}
-        self._sessions: dict[str, set[str]] = {}
+        self._runs: _Index = {}
+        self._owners: _Index = {}
+        self._parent_flows: _Index = {}
+        self._sessions: _Index = {}
 
     @classmethod
     def rebuild(cls, tasks: Iterable[Task]) -> "Indexes":
@@ -60,20 +57,33 @@ class Indexes:
     def add(self, task: Task) -> None:
         """File a task under its keys, and no longer under those it had before."""
         keys = _keys_of(task)
-        known = self._filed.get(task.task_id)
+        task_id = task.task_id
+        known = self._filed.get(task_id)
         if known == keys:
             return
         if known is not None:
-            self._unfile(task.task_id, known)
-        self._filed[task.task_id] = keys
-        for index, key in self._places(keys):
-            index.setdefault(key, set()).add(task.task_id)
+            self._unfile(task_id, known)
+        self._filed[task_id] = keys
+        run, owner, parent_flow, child = keys
+        if run is not None:
+            _file(self._runs, run, task_id)
+        if owner is not None:
+            _file(self._owners, owner, task_id)
+            _file(self._sessions, owner, task_id)
+        if parent_flow is not None:
+            _file(self._parent_flows, parent_flow, task_id)
+        if child is not None:
+            _file(self._sessions, child, task_id)
 
     def remove(self, task: Task) -> None:
         """Forget a task, wherever it was filed; no error where it isn't in."""
-        known = self._filed.pop(task.task_id, None)
+        self.forget(task.task_id)
+
+    def forget(self, task_id: str) -> None:
+        """Forget the task with this id; no error where it isn't in."""
+        known = self._filed.pop(task_id, None)
         if known is not None:
-            self._unfile(task.task_id, known)
+            self._unfile(task_id, known)
 
     def by_run(self, run_id: str) -> frozenset[str]:
         """Ids of the tasks of this run."""
@@ -99,7 +109,7 @@ class Indexes:
             "parent_flow_id": self._parent_flows,
             "related_session": self._sessions,
         }
-        return {name: {key: frozenset(ids) for key, ids in index.items()} for name, index in indexes.items()}
+        return {name: {key: _as_set(ids) for key, ids in index.items()} for name, index in indexes.items()}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Indexes):
@@ -109,28 +119,39 @@ class Indexes:
     def __repr__(self) -> str:
         return f"Indexes({self.snapshot()!r})"
 
-    def _places(self, keys: _Keys) -> Iterator[tuple[dict[str, set[str]], str]]:
-        """Where a task with these keys is filed; a session that is both owner and child is named twice."""
-        for index, key in (
-            (self._runs, keys.run),
-            (self._owners, keys.owner),
-            (self._parent_flows, keys.parent_flow),
-            (self._sessions, keys.owner),
-            (self._sessions, keys.child),
-        ):
-            if key is not None:
-                yield index, key
-
     def _unfile(self, task_id: str, keys: _Keys) -> None:
-        for index, key in self._places(keys):
-            ids = index.get(key)
-            if ids is None:
+        run, owner, parent_flow, child = keys
+        for index, key in (
+            (self._runs, run),
+            (self._owners, owner),
+            (self._parent_flows, parent_flow),
+            (self._sessions, owner),
+            (self._sessions, child),
+        ):
+            ids = index.get(key) if key is not None else None
+            # A session that is both owner and child is there only once.
+            if key is None or ids is None:
                 continue
-            ids.discard(task_id)
-            if not ids:
+            if isinstance(ids, set):
+                ids.discard(task_id)
+            if not ids or ids == task_id:
                 del index[key]
 
     @staticmethod
-    def _ids(index: dict[str, set[str]], key: str) -> frozenset[str]:
+    def _ids(index: _Index, key: str) -> frozenset[str]:
         wanted = blank_to_none(key)
-        return frozenset(index.get(wanted, ())) if wanted is not None else frozenset()
+        return _as_set(index.get(wanted, set())) if wanted is not None else frozenset()
+
+
+def _file(index: _Index, key: str, task_id: str) -> None:
+    ids = index.get(key)
+    if ids is None:
+        index[key] = task_id
+    elif isinstance(ids, set):
+        ids.add(task_id)
+    elif ids != task_id:
+        index[key] = {ids, task_id}
+
+
+def _as_set(ids: str | set[str]) -> frozenset[str]:
+    return frozenset((ids,) if isinstance(ids, str) else ids)

@@ -1,11 +1,12 @@
 """The ledger's memory: the committed tasks, their delivery states and the indexes derived from them.
 
 It is a cache and nothing else: what it holds was committed, or it was read from the store. Tasks are kept in the order
-of their insertion. A batch works on a `copy`, so that what isn't committed never gets in here.
+of their insertion. A batch works on a draft laid over it (`ledger.draft`), so that what isn't committed never gets in
+here.
 """
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -17,6 +18,32 @@ from ledger.store import Change, Snapshot
 _RecordT = TypeVar("_RecordT")
 
 
+class View(Protocol):
+    """What can be asked of a memory; also of one as a batch under way will leave it."""
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by id, in the order of their insertion."""
+
+    @property
+    def deliveries(self) -> Mapping[str, DeliveryState]:
+        """The delivery states by task id."""
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The rows that could not be read when everything was last loaded."""
+
+    @property
+    def indexes(self) -> Indexes:
+        """The look-ups by run, owner, flow and session."""
+
+    def snapshot(self) -> Snapshot:
+        """The state, as a snapshot of its own."""
+
+    def in_order(self, task_ids: Iterable[str]) -> list[Task]:
+        """The tasks with these ids, in insertion order."""
+
+
 class Memory:
     """Tasks and delivery states by task id, in insertion order, with their indexes."""
 
@@ -26,8 +53,8 @@ class Memory:
         self.deliveries: dict[str, DeliveryState] = dict(given.deliveries)
         self.quarantined: tuple[Quarantined, ...] = tuple(given.quarantined)
         self._indexes: Indexes | None = None
-        self._position: dict[str, int] = {task_id: i for i, task_id in enumerate(self.tasks)}
-        self._next_position = len(self.tasks)
+        self._positions: dict[str, int] | None = None
+        self._next_position = 0
 
     @property
     def indexes(self) -> Indexes:
@@ -42,12 +69,13 @@ class Memory:
         if change.task is None:
             if previous is not None:
                 del self.tasks[change.task_id]
-                del self._position[change.task_id]
+                if self._positions is not None:
+                    del self._positions[change.task_id]
                 if self._indexes is not None:
                     self._indexes.remove(previous)
         elif change.task is not UNSET:
-            if previous is None:
-                self._position[change.task_id] = self._next_position
+            if previous is None and self._positions is not None:
+                self._positions[change.task_id] = self._next_position
                 self._next_position += 1
             self.tasks[change.task_id] = change.task
             if self._indexes is not None:
@@ -58,17 +86,21 @@ class Memory:
             self.deliveries[change.task_id] = change.delivery
         return previous
 
-    def copy(self) -> "Memory":
-        """An independent copy; the records themselves are frozen and shared."""
-        return Memory(self.snapshot())
-
     def snapshot(self) -> Snapshot:
         """The state now, as a snapshot of its own."""
         return Snapshot(dict(self.tasks), dict(self.deliveries), self.quarantined)
 
     def in_order(self, task_ids: Iterable[str]) -> list[Task]:
         """The tasks with these ids, in insertion order."""
-        return [self.tasks[task_id] for task_id in sorted(task_ids, key=self._position.__getitem__)]
+        return [self.tasks[task_id] for task_id in self.sorted_ids(task_ids)]
+
+    def sorted_ids(self, task_ids: Iterable[str]) -> list[str]:
+        """These ids of tasks that are there, in insertion order."""
+        if self._positions is None:
+            # Not before it is needed: many a ledger is opened for one change and asked for nothing.
+            self._positions = {task_id: i for i, task_id in enumerate(self.tasks)}
+            self._next_position = len(self.tasks)
+        return sorted(task_ids, key=self._positions.__getitem__)
 
 
 def apply_all(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:

@@ -27,6 +27,7 @@ from ledger.records import Task
 
 _logger = logging.getLogger("ledger.observers")
 _EVENTS: Final = ("restored", "upserted", "deleted")
+_NOTHING_TO_TELL: Final = contextlib.nullcontext()
 
 
 class _Listener(NamedTuple):
@@ -77,15 +78,26 @@ class Observers:
 
     def upserted(self, task: Task, previous: Task | None) -> None:
         """Announce a task as it is now, and as it was (None where it is new)."""
+        if self._is_idle():
+            return
         self._announce(self._listeners("upserted"), (task, previous))
 
     def deleted(self, task_id: str, previous: Task | None) -> None:
         """Announce that a task is gone, and what it last was."""
+        if self._is_idle():
+            return
         self._announce(self._listeners("deleted"), (task_id, previous))
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> contextlib.AbstractContextManager[None]:
         """Events announced in this block are told at its end, so what one of them causes comes after all of them."""
+        return _NOTHING_TO_TELL if self._is_idle() else self._together()
+
+    def _is_idle(self) -> bool:
+        """Whether nobody listens and nobody waits to be told."""
+        return not self._observers and not self._waiting
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
         if self._telling:
             yield
             return

@@ -18,7 +18,7 @@ from ledger.records import DeliveryState, Task
 from ledger.rows import Quarantined
 
 if TYPE_CHECKING:
-    from ledger.memory import Memory
+    from ledger.memory import View
 
 OPTIONAL_METHODS = (
     "list_for_owner",
@@ -86,7 +86,7 @@ class Owner(Protocol):
     def rolled_back(self) -> None:
         """Nothing was committed."""
 
-    def view(self) -> "Memory":
+    def view(self) -> "View":
         """The tasks as the unit of work under way sees them; only to look at."""
         ...
 

@@ -73,7 +73,7 @@ class Transaction:
 
     def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The rows of a table that match an SQL condition (a literal of the calling code), in insertion order."""
-        rows = self._execute(table.select_where.format(where=where), parameters)
+        rows = self._execute(table.matching(where), parameters)
         for row in rows:
             place = (table.name, row[table.key_index])
             if place not in self._touched:

@@ -146,9 +146,8 @@ class SqliteStore:
 
     def load(self) -> tuple[object, Snapshot]:
         """Everything in one read transaction; unreadable rows are quarantined."""
-        version, (task_rows, delivery_rows) = self.database.read_tables((TASKS, DELIVERIES))
-        tasks, bad_tasks = TASKS.decode_all(task_rows)
-        deliveries, bad_deliveries = DELIVERIES.decode_all(delivery_rows)
+        version, read = self.database.read_records((TASKS, DELIVERIES))
+        (tasks, bad_tasks), (deliveries, bad_deliveries) = read
         known = {task.task_id: task for task in tasks}
         states = {state.task_id: state for state in deliveries if state.task_id in known}
         quarantined: tuple[Quarantined, ...] = (*bad_tasks, *bad_deliveries)

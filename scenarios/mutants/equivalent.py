@@ -91,6 +91,11 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         f"{_TESTS}a_commit_that_did_its_work_and_then_failed_is_a_success",
         (f"drop-where-guard:{_TRANSACTION}._settle:1",),
     ),
+    "read again": (
+        "A read that is made again after its error finds the same rows, so no check can object.",
+        "tests/ledger/test_rows.py::test_a_read_that_fails_on_the_way_is_raised_though_another_would_succeed",
+        ("swallow-except:ledger/rows.py:chunks:1",),
+    ),
     "interrupt": (
         "Only an interrupt leaves a transaction open there, and no search interrupts Python.",
         f"{_TESTS}a_transaction_that_an_interrupt_left_open_is_rolled_back_by_the_next_call",

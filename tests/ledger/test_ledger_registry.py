@@ -364,15 +364,14 @@ def test_tasks_and_delivery_states_are_read_as_of_one_moment(bench, monkeypatch)
     ledger = bench.open()
     task = made(ledger, requester_origin=1)
     writer = bench.open()
-    original = ledger_database.fetch
+    original = ledger_database.chunks
 
-    def interleaved(connection, statement, *parameters):
-        rows = original(connection, statement, *parameters)
+    def interleaved(connection, statement):
+        yield from original(connection, statement)
         if '"tasks"' in statement and connection is ledger.database.connection:
             writer.tasks.delete(task.task_id)
-        return rows
 
-    monkeypatch.setattr(ledger_database, "fetch", interleaved)
+    monkeypatch.setattr(ledger_database, "chunks", interleaved)
     snapshot = ledger.tasks.backend.load_snapshot()
     assert (list(snapshot.tasks), list(snapshot.deliveries)) == ([task.task_id], [task.task_id])
     assert bench.rows() == []
