@@ -171,7 +171,9 @@ class LiteQueue:
             queue.put(_TEXT)
         taken = [queue.pop() for _ in range(number)]
         for message in taken:
-            queue.done(message.message_id)
+            # Newer versions, for Python 3.12 on, tell each delivery apart by a claim.
+            claim = {"claim_id": message.claim_id} if hasattr(message, "claim_id") else {}
+            queue.done(message.message_id, **claim)
 
     def tidy(self) -> None:
         """Nothing: it keeps what is done, as the ledger does."""

@@ -182,14 +182,16 @@ def _watching(injector: Injector, path: Path | None, module: ModuleType) -> Iter
         yield shim
 
 
-def connect_unwatched(path: Path, *, module: ModuleType = sqlite3) -> sqlite3.Connection:
+def connect_unwatched(path: Path, *, module: ModuleType = sqlite3, read_only: bool = False) -> sqlite3.Connection:
     """Open a database past the shim, on SQLite's own VFS: whatever is armed, this reader sees the truth.
 
     The file has to be there: a reader that made one would change what it reads. It waits for no lock, since whoever
-    holds one now doesn't let go of it while we wait.
+    holds one now doesn't let go of it while we wait. With `read_only` it recovers a WAL, but never writes it back to
+    the database, and it can't roll a hot journal back.
     """
     name = os.fspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    mode = "ro" if read_only else "rw"
     connection: sqlite3.Connection = module.connect(
-        f"file:{name}?mode=rw&vfs={shim_for(module).base_name}", uri=True, isolation_level=None, timeout=0
+        f"file:{name}?mode={mode}&vfs={shim_for(module).base_name}", uri=True, isolation_level=None, timeout=0
     )
     return connection

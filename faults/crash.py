@@ -20,13 +20,12 @@ Source: https://sqlite.org/atomiccommit.html (sections 2 and 9), https://sqlite.
 """
 
 import bisect
-import hashlib
 import random
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from faults.content import ChangedFile, Content
 from faults.tape import Operation
 
 Files = Mapping[str, bytes]
@@ -34,10 +33,6 @@ Files = Mapping[str, bytes]
 MOST_SINGLES: Final = 48
 _RANDOM_SUBSETS: Final = 4
 _MOST_TEARS_A_WRITE: Final = 8
-_GARBAGE: Final = b"\xa5"
-_CONTENTS_KEPT: Final = 512
-# Files are digested in blocks of so many bytes, and what wasn't written to is not digested again.
-_BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,37 +94,23 @@ class State:
     identity: tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """Bytes, the digests of their blocks, and the digest of it all: equal where the bytes are."""
+class _Directory(Mapping[str, bytes]):
+    """Files by name; their bytes are put together when somebody asks for them, since most states are met before."""
 
-    data: bytes
-    blocks: list[bytes]
-    digest: bytes
+    def __init__(self, contents: dict[str, Content]) -> None:
+        self._contents = contents
 
-    @classmethod
-    def of(cls, data: bytes, known: list[bytes], touched: set[int]) -> "_Content":
-        """The content of data whose blocks are `known`, but for those that were touched, or are new."""
-        count = -(-len(data) // _BLOCK)
-        blocks = known[:count]
-        blocks += [b""] * (count - len(blocks))
-        for index in {*touched, *range(len(known), count)}:
-            if index < count:
-                blocks[index] = _digest(data[index * _BLOCK : (index + 1) * _BLOCK])
-        return cls(data, blocks, _digest(b"%d " % len(data) + b"".join(blocks)))
+    def __getitem__(self, name: str) -> bytes:
+        return bytes(self._contents[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._contents
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contents)
 
-
-@dataclass(slots=True)
-class _File:
-    """A file's durable content, and the changes to it since its last sync: (index, operation)."""
-
-    version: int
-    durable: "_Content"
-    pending: list[tuple[int, Operation]] = field(default_factory=list)
+    def __len__(self) -> int:
+        return len(self._contents)
 
 
 class CrashStates:
@@ -145,13 +126,11 @@ class CrashStates:
         self.device = device or Device()
         self.seed = seed
         self._base = base
-        self._contents: OrderedDict[object, _Content] = OrderedDict()
         self._rewind()
 
     def _rewind(self) -> None:
         self._position = 0
-        self._versions = 0
-        self._files: list[_File] = []
+        self._files: list[ChangedFile] = []
         self._names: dict[str, int] = {}
         for name, content in self._base.items():
             if not name.endswith("-shm"):
@@ -205,7 +184,7 @@ class CrashStates:
         """The indices of all changes that nothing has made durable."""
         # A file that has lost its last name can't come back but by a name that is durable or still pending.
         numbers = {*self._names.values(), *self._durable_names.values(), *(file for _, _, file in self._pending_names)}
-        of_files = {index for number in numbers for index, _ in self._files[number].pending}
+        of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
     def _tears_of(self, index: int) -> list[int]:
@@ -226,16 +205,8 @@ class CrashStates:
         for index, operation, number in self._pending_names:
             if index not in lost:
                 _rename(names, operation, number)
-        files: dict[str, bytes] = {}
-        identity: list[tuple[str, bytes]] = []
-        for name in sorted(names):
-            file = self._files[names[name]]
-            applied = tuple(index for index, _ in file.pending if index not in lost)
-            torn = crash.torn if crash.torn and crash.torn[0] in applied else None
-            content = self._content(names[name], file, applied, torn)
-            files[name] = content.data
-            identity.append((name, content.digest))
-        return State(crash, files, tuple(identity))
+        contents = {name: self._files[names[name]].after(lost, crash.torn) for name in sorted(names)}
+        return State(crash, _Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
 
     def _require_tear(self, crash: Crash, index: int, size: int) -> None:
         operation = self.operations[index] if index in self._unsynced_set else None
@@ -243,48 +214,6 @@ class CrashStates:
             raise ValueError(f"{crash}: operation {index + 1} is no write that can be torn there")
         if not self.device.powersafe_overwrite <= size < len(operation.data):
             raise ValueError(f"{crash}: the write has {len(operation.data)} bytes; none and all are no tear")
-
-    def _content(self, number: int, file: _File, applied: tuple[int, ...], torn: tuple[int, int] | None) -> _Content:
-        if not applied:
-            return file.durable
-        key = (number, file.version, applied, torn)
-        known = self._contents.get(key)
-        if known is None:
-            # One position earlier all but the last change was applied, too.
-            without = torn if torn and torn[0] != applied[-1] else None
-            start, rest = self._contents.get((number, file.version, applied[:-1], without)), applied[-1:]
-            if start is None:
-                start, rest = file.durable, applied
-            content, touched = bytearray(start.data), set[int]()
-            for index in rest:
-                first, end = self._apply(
-                    content, self.operations[index], torn[1] if torn and torn[0] == index else None
-                )
-                touched.update(range(first // _BLOCK, -(-end // _BLOCK)))
-            known = self._contents[key] = _Content.of(bytes(content), start.blocks, touched)
-            if len(self._contents) > _CONTENTS_KEPT:
-                self._contents.popitem(last=False)
-        return known
-
-    def _apply(self, content: bytearray, operation: Operation, kept: int | None) -> tuple[int, int]:
-        """Do one change; from which byte to which the content may have changed."""
-        before = len(content)
-        if operation.kind == "truncate":
-            _resize(content, operation.size)
-            return min(before, operation.size), max(before, operation.size)
-        data = operation.data if kept is None else operation.data[:kept]
-        end = operation.offset + len(data)
-        first = min(before, operation.offset)
-        if len(content) < operation.offset:
-            _resize(content, operation.offset)
-        content[operation.offset : end] = data
-        if kept is not None and not self.device.powersafe_overwrite:
-            start = end - end % self.device.sector_bytes
-            stop = min(start + self.device.sector_bytes, max(len(content), operation.offset + len(operation.data)))
-            _resize(content, max(len(content), stop))
-            content[start:stop] = _GARBAGE * (stop - start)
-            first, end = min(first, start), max(end, stop)
-        return first, end
 
     # -- walking -------------------------------------------------------------------------------------------
 
@@ -312,15 +241,13 @@ class CrashStates:
         elif name in self._names:
             file = self._files[self._names[name]]
             if kind == "sync":
-                self._versions += 1
-                file.durable = self._content(self._names[name], file, tuple(one for one, _ in file.pending), None)
-                file.version, file.pending = self._versions, []
+                file.sync()
             else:
-                file.pending.append((index, operation))
+                file.add(index, operation)
 
     def _new(self, content: bytes) -> int:
-        self._versions += 1
-        self._files.append(_File(self._versions, _Content.of(content, [], set())))
+        device = self.device
+        self._files.append(ChangedFile(content, None if device.powersafe_overwrite else device.sector_bytes))
         return len(self._files) - 1
 
     def _rename(self, index: int, operation: Operation, number: int) -> None:
@@ -346,13 +273,6 @@ def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
     else:
         names.pop(operation.path, None)
         names[operation.other] = number
-
-
-def _resize(content: bytearray, size: int) -> None:
-    if size < len(content):
-        del content[size:]
-    else:
-        content.extend(bytes(size - len(content)))
 
 
 def _directory_of(path: str) -> str:

@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 from faults.injector import SHM_RELEASE, Injector
 from faults.interrupts import Interrupts
 from faults.libsqlite import IOERR, OK, SIGNATURES, IoMethods, Library, Vfs, reach
-from faults.plan import KILL, Fault
+from faults.plan import KILL, VFS_KINDS, Fault
 from faults.tape import KINDS as RECORDED
 from faults.tape import Tape
 
@@ -73,12 +73,14 @@ def _half_write(args: Sequence[Any]) -> tuple[Any, ...]:
 
 
 _kinds_of = operator.attrgetter("kinds")
+_EVERY_KIND: Final = frozenset((*VFS_KINDS, SHM_RELEASE))
 
 
 class _Slot(NamedTuple):
-    """One watched slot of a method table: the original address, ours, and the kinds that need it."""
+    """One watched slot of a method table: where it is, the original address, ours, and the kinds that need it."""
 
     field: str
+    cell: ctypes.c_void_p
     base: int
     ours: int
     kinds: frozenset[str]
@@ -113,6 +115,9 @@ class Shim:
         self._lock = threading.RLock()
         self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
         self._interrupts = Interrupts()
+        # All slots that may be ours, and the kinds of operation for which they are.
+        self._slots: list[_Slot] = []
+        self._pointed: frozenset[str] = frozenset()
         for function in (self._keep, self._refresh, self._point):
             self._interrupts.keep_out_of(function)
         self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
@@ -126,6 +131,7 @@ class Shim:
         self._vfs.zName = library.immortal(NAME.encode() + b"\0")
         self._vfs.pNext = None
         self._vfs_slots = [self._vfs_slot("xDelete", "delete"), self._vfs_slot("xAccess", "access")]
+        self._slots += self._vfs_slots
         self._base_open = SIGNATURES["xOpen"](self._base_vfs.xOpen)
         self._open = self._guarded("xOpen", self._on_open)
         self._own = {
@@ -285,9 +291,10 @@ class Shim:
     def _ask(self, kind: str, role: str, path: str | None) -> Fault | None:
         # A slot is ours as soon as one watcher wants it, and xOpen always is.
         for watcher in self._watchers:
-            fault = watcher.decide(kind, role, path) if kind in watcher.kinds else None
-            if fault is not None:
-                return fault
+            if kind in watcher.kinds:
+                fault = watcher.decide(kind, role, path)
+                if fault is not None:
+                    return fault
         return None
 
     def _carry_out(self, fault: Fault, base: Callable[..., int], args: Sequence[Any]) -> int:
@@ -301,38 +308,11 @@ class Shim:
             os.kill(os.getpid(), signal.SIGKILL)
         return result or fault.code
 
-    def _keep(self, error: BaseException) -> int:
-        self.kept.append(error)
-        if not (self._interrupted or isinstance(error, Exception)):
-            self._interrupted = True
-            self._refresh()
-        return IOERR
-
-    def _slot(
-        self,
-        field: str,
-        kinds: tuple[str, ...],
-        base_address: int,
-        describe: Callable[..., tuple[str, str, str | None]],
-    ) -> _Slot:
-        """Our function for a slot; `describe` turns its C arguments into (kind, role, path)."""
-        base = SIGNATURES[field](base_address)
-        refusable = field not in _RELEASING
-
-        def operation(*args: Any) -> int:
-            try:
-                if self._interrupted and refusable:
-                    return IOERR
-                kind, role, path = describe(*args)
-                fault = self._ask(kind, role, path)
-                perform = functools.partial(self._record, base, kind, path) if self._tapes else base
-                if fault is None:
-                    return perform(*args)
-                return self._carry_out(fault, perform, args)
-            except BaseException as error:  # noqa: BLE001 - nothing may reach C
-                return self._keep(error)
-
-        return _Slot(field, base_address, self._thunk(field, operation), frozenset(kinds))
+    def _perform(self, base: Callable[..., int], kind: str, role: str, path: str | None, args: Sequence[Any]) -> int:
+        """Ask, and carry out what is decided; tell the tapes of what has succeeded."""
+        fault = self._ask(kind, role, path)
+        perform = functools.partial(self._record, base, kind, path) if self._tapes else base
+        return perform(*args) if fault is None else self._carry_out(fault, perform, args)
 
     def _record(self, base: Callable[..., int], kind: str, path: str | None, *args: Any) -> int:
         result = base(*args)
@@ -341,23 +321,58 @@ class Shim:
                 tape.performed(kind, path, args)
         return result
 
-    def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, base_address: int) -> _Slot:
-        kind, paths = kinds[0], self.paths
+    def _keep(self, error: BaseException) -> int:
+        self.kept.append(error)
+        if not (self._interrupted or isinstance(error, Exception)):
+            self._interrupted = True
+            self._refresh()
+        return IOERR
 
-        def plain(file: int, *_: int) -> tuple[str, str, str | None]:
-            return kind, role, paths.get(file)
+    def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, table: int, base_address: int) -> _Slot:
+        """Our function for a slot of the files of one role. Called for every watched operation: no frame too many."""
+        base = SIGNATURES[field](base_address)
+        kind, paths, refusable, releases = kinds[0], self.paths, field not in _RELEASING, SHM_RELEASE in kinds
 
-        def shared_lock(file: int, _offset: int, _count: int, flags: int) -> tuple[str, str, str | None]:
-            return (kind if flags & _SHM_LOCK else SHM_RELEASE), role, paths.get(file)
+        def operation(*args: Any) -> int:
+            try:
+                if self._interrupted and refusable:
+                    return IOERR
+                # Of the slot for both, the flags are the last argument.
+                done = SHM_RELEASE if releases and not args[3] & _SHM_LOCK else kind
+                path = paths.get(args[0])
+                if self._tapes:
+                    return self._perform(base, done, role, path, args)
+                for watcher in self._watchers:
+                    if done in watcher.kinds:
+                        fault = watcher.decide(done, role, path)
+                        if fault is not None:
+                            return self._carry_out(fault, base, args)
+                return base(*args)  # type: ignore[no-any-return]
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                return self._keep(error)
 
-        return self._slot(field, kinds, base_address, plain if len(kinds) == 1 else shared_lock)
+        return self._slot(field, kinds, table + getattr(IoMethods, field).offset, base_address, operation)
 
     def _vfs_slot(self, field: str, kind: str) -> _Slot:
-        def by_name(_vfs: int, name: int, *_: int) -> tuple[str, str, str | None]:
-            path = _text(name)
-            return kind, _role_of_path(path), path
+        base_address = getattr(self._base_vfs, field)
+        base = SIGNATURES[field](base_address)
 
-        return self._slot(field, (kind,), getattr(self._base_vfs, field), by_name)
+        def operation(*args: Any) -> int:
+            try:
+                if self._interrupted:
+                    return IOERR
+                path = _text(args[1])
+                return self._perform(base, kind, _role_of_path(path), path, args)
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                return self._keep(error)
+
+        return self._slot(field, (kind,), self._address + getattr(Vfs, field).offset, base_address, operation)
+
+    def _slot(
+        self, field: str, kinds: tuple[str, ...], place: int, base_address: int, operation: Callable[..., int]
+    ) -> _Slot:
+        cell = ctypes.c_void_p.from_address(place)
+        return _Slot(field, cell, base_address, self._thunk(field, operation), frozenset(kinds))
 
     def _on_open(self, _vfs: int, name: int | None, file: int, flags: int, out_flags: int | None) -> int:
         # SQLite closes a file whose open failed only if it has a method table.
@@ -366,7 +381,7 @@ class Shim:
         role, path = _role_of_flags(flags), _text(name)
         # The name goes on as the pointer it came as: SQLite keeps it, and reads beyond its end.
         args = (self._base, name, file, flags, out_flags)
-        fault = self._ask("open", role, path)
+        fault = self._ask("open", role, path) if self._watchers else None
         if fault is not None:
             return self._carry_out(fault, self._base_open, args)
         existed = bool(self._tapes) and path is not None and os.path.exists(path)  # noqa: PTH110 - on a hot path
@@ -374,7 +389,8 @@ class Shim:
         if result == OK and methods.value:
             for tape in self._tapes:
                 tape.opened(path, role, file, flags, existed=existed)
-            methods.value = self._table(methods.value, role)
+            known = self._tables.get((methods.value, role))
+            methods.value = known[0] if known is not None else self._table(methods.value, role)
             self.paths[file] = path
         return result
 
@@ -390,13 +406,14 @@ class Shim:
             size = (IoMethods.xShmMap, IoMethods.xFetch)[base.iVersion - 1].offset if base.iVersion < 3 else 0
             address = self.library.immortal(ctypes.string_at(base_methods, size or ctypes.sizeof(IoMethods)))
             slots = [
-                self._file_slot(field, kinds, role, getattr(base, field))
+                self._file_slot(field, kinds, role, address, getattr(base, field))
                 for field, kinds in _FILE_SLOTS
                 if (base.iVersion >= 2 or not field.startswith("xShm")) and getattr(base, field)
             ]
             IoMethods.from_address(address).xClose = self._closing(base.xClose)
+            self._point(slots, frozenset(), self._pointed)
+            self._slots += slots
             self._tables[base_methods, role] = address, slots
-            self._point(IoMethods.from_address(address), slots)
             return address
 
     def _closing(self, base_address: int) -> int:
@@ -404,12 +421,14 @@ class Shim:
         base = SIGNATURES["xClose"](base_address)
 
         def close(file: int) -> int:
-            self.paths.pop(file, None)
-            return base(file)  # type: ignore[no-any-return]
+            try:
+                self.paths.pop(file, None)
+                return base(file)  # type: ignore[no-any-return]
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                return self._keep(error)
 
         # An interrupt before the base's turn would leave the descriptor open, and its locks held.
-        self._interrupts.keep_out_of(close)
-        return self._guarded("xClose", close)
+        return self._thunk("xClose", close)
 
     def _thunk(self, field: str, function: Callable[..., int]) -> int:
         """The C address of a Python function, referenced for ever."""
@@ -425,15 +444,22 @@ class Shim:
 
         After an interrupt all of them are ours.
         """
-        self._point(self._vfs, self._vfs_slots)
-        for address, slots in self._tables.values():
-            self._point(IoMethods.from_address(address), slots)
+        with self._lock:
+            wanted: frozenset[str] = frozenset()
+            if self._depth and self._interrupted:
+                wanted = _EVERY_KIND
+            elif self._depth:
+                wanted = wanted.union(*map(_kinds_of, self._watchers), RECORDED if self._tapes else ())
+            before, self._pointed = self._pointed, wanted
+            if before != wanted:
+                self._point(self._slots, before, wanted)
 
-    def _point(self, table: ctypes.Structure, slots: list[_Slot]) -> None:
-        watched = frozenset[str]().union(*map(_kinds_of, self._watchers), RECORDED if self._tapes else ())
+    def _point(self, slots: list[_Slot], before: frozenset[str], wanted: frozenset[str]) -> None:
+        """Point the slots whose kinds are wanted otherwise than before."""
+        changed = before ^ wanted
         for slot in slots:
-            ours = self._depth and (self._interrupted or slot.kinds & watched)
-            setattr(table, slot.field, slot.ours if ours else slot.base)
+            if not slot.kinds.isdisjoint(changed):
+                slot.cell.value = slot.base if slot.kinds.isdisjoint(wanted) else slot.ours
 
     @contextlib.contextmanager
     def _replaced(self, *fields: str) -> Iterator[None]:

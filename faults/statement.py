@@ -10,6 +10,7 @@ says what they don't cover). One connection may live through many plans, armed a
 """
 
 import contextlib
+import functools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class StatementDepth:
         self._watchers: tuple[_Watcher, ...] = ()
         self._lock = threading.Lock()
         self._classes: dict[type, type] = {}
+        self._cursor_class: type[sqlite3.Cursor] = _shared(WatchedCursor, module.Cursor)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -59,32 +61,37 @@ class StatementDepth:
         **more: Any,
     ) -> sqlite3.Connection:
         """``sqlite3.connect`` with the same arguments; a `factory` of your own is watched as well."""
-        connection: sqlite3.Connection = self.module.connect(
-            database,
-            timeout=timeout,
-            detect_types=detect_types,
-            isolation_level=isolation_level,
-            check_same_thread=check_same_thread,
-            factory=self.connection_class(factory),
-            cached_statements=cached_statements,
-            uri=uri,
+        given = {
+            "timeout": timeout,
+            "detect_types": detect_types,
+            "isolation_level": isolation_level,
+            "check_same_thread": check_same_thread,
+            "cached_statements": cached_statements,
+            "uri": uri,
             **more,
-        )
-        return connection
+        }
+        if factory is not None:
+            made: sqlite3.Connection = self.module.connect(database, factory=self.connection_class(factory), **given)
+            return made
+        # To make a class is dear, and a search has a depth for each point: they share theirs.
+        watched = _shared(WatchedConnection, self.module.Connection)
+        connection: Any = watched.__new__(watched)
+        connection.fault_depth = self
+        connection.__init__(database, **given)
+        return connection  # type: ignore[no-any-return]
 
     def connection_class(self, base: type[sqlite3.Connection] | None = None) -> type[sqlite3.Connection]:
         """The watched subclass of a connection class, to be passed as ``factory=``."""
-        base = base or self.module.Connection
-        attributes: dict[str, Any] = {"fault_depth": self, "__module__": __name__}
-        # Python 3.12 and later have the attribute; elsewhere it must not appear to exist.
-        if hasattr(base, "autocommit"):
-            attributes["autocommit"] = WatchedConnection.fault_autocommit
-        made: type[sqlite3.Connection] = self._watched(WatchedConnection, base, attributes)
+        made: type[sqlite3.Connection] = self._watched(
+            WatchedConnection, base or self.module.Connection, {"fault_depth": self}
+        )
         return made
 
     def cursor_class(self, base: type[sqlite3.Cursor] | None = None) -> type[sqlite3.Cursor]:
         """The watched subclass of a cursor class."""
-        made: type[sqlite3.Cursor] = self._watched(WatchedCursor, base or self.module.Cursor, {"__module__": __name__})
+        if base is None:
+            return self._cursor_class
+        made: type[sqlite3.Cursor] = self._watched(WatchedCursor, base, {})
         return made
 
     def _watched(self, mixin: type, base: Any, attributes: dict[str, Any]) -> Any:
@@ -93,7 +100,7 @@ class StatementDepth:
         with self._lock:
             if base not in self._classes:
                 own = issubclass(base, mixin)
-                self._classes[base] = base if own else type(f"Watched{base.__name__}", (mixin, base), attributes)
+                self._classes[base] = base if own else _subclass(mixin, base, attributes)
             return self._classes[base]
 
     # -- watchers ------------------------------------------------------------------------------------------
@@ -157,6 +164,20 @@ class StatementDepth:
     def _set(self, watchers: tuple[_Watcher, ...]) -> None:
         self._watchers = watchers
         self.kinds = frozenset[str]().union(*(watcher.injector.kinds for watcher in watchers))
+
+
+def _subclass(mixin: type, base: Any, attributes: dict[str, Any]) -> Any:
+    attributes = {"__module__": __name__, **attributes}
+    # Python 3.12 and later have the attribute; elsewhere it must not appear to exist.
+    if mixin is WatchedConnection and hasattr(base, "autocommit"):
+        attributes["autocommit"] = WatchedConnection.fault_autocommit
+    return type(f"Watched{base.__name__}", (mixin, base), attributes)
+
+
+@functools.cache
+def _shared(mixin: type, base: type) -> Any:
+    """The watched subclass of a module's own class, for all depths; an instance says whom it asks."""
+    return _subclass(mixin, base, {})
 
 
 def depth_of(source: StatementDepth | Injector | FaultPlan | str, module: ModuleType = sqlite3) -> StatementDepth:

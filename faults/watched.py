@@ -298,6 +298,9 @@ class WatchedCursor(_CursorBase):
     def execute(self, sql: Any, parameters: Any = (), /) -> Any:
         """Ask about the statement, then run it."""
         connection: Any = self.connection
+        if not connection.fault_depth.kinds:
+            # Most statements are run while nobody asks.
+            return super().execute(sql, parameters)
         run = functools.partial(super().execute, sql, parameters)
         return connection.fault_perform(connection.fault_kinds(sql, parameters), run, sql, parameters)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import faults
 from scenarios import reproducer
@@ -80,16 +80,7 @@ def run(
     deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
 
     def keep(finding: Finding) -> str:
-        if plan.report is None:
-            return ""
-        try:
-            path = reproducer.write(finding, plan.report, plan.seed, _keepsake(finding.story, target))
-        except OSError as error:
-            # A finding is worth more than its file.
-            return f"(no replay file: {error})"
-        # A file never makes anything be imported, so the line has to.
-        named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
-        return f"tornpage replay {shlex.quote(str(path))}{named}"
+        return kept(finding, target, plan)
 
     alone = plan.jobs == 1 and plan.cluster is None
     # Elsewhere it is those who do the work that end in time: what they hand over late is taken in all the same.
@@ -109,6 +100,20 @@ def run(
         else:
             _run_elsewhere(searches, target, plan, recorder, accepts, live)
     return recorder
+
+
+def kept(finding: Finding, target: Target, plan: Plan) -> str:
+    """Write the replay file of a finding, where there is a report; the command that shows it again."""
+    if plan.report is None:
+        return ""
+    try:
+        path = reproducer.write(finding, plan.report, plan.seed, _keepsake(finding.story, target))
+    except OSError as error:
+        # A finding is worth more than its file.
+        return f"(no replay file: {error})"
+    # A file never makes anything be imported, so the line has to.
+    named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
+    return f"tornpage replay {shlex.quote(str(path))}{named}"
 
 
 def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
@@ -148,15 +153,18 @@ def _workers(
 ) -> AbstractContextManager[Workers]:
     if plan.cluster is None:
         return Beside(doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere)
-    # Whoever has no cluster needs not have the library.
-    try:
-        cluster = importlib.import_module("scenarios.cluster")
-    except ModuleNotFoundError as error:
-        raise TargetError("--cluster needs dask.distributed: pip install 'tornpage[cluster]'") from error
-    made: AbstractContextManager[Workers] = cluster.Cluster(
+    made: AbstractContextManager[Workers] = cluster_module().Cluster(
         doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere
     )
     return made
+
+
+def cluster_module() -> Any:
+    """`scenarios.cluster`, for who asks for it: others need not have the library. Raises `TargetError`."""
+    try:
+        return importlib.import_module("scenarios.cluster")
+    except ModuleNotFoundError as error:
+        raise TargetError("--cluster needs dask.distributed: pip install 'tornpage[cluster]'") from error
 
 
 def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, target: Target) -> Do:

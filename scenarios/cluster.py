@@ -32,12 +32,35 @@ _ANSWERS_WITHIN_S: Final = 20
 _LOOKS_EVERY_S: Final = 0.5
 
 
-class Cluster:
-    """A context manager; `result` waits for a part. Raises `TargetError` where no cluster answers, or it can't be used.
+@contextlib.contextmanager
+def connected(address: str, jobs: int) -> Iterator[Any]:
+    """A client of the cluster; "local" is one of this machine with so many workers, or one a processor where that is 1.
 
-    `plan.cluster` is its address, or "local" for a cluster of this machine with `plan.jobs` workers, or one for each
-    processor where that is 1.
+    Raises `TargetError` where no cluster answers, or it can't be used.
     """
+    with contextlib.ExitStack() as scope:
+        place: Any = address
+        if address == LOCAL:
+            workers = jobs if jobs > 1 else os.cpu_count()
+            # Children of their own are what some searches need, and a daemon may not have them.
+            scope.enter_context(dask.config.set({"distributed.worker.daemon": False}))
+            place = scope.enter_context(
+                distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            )
+        try:
+            client = scope.enter_context(distributed.Client(place, timeout=_ANSWERS_WITHIN_S))
+        except (OSError, ValueError) as error:
+            message = f"no cluster answers at {address}: {error}; write tcp://HOST:PORT, or local"
+            raise TargetError(message) from error
+        threads = client.nthreads()
+        if not threads or set(threads.values()) != {1}:
+            shown = ", ".join(f"{worker}: {many}" for worker, many in sorted(threads.items())) or "none at all"
+            raise TargetError(f"every worker has to have one thread (dask worker --nthreads 1); there are {shown}")
+        yield client
+
+
+class Cluster:
+    """A context manager; `result` waits for a part. It is `connected` to `plan.cluster` with `plan.jobs`."""
 
     def __init__(
         self,
@@ -63,25 +86,8 @@ class Cluster:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as scope:
-            address: Any = self._plan.cluster
-            if address == LOCAL:
-                workers = self._plan.jobs if self._plan.jobs > 1 else os.cpu_count()
-                # Children of their own are what some searches need, and a daemon may not have them.
-                scope.enter_context(dask.config.set({"distributed.worker.daemon": False}))
-                address = scope.enter_context(
-                    distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-                )
-            try:
-                self._client = scope.enter_context(distributed.Client(address, timeout=_ANSWERS_WITHIN_S))
-            except (OSError, ValueError) as error:
-                message = f"no cluster answers at {self._plan.cluster}: {error}; write tcp://HOST:PORT, or local"
-                raise TargetError(message) from error
-            threads = self._client.nthreads()
-            if not threads or set(threads.values()) != {1}:
-                shown = ", ".join(f"{worker}: {many}" for worker, many in sorted(threads.items())) or "none at all"
-                message = f"every worker has to have one thread (dask worker --nthreads 1); there are {shown}"
-                raise TargetError(message)
-            self._workers = len(threads)
+            self._client = scope.enter_context(connected(str(self._plan.cluster), self._plan.jobs))
+            self._workers = len(self._client.nthreads())
             scope.enter_context(interrupts_to(self._interrupt))
             self._scope = scope.pop_all()
         return self

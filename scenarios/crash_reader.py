@@ -9,6 +9,7 @@ Equal directories are read once.
 
 import contextlib
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 import faults
 from scenarios.checks import Violation, describe, differences
 from scenarios.files import place
-from scenarios.reopened import is_damage, require_integrity
+from scenarios.reopened import is_damage, require_integrity, view_through
 from scenarios.target import Configuration, Environment, Refused, Session, Target, View
 
 Identity = tuple[tuple[str, bytes], ...]
@@ -54,7 +55,7 @@ class CrashReader:
     def _look(self, state: faults.State, now_ms: int) -> View:
         self.read += 1
         place(dict(state.files), self.directory)
-        view = self._plain_view()
+        view = self._plain_view(state.files.keys())
         # Most disks show the same as the one before.
         if self._last is None or view != self._last[0]:
             encoded = msgspec.json.encode(view, order="deterministic")
@@ -77,9 +78,9 @@ class CrashReader:
         place(dict(state.files), self.directory)
         self._open(view, now_ms)
 
-    def _plain_view(self) -> View:
+    def _plain_view(self, files: Collection[str]) -> View:
         try:
-            return self._read_plainly()
+            return self._read_plainly(files)
         except Violation:
             raise
         except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader fail in any way
@@ -90,7 +91,7 @@ class CrashReader:
                 code = "integrity"
             raise Violation(code, f"after a crash, a plain reader fails: {error!r}") from None
 
-    def _read_plainly(self) -> View:
+    def _read_plainly(self, files: Collection[str]) -> View:
         read_files = getattr(self.target, "files_view", None)
         if read_files is not None:
             found: View = read_files(self.directory)
@@ -98,9 +99,12 @@ class CrashReader:
         database = self.target.database(self.directory)
         if not database.exists():
             return {}
-        with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        # To write a WAL back when its last reader goes is dear, and nobody ever reads what comes of it. A hot journal,
+        # though, has to be rolled back.
+        read_only = f"{database.name}-wal" in files and not any(name.endswith("-journal") for name in files)
+        with contextlib.closing(faults.connect_unwatched(database, read_only=read_only)) as connection:
             require_integrity(connection)
-            return self.target.fresh_view(connection)
+            return view_through(self.target, connection)
 
     def _open(self, view: View, now_ms: int) -> None:
         """The target itself has to open it, to agree with the plain reader, and to work."""

@@ -2,79 +2,97 @@
 
 Closing any descriptor of a file drops every POSIX lock that this process holds on it, SQLite's included. A copy that
 is taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`).
-The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash.
+The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is
+part of it, under a name that ends with a separator: a store may ask whether it is there.
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
-# ruff: noqa: PTH103, PTH106, PTH108, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
 
-import contextlib
 import gc
 import os
+import stat
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 from scenarios.checks import Violation
 
 Files = dict[str, bytes]
+
+# What has no place in a directory; 0 is what epoll and its like show.
+_NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
 
 
 class Holder:
     """Reads whole directories and keeps what it opened until it is told that no session is open any more."""
 
     def __init__(self) -> None:
-        self._descriptors: list[int] = []
+        # By device and inode: a file that is copied many times is opened once.
+        self._descriptors: dict[tuple[int, int], int] = {}
 
     def copy(self, directory: Path) -> Files:
-        """The directory's files by relative name, without ``-shm``."""
+        """The directory's files, and its empty directories, by relative name, without ``-shm``."""
         root = os.fspath(directory)
         return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
 
     def _read(self, path: str) -> bytes:
-        descriptor = os.open(path, os.O_RDONLY)
-        self._descriptors.append(descriptor)
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        if path.endswith(os.sep):
+            return b""
+        found = os.stat(path)
+        key = found.st_dev, found.st_ino
+        if key not in self._descriptors:
+            self._descriptors[key] = os.open(path, os.O_RDONLY)
+        return os.pread(self._descriptors[key], found.st_size, 0)
 
     def release(self) -> None:
         """Close what was opened; call it when no session is open on these files."""
         while self._descriptors:
-            os.close(self._descriptors.pop())
+            os.close(self._descriptors.popitem()[1])
 
 
 def place(files: Files, directory: Path) -> None:
-    """Make `directory`, and let it hold exactly these files, and no empty directory. No session may be open on it."""
+    """Make `directory`, and let it hold exactly these files and directories. No session may be open on it."""
     root = os.fspath(directory)
     if not files:
         # A target opens in a directory that is there, be it empty.
         os.makedirs(root, exist_ok=True)
-    directories: list[str] = []
-    for name in [name for name in _names(root, directories) if name not in files]:
-        os.unlink(os.path.join(root, name))
-    # An empty one that an earlier story has left would be something for a later one to find.
-    for name in reversed(directories):
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.join(root, name))
+    for name in [name for name in _names(root) if name not in files]:
+        _remove(root, name)
     for name, content in files.items():
-        _overwrite(os.path.join(root, name), content)
+        if name.endswith(os.sep):
+            os.makedirs(os.path.join(root, name), exist_ok=True)
+        else:
+            _overwrite(os.path.join(root, name), content)
 
 
-def _names(directory: str, directories: list[str] | None = None, prefix: str = "") -> Iterator[str]:
-    """The files below a directory, by relative name; none where there is no such directory.
-
-    The directories below it are added to `directories`, each before what is in it.
-    """
+def _names(directory: str, prefix: str = "") -> Iterator[str]:
+    """The files and the empty directories below a directory, by relative name; none where it isn't there."""
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
         return
+    if prefix and not entries:
+        yield prefix
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            if directories is not None:
-                directories.append(prefix + entry.name)
-            yield from _names(entry.path, directories, f"{prefix}{entry.name}{os.sep}")
+            yield from _names(entry.path, f"{prefix}{entry.name}{os.sep}")
         else:
             yield prefix + entry.name
+
+
+def _remove(root: str, name: str) -> None:
+    """Remove a file or an empty directory, and each directory above it that is empty then."""
+    if not name.endswith(os.sep):
+        os.unlink(os.path.join(root, name))
+    above = os.path.dirname(name)
+    while above:
+        try:
+            os.rmdir(os.path.join(root, above))
+        except OSError:
+            return
+        above = os.path.dirname(above)
 
 
 def _overwrite(path: str, content: bytes) -> None:
@@ -103,6 +121,9 @@ def held_open(directory: Path) -> list[str]:
     found = []
     for descriptor in descriptors:
         try:
+            # To ask for a name is dear, and terminals, sockets and the like are in no directory of ours.
+            if stat.S_IFMT(os.fstat(int(descriptor)).st_mode) in _NO_FILES:
+                continue
             name = os.readlink(f"/proc/self/fd/{descriptor}")
         except OSError:
             continue

@@ -1,15 +1,20 @@
 """The gate: every known bug has to be caught, by the check that it should, and the reference has to stay silent."""
 
+import contextlib
+import functools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from scenarios import campaign
 from scenarios.bugs import find_bug
 from scenarios.bugs.build import KnownBug
+from scenarios.events import Finding
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
 from scenarios.target import Target
@@ -50,52 +55,72 @@ _ON_REFERENCE = Profile("bugs", configurations=1, points_per_call=4, stories=0, 
 _UNITS = {"fuzz": ("steps_to_failure", "steps"), "crash": ("states",), "kill": ("kills",)}
 
 
-def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
-    """Let each of a bug's searches look for it, up to its first finding."""
-    for search in bug.searches:
-        yield _try(bug.target(), bug, search, seed, report)
+# The builtin `map`, or one like it whose calls are made elsewhere, begun at once.
+Map = Callable[..., Iterable[Any]]
+
+
+@contextlib.contextmanager
+def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
+    """The `map` of so many processes, or of a cluster; raises `TargetError` where there is none."""
+    if cluster is not None:
+        with campaign.cluster_module().connected(cluster, jobs) as client:
+            executor = client.get_executor(pure=False)
+            try:
+                yield executor.map
+            finally:
+                # What nobody waits for any more is dropped.
+                executor.shutdown(wait=False)
+    elif jobs == 1:
+        yield map
+    else:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            try:
+                yield pool.map
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def catches(
-    bugs: Sequence[KnownBug], seed: int, report: Path | None, *, jobs: int = 1
+    bugs: Sequence[KnownBug], seed: int, report: Path | None, over: Map = map
 ) -> Iterator[tuple[KnownBug, Catch]]:
-    """Every bug with what each of its searches made of it, in order; several at a time where there are `jobs`."""
-    if jobs == 1:
-        yield from ((bug, catch) for bug in bugs for catch in try_bug(bug, seed, report))
-        return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        try:
-            futures = [pool.submit(_tries, bug.name, seed, report) for bug in bugs]
-            for bug, future in zip(bugs, futures, strict=True):
-                yield from ((bug, catch) for catch in future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Every bug with what each of its searches made of it, in order."""
+    tried = over(functools.partial(_tries, seed), [bug.name for bug in bugs])
+    return ((bug, _kept(bug, tries, seed, report)) for bug, one in zip(bugs, tried, strict=True) for tries in one)
 
 
-def _tries(name: str, seed: int, report: Path | None) -> list[Catch]:
-    return list(try_bug(find_bug(name), seed, report))
+def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
+    """Let each of a bug's searches look for it, up to its first finding."""
+    return (_kept(bug, _try(bug, search, seed), seed, report) for search in bug.searches)
 
 
-def _try(target: Target, bug: KnownBug, search: str, seed: int, report: Path | None) -> Catch:
-    plan = Plan((search,), _PROFILE, seed=seed, report=report, most_findings=1)
-    recorder = _run(target, plan)
+# A catch, and what was found.
+_Tried = tuple[Catch, Finding | None]
+
+
+def _tries(seed: int, name: str) -> list[_Tried]:
+    bug = find_bug(name)
+    return [_try(bug, search, seed) for search in bug.searches]
+
+
+def _kept(bug: KnownBug, tried: _Tried, seed: int, report: Path | None) -> Catch:
+    """The catch with its replay file, which is written where the report is, wherever the bug was tried."""
+    catch, finding = tried
+    if finding is None:
+        return catch
+    plan = Plan((catch.search,), _PROFILE, seed=seed, report=report)
+    return msgspec.structs.replace(catch, replay=campaign.kept(finding, bug.target(), plan))
+
+
+def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
+    plan = Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)
+    recorder = _run(bug.target(), plan)
     units = _UNITS.get(search, ("tried",))
     work = next((count for unit in units if (count := recorder.count(unit))), 0) + recorder.count("faultless")
     if not recorder.findings:
-        return Catch(bug.name, search, bug.checks, None, "nothing was found", work, 0, 0, "")
-    found = recorder.findings[0]
-    story = found.finding.story
-    return Catch(
-        bug.name,
-        search,
-        bug.checks,
-        found.finding.code,
-        found.finding.message,
-        work,
-        len(story.steps),
-        story.faults,
-        found.replay,
-    )
+        return Catch(bug.name, search, bug.checks, None, "nothing was found", work, 0, 0, ""), None
+    found = recorder.findings[0].finding
+    size = len(found.story.steps), found.story.faults
+    return Catch(bug.name, search, bug.checks, found.code, found.message, work, *size, ""), found
 
 
 def _run(target: Target, plan: Plan) -> Recorder:
@@ -111,22 +136,26 @@ def within_budget(catch: Catch, bug: KnownBug) -> bool:
     return catch.work <= bug.budget
 
 
-def try_reference(target: Target, searches: tuple[str, ...], seed: int) -> list[str]:
-    """The same searches on the reference: what they find, which has to be nothing, and what was vacuous."""
-    recorder = _run(target, Plan(searches, _PROFILE, seed=seed, report=None, most_findings=1))
-    return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]
+def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]:
+    """What the searches of these bugs find in the reference, which has to be nothing, and what was vacuous.
 
-
-def try_own_calls(bugs: Iterable[KnownBug], seed: int) -> list[str]:
-    """The calls in which the builds show their defects, made on the reference: what is found, which has to be nothing.
-
-    Otherwise a build might be caught for what its calls do, and not for its defect.
+    The calls in which the builds show their defects are made on it, too: a build might else be caught for what its
+    calls do, and not for its defect.
     """
-    noise = []
-    for bug in bugs:
-        if bug.calls:
-            plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
-            recorder = _run(Reference(calls=bug.calls), plan)
-            noise += [f"the calls of {bug.name}: {found.finding.message}" for found in recorder.findings]
-            noise += [f"the calls of {bug.name}: {one.reason}" for one in recorder.vacuous]
-    return noise
+    searches = sorted({search for bug in bugs for search in bug.searches}, reverse=True)
+    told = over(functools.partial(_noise_of_search, seed), searches)
+    told_of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
+    return chain.from_iterable(chain(told, told_of_calls))
+
+
+def _noise_of_search(seed: int, search: str) -> list[str]:
+    return _told(_run(Reference(), Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)))
+
+
+def _noise_of_calls(seed: int, name: str) -> list[str]:
+    plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
+    return [f"the calls of {name}: {line}" for line in _told(_run(Reference(calls=find_bug(name).calls), plan))]
+
+
+def _told(recorder: Recorder) -> list[str]:
+    return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]

@@ -4,6 +4,7 @@ The story is played once more for them. They travel in the replay file, compress
 """
 
 import contextlib
+import os
 import zlib
 from pathlib import Path, PurePath
 from typing import Final
@@ -73,6 +74,9 @@ def put_down(keepsake: Keepsake, directory: Path) -> list[Path]:
             content = _unpacked(name, packed, left)
             left -= len(content)
             path = directory / side / _sound(name)
+            if name.endswith(os.sep):
+                path.mkdir(parents=True)
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             written.append(path)

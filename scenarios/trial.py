@@ -17,7 +17,7 @@ import faults
 from scenarios.checks import Violation
 from scenarios.files import Files, Holder, require_let_go
 from scenarios.oracle import Answer, Oracle
-from scenarios.reopened import Reopened, is_damage, require_integrity
+from scenarios.reopened import Reopened, is_damage, require_integrity, view_through
 from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 OPEN = Action("open")
@@ -254,7 +254,7 @@ class Trial:
             with contextlib.closing(faults.connect_unwatched(self.target.database(self.directory))) as connection:
                 if integrity:
                     require_integrity(connection)
-                return self.target.fresh_view(connection)
+                return view_through(self.target, connection)
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error

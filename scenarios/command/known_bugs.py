@@ -13,7 +13,6 @@ from scenarios.bugs import all_bugs, find_bug
 from scenarios.bugs.build import KnownBug
 from scenarios.campaign import Exit, scratch
 from scenarios.command.options import could_not_run, output
-from scenarios.naming import find
 from scenarios.targets.names import UnknownTargetError
 
 _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
@@ -37,8 +36,22 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
     show_default=True,
     help="How many bugs are tried at a time; the result is the same for any number.",
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
+)
 @click.pass_context
-def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: Path, as_json: bool, jobs: int) -> None:
+def bugs(
+    context: click.Context,
+    /,
+    names: tuple[str, ...],
+    seed: int,
+    report: Path,
+    as_json: bool,
+    jobs: int,
+    cluster: str | None,
+) -> None:
     """Catch every known bug (or the named ones), each by each of its searches; the reference must stay silent."""
     try:
         chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
@@ -47,12 +60,12 @@ def bugs(context: click.Context, /, names: tuple[str, ...], seed: int, report: P
     catches: list[tuple[KnownBug, gate.Catch]] = []
     interrupted = False
     try:
-        with could_not_run():
-            for bug, catch in gate.catches(chosen, seed, report, jobs=jobs):
+        with could_not_run(), gate.over(jobs, cluster) as over:
+            caught, heard = gate.catches(chosen, seed, report, over), gate.noise(chosen, seed, over)
+            for bug, catch in caught:
                 catches.append((bug, catch))
                 click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
-            searches = tuple(sorted({search for bug in chosen for search in bug.searches}, reverse=True))
-            noise = gate.try_reference(find("reference"), searches, seed) + gate.try_own_calls(chosen, seed)
+            noise = list(heard)
     except KeyboardInterrupt:
         interrupted, noise = True, ["interrupted before its searches had ended"]
     try:

@@ -471,3 +471,23 @@ def test_backup_attach_blob_and_exclusive_locking_run_through_the_shim(shim: fau
     assert armed.fired == 1
     target.close()
     source.close()
+
+
+def test_a_reader_that_only_reads_recovers_a_wal_and_leaves_the_database_alone(
+    shim: faults.Shim, tmp_path: Path
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal").fetchall()
+        connection.execute("CREATE TABLE t(a)")
+        connection.execute("INSERT INTO t VALUES(1)")
+        left = {name: (tmp_path / name).read_bytes() for name in ("a.db", "a.db-wal")}
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for name, content in left.items():
+        (crashed / name).write_bytes(content)
+    with contextlib.closing(faults.connect_unwatched(crashed / "a.db", read_only=True)) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert reader.execute("SELECT a FROM t").fetchall() == [(1,)]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("INSERT INTO t VALUES(2)")
+    assert {name: (crashed / name).read_bytes() for name in left} == left

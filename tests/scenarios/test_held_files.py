@@ -105,3 +105,15 @@ def test_what_is_placed_leaves_no_empty_directory_of_an_earlier_story(tmp_path: 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["kept"]
     place({}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_directory_is_part_of_a_copy(tmp_path: Path) -> None:
+    (tmp_path / "from" / "empty").mkdir(parents=True)
+    holder = Holder()
+    files = holder.copy(tmp_path / "from")
+    holder.release()
+    assert files == {f"empty{os.sep}": b""}
+    place({f"empty{os.sep}old": b"1", "gone": b"2"}, tmp_path / "to")
+    place(files, tmp_path / "to")
+    assert [one.name for one in (tmp_path / "to").iterdir()] == ["empty"]
+    assert list((tmp_path / "to" / "empty").iterdir()) == []

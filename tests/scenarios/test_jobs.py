@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -118,11 +119,23 @@ def test_ctrl_c_stops_all_of_them_and_reports(tornpage: Callable[..., subprocess
 
 
 @pytest.mark.slow
-def test_known_bugs_are_caught_alike_whatever_the_number_of_jobs() -> None:
+@pytest.mark.parametrize("cluster", [None, "local"])
+def test_known_bugs_are_caught_alike_whoever_does_the_work(cluster: str | None, tmp_path: Path) -> None:
+    if cluster is not None:
+        pytest.importorskip("distributed", reason="the extra cluster is not installed")
     bugs = [find_bug(name) for name in ("delete-memory-first", "permanent-retried")]
-    first, second = ([catch for _, catch in gate.catches(bugs, 0, None, jobs=jobs)] for jobs in (1, 2))
-    assert first == second
-    assert all(catch.caught for catch in first)
+
+    def caught(over: gate.Map) -> list[gate.Catch]:
+        return [catch for _, catch in gate.catches(bugs, 0, tmp_path, over)]
+
+    with gate.over(2, cluster) as over:
+        there, heard = caught(over), list(gate.noise(bugs, 0, over))
+    assert there == caught(map)
+    assert all(catch.caught for catch in there)
+    assert heard == []
+    files = [Path(shlex.split(catch.replay)[2]) for catch in there]
+    assert files
+    assert all(file.parent == tmp_path and file.exists() for file in files)
 
 
 def test_error_paths_are_seen_in_one_process_only(command: Command) -> None:

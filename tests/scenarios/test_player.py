@@ -13,6 +13,7 @@ from scenarios.minimise import minimise
 from scenarios.player import Player, play
 from scenarios.story import Arm, Call, Clear, Restart, Step, Story
 from scenarios.target import Action, Configuration, Target, TargetError
+from scenarios.targets.reference import Reference
 
 WAL = Configuration("wal", "FULL")
 DELETE = Configuration("delete", "FULL")
@@ -60,6 +61,16 @@ def test_the_twin_is_put_back_after_a_call_that_failed(player: New) -> None:
     assert failed.view == failed.twin.fresh_view() == {"a": 1}
     again = told(failed, Clear(), put("b", 2))
     assert again.view == again.twin.fresh_view() == {"a": 1, "b": 2}
+
+
+def test_the_twin_is_put_back_with_its_empty_directories(shim: faults.Shim, home: Path) -> None:
+    reference = Reference()
+    old = Action("legacy_file", {"name": "old.json", "content": {"id": "old", "channel": "mail", "to": "you"}})
+    import_legacy, heartbeat = Call(Action("outbox.import_legacy")), Call(reference.heartbeat())
+    steps = (Call(old), import_legacy, Arm("begin@1=BUSY", "statement"), heartbeat, import_legacy)
+    violation, counts = play(Story(reference.name, reference.configurations[0], steps), reference, home)
+    assert violation is None
+    assert counts["fired"] == 1
 
 
 def test_arming_again_at_a_depth_takes_the_place_of_what_was_armed_there(player: New) -> None:

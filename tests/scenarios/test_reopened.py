@@ -10,7 +10,7 @@ import pytest
 import faults
 from scenarios.checks import Violation
 from scenarios.files import Files, Holder, place
-from scenarios.reopened import Reopened
+from scenarios.reopened import Reopened, view_through
 from scenarios.target import Configuration
 
 CONFIGURATION = Configuration("delete", "FULL")
@@ -137,3 +137,39 @@ def test_shared_memory_is_no_part_of_a_copy_and_is_taken_away(tmp_path: Path) ->
     assert copy == {"notes.db": b"1"}
     place(copy, tmp_path / "home")
     assert not (tmp_path / "home" / "notes.db-shm").exists()
+
+
+def test_a_view_is_read_under_one_lock_that_is_in_no_statements_way(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE notes (key TEXT, value TEXT)")
+        connection.execute("INSERT INTO notes VALUES ('a', 'b')")
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0)) as other:
+
+        class OwnTransaction:
+            def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("DELETE FROM notes")
+                connection.execute("BEGIN")
+                found = dict(connection.execute("SELECT key, value FROM notes"))
+                connection.execute("COMMIT")
+                return found
+
+        reader = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+        try:
+            assert view_through(OwnTransaction(), reader) == {"a": "b"}
+            assert other.execute("DELETE FROM notes").rowcount == 1
+        finally:
+            reader.close()
+
+
+@pytest.mark.parametrize("tables", [0, 1])
+def test_a_view_of_a_database_with_hardly_anything_in_it(tables: int, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        for number in range(tables):
+            connection.execute(f"CREATE TABLE t{number} (a)")
+
+        class Counting:
+            def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
+                return {"tables": connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]}
+
+        assert view_through(Counting(), connection) == {"tables": tables}
