@@ -5,8 +5,9 @@ no comparison of anything with anything. What it reads it throws away. Files are
 so that a slower way of doing that does not flatter the harness.
 
 The same steps as a cold point: restore the files; open; one call; read the files' bytes; read the rows on a fresh
-connection; ask the ledger for all it has; where the point under test opened a crash copy: place it, open, ask for all,
-close, integrity_check; the heartbeat call; integrity_check and the rows on a fresh connection; ask for all; close.
+connection; look at all the ledger has; where the point under test opened a crash copy: place it, open, ask for all,
+close, integrity_check; the heartbeat call; integrity_check and the rows on a fresh connection; look at all; close. To
+look is to ask for all, and for what the reference's own checks ask for.
 
 The shortest point, cold: restore, open, one call, the rows on a fresh connection, close. Warm: the connection kept
 open, one call, the rows on a fresh connection, and the rows put back.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ledger import IllegalTransition, Ledger, NotFound, UsageError
+from ledger.indexes import Indexes
 from ledger.workers import Workers
 from scenarios.files import Files, place
 from scenarios.target import Action, Configuration
@@ -50,6 +52,16 @@ def ask(ledger: Ledger) -> list[Any]:
     """All tasks, delivery states, runs, sessions and messages."""
     tasks = [(task, ledger.tasks.get_delivery(task.task_id)) for task in ledger.tasks.list()]
     return [tasks, ledger.history.list(), ledger.history.list_sessions(), ledger.outbox.list()]
+
+
+def look(ledger: Ledger, directory: Path) -> list[Any]:
+    """All it has, and what the reference's own checks ask for: its indexes built anew, its audit, its files' modes."""
+    memory = ledger.tasks.view()
+    found: list[Any] = [ask(ledger), Indexes.rebuild(memory.tasks.values()), ledger.audit(severity="error")]
+    for name in ("", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((directory / name).stat())
+    return found
 
 
 class Bare:
@@ -95,14 +107,14 @@ class Bare:
         copy, descriptors = self.copy()
         with contextlib.closing(connect(self.directory)) as fresh:
             rows(fresh)
-        ask(ledger)
+        look(ledger, self.directory)
         if crash:
             self.reopen(copy)
         self.call(ledger, self.heartbeat)
         with contextlib.closing(connect(self.directory)) as fresh:
             fresh.execute("PRAGMA integrity_check").fetchall()
             rows(fresh)
-        ask(ledger)
+        look(ledger, self.directory)
         ledger.close()
         for descriptor in descriptors:
             os.close(descriptor)
@@ -186,14 +198,14 @@ class KeptOpen:
         self._descriptors += descriptors
         with contextlib.closing(connect(bare.directory)) as fresh:
             rows(fresh)
-        ask(self.ledger)
+        look(self.ledger, bare.directory)
         if crash:
             bare.reopen(copy)
         bare.call(self.ledger, bare.heartbeat)
         with contextlib.closing(connect(bare.directory)) as fresh:
             fresh.execute("PRAGMA integrity_check").fetchall()
             rows(fresh)
-            ask(self.ledger)
+            look(self.ledger, bare.directory)
             self._undo(fresh)
             rows(fresh)
         ask(self.ledger)

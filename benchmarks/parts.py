@@ -118,9 +118,14 @@ def _states(bench: Bench) -> Iterator[Ratio]:
 def _calls(bench: Bench) -> Iterator[Ratio]:
     size = bench.size
     place, _ = bench.in_memory()
-    yield searches.ten_times_the_calls(
-        place, rounds=size.few_rounds, blocks=size.blocks, points_per_call=size.swept_points_per_call
-    )
+    for configuration in (searches.WAL, Configuration("delete", "EXTRA")):
+        yield searches.ten_times_the_calls(
+            place,
+            configuration,
+            rounds=size.few_rounds,
+            blocks=size.blocks,
+            points_per_call=size.swept_points_per_call,
+        )
 
 
 def _jobs(bench: Bench) -> Iterator[Ratio]:

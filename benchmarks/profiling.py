@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
+import msgspec
 
 from benchmarks import ledgers, peers, searches
 from benchmarks.measuring import Side, Spent
 from benchmarks.places import disk, places
 from ledger import Ledger
+from scenarios.profiles import PROFILES
 
 _PIECES = 1_000
 _LINES = 14
@@ -73,8 +75,9 @@ def _jobs(home: Path, name: str) -> Iterator[Subject]:
 @contextmanager
 def _sweep(_home: Path, blocks: int) -> Iterator[Subject]:
     points_per_call = 10
-    _, points = searches.swept(blocks, points_per_call)
-    yield Subject(lambda: searches.swept(blocks, points_per_call), points, "point")
+    profile = msgspec.structs.replace(PROFILES["quick"], points_per_call=points_per_call)
+    _, points = searches.searched("sweep", blocks, profile)
+    yield Subject(lambda: searches.searched("sweep", blocks, profile), points, "point")
 
 
 SUBJECTS: Final[Mapping[str, Callable[[Path], AbstractContextManager[Subject]]]] = {

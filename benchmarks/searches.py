@@ -3,7 +3,8 @@
 *Ten times the calls.* The sweep of a workload of ten calls that leave the tables as they found them, against the sweep
 of the same calls ten times over. A sweep also tries three openings and a closing, which a short workload has as often
 as a long one; so what is compared is the time per fault point, of as many points of each call. The short sweep runs ten
-times for each long one.
+times for each long one. At wal/FULL the files of a later call hold a longer log, and each cold start recovers it; at
+delete/EXTRA they stay as they are, and what grows there is the harness.
 
 *Two processes.* ``tornpage check`` with ``--jobs 1`` and with ``--jobs 2``, as processes of their own, by the wall's
 clock; the CPU column says what all their processes took together. It needs two cores that nobody else is using.
@@ -26,7 +27,7 @@ from benchmarks.measuring import Ratio, Round, Spent, summed_up
 from scenarios import campaign
 from scenarios.events import Event, PointTried
 from scenarios.profiles import PROFILES, Plan, Profile
-from scenarios.target import Action
+from scenarios.target import Action, Configuration
 from scenarios.targets.reference import Reference
 
 _ROOT = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ _BLOCK = (
     Action("tasks.delete", {"task_id": "b"}),
 )
 CALLS_A_BLOCK = len(_BLOCK)
+WAL = Configuration("wal", "FULL")
 
 
 class Repeated(Reference):
@@ -58,15 +60,15 @@ class Repeated(Reference):
         return _BLOCK * self._blocks
 
 
-def searched(search: str, blocks: int, profile: Profile) -> tuple[Spent, int]:
-    """Search so many blocks of ten calls at wal/FULL; what it took, and the fault points tried."""
+def searched(search: str, blocks: int, profile: Profile, configuration: Configuration = WAL) -> tuple[Spent, int]:
+    """Search so many blocks of ten calls; what it took, and the fault points tried."""
     points = 0
 
     def count(event: Event) -> None:
         nonlocal points
         points += isinstance(event, PointTried)
 
-    plan = Plan(searches=(search,), profile=msgspec.structs.replace(profile, configurations=1), report=None)
+    plan = Plan(searches=(search,), profile=profile, report=None, configurations=(configuration,))
     target = Repeated(blocks)
     recorders = []
     gc.collect()
@@ -76,25 +78,23 @@ def searched(search: str, blocks: int, profile: Profile) -> tuple[Spent, int]:
     return spent, points
 
 
-def swept(blocks: int, points_per_call: int) -> tuple[Spent, int]:
-    """Sweep so many blocks of ten calls at wal/FULL; what it took, and the fault points tried."""
-    return searched("sweep", blocks, msgspec.structs.replace(PROFILES["quick"], points_per_call=points_per_call))
-
-
-def ten_times_the_calls(place: str, *, rounds: int, blocks: int, points_per_call: int) -> Ratio:
+def ten_times_the_calls(
+    place: str, configuration: Configuration, *, rounds: int, blocks: int, points_per_call: int
+) -> Ratio:
     """A sweep of so many blocks against as many sweeps of one block."""
+    profile = msgspec.structs.replace(PROFILES["quick"], points_per_call=points_per_call)
     measured = []
     for _ in range(rounds):
         short, of_short = Spent(), 0
         for _ in range(blocks):
-            spent, points = swept(1, points_per_call)
+            spent, points = searched("sweep", 1, profile, configuration)
             short.add(spent)
             of_short += points
-        long, of_long = swept(blocks, points_per_call)
+        long, of_long = searched("sweep", blocks, profile, configuration)
         measured.append(Round(long, short, of_long, theirs_count=of_short))
     calls = CALLS_A_BLOCK * blocks
     sides = (f"sweep of {calls} calls, per point", f"{blocks} sweeps of {CALLS_A_BLOCK} calls, per point")
-    return summed_up("calls", place, sides, measured, per="point", aim=1.1)
+    return summed_up("calls", f"{place}, {configuration}", sides, measured, per="point", aim=1.1)
 
 
 def _ran(*arguments: str) -> Spent:

@@ -12,10 +12,9 @@ once the database is open.
 
 import struct
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from sys import byteorder
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 USER_VERSION_OFFSET: Final = 60
 """Where the first page has `PRAGMA user_version`, four bytes, big-endian and signed."""
@@ -24,7 +23,19 @@ _HEADER: Final = struct.Struct(">IIIIIIII")
 _FRAME: Final = struct.Struct(">IIIIII")
 _MAGIC: Final = 0x377F0682
 _PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
-_VERSION_END: Final = USER_VERSION_OFFSET + 4
+_PAGE_1: Final = b"\0\0\0\1"
+_SALTS: Final = slice(16, 24)
+_FRAME_BYTES: Final = _FRAME.size
+_AT_ONCE_BYTES: Final = 1 << 20
+
+
+class _Log(NamedTuple):
+    """What a log's header says; `sums` is the running checksum at its end."""
+
+    page_size: int
+    salts: bytes
+    order: str
+    sums: tuple[int, int]
 
 
 def user_version(wal: Path, newer_than: int) -> int | None:
@@ -34,48 +45,59 @@ def user_version(wal: Path, newer_than: int) -> int | None:
     """
     try:
         with wal.open("rb") as file:
-            if not any(number == 1 and version > newer_than for number, _, version in _frames(file, checked=False)):
+            log = _log(file)
+            if log is None or not _has_newer(file, log, newer_than):
                 return None
-            found = _newest(file)
+            file.seek(_HEADER.size)
+            found = _newest(file, log)
     except FileNotFoundError:
         return None
     return found if found is not None and found > newer_than else None
 
 
-def _newest(file: BinaryIO) -> int | None:
+def _log(file: BinaryIO) -> _Log | None:
+    """The header, at which the file stands; None where SQLite takes the log for an empty one."""
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    magic, _, page_size, *_, first, second = _HEADER.unpack(header)
+    order = "big" if magic & 1 else "little"
+    sums = _add(header[:24], (0, 0), order)
+    if magic & ~1 != _MAGIC or page_size not in _PAGE_SIZES or sums != (first, second):
+        return None
+    return _Log(page_size, header[_SALTS], order, sums)
+
+
+def _has_newer(file: BinaryIO, log: _Log, newer_than: int) -> bool:
+    """Whether any frame of the present generation has a newer version, committed or not; asked at every opening."""
+    size = _FRAME_BYTES + log.page_size
+    while chunk := file.read(max(_AT_ONCE_BYTES // size, 1) * size):
+        for start in range(0, len(chunk) - size + 1, size):
+            if chunk[start + 8 : start + 16] != log.salts:
+                return False
+            if chunk[start : start + 4] == _PAGE_1 and _version_in(chunk, start + _FRAME_BYTES) > newer_than:
+                return True
+    return False
+
+
+def _newest(file: BinaryIO, log: _Log) -> int | None:
     """The version in the last committed copy of page 1."""
     found = pending = None
-    for page_number, is_commit, version in _frames(file, checked=True):
-        pending = version if page_number == 1 else pending
-        found = pending if is_commit else found
+    sums = log.sums
+    while len(frame := file.read(_FRAME_BYTES + log.page_size)) == _FRAME_BYTES + log.page_size:
+        page_number, size_after, _, _, *ends = _FRAME.unpack_from(frame)
+        sums = _add(frame[:8] + frame[_FRAME_BYTES:], sums, log.order)
+        if frame[8:16] != log.salts or tuple(ends) != sums:
+            break
+        pending = _version_in(frame, _FRAME_BYTES) if page_number == 1 else pending
+        found = pending if size_after else found
     return found
 
 
-def _frames(file: BinaryIO, *, checked: bool) -> Iterator[tuple[int, bool, int]]:
-    """Page number, whether it ends a transaction, and the version the page would have as page 1, of each frame."""
-    file.seek(0)
-    header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        return
-    magic, _, page_size, _, *salts, first, second = _HEADER.unpack(header)
-    order = "big" if magic & 1 else "little"
-    sums = _add(header[:24], (0, 0), order)
-    # SQLite takes a log with a broken header for an empty one.
-    if magic & ~1 != _MAGIC or page_size not in _PAGE_SIZES or sums != (first, second):
-        return
-    size = _FRAME.size + (page_size if checked else _VERSION_END)
-    while len(frame := file.read(size)) == size:
-        page_number, size_after, *rest = _FRAME.unpack_from(frame)
-        if rest[:2] != salts:
-            return
-        page = frame[_FRAME.size :]
-        if checked:
-            sums = _add(frame[:8] + page, sums, order)
-            if rest[2:] != list(sums):
-                return
-        else:
-            file.seek(page_size - _VERSION_END, 1)
-        yield page_number, size_after != 0, int.from_bytes(page[USER_VERSION_OFFSET:_VERSION_END], "big", signed=True)
+def _version_in(content: bytes, start: int) -> int:
+    """The version in the first page, which begins there."""
+    at = start + USER_VERSION_OFFSET
+    return int.from_bytes(content[at : at + 4], "big", signed=True)
 
 
 def _add(content: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:

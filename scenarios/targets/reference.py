@@ -173,11 +173,15 @@ class ReferenceSession:
         self._do_elsewhere(first)
         due = [lambda: self._do_elsewhere(then)]
         begun: list[str] = []
+        raised: list[Exception] = []
 
         def overtake(statement: str) -> None:
             begun.extend([statement] if statement.startswith("BEGIN") else [])
             if len(begun) > 1 and due:
-                due.pop()()
+                try:
+                    due.pop()()
+                except Exception as error:  # noqa: BLE001 - SQLite would drop it
+                    raised.append(error)
 
         # What the others do is done, whether or not this one can read.
         with contextlib.suppress(StoreError, sqlite3.ProgrammingError):
@@ -189,6 +193,8 @@ class ReferenceSession:
                 connection.set_trace_callback(None)
         while due:
             due.pop()()
+        if raised:
+            raise raised[0]
 
     def _do_visit(self) -> None:
         """A real process opens the database, reads and goes."""

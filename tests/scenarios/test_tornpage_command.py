@@ -380,11 +380,11 @@ def test_the_ledger_s_own_commands_are_mounted(command: Command, tmp_path: Path)
 def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(gate, "try_reference", lambda *given: asked.append(given[1]) or [])
+    asked: list[list[str]] = []
+    monkeypatch.setattr(gate, "noise", lambda bugs, *_: asked.append([bug.name for bug in bugs]) or iter(()))
     ran = command("bugs", "canary")
     assert ran.code == 0, ran
-    assert asked == [("sweep", "fuzz")]
+    assert asked == [["canary"]]
     assert "2 tries, all caught" in ran.out
     assert "reference: no finding by the same searches" in ran.out
     assert command(*shlex.split(only(ran.out, r"tornpage (replay .*)"))).code == 1
@@ -399,10 +399,10 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
 def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
     noise: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "try_reference", lambda *_: noise)
+    monkeypatch.setattr(gate, "noise", lambda *_: iter(noise))
     if not noise:
         missed = gate.Catch("canary", "sweep", ("memory-equals-disk",), None, "nothing was found", 40, 0, 0, "")
-        monkeypatch.setattr(gate, "try_bug", lambda *_: [missed])
+        monkeypatch.setattr(gate, "_try", lambda *_: (missed, None))
     ran = command("bugs", "canary")
     assert ran.code == 1
     assert ("a finding in the reference" if noise else "MISSED: canary") in ran.out
