@@ -14,6 +14,7 @@ from scenarios.checks import Violation
 from scenarios.declared import require_as_declared, what_is_wrong
 from scenarios.events import Finding
 from scenarios.keepsake import keepsake_of
+from scenarios.profiles import PROFILES, Profile
 from scenarios.story import Call, Limit, Story
 from scenarios.target import TargetError
 from scenarios.told import tell
@@ -131,7 +132,9 @@ class NoSuchStory(tiny_stores.RemembersFirst):
         return strategies.just(Action("fly"))
 
 
-def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command) -> None:
+def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Profile("quick", 1, 40, stories=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    monkeypatch.setitem(PROFILES, "quick", small)
     for jobs in (1, 2):
         ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)
         assert ran.code == 1, ran

@@ -16,7 +16,7 @@ from scenarios.campaign import Exit, run, verdict
 from scenarios.command import ci
 from scenarios.events import Finding
 from scenarios.fingerprint import fingerprint
-from scenarios.profiles import Plan, Profile
+from scenarios.profiles import PROFILES, Plan, Profile
 from scenarios.reports.baseline import Baseline, BaselineError, Entry, entry_of, extend
 from scenarios.story import Story
 
@@ -163,7 +163,12 @@ def test_what_is_accepted_does_not_fail_and_what_is_new_does(
     assert "It was: issue 12" in ran.out
 
 
-def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(command: Command) -> None:
+def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All searches have to come to their end, and not more.
+    small = Profile("quick", 1, 5, stories=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    monkeypatch.setitem(PROFILES, "quick", small)
     old = entry(target="tiny_stores:Tiny", expires=datetime.date(2999, 1, 1))
     extend(Path("b.toml"), record(), "none", old.expires)
     Path("b.toml").write_text(HEAD + ENTRY.replace('"tiny"', '"tiny_stores:Tiny"').replace("2026", "2999"))
