@@ -9,6 +9,7 @@ part of it, under a name that ends with a separator: a store may ask whether it 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
 # ruff: noqa: PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
 
+import functools
 import gc
 import os
 import stat
@@ -113,7 +114,7 @@ def _overwrite(path: str, content: bytes) -> None:
 
 def held_open(directory: Path) -> list[str]:
     """The files below `directory` that this process has open; empty where the system doesn't say."""
-    below = os.path.realpath(directory) + os.sep
+    below = _below(os.fspath(directory))
     try:
         descriptors = os.listdir("/proc/self/fd")
     except OSError:
@@ -130,6 +131,12 @@ def held_open(directory: Path) -> list[str]:
         if name.startswith(below):
             found.append(name.removeprefix(below))
     return sorted(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _below(directory: str) -> str:
+    """How the system's names of what is below begin; nobody moves a store's directory while it is under test."""
+    return os.path.realpath(directory) + os.sep
 
 
 def siblings(directory: Path) -> Iterator[Path]:

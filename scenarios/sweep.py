@@ -53,10 +53,11 @@ _PLAN_KINDS: Final = {
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Where one call of the workload starts, and where it leads."""
+    """Where one call of the workload starts, and where it leads; `call` is the action in words."""
 
     step: int
     action: Action
+    call: str
     files: Files
     before: View
     after: View
@@ -67,7 +68,7 @@ class Start(msgspec.Struct, frozen=True):
 
     def located(self, configuration: Configuration, condition: str) -> Place:
         """Where along the workload it is."""
-        return Place(configuration, self.step, str(self.action), condition)
+        return Place(configuration, self.step, self.call, condition)
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -267,7 +268,7 @@ class Sweep(Search):
                 with trial.statements.count_operations() as counter:
                     trial.call(action, after)
             counts.update(counter.counts)
-        return Start(step, action, files, before, after, counts, stages)
+        return Start(step, action, str(action), files, before, after, counts, stages)
 
     def start_from(
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]

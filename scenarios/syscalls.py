@@ -127,7 +127,7 @@ class Syscalls(Sweep):
         counts: dict[tuple[str, str], int] = {}
         for one in watched.calls:
             counts[one.call, one.role] = counts.get((one.call, one.role), 0) + 1
-        return Start(step, action, files, before, after, counts, stages)
+        return Start(step, action, str(action), files, before, after, counts, stages)
 
     # -- one point -----------------------------------------------------------------------------------------
 
