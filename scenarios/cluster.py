@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -77,12 +78,13 @@ class Cluster:
         self._jobs = jobs
         self._until = None if plan.max_time_s is None else time.monotonic() + plan.max_time_s
         self._futures: dict[Job, Any] = {}
-        self._shown: set[Job] = set()
+        self._ended: dict[Job, Result] = {}
         self._dropped: set[str] = set()
         self._scope = contextlib.ExitStack()
         self._client: Any = None
         self._workers = 0
         self.interrupted = False
+        self._is_lost = False
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as scope:
@@ -96,13 +98,22 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._scope:
-            self._client.cancel(list(self._futures.values()), force=True)
+            self._cancel(list(self._futures))
 
     def result(self, job: Job) -> Result | None:
         """Wait for what a part comes to; None for one that nobody has done, since the time is up or the user said so.
 
         Raises `DiedError`.
         """
+        if not self._is_lost:
+            try:
+                return self._result(job)
+            except (CancelledError, distributed.comm.CommClosedError):
+                # Nobody but us cancels one: whoever else does has lost the scheduler.
+                self._is_lost = True
+        raise DiedError(f"the cluster at {self._plan.cluster} was lost; what it had done until then is told")
+
+    def _result(self, job: Job) -> Result | None:
         self._send()
         future = self._futures.get(job)
         while future is not None and not future.done() and not self.interrupted:
@@ -116,6 +127,8 @@ class Cluster:
             return None
         self._show()
         del self._futures[job]
+        if job in self._ended:
+            return self._ended.pop(job)
         try:
             result: Result = future.result()
         except distributed.KilledWorker as error:
@@ -125,10 +138,14 @@ class Cluster:
     def drop(self, search: str) -> None:
         """Nobody asks for the other parts of this search any more."""
         self._dropped.add(search)
-        unwanted = {job: future for job, future in self._futures.items() if job[0] == search}
-        self._client.cancel(list(unwanted.values()), force=True)
-        for job in unwanted:
-            del self._futures[job]
+        self._cancel([job for job in self._futures if job[0] == search])
+
+    def _cancel(self, jobs: list[Job]) -> None:
+        unwanted = [self._futures.pop(job) for job in jobs]
+        for job in jobs:
+            self._ended.pop(job, None)
+        if not self._is_lost:
+            self._client.cancel(unwanted, force=True)
 
     def _send(self) -> None:
         """Send tasks ahead of the one that is waited for."""
@@ -149,9 +166,10 @@ class Cluster:
     def _show(self) -> None:
         """Show what has ended since the last look."""
         for job, future in self._futures.items():
-            if job not in self._shown and future.status == "finished":
-                self._shown.add(job)
-                for event in future.result().came.events:
+            if job not in self._ended and future.status == "finished":
+                # Fetched once: each time it would come over the network.
+                self._ended[job] = future.result()
+                for event in self._ended[job].came.events:
                     self._live(job[0], event)
 
     def _interrupt(self, *_: object) -> None:

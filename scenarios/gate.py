@@ -4,7 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scenarios.bugs.build import KnownBug
 from scenarios.events import Finding
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
-from scenarios.target import Target
+from scenarios.target import Target, TargetError
 from scenarios.targets.reference import Reference
 
 
@@ -67,6 +67,8 @@ def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
             executor = client.get_executor(pure=False)
             try:
                 yield executor.map
+            except CancelledError as error:
+                raise TargetError(f"the cluster at {cluster} was lost") from error
             finally:
                 # What nobody waits for any more is dropped.
                 executor.shutdown(wait=False)

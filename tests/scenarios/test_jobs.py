@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import tiny_stores
 from scenarios import campaign, gate, run_record
 from scenarios.bugs import find_bug
 from scenarios.events import Event, PointTried
+from scenarios.naming import find
 from scenarios.parts import Shard
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
@@ -129,7 +132,7 @@ def test_known_bugs_are_caught_alike_whoever_does_the_work(cluster: str | None, 
         return [catch for _, catch in gate.catches(bugs, 0, tmp_path, over)]
 
     with gate.over(2, cluster) as over:
-        there, heard = caught(over), list(gate.noise(bugs, 0, over))
+        there, heard = caught(over), list(gate.noise([find_bug("restore-torn")], 0, over))
     assert there == caught(map)
     assert all(catch.caught for catch in there)
     assert heard == []
@@ -163,6 +166,39 @@ def test_a_worker_of_a_cluster_that_dies_is_counted_once(tmp_path: Path, monkeyp
     killed = told(run(DiesOnce(), 2, ("sweep",), cluster="local"))
     assert (tmp_path / "mark").exists()
     assert killed == told(run(DiesOnce(), 1, ("sweep",)))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_costs_nothing_that_was_told(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+
+    def dask(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dask", *words]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    address = next(found[1] for line in scheduler.stderr or () if (found := re.search(r"(tcp://[\d.:]+)", line)))
+    worker = dask("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+    try:
+        with distributed.Client(address) as client:
+            client.wait_for_workers(1)
+
+        def lose(search: str, event: Event) -> None:
+            if search == "contend" and isinstance(event, PointTried):
+                scheduler.kill()
+
+        size = msgspec.structs.replace(SMALL, points_per_call=1, rival_points=1)
+        plan = Plan(("sweep", "contend"), size, report=None, cluster=address)
+        recorder = campaign.run(find("reference"), plan, live=lose)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.communicate()
+    assert recorder.count("tried") > 0
+    assert {one.reason for one in recorder.vacuous} == {
+        f"the cluster at {address} was lost; what it had done until then is told"
+    }
+    assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_line(command: Command) -> None:
