@@ -35,6 +35,7 @@ from scenarios.handlers.terminal import Progress
 from scenarios.machine import machines_of
 from scenarios.profiles import PROFILES, Plan, Profile
 from scenarios.recorder import Recorder, nothing_accepted
+from scenarios.reports.words import headline
 from scenarios.shared_examples import shared_examples
 from scenarios.so_far import seed_in
 from scenarios.target import Target, TargetError
@@ -362,7 +363,7 @@ def _run(
     else:
         if error_paths:
             show_error_paths(error_paths, output())
-        verdict.show(recorder, target, plan.seed, output(), record.baseline_notes)
+        verdict.show(recorder, target, headline(record), plan.seed, output(), record.baseline_notes)
     ci.deliver(record, options)
     code = campaign.verdict(recorder)
     least = options["least_error_paths"]

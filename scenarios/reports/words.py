@@ -27,6 +27,8 @@ def headline(record: RunRecord) -> str:
         words += f", {plural(len(record.observations), 'observation')} of what it does not promise"
     if is_partial(record):
         words += " (PARTIAL: the time was up before everything was tried)"
+    if record.shard:
+        words += f" (share {record.shard} of the work; tornpage report merge judges the whole)"
     return f"{record.target}: {words}. {evidence(record) or 'Nothing happened'}"
 
 

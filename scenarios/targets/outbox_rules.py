@@ -1,6 +1,5 @@
 """The reference's rules for messages, from the ledger's specification, section 5; see `reference_rules`."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ _MINUTE_MS: Final = 60_000
 _MOST_ATTEMPTS: Final = 5
 _BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
 _OLDEST_MS: Final = 30 * _MINUTE_MS
+_TAKING: Final = frozenset({"outbox.claim", "outbox.recover"})
 _PENDING: Final = frozenset({"queued", "failed_retryable"})
 _PERMANENT: Final = (
     "no conversation reference found", "chat not found", "user not found", "bot was blocked by the user",
@@ -58,11 +58,20 @@ def check_changes(before: Rows, after: Rows, calls: Iterable[Made], *, is_done: 
     for name in before.keys() & after.keys():
         _check_change(name, before[name], after[name], calls)
     if is_done:
-        # Of several failures of one message in a batch only the last one shows.
-        failed = Counter(call.args["message_id"] for call in calls if call.name == "outbox.fail")
         for call in calls:
-            if failed[call.args.get("message_id")] <= 1:
+            # Of several calls on one message in a batch only what all of them come to shows.
+            if call.name != "outbox.fail" or not any(_may_touch(other, call) for other in calls if other is not call):
                 _check_done(before, after, call)
+
+
+def _may_touch(other: Made, call: Made) -> bool:
+    """Whether another call may change the message that a call is on."""
+    return other.name == "outbox.recover" or _is_on(other, call.args["message_id"])
+
+
+def _is_on(call: Made, message: str) -> bool:
+    """Whether it is a call on this one message."""
+    return call.name.startswith("outbox.") and call.args.get("message_id") == message
 
 
 def _may_prune(call: Made, row: Row) -> bool:
@@ -80,8 +89,10 @@ def _check_change(name: str, old: Row, new: Row, calls: Iterable[Made]) -> None:
         raise Violation(code, f"message {name} was {old['status']}, and it was changed to {new['status']}")
     if new["attempt_count"] < old["attempt_count"]:
         raise Violation("no-lost-message", f"message {name} has had fewer attempts than before")
-    takes = [call for call in calls if call.name in ("outbox.claim", "outbox.recover")]
-    if takes and _is_being_sent(old) and new["leased_by"] != old["leased_by"]:
+    takes = [call for call in calls if call.name in _TAKING]
+    # Whoever was sending it may have let go of it before, in the same batch.
+    let_go = any(_is_on(call, name) for call in calls if call.name not in _TAKING)
+    if takes and not let_go and _is_being_sent(old) and new["leased_by"] != old["leased_by"]:
         raise Violation(
             "no-duplicate-after-ack", f"{old['leased_by']} was sending message {name}, and {takes[0].name} took it over"
         )

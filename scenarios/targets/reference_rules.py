@@ -14,6 +14,7 @@ Not covered: what no view shows; see the session's `self_check`. How messages an
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import dropwhile
 from typing import Any, Final
 
 from scenarios.checks import Violation
@@ -43,9 +44,11 @@ def check_change(before: View, action: Action, after: View, *, is_done: bool, no
     """Hold one call against what it may do, and, where it was acknowledged, has to. Raises `Violation`."""
     calls = made_by(action, now_ms)
     old, new = rows_of(before, "task"), rows_of(after, "task")
+    _check_removed(old, new, calls)
+    # Where a batch deletes a task and creates another one of its name, nothing has become of the old one.
+    old = {name: task for name, task in old.items() if not _is_created_again(name, calls)}
     for name in old.keys() & new.keys():
         _check_transition(name, old[name], new[name], calls)
-    _check_removed(old, new, calls)
     for name, task in new.items():
         _check_stamps(name, old.get(name), task, calls)
     _check_runs(before, after, calls, is_done=is_done)
@@ -102,6 +105,12 @@ def _check_transition(name: str, old: Mapping[str, Any], new: Mapping[str, Any],
         raise Violation(
             "in-flight-flagged-once", f"the work on task {name} was alive, and {_said(calls)} took it for lost"
         )
+
+
+def _is_created_again(name: str, calls: Iterable[Made]) -> bool:
+    """Whether the task is deleted, and after that one with its id is created."""
+    late = dropwhile(lambda call: not call.is_on("tasks.delete", "task_id", name), calls)
+    return any(call.is_on("tasks.create", "id", name) for call in late)
 
 
 def _reports_end(name: str, task: Mapping[str, Any], calls: Iterable[Made]) -> bool:

@@ -230,6 +230,7 @@ def test_shards_are_judged_together(command: Command, tmp_path: Path) -> None:
         home = tmp_path / str(number)
         ran = command("limits", "--target", "tiny_stores:Tiny", "--shard", f"{number}/2", "--report", home)
         assert "no call ever met" not in ran.out
+        assert f"(share {number}/2 of the work; tornpage report merge judges the whole)" in ran.out
     one, two = (run_record.read(tmp_path / str(number) / "run.json") for number in (1, 2))
     assert (one.shard, two.shard) == ("1/2", "2/2")
     assert not merge([one, two]).record.vacuous

@@ -6,12 +6,13 @@ import pytest
 import tiny_stores
 
 import faults
+from scenarios import run_record
 from scenarios.campaign import SEARCHES, Exit, verdict
 from scenarios.events import Event, PointTried, StatesTried, StepsDone
-from scenarios.handlers.verdict import headline
 from scenarios.naming import find_or_import
 from scenarios.profiles import Plan, Profile
 from scenarios.recorder import Recorder
+from scenarios.reports.words import headline
 
 PROFILE = Profile(
     "test", None, 100, stories=200, steps=10, crash_states=200, kills=30, rival_points=40, limit_points=40
@@ -34,13 +35,15 @@ def test_a_search_that_is_cut_short_says_so_and_holds_for_what_it_has_tested(
 
     target = find_or_import("tiny_stores:Declared")
     recorder = Recorder([late])
-    SEARCHES[name](target, recorder, home, Plan((name,), PROFILE, report=None)).run()
+    plan = Plan((name,), PROFILE, report=None)
+    SEARCHES[name](target, recorder, home, plan).run()
     (ended,) = recorder.ended
     assert not ended.complete
     assert not recorder.complete
     assert (recorder.vacuous, recorder.findings) == ([], [])
     assert verdict(recorder) is Exit.HOLDS
-    assert "PARTIAL: the time was up before everything was tried" in headline(recorder, target)
+    record = run_record.record_of(recorder, target, plan, run_record.Points())
+    assert "PARTIAL: the time was up before everything was tried" in headline(record)
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)

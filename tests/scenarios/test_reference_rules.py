@@ -239,3 +239,54 @@ def test_an_action_is_taken_apart_into_the_calls_in_it_and_who_makes_them() -> N
     ]  # fmt: skip
     batch = Action("batch", {"calls": [one, {"name": "elsewhere", "args": {"call": two}}]})
     assert [(call.name, call.elsewhere) for call in made_by(batch, 7)] == [("maintenance", False), ("recover", True)]
+
+
+def played(directory: Path, *calls: Action) -> Step:
+    """The last of some calls as the reference makes them."""
+    environment = Environment()
+    with faults.install():
+        session = Reference().open(directory, Configuration(), environment)
+        try:
+            for action in calls:
+                environment.now_ms += MINUTE_MS
+                before = session.live_view()
+                session.call(action)
+            return Step(before, calls[-1], session.live_view(), environment.now_ms)
+        finally:
+            session.close()
+
+
+def batched(*calls: Action) -> Action:
+    return Action("batch", {"calls": [{"name": call.name, "args": call.args} for call in calls]})
+
+
+TASK = Action("tasks.create", {"id": "t", "runtime": "cli", "requester_session_key": "main", "task": "work"})
+START, DELETE = (Action(f"tasks.{name}", {"task_id": "t"}) for name in ("start", "delete"))
+
+
+def test_a_task_that_a_batch_deletes_and_creates_again_is_another_one(tmp_path: Path) -> None:
+    step = played(tmp_path, TASK, START, batched(DELETE, TASK))
+    assert step.after["task/t"]["status"] == "queued"
+    assert step.broken(nothing) is None
+    # The other way round, or with one of the two, it can only be the old one.
+    for calls in ((TASK, DELETE), (TASK,), (DELETE,)):
+        assert Step(step.before, batched(*calls), step.after, step.now_ms).broken(nothing) == "terminal-is-final"
+
+
+MESSAGE = Action(
+    "outbox.enqueue", {"message_id": "m", "channel": "mail", "target": "you", "payload": {"text": "hello"}}
+)
+CLAIM, TAKE = (Action("outbox.claim", {"message_id": "m", "worker_id": worker}) for worker in ("sender", "another"))
+FAIL = Action("outbox.fail", {"message_id": "m", "worker_id": "sender", "error": "connection reset"})
+GIVE_UP = Action("outbox.move_to_failed", {"message_id": "m", "worker_id": "sender", "reason": "nobody reads it"})
+
+
+def test_of_several_calls_of_a_batch_on_one_message_only_what_they_come_to_is_judged(tmp_path: Path) -> None:
+    given_up = played(tmp_path / "1", MESSAGE, batched(FAIL, GIVE_UP))
+    assert given_up.after["message/m"]["status"] == "failed_terminal"
+    assert given_up.broken(nothing) is None
+    assert Step(given_up.before, FAIL, given_up.after, given_up.now_ms).broken(nothing) == "no-lost-message"
+    let_go = played(tmp_path / "2", MESSAGE, CLAIM, batched(FAIL, TAKE))
+    assert let_go.after["message/m"]["leased_by"] != "sender"
+    assert let_go.broken(nothing) is None
+    assert Step(let_go.before, TAKE, let_go.after, let_go.now_ms).broken(nothing) == "no-duplicate-after-ack"

@@ -45,6 +45,10 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
     if not record.complete:
         cut = [f"{ended.search} was cut short" for ended in record.searches if not ended.complete]
         yield Caveat("Partial: not everything was tried", "partial", tuple(cut or ["the run did not come to its end"]))
+    if record.shard:
+        yield Caveat(
+            f"Share {record.shard} of the work", "partial", ("tornpage report merge puts all shares together",)
+        )
     if record.depths is not None and "syscall" not in record.depths:
         out = tuple(f"{depth}: {what}" for depth, what in _DEPTHS.items() if depth not in record.depths)
         if out:
