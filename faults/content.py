@@ -23,6 +23,7 @@ _GARBAGE: Final = b"\xa5"
 # To make single blocks anew pays for so many lost changes.
 _FEW: Final = 4
 _MOST_MADE: Final = 4096
+_MOST_GROWN: Final = 256
 
 
 class Content:
@@ -115,8 +116,8 @@ class ChangedFile:
     def _begin(self, durable: Content) -> None:
         self.durable = durable
         self.pending: dict[int, Operation] = {}
-        # The content with none of the changes, with the first, with the first two …
-        self._grown = [durable]
+        # The content with so many of the first changes.
+        self._grown = {0: durable}
         self._by_block: defaultdict[int, list[int]] = defaultdict(list)
         # A block, with its digest, by which changes made it.
         self._made: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
@@ -158,12 +159,15 @@ class ChangedFile:
 
     def _with_first(self, count: int) -> Content:
         """The content with so many of the changes done."""
-        if count >= len(self._grown):
-            changes = list(self.pending.values())
-            while len(self._grown) <= count:
-                draft = Draft(self._grown[-1])
-                self._apply(draft, changes[len(self._grown) - 1])
-                self._grown.append(draft.done())
+        if count not in self._grown:
+            start = max(one for one in self._grown if one < count)
+            draft = Draft(self._grown[start])
+            for index in self._order[start:count]:
+                self._apply(draft, self.pending[index])
+            if len(self._grown) >= _MOST_GROWN:
+                # Each has a list of all blocks: some of many will do.
+                self._grown = {one: self._grown[one] for one in sorted(self._grown)[::8]}
+            self._grown[count] = draft.done()
         return self._grown[count]
 
     def _apply(self, draft: Draft, operation: Operation, kept: int | None = None) -> None:

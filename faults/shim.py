@@ -117,7 +117,7 @@ class Shim:
         self._interrupts = Interrupts()
         # All slots that may be ours, and the kinds of operation for which they are.
         self._slots: list[_Slot] = []
-        self._pointed: frozenset[str] = frozenset()
+        self._pointed: frozenset[str] | None = frozenset()
         for function in (self._keep, self._refresh, self._point):
             self._interrupts.keep_out_of(function)
         self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
@@ -411,7 +411,7 @@ class Shim:
                 if (base.iVersion >= 2 or not field.startswith("xShm")) and getattr(base, field)
             ]
             IoMethods.from_address(address).xClose = self._closing(base.xClose)
-            self._point(slots, frozenset(), self._pointed)
+            self._point(slots, None, self._pointed or frozenset())
             self._slots += slots
             self._tables[base_methods, role] = address, slots
             return address
@@ -450,13 +450,16 @@ class Shim:
                 wanted = _EVERY_KIND
             elif self._depth:
                 wanted = wanted.union(*map(_kinds_of, self._watchers), RECORDED if self._tapes else ())
-            before, self._pointed = self._pointed, wanted
+            before = self._pointed
             if before != wanted:
+                # Where this is cut short, the next one points all of them.
+                self._pointed = None
                 self._point(self._slots, before, wanted)
+                self._pointed = wanted
 
-    def _point(self, slots: list[_Slot], before: frozenset[str], wanted: frozenset[str]) -> None:
-        """Point the slots whose kinds are wanted otherwise than before."""
-        changed = before ^ wanted
+    def _point(self, slots: list[_Slot], before: frozenset[str] | None, wanted: frozenset[str]) -> None:
+        """Point the slots whose kinds are wanted otherwise than before; None: nobody knows what was before."""
+        changed = _EVERY_KIND if before is None else before ^ wanted
         for slot in slots:
             if not slot.kinds.isdisjoint(changed):
                 slot.cell.value = slot.base if slot.kinds.isdisjoint(wanted) else slot.ours

@@ -99,8 +99,14 @@ class StatementDepth:
             raise TypeError(f"pass a class, not {base!r}: what a function returns can't be watched")
         with self._lock:
             if base not in self._classes:
-                own = issubclass(base, mixin)
-                self._classes[base] = base if own else _subclass(mixin, base, attributes)
+                if not issubclass(base, mixin):
+                    made = _subclass(mixin, base, attributes)
+                elif all(getattr(base, name, None) is value for name, value in attributes.items()):
+                    made = base
+                else:
+                    # The class of a connection that another depth has made, or that all depths share.
+                    made = type(base.__name__, (base,), attributes)
+                self._classes[base] = made
             return self._classes[base]
 
     # -- watchers ------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ def run(
         most_findings=plan.most_findings,
         accepts=accepts,
     )
+    recorder.is_share = plan.shard is not None
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory:
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
         if alone:
@@ -121,7 +122,7 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
     try:
         search.run(do)
     except TargetError as error:
-        if is_first:
+        if is_first and not recorder.findings:
             raise
         # What has been found until now is worth more than a search that can't go on.
         recorder.tell(Vacuous(search.name, f"it could not go on: {error}"))
@@ -284,6 +285,8 @@ def verdict(recorder: Recorder) -> Exit:
         return Exit.INTERRUPTED
     if recorder.findings:
         return Exit.FINDING
-    if recorder.vacuous or not any(map(recorder.count, EVIDENCE)):
+    # No part may have fallen to a share; whoever puts all shares together judges what they have tested.
+    idle = not any(map(recorder.count, EVIDENCE)) and not (recorder.is_share and recorder.complete)
+    if recorder.vacuous or idle:
         return Exit.NOT_TESTED
     return Exit.HOLDS

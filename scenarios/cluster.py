@@ -105,6 +105,10 @@ class Cluster:
 
         Raises `DiedError`.
         """
+        if job in self._ended:
+            # Whatever has become of the others: this has been shown.
+            del self._futures[job]
+            return self._ended.pop(job)
         if not self._is_lost:
             try:
                 return self._result(job)

@@ -17,7 +17,7 @@ import msgspec
 import faults
 from scenarios.checks import Violation, describe, differences
 from scenarios.files import place
-from scenarios.reopened import is_damage, require_integrity, view_through
+from scenarios.reopened import is_damage, view_of
 from scenarios.target import Configuration, Environment, Refused, Session, Target, View
 
 Identity = tuple[tuple[str, bytes], ...]
@@ -99,12 +99,9 @@ class CrashReader:
         database = self.target.database(self.directory)
         if not database.exists():
             return {}
-        # To write a WAL back when its last reader goes is dear, and nobody ever reads what comes of it. A hot journal,
-        # though, has to be rolled back.
-        read_only = f"{database.name}-wal" in files and not any(name.endswith("-journal") for name in files)
-        with contextlib.closing(faults.connect_unwatched(database, read_only=read_only)) as connection:
-            require_integrity(connection)
-            return view_through(self.target, connection)
+        # Nobody reads what comes of a WAL that is written back. A hot journal, though, has to be rolled back first.
+        keeps_log = f"{database.name}-wal" in files and not any(name.endswith("-journal") for name in files)
+        return view_of(self.target, database, integrity=True, keeps_log=keeps_log)
 
     def _open(self, view: View, now_ms: int) -> None:
         """The target itself has to open it, to agree with the plain reader, and to work."""

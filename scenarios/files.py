@@ -7,7 +7,7 @@ part of it, under a name that ends with a separator: a store may ask whether it 
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
-# ruff: noqa: PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
 
 import functools
 import gc
@@ -63,7 +63,9 @@ def place(files: Files, directory: Path) -> None:
         _remove(root, name)
     for name, content in files.items():
         if name.endswith(os.sep):
-            os.makedirs(os.path.join(root, name), exist_ok=True)
+            # Unless a file has taken its place since.
+            if name[:-1] not in files:
+                os.makedirs(os.path.join(root, name), exist_ok=True)
         else:
             _overwrite(os.path.join(root, name), content)
 
@@ -114,7 +116,7 @@ def _overwrite(path: str, content: bytes) -> None:
 
 def held_open(directory: Path) -> list[str]:
     """The files below `directory` that this process has open; empty where the system doesn't say."""
-    below = _below(os.fspath(directory))
+    below = _below(os.path.abspath(directory))
     try:
         descriptors = os.listdir("/proc/self/fd")
     except OSError:

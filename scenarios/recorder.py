@@ -99,6 +99,8 @@ class Recorder:
         self.crashes: list[CrashesTried] = []
         self.ended: list[SearchEnded] = []
         self.interrupted = False
+        # Whether others do the rest of the work.
+        self.is_share = False
         self._told_to_stop = told_to_stop
 
     def tell(self, event: Event) -> None:

@@ -79,11 +79,27 @@ def require_integrity(connection: sqlite3.Connection) -> None:
         raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
 
 
-def view_through(target: Target, connection: sqlite3.Connection) -> View:
-    """What a target's plain SQL reads, all of it under one lock instead of one for each statement."""
-    # A statement that is not at its end keeps the lock; unlike a BEGIN it is in no other statement's way.
-    with contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")):
-        return target.fresh_view(connection)
+def view_of(target: Target, database: Path, *, integrity: bool, keeps_log: bool = False) -> View:
+    """What a fresh reader past the shim sees, all of it under one lock instead of one for each statement.
+
+    Whoever closes the last connection writes a WAL back. With `keeps_log` that is one that can't write: it costs less,
+    and the reader itself has to be one that can, or SQLite would not look at CHECK constraints.
+    """
+    with contextlib.ExitStack() as scope:
+        if keeps_log:
+            last = scope.enter_context(contextlib.closing(faults.connect_unwatched(database, read_only=True)))
+            last.execute("SELECT 1 FROM sqlite_master").fetchall()
+        connection = scope.enter_context(contextlib.closing(faults.connect_unwatched(database)))
+        if integrity:
+            require_integrity(connection)
+        # A statement that is not at its end keeps the lock; unlike a BEGIN it is in few other statements' way.
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")),
+        ):
+            return target.fresh_view(connection)
+        # A target may do what a statement under way forbids, such as DETACH: then without it.
+        return target.fresh_view(scope.enter_context(contextlib.closing(faults.connect_unwatched(database))))
 
 
 def is_damage(error: sqlite3.Error) -> bool:

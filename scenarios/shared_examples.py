@@ -7,6 +7,7 @@ seed tell the same only as long as nobody has found anything.
 
 import hashlib
 import importlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,24 @@ class _Keyed(ExampleDatabase):
         self._below.move(self._key(src), self._key(dest), value)
 
 
+def _require_directory(place: str) -> None:
+    """Hypothesis says nothing where it can't keep an example, so it is asked here."""
+    if not place.strip() or ":/" in place:
+        raise TargetError(f"{place!r} is no place for examples; name a directory, or redis://HOST")
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise TargetError(f"{place} is no directory; name one for examples, or redis://HOST") from None
+    except OSError as error:
+        raise TargetError(f"no examples can be kept in {place}: {error.strerror}") from error
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise TargetError(f"no examples can be kept in {place}: it can't be written to, or not be read")
+
+
 def shared_examples(place: str, salt: str) -> ExampleDatabase:
     """The examples at a directory or a Redis URL, those of one machine (`salt`) apart; raises `TargetError`."""
     if not place.startswith(_REDIS):
-        if Path(place).exists() and not Path(place).is_dir():
-            raise TargetError(f"{place} is no directory; name one for examples, or redis://HOST")
+        _require_directory(place)
         return _Keyed(DirectoryBasedExampleDatabase(place), salt)
     try:
         # Whoever has no Redis needs not have its library.

@@ -17,7 +17,7 @@ import faults
 from scenarios.checks import Violation
 from scenarios.files import Files, Holder, require_let_go
 from scenarios.oracle import Answer, Oracle
-from scenarios.reopened import Reopened, is_damage, require_integrity, view_through
+from scenarios.reopened import Reopened, is_damage, view_of
 from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 OPEN = Action("open")
@@ -251,10 +251,7 @@ class Trial:
         if not self.target.database(self.directory).exists():
             return {}
         try:
-            with contextlib.closing(faults.connect_unwatched(self.target.database(self.directory))) as connection:
-                if integrity:
-                    require_integrity(connection)
-                return view_through(self.target, connection)
+            return view_of(self.target, self.target.database(self.directory), integrity=integrity)
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error

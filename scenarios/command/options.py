@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import contextlib
+import errno
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from scenarios.profiles import PROFILES
 from scenarios.target import Configuration, Target, TargetError
 from scenarios.targets.names import UnknownTargetError
 
+# What the system says where nothing can be written; not a defect of anybody's.
+_NO_PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -135,7 +138,7 @@ def search_options(command: _Command) -> _Command:
             "--shard",
             type=ShardName(),
             metavar="NUMBER/OF",
-            help="Do only this share of the work, such as 1/3; tornpage merge puts the records of all shares together.",
+            help="Do only this share of the work, such as 1/3; tornpage report merge judges all shares together.",
         ),
         click.option(
             "--error-paths",
@@ -206,6 +209,12 @@ def could_not_run() -> Iterator[None]:
         yield
     except (ShimUnavailableError, SyscallsUnavailableError, TargetError) as error:
         raise CouldNotRun(str(error)) from error
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise CouldNotRun(
+            f"{error.strerror}: {error.filename or 'there is no place for what it has to write'}"
+        ) from error
 
 
 def usage(error: FaultError | ValueError) -> click.UsageError:

@@ -125,6 +125,8 @@ def merge_command(context: click.Context, /, runs: tuple[Path, ...], output: Pat
             f"{part.verdict:12} {part.target}, SQLite {part.sqlite_version}, Python {part.python_version}, "
             f"seed {part.seed}, {part.seconds:.1f} s"
         )
+    for vacuous in merged.record.vacuous:
+        click.echo(f"vacuous: {vacuous.search}: {vacuous.reason}")
     click.echo(headline(merged.record))
     context.exit(Exit(merged.record.exit_code))
 

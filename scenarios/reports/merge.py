@@ -114,8 +114,6 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
 
 def _unproved(records: list[RunRecord]) -> Iterator[Vacuous]:
     """What shards can't say for themselves: which of them are missing, and what all of them together have not met."""
-    if len(records) == 1:
-        return
     runs: defaultdict[tuple[str, str, int, int], dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
         if record.shard:

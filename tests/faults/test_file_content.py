@@ -77,3 +77,17 @@ def test_contents_that_differ_anywhere_have_different_digests() -> None:
     others = [content[:at] + b"\1" + content[at + 1 :] for at in (0, 4095, 4096, 9_999)]
     digests = {Content.of(one).digest for one in (content, *others, content[:-1], content + b"\0", b"")}
     assert len(digests) == 8
+
+
+def test_of_thousands_of_changes_only_some_contents_are_kept() -> None:
+    file, whole = ChangedFile(b""), bytearray()
+    generator = random.Random(0)  # noqa: S311 - reproducible is the point
+    for index in range(3_000):
+        data = generator.randbytes(24)
+        file.add(index, Operation("write", "a", index * 24, data))
+        whole += data
+        if index % 7 == 0:
+            assert bytes(file.after(frozenset(), None)) == whole
+    for count in (1, 100, 2_999, 1_234):
+        assert bytes(file.after(frozenset(range(count, 3_000)), None)) == whole[: count * 24]
+    assert len(file._grown) < 300

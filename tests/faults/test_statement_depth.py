@@ -590,6 +590,19 @@ def test_the_factory_and_the_connect_function_follow_a_plan_for_good(tmp_path: P
         faults.faulting_connect("commit@1=MISUSE")
 
 
+def test_the_class_of_a_watched_connection_is_a_factory_for_another_depth(tmp_path: Path) -> None:
+    first, second = faults.StatementDepth(), faults.StatementDepth()
+    with contextlib.closing(first.connect(tmp_path / "a.db")) as one:
+        for factory in (type(one), type("Mine", (type(one),), {})):
+            with contextlib.closing(second.connect(tmp_path / "b.db", factory=factory)) as two:
+                assert isinstance(two, factory)
+                with second.arm("begin@1=BUSY") as armed, pytest.raises(sqlite3.OperationalError):
+                    two.execute("BEGIN IMMEDIATE")
+                assert armed.firings
+                one.execute("BEGIN")
+                one.rollback()
+
+
 def test_a_connection_class_and_a_cursor_class_of_the_callers_own_are_watched_too(
     depth: StatementDepth, tmp_path: Path
 ) -> None:

@@ -132,3 +132,8 @@ def test_a_copy_is_of_the_file_that_has_the_name_now(tmp_path: Path) -> None:
     assert holder.copy(tmp_path) == {"a": b""}
     holder.release()
     assert held_open(tmp_path) == []
+
+
+def test_a_file_may_have_taken_the_place_of_an_empty_directory(tmp_path: Path) -> None:
+    place({f"x{os.sep}": b"", "x": b"1"}, tmp_path)
+    assert (tmp_path / "x").read_bytes() == b"1"

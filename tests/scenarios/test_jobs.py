@@ -251,6 +251,37 @@ def test_a_shard_that_is_missing_is_told(command: Command, tmp_path: Path) -> No
     assert merged.exit_code == campaign.Exit.NOT_TESTED
 
 
+def test_a_shard_alone_is_not_the_whole(command: Command, tmp_path: Path) -> None:
+    ran = command("sweep", "--target", "tiny_stores:Tiny", "--shard", "1/2", "--report", tmp_path)
+    assert ran.code == 0
+    ran = command("report", "merge", tmp_path / "run.json", "--output", tmp_path / "all.json")
+    assert ran.code == 2
+    assert "vacuous: shards: of tiny_stores:Tiny with seed 0 these are missing: 2/2" in ran.out
+
+
+def test_a_shard_without_a_part_takes_nothing_from_the_others(command: Command, tmp_path: Path) -> None:
+    homes = [tmp_path / str(number) for number in (1, 2, 3)]
+    one = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL")
+    for number, home in enumerate(homes, start=1):
+        assert command("sweep", *one, "--shard", f"{number}/3", "--report", home).code == 0
+    points = [len(run_record.read(home / "run.json").points) for home in homes]
+    assert 0 in points
+    ran = command("report", "merge", *(home / "run.json" for home in homes), "--output", tmp_path / "all.json")
+    assert ran.code == 0, ran
+    whole = command("sweep", *one, "--report", tmp_path / "whole")
+    assert whole.code == 0
+    assert sum(points) == len(run_record.read(tmp_path / "whole/run.json").points)
+
+
+@pytest.mark.parametrize("place", ["", "http://host", "file", "file/below"])
+def test_where_no_example_can_be_kept_nothing_is_begun(place: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    where = str(tmp_path / place) if place.startswith("file") else place
+    ran = command("fuzz", "--target", "tiny_stores:Tiny", "--examples", where, "--quiet")
+    assert ran.code == 2, ran
+    assert "examples" in ran.err
+
+
 def test_what_is_no_shard_is_told(command: Command) -> None:
     ran = command("sweep", "--shard", "4/3")
     assert ran.code == 2

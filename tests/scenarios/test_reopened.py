@@ -10,7 +10,7 @@ import pytest
 import faults
 from scenarios.checks import Violation
 from scenarios.files import Files, Holder, place
-from scenarios.reopened import Reopened, view_through
+from scenarios.reopened import Reopened, view_of
 from scenarios.target import Configuration
 
 CONFIGURATION = Configuration("delete", "FULL")
@@ -154,12 +154,9 @@ def test_a_view_is_read_under_one_lock_that_is_in_no_statements_way(tmp_path: Pa
                 connection.execute("COMMIT")
                 return found
 
-        reader = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
-        try:
-            assert view_through(OwnTransaction(), reader) == {"a": "b"}
-            assert other.execute("DELETE FROM notes").rowcount == 1
-        finally:
-            reader.close()
+        with faults.install():
+            assert view_of(OwnTransaction(), tmp_path / "a.db", integrity=True) == {"a": "b"}
+        assert other.execute("DELETE FROM notes").rowcount == 1
 
 
 @pytest.mark.parametrize("tables", [0, 1])
@@ -172,4 +169,47 @@ def test_a_view_of_a_database_with_hardly_anything_in_it(tables: int, tmp_path: 
             def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
                 return {"tables": connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]}
 
-        assert view_through(Counting(), connection) == {"tables": tables}
+    # Without a table the file has no byte yet.
+    (tmp_path / "a.db").touch()
+    with faults.install():
+        assert view_of(Counting(), tmp_path / "a.db", integrity=True) == {"tables": tables}
+
+
+def test_a_view_may_do_what_a_statement_under_way_forbids(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{name}.db", isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+
+    class Attaching:
+        def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
+            connection.execute("ATTACH ? AS other", (str(tmp_path / "b.db"),))
+            found = connection.execute("SELECT count(*) FROM other.t").fetchone()[0]
+            connection.execute("DETACH other")
+            return {"rows": found}
+
+    with faults.install():
+        assert view_of(Attaching(), tmp_path / "a.db", integrity=False) == {"rows": 0}
+
+
+def test_a_reader_that_keeps_the_log_sees_what_breaks_a_check_constraint(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    made = tmp_path / "made.db"
+    with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("CREATE TABLE t (x CHECK (x > 0))")
+        connection.execute("PRAGMA ignore_check_constraints = on")
+        connection.execute("INSERT INTO t VALUES (-1)")
+        for side in ("", "-wal"):
+            Path(f"{database}{side}").write_bytes(Path(f"{made}{side}").read_bytes())
+    log = Path(f"{database}-wal").read_bytes()
+
+    class Plain:
+        def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
+            return dict(connection.execute("SELECT 'x', x FROM t"))
+
+    with faults.install():
+        assert view_of(Plain(), database, integrity=False, keeps_log=True) == {"x": -1}
+        assert Path(f"{database}-wal").read_bytes() == log
+        # A reader that is opened read-only would not look at CHECK constraints at all.
+        with pytest.raises(Violation, match="CHECK constraint failed in t"):
+            view_of(Plain(), database, integrity=True, keeps_log=True)
