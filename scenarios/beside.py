@@ -50,7 +50,11 @@ class Result(msgspec.Struct):
 
 
 class DiedError(RuntimeError):
-    """The process of a part was killed, and that of its second try, too."""
+    """The process of a part was killed, and that of its second try, too; `ends` where no other part should be tried."""
+
+    def __init__(self, message: str, *, ends: bool = True) -> None:
+        super().__init__(message)
+        self.ends = ends
 
 
 class _Child:

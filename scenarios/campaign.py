@@ -174,7 +174,7 @@ def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, targe
             result = workers.result((search.name, part))
         except DiedError as error:
             search.vacuous(str(error))
-            return Done(ends=True)
+            return Done(ends=error.ends)
         if result is None:
             return Done()
         recorder.take(result.came, target)

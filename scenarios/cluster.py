@@ -85,6 +85,7 @@ class Cluster:
         self._workers = 0
         self.interrupted = False
         self._is_lost = False
+        self._told_lost: set[str] = set()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as scope:
@@ -115,7 +116,12 @@ class Cluster:
             except (CancelledError, distributed.comm.CommClosedError):
                 # Nobody but us cancels one: whoever else does has lost the scheduler.
                 self._is_lost = True
-        raise DiedError(f"the cluster at {self._plan.cluster} was lost; what it had done until then is told")
+        if job[0] in self._told_lost:
+            return None
+        self._told_lost.add(job[0])
+        # Other parts may have ended before.
+        message = f"the cluster at {self._plan.cluster} was lost; what it had done until then is told"
+        raise DiedError(message, ends=False)
 
     def _result(self, job: Job) -> Result | None:
         self._send()

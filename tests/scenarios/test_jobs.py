@@ -7,7 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ import pytest
 import tiny_stores
 
 from scenarios import campaign, gate, run_record
+from scenarios.beside import DiedError, Result
 from scenarios.bugs import find_bug
 from scenarios.events import Event, PointTried
 from scenarios.naming import find
-from scenarios.parts import Shard
+from scenarios.parts import Done, Part, Shard
 from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
+from scenarios.recorder import Came, Recorder
 from scenarios.reports.merge import merge
+from scenarios.target import Configuration
 
 Command = Callable[..., Any]
 SMALL = Profile(
@@ -199,6 +203,36 @@ def test_a_cluster_that_is_lost_costs_nothing_that_was_told(tmp_path: Path) -> N
         f"the cluster at {address} was lost; what it had done until then is told"
     }
     assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
+
+
+class _Future:
+    """A task of a cluster that has ended, or whose scheduler is gone."""
+
+    def __init__(self, ended: Any = None) -> None:
+        self.status = "cancelled" if ended is None else "finished"
+        self._ended = ended
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        if self._ended is None:
+            raise CancelledError
+        return self._ended
+
+
+def test_what_has_ended_before_its_cluster_was_lost_is_handed_over() -> None:
+    module = pytest.importorskip("scenarios.cluster", reason="the extra cluster is not installed")
+    one, two, three = jobs = [("sweep", Part(Configuration(), number)) for number in range(3)]
+    ended = Result(Came([], [], frozenset(), Counter()), Done())
+    plan = Plan(("sweep",), SMALL, report=None, cluster="tcp://nowhere")
+    lost = module.Cluster(None, "tiny", plan, None, iter(()), lambda *_: None)
+    lost._futures = dict(zip(jobs, (_Future(), _Future(ended), _Future()), strict=True))
+    with pytest.raises(DiedError, match="was lost; what it had done until then is told") as died:
+        lost.result(one)
+    assert not died.value.ends
+    assert lost.result(two) is ended
+    assert lost.result(three) is None
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_line(command: Command) -> None:
