@@ -77,6 +77,14 @@ class CrashDisks:
         for state in states.power(position):
             self.recording.judge(state, reader)
 
+    def judged(self) -> int:
+        """Make and judge every state once; how many different directories were read."""
+        states, reader = self._states(), self.recording.reader(self.directory / "crashed")
+        with faults.install():
+            for position in self._positions():
+                self._ours(states, reader, position)
+        return reader.read
+
     def _bare(self, disks: list[Files]) -> None:
         home = self.directory / "bare"
         for files in disks:

@@ -304,12 +304,12 @@ class Fuzz(Search):
         self._require_met(so_far)
 
     def _require_all_of(self, name: str, machine: Machine, so_far: SoFar) -> None:
-        """Every rule of a machine was used, and every action was acknowledged once, in whichever machine."""
+        """Every rule of a machine was used, and every action was acknowledged once."""
         steps = so_far.steps[name]
         if unused := sorted(self._rules(steps) - so_far.rules.get(name, {}).keys()):
             reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
             self.vacuous(reason)
-        unheard = sorted(machine.actions.difference(*so_far.acknowledged.values()))
+        unheard = sorted(machine.actions - so_far.acknowledged.get(name, {}).keys())
         if unheard and steps >= STEPS_AN_ACTION * len(machine.actions):
             reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
             self.vacuous(reason)

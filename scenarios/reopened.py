@@ -20,6 +20,9 @@ from scenarios.target import Configuration, Environment, Target, View
 
 _MOST_REMEMBERED: Final = 64
 
+# What SQLite says of a statement that is in another one's way; the driver's own errors have no code.
+_IN_THE_WAY: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
 
 class Reopened:
     """Opens copies as a restarted process would, and remembers what the last few distinct ones showed."""
@@ -94,11 +97,12 @@ def view_of(target: Target, database: Path, *, integrity: bool, keeps_log: bool 
         if integrity:
             require_integrity(connection)
         # A statement that is not at its end keeps the lock; unlike a BEGIN it is in few other statements' way.
-        with (
-            contextlib.suppress(sqlite3.Error),
-            contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")),
-        ):
-            return target.fresh_view(connection)
+        try:
+            with contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")):
+                return target.fresh_view(connection)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _IN_THE_WAY:
+                raise
         # A target may do what a statement under way forbids, such as DETACH: then without it.
         return target.fresh_view(scope.enter_context(contextlib.closing(faults.connect_unwatched(database))))
 
