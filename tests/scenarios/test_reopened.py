@@ -213,3 +213,20 @@ def test_a_reader_that_keeps_the_log_sees_what_breaks_a_check_constraint(tmp_pat
         # A reader that is opened read-only would not look at CHECK constraints at all.
         with pytest.raises(Violation, match="CHECK constraint failed in t"):
             view_of(Plain(), database, integrity=True, keeps_log=True)
+
+
+def test_what_is_damaged_is_not_read_a_second_time(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    asked = []
+
+    class Damaged:
+        def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
+            asked.append(connection)
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+    with faults.install(), pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        view_of(Damaged(), tmp_path / "a.db", integrity=False)
+    assert len(asked) == 1
