@@ -5,12 +5,11 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
-
 from benchmarks.measuring import Ratio
 from benchmarks.parts import FULL, PARTS, QUICK, Bench, Size, left_out
 from benchmarks.places import disk, places
 from benchmarks.showing import as_data, as_markdown, as_table
+from rich.console import Console
 
 
 def measured(parts: list[str], directory: Path, size: Size, console: Console) -> list[Ratio]:

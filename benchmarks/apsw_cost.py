@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import faults
 from benchmarks.measuring import Ratio, Round, Spent, summed_up
+
+from tornpage import faults
 
 _PER_CHUNK = 20
 _KINDS = frozenset({"read", "write", "truncate", "sync", "lock", "unlock"})

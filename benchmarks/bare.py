@@ -20,11 +20,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Self
 
-from ledger import IllegalTransition, Ledger, NotFound, UsageError
-from ledger.indexes import Indexes
-from ledger.workers import Workers
-from scenarios.files import Files, place
-from scenarios.target import Action, Configuration
+from tornpage.ledger import IllegalTransition, Ledger, NotFound, UsageError
+from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.workers import Workers
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.model.target import Action, Configuration
 
 _TABLES = ("tasks", "task_delivery_state", "task_history", "agent_sessions", "message_outbox")
 

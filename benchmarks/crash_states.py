@@ -12,16 +12,17 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-import faults
 from benchmarks.bare import connect, rows
 from benchmarks.fault_points import Measured
 from benchmarks.measuring import Ratio, Round, Spent, summed_up
-from scenarios.crash_reader import CrashReader
-from scenarios.files import Files, place
-from scenarios.player import Player
-from scenarios.recording import Recording
-from scenarios.story import Call
-from scenarios.target import Configuration
+
+from tornpage import faults
+from tornpage.scenarios.execution.crash.reader import CrashReader
+from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.model.scenario import Call
+from tornpage.scenarios.model.target import Configuration
 
 _AIM = 1.25
 
@@ -35,13 +36,13 @@ class CrashDisks:
         self.every = every
         self.target = Measured()
         with faults.install(), faults.shim_for().deterministic():
-            player = Player(self.target, configuration, directory / "recorded", record=True)
-            with player:
+            executor = Executor(self.target, configuration, directory / "recorded", record=True)
+            with executor:
                 for action in self.target.workload():
-                    player.do(Call(action))
-                player.close_session()
-            assert player.recording is not None
-            self.recording: Recording = player.recording
+                    executor.do(Call(action))
+                executor.close_session()
+            assert executor.recording is not None
+            self.recording: Recording = executor.recording
 
     def measure(self, rounds: int) -> Ratio:
         """The line of the table."""

@@ -16,16 +16,17 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import faults
 from benchmarks.bare import Bare, KeptOpen
 from benchmarks.measuring import Ratio, Round, Spent, summed_up
 from benchmarks.warm import WarmTrial
-from scenarios.recorder import Recorder
-from scenarios.reopened import Reopened
-from scenarios.sweep import Point, Start, Sweep
-from scenarios.target import Action, Configuration
-from scenarios.targets.reference import Reference
-from scenarios.trial import CLOSE, OPEN
+
+from tornpage import faults
+from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.sweep import Point, Start, Sweep
+from tornpage.scenarios.targets.reference.target import Reference
 
 _POINTS_A_SESSION = 25
 _AIM = 1.25

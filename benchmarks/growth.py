@@ -25,15 +25,15 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-
 from benchmarks import ledgers, searches
 from benchmarks.measuring import Side
 from benchmarks.parts import QUICK
 from benchmarks.places import disk, places
 from benchmarks.showing import circumstances
-from ledger import Ledger
-from scenarios.profiles import PROFILES
+from rich.console import Console
+
+from tornpage.ledger import Ledger
+from tornpage.scenarios.model.plan import PROFILES
 
 _IMAGES = Path(__file__).parents[1] / "docs" / "images"
 _PAGE = 50

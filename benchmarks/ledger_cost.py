@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.ledgers import NOW_MS, connected, fill, task_id
 from benchmarks.measuring import Ratio, Round, in_turns, summed_up
-from ledger import Ledger
+
+from tornpage.ledger import Ledger
 
 _PER_CHUNK = 20
 _TASKS = 100

@@ -19,11 +19,11 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
-
 from benchmarks.ledger_cost import plain_update
 from benchmarks.ledgers import NOW_MS, connected, fill, task_id
 from benchmarks.measuring import Ratio, Round, in_turns, summed_up
-from ledger import Ledger, Task
+
+from tornpage.ledger import Ledger, Task
 
 _PER_CHUNK = 20
 _COLUMNS = tuple(field.name for field in msgspec.structs.fields(Task))

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ledger import Ledger
+from tornpage.ledger import Ledger
 
 NOW_MS = 1_700_000_000_000
 _OWN = {

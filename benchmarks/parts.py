@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-
 from benchmarks import apsw_cost, ledger_cost, ledger_size, peers, searches
 from benchmarks.crash_states import CrashDisks
 from benchmarks.fault_points import FaultPoints
 from benchmarks.measuring import Ratio
 from benchmarks.shim_cost import nothing_armed
-from scenarios.target import Configuration
+
+from tornpage.scenarios.model.target import Configuration
 
 _CONFIGURATIONS = ("wal/FULL", "delete/EXTRA")
 

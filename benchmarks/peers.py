@@ -34,11 +34,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-
-import faults
 from benchmarks.ledgers import NOW_MS
 from benchmarks.measuring import Ratio, Round, Spent, summed_up
-from ledger import Ledger
+
+from tornpage import faults
+from tornpage.ledger import Ledger
 
 JOURNAL_MODE = "wal"
 FULL = 2

@@ -19,14 +19,14 @@ from typing import Final, NamedTuple
 
 import click
 import msgspec
-
 from benchmarks import ledgers, peers, searches
 from benchmarks.crash_states import CrashDisks
 from benchmarks.measuring import Side, Spent
 from benchmarks.places import disk, places
-from ledger import Ledger
-from scenarios.profiles import PROFILES
-from scenarios.target import Configuration
+
+from tornpage.ledger import Ledger
+from tornpage.scenarios.model.plan import PROFILES
+from tornpage.scenarios.model.target import Configuration
 
 _PIECES = 1_000
 _LINES = 14

@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 
 import msgspec
-
 from benchmarks.measuring import Ratio, Round, Spent, summed_up
-from scenarios import campaign
-from scenarios.events import Event, PointTried
-from scenarios.profiles import PROFILES, Plan, Profile
-from scenarios.target import Action, Configuration
-from scenarios.targets.reference import Reference
+
+from tornpage.scenarios.model.events import Event, PointTried
+from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.targets.reference.target import Reference
 
 _ROOT = Path(__file__).parents[1]
 _NEW = {"runtime": "cli", "requester_session_key": "main", "task": "work"}
@@ -100,7 +100,7 @@ def ten_times_the_calls(
 def _ran(*arguments: str) -> Spent:
     """Run ``tornpage`` in a process of its own; raises RuntimeError where it does not end with success."""
     with tempfile.TemporaryDirectory(prefix="tornpage-benchmark-") as report:
-        start = "from scenarios.command import main; main()"
+        start = "from tornpage.scenarios.cli import main; main()"
         command = [sys.executable, "-c", start, *arguments, "--report", report]
         before, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own program

@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import faults
 from benchmarks.measuring import Ratio, Round, in_turns, summed_up
+
+from tornpage import faults
 
 _PER_CHUNK = 20
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from rich.table import Table
-
 from benchmarks.measuring import Ratio
 from benchmarks.peers import DISTRIBUTIONS, missing
+from rich.table import Table
 
 _HEADERS = ("what", "where", "against", "ratio", "lowest to highest", "CPU time", "µs", "theirs µs", "aim")
 _NUMBERS = 3

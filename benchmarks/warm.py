@@ -23,12 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import faults
-from scenarios.files import Files, place
-from scenarios.oracle import Answer, Oracle
-from scenarios.reopened import Reopened, require_integrity
-from scenarios.target import Action, Configuration, Target, View
-from scenarios.trial import Trial
+from tornpage import faults
+from tornpage.scenarios.execution.reopen import Reopened, require_integrity
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.oracle import Answer, Oracle
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _TABLES: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' OR name = 'sqlite_sequence'"
 

@@ -10,11 +10,14 @@ Without the shim, on any platform: `StatementDepth`, `faulting_connect`, and `Fa
 `FaultPlan` is the grammar, `possibilities` the catalogue of what can really happen.
 """
 
-import faults.chosen  # noqa: F401 - before anything imports sqlite3
-from faults.arming import Armed, arm, causes, connect_unwatched, count_operations, install, record, spare
-from faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
-from faults.crash import Crash, CrashStates, Device, State
-from faults.errors import (
+import tornpage.faults.sqlite_library  # noqa: F401 - before anything imports sqlite3
+from tornpage.faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
+from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, RivalPlace
+from tornpage.faults.contention.process import shared_rival_process
+from tornpage.faults.contention.rival import Rival, contend
+from tornpage.faults.contention.virtual_time import slept
+from tornpage.faults.crash.states import Crash, CrashStates, Device, State
+from tornpage.faults.errors import (
     AllocatorUnavailableError,
     FaultError,
     ImpossibleFaultError,
@@ -22,7 +25,7 @@ from faults.errors import (
     PlanError,
     ShimUnavailableError,
 )
-from faults.injector import (
+from tornpage.faults.injector import (
     BEGIN_LOCK,
     COMMIT_END,
     COMMIT_LOCK,
@@ -34,10 +37,10 @@ from faults.injector import (
     PlanInjector,
     operations_of,
 )
-from faults.limit import Limit
-from faults.limits import Connections, Interruption, PageLimit
-from faults.memory import Allocator, FailedAllocation, HeapLimit, exact_allocations
-from faults.plan import (
+from tornpage.faults.limits.connection import Connections, Interruption, PageLimit
+from tornpage.faults.limits.limit import Limit
+from tornpage.faults.limits.memory import Allocator, FailedAllocation, HeapLimit, exact_allocations
+from tornpage.faults.plan import (
     KILL,
     KINDS,
     RESULT_CODES,
@@ -49,14 +52,11 @@ from faults.plan import (
     FaultPlan,
     When,
 )
-from faults.rival import Rival, contend
-from faults.rival_kinds import RIVAL_KINDS, RivalKind, RivalPlace
-from faults.rival_process import shared_rival_process
-from faults.shim import Shim, shim_for
-from faults.statement import StatementDepth, faulting_connect, faulting_connection
-from faults.store import FaultingStore
-from faults.tape import Operation, Tape
-from faults.virtual_time import slept
+from tornpage.faults.statement.depth import StatementDepth, faulting_connect, faulting_connection
+from tornpage.faults.statement.faulting_store import FaultingStore
+from tornpage.faults.vfs.arm import Armed, arm, causes, connect_unwatched, count_operations, install, record, spare
+from tornpage.faults.vfs.operation_log import Operation, Tape
+from tornpage.faults.vfs.shim import Shim, shim_for
 
 __all__ = [
     "BEGIN_LOCK",

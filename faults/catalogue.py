@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from faults.errors import ImpossibleFaultError
-from faults.plan import KILL, RESULT_CODES, ROLES, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+from tornpage.faults.errors import ImpossibleFaultError
+from tornpage.faults.plan import KILL, RESULT_CODES, ROLES, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 
 
 @dataclass(frozen=True, slots=True)

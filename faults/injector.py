@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-from faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+from tornpage.faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 
 # A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
 # acquisition can be refused and only the release can report an error after the fact: two operations.

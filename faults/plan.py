@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from faults.errors import PlanError
+from tornpage.faults.errors import PlanError
 
 VFS_KINDS: Final = (
     "open", "read", "write", "truncate", "sync", "delete", "access", "lock", "unlock", "shmmap", "shmlock",

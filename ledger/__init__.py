@@ -4,9 +4,9 @@ It knows nothing of faults and of tests; what its harness needs (the connection 
 store, the registry class) is handed in when it is opened.
 """
 
-from ledger.audit import AuditCode, AuditReport, Finding, Severity
-from ledger.clock import Clock, system_clock
-from ledger.errors import (
+from tornpage.ledger.audit import AuditCode, AuditReport, Finding, Severity
+from tornpage.ledger.clock import Clock, system_clock
+from tornpage.ledger.errors import (
     IllegalTransition,
     LedgerError,
     NotFound,
@@ -23,10 +23,10 @@ from ledger.errors import (
     StoreUnavailable,
     UsageError,
 )
-from ledger.history import RunHistory
-from ledger.ledger import Ledger
-from ledger.maintenance import MaintenanceReport
-from ledger.records import (
+from tornpage.ledger.history import RunHistory
+from tornpage.ledger.ledger import Ledger
+from tornpage.ledger.maintenance import MaintenanceReport
+from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
     DeliveryStatus,
@@ -37,13 +37,13 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
-from ledger.recovery import Recovered
-from ledger.registry import CancelResult, TaskRegistry
-from ledger.rows import Quarantined
-from ledger.rules import NewTask
-from ledger.runs import Run, RunStatus, Session
-from ledger.store import Snapshot, TaskStore
-from ledger.workers import Worker, Workers
+from tornpage.ledger.recovery import Recovered
+from tornpage.ledger.registry import CancelResult, TaskRegistry
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.rules import NewTask
+from tornpage.ledger.runs import Run, RunStatus, Session
+from tornpage.ledger.store import Snapshot, TaskStore
+from tornpage.ledger.workers import Worker, Workers
 
 __all__ = [
     "TERMINAL",

@@ -1,6 +1,6 @@
-"""``python -m ledger``."""
+"""``python -m tornpage.ledger``."""
 
-from ledger.command import main
+from tornpage.ledger.command import main
 
 if __name__ == "__main__":
     main()

@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from ledger.errors import UsageError
-from ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task
-from ledger.rows import Quarantined
-from ledger.times import LOST_RETENTION_MS, Timed, ordered
-from ledger.values import member
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.times import LOST_RETENTION_MS, Timed, ordered
+from tornpage.ledger.values import member
 
 _MINUTE_MS: Final = 60_000
 STALE_QUEUED_MS: Final = 10 * _MINUTE_MS

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger import files
-from ledger.errors import (
+from tornpage.ledger import files
+from tornpage.ledger.errors import (
     StoreCorrupt,
     StoreError,
     StoreTooOld,
@@ -32,7 +32,7 @@ from ledger.errors import (
     is_database_error,
     primary_code,
 )
-from ledger.schema import SCHEMA_VERSION, migrate, read_version
+from tornpage.ledger.schema import SCHEMA_VERSION, migrate, read_version
 
 Connect = Callable[..., Any]
 """Called as ``connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)``, as sqlite3's is.

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from ledger.errors import UsageError
-from ledger.lookup import by_preference
-from ledger.records import (
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.lookup import by_preference
+from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
     DeliveryStatus,
@@ -27,8 +27,8 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
-from ledger.times import cleanup_time, ordered
-from ledger.values import (
+from tornpage.ledger.times import cleanup_time, ordered
+from tornpage.ledger.values import (
     blank_to_none,
     collapsed,
     given_text,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.connections import (
+from tornpage.ledger.connections import (
     BUSY,
     DEFAULT_BUSY_TIMEOUT_MS,
     Connect,
@@ -34,7 +34,7 @@ from ledger.connections import (
     settings_for,
     synchronous,
 )
-from ledger.errors import (
+from tornpage.ledger.errors import (
     StoreBusy,
     StoreError,
     StoreUnavailable,
@@ -43,9 +43,9 @@ from ledger.errors import (
     is_database_error,
     primary_code,
 )
-from ledger.rows import Quarantined, RecordTable, Row, Table, chunks, fetch
-from ledger.schema import FENCE
-from ledger.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
+from tornpage.ledger.rows import Quarantined, RecordTable, Row, Table, chunks, fetch
+from tornpage.ledger.schema import FENCE
+from tornpage.ledger.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
 
 _log = logging.getLogger("ledger.database")
 
@@ -253,7 +253,7 @@ class Database:
 
     @contextlib.contextmanager
     def _synced(self, connection: Any) -> Iterator[None]:
-        """At NORMAL a commit is not synced; in here it is, or a power cut could take the fence and leave the ghost."""
+        """At NORMAL a commit is not synced; in here it is, or a power cut could take the fence and leave the maybe-committed write."""
         if synchronous(connection) != "normal":
             yield
             return

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from ledger.indexes import Indexes
-from ledger.memory import Memory
-from ledger.records import DeliveryState, Task
-from ledger.rows import Quarantined
-from ledger.store import Change, Snapshot
+from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.memory import Memory
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.store import Change, Snapshot
 
 _RecordT = TypeVar("_RecordT")
 

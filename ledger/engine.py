@@ -20,13 +20,13 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from ledger.draft import Draft
-from ledger.errors import StoreError, UsageError
-from ledger.memory import Memory, View
-from ledger.observers import Observers
-from ledger.store import Backend, Change, Snapshot, TaskStore, Unit
-from ledger.stores.plain import PlainBackend
-from ledger.transaction import unavailable
+from tornpage.ledger.draft import Draft
+from tornpage.ledger.errors import StoreError, UsageError
+from tornpage.ledger.memory import Memory, View
+from tornpage.ledger.observers import Observers
+from tornpage.ledger.store import Backend, Change, Snapshot, TaskStore, Unit
+from tornpage.ledger.stores.plain import PlainBackend
+from tornpage.ledger.transaction import unavailable
 
 
 class RegistryEngine:

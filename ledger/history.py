@@ -14,18 +14,18 @@ import builtins
 from collections.abc import Callable, Collection
 from typing import Final
 
-from ledger import runs
-from ledger.clock import Clock
-from ledger.database import Database
-from ledger.errors import IllegalTransition, NotFound
-from ledger.records import JsonValue, Task
-from ledger.recovery import Recovered, Recovery
-from ledger.registry import TaskRegistry
-from ledger.rows import TASKS, Quarantined, Unreadable
-from ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
-from ledger.transaction import Transaction
-from ledger.values import checked_id, given_text, member, trimmed
-from ledger.workers import Workers, checked_worker_id
+from tornpage.ledger import runs
+from tornpage.ledger.clock import Clock
+from tornpage.ledger.database import Database
+from tornpage.ledger.errors import IllegalTransition, NotFound
+from tornpage.ledger.records import JsonValue, Task
+from tornpage.ledger.recovery import Recovered, Recovery
+from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.rows import TASKS, Quarantined, Unreadable
+from tornpage.ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
+from tornpage.ledger.transaction import Transaction
+from tornpage.ledger.values import checked_id, given_text, member, trimmed
+from tornpage.ledger.workers import Workers, checked_worker_id
 
 WorkerReferences = Callable[[Transaction], Collection[str]]
 """The workers that some rows still refer to; their ids must not be used again."""

@@ -22,9 +22,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ledger import files
-from ledger.audit import AuditedTask
-from ledger.connections import (
+from tornpage.ledger import files
+from tornpage.ledger.audit import AuditedTask
+from tornpage.ledger.connections import (
     DEFAULT_BUSY_TIMEOUT_MS,
     MEMORY,
     Connect,
@@ -34,13 +34,13 @@ from ledger.connections import (
     in_transaction,
     require_sqlite,
 )
-from ledger.errors import from_sqlite, is_database_error
-from ledger.records import Runtime, Task
-from ledger.rows import TASKS, Quarantined, Row, fetch
-from ledger.runs import RUNS
-from ledger.schema import SCHEMA_VERSION, read_version
-from ledger.store import Backend
-from ledger.stores.plain import PlainBackend
+from tornpage.ledger.errors import from_sqlite, is_database_error
+from tornpage.ledger.records import Runtime, Task
+from tornpage.ledger.rows import TASKS, Quarantined, Row, fetch
+from tornpage.ledger.runs import RUNS
+from tornpage.ledger.schema import SCHEMA_VERSION, read_version
+from tornpage.ledger.store import Backend
+from tornpage.ledger.stores.plain import PlainBackend
 
 SessionHook = Callable[[Task], bool | None]
 """Asks a runtime whether a session still backs a task; None says that it doesn't know."""

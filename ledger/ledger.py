@@ -16,23 +16,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from ledger.audit import AuditCode, AuditReport, Severity
-from ledger.clock import Clock, system_clock
-from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect, Durability
-from ledger.database import Database
-from ledger.errors import UsageError
-from ledger.files import resolve_state_dir
-from ledger.history import RunHistory
-from ledger.inspection import SessionHook
-from ledger.maintenance import MaintenanceReport
-from ledger.outbox import Outbox
-from ledger.records import Runtime
-from ledger.recovery import Recovered
-from ledger.registry import ControlHook, TaskRegistry
-from ledger.store import Backend, TaskStore
-from ledger.stores.sqlite import SqliteStore
-from ledger.upkeep import Upkeep
-from ledger.workers import DIRECTORY_NAME, Workers
+from tornpage.ledger.audit import AuditCode, AuditReport, Severity
+from tornpage.ledger.clock import Clock, system_clock
+from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect, Durability
+from tornpage.ledger.database import Database
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.files import resolve_state_dir
+from tornpage.ledger.history import RunHistory
+from tornpage.ledger.inspection import SessionHook
+from tornpage.ledger.maintenance import MaintenanceReport
+from tornpage.ledger.outbox import Outbox
+from tornpage.ledger.records import Runtime
+from tornpage.ledger.recovery import Recovered
+from tornpage.ledger.registry import ControlHook, TaskRegistry
+from tornpage.ledger.store import Backend, TaskStore
+from tornpage.ledger.stores.sqlite import SqliteStore
+from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.workers import DIRECTORY_NAME, Workers
 
 
 def new_uuid() -> str:

@@ -6,8 +6,8 @@ breaks ties; an index yields ids without an order, so whoever holds the tasks br
 
 from collections.abc import Callable, Iterable
 
-from ledger.records import Runtime, Task
-from ledger.values import blank_to_none
+from tornpage.ledger.records import Runtime, Task
+from tornpage.ledger.values import blank_to_none
 
 
 def newest_first(tasks: Iterable[Task]) -> list[Task]:

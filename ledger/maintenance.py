@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from ledger import rules
-from ledger.audit import Audit, AuditedTask, AuditFilters, AuditReport, age_ms, projected
-from ledger.inspection import Liveness, TaskSource
-from ledger.records import TERMINAL, Status, Task
-from ledger.registry import TaskRegistry
+from tornpage.ledger import rules
+from tornpage.ledger.audit import Audit, AuditedTask, AuditFilters, AuditReport, age_ms, projected
+from tornpage.ledger.inspection import Liveness, TaskSource
+from tornpage.ledger.records import TERMINAL, Status, Task
+from tornpage.ledger.registry import TaskRegistry
 
 LOST_AFTER_MS: Final = 5 * 60_000
 """How long an active task must be without an event before anybody asks whether something still works on it."""

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from ledger.indexes import Indexes
-from ledger.records import DeliveryState, Task
-from ledger.rows import Quarantined
-from ledger.store import Change, Snapshot
+from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.store import Change, Snapshot
 
 _RecordT = TypeVar("_RecordT")
 

@@ -1,4 +1,4 @@
-"""Telling others what was committed: `restored`, `upserted` and `deleted` (openclaw pull request 56927).
+"""MachineRun others what was committed: `restored`, `upserted` and `deleted` (openclaw pull request 56927).
 
 An observer is any object with one or more of these methods; what it doesn't have is not told to it:
 
@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from ledger.errors import UsageError
-from ledger.records import Task
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import Task
 
 _logger = logging.getLogger("ledger.observers")
 _EVENTS: Final = ("restored", "upserted", "deleted")

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ledger import rules
-from ledger.engine import RegistryEngine
-from ledger.records import DeliveryState, Runtime, Status, Task
-from ledger.rows import Quarantined
-from ledger.values import checked_id, given_text, json_value, member, trimmed
+from tornpage.ledger import rules
+from tornpage.ledger.engine import RegistryEngine
+from tornpage.ledger.records import DeliveryState, Runtime, Status, Task
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.values import checked_id, given_text, json_value, member, trimmed
 
 
 class TaskReader(RegistryEngine):

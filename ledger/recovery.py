@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ledger import runs
-from ledger.errors import StoreError
-from ledger.rows import Quarantined
-from ledger.runs import RUNS, Run, RunEnd, RunStatus
-from ledger.transaction import Found, Transaction
+from tornpage.ledger import runs
+from tornpage.ledger.errors import StoreError
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.runs import RUNS, Run, RunEnd, RunStatus
+from tornpage.ledger.transaction import Found, Transaction
 
 if TYPE_CHECKING:
-    from ledger.history import RunHistory
+    from tornpage.ledger.history import RunHistory
 
 _log = logging.getLogger("ledger.recovery")
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ledger import rules
-from ledger.clock import Clock
-from ledger.errors import IllegalTransition, NotFound, UsageError
-from ledger.reading import TaskReader
-from ledger.records import (
+from tornpage.ledger import rules
+from tornpage.ledger.clock import Clock
+from tornpage.ledger.errors import IllegalTransition, NotFound, UsageError
+from tornpage.ledger.reading import TaskReader
+from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
     DeliveryStatus,
@@ -30,9 +30,9 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
-from ledger.rows import Unreadable
-from ledger.store import Backend, Change, TaskStore, Unit
-from ledger.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
+from tornpage.ledger.rows import Unreadable
+from tornpage.ledger.store import Backend, Change, TaskStore, Unit
+from tornpage.ledger.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
 
 ControlHook = Callable[[Task], bool | None]
 """Asks a runtime to stop a task's work; False says that it refused, anything else that it agreed."""

@@ -16,9 +16,9 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 from msgspec.structs import astuple
 
-from ledger.errors import StoreCorrupt
-from ledger.records import DeliveryState, Task
-from ledger.times import ordered
+from tornpage.ledger.errors import StoreCorrupt
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.times import ordered
 
 Row = tuple[Any, ...]
 """The values of one row in the order of `Table.columns`: None, int, float, str (or a str enumeration) and bytes."""

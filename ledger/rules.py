@@ -5,7 +5,7 @@ times in `ledger.times`, choosing and sorting in `ledger.lookup`. What happens a
 memory, observers) is the registry's.
 """
 
-from ledger.creation import (
+from tornpage.ledger.creation import (
     NewTask,
     default_delivery_status,
     default_notify_policy,
@@ -15,9 +15,9 @@ from ledger.creation import (
     new_task,
     outcome_of,
 )
-from ledger.lookup import by_preference, find_by_token, newest_first, select_for_run
-from ledger.times import LOST_RETENTION_MS, RETENTION_MS, cleanup_time, ordered
-from ledger.transitions import (
+from tornpage.ledger.lookup import by_preference, find_by_token, newest_first, select_for_run
+from tornpage.ledger.times import LOST_RETENTION_MS, RETENTION_MS, cleanup_time, ordered
+from tornpage.ledger.transitions import (
     allowed_next,
     finish,
     progress,

@@ -27,11 +27,11 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ledger import rules
-from ledger.errors import IllegalTransition, UsageError
-from ledger.records import JsonValue, Status, Task
-from ledger.rows import RecordTable
-from ledger.values import blank_to_none, given_text, json_value, member, optional_time_ms, time_ms, trimmed
+from tornpage.ledger import rules
+from tornpage.ledger.errors import IllegalTransition, UsageError
+from tornpage.ledger.records import JsonValue, Status, Task
+from tornpage.ledger.rows import RecordTable
+from tornpage.ledger.values import blank_to_none, given_text, json_value, member, optional_time_ms, time_ms, trimmed
 
 _LARGEST_INTEGER: Final = 2**63 - 1
 _TEXT_FIELDS: Final = ("repo", "user", "agent", "agent_type", "model", "provider")

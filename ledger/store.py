@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkabl
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ledger.records import DeliveryState, Task
-from ledger.rows import Quarantined
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.rows import Quarantined
 
 if TYPE_CHECKING:
-    from ledger.memory import View
+    from tornpage.ledger.memory import View
 
 OPTIONAL_METHODS = (
     "list_for_owner",

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ledger.records import Status, Task
+from tornpage.ledger.records import Status, Task
 
 _HOUR_MS: Final = 3_600_000
 RETENTION_MS: Final = 7 * 24 * _HOUR_MS

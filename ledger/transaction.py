@@ -24,11 +24,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite, is_database_error
-from ledger.rows import Row, Table, fetch
+from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite, is_database_error
+from tornpage.ledger.rows import Row, Table, fetch
 
 if TYPE_CHECKING:
-    from ledger.database import Database
+    from tornpage.ledger.database import Database
 
 RowKey = tuple[str, str]
 """A table's name and a row's key."""

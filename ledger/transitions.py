@@ -13,11 +13,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ledger.creation import outcome_of
-from ledger.errors import IllegalTransition, UsageError
-from ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task, TerminalOutcome
-from ledger.times import cleanup_time, ordered
-from ledger.values import blank_to_none, collapsed, given_text, member, optional_time_ms, time_ms
+from tornpage.ledger.creation import outcome_of
+from tornpage.ledger.errors import IllegalTransition, UsageError
+from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task, TerminalOutcome
+from tornpage.ledger.times import cleanup_time, ordered
+from tornpage.ledger.values import blank_to_none, collapsed, given_text, member, optional_time_ms, time_ms
 
 _NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: TERMINAL | {Status.RUNNING},

@@ -16,17 +16,17 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
-from ledger.clock import Clock, system_clock
-from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
-from ledger.errors import StoreError, UsageError
-from ledger.files import resolve_state_dir
-from ledger.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
-from ledger.maintenance import Maintenance, MaintenanceReport, audit, preview
-from ledger.records import Runtime
-from ledger.registry import TaskRegistry
-from ledger.stores.sqlite import SqliteStore
-from ledger.workers import DIRECTORY_NAME, Workers
+from tornpage.ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
+from tornpage.ledger.clock import Clock, system_clock
+from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
+from tornpage.ledger.errors import StoreError, UsageError
+from tornpage.ledger.files import resolve_state_dir
+from tornpage.ledger.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
+from tornpage.ledger.maintenance import Maintenance, MaintenanceReport, audit, preview
+from tornpage.ledger.records import Runtime
+from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.stores.sqlite import SqliteStore
+from tornpage.ledger.workers import DIRECTORY_NAME, Workers
 
 _log = logging.getLogger("ledger.upkeep")
 

@@ -12,8 +12,8 @@ import json
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from ledger.errors import UsageError
-from ledger.records import JsonValue
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import JsonValue
 
 EARLIEST_MS: Final = -62_135_596_800_000
 """0001-01-01T00:00:00Z, the first moment `datetime` can show."""

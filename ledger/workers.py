@@ -32,7 +32,7 @@ from typing import Final, Literal, Self
 
 from filelock import FileLock, Timeout
 
-from ledger.errors import (
+from tornpage.ledger.errors import (
     IllegalTransition,
     NotFound,
     StoreBusy,

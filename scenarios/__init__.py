@@ -9,35 +9,35 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 if os.environ.get("TORNPAGE_SQLITE"):
-    import faults.chosen  # noqa: F401 - before anything imports sqlite3
+    import tornpage.faults.sqlite_library  # noqa: F401 - before anything imports sqlite3
 
 if TYPE_CHECKING:
-    from scenarios.checks import CHECKS, Check, Violation
-    from scenarios.simple import SimpleTarget
-    from scenarios.story import Arm, Call, Clear, ClockJump, Limit, Restart, Story
-    from scenarios.target import Action, Configuration, Environment, Refused, Session, Target, View
+    from tornpage.scenarios.model.checks import CHECKS, Check, Violation
+    from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
+    from tornpage.scenarios.model.simple_target import SimpleTarget
+    from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 
 # Where each public name lives. It is imported when it is first asked for: pytest loads the small plugin of this package
 # in every run, and would else load all of the harness with it.
 _HOMES: Final = {
-    "Action": "scenarios.target",
-    "Arm": "scenarios.story",
-    "CHECKS": "scenarios.checks",
-    "Call": "scenarios.story",
-    "Check": "scenarios.checks",
-    "Clear": "scenarios.story",
-    "ClockJump": "scenarios.story",
-    "Configuration": "scenarios.target",
-    "Environment": "scenarios.target",
-    "Limit": "scenarios.story",
-    "Refused": "scenarios.target",
-    "Restart": "scenarios.story",
-    "Session": "scenarios.target",
-    "SimpleTarget": "scenarios.simple",
-    "Story": "scenarios.story",
-    "Target": "scenarios.target",
-    "View": "scenarios.target",
-    "Violation": "scenarios.checks",
+    "Action": "tornpage.scenarios.model.target",
+    "Arm": "tornpage.scenarios.model.scenario",
+    "CHECKS": "tornpage.scenarios.model.checks",
+    "Call": "tornpage.scenarios.model.scenario",
+    "Check": "tornpage.scenarios.model.checks",
+    "Clear": "tornpage.scenarios.model.scenario",
+    "ClockJump": "tornpage.scenarios.model.scenario",
+    "Configuration": "tornpage.scenarios.model.target",
+    "Environment": "tornpage.scenarios.model.target",
+    "Limit": "tornpage.scenarios.model.scenario",
+    "Refused": "tornpage.scenarios.model.target",
+    "Restart": "tornpage.scenarios.model.scenario",
+    "Session": "tornpage.scenarios.model.target",
+    "SimpleTarget": "tornpage.scenarios.model.simple_target",
+    "Scenario": "tornpage.scenarios.model.scenario",
+    "Target": "tornpage.scenarios.model.target",
+    "View": "tornpage.scenarios.model.target",
+    "Violation": "tornpage.scenarios.model.checks",
 }
 
 
@@ -67,7 +67,7 @@ __all__ = [
     "Restart",
     "Session",
     "SimpleTarget",
-    "Story",
+    "Scenario",
     "Target",
     "View",
     "Violation",

@@ -3,7 +3,7 @@
 `ledger_group` is a click group that another command can mount; `main` runs it by itself.
 """
 
-from ledger.command.group import ledger_group, main
-from ledger.command.output import is_output_lost
+from tornpage.ledger.command.group import ledger_group, main
+from tornpage.ledger.command.output import is_output_lost
 
 __all__ = ["is_output_lost", "ledger_group", "main"]

@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
-from ledger.command.outbox import outbox_group
-from ledger.command.output import is_output_lost
-from ledger.command.runs import recover_command, runs_group
-from ledger.command.tasks import tasks_group
-from ledger.command.upkeep import audit_command, maintenance_command
-from ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
-from ledger.errors import LedgerError, StoreError, UsageError
-from ledger.ledger import Ledger
+from tornpage.ledger.command.outbox import outbox_group
+from tornpage.ledger.command.output import is_output_lost
+from tornpage.ledger.command.runs import recover_command, runs_group
+from tornpage.ledger.command.tasks import tasks_group
+from tornpage.ledger.command.upkeep import audit_command, maintenance_command
+from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
+from tornpage.ledger.errors import LedgerError, StoreError, UsageError
+from tornpage.ledger.ledger import Ledger
 
 
 class _StateDirectory(click.Path):

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import click
 import msgspec
 
-from ledger.command.output import as_utc, print_json, print_record, print_rows
-from ledger.command.program import DeliveryProgram
-from ledger.errors import NotFound, UsageError
-from ledger.ledger import Ledger
-from ledger.outbox import ImportReport, Message, MessageStatus, PayloadError
-from ledger.outbox.rules import DEFAULT_BUDGET_MS, DEFAULT_MAX_AGE_MS, parse_payload
+from tornpage.ledger.command.output import as_utc, print_json, print_record, print_rows
+from tornpage.ledger.command.program import DeliveryProgram
+from tornpage.ledger.errors import NotFound, UsageError
+from tornpage.ledger.ledger import Ledger
+from tornpage.ledger.outbox import ImportReport, Message, MessageStatus, PayloadError
+from tornpage.ledger.outbox.rules import DEFAULT_BUDGET_MS, DEFAULT_MAX_AGE_MS, parse_payload
 
 
 class _Opener(Protocol):

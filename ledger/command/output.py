@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ledger.records import Task
+from tornpage.ledger.records import Task
 
 _COLUMNS = ("id", "runtime", "status", "owner", "created", "task")
 _TIME_FIELDS = frozenset(

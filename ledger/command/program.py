@@ -28,8 +28,8 @@ from typing import IO, Final
 
 import msgspec
 
-from ledger.errors import UsageError
-from ledger.outbox import DeliveryFailed, Envelope
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.outbox import DeliveryFailed, Envelope
 
 TRY_AGAIN: Final = 75
 _REASON_BYTES: Final = 2000

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import click
 
-from ledger.command.output import as_utc, print_json, print_record, print_rows
-from ledger.errors import NotFound
-from ledger.ledger import Ledger
-from ledger.runs import Run, RunStatus
+from tornpage.ledger.command.output import as_utc, print_json, print_record, print_rows
+from tornpage.ledger.errors import NotFound
+from tornpage.ledger.ledger import Ledger
+from tornpage.ledger.runs import Run, RunStatus
 
 
 class _Opener(Protocol):

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import click
 
-from ledger.command.output import print_json, print_record, print_tasks
-from ledger.errors import NotFound
-from ledger.ledger import Ledger
-from ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from ledger.values import trimmed
+from tornpage.ledger.command.output import print_json, print_record, print_tasks
+from tornpage.ledger.errors import NotFound
+from tornpage.ledger.ledger import Ledger
+from tornpage.ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.values import trimmed
 
 
 class _Opener(Protocol):

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import click
 import msgspec
 
-from ledger.audit import AuditCode, AuditReport, Finding, Severity
-from ledger.command.output import print_json
-from ledger.files import DATABASE_NAME, resolve_state_dir
-from ledger.ledger import Ledger
-from ledger.maintenance import MaintenanceReport
-from ledger.upkeep import audit_file, preview_file
+from tornpage.ledger.audit import AuditCode, AuditReport, Finding, Severity
+from tornpage.ledger.command.output import print_json
+from tornpage.ledger.files import DATABASE_NAME, resolve_state_dir
+from tornpage.ledger.ledger import Ledger
+from tornpage.ledger.maintenance import MaintenanceReport
+from tornpage.ledger.upkeep import audit_file, preview_file
 
 _HEADINGS = ("Severity", "Code", "Task", "Status", "Age", "Detail")
 _LONGEST_DETAIL = 100

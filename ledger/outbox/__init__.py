@@ -3,11 +3,11 @@
 It follows openclaw's pull request 29998, with the defects found in its reviews left out.
 """
 
-from ledger.outbox.messages import PENDING, Envelope, ErrorClass, Message, MessageStatus
-from ledger.outbox.outbox import ImportProblem, ImportReport, Outbox
-from ledger.outbox.queue import MessageResult
-from ledger.outbox.recovery import Deliver, DeliveryFailed, RecoveryPass
-from ledger.outbox.rules import PERMANENT_ERRORS, PayloadError
+from tornpage.ledger.outbox.messages import PENDING, Envelope, ErrorClass, Message, MessageStatus
+from tornpage.ledger.outbox.outbox import ImportProblem, ImportReport, Outbox
+from tornpage.ledger.outbox.queue import MessageResult
+from tornpage.ledger.outbox.recovery import Deliver, DeliveryFailed, RecoveryPass
+from tornpage.ledger.outbox.rules import PERMANENT_ERRORS, PayloadError
 
 __all__ = [
     "PENDING",

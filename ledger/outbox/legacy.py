@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.errors import StoreIOError, UsageError
-from ledger.outbox import rules
-from ledger.outbox.messages import Message, MessageStatus
-from ledger.records import JsonValue
-from ledger.values import EARLIEST_MS, LATEST_MS
+from tornpage.ledger.errors import StoreIOError, UsageError
+from tornpage.ledger.outbox import rules
+from tornpage.ledger.outbox.messages import Message, MessageStatus
+from tornpage.ledger.records import JsonValue
+from tornpage.ledger.values import EARLIEST_MS, LATEST_MS
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _MOST_ATTEMPTS: Final = 1_000_000

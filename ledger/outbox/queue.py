@@ -22,16 +22,16 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ledger.clock import Clock
-from ledger.database import Database
-from ledger.errors import NotFound, UsageError
-from ledger.outbox import rules
-from ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
-from ledger.records import JsonValue
-from ledger.rows import Quarantined, RecordTable, Row
-from ledger.transaction import Transaction
-from ledger.values import EARLIEST_MS, checked_id, given_text, member
-from ledger.workers import Workers
+from tornpage.ledger.clock import Clock
+from tornpage.ledger.database import Database
+from tornpage.ledger.errors import NotFound, UsageError
+from tornpage.ledger.outbox import rules
+from tornpage.ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
+from tornpage.ledger.records import JsonValue
+from tornpage.ledger.rows import Quarantined, RecordTable, Row
+from tornpage.ledger.transaction import Transaction
+from tornpage.ledger.values import EARLIEST_MS, checked_id, given_text, member
+from tornpage.ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
 _ENDED_SQL: Final = "completed_at < ? AND status IN ('delivered', 'failed_terminal', 'expired')"

@@ -21,14 +21,14 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from ledger.clock import Clock
-from ledger.errors import NotFound, StoreError, UsageError
-from ledger.outbox import rules
-from ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
-from ledger.outbox.queue import PENDING_SQL, MessageQueue, MessageResult, log
-from ledger.rows import Unreadable
-from ledger.values import optional_time_ms
-from ledger.workers import Worker
+from tornpage.ledger.clock import Clock
+from tornpage.ledger.errors import NotFound, StoreError, UsageError
+from tornpage.ledger.outbox import rules
+from tornpage.ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
+from tornpage.ledger.outbox.queue import PENDING_SQL, MessageQueue, MessageResult, log
+from tornpage.ledger.rows import Unreadable
+from tornpage.ledger.values import optional_time_ms
+from tornpage.ledger.workers import Worker
 
 
 class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the ledger's own exceptions do

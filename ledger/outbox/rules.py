@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ledger.errors import UsageError
-from ledger.outbox.messages import ErrorClass, Message, MessageStatus, Waiting
-from ledger.records import JsonValue
-from ledger.values import json_value, trimmed
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.outbox.messages import ErrorClass, Message, MessageStatus, Waiting
+from tornpage.ledger.records import JsonValue
+from tornpage.ledger.values import json_value, trimmed
 
 MAX_ATTEMPTS: Final = 5
 BACKOFF_MS: Final = (5_000, 25_000, 120_000, 600_000)

@@ -1,8 +1,8 @@
 """The stores that ship: SQLite (the default), a JSON snapshot file, and memory for tests."""
 
-from ledger.stores.json_snapshot import JsonSnapshotStore
-from ledger.stores.memory import MemoryStore
-from ledger.stores.plain import PlainBackend
-from ledger.stores.sqlite import SqliteStore
+from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
+from tornpage.ledger.stores.memory import MemoryStore
+from tornpage.ledger.stores.plain import PlainBackend
+from tornpage.ledger.stores.sqlite import SqliteStore
 
 __all__ = ["JsonSnapshotStore", "MemoryStore", "PlainBackend", "SqliteStore"]

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.errors import (
+from tornpage.ledger.errors import (
     StoreCorrupt,
     StoreFull,
     StoreIOError,
@@ -25,9 +25,9 @@ from ledger.errors import (
     StoreSchemaNewer,
     StoreUnavailable,
 )
-from ledger.records import DeliveryState, Task
-from ledger.rows import Quarantined
-from ledger.store import Snapshot
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.store import Snapshot
 
 FORMAT_VERSION: Final = 1
 _FULL: Final = frozenset({28, 122})  # ENOSPC and EDQUOT

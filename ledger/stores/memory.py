@@ -3,8 +3,8 @@
 It keeps copies of the containers, never what it was handed. Nothing in it is durable.
 """
 
-from ledger.records import DeliveryState, Task
-from ledger.store import Snapshot
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.store import Snapshot
 
 
 class MemoryStore:

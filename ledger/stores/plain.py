@@ -22,11 +22,11 @@ from typing import Any, Final, Literal, Self
 
 from msgspec import UNSET
 
-from ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
-from ledger.memory import apply_all
-from ledger.records import DeliveryState, Task
-from ledger.store import Change, Owner, Snapshot, TaskStore, offers
-from ledger.times import ordered
+from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
+from tornpage.ledger.memory import apply_all
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.store import Change, Owner, Snapshot, TaskStore, offers
+from tornpage.ledger.times import ordered
 
 _log = logging.getLogger("ledger.stores.plain")
 

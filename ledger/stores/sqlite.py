@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 from msgspec import UNSET
 
-from ledger.database import Database
-from ledger.records import DeliveryState, Task
-from ledger.rows import DELIVERIES, TASKS, Quarantined, Unreadable
-from ledger.store import Change, Owner, Snapshot
-from ledger.transaction import Found, Transaction
+from tornpage.ledger.database import Database
+from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.rows import DELIVERIES, TASKS, Quarantined, Unreadable
+from tornpage.ledger.store import Change, Owner, Snapshot
+from tornpage.ledger.transaction import Found, Transaction
 
 
 class _Follower:

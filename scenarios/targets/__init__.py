@@ -1,1 +1,1 @@
-"""The targets that ship, one file each; `scenarios.naming` finds them by name."""
+"""The targets that ship, one file each; `scenarios.targets.registry` finds them by name."""

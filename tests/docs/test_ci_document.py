@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from scenarios.command import tornpage
+from tornpage.scenarios.cli import tornpage
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML, of the group of dependencies for tests")
 

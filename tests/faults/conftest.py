@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import faults
+from tornpage import faults
 
 
 class Steps:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import faults
+from tornpage import faults
 
 linux = pytest.mark.skipif(
     sys.platform != "linux" or importlib.util.find_spec("pysqlite3") is None,
@@ -32,7 +32,7 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
     done = run(
         f"""
         import sys; sys.path[:] = SITE
-        import faults, sqlite3
+        import sqlite3; from tornpage import faults
         with faults.install(), faults.arm("sync:wal@1=IOERR_FSYNC"):
             connection = sqlite3.connect({str(tmp_path / "a.db")!r}, isolation_level=None)
             connection.execute("PRAGMA journal_mode=wal")
@@ -46,7 +46,7 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
                 sqlite3.connect(":memory:")
             except MemoryError:
                 print("NOMEM")
-        from scenarios.reproducer import origin
+        from tornpage.scenarios.run.replay_file import origin
         print(sqlite3.sqlite_version, origin().sqlite)
         import pysqlite3
         print(pysqlite3.sqlite_version)
@@ -62,25 +62,30 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
 @linux
 @pytest.mark.skipif(bool(os.environ.get("TORNPAGE_SQLITE")), reason="sqlite3 is bound already")
 def test_the_chosen_sqlite_is_another_one_than_pythons_own() -> None:
-    chosen = run("import sys; sys.path[:] = SITE\nimport faults, sqlite3; print(sqlite3.sqlite_version)", "pysqlite3")
+    chosen = run(
+        "import sys; sys.path[:] = SITE\nimport sqlite3; from tornpage import faults; print(sqlite3.sqlite_version)",
+        "pysqlite3",
+    )
     assert chosen.stdout.strip() != sqlite3.sqlite_version
 
 
 @linux
 def test_it_is_too_late_once_sqlite3_has_been_imported() -> None:
-    done = run("import sys; sys.path[:] = SITE\nimport sqlite3, faults", "pysqlite3")
+    done = run("import sys; sys.path[:] = SITE\nimport sqlite3; from tornpage import faults", "pysqlite3")
     assert done.stderr.splitlines()[-1] == (
         "ImportError: TORNPAGE_SQLITE is 'pysqlite3', and sqlite3 was imported before it could be heeded: "
-        "import faults first"
+        "from tornpage import faults first"
     )
 
 
 @pytest.mark.parametrize("name", ["no_such_package", "json"])
 def test_a_package_without_a_sqlite_of_its_own_is_named(name: str) -> None:
-    done = run("import sys; sys.path[:] = SITE\nimport faults", name)
+    done = run("import sys; sys.path[:] = SITE\nfrom tornpage import faults", name)
     assert f"TORNPAGE_SQLITE is {name!r}: no package of this name" in done.stderr.splitlines()[-1]
 
 
 def test_without_the_variable_nothing_is_chosen() -> None:
-    done = run("import sys; sys.path[:] = SITE\nimport faults, sqlite3; print(sqlite3.sqlite_version)", "")
+    done = run(
+        "import sys; sys.path[:] = SITE\nimport sqlite3; from tornpage import faults; print(sqlite3.sqlite_version)", ""
+    )
     assert done.stderr == ""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults import Crash, CrashStates, Device, Operation, State
-from faults.crash import MOST_SINGLES
+from tornpage import faults
+from tornpage.faults import Crash, CrashStates, Device, Operation, State
+from tornpage.faults.crash.states import MOST_SINGLES
 
 TRANSACTIONS = 20
 
@@ -202,7 +202,7 @@ def test_a_crash_says_what_it_is() -> None:
 IDENTITIES = """
     import hashlib, sqlite3, sys
     from pathlib import Path
-    import faults
+    from tornpage import faults
     home = Path(sys.argv[1])
     home.mkdir()
     with faults.install() as shim, shim.deterministic(int(sys.argv[2])), faults.record(home) as tape:

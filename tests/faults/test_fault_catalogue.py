@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import faults
-from faults import Fault, FaultPlan, ImpossibleFaultError, Possibility
-from faults.catalogue import POSSIBILITIES
+from tornpage import faults
+from tornpage.faults import Fault, FaultPlan, ImpossibleFaultError, Possibility
+from tornpage.faults.catalogue import POSSIBILITIES
 
 _CASES = [
     pytest.param(line, role, effect, id=f"{line.kind}:{role}/{line.timing}={effect}")

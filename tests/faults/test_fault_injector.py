@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults import (
+from tornpage import faults
+from tornpage.faults import (
     BEGIN_LOCK,
     COMMIT_END,
     COMMIT_LOCK,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults import KILL, KINDS, RESULT_CODES, ROLES, TIMINGS, Fault, FaultPlan, PlanError, When
+from tornpage.faults import KILL, KINDS, RESULT_CODES, ROLES, TIMINGS, Fault, FaultPlan, PlanError, When
 
 _ordinals = st.integers(1, 10**9)
 _whens = st.one_of(

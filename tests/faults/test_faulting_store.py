@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import faults
-from faults import FaultingStore, StatementDepth
+from tornpage import faults
+from tornpage.faults import FaultingStore, StatementDepth
 
 
 class Notes:
@@ -378,7 +378,7 @@ def test_killed_in_a_transaction_leaves_all_or_nothing(
     plan: str, rows: int, child: Callable[..., Any], tmp_path: Path
 ) -> None:
     code = """
-        import contextlib, sqlite3, sys, faults
+        import contextlib, sqlite3, sys; from tornpage import faults
         class Store:
             def __init__(self):
                 self.connection = sqlite3.connect("a.db", isolation_level=None)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from faults.content import ChangedFile, Content, Torn
-from faults.tape import Operation
+from tornpage.faults.crash.blocks import ChangedFile, Content, Torn
+from tornpage.faults.vfs.operation_log import Operation
 
 _SIZES = (0, 1, 24, 512, 4095, 4096, 4097, 9000)
 

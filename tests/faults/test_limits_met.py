@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import faults
+from tornpage import faults
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import faults
-from faults.libsqlite import reach
+from tornpage import faults
+from tornpage.faults.vfs.library import reach
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_the_scope_may_begin_beneath_an_installed_shim(tmp_path: Path) -> None:
 
 
 INTERRUPTED = """
-    import signal, sqlite3, faults
+    import signal, sqlite3; from tornpage import faults
 
     def stop(*_):
         raise KeyboardInterrupt

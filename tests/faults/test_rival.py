@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults.errors import FaultError
-from faults.rival_process import RivalLostError, RivalProcess
+from tornpage import faults
+from tornpage.faults.contention.process import RivalLostError, RivalProcess
+from tornpage.faults.errors import FaultError
 
 Open = Callable[..., sqlite3.Connection]
 

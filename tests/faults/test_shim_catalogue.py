@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults import Fault, FaultPlan, When
-from faults.catalogue import POSSIBILITIES
+from tornpage import faults
+from tornpage.faults import Fault, FaultPlan, When
+from tornpage.faults.catalogue import POSSIBILITIES
 
 _PLACES = 40  # Later ones repeat the earlier ones.
 

@@ -10,8 +10,8 @@ import pytest
 
 _CODE = """
     import faulthandler, os, pathlib, random, resource, sqlite3, sys, tempfile
-    import faults
-    from faults import Fault, FaultPlan, When
+    from tornpage import faults
+    from tornpage.faults import Fault, FaultPlan, When
 
     faulthandler.enable()
     # A memory file system where there is one: what is tested is the process, and not the speed of a disk.

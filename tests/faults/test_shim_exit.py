@@ -12,7 +12,7 @@ Child = Callable[..., subprocess.CompletedProcess[str]]
 
 _OPEN = """
     import atexit, os, sqlite3, sys, threading
-    import faults
+    from tornpage import faults
 
     def work(connection):
         connection.execute("PRAGMA journal_mode=wal")
@@ -115,7 +115,7 @@ def _dedented(text: str) -> str:
 def test_an_interrupt_inside_a_callback_is_raised_even_where_sqlite_absorbs_it(child: Child) -> None:
     """A failing unlock tells nobody: from the interrupt on every operation fails, so that the work ends soon."""
     code = """
-        import signal, sqlite3, faults
+        import signal, sqlite3; from tornpage import faults
         class Interrupting:
             times = 0
             def __init__(self, kind):
@@ -150,7 +150,7 @@ def test_an_interrupt_inside_a_callback_is_raised_even_where_sqlite_absorbs_it(c
 def test_a_storm_of_interrupts_is_never_lost_in_a_callback_and_gives_sqlite_no_random_result(child: Child) -> None:
     """A handler that raised at a callback's first instruction left ctypes to answer SQLite with what lay in memory."""
     code = """
-        import os, random, signal, sqlite3, sys, faults
+        import os, random, signal, sqlite3, sys; from tornpage import faults
         live, interrupted, other, lost = False, 0, [], []
         def handler(number, frame):
             if live:
@@ -194,7 +194,7 @@ def test_a_storm_of_interrupts_is_never_lost_in_a_callback_and_gives_sqlite_no_r
 
 
 _KILLED = """
-    import sqlite3, sys, faults
+    import sqlite3, sys; from tornpage import faults
     connection = None
     with faults.install():
         connection = sqlite3.connect("a.db", isolation_level=None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults.plan import VFS_KINDS
+from tornpage import faults
+from tornpage.faults.plan import VFS_KINDS
 
 Prepare = Callable[[str, Path], Callable[[], list[BaseException]]]
 
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(
     child: Callable[..., object], shim: faults.Shim, tmp_path: Path
 ) -> None:
     code = """
-        import hashlib, pathlib, sqlite3, faults
+        import hashlib, pathlib, sqlite3; from tornpage import faults
         with faults.install() as shim, shim.deterministic(5, now_ms=1_700_000_000_000):
             connection = sqlite3.connect("one.db", isolation_level=None)
             connection.execute("PRAGMA journal_mode=wal")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults.injector import SHM_RELEASE
-from faults.libsqlite import IoMethods, Vfs
-from faults.plan import VFS_KINDS
+from tornpage import faults
+from tornpage.faults.injector import SHM_RELEASE
+from tornpage.faults.plan import VFS_KINDS
+from tornpage.faults.vfs.library import IoMethods, Vfs
 
 
 def _work(connection: sqlite3.Connection) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults.errors import ShimUnavailableError
-from faults.libsqlite import Library, reach
+from tornpage import faults
+from tornpage.faults.errors import ShimUnavailableError
+from tornpage.faults.vfs.library import Library, reach
 
 
 def _module(monkeypatch: pytest.MonkeyPatch, name: str, file: str | None) -> types.ModuleType:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults import StatementDepth
+from tornpage import faults
+from tornpage.faults import StatementDepth
 
 
 @pytest.fixture
@@ -502,7 +502,7 @@ def test_surfacing_is_recognised_by_identity_even_through_other_exceptions(
             store()
         assert not armed.saw(sqlite3.OperationalError("database is locked"))  # One like it, but not it.
         assert armed.saw(raised.value)
-        assert not armed.saw(raised.value)  # Told once.
+        assert not armed.saw(raised.value)  # Trace once.
         assert armed.surfaced == 1
         with contextlib.suppress(sqlite3.OperationalError):
             _insert(connection)
@@ -747,7 +747,7 @@ def test_killed_at_a_statement_leaves_what_had_been_committed(
     plan: str, rows: list[int], mode: str, child: Callable[..., object], tmp_path: Path
 ) -> None:
     code = """
-        import sys, faults
+        import sys; from tornpage import faults
         depth = faults.StatementDepth()
         connection = depth.connect("a.db")
         connection.execute("PRAGMA journal_mode=" + sys.argv[2])

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import faults
-from faults import Fault
-from faults.results import error_for, rolls_back
-from faults.sql import (
+from tornpage import faults
+from tornpage.faults import Fault
+from tornpage.faults.result_codes import error_for, rolls_back
+from tornpage.faults.statement.sql import (
     begin_takes_locks,
     certainly_writes,
     leading_words,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from faults.errors import FaultError, ImpossibleFaultError
-from faults.plan import KILL, When
-from faults.syscalls import (
+from tornpage.faults.errors import FaultError, ImpossibleFaultError
+from tornpage.faults.plan import KILL, When
+from tornpage.faults.strace import (
     CALLS,
     ROLES,
     Attachment,
@@ -266,7 +266,7 @@ def test_where_the_system_refuses_to_trace_it_says_how_to_allow_it() -> None:
     """An ordinary user may not trace the first process; root asks as nobody."""
     code = (
         "import os, pathlib\n"
-        "from faults.syscalls import attach, SyscallsUnavailableError\n"
+        "from tornpage.faults.strace import attach, SyscallsUnavailableError\n"
         "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: attach(1, pathlib.Path('/any.db'))\n"
         "except SyscallsUnavailableError as error: print(error)\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from faults import CrashStates, Operation, Tape
+from tornpage import faults
+from tornpage.faults import CrashStates, Operation, Tape
 
 pytestmark = pytest.mark.usefixtures("shim")
 

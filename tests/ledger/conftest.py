@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import ledger
+from tornpage import ledger
 
 
 def sqlite_error(name: str) -> sqlite3.OperationalError:

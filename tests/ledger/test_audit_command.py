@@ -6,9 +6,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
-from ledger.command.upkeep import _age
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
+from tornpage.ledger.command.upkeep import _age
 
 HOUR = 3_600_000
 

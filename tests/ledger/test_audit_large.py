@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import ledger
-from ledger.records import Status
-from ledger.rows import TASKS
+from tornpage import ledger
+from tornpage.ledger.records import Status
+from tornpage.ledger.rows import TASKS
 
 TASK_COUNT = 100_000
 AUDIT = """
 import json, resource, sys
-from ledger.command import ledger_group
+from tornpage.ledger.command import ledger_group
 try:
     ledger_group(["--state-dir", sys.argv[1], "tasks", "audit", "--json", "--limit", "20"], prog_name="ledger")
 finally:

@@ -5,7 +5,7 @@ import random
 import msgspec
 import pytest
 
-from ledger.audit import (
+from tornpage.ledger.audit import (
     STALE_QUEUED_MS,
     STALE_RUNNING_MS,
     Audit,
@@ -18,10 +18,10 @@ from ledger.audit import (
     order_key,
     projected,
 )
-from ledger.errors import UsageError
-from ledger.maintenance import as_lost
-from ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from ledger.times import LOST_RETENTION_MS, ordered
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.maintenance import as_lost
+from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.times import LOST_RETENTION_MS, ordered
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import ledger
-import ledger.files
-from ledger import Ledger, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
-from ledger.command import ledger_group
-from ledger.connections import Durability
-from ledger.stores.memory import MemoryStore
-from ledger.upkeep import audit_file
-from ledger.values import checked_id
+import tornpage.ledger.files
+from tornpage import ledger
+from tornpage.ledger import Ledger, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
+from tornpage.ledger.command import ledger_group
+from tornpage.ledger.connections import Durability
+from tornpage.ledger.stores.memory import MemoryStore
+from tornpage.ledger.upkeep import audit_file
+from tornpage.ledger.values import checked_id
 
 ROOT = Path(ledger.__file__).parents[1]
 NO_UNICODE = "\ud800"
@@ -348,7 +348,7 @@ def test_an_id_is_checked_and_kept_as_it_was_given():
 def test_a_byte_that_is_no_utf8_is_wrong_usage_on_the_command_line(bench):
     bench.open().close()
     for words in ((b"show", b"\xff"), (b"cancel", b"\xff"), (b"list", b"--owner", b"\xff")):
-        start = [sys.executable, "-m", "ledger", "--state-dir", str(bench.state_dir), "tasks", *words]
+        start = [sys.executable, "-m", "tornpage.ledger", "--state-dir", str(bench.state_dir), "tasks", *words]
         done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.returncode, "must be valid Unicode" in done.stderr) == (2, True), done.stderr
 
@@ -446,7 +446,7 @@ def test_what_is_in_memory_or_in_another_store_promises_nothing():
 # 9. The header is read without taking away this process's locks
 
 _ONE_MORE = (
-    "import sys, ledger\n"
+    "import sys; from tornpage import ledger\n"
     "with ledger.Ledger.open(sys.argv[1]) as opened:\n"
     "    opened.tasks.create(runtime='cli', task=sys.argv[2], owner_key='owner')\n"
     "    print(sorted(one.task for one in opened.tasks.list()))\n"
@@ -489,7 +489,7 @@ def test_a_connection_that_the_program_itself_has_open_keeps_its_locks(bench):
     with pytest.raises(ledger.StoreBusy):
         bench.open(busy_timeout_ms=0)
     script = (
-        "import sys, ledger\n"
+        "import sys; from tornpage import ledger\n"
         "try: ledger.Ledger.open(sys.argv[1], busy_timeout_ms=0)\n"
         "except ledger.StoreBusy: print('locked')\n"
     )
@@ -528,7 +528,7 @@ def test_no_thread_opens_a_connection_while_another_one_reads_the_header(bench, 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_an_answer_that_cannot_be_written_is_one_line_and_exit_code_2(bench):
     bench.open().close()
-    start = [sys.executable, "-m", "ledger", "--state-dir", str(bench.state_dir), "tasks", "list"]
+    start = [sys.executable, "-m", "tornpage.ledger", "--state-dir", str(bench.state_dir), "tasks", "list"]
     # What Python has not written yet it tries again at its end, unless it writes everything at once.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:

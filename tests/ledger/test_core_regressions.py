@@ -9,8 +9,8 @@ import sqlite3
 
 import pytest
 
-import ledger
-from ledger import (
+from tornpage import ledger
+from tornpage.ledger import (
     IllegalTransition,
     Runtime,
     Status,
@@ -21,9 +21,9 @@ from ledger import (
     TaskRegistry,
     UsageError,
 )
-from ledger.schema import SCHEMA_VERSION
-from ledger.stores.json_snapshot import JsonSnapshotStore
-from ledger.stores.memory import MemoryStore
+from tornpage.ledger.schema import SCHEMA_VERSION
+from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
+from tornpage.ledger.stores.memory import MemoryStore
 
 
 def made(opened, **fields):

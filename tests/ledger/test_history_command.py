@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-import ledger
-from ledger import IllegalTransition, NotFound, RunStatus, Status, StoreError, UsageError
-from ledger.runs import RESULTS, RUNS, SESSIONS, Session
+from tornpage import ledger
+from tornpage.ledger import IllegalTransition, NotFound, RunStatus, Status, StoreError, UsageError
+from tornpage.ledger.runs import RESULTS, RUNS, SESSIONS, Session
 
 RUN_ROWS = "SELECT id, task_id, worker_id, status, finished_at IS NULL FROM task_history ORDER BY insertion"
 EVERYTHING = (

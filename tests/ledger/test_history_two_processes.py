@@ -16,14 +16,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import ledger
+from tornpage import ledger
 
 ROOT = Path(ledger.__file__).parents[1]
 SHARED, RACED = 20, 120
 
 # Arguments: state directory, journal mode, name (a or b), numbers of mutations, of shared tasks and of raced ones.
 MUTATOR = """
-import json, random, sys, ledger
+import json, random, sys; from tornpage import ledger
 
 state_dir, mode, name = sys.argv[1:4]
 wanted, shared_tasks, raced_tasks = map(int, sys.argv[4:])

@@ -14,8 +14,8 @@ import pytest
 from pyfakefs.fake_filesystem_unittest import Patcher
 from pyfakefs.helpers import reset_ids, set_uid
 
-import ledger
-from ledger.outbox import legacy
+from tornpage import ledger
+from tornpage.ledger.outbox import legacy
 
 T0 = 1_700_000_000_000
 QUEUE = "/fake/delivery-queue"

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import ledger
-from ledger.outbox import Outbox, legacy
+from tornpage import ledger
+from tornpage.ledger.outbox import Outbox, legacy
 
 ROOT = Path(ledger.__file__).parents[1]
 T0 = 1_700_000_000_000
@@ -431,7 +431,7 @@ def test_a_level_that_cannot_be_set_loses_nothing_and_does_not_stick(bench, queu
 
 
 DIE_IMPORTING = """
-import os, pathlib, signal, sys, ledger
+import os, pathlib, signal, sys; from tornpage import ledger
 real, left = pathlib.Path.unlink, int(sys.argv[3])
 def unlink(path, *rest, **options):
     global left
@@ -471,7 +471,7 @@ def test_two_imports_at_once_take_every_message_once(tmp_path, queue):
     for number in range(60):
         put(queue, f"m{number}")
     script = """
-import sys, ledger
+import sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], busy_timeout_ms=60_000) as opened:
     print("ready", flush=True)
     sys.stdin.readline()

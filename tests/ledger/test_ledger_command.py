@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_every_level_explains_itself(arguments):
 def test_python_dash_m_runs_it(tmp_path):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "ledger", "--state-dir", str(tmp_path / "state"), *arguments],
+            [sys.executable, "-m", "tornpage.ledger", "--state-dir", str(tmp_path / "state"), *arguments],
             cwd=Path(ledger.__file__).parents[1],
             capture_output=True,
             text=True,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-import ledger.connections
-import ledger.schema
-from ledger import (
+import tornpage.ledger.connections
+import tornpage.ledger.schema
+from tornpage.ledger import (
     DeliveryStatus,
     Ledger,
     NotifyPolicy,
@@ -33,7 +33,7 @@ from ledger import (
     TerminalOutcome,
     UsageError,
 )
-from ledger.rows import DELIVERIES, TASKS
+from tornpage.ledger.rows import DELIVERIES, TASKS
 
 
 def mode_of(path: Path) -> int:
@@ -154,7 +154,7 @@ def test_a_state_directory_that_is_a_file_is_named_in_the_error(tmp_path):
 @pytest.mark.parametrize("mode", [0o700, 0o755])
 def test_a_directory_that_cannot_be_written_to_is_a_clear_error_for_an_ordinary_user(mode):
     script = (
-        "import os, sys, ledger\n"
+        "import os, sys; from tornpage import ledger\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try: ledger.Ledger.open(sys.argv[1])\n"
         "except ledger.StoreReadOnly as error: print('refused:', error)\n"
@@ -434,7 +434,7 @@ def test_a_migration_that_fails_half_way_leaves_the_old_version(bench, monkeypat
 
 def test_importing_the_ledger_loads_no_test_tool():
     script = (
-        "import sys, ledger, ledger.command\n"
+        "import sys; from tornpage import ledger; import tornpage.ledger.command\n"
         "unwanted = {'pytest', 'hypothesis', 'faults', 'scenarios'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {unwanted}' if unwanted else 0)\n"
     )

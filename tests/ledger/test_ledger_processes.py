@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import ledger
+from tornpage import ledger
 
 ROOT = Path(ledger.__file__).parents[1]
 
 OPEN_AND_CREATE = """
-import sys, ledger
+import sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
     sys.stdin.readline()
     for number in range(20):
@@ -22,7 +22,7 @@ with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
 """
 
 RACE_TO_THE_END = """
-import json, sys, ledger
+import json, sys; from tornpage import ledger
 won = []
 with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
     tasks = sorted(task.task_id for task in opened.tasks.list())
@@ -39,7 +39,7 @@ print(json.dumps({"won": won, "view": view}))
 """
 
 ACKNOWLEDGE = """
-import sys, ledger
+import sys; from tornpage import ledger
 opened = ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2])
 while True:
     task = opened.tasks.create(runtime="cli", task="work", owner_key="owner", requester_origin={"n": 1})

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-import ledger.database as ledger_database
-from ledger import (
+import tornpage.ledger.database as ledger_database
+from tornpage.ledger import (
     DeliveryStatus,
     IllegalTransition,
     NotFound,
@@ -18,7 +18,7 @@ from ledger import (
     TaskRegistry,
     UsageError,
 )
-from ledger.indexes import Indexes
+from tornpage.ledger.indexes import Indexes
 
 DAY_MS = 86_400_000
 

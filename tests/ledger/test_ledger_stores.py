@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from ledger import (
+from tornpage.ledger import (
     DeliveryState,
     IllegalTransition,
     Ledger,
@@ -23,9 +23,9 @@ from ledger import (
     StoreSchemaNewer,
     StoreUnavailable,
 )
-from ledger.rules import NewTask, new_task
-from ledger.store import OPTIONAL_METHODS, offers
-from ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
+from tornpage.ledger.rules import NewTask, new_task
+from tornpage.ledger.store import OPTIONAL_METHODS, offers
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 
 NOW = 1_700_000_000_000
 
@@ -354,7 +354,7 @@ def test_a_batch_is_one_save_and_a_failed_one_is_none():
 
 
 def test_a_first_restore_that_fails_is_sticky_and_nothing_is_overwritten():
-    from ledger import TaskRegistry
+    from tornpage.ledger import TaskRegistry
 
     store = Partial()
     store.inner.upsert_task(record("kept"))

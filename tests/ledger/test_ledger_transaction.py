@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ledger import (
+from tornpage.ledger import (
     IllegalTransition,
     Status,
     StoreBusy,

@@ -6,9 +6,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
-from ledger.times import RETENTION_MS
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
+from tornpage.ledger.times import RETENTION_MS
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
-import ledger
-from ledger import IllegalTransition, Runtime, Status, StoreError, StoreIOError, UsageError
-from ledger.maintenance import LOST_AFTER_MS, Maintenance, Step, due_step
-from ledger.stores.json_snapshot import JsonSnapshotStore
-from ledger.stores.memory import MemoryStore
-from ledger.times import LOST_RETENTION_MS, RETENTION_MS
-from ledger.upkeep import Upkeep, preview_file
+from tornpage import ledger
+from tornpage.ledger import IllegalTransition, Runtime, Status, StoreError, StoreIOError, UsageError
+from tornpage.ledger.maintenance import LOST_AFTER_MS, Maintenance, Step, due_step
+from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
+from tornpage.ledger.stores.memory import MemoryStore
+from tornpage.ledger.times import LOST_RETENTION_MS, RETENTION_MS
+from tornpage.ledger.upkeep import Upkeep, preview_file
 
 START = 1_700_000_000_000
 DAY = 86_400_000
@@ -168,7 +168,7 @@ def test_live_work_is_never_taken_for_lost_by_another_process(bench, time):
     task, unattended = made(opened), made(opened, status="running", runtime="acp")
     run = opened.history.start(task.task_id, worker_id=worker.id)
     time.now += 90 * DAY
-    script = "import sys, ledger\nwith ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as one:\n"
+    script = "import sys; from tornpage import ledger\nwith ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as one:\n"
     script += "    print(one.maintenance(apply=True).reconciled)\n"
     child = Popen([sys.executable, "-c", script, str(bench.state_dir), str(time.now)], cwd=ROOT, stdout=PIPE, text=True)
     assert child.communicate(timeout=60)[0] == "0\n"

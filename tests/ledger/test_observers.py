@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from ledger.errors import UsageError
-from ledger.observers import Observers
-from ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.observers import Observers
+from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
 
 TASK = Task(
     task_id="task-1",

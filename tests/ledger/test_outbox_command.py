@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
 
 RECEIVER = """
 import json, os, pathlib, signal, sys
@@ -238,7 +238,7 @@ def test_python_dash_m_delivers_by_a_real_program_and_loads_nothing_of_the_harne
 
     def call(*rest, **options):
         return subprocess.run(
-            [sys.executable, *options.get("flags", []), "-m", "ledger", *arguments, *rest],
+            [sys.executable, *options.get("flags", []), "-m", "tornpage.ledger", *arguments, *rest],
             cwd=Path(ledger.__file__).parents[1], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-import ledger
-from ledger.command import ledger_group
-from ledger.command.program import DeliveryProgram
-from ledger.outbox import DeliveryFailed, Envelope
+from tornpage import ledger
+from tornpage.ledger.command import ledger_group
+from tornpage.ledger.command.program import DeliveryProgram
+from tornpage.ledger.outbox import DeliveryFailed, Envelope
 
 ROOT = Path(ledger.__file__).parents[1]
 T0 = 1_700_000_000_000
@@ -156,7 +156,7 @@ def test_a_program_that_hangs_takes_what_it_has_started_with_it(pipe):
 
 RECOVER_INTERRUPTIBLY = """
 import signal, sys
-from ledger.command import ledger_group
+from tornpage.ledger.command import ledger_group
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ledger_group(sys.argv[1:])
 """
@@ -293,7 +293,7 @@ def test_taking_over_from_a_dead_worker_counts_its_attempt_and_waits_for_nothing
 
 
 KILLED_BY_IT = """
-import os, signal, sys, ledger
+import os, signal, sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as opened:
     def deliver(envelope):
         print(envelope.id, envelope.attempt, flush=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-import ledger
+from tornpage import ledger
 
 ROOT = Path(ledger.__file__).parents[1]
 T0 = 1_700_000_000_000
@@ -52,8 +52,8 @@ SENDER = (
     "import hashlib\n"
     + inspect.getsource(fate)
     + """
-import os, sys, ledger
-from ledger.outbox import DeliveryFailed
+import os, sys; from tornpage import ledger
+from tornpage.ledger.outbox import DeliveryFailed
 state, receiver, seed, now = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 received = os.open(receiver, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -75,7 +75,7 @@ with ledger.Ledger.open(state, clock=lambda: now) as opened:
 )
 
 HOLD_ONE = """
-import sys, ledger
+import sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as opened:
     worker = opened.workers.hold("live-sender")
     assert opened.outbox.claim(sys.argv[3], "live-sender").changed
@@ -84,7 +84,7 @@ with ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as opened:
 """
 
 GET_SENDING = """
-import os, sys, ledger
+import os, sys; from tornpage import ledger
 received = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 with ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[3])) as opened:
     print("ready", flush=True)
@@ -261,7 +261,7 @@ def test_passes_of_several_processes_at_once_send_every_message_once(tmp_path, m
 
 def test_two_processes_that_queue_the_same_keys_make_each_message_once(tmp_path):
     script = """
-import json, sys, ledger
+import json, sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], busy_timeout_ms=60_000) as opened:
     print("ready", flush=True)
     sys.stdin.readline()

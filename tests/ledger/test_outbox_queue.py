@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import ledger
-from ledger.outbox import PERMANENT_ERRORS, MessageStatus
-from ledger.outbox.messages import MESSAGES
-from ledger.schema import SCHEMA_VERSION
+from tornpage import ledger
+from tornpage.ledger.outbox import PERMANENT_ERRORS, MessageStatus
+from tornpage.ledger.outbox.messages import MESSAGES
+from tornpage.ledger.schema import SCHEMA_VERSION
 
 T0 = 1_700_000_000_000
 HOUR = 3_600_000
@@ -164,7 +164,7 @@ def test_lists_are_in_the_order_of_queueing_and_can_be_narrowed(outbox, time):
 
 
 def test_another_store_has_no_outbox_and_memory_has_one(tmp_path):
-    from ledger.stores.memory import MemoryStore
+    from tornpage.ledger.stores.memory import MemoryStore
 
     with (
         ledger.Ledger.open(store=MemoryStore()) as other,

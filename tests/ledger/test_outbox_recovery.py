@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import ledger
-from ledger.outbox import DeliveryFailed, MessageStatus
+from tornpage import ledger
+from tornpage.ledger.outbox import DeliveryFailed, MessageStatus
 
 T0 = 1_700_000_000_000
 SECOND = 1_000

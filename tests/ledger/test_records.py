@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from ledger.records import (
+from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
     DeliveryStatus,

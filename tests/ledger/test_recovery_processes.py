@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import ledger
-from ledger import RunStatus, Status
+from tornpage import ledger
+from tornpage.ledger import RunStatus, Status
 
 ROOT = Path(ledger.__file__).parents[1]
 SEED = 1107
@@ -23,7 +23,7 @@ SEED = 1107
 # Arguments: state directory, journal mode, worker id, seed, and the number of the statement, counted from the first
 # call on, at which it dies (0: never). After each call that returned it says what is now durably so.
 WORKER = """
-import json, os, random, signal, sqlite3, sys, ledger
+import json, os, random, signal, sqlite3, sys; from tornpage import ledger
 
 state_dir, journal_mode, worker_id, seed, last = sys.argv[1:4] + [int(text) for text in sys.argv[4:]]
 statements = -10**6
@@ -68,7 +68,7 @@ while True:
 
 # Recovers once for each line it reads, and says what it did.
 RECOVERER = """
-import json, logging, sys, ledger
+import json, logging, sys; from tornpage import ledger
 lines = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())
@@ -86,7 +86,7 @@ with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
 
 # Recovers and kills itself before its nth statement, which is also after the one before.
 DYING_RECOVERER = """
-import os, signal, sqlite3, sys, ledger
+import os, signal, sqlite3, sys; from tornpage import ledger
 statements, last = -10**6, int(sys.argv[3])
 
 class Mortal(sqlite3.Connection):
@@ -108,7 +108,7 @@ opened.close()
 """
 
 LEAVE_IN_FLIGHT = """
-import sys, ledger
+import sys; from tornpage import ledger
 with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
     opened.workers.hold(sys.argv[3])
     with opened.batch():
@@ -334,7 +334,7 @@ def test_the_command_recovers_after_a_sigkill(tmp_path, spawn):
 
     def command(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "ledger", "--state-dir", str(place), *arguments],
+            [sys.executable, "-m", "tornpage.ledger", "--state-dir", str(place), *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

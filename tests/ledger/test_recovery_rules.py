@@ -7,10 +7,10 @@ import os
 import msgspec
 import pytest
 
-import ledger
-from ledger import RunStatus, Status, StoreBusy, StoreError, StoreUnavailable
-from ledger.recovery import Recovered, Recovery, _Announcement
-from ledger.runs import RUNS as RUN_ROWS
+from tornpage import ledger
+from tornpage.ledger import RunStatus, Status, StoreBusy, StoreError, StoreUnavailable
+from tornpage.ledger.recovery import Recovered, Recovery, _Announcement
+from tornpage.ledger.runs import RUNS as RUN_ROWS
 
 RUNS = "SELECT id, status, finished_at, cost_usd, tokens_in, tokens_out, reason FROM task_history ORDER BY insertion"
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.outbox.messages import MESSAGES
-from ledger.records import DeliveryState, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from ledger.rows import DELIVERIES, TASKS, Quarantined, Table, Unreadable, chunks
-from ledger.runs import RUNS, SESSIONS
+from tornpage.ledger.outbox.messages import MESSAGES
+from tornpage.ledger.records import DeliveryState, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.rows import DELIVERIES, TASKS, Quarantined, Table, Unreadable, chunks
+from tornpage.ledger.runs import RUNS, SESSIONS
 
 TASK = Task("t", Runtime.CLI, "r", "o", ScopeKind.SESSION, "work", Status.RUNNING, DeliveryStatus.PENDING,
             NotifyPolicy.SILENT, 5, started_at=3)  # fmt: skip

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from ledger.errors import UsageError
-from ledger.records import (
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
     DeliveryStatus,
@@ -17,7 +17,7 @@ from ledger.records import (
     Task,
     TerminalOutcome,
 )
-from ledger.rules import (
+from tornpage.ledger.rules import (
     NewTask,
     cleanup_time,
     default_delivery_status,

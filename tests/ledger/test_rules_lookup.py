@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from ledger.rules import by_preference, find_by_token, newest_first, select_for_run
+from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.rules import by_preference, find_by_token, newest_first, select_for_run
 
 
 def a_task(task_id: str, **changes: object) -> Task:

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger.records import (
+from tornpage.ledger.records import (
     DeliveryStatus,
     NotifyPolicy,
     Runtime,
@@ -13,7 +13,7 @@ from ledger.records import (
     Status,
     Task,
 )
-from ledger.rules import cleanup_time, ordered
+from tornpage.ledger.rules import cleanup_time, ordered
 
 TASK = Task(
     task_id="task-1",

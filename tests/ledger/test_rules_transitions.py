@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from ledger.errors import IllegalTransition, UsageError
-from ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, Status, Task, TerminalOutcome
-from ledger.rules import (
+from tornpage.ledger.errors import IllegalTransition, UsageError
+from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, Status, Task, TerminalOutcome
+from tornpage.ledger.rules import (
     NewTask,
     allowed_next,
     cleanup_time,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.errors import UsageError
-from ledger.records import Status
-from ledger.values import (
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import Status
+from tornpage.ledger.values import (
     DEEPEST_JSON,
     EARLIEST_MS,
     LATEST_MS,

@@ -12,15 +12,23 @@ from pathlib import Path
 
 import pytest
 
-import ledger
-from ledger import IllegalTransition, NotFound, StoreBusy, StoreFull, StoreReadOnly, StoreUnavailable, UsageError
-from ledger.workers import Workers
+from tornpage import ledger
+from tornpage.ledger import (
+    IllegalTransition,
+    NotFound,
+    StoreBusy,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    UsageError,
+)
+from tornpage.ledger.workers import Workers
 
 ROOT = Path(ledger.__file__).parents[1]
 
 HOLD = """
 import sys, itertools, pathlib
-from ledger.workers import Workers
+from tornpage.ledger.workers import Workers
 workers = Workers(pathlib.Path(sys.argv[1]), new_id=str)
 worker = workers.hold(sys.argv[2])
 print("held", flush=True)
@@ -28,8 +36,8 @@ sys.stdin.readline()
 """
 
 COMPETE = """
-import sys, pathlib, ledger
-from ledger.workers import Workers
+import sys, pathlib; from tornpage import ledger
+from tornpage.ledger.workers import Workers
 workers = Workers(pathlib.Path(sys.argv[1]), new_id=str)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import faults
+from tornpage import faults
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -19,11 +19,11 @@ sys.path.insert(0, str(HERE))
 
 import tiny_stores  # noqa: E402 - found only now
 
-from scenarios.campaign import run, scratch  # noqa: E402
-from scenarios.command import main  # noqa: E402
-from scenarios.profiles import Plan, Profile  # noqa: E402
-from scenarios.recorder import Recorder  # noqa: E402
-from scenarios.target import Target  # noqa: E402
+from tornpage.scenarios.cli import main  # noqa: E402
+from tornpage.scenarios.model.plan import Plan, Profile  # noqa: E402
+from tornpage.scenarios.model.target import Target  # noqa: E402
+from tornpage.scenarios.run.campaign import run, scratch  # noqa: E402
+from tornpage.scenarios.search.recorder import Recorder  # noqa: E402
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def search() -> Search:
     """Runs a campaign without replay files: every fault point, or up to so many of each call."""
 
     def searched(target: Target, *names: str, points: int | None = None, seed: int = 0, **sizes: int) -> Recorder:
-        profile = Profile("test", None, points, sizes.get("stories", 0), sizes.get("steps", 0), shrinks=False)
+        profile = Profile("test", None, points, sizes.get("scenarios", 0), sizes.get("steps", 0), shrinks=False)
         return run(target, Plan(names or ("sweep",), profile, seed=seed, report=None))
 
     return searched
@@ -117,4 +117,4 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 @pytest.fixture
 def tornpage(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
     """Starts ``tornpage`` as a real process."""
-    return lambda *arguments: start("from scenarios.command import main; main()", *arguments)
+    return lambda *arguments: start("from tornpage.scenarios.cli import main; main()", *arguments)

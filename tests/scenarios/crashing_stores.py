@@ -12,8 +12,8 @@ from typing import Any
 
 from tiny_stores import Tiny, TinySession
 
-from scenarios.checks import Violation
-from scenarios.target import Action, Configuration, Environment, Refused, View
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 
 
 class SaysFullSession(TinySession):

@@ -10,7 +10,7 @@ from typing import Any
 
 from tiny_stores import Tiny, TinySession, TwoTransactionsSession
 
-from scenarios.target import Action, Configuration, Environment, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 
 _HARNESS = os.getpid()
 

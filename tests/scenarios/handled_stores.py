@@ -4,7 +4,7 @@ import sqlite3
 
 from tiny_stores import Tiny, TinySession
 
-from scenarios.target import Configuration
+from tornpage.scenarios.model.target import Configuration
 
 
 class HandledSession(TinySession):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tiny_stores import RemembersFirst, RemembersFirstSession
 
-from scenarios.target import Action, Configuration
+from tornpage.scenarios.model.target import Action, Configuration
 
 RUDE = "</script><img src=x onerror=\"document.title='broken'\"><!--\u2028'&quot;{{7*7}}"
 

@@ -4,31 +4,33 @@ from typing import Any
 
 import msgspec
 
-from scenarios.checks import CHECKS
-from scenarios.events import SearchEnded, Vacuous
-from scenarios.fingerprint import fingerprint
-from scenarios.run_record import FoundRecord, PointRecord, RunRecord, SeriesRecord
-from scenarios.story import Arm, Call, Story
-from scenarios.target import Action, Configuration
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.events import SearchEnded, Vacuous
+from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.scenario import Arm, Call, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run.record import FoundRecord, PointRecord, RunRecord, SeriesRecord
 
 TEXTS = ("wal/FULL", "delete/FULL", "put()", "write:wal", "FULL", "write:wal@1=FULL", "sweep", "fuzz")
 
 
-def story(call: str = "put", plan: str = "write:wal@1=FULL", configuration: str = "wal/FULL", value: int = 1) -> Story:
+def scenario(
+    call: str = "put", plan: str = "write:wal@1=FULL", configuration: str = "wal/FULL", value: int = 1
+) -> Scenario:
     """A call under a fault."""
     step = Call(Action(call, {"key": "a", "value": value}))
-    return Story("tiny", Configuration.parse(configuration), (Arm(plan), step))
+    return Scenario("tiny", Configuration.parse(configuration), (Arm(plan), step))
 
 
-def found(check: str = "memory-equals-disk", told: Story | None = None, **others: Any) -> FoundRecord:
+def found(check: str = "memory-equals-disk", told: Scenario | None = None, **others: Any) -> FoundRecord:
     """A finding of the sweep."""
-    told = told or story()
+    told = told or scenario()
     values: dict[str, Any] = {
         "check": check,
         "meaning": CHECKS[check].meaning,
         "message": "memory has 2, the file has 1",
         "search": "sweep",
-        "story": told,
+        "scenario": told,
         "sides": {},
         "replay": "tornpage replay .tornpage/tiny.json",
         "seen": 3,

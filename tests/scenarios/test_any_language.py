@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scenarios.any_language import PROTOCOL, SCHEMA_FILE, ProcessTarget, StoreError, protocol, schema
-from scenarios.any_language.rehearsal import rehearse
-from scenarios.explanations import explanation
-from scenarios.naming import find, find_or_import
-from scenarios.target import Action, Configuration, Environment, Refused, Target, TargetError
-from scenarios.targets.names import UnknownTargetError, is_imported
+from tornpage.scenarios.model.explain import explanation
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Target, TargetError
+from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
+from tornpage.scenarios.targets.process import PROTOCOL, SCHEMA_FILE, ProcessTarget, StoreError, protocol, schema
+from tornpage.scenarios.targets.process.rehearsal import rehearse
+from tornpage.scenarios.targets.registry import find, find_or_import
 
 STORES = Path(__file__).with_name("speaking_stores.py")
 WAL = Configuration("wal", "FULL")
@@ -52,7 +52,7 @@ def is_there(process: int) -> bool:
 
 def test_the_schema_that_ships_is_what_is_read_and_written() -> None:
     text = json.dumps(schema(), indent=2) + "\n"
-    assert SCHEMA_FILE.read_text() == text, "write it anew: json.dumps(scenarios.any_language.schema(), indent=2)"
+    assert SCHEMA_FILE.read_text() == text, "write it anew: json.dumps(scenarios.targets.process.schema(), indent=2)"
 
 
 def test_every_request_and_answer_is_in_the_schema() -> None:
@@ -187,7 +187,7 @@ def test_processes_end_with_their_target(speaking: Speaking, home: Path) -> None
 
 def test_a_process_ends_when_the_harness_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys; from scenarios.any_language import ProcessTarget\n"
+        "import sys; from tornpage.scenarios.targets.process import ProcessTarget\n"
         f"target = ProcessTarget((sys.executable, {str(STORES)!r}), 'orphan')\n"
         "print(target._idle[0].pid, flush=True); sys.stdin.read()\n"
     )
@@ -268,7 +268,7 @@ def test_a_store_in_another_place_is_no_store_to_judge(
 
 
 def test_the_programs_of_the_docs_are_in_the_package() -> None:
-    from scenarios.any_language import EXAMPLES
+    from tornpage.scenarios.targets.process import EXAMPLES
 
     assert {path.name for path in EXAMPLES.iterdir()} == {"notes.c", "notes.mjs"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from faults.syscalls import why_unavailable
-from scenarios.any_language import HungError, ProcessTarget
-from scenarios.target import Configuration, Environment, TargetError
+from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.model.target import Configuration, Environment, TargetError
+from tornpage.scenarios.targets.process import HungError, ProcessTarget
 
 STORES = Path(__file__).with_name("speaking_stores.py")
 WAL = Configuration("wal", "FULL")

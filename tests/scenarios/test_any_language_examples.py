@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from faults.syscalls import why_unavailable
-from scenarios.any_language import EXAMPLES
-from scenarios.recorder import Recorder
+from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import EXAMPLES
 
 PAGE = Path(__file__).parents[2] / "docs" / "any-language.md"
 UNAVAILABLE = why_unavailable()
@@ -169,7 +169,7 @@ def test_the_pages_commands_do_what_they_say(language: str, tmp_path: Path) -> N
     tornpage.parent.mkdir()
     tornpage.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tornpage_here "$@"\n')
     tornpage.chmod(0o755)
-    (tmp_path / "tornpage_here.py").write_text("from scenarios.command import main\n\nmain()\n")
+    (tmp_path / "tornpage_here.py").write_text("from tornpage.scenarios.cli import main\n\nmain()\n")
     first = [str(tornpage.parent), str(Path(str(NODE)).parent), os.environ["PATH"]]
     environment = {
         **os.environ,

@@ -13,17 +13,17 @@ import msgspec
 import pytest
 import tiny_stores
 
-from faults.syscalls import why_unavailable
-from scenarios.any_language import ProcessTarget
-from scenarios.command import searches
-from scenarios.intrusion import intrude
-from scenarios.player import play
-from scenarios.profiles import Profile
-from scenarios.recorder import Recorder
-from scenarios.reproducer import Verdict, read, replay, write
-from scenarios.story import Call, Clear, Restart, Story, Syscall
-from scenarios.target import Action, Configuration, Target, TargetError
-from scenarios.trial import Trial
+from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.cli import searches
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.syscall_injection import intrude
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.plan import Profile
+from tornpage.scenarios.model.scenario import Call, Clear, Restart, Scenario, Syscall
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.run.replay_file import Verdict, read, replay, write
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import ProcessTarget
 
 STORES = Path(__file__).with_name("speaking_stores.py")
 WAL = Configuration("wal", "FULL")
@@ -55,8 +55,8 @@ def named(mode: str) -> str:
     return f"command:{shlex.join([sys.executable, str(STORES), mode])}"
 
 
-def story(target: Target, *steps: Any, configuration: Configuration = WAL) -> Story:
-    return Story(target.name, configuration, steps)
+def scenario(target: Target, *steps: Any, configuration: Configuration = WAL) -> Scenario:
+    return Scenario(target.name, configuration, steps)
 
 
 # -- what it finds ---------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_the_same_seed_tries_the_same_points(speaking: Speaking, search: Search)
     assert first == again != other
 
 
-# -- stories ---------------------------------------------------------------------------------------------------
+# -- scenarios ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,11 @@ def test_the_same_seed_tries_the_same_points(speaking: Speaking, search: Search)
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )
-def test_a_right_program_holds_in_a_story(steps: tuple[Any, ...], fired: int, speaking: Speaking, home: Path) -> None:
+def test_a_right_program_holds_in_a_scenario(
+    steps: tuple[Any, ...], fired: int, speaking: Speaking, home: Path
+) -> None:
     target = speaking()
-    violation, counts = play(story(target, *steps), target, home)
+    violation, counts = play(scenario(target, *steps), target, home)
     assert violation is None
     assert (counts["armed"], counts["fired"]) == (1, fired)
 
@@ -131,7 +133,7 @@ def test_a_right_program_holds_in_a_story(steps: tuple[Any, ...], fired: int, sp
 @pytest.mark.parametrize("mode", ["two-transactions", "right"])
 def test_a_death_between_two_transactions_is_seen(mode: str, speaking: Speaking, home: Path) -> None:
     target = speaking(mode)
-    violation, _ = play(story(target, PUT, Syscall("pwrite64:wal@5=KILL"), MOVE, Clear()), target, home)
+    violation, _ = play(scenario(target, PUT, Syscall("pwrite64:wal@5=KILL"), MOVE, Clear()), target, home)
     if mode == "right":
         assert violation is None
     else:
@@ -145,7 +147,7 @@ def test_a_finding_replays_and_is_fixed_by_the_fix(speaking: Speaking, search: S
     file = write(recorder.findings[0].finding, tmp_path, seed=0)
     assert file.name.startswith("speaking-memory-first-memory-equals-disk-")
     reproducer = read(file)
-    assert any(isinstance(step, Syscall) for step in reproducer.story.steps)
+    assert any(isinstance(step, Syscall) for step in reproducer.scenario.steps)
     assert replay(reproducer, speaking("memory-first"), tmp_path / "wrong")[0] is Verdict.FAILED
     verdict, lines = replay(reproducer, speaking("right"), tmp_path / "right")
     assert verdict is Verdict.FIXED
@@ -153,7 +155,7 @@ def test_a_finding_replays_and_is_fixed_by_the_fix(speaking: Speaking, search: S
 
 
 def test_a_replay_file_starts_nothing_by_itself(command: Command, tmp_path: Path) -> None:
-    hostile = Story(f"command:touch {tmp_path / 'made'}", WAL, (PUT, Syscall("pwrite64:wal@1=EIO"), MOVE))
+    hostile = Scenario(f"command:touch {tmp_path / 'made'}", WAL, (PUT, Syscall("pwrite64:wal@1=EIO"), MOVE))
     file = replay_file(tmp_path, hostile)
     ran = command("replay", file)
     assert ran.code == 2
@@ -171,18 +173,18 @@ def test_a_replay_file_starts_nothing_by_itself(command: Command, tmp_path: Path
 def test_a_replay_file_with_a_fault_that_is_none_is_an_error(
     fault: str, said: str, command: Command, tmp_path: Path
 ) -> None:
-    file = replay_file(tmp_path, Story("speaking", WAL, (PUT, Syscall(fault), MOVE)))
+    file = replay_file(tmp_path, Scenario("speaking", WAL, (PUT, Syscall(fault), MOVE)))
     ran = command("replay", file, "--target", named("right"))
     assert ran.code == 2, ran
     assert ran.out.startswith("ERROR: ")
     assert said in ran.out
 
 
-def replay_file(directory: Path, told: Story) -> Path:
+def replay_file(directory: Path, told: Scenario) -> Path:
     origin = {"python": "3", "sqlite": "3", "compile_options": [], "system": "any"}
     data = {"check": "integrity", "message": "", "search": "syscalls", "seed": 0, "origin": origin}
-    head = {"format": "tornpage-replay", "version": 1, "story": msgspec.to_builtins(told)}
-    file = directory / "story.json"
+    head = {"format": "tornpage-replay", "version": 1, "scenario": msgspec.to_builtins(told)}
+    file = directory / "scenario.json"
     file.write_text(json.dumps(head | data))
     return file
 

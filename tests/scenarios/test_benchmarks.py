@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import ledger
+from tornpage import ledger
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,15 +6,15 @@ import pytest
 import tiny_stores
 from hypothesis import find
 
-import faults
-from scenarios.campaign import run
-from scenarios.machine import jumps
-from scenarios.player import Player, play
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
-from scenarios.story import Call, ClockJump, Restart, Story
-from scenarios.target import Action, Configuration, Environment, View
-from scenarios.targets.reference import Reference
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, ClockJump, Restart, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Environment, View
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.fuzz.search import jumps
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = Configuration("wal", "FULL")
 DAY_MS = 86_400_000
@@ -24,27 +24,27 @@ def put(key: str, value: int) -> Call:
     return Call(Action("put", {"key": key, "value": value}))
 
 
-def test_a_jump_is_for_good_and_for_the_twin_as_well(home: Path, shim: faults.Shim) -> None:
-    with Player(tiny_stores.Tiny(), WAL, home) as player:
-        player.do(Restart())
-        before = player.real.environment.now_ms
-        player.do(ClockJump(-DAY_MS))
-        jumped = player.real.environment.now_ms
-        player.do(put("a", 1))
-        assert before - DAY_MS < jumped < player.real.environment.now_ms < before
-        assert player.twin.environment.now_ms == player.real.environment.now_ms
-        player.do(ClockJump(3 * DAY_MS))
-        assert player.real.environment.now_ms > before + DAY_MS
-        assert player.counts["jumps"] == 2
-        player.end()
+def test_a_jump_is_for_good_and_for_the_shadow_as_well(home: Path, shim: faults.Shim) -> None:
+    with Executor(tiny_stores.Tiny(), WAL, home) as executor:
+        executor.do(Restart())
+        before = executor.real.environment.now_ms
+        executor.do(ClockJump(-DAY_MS))
+        jumped = executor.real.environment.now_ms
+        executor.do(put("a", 1))
+        assert before - DAY_MS < jumped < executor.real.environment.now_ms < before
+        assert executor.shadow.environment.now_ms == executor.real.environment.now_ms
+        executor.do(ClockJump(3 * DAY_MS))
+        assert executor.real.environment.now_ms > before + DAY_MS
+        assert executor.counts["jumps"] == 2
+        executor.end()
 
 
 def test_no_clock_stands_before_1970(home: Path, shim: faults.Shim) -> None:
-    with Player(tiny_stores.Tiny(), WAL, home) as player:
-        player.do(ClockJump(-(10**15)))
-        assert player.real.environment.clock() == 0
-        player.do(put("a", 1))
-        player.end()
+    with Executor(tiny_stores.Tiny(), WAL, home) as executor:
+        executor.do(ClockJump(-(10**15)))
+        assert executor.real.environment.clock() == 0
+        executor.do(put("a", 1))
+        executor.end()
 
 
 def test_jumps_go_both_ways_by_seconds_and_by_years() -> None:
@@ -102,24 +102,24 @@ class NewestWins(tiny_stores.Tiny):
 
 @pytest.mark.quality
 def test_a_store_that_orders_by_the_clock_is_right_until_it_goes_back(home: Path, shim: faults.Shim) -> None:
-    still = Story("tiny", WAL, (put("a", 1), ClockJump(DAY_MS), put("a", 2)))
-    back = Story("tiny", WAL, (put("a", 1), ClockJump(-DAY_MS), put("a", 2)))
+    still = Scenario("tiny", WAL, (put("a", 1), ClockJump(DAY_MS), put("a", 2)))
+    back = Scenario("tiny", WAL, (put("a", 1), ClockJump(-DAY_MS), put("a", 2)))
     assert play(still, NewestWins(), home)[0] is None
     violation, _ = play(back, NewestWins(), home)
     assert violation is not None
     assert violation.code == "memory-equals-disk"
 
 
-def fuzzed(target: object, stories: int, steps: int) -> Recorder:
-    return run(target, Plan(("fuzz",), Profile("test", 2, None, stories, steps), report=None))  # type: ignore[arg-type]
+def fuzzed(target: object, scenarios: int, steps: int) -> Recorder:
+    return run(target, Plan(("fuzz",), Profile("test", 2, None, scenarios, steps), report=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.quality
 @pytest.mark.slow
-def test_the_machine_finds_it_and_its_shortest_story_is_a_put_a_jump_and_a_put(home: Path) -> None:
+def test_the_machine_finds_it_and_its_shortest_scenario_is_a_put_a_jump_and_a_put(home: Path) -> None:
     recorder = fuzzed(NewestWins(), 200, 20)
     assert [found.finding.code for found in recorder.findings][:1] == ["memory-equals-disk"]
-    kinds = [type(step) for step in recorder.findings[0].finding.story.steps]
+    kinds = [type(step) for step in recorder.findings[0].finding.scenario.steps]
     assert kinds == [Call, ClockJump, Call]
 
 

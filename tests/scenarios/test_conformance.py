@@ -4,13 +4,13 @@ import textwrap
 
 import pytest
 
-import scenarios.conformance  # noqa: F401 - in the process from the start: pytester forgets what its runs import
+import tornpage.scenarios.pytest_plugin.conformance  # noqa: F401 - in the process from the start: pytester forgets what its runs import
 
 pytest_plugins = ["pytester"]
 
 STORES = """
     import sqlite3
-    from scenarios import Action, SimpleTarget
+    from tornpage import Action, SimpleTarget
 
     class Store:
         def __init__(self, path):
@@ -83,9 +83,11 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, target: str, *arguments: str, rest: str = "") -> pytest.RunResult:
-    source = f"import stores\nfrom scenarios.conformance import Conformance\n\nclass TestIt(Conformance):\n    {rest}\n"
+    source = f"import stores\nfrom tornpage.scenarios.pytest_plugin.conformance import Conformance\n\nclass TestIt(Conformance):\n    {rest}\n"
     (project.path / "test_it.py").write_text(f"{source}    target = {target}\n")
-    return project.runpytest_inprocess("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", *arguments)
+    return project.runpytest_inprocess(
+        "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider", *arguments
+    )
 
 
 @pytest.mark.slow
@@ -99,7 +101,7 @@ def test_a_store_that_is_right_passes_every_search(project: pytest.Pytester) -> 
             "test_it.py::TestIt::test_crash[[]wal/FULL]: * states*",
             "test_it.py::TestIt::test_contend[[]wal/FULL]: * contentions*",
             "test_it.py::TestIt::test_kill[[]wal/FULL]: * kills*",
-            "test_it.py::TestIt::test_fuzz[[]wal/FULL]: * stories*",
+            "test_it.py::TestIt::test_fuzz[[]wal/FULL]: * scenarios*",
             "*::test_syscalls[[]wal/FULL]: does not suit stores:Right: system calls are faulted in a program that *",
             "SKIPPED * system calls are faulted in a program that *",
         ]
@@ -133,7 +135,7 @@ def test_memory_first_fails_at_its_check_and_replays(project: pytest.Pytester) -
 
 def test_each_configuration_is_a_test_of_its_own(project: pytest.Pytester) -> None:
     (project.path / "more.py").write_text(
-        "from scenarios import Configuration\nfrom stores import Right\nclass More(Right):\n"
+        "from tornpage import Configuration\nfrom stores import Right\nclass More(Right):\n"
         "    configurations = tuple(Configuration('wal', level) for level in ('FULL', 'EXTRA', 'NORMAL', 'OFF'))\n"
     )
     done = run(project, "'more:More'", "--collect-only", "-q", "-k", "crash")
@@ -176,10 +178,16 @@ def test_a_target_that_another_process_can_not_import_is_not_killed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    suite = "from scenarios.conformance import Conformance\n\nclass TestIt(Conformance):\n    target = Right\n"
+    suite = "from tornpage.scenarios.pytest_plugin.conformance import Conformance\n\nclass TestIt(Conformance):\n    target = Right\n"
     (pytester.path / "test_it.py").write_text(f"{textwrap.dedent(STORES)}\n{suite}")
     done = pytester.runpytest_inprocess(
-        "-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", "--import-mode=importlib", "-k", "kill"
+        "-p",
+        "tornpage.scenarios.pytest_plugin.plugin",
+        "-p",
+        "no:cacheprovider",
+        "--import-mode=importlib",
+        "-k",
+        "kill",
     )
     done.assert_outcomes(skipped=1, deselected=7)
     done.stdout.fnmatch_lines(

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import tiny_stores
 
-import faults
-from faults.rival_process import RivalProcess
-from scenarios.campaign import SEARCHES, Exit, verdict
-from scenarios.contend import Contend, Point
-from scenarios.events import PointTried
-from scenarios.player import play
-from scenarios.recorder import Recorder
-from scenarios.reproducer import Verdict, read, replay
-from scenarios.story import Call, Restart, Rival, Story
-from scenarios.target import Action, Configuration
+from tornpage import faults
+from tornpage.faults.contention.process import RivalProcess
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.events import PointTried
+from tornpage.scenarios.model.scenario import Call, Restart, Rival, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run.campaign import SEARCHES, Exit, verdict
+from tornpage.scenarios.run.replay_file import Verdict, read, replay
+from tornpage.scenarios.search.contention import Contend, Point
+from tornpage.scenarios.search.recorder import Recorder
 
 WAL, DELETE = Configuration("wal", "FULL"), Configuration("delete", "FULL")
 Search = Callable[..., Recorder]
@@ -143,30 +143,32 @@ DEFECTS = [
 
 @pytest.mark.quality
 @pytest.mark.parametrize(("target", "configuration", "code"), DEFECTS)
-def test_a_defect_is_caught_by_its_check_and_its_story_shows_it_again(
+def test_a_defect_is_caught_by_its_check_and_its_scenario_shows_it_again(
     target: type[tiny_stores.Tiny], configuration: Configuration, code: str, shim: faults.Shim, home: Path
 ) -> None:
     recorder = contended(target(), home / "search", configuration, most_points_per_call=24)
     assert code in codes(recorder)
     for found in recorder.findings:
-        again, counts = play(found.finding.story, target(), home / "again")
-        assert again is not None, found.finding.story
+        again, counts = play(found.finding.scenario, target(), home / "again")
+        assert again is not None, found.finding.scenario
         assert again.code == found.finding.code
-        assert len(found.finding.story.steps) <= 4
-        assert any(isinstance(step, Rival) for step in found.finding.story.steps)
+        assert len(found.finding.scenario.steps) <= 4
+        assert any(isinstance(step, Rival) for step in found.finding.scenario.steps)
         assert counts["armed"] == 1
 
 
-def story(rival: Rival, *before: Call) -> Story:
-    return Story("patient", WAL, (*before, Restart(), rival, Call(Action("put", {"key": "a", "value": 1}))))
+def scenario(rival: Rival, *before: Call) -> Scenario:
+    return Scenario("patient", WAL, (*before, Restart(), rival, Call(Action("put", {"key": "a", "value": 1}))))
 
 
-def test_a_story_with_a_rival_counts_it_as_fired_and_lets_it_go_before_the_end(shim: faults.Shim, home: Path) -> None:
+def test_a_scenario_with_a_rival_counts_it_as_fired_and_lets_it_go_before_the_end(
+    shim: faults.Shim, home: Path
+) -> None:
     for place in ("connection", "process"):
-        violation, counts = play(story(Rival("writer", "shmlock", 1, place)), Patient(), home)
+        violation, counts = play(scenario(Rival("writer", "shmlock", 1, place)), Patient(), home)
         assert violation is None
         assert (counts["armed"], counts["fired"], counts["surfaced"], counts["raised"]) == (1, 1, 1, 1)
-        violation, counts = play(story(Rival("writer", "shmlock", 1, place, held_ms=50)), Patient(), home)
+        violation, counts = play(scenario(Rival("writer", "shmlock", 1, place, held_ms=50)), Patient(), home)
         assert violation is None
         assert (counts["fired"], counts["surfaced"], counts["raised"]) == (1, 0, 0)
 
@@ -177,14 +179,14 @@ def test_a_rival_that_keeps_readers_out_makes_way_for_the_harness(shim: faults.S
         Rival("exclusive", "lock", 1, "process"),
         Call(Action("remove", {"key": "a"})),
     )
-    violation, counts = play(Story("patient", DELETE, steps), Patient(), home)
+    violation, counts = play(Scenario("patient", DELETE, steps), Patient(), home)
     assert violation is None
     assert counts["surfaced"] == 1
 
 
 def test_a_restart_while_the_rival_is_there_makes_it_let_go_of_the_files(shim: faults.Shim, home: Path) -> None:
-    steps = (*story(Rival("writer", "shmlock", 1)).steps, Restart(crash=True))
-    violation, counts = play(Story("patient", WAL, steps), Patient(), home)
+    steps = (*scenario(Rival("writer", "shmlock", 1)).steps, Restart(crash=True))
+    violation, counts = play(Scenario("patient", WAL, steps), Patient(), home)
     assert violation is None
     assert counts["crashes"] == 1
 
@@ -369,6 +371,6 @@ def test_diskcache_leaves_a_transaction_open_after_a_busy_commit(command: Comman
 
 
 def _diskcache() -> Any:
-    from scenarios.naming import find
+    from tornpage.scenarios.targets.registry import find
 
     return find("diskcache")

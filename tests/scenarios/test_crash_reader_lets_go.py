@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import faults
-from scenarios.checks import Violation
-from scenarios.crash_reader import CrashReader
-from scenarios.files import held_open
-from scenarios.simple import SimpleTarget
-from scenarios.target import Action, Configuration, Environment, View
+from tornpage import faults
+from tornpage.scenarios.execution.crash.reader import CrashReader
+from tornpage.scenarios.execution.snapshots import held_open
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 
 
 class Torn(SimpleTarget):

@@ -1,4 +1,4 @@
-"""``tornpage crash`` finds what only a crash shows, in a short story that replays, and is silent about right stores."""
+"""``tornpage crash`` finds what only a crash shows, in a short scenario that replays, and is silent about right stores."""
 
 import json
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import crashing_stores
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import reproducer
-from scenarios.campaign import run
-from scenarios.crash import CrashSearch
-from scenarios.events import CrashesTried, Finding
-from scenarios.player import Player
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
-from scenarios.story import Arm, Call, CrashAt
-from scenarios.target import Action, Configuration
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.model.events import CrashesTried, Finding
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Any]
 
@@ -46,7 +46,7 @@ def replays(directory: Path) -> list[Path]:
         ("RewritesAtClose", "Files", "integrity", 3),
     ],
 )
-def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_story_that_replays(
+def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_scenario_that_replays(
     command: Command, tmp_path: Path, wrong: str, right: str, code: str, steps: int
 ) -> None:
     ran = command("crash", "--target", f"crashing_stores:{wrong}", "--states", 200, "--json")
@@ -55,9 +55,9 @@ def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_story_that_replays
     found = {path: reproducer.read(path) for path in replays(tmp_path)}
     # What is started from a crash is swept, too, and may fail by a fault as well.
     crashes = [
-        read.story for read in found.values() if read.check == code and isinstance(read.story.steps[-1], CrashAt)
+        read.scenario for read in found.values() if read.check == code and isinstance(read.scenario.steps[-1], CrashAt)
     ]
-    assert min(len(story.steps) for story in crashes) <= steps
+    assert min(len(scenario.steps) for scenario in crashes) <= steps
     for path in found:
         failed = command("replay", path, "--target", f"crashing_stores:{wrong}")
         assert (failed.code, "FAILED" in failed.out) == (1, True), failed
@@ -78,8 +78,8 @@ def test_a_store_that_acknowledges_before_it_commits_is_a_finding_without_any_cr
     wal, delete = findings(ran)
     for found, journal_mode in ((wal, "wal"), (delete, "delete")):
         assert found["check"] == "acknowledged-is-durable"
-        assert found["story"]["configuration"]["journal_mode"] == journal_mode
-        assert all(step["type"] != "crash_at" for step in found["story"]["steps"])
+        assert found["scenario"]["configuration"]["journal_mode"] == journal_mode
+        assert all(step["type"] != "crash_at" for step in found["scenario"]["steps"])
 
 
 def test_files_that_are_written_past_the_recorder_are_told(command: Command) -> None:
@@ -108,14 +108,14 @@ def test_what_a_reader_of_the_harness_recovers_is_on_the_tape() -> None:
 def test_what_a_reader_recovers_while_a_fault_is_armed_is_on_the_tape_too(shim: faults.Shim, home: Path) -> None:
     # Every write to the database fails, so the journal stays hot, until a reader that is spared rolls it back.
     steps = (Arm("write:db@1../after=IOERR_WRITE"), Call(Action("put", {"key": "b", "value": 2})))
-    player = Player(tiny_stores.Tiny(), Configuration("delete", "FULL"), home, record=True)
-    assert player.recording is not None
-    with player:
-        player.do(Call(Action("put", {"key": "a", "value": 1})))
+    executor = Executor(tiny_stores.Tiny(), Configuration("delete", "FULL"), home, record=True)
+    assert executor.recording is not None
+    with executor:
+        executor.do(Call(Action("put", {"key": "a", "value": 1})))
         for step in steps:
-            player.do(step)
-        assert player.armed["vfs"][0].fired
-        player.recording.require_faithful()
+            executor.do(step)
+        assert executor.armed["vfs"][0].fired
+        executor.recording.require_faithful()
 
 
 def test_what_a_configuration_may_lose_is_counted_and_is_no_finding() -> None:
@@ -161,6 +161,6 @@ def test_the_same_seed_tries_the_same_states(home: Path, monkeypatch: pytest.Mon
 def test_a_finding_is_told_once_for_each_check_and_kind_of_crash() -> None:
     recorder = searched(crashing_stores.SaysFull())
     found: list[Finding] = [event.finding for event in recorder.findings]
-    kinds = [(one.code, one.story.steps[-1].power, bool(one.story.faults)) for one in found]
+    kinds = [(one.code, one.scenario.steps[-1].power, bool(one.scenario.faults)) for one in found]
     assert len(kinds) == len(set(kinds)) >= 1
-    assert all(isinstance(step, Call | CrashAt) for step in found[0].story.steps)
+    assert all(isinstance(step, Call | CrashAt) for step in found[0].scenario.steps)

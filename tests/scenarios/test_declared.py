@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import Action, Configuration, SimpleTarget
-from scenarios.checks import Violation
-from scenarios.declared import require_as_declared, what_is_wrong
-from scenarios.events import Finding
-from scenarios.keepsake import keepsake_of
-from scenarios.profiles import PROFILES, Profile
-from scenarios.story import Call, Limit, Story
-from scenarios.target import TargetError
-from scenarios.told import tell
+from tornpage import Action, Configuration, SimpleTarget, faults
+from tornpage.scenarios.execution.trace import tell
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.plan import PROFILES, Profile
+from tornpage.scenarios.model.scenario import Call, Limit, Scenario
+from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.artifacts import artifact_of
+from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 
 Command = Callable[..., Any]
 
@@ -133,7 +132,7 @@ class NoSuchStory(tiny_stores.RemembersFirst):
 
 
 def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Profile("quick", 1, 40, stories=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    small = Profile("quick", 1, 40, scenarios=5, steps=3, kills=2, rival_points=3, limit_points=3)
     monkeypatch.setitem(PROFILES, "quick", small)
     for jobs in (1, 2):
         ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)
@@ -142,21 +141,21 @@ def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monke
         assert "vacuous: fuzz: it could not go on" in ran.out
 
 
-def test_a_story_with_an_allocation_that_fails_is_told_and_kept_as_it_is_played(
+def test_a_scenario_with_an_allocation_that_fails_is_told_and_kept_as_it_is_played(
     shim: faults.Shim, tmp_path: Path
 ) -> None:
     steps = (Call(Action("put", {"key": "a", "value": 1})), Limit("allocation", 1, sticky=True))
     # A small row may be written from memory that SQLite has already; a large one needs more in every version.
     large = Call(Action("put", {"key": "b", "value": "x" * 200_000}))
-    story = Story("tiny", Configuration("wal", "FULL"), (*steps, large))
-    told = tell(story, tiny_stores.Swallows(), tmp_path / "told")
+    scenario = Scenario("tiny", Configuration("wal", "FULL"), (*steps, large))
+    told = tell(scenario, tiny_stores.Swallows(), tmp_path / "told")
     assert told.check == "acknowledged-is-durable"
     assert not any("AllocatorUnavailableError" in step.outcome for step in told.steps)
-    assert keepsake_of(story, tiny_stores.Swallows(), tmp_path / "kept").after
+    assert artifact_of(scenario, tiny_stores.Swallows(), tmp_path / "kept").after
 
 
 def test_a_key_that_holds_control_characters_reaches_nobody_s_terminal() -> None:
     violation = Violation("integrity", "\n::error::pwned \x1b[2J")
-    message = Finding.of(violation, Story("tiny", Configuration(), ()), "sweep").message
+    message = Finding.of(violation, Scenario("tiny", Configuration(), ()), "sweep").message
     assert message.isprintable()
     assert "\\n::error::pwned \\x1b[2J" in message

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-import faults
-from scenarios.player import play
-from scenarios.recorder import Recorder
-from scenarios.reproducer import Verdict, read, replay, write
-from scenarios.story import Arm, Call, Limit, Story
-from scenarios.target import Action, Configuration
+from tornpage import faults
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.scenario import Arm, Call, Limit, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run.replay_file import Verdict, read, replay, write
+from tornpage.scenarios.search.recorder import Recorder
 
 pytest.importorskip("diskcache", reason="the extra is not installed")
 
-from scenarios.targets.disk_cache import DiskCache
+from tornpage.scenarios.targets.libraries.disk_cache import DiskCache
 
 # diskcache closes no connection when opening one fails half-way; Python 3.13 warns of that when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,11 +38,11 @@ def test_in_its_default_configuration_a_sample_of_all_points_finds_nothing(searc
 
 
 @pytest.mark.slow
-def test_its_stories_are_told_too(search: Callable[..., Recorder]) -> None:
-    recorder = search(at(DEFAULT), "fuzz", stories=20, steps=10)
+def test_its_scenarios_are_told_too(search: Callable[..., Recorder]) -> None:
+    recorder = search(at(DEFAULT), "fuzz", scenarios=20, steps=10)
     assert recorder.vacuous == []
     # Without memory for the rest of a call its transaction stays open, and that is all that is wrong.
-    assert all(any(isinstance(step, Limit) for step in one.finding.story.steps) for one in recorder.findings)
+    assert all(any(isinstance(step, Limit) for step in one.finding.scenario.steps) for one in recorder.findings)
 
 
 @pytest.mark.slow
@@ -53,25 +53,25 @@ def test_with_a_rollback_journal_a_busy_commit_leaves_the_transaction_open_and_i
     recorder = search(at(ROLLBACK), points=60)
     codes = {found.finding.code for found in recorder.findings}
     assert codes & {"memory-equals-disk", "still-usable-after-the-fault"}
-    (finding, *_) = (found.finding for found in recorder.findings if "BUSY" in str(found.finding.story))
+    (finding, *_) = (found.finding for found in recorder.findings if "BUSY" in str(found.finding.scenario))
     file = write(finding, home / "report", seed=0)
     assert replay(read(file), DiskCache(), home)[0] is Verdict.FAILED
 
 
 @pytest.mark.quality
-def test_the_busy_commit_is_the_shortest_story_there_is(shim: faults.Shim, home: Path) -> None:
+def test_the_busy_commit_is_the_shortest_scenario_there_is(shim: faults.Shim, home: Path) -> None:
     first, second = (Call(Action("set", {"key": "beta", "value": value})) for value in (1, 2))
     # SHARED and RESERVED at BEGIN are granted, and what COMMIT asks for is refused.
-    story = Story("diskcache", ROLLBACK, (first, Arm("lock:db@3..=BUSY"), second))
-    violation, _ = play(story, DiskCache(), home)
+    scenario = Scenario("diskcache", ROLLBACK, (first, Arm("lock:db@3..=BUSY"), second))
+    violation, _ = play(scenario, DiskCache(), home)
     assert violation is not None
     assert violation.code == "memory-equals-disk"
-    wal = Story("diskcache", DEFAULT, story.steps)
+    wal = Scenario("diskcache", DEFAULT, scenario.steps)
     assert play(wal, DiskCache(), home)[0] is None
 
 
 def test_its_clock_is_virtual_so_that_a_minute_of_waiting_takes_none(shim: faults.Shim, home: Path) -> None:
     step = Call(Action("set", {"key": "beta", "value": 1}))
-    story = Story("diskcache", DEFAULT, (step, Arm("shmlock:db@1..=BUSY"), step))
-    _, counts = play(story, DiskCache(), home)
+    scenario = Scenario("diskcache", DEFAULT, (step, Arm("shmlock:db@1..=BUSY"), step))
+    _, counts = play(scenario, DiskCache(), home)
     assert counts["raised"] == 1

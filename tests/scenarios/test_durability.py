@@ -2,10 +2,10 @@
 
 import pytest
 
-from scenarios.checks import Violation
-from scenarios.durability import History, Outcome, Promise, promise_of
-from scenarios.oracle import Answer
-from scenarios.target import Configuration
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import History, Outcome, Promise, promise_of
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.target import Configuration
 
 DONE, REFUSED = Answer("done"), Answer("refused")
 RAISED = Answer("raised", OSError("disk"))
@@ -138,12 +138,14 @@ def test_a_refused_call_changes_nothing_by_a_crash_either() -> None:
 
 
 class TestAfterAFailure:
-    def failed(self, configuration: Configuration, settled: dict[str, int], *ghosts: dict[str, int]) -> History:
+    def failed(
+        self, configuration: Configuration, settled: dict[str, int], *maybe_committed: dict[str, int]
+    ) -> History:
         made = history(configuration)
-        made.called(4, "fails", 31, 40, RAISED, (), ABC | {"d": 4}, settled, ghosts)
+        made.called(4, "fails", 31, 40, RAISED, (), ABC | {"d": 4}, settled, maybe_committed)
         return made
 
-    def test_in_wal_a_ghost_may_come_back_and_is_reported(self) -> None:
+    def test_in_wal_a_maybe_committed_write_may_come_back_and_is_reported(self) -> None:
         made = self.failed(WAL, ABC, ABC | {"d": 4})
         for power in (True, False):
             assert made.judge(40, ABC, power=power) == Outcome()

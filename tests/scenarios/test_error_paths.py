@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from scenarios import run_record
-from scenarios.error_paths import ErrorPath, ErrorPaths, ErrorPathTracer, SourceError, places_of
-from scenarios.error_paths.join import join
-from scenarios.error_paths.places import sources_of
-from scenarios.handlers.error_paths import show_error_paths, summary
+from tornpage.scenarios.report.terminal.error_paths import show_error_paths, summary
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.error_paths import ErrorPath, ErrorPaths, ErrorPathTracer, SourceError, places_of
+from tornpage.scenarios.run.error_paths.join import join
+from tornpage.scenarios.run.error_paths.places import sources_of
 
 Command = Callable[..., Any]
 

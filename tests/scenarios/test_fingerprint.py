@@ -1,44 +1,44 @@
 """A fingerprint is the same wherever the same defect shows, and another one where another promise is broken."""
 
 import pytest
-from run_records import story
+from run_records import scenario
 
-from scenarios.fingerprint import call_of, fingerprint, in_words
-from scenarios.story import Arm, Call, Clear, CrashAt, Limit, Restart, Rival, Step, Story
-from scenarios.target import Action, Configuration
+from tornpage.scenarios.model.fingerprint import call_of, fingerprint, in_words
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Limit, Restart, Rival, Scenario, Step
+from tornpage.scenarios.model.target import Action, Configuration
 
 PUT, MOVE = Call(Action("put", {"key": "a"})), Call(Action("move", {"key": "a"}))
 FULL = Arm("write:wal@1=FULL")
 
 
-def told(*steps: Step, target: str = "tiny") -> Story:
-    return Story(target, Configuration(), steps)
+def told(*steps: Step, target: str = "tiny") -> Scenario:
+    return Scenario(target, Configuration(), steps)
 
 
 def test_it_is_the_same_in_every_release() -> None:
     # Baselines hold it: whoever changes it makes every accepted finding a new one.
-    assert fingerprint("memory-equals-disk", story()) == "f3f86f2e94a8658d"
+    assert fingerprint("memory-equals-disk", scenario()) == "f3f86f2e94a8658d"
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        story(value=2),
-        story(configuration="delete/EXTRA"),
-        story(plan="write:wal@7..=IOERR_WRITE"),
+        scenario(value=2),
+        scenario(configuration="delete/EXTRA"),
+        scenario(plan="write:wal@7..=IOERR_WRITE"),
         told(Call(Action("remove")), FULL, PUT, Clear()),
         told(Restart(), Restart(crash=True), FULL, PUT, MOVE),
     ],
 )
-def test_what_a_seed_or_a_machine_decides_is_not_in_it(other: Story) -> None:
-    assert fingerprint("memory-equals-disk", other) == fingerprint("memory-equals-disk", story())
+def test_what_a_seed_or_a_machine_decides_is_not_in_it(other: Scenario) -> None:
+    assert fingerprint("memory-equals-disk", other) == fingerprint("memory-equals-disk", scenario())
 
 
 @pytest.mark.parametrize(
     ("check", "other"),
     [
-        ("all-or-nothing", story()),
-        ("memory-equals-disk", story(call="move")),
+        ("all-or-nothing", scenario()),
+        ("memory-equals-disk", scenario(call="move")),
         ("memory-equals-disk", told(FULL, PUT, target="other")),
         ("memory-equals-disk", told(Limit("pages", 1), PUT)),
         ("memory-equals-disk", told(FULL, PUT, CrashAt(7))),
@@ -46,8 +46,8 @@ def test_what_a_seed_or_a_machine_decides_is_not_in_it(other: Story) -> None:
         ("memory-equals-disk", told(Arm("write@1=KILL"), PUT)),
     ],
 )
-def test_another_promise_call_or_cause_is_another_finding(check: str, other: Story) -> None:
-    assert fingerprint(check, other) != fingerprint("memory-equals-disk", story())
+def test_another_promise_call_or_cause_is_another_finding(check: str, other: Scenario) -> None:
+    assert fingerprint(check, other) != fingerprint("memory-equals-disk", scenario())
 
 
 @pytest.mark.parametrize(

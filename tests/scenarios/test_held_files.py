@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.checks import Violation
-from scenarios.files import Holder, held_open, place, require_let_go, siblings
+from tornpage.scenarios.execution.snapshots import Holder, held_open, place, require_let_go, siblings
+from tornpage.scenarios.model.checks import Violation
 
 TRY_TO_WRITE = """
 import sqlite3, sys
@@ -100,7 +100,7 @@ def test_siblings_never_end_and_begin_with_the_directory_itself(tmp_path: Path) 
     assert [next(found).name for _ in range(3)] == ["home", "home-2", "home-3"]
 
 
-def test_what_is_placed_leaves_no_empty_directory_of_an_earlier_story(tmp_path: Path) -> None:
+def test_what_is_placed_leaves_no_empty_directory_of_an_earlier_scenario(tmp_path: Path) -> None:
     place({"kept/a": b"1", "old/deep/b": b"2"}, tmp_path)
     place({"kept/a": b"1"}, tmp_path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["kept"]

@@ -14,17 +14,19 @@ import pytest
 import run_records
 from rude_stores import RUDE
 
-from scenarios import bugs_record, gate, run_record
-from scenarios.bugs import find_bug
-from scenarios.error_paths.join import ErrorPath, ErrorPaths, Fate
-from scenarios.error_paths.places import Place
-from scenarios.events import Vacuous
-from scenarios.gate import Catch
-from scenarios.reports.html import page_of_bugs, page_of_run
-from scenarios.reports.html.caveats import caveats_of
-from scenarios.reports.html.fault_map import is_sticky, map_of, ordinal_of
-from scenarios.run_record import OUTCOMES, PartRecord, PointRecord, RunRecord, TrendRecord
-from scenarios.story import Limit, Rival
+from tornpage.scenarios.model.events import Vacuous
+from tornpage.scenarios.model.scenario import Limit, Rival
+from tornpage.scenarios.report.html import page_of_bugs, page_of_run
+from tornpage.scenarios.report.html.caveats import caveats_of
+from tornpage.scenarios.report.html.fault_map import is_sticky, map_of, ordinal_of
+from tornpage.scenarios.run import gate_record as bugs_record
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.error_paths.join import ErrorPath, ErrorPaths, ExitStatus
+from tornpage.scenarios.run.error_paths.places import Place
+from tornpage.scenarios.run.record import OUTCOMES, PartRecord, PointRecord, RunRecord, TrendRecord
+from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.selftest.gate import Catch
+from tornpage.scenarios.targets.known_bugs import find_bug
 
 Command = Callable[..., Any]
 
@@ -96,7 +98,7 @@ def rude(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     )
 
 
-def error_path(fate: Fate, file: str, under: dict[str, int]) -> ErrorPath:
+def error_path(fate: ExitStatus, file: str, under: dict[str, int]) -> ErrorPath:
     return ErrorPath(
         Place(file, "put", 12, "except", "except OSError", 13),
         fate,
@@ -338,7 +340,7 @@ def known_bugs(**others: Any) -> bugs_record.BugsRecord:
     bug = find_bug("delete-memory-first")
     values: dict[str, Any] = {
         "build": bug.name, "search": "sweep", "expected": bug.checks, "check": "memory-equals-disk", "message": RUDE,
-        "work": 87, "story_steps": 3, "story_faults": 1, "replay": "tornpage replay FILE",
+        "work": 87, "scenario_steps": 3, "scenario_faults": 1, "replay": "tornpage replay FILE",
     }  # fmt: skip
     catch = Catch(**{**values, **others})
     return bugs_record.record_of_bugs([(bug, catch)], (), 0, complete=True)

@@ -16,11 +16,11 @@ import pytest
 import run_records
 from rude_stores import RUDE
 
-from scenarios import run_record
-from scenarios.events import CrashesTried, CrashPoint
-from scenarios.reports.html import page_of_run
-from scenarios.run_record import RunRecord
-from scenarios.target import Configuration
+from tornpage.scenarios.model.events import CrashesTried, CrashPoint
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.report.html import page_of_run
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.record import RunRecord
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")

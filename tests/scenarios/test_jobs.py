@@ -17,20 +17,22 @@ import msgspec
 import pytest
 import tiny_stores
 
-from scenarios import campaign, gate, run_record
-from scenarios.beside import DiedError, Result
-from scenarios.bugs import find_bug
-from scenarios.events import Event, PointTried
-from scenarios.naming import find
-from scenarios.parts import Done, Part, Shard
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Came, Recorder
-from scenarios.reports.merge import merge
-from scenarios.target import Configuration
+from tornpage.scenarios.model.events import Event, PointTried
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.model.work import Done, Part, Shard
+from tornpage.scenarios.report.merge import merge
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.worker_pool import DiedError, Result
+from tornpage.scenarios.search.recorder import Recorder, Transcript
+from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.targets.known_bugs import find_bug
+from tornpage.scenarios.targets.registry import find
 
 Command = Callable[..., Any]
 SMALL = Profile(
-    "small", 1, 10, stories=20, steps=5, crash_states=10, kills=2, rival_points=3, limit_points=3, shrinks=False
+    "small", 1, 10, scenarios=20, steps=5, crash_states=10, kills=2, rival_points=3, limit_points=3, shrinks=False
 )
 SEARCHES = ("sweep", "crash", "contend", "fuzz")
 
@@ -222,9 +224,9 @@ class _Future:
 
 
 def test_what_has_ended_before_its_cluster_was_lost_is_handed_over() -> None:
-    module = pytest.importorskip("scenarios.cluster", reason="the extra cluster is not installed")
+    module = pytest.importorskip("tornpage.scenarios.run.dask_cluster", reason="the extra cluster is not installed")
     one, two, three = jobs = [("sweep", Part(Configuration(), number)) for number in range(3)]
-    ended = Result(Came([], [], frozenset(), Counter()), Done())
+    ended = Result(Transcript([], [], frozenset(), Counter()), Done())
     plan = Plan(("sweep",), SMALL, report=None, cluster="tcp://nowhere")
     lost = module.Cluster(None, "tiny", plan, None, iter(()), lambda *_: None)
     lost._futures = dict(zip(jobs, (_Future(), _Future(ended), _Future()), strict=True))

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from scenarios import keepsake, reproducer
-from scenarios.keepsake import Keepsake, KeepsakeError, put_down
+from tornpage.scenarios.run import artifacts as artifact
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.artifacts import Artifact, ArtifactError, put_down
 
 Command = Callable[..., Any]
 
@@ -52,15 +53,15 @@ def test_a_crash_has_files_and_a_killed_process_has_none(command: Command) -> No
 
 
 def test_files_that_are_too_large_are_left_out(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepsake, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(artifact, "LARGEST_BYTES", 100)
     file = found(command, "tiny_stores:RemembersFirst", "--plan", "write:wal@1..=FULL")
     assert not reproducer.read(file).files
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", ""])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(KeepsakeError, match="no name of a file"):
-        put_down(Keepsake(before={name: zlib.compress(b"x")}), tmp_path / "kept")
+    with pytest.raises(ArtifactError, match="no name of a file"):
+        put_down(Artifact(before={name: zlib.compress(b"x")}), tmp_path / "kept")
     assert not (tmp_path / "outside").exists()
 
 
@@ -69,14 +70,14 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> No
     [(b"nonsense", "can't be unpacked"), (zlib.compress(bytes(1000))[:-4], "cut short"), (b"", "cut short")],
 )
 def test_what_is_not_whole_is_refused(tmp_path: Path, packed: bytes, message: str) -> None:
-    with pytest.raises(KeepsakeError, match=message):
-        put_down(Keepsake(before={"a.db": packed}), tmp_path / "kept")
+    with pytest.raises(ArtifactError, match=message):
+        put_down(Artifact(before={"a.db": packed}), tmp_path / "kept")
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepsake, "_LARGEST_UNPACKED_BYTES", 10_000)
-    with pytest.raises(KeepsakeError, match="larger than"):
-        put_down(Keepsake(after={"a.db": zlib.compress(bytes(100_000))}), tmp_path / "kept")
+    monkeypatch.setattr(artifact, "_LARGEST_UNPACKED_BYTES", 10_000)
+    with pytest.raises(ArtifactError, match="larger than"):
+        put_down(Artifact(after={"a.db": zlib.compress(bytes(100_000))}), tmp_path / "kept")
 
 
 def test_a_file_is_read_strictly(command: Command) -> None:

@@ -10,20 +10,20 @@ import dying_stores
 import pytest
 import tiny_stores
 
-import faults
-from scenarios.campaign import Exit, run, verdict
-from scenarios.events import Event, Found, PointTried
-from scenarios.handlers.kills import kills_by_operation
-from scenarios.kill import Kill
-from scenarios.kill_player import kills, play_killed
-from scenarios.kill_points import Blow, KillPoints
-from scenarios.nursery import Nursery
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
-from scenarios.story import Arm, Call, Clear, Restart, Story
-from scenarios.sweep import Sweep
-from scenarios.target import Action, Configuration, Target, TargetError
-from scenarios.targets.reference import Reference
+from tornpage import faults
+from tornpage.scenarios.execution.kill.executor import kills, play_killed
+from tornpage.scenarios.execution.kill.supervisor import Supervisor
+from tornpage.scenarios.model.events import Event, Found, PointTried
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.report.terminal.kills import kills_by_operation
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+from tornpage.scenarios.search.kill import Kill
+from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.sweep import Sweep
+from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = Configuration("wal", "FULL")
 DELETE = Configuration("delete", "FULL")
@@ -96,21 +96,21 @@ DEFECTS = [
 
 @pytest.mark.quality
 @pytest.mark.parametrize(("target", "code"), DEFECTS)
-def test_a_defect_is_caught_and_its_story_shows_it_again_in_processes_really_killed(
+def test_a_defect_is_caught_and_its_scenario_shows_it_again_in_processes_really_killed(
     target: type[tiny_stores.Tiny], code: str, shim: faults.Shim, home: Path
 ) -> None:
     recorder = killed(target(), 60)
     assert code in codes(recorder)
     assert verdict(recorder) is Exit.FINDING
     by_plan = 0
-    with Nursery(target.name, home / "errands") as nursery:
+    with Supervisor(target.name, home / "jobs") as supervisor:
         for found in by_kill(recorder):
-            story = found.finding.story
-            assert kills(story)
-            assert story.steps[-1] == Restart(crash=True)
+            scenario = found.finding.scenario
+            assert kills(scenario)
+            assert scenario.steps[-1] == Restart(crash=True)
             assert "does not show" not in found.finding.message
-            again, counts = play_killed(story, target(), home / "play", nursery)
-            assert again is not None, story
+            again, counts = play_killed(scenario, target(), home / "play", supervisor)
+            assert again is not None, scenario
             assert again.code == found.finding.code
             assert counts["kills"] >= 1
             by_plan += found.finding.code == code and counts["fired"] == 1
@@ -121,8 +121,8 @@ def test_a_defect_is_caught_and_its_story_shows_it_again_in_processes_really_kil
 def test_a_finding_is_as_short_as_it_can_be_and_says_how_the_process_died(shim: faults.Shim) -> None:
     recorder = killed(dying_stores.Behind(), 60, configurations=1)
     in_a_call = [found.finding for found in by_kill(recorder) if found.finding.message.startswith("killed in ")]
-    shortest = min(in_a_call, key=lambda finding: len(finding.story.steps))
-    deferred, arm, _, restart = shortest.story.steps
+    shortest = min(in_a_call, key=lambda finding: len(finding.scenario.steps))
+    deferred, arm, _, restart = shortest.scenario.steps
     assert deferred == Call(Action("defer", {"key": "b", "value": 2}))
     assert isinstance(arm, Arm)
     assert arm.plan.endswith("=KILL")
@@ -140,34 +140,34 @@ def points(shim: faults.Shim, home: Path) -> Callable[[], KillPoints]:
     return lambda: KillPoints(target, sweep, WAL, home / "warm")
 
 
-def drawn(points: KillPoints, seed: int, number: int = 40) -> list[Blow]:
+def drawn(points: KillPoints, seed: int, number: int = 40) -> list[KillPoint]:
     return list(points.draw(number, random.Random(seed)))  # noqa: S311 - reproducible
 
 
-def name_of(blow: Blow) -> str:
-    where = blow.start and (blow.start.step, blow.start.action, sorted(blow.start.files))
-    return f"{blow.fault} in {where or 'the whole workload'}"
+def name_of(kill_point: KillPoint) -> str:
+    where = kill_point.start and (kill_point.start.step, kill_point.start.action, sorted(kill_point.start.files))
+    return f"{kill_point.fault} in {where or 'the whole workload'}"
 
 
 def test_the_same_seed_draws_the_same_kills_and_another_seed_others(points: Callable[[], KillPoints]) -> None:
     def names(seed: int) -> list[str]:
-        return [name_of(blow) for blow in drawn(points(), seed)]
+        return [name_of(kill_point) for kill_point in drawn(points(), seed)]
 
     assert names(1) == names(1) != names(2)
 
 
 def test_no_point_is_drawn_twice_and_all_are_drawn_in_the_end(points: Callable[[], KillPoints]) -> None:
     found = points()
-    blows = drawn(found, 0, found.number + 100)
-    assert len(blows) == found.number > 400
-    assert len({name_of(blow) for blow in blows}) == found.number
+    kill_points = drawn(found, 0, found.number + 100)
+    assert len(kill_points) == found.number > 400
+    assert len({name_of(kill_point) for kill_point in kill_points}) == found.number
 
 
 def test_every_kind_is_drawn_once_before_any_is_drawn_twice(points: Callable[[], KillPoints]) -> None:
-    kinds = Counter(blow.kind for blow in drawn(points(), 3, 30))
+    kinds = Counter(kill_point.kind for kill_point in drawn(points(), 3, 30))
     assert set(kinds.values()) == {1}
     everything = points()
-    every = {blow.kind for blow in drawn(everything, 0, everything.number)}
+    every = {kill_point.kind for kill_point in drawn(everything, 0, everything.number)}
     assert {("write", "wal", "half"), ("sync", "wal", "after"), ("commit", "any", "before")} <= every
     assert all(kind not in ("shmunlock", "beginlock", "commitend") for kind, _, _ in every)
 
@@ -186,8 +186,8 @@ def test_a_run_is_the_same_from_the_same_seed() -> None:
 
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(points: KillPoints, *_: object) -> Iterator[Blow]:
-        yield Blow(faults.FaultPlan.parse("write:wal@999=KILL").faults[0], None)
+    def draw(points: KillPoints, *_: object) -> Iterator[KillPoint]:
+        yield KillPoint(faults.FaultPlan.parse("write:wal@999=KILL").faults[0], None)
 
     monkeypatch.setattr(KillPoints, "draw", draw)
 
@@ -235,22 +235,22 @@ def test_a_target_that_fails_by_itself_is_named_with_the_reason(target: type[tin
         killed(target(), 1)
 
 
-# -- stories by hand ---------------------------------------------------------------------------------------
+# -- scenarios by hand ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def nursery(home: Path) -> Iterator[Nursery]:
-    with Nursery("dying_stores:Right", home / "errands") as started:
+def supervisor(home: Path) -> Iterator[Supervisor]:
+    with Supervisor("dying_stores:Right", home / "jobs") as started:
         yield started
 
 
-def story(*steps: Any, configuration: Configuration = WAL) -> Story:
-    return Story("dying_stores:Right", configuration, steps)
+def scenario(*steps: Any, configuration: Configuration = WAL) -> Scenario:
+    return Scenario("dying_stores:Right", configuration, steps)
 
 
 PUT_A, PUT_B = Call(dying_stores.put("a")), Call(dying_stores.put("b"))
 KILL = Arm("write:wal@1/half=KILL")
-STORIES = [
+SCENARIOS = [
     # (steps, processes killed, by their plan, calls answered)
     ((PUT_A, KILL, PUT_B, Restart(crash=True)), 1, 1, 2),
     ((PUT_A, KILL, PUT_B, PUT_A, PUT_A), 1, 1, 2),
@@ -269,18 +269,18 @@ STORIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("steps", "deaths", "fired", "calls"), STORIES)
-def test_a_story_is_played_in_as_many_processes_as_it_has_lives(
-    steps: tuple[Any, ...], deaths: int, fired: int, calls: int, nursery: Nursery, shim: faults.Shim, home: Path
+@pytest.mark.parametrize(("steps", "deaths", "fired", "calls"), SCENARIOS)
+def test_a_scenario_is_played_in_as_many_processes_as_it_has_lives(
+    steps: tuple[Any, ...], deaths: int, fired: int, calls: int, supervisor: Supervisor, shim: faults.Shim, home: Path
 ) -> None:
-    violation, counts = play_killed(story(*steps), dying_stores.Right(), home / "play", nursery)
+    violation, counts = play_killed(scenario(*steps), dying_stores.Right(), home / "play", supervisor)
     assert violation is None
     assert (counts["kills"], counts["fired"], counts["calls"]) == (deaths, fired, calls)
 
 
-def test_one_process_has_one_plan(nursery: Nursery, shim: faults.Shim, home: Path) -> None:
+def test_one_process_has_one_plan(supervisor: Supervisor, shim: faults.Shim, home: Path) -> None:
     with pytest.raises(TargetError, match="one plan"):
-        play_killed(story(KILL, PUT_A, KILL, PUT_B), dying_stores.Right(), home / "play", nursery)
+        play_killed(scenario(KILL, PUT_A, KILL, PUT_B), dying_stores.Right(), home / "play", supervisor)
 
 
 def test_the_search_hands_out_what_the_plan_of_a_campaign_asks_for(home: Path) -> None:

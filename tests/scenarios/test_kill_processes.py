@@ -16,15 +16,17 @@ import dying_stores
 import msgspec
 import pytest
 
-import faults
-from scenarios import errand, nursery, reproducer
-from scenarios.errand import Answered, Begun, Errand, Struck, Teller, Timed, pick_up, told_in
-from scenarios.events import Finding
-from scenarios.nursery import Fate, Nursery, journal_below
-from scenarios.story import Arm, Call, Restart, Story
-from scenarios.target import Configuration, TargetError
-from scenarios.trial import OPEN
-from scenarios.victim import Born
+from tornpage import faults
+from tornpage.scenarios.execution.kill import protocol as job
+from tornpage.scenarios.execution.kill import supervisor as supervisor
+from tornpage.scenarios.execution.kill.protocol import Answered, Begun, Fired, Job, JobLog, Timed, job_events, read_job
+from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
+from tornpage.scenarios.execution.kill.worker import Born
+from tornpage.scenarios.execution.trial import OPEN
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
+from tornpage.scenarios.model.target import Configuration, TargetError
+from tornpage.scenarios.run import replay_file as reproducer
 
 WAL = Configuration("wal", "FULL")
 PUT_A, PUT_B = dying_stores.put("a"), dying_stores.put("b")
@@ -35,37 +37,37 @@ Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., Any]
 
 
-def put_twice(home: Path, plan: str | None = None, **more: Any) -> Errand:
+def put_twice(home: Path, plan: str | None = None, **more: Any) -> Job:
     home.mkdir(exist_ok=True)
     calls = (Timed(0, OPEN), Timed(1, PUT_A), Timed(2, PUT_B))
-    return Errand(WAL, str(home), calls, plan, armed_from=2, **more)
+    return Job(WAL, str(home), calls, plan, armed_from=2, **more)
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Nursery]:
-    with Nursery("dying_stores:Right", tmp_path / "errands") as made:
+def started(tmp_path: Path) -> Iterator[Supervisor]:
+    with Supervisor("dying_stores:Right", tmp_path / "jobs") as made:
         yield made
 
 
-# -- one errand --------------------------------------------------------------------------------------------
+# -- one job --------------------------------------------------------------------------------------------
 
 
 def test_waitpid_says_that_sigkill_ended_the_process_and_the_process_said_where(
-    started: Nursery, tmp_path: Path
+    started: Supervisor, tmp_path: Path
 ) -> None:
-    fate = started.run(put_twice(tmp_path / "home", "write:wal@2/half=KILL"))
-    assert os.WIFSIGNALED(fate.status)
-    assert os.WTERMSIG(fate.status) == signal.SIGKILL
-    assert fate.killed
-    assert [answer.kind for answer in fate.answers] == ["done", "done"]
-    assert fate.pending == 2
-    struck = fate.struck
-    assert struck is not None
-    assert (struck.fault, struck.kind, struck.role, struck.ordinal) == ("write:wal@2/half=KILL", "write", "wal", 2)
-    assert struck.path == str(tmp_path / "home" / "tiny.db-wal")
+    exit_status = started.run(put_twice(tmp_path / "home", "write:wal@2/half=KILL"))
+    assert os.WIFSIGNALED(exit_status.status)
+    assert os.WTERMSIG(exit_status.status) == signal.SIGKILL
+    assert exit_status.killed
+    assert [answer.kind for answer in exit_status.answers] == ["done", "done"]
+    assert exit_status.pending == 2
+    fired = exit_status.fired
+    assert fired is not None
+    assert (fired.fault, fired.kind, fired.role, fired.ordinal) == ("write:wal@2/half=KILL", "write", "wal", 2)
+    assert fired.path == str(tmp_path / "home" / "tiny.db-wal")
 
 
-def test_half_a_write_reaches_the_file_and_no_more(started: Nursery, tmp_path: Path) -> None:
+def test_half_a_write_reaches_the_file_and_no_more(started: Supervisor, tmp_path: Path) -> None:
     def size(timing: str) -> int:
         home = tmp_path / (timing.strip("/") or "before")
         assert started.run(put_twice(home, f"write:wal@2{timing}=KILL")).killed
@@ -77,14 +79,14 @@ def test_half_a_write_reaches_the_file_and_no_more(started: Nursery, tmp_path: P
     assert half - before == 2048
 
 
-def test_a_process_that_is_not_killed_ends_or_dies_between_two_calls(started: Nursery, tmp_path: Path) -> None:
+def test_a_process_that_is_not_killed_ends_or_dies_between_two_calls(started: Supervisor, tmp_path: Path) -> None:
     ended = started.run(put_twice(tmp_path / "one"))
     assert (ended.status, ended.killed, ended.pending, len(ended.answers)) == (0, False, None, 3)
     died = started.run(put_twice(tmp_path / "two", dies_at_the_end=True))
-    assert (died.killed, died.struck, died.pending, len(died.answers)) == (True, None, None, 3)
+    assert (died.killed, died.fired, died.pending, len(died.answers)) == (True, None, None, 3)
 
 
-def test_a_plan_is_in_force_only_for_its_calls_and_the_files_of_its_store(started: Nursery, tmp_path: Path) -> None:
+def test_a_plan_is_in_force_only_for_its_calls_and_the_files_of_its_store(started: Supervisor, tmp_path: Path) -> None:
     never = started.run(put_twice(tmp_path / "one", "write@1=KILL", armed_until=2))
     assert (never.killed, len(never.answers)) == (False, 3)
     elsewhere = msgspec.structs.replace(put_twice(tmp_path / "two", "write:journal@1..=KILL"))
@@ -92,14 +94,14 @@ def test_a_plan_is_in_force_only_for_its_calls_and_the_files_of_its_store(starte
 
 
 def test_each_child_is_a_process_of_its_own_with_nothing_of_sqlite_from_the_last_one(
-    started: Nursery, tmp_path: Path
+    started: Supervisor, tmp_path: Path
 ) -> None:
     for number in range(1, 6):
         wanted = put_twice(tmp_path / "home", "sync:wal@1=KILL")
         # A row that stays as it is would not be written.
         last = Timed(2, dying_stores.put("b", number))
-        fate = started.run(msgspec.structs.replace(wanted, calls=(*wanted.calls[:2], last)))
-        assert fate.struck, number
+        exit_status = started.run(msgspec.structs.replace(wanted, calls=(*wanted.calls[:2], last)))
+        assert exit_status.fired, number
     with contextlib.closing(faults.connect_unwatched(tmp_path / "home" / "tiny.db")) as connection:
         assert dict(connection.execute("SELECT key, value FROM t")) == {"a": 1, "b": 5}
 
@@ -107,58 +109,58 @@ def test_each_child_is_a_process_of_its_own_with_nothing_of_sqlite_from_the_last
 # -- what lies on disk -------------------------------------------------------------------------------------
 
 
-def test_the_errand_and_its_directory_are_synced_before_the_child_is_asked(
-    started: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_job_and_its_directory_are_synced_before_the_child_is_asked(
+    started: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    synced, asked = os.fsync, Nursery._ask
+    synced, asked = os.fsync, Supervisor._ask
 
     def fsync(descriptor: int) -> None:
         events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         synced(descriptor)
 
-    def ask(self: Nursery, process: Any, directory: Path) -> None:
+    def ask(self: Supervisor, process: Any, directory: Path) -> None:
         events.append("asked")
-        assert pick_up(directory) == wanted
+        assert read_job(directory) == wanted
         asked(self, process, directory)
 
-    monkeypatch.setattr(errand.os, "fsync", fsync)
-    monkeypatch.setattr(Nursery, "_ask", ask)
+    monkeypatch.setattr(job.os, "fsync", fsync)
+    monkeypatch.setattr(Supervisor, "_ask", ask)
     wanted = put_twice(tmp_path / "home", "sync:wal@1=KILL")
     started.run(wanted)
-    assert events == ["errand.json", "000001", "errands", "asked"]
-    assert not (tmp_path / "errands" / "000001").exists()
+    assert events == ["job.json", "000001", "jobs", "asked"]
+    assert not (tmp_path / "jobs" / "000001").exists()
 
 
 def test_each_line_is_synced_before_the_next_thing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    teller = Teller(tmp_path)
+    job_log = JobLog(tmp_path)
     sizes: list[int] = []
-    monkeypatch.setattr(errand.os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
-    lines = [Begun(0), Answered(0, "done"), Begun(1), Struck("sync@1=KILL", "sync", "wal", 1, None)]
+    monkeypatch.setattr(job.os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    lines = [Begun(0), Answered(0, "done"), Begun(1), Fired("sync@1=KILL", "sync", "wal", 1, None)]
     for line in lines:
-        teller.tell(line)
+        job_log.write(line)
     assert len(set(sizes)) == len(lines)
-    assert sizes[-1] == (tmp_path / errand.TOLD).stat().st_size
-    assert told_in(tmp_path) == lines
+    assert sizes[-1] == (tmp_path / job.EVENTS).stat().st_size
+    assert job_events(tmp_path) == lines
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
 def test_a_last_line_that_was_cut_off_was_not_told(cut: int, tmp_path: Path) -> None:
-    teller = Teller(tmp_path)
-    teller.tell(Begun(0))
-    teller.tell(Answered(0, "done"))
-    content = (tmp_path / errand.TOLD).read_bytes()
-    (tmp_path / errand.TOLD).write_bytes(content[:-cut])
-    assert told_in(tmp_path) == [Begun(0)]
-    fate = Fate(put_twice(tmp_path), int(signal.SIGKILL), tuple(told_in(tmp_path)))
-    assert (fate.pending, fate.answers) == (0, ())
+    job_log = JobLog(tmp_path)
+    job_log.write(Begun(0))
+    job_log.write(Answered(0, "done"))
+    content = (tmp_path / job.EVENTS).read_bytes()
+    (tmp_path / job.EVENTS).write_bytes(content[:-cut])
+    assert job_events(tmp_path) == [Begun(0)]
+    exit_status = ExitStatus(put_twice(tmp_path), int(signal.SIGKILL), tuple(job_events(tmp_path)))
+    assert (exit_status.pending, exit_status.answers) == (0, ())
 
 
 def test_nothing_was_told_by_a_process_that_never_began(tmp_path: Path) -> None:
-    assert told_in(tmp_path) == []
+    assert job_events(tmp_path) == []
 
 
-def test_every_run_has_its_own_place_for_errands_and_leaves_nothing(tmp_path: Path) -> None:
+def test_every_run_has_its_own_place_for_jobs_and_leaves_nothing(tmp_path: Path) -> None:
     with journal_below(tmp_path / "report", tmp_path) as one, journal_below(tmp_path / "report", tmp_path) as two:
         assert one != two
         assert one.parent == two.parent == tmp_path / "report"
@@ -177,18 +179,18 @@ def test_a_child_that_hangs_is_ended_and_told(tmp_path: Path, monkeypatch: pytes
     listener = os.open("alive.fifo", os.O_RDONLY | os.O_NONBLOCK)
     heard: list[list[int]] = []
 
-    def hear(self: Nursery, within_s: float) -> Any:
+    def hear(self: Supervisor, within_s: float) -> Any:
         report = heard_from(self, within_s)
         if isinstance(report, Born):
             heard.append(watched(listener))
             # From now on no time is left.
-            monkeypatch.setattr(nursery, "_LIVES_AT_MOST_S", 0)
+            monkeypatch.setattr(supervisor, "_LIVES_AT_MOST_S", 0)
         return report
 
-    heard_from = Nursery._hear
-    monkeypatch.setattr(Nursery, "_hear", hear)
+    heard_from = Supervisor._hear
+    monkeypatch.setattr(Supervisor, "_hear", hear)
     with (
-        Nursery("dying_stores:Waits", tmp_path / "errands") as made,
+        Supervisor("dying_stores:Waits", tmp_path / "jobs") as made,
         pytest.raises(TargetError, match="hangs in a process of its own"),
     ):
         made.run(put_twice(tmp_path / "home"))
@@ -213,7 +215,7 @@ def assert_gone(watchers: list[int]) -> None:
         assert ended
 
 
-def test_a_nursery_that_is_gone_is_told(started: Nursery, tmp_path: Path) -> None:
+def test_a_supervisor_that_is_gone_is_told(started: Supervisor, tmp_path: Path) -> None:
     started.run(put_twice(tmp_path / "home"))
     process = started._process
     assert process is not None
@@ -277,7 +279,7 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
 
 
 def finding(*steps: Any) -> Finding:
-    return Finding("acknowledged-is-durable", "gone", Story("reference", WAL, steps), {}, "kill")
+    return Finding("acknowledged-is-durable", "gone", Scenario("reference", WAL, steps), {}, "kill")
 
 
 def test_a_file_that_only_kills_is_replayed_and_this_process_lives(command: Command, tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_a_file_that_kills_and_does_something_else_is_refused(plan: str, command
     file = reproducer.write(finding(Arm("sync@9=KILL"), Arm(plan), Restart(crash=True)), tmp_path, seed=0)
     ran = command("replay", file, "--target", "dying_stores:Right")
     assert ran.code == 2
-    assert "would kill this process; such a story only kills" in ran.out
+    assert "would kill this process; such a scenario only kills" in ran.out
 
 
 def test_a_file_may_not_start_processes_without_end(command: Command, tmp_path: Path) -> None:
@@ -327,7 +329,7 @@ def test_ctrl_c_ends_the_child_reports_and_leaves_nobody_behind(tornpage: Start,
     assert [left.name for left in (tmp_path / ".tornpage").iterdir()] == ["run.json"]
 
 
-def test_when_the_harness_itself_is_killed_nobody_lives_on_and_the_errand_says_what_was_done(
+def test_when_the_harness_itself_is_killed_nobody_lives_on_and_the_job_says_what_was_done(
     tornpage: Start, tmp_path: Path
 ) -> None:
     process, watchers = waiting(tornpage, tmp_path)
@@ -335,11 +337,11 @@ def test_when_the_harness_itself_is_killed_nobody_lives_on_and_the_errand_says_w
         process.kill()
         process.communicate(timeout=_TIMEOUT_S)
     assert_gone(watchers)
-    (left,) = (tmp_path / ".tornpage").glob("kill-*/*/errand.json")
-    errand_left = pick_up(left.parent)
-    assert errand_left.plan is not None
-    assert errand_left.plan.endswith("=KILL")
-    assert told_in(left.parent) == [Begun(0)]
+    (left,) = (tmp_path / ".tornpage").glob("kill-*/*/job.json")
+    job_left = read_job(left.parent)
+    assert job_left.plan is not None
+    assert job_left.plan.endswith("=KILL")
+    assert job_events(left.parent) == [Begun(0)]
 
 
 def test_two_at_once_do_not_get_in_each_other_s_way(tornpage: Start, tmp_path: Path) -> None:
@@ -362,7 +364,7 @@ AS_AN_ORDINARY_USER = """
 import os, sys
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-UNDER_ITS_OWN_NAME = "import os; assert os.getuid(); from scenarios.command import main; main()"
+UNDER_ITS_OWN_NAME = "import os; assert os.getuid(); from tornpage.scenarios.cli import main; main()"
 
 
 def test_an_ordinary_user_can_kill_too(start: Start, tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import scenarios.bugs
-from scenarios import gate
-from scenarios.bugs import all_bugs, find_bug
-from scenarios.bugs.build import KnownBug
-from scenarios.checks import CHECKS
-from scenarios.naming import find
-from scenarios.recorder import Recorder
-from scenarios.targets.names import UnknownTargetError
+import tornpage.scenarios.targets.known_bugs
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
+from tornpage.scenarios.targets.known_bugs.build import KnownBug
+from tornpage.scenarios.targets.names import UnknownTargetError
+from tornpage.scenarios.targets.registry import find
 
 PROJECT = Path(__file__).parents[2]
 BUGS = all_bugs()
@@ -32,7 +32,7 @@ REPORTED = {
 
 
 def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
-    files = {module.name for module in pkgutil.iter_modules(scenarios.bugs.__path__)} - {"build"}
+    files = {module.name for module in pkgutil.iter_modules(scenarios.targets.known_bugs.__path__)} - {"build"}
     assert {name.replace("-", "_") for name in BUGS} == files
     assert next(iter(BUGS)) == "canary"
     assert BUGS.keys() >= REPORTED | {"canary"}
@@ -66,7 +66,7 @@ def test_a_bug_is_caught_by_its_check_within_its_budget(bug: KnownBug, search: s
     assert catch.check in bug.checks, catch
     assert catch.caught
     assert gate.within_budget(catch, bug), catch
-    assert catch.story_steps <= 8
+    assert catch.scenario_steps <= 8
 
 
 def only(bug: KnownBug, search: str) -> KnownBug:
@@ -86,7 +86,7 @@ def test_the_canary_is_caught_at_once() -> None:
 def test_the_reference_is_silent(seed: int, search: Callable[..., Recorder]) -> None:
     target = find("reference")
     target.configurations = target.configurations[seed : seed + 1]
-    recorder = search(target, "sweep", "fuzz", points=6, stories=30, steps=12, seed=seed)
+    recorder = search(target, "sweep", "fuzz", points=6, scenarios=30, steps=12, seed=seed)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
     assert recorder.count("fired") > 100

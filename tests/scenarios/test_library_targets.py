@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-import faults
-from scenarios.naming import SHIPPED, find
-from scenarios.player import play
-from scenarios.recorder import Recorder
-from scenarios.story import Arm, Call, Limit, Restart, Rival, Step, Story
-from scenarios.target import Action, Configuration, Environment, Target
-from scenarios.trial import Trial
+from tornpage import faults
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.scenario import Arm, Call, Limit, Restart, Rival, Scenario, Step
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Target
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.registry import SHIPPED, find
 
 # Python 3.13 warns of a connection that is collected unclosed, as after each open that has failed half-way.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -42,8 +42,8 @@ def library(name: str) -> Target:
     return find(name)
 
 
-def story_of(target: Target, *steps: Step, configuration: Configuration | None = None) -> Story:
-    return Story(target.name, configuration or target.configurations[0], steps)
+def scenario_of(target: Target, *steps: Step, configuration: Configuration | None = None) -> Scenario:
+    return Scenario(target.name, configuration or target.configurations[0], steps)
 
 
 def put(target: Target, action: int) -> Call:
@@ -160,8 +160,8 @@ def test_sqlitedict_waits_for_ever_after_a_commit_that_failed(
     mode: str, plan: str, shim: faults.Shim, home: Path
 ) -> None:
     target = library("sqlitedict")
-    story = story_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
-    violation, _ = play(story, target, home)
+    scenario = scenario_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
+    violation, _ = play(scenario, target, home)
     assert violation is not None
     assert violation.code == "still-usable-after-the-fault"
     assert violation.message.startswith(WAITS_FOR_EVER)
@@ -174,8 +174,8 @@ def test_with_autocommit_the_same_fault_is_told_to_the_caller(
     mode: str, plan: str, shim: faults.Shim, home: Path
 ) -> None:
     target = library("sqlitedict-autocommit")
-    story = story_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
-    violation, counts = play(story, target, home)
+    scenario = scenario_of(target, put(target, 0), Arm(plan), put(target, 2), configuration=Configuration(mode, "OFF"))
+    violation, counts = play(scenario, target, home)
     assert violation is None
     assert counts["raised"] == counts["surfaced"] == 1
 
@@ -186,7 +186,7 @@ def test_sqlitedict_keeps_what_a_failed_clear_has_begun(shim: faults.Shim, home:
     before = (put(target, 1), put(target, 3), Restart(crash=True))
     # What its open transaction shows depends on how far it came, and that on the version of SQLite.
     plans = (f"read:db@{n}=IOERR_CORRUPTFS" for n in range(1, 9))
-    played = (play(story_of(target, *before, Arm(plan), put(target, 5)), target, home)[0] for plan in plans)
+    played = (play(scenario_of(target, *before, Arm(plan), put(target, 5)), target, home)[0] for plan in plans)
     found = {one.code for one in played if one is not None and not one.message.startswith(WAITS_FOR_EVER)}
     assert found == {"memory-equals-disk", "still-usable-after-the-fault"}
 
@@ -195,7 +195,7 @@ def test_sqlitedict_keeps_what_a_failed_clear_has_begun(shim: faults.Shim, home:
 def test_sqlitedict_leaves_the_file_locked_when_a_reader_is_there_at_its_commit(shim: faults.Shim, home: Path) -> None:
     target = library("sqlitedict")
     reader = Rival("reader", "lock", 3, "connection", None)
-    violation, counts = play(story_of(target, put(target, 0), reader, put(target, 2)), target, home)
+    violation, counts = play(scenario_of(target, put(target, 0), reader, put(target, 2)), target, home)
     assert violation is not None
     assert violation.code == "still-usable-after-the-fault"
     assert counts["calls"] > 0
@@ -205,7 +205,7 @@ def test_sqlitedict_leaves_the_file_locked_when_a_reader_is_there_at_its_commit(
 def test_litequeue_that_could_not_be_opened_keeps_its_lock(shim: faults.Shim, home: Path) -> None:
     target = library("litequeue")
     # At which lock its first COMMIT asks for the file depends on the version.
-    played = (play(story_of(target, Arm(f"lock:db@{n}..=BUSY"), Restart()), target, home)[0] for n in range(1, 9))
+    played = (play(scenario_of(target, Arm(f"lock:db@{n}..=BUSY"), Restart()), target, home)[0] for n in range(1, 9))
     seen = {(one.code, one.message) for one in played if one is not None}
     locked = "the fault is gone, and opening again fails: OperationalError('database is locked')"
     assert seen == {("still-usable-after-the-fault", locked)}
@@ -220,7 +220,7 @@ def test_no_memory_for_a_commit_leaves_the_transaction_open(
     target = library(name)
     first = [put(target, 0)] if action else [Restart()]
     played = (
-        play(story_of(target, *first, Limit("allocation", n, sticky=True), put(target, action)), target, home)[0]
+        play(scenario_of(target, *first, Limit("allocation", n, sticky=True), put(target, action)), target, home)[0]
         for n in range(begin, 500)
     )
     found = next(one for one in played if one is not None)
@@ -238,6 +238,6 @@ def test_a_wider_sweep_finds_what_is_known_and_nothing_else(name: str, search: C
     else:
         rest = [found.finding for found in recorder.findings if not found.finding.message.startswith(WAITS_FOR_EVER)]
         # Where COMMIT is not what failed: a statement that was not rolled back.
-        assert all("IOERR_CORRUPTFS" in str(one.story) for one in rest)
+        assert all("IOERR_CORRUPTFS" in str(one.scenario) for one in rest)
     assert messages
     assert recorder.vacuous == []

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger import StoreError
-from scenarios.target import Configuration, Environment
-from scenarios.targets.reference import Reference
+from tornpage.ledger import StoreError
+from tornpage.scenarios.model.target import Configuration, Environment
+from tornpage.scenarios.targets.reference.target import Reference
 
 Remount = Callable[[str], None]
 

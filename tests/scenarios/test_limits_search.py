@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import tiny_stores
 
-import faults
-from scenarios.campaign import Exit, run, verdict
-from scenarios.limits import Limits, limits_up_to
-from scenarios.minimise import minimise
-from scenarios.player import Player, play
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
-from scenarios.reproducer import ReplayFileError, Verdict, read, replay
-from scenarios.story import Call, Clear, Limit, Restart, Story
-from scenarios.target import Action, Configuration, Environment, Target, View
-from scenarios.targets.reference import Reference
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Clear, Limit, Restart, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, View
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict, read, replay
+from tornpage.scenarios.search.limits import Limits, limits_up_to
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = Configuration("wal", "FULL")
 KINDS = {"allocation", "heap", "pages", "steps"}
@@ -171,11 +171,11 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
     recorder = limited(target(), points=60)
     assert code in codes(recorder)
     for found in recorder.findings:
-        again, _ = play(found.finding.story, target(), home)
-        assert again is not None, found.finding.story
+        again, _ = play(found.finding.scenario, target(), home)
+        assert again is not None, found.finding.scenario
         assert again.code == found.finding.code
-    stories = [found.finding.story for found in recorder.findings if found.finding.code == code]
-    assert {step.kind for story in stories for step in story.steps if isinstance(step, Limit)} & kinds
+    scenarios = [found.finding.scenario for found in recorder.findings if found.finding.code == code]
+    assert {step.kind for scenario in scenarios for step in scenario.steps if isinstance(step, Limit)} & kinds
 
 
 @pytest.mark.slow
@@ -259,25 +259,25 @@ def test_a_time_limit_cuts_it_short(home: Path, shim: faults.Shim) -> None:
 
 
 def test_a_limit_is_in_force_only_while_the_target_is_at_work(home: Path, shim: faults.Shim) -> None:
-    with faults.exact_allocations(), Player(tiny_stores.Tiny(), WAL, home) as player:
+    with faults.exact_allocations(), Executor(tiny_stores.Tiny(), WAL, home) as executor:
         for step in (Restart(), Limit("allocation", 1, sticky=True), Call(Action("put", {"key": "a", "value": 1}))):
-            player.do(step)
-        # The twin, the fresh reader and the crash copy had memory all the time.
-        assert player.counts["raised"] == 1
-        assert player.twin.fresh_view() == player.view == {}
-        player.do(Clear())
-        player.do(Call(Action("put", {"key": "a", "value": 1})))
-        player.end()
+            executor.do(step)
+        # The shadow, the fresh reader and the crash copy had memory all the time.
+        assert executor.counts["raised"] == 1
+        assert executor.shadow.fresh_view() == executor.view == {}
+        executor.do(Clear())
+        executor.do(Call(Action("put", {"key": "a", "value": 1})))
+        executor.end()
 
 
-def test_a_story_with_an_allocation_is_minimised_like_any_other(home: Path, shim: faults.Shim) -> None:
+def test_a_scenario_with_an_allocation_is_minimised_like_any_other(home: Path, shim: faults.Shim) -> None:
     put = Call(Action("put", {"key": "a", "value": 1}))
     other = Call(Action("put", {"key": "b", "value": 1}))
-    story = Story("tiny", WAL, (Restart(), Limit("allocation", 1, sticky=True), put, Clear(), other, other))
+    scenario = Scenario("tiny", WAL, (Restart(), Limit("allocation", 1, sticky=True), put, Clear(), other, other))
     target = tiny_stores.RemembersFirst()
-    violation, _ = play(story, target, home)
+    violation, _ = play(scenario, target, home)
     assert violation is not None
-    shortest, _ = minimise(story, violation, target, home)
+    shortest, _ = minimise(scenario, violation, target, home)
     assert [type(step) for step in shortest.steps] == [Restart, Limit, Call]  # without memory it would not open
 
 

@@ -1,4 +1,4 @@
-"""The machine: the same seed tells the same stories, what it never reached is said, and what it finds is short."""
+"""The machine: the same seed tells the same scenarios, what it never reached is said, and what it finds is short."""
 
 import subprocess
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import pytest
 import tiny_stores
 from hypothesis import Phase, given, settings, strategies
 
-import faults
-from scenarios.campaign import Exit, verdict
-from scenarios.events import StepsDone
-from scenarios.machine import Fuzz, Playable, plans
-from scenarios.player import Player, play
-from scenarios.recorder import Recorder
-from scenarios.story import Call, Restart, Step
-from scenarios.target import Action, Configuration, TargetError, View
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.model.events import StepsDone
+from tornpage.scenarios.model.scenario import Call, Restart, Step
+from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
+from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.search.fuzz.search import Fuzz, Playable, plans
+from tornpage.scenarios.search.recorder import Recorder
 
 WAL = (Configuration("wal", "FULL"),)
 
@@ -23,21 +23,21 @@ Search = Callable[..., Recorder]
 
 
 def told(monkeypatch: pytest.MonkeyPatch, directory: Path, seed: int) -> list[str]:
-    """Every step of every story, in order."""
+    """Every step of every scenario, in order."""
     steps: list[str] = []
-    do = Player.do
+    do = Executor.do
 
-    def noted(player: Player, step: Step) -> None:
+    def noted(executor: Executor, step: Step) -> None:
         steps.append(str(step))
-        do(player, step)
+        do(executor, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Player, "do", noted)
-        Fuzz(tiny_stores.Tiny(), Recorder(), directory, configurations=WAL, stories=12, steps=8, seed=seed).run()
+        patch.setattr(Executor, "do", noted)
+        Fuzz(tiny_stores.Tiny(), Recorder(), directory, configurations=WAL, scenarios=12, steps=8, seed=seed).run()
     return steps
 
 
-def test_the_same_seed_tells_the_same_stories_and_another_seed_others(
+def test_the_same_seed_tells_the_same_scenarios_and_another_seed_others(
     monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
 ) -> None:
     first = told(monkeypatch, home, 3)
@@ -65,31 +65,31 @@ def test_a_profile_that_hypothesis_loads_under_ci_changes_nothing(
 TELL = """
 import sys
 import {modules}
-import tiny_stores, faults
-from scenarios.campaign import scratch
-from scenarios.machine import Fuzz
-from scenarios.player import Player
-from scenarios.recorder import Recorder
-from scenarios.target import Configuration
+import tiny_stores; from tornpage import faults
+from tornpage.scenarios.run.campaign import scratch
+from tornpage.scenarios.search.fuzz.search import Fuzz
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.model.target import Configuration
 
-do = Player.do
-def told(player, step):
+do = Executor.do
+def told(executor, step):
     print(step)
-    do(player, step)
-Player.do = told
+    do(executor, step)
+Executor.do = told
 with faults.install(), scratch() as home:
-    Fuzz(tiny_stores.Tiny(), Recorder(), home, configurations=(Configuration(),), stories=30, steps=10, seed=1).run()
+    Fuzz(tiny_stores.Tiny(), Recorder(), home, configurations=(Configuration(),), scenarios=30, steps=10, seed=1).run()
 """
 
 
-def test_the_same_seed_tells_the_same_stories_in_every_process_whatever_else_is_loaded(
+def test_the_same_seed_tells_the_same_scenarios_in_every_process_whatever_else_is_loaded(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     # Hypothesis draws from the constants that it finds in the modules of the user, unless it is kept from it.
     numbers = [*range(101, 170), -500, 1_234_567, 2.5]
     (tmp_path / "constants.py").write_text(f"NUMBERS = {numbers}\nTEXTS = {[f'text {number}' for number in numbers]}\n")
     told_of = []
-    for modules in ("os", "constants, scenarios.command"):
+    for modules in ("os", "constants, scenarios.cli"):
         with start(TELL.format(modules=modules)) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
@@ -99,30 +99,30 @@ def test_the_same_seed_tells_the_same_stories_in_every_process_whatever_else_is_
 
 
 def test_a_right_store_holds_and_everything_was_reached(search: Search) -> None:
-    recorder = search(tiny_stores.Tiny(), "fuzz", stories=40, steps=10, seed=1)
+    recorder = search(tiny_stores.Tiny(), "fuzz", scenarios=40, steps=10, seed=1)
     assert recorder.findings == recorder.vacuous == []
     assert all(recorder.count(name) for name in ("steps", "armed", "fired", "surfaced", "restarts", "crashes"))
     assert verdict(recorder) is Exit.HOLDS
 
 
-def test_not_many_more_stories_are_told_than_were_asked_for(search: Search) -> None:
-    # Hypothesis discards a story now and then, and tells another one in its place.
-    assert 25 <= search(tiny_stores.Tiny(), "fuzz", stories=25, steps=5).count("stories") < 40
+def test_not_many_more_scenarios_are_told_than_were_asked_for(search: Search) -> None:
+    # Hypothesis discards a scenario now and then, and tells another one in its place.
+    assert 25 <= search(tiny_stores.Tiny(), "fuzz", scenarios=25, steps=5).count("scenarios") < 40
 
 
 def test_progress_is_told_after_each_batch(shim: faults.Shim, home: Path) -> None:
     told_of: list[int] = []
     recorder = Recorder(
-        [lambda event: told_of.append(event.counts["stories"]) if isinstance(event, StepsDone) else None]
+        [lambda event: told_of.append(event.counts["scenarios"]) if isinstance(event, StepsDone) else None]
     )
-    Fuzz(tiny_stores.Tiny(), recorder, home, configurations=WAL, stories=60, steps=2).run()
+    Fuzz(tiny_stores.Tiny(), recorder, home, configurations=WAL, scenarios=60, steps=2).run()
     assert len(told_of) > 1
     assert told_of == sorted(set(told_of))
-    assert told_of[-1] == recorder.count("stories")
+    assert told_of[-1] == recorder.count("scenarios")
 
 
 def test_a_machine_that_never_reached_a_fault_says_so(search: Search) -> None:
-    recorder = search(tiny_stores.Tiny(), "fuzz", stories=1, steps=1)
+    recorder = search(tiny_stores.Tiny(), "fuzz", scenarios=1, steps=1)
     assert "never reached" in recorder.vacuous[0].reason
     assert verdict(recorder) is Exit.NOT_TESTED
 
@@ -130,7 +130,7 @@ def test_a_machine_that_never_reached_a_fault_says_so(search: Search) -> None:
 def test_a_target_that_offers_no_actions_is_not_played_and_that_is_said(search: Search) -> None:
     target = tiny_stores.Plain()
     assert not isinstance(target, Playable)
-    recorder = search(target, "fuzz", stories=10, steps=5)
+    recorder = search(target, "fuzz", scenarios=10, steps=5)
     assert "which actions it offers" in recorder.vacuous[0].reason
     assert recorder.count("steps") == 0
 
@@ -147,7 +147,7 @@ def test_a_target_that_fails_without_a_fault_is_named(
     target: type[tiny_stores.Tiny], message: str, search: Search
 ) -> None:
     with pytest.raises(TargetError, match=message):
-        search(target(), "fuzz", stories=10, steps=5)
+        search(target(), "fuzz", scenarios=10, steps=5)
 
 
 DEFECTS = [
@@ -164,12 +164,12 @@ DEFECTS = [
 def test_a_defect_is_found_and_told_in_two_steps_with_one_fault(
     target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, home: Path
 ) -> None:
-    recorder = search(target(), "fuzz", stories=200, steps=12)
+    recorder = search(target(), "fuzz", scenarios=200, steps=12)
     assert [found.finding.code for found in recorder.findings] == [code]
-    story = recorder.findings[0].finding.story
-    assert len([step for step in story.steps if not isinstance(step, Call | Restart)]) == 1
-    assert len(story.steps) <= 3
-    again, _ = play(story, target(), home)
+    scenario = recorder.findings[0].finding.scenario
+    assert len([step for step in scenario.steps if not isinstance(step, Call | Restart)]) == 1
+    assert len(scenario.steps) <= 3
+    again, _ = play(scenario, target(), home)
     assert again is not None
     assert again.code == code
     assert recorder.count("fired") > 0
@@ -181,7 +181,7 @@ def test_a_defect_is_found_and_told_in_two_steps_with_one_fault(
 def test_a_fault_between_two_commits_of_one_call_is_found(search: Search) -> None:
     target = tiny_stores.TwoTransactions()
     target.configurations = WAL
-    recorder = search(target, "fuzz", stories=300, steps=12, seed=6)
+    recorder = search(target, "fuzz", scenarios=300, steps=12, seed=6)
     assert [found.finding.code for found in recorder.findings] in (
         ["all-or-nothing"],
         ["failed-write-changed-nothing"],
@@ -200,7 +200,7 @@ class NeverTwiceAlike(tiny_stores.Tiny):
 
 
 def test_a_store_that_never_fails_twice_alike_ends_no_run_with_a_crash_of_the_harness(search: Search) -> None:
-    recorder = search(NeverTwiceAlike(), "fuzz", stories=60, steps=8)
+    recorder = search(NeverTwiceAlike(), "fuzz", scenarios=60, steps=8)
     assert verdict(recorder) in (Exit.NOT_TESTED, Exit.FINDING)
     assert recorder.findings or "did not fail twice alike" in recorder.vacuous[0].reason
 

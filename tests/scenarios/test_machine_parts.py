@@ -11,18 +11,18 @@ import pytest
 import tiny_stores
 from hypothesis import Phase, given, settings, strategies
 
-import faults
-from scenarios import machine
-from scenarios.checks import Violation
-from scenarios.machine import Fuzz, machines_of
-from scenarios.player import Player, play
-from scenarios.recorder import Recorder
-from scenarios.so_far import SoFar
-from scenarios.story import CrashAt, Rival, Story
-from scenarios.target import Action, Configuration, Machine, TargetError, View
-from scenarios.targets.reference import Reference
-from scenarios.targets.reference_draws import MACHINES
-from scenarios.teller import Teller, limits, rivals, shape_of
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import CrashAt, Rival, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View
+from tornpage.scenarios.search.fuzz import search as machine
+from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint
+from tornpage.scenarios.search.fuzz.search import Fuzz, machines_of
+from tornpage.scenarios.search.fuzz.state_machine import StoreMachine, limits, rivals, shape_of
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.reference.strategies import MACHINES
+from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = (Configuration("wal", "FULL"),)
 FIXED = settings(max_examples=300, database=None, derandomize=True, phases=[Phase.generate])
@@ -32,7 +32,7 @@ Command = Callable[..., Any]
 
 def fuzz(home: Path, target: object = None, **options: Any) -> tuple[Recorder, Fuzz]:
     recorder = Recorder()
-    options = {"configurations": WAL, "stories": 6, "steps": 5, "stories_a_batch": 2, **options}
+    options = {"configurations": WAL, "scenarios": 6, "steps": 5, "scenarios_a_batch": 2, **options}
     made = Fuzz(target or tiny_stores.Tiny(), recorder, home, **options)  # type: ignore[arg-type]
     made.run()
     return recorder, made
@@ -126,9 +126,9 @@ def test_the_power_is_cut_only_where_something_is_promised(
     synchronous: str, some: bool, monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
 ) -> None:
     told: list[object] = []
-    do = Player.do
-    monkeypatch.setattr(Player, "do", lambda player, step: (told.append(step), do(player, step)))
-    fuzz(home, configurations=(Configuration("wal", synchronous),), stories=60, steps=8, stories_a_batch=20)
+    do = Executor.do
+    monkeypatch.setattr(Executor, "do", lambda executor, step: (told.append(step), do(executor, step)))
+    fuzz(home, configurations=(Configuration("wal", synchronous),), scenarios=60, steps=8, scenarios_a_batch=20)
     stops = [step for step in told if isinstance(step, CrashAt)]
     assert any(not step.power for step in stops)
     assert any(step.power for step in stops) is some
@@ -149,14 +149,14 @@ def test_an_action_that_was_never_acknowledged_is_named(
 ) -> None:
     monkeypatch.setattr(machine, "ENOUGH_STEPS", 10)
     monkeypatch.setattr(machine, "STEPS_AN_ACTION", 10)
-    recorder, _ = fuzz(home, Two(), machines=("removing",), stories=10)
+    recorder, _ = fuzz(home, Two(), machines=("removing",), scenarios=10)
     assert any("nothing has acknowledged: remove" in one.reason for one in recorder.vacuous)
 
 
 def test_a_rule_that_was_never_used_is_named(monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path) -> None:
     monkeypatch.setattr(machine, "ENOUGH_STEPS", 5)
-    monkeypatch.setattr(Teller, "restart", lambda _self, **_drawn: None)
-    recorder, _ = fuzz(home, stories=2, steps=2)
+    monkeypatch.setattr(StoreMachine, "restart", lambda _self, **_drawn: None)
+    recorder, _ = fuzz(home, scenarios=2, steps=2)
     assert any("never came to" in one.reason for one in recorder.vacuous)
 
 
@@ -166,8 +166,8 @@ def test_a_rule_that_was_never_used_is_named(monkeypatch: pytest.MonkeyPatch, sh
 def test_a_campaign_that_was_stopped_goes_on_and_comes_to_the_same(shim: faults.Shim, home: Path) -> None:
     whole, _ = fuzz(home, seed=3)
     kept = home / "fuzz.json"
-    fuzz(home, seed=3, stories=2, progress=kept)
-    part, _ = fuzz(home, seed=3, stories=4, progress=kept, goes_on=True)
+    fuzz(home, seed=3, scenarios=2, progress=kept)
+    part, _ = fuzz(home, seed=3, scenarios=4, progress=kept, goes_on=True)
     rest, _ = fuzz(home, seed=3, progress=kept, goes_on=True)
     assert trace(part) != trace(whole)
     assert trace(rest) == trace(whole)
@@ -180,26 +180,26 @@ def test_what_was_cut_short_is_told_again_as_a_whole(
     whole, _ = fuzz(home, seed=3)
     kept = home / "fuzz.json"
     done: list[int] = []
-    do = Player.do
+    do = Executor.do
 
-    def interrupted(player: Player, step: object) -> None:
+    def interrupted(executor: Executor, step: object) -> None:
         done.append(1)
         if len(done) == 20:
             raise KeyboardInterrupt
-        do(player, step)  # type: ignore[arg-type]
+        do(executor, step)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Player, "do", interrupted)
+        patch.setattr(Executor, "do", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fuzz(home, seed=3, progress=kept)
     rest, _ = fuzz(home, seed=3, progress=kept, goes_on=True)
     assert trace(rest) == trace(whole)
 
 
-@pytest.mark.parametrize(("option", "value"), [("seed", 4), ("steps", 6), ("stories_a_batch", 3)])
+@pytest.mark.parametrize(("option", "value"), [("seed", 4), ("steps", 6), ("scenarios_a_batch", 3)])
 def test_another_campaign_is_not_gone_on_with(option: str, value: int, shim: faults.Shim, home: Path) -> None:
     kept = home / "fuzz.json"
-    fuzz(home, stories=2, progress=kept)
+    fuzz(home, scenarios=2, progress=kept)
     with pytest.raises(TargetError, match=f"with {option} .*, not {value}"):
         fuzz(home, progress=kept, goes_on=True, **{option: value})
 
@@ -214,7 +214,7 @@ def test_a_file_that_says_nothing_of_a_campaign_is_refused(content: str, shim: f
 
 def test_a_newer_file_is_refused(shim: faults.Shim, home: Path) -> None:
     kept = home / "fuzz.json"
-    fuzz(home, stories=2, progress=kept)
+    fuzz(home, scenarios=2, progress=kept)
     kept.write_bytes(msgspec.json.encode({**json.loads(kept.read_text()), "version": 99}))
     with pytest.raises(TargetError, match="version 99"):
         fuzz(home, progress=kept, goes_on=True)
@@ -224,7 +224,7 @@ def test_whoever_is_cut_short_while_writing_leaves_the_old_file(
     monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
 ) -> None:
     kept = home / "fuzz.json"
-    _, made = fuzz(home, stories=2, progress=kept)
+    _, made = fuzz(home, scenarios=2, progress=kept)
     before = kept.read_bytes()
 
     def fails(*_: object) -> None:
@@ -232,18 +232,18 @@ def test_whoever_is_cut_short_while_writing_leaves_the_old_file(
 
     monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(TargetError, match="No space left"):
-        SoFar(made.range, batches=9).write(kept)
+        Checkpoint(made.range, batches=9).write(kept)
     assert kept.read_bytes() == before
 
 
 def test_the_command_goes_on_with_the_seed_of_the_file(command: Command) -> None:
     tiny = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--steps", 5, "--json")
-    whole = json.loads(command("fuzz", *tiny, "--stories", 40, "--seed", 7).out)
-    command("fuzz", *tiny, "--stories", 20, "--seed", 7)
-    rest = json.loads(command("fuzz", *tiny, "--stories", 40, "--continue").out)
+    whole = json.loads(command("fuzz", *tiny, "--scenarios", 40, "--seed", 7).out)
+    command("fuzz", *tiny, "--scenarios", 20, "--seed", 7)
+    rest = json.loads(command("fuzz", *tiny, "--scenarios", 40, "--continue").out)
     assert rest["seed"] == 7
     assert rest["searches"][0]["notes"] == whole["searches"][0]["notes"]
-    refused = command("fuzz", *tiny, "--stories", 40, "--continue", "--seed", 8)
+    refused = command("fuzz", *tiny, "--scenarios", 40, "--continue", "--seed", 8)
     assert refused.code == 2
     assert "seed 7, not 8" in refused.err
 
@@ -257,15 +257,15 @@ def test_the_command_names_the_machines_that_there_are(command: Command) -> None
 # -- the same in every process ---------------------------------------------------------------------------------
 
 TELL = """
-import faults
-from scenarios.campaign import scratch
-from scenarios.machine import Fuzz
-from scenarios.recorder import Recorder
-from scenarios.targets.reference import Reference
+from tornpage import faults
+from tornpage.scenarios.run.campaign import scratch
+from tornpage.scenarios.search.fuzz.search import Fuzz
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.reference.target import Reference
 
 recorder = Recorder()
 with faults.install(), scratch() as home:
-    Fuzz(Reference(), recorder, home, stories=12, steps=8, stories_a_batch=3, seed=2).run()
+    Fuzz(Reference(), recorder, home, scenarios=12, steps=8, scenarios_a_batch=3, seed=2).run()
 assert not recorder.findings, recorder.findings
 print(recorder.ended[0].counts["steps"], recorder.ended[0].notes[-1])
 """
@@ -287,7 +287,7 @@ def test_two_processes_with_different_hash_seeds_come_to_the_same_trace(
     assert len(digest.strip()) == 64
 
 
-# -- stories with a power cut are stories like any other -------------------------------------------------------
+# -- scenarios with a power cut are scenarios like any other -------------------------------------------------------
 
 
 class Forgets(tiny_stores.Tiny):
@@ -301,12 +301,12 @@ class Forgets(tiny_stores.Tiny):
 
 
 @pytest.mark.quality
-def test_a_store_that_never_syncs_is_found_by_a_power_cut_and_its_story_plays_again(
+def test_a_store_that_never_syncs_is_found_by_a_power_cut_and_its_scenario_plays_again(
     shim: faults.Shim, home: Path
 ) -> None:
-    recorder, _ = fuzz(home, Forgets(), stories=200, steps=10, stories_a_batch=20, shrinks=False)
-    story: Story = recorder.findings[0].finding.story
-    assert any(isinstance(step, CrashAt) and step.power for step in story.steps)
-    violation, _ = play(story, Forgets(), home / "again")
+    recorder, _ = fuzz(home, Forgets(), scenarios=200, steps=10, scenarios_a_batch=20, shrinks=False)
+    scenario: Scenario = recorder.findings[0].finding.scenario
+    assert any(isinstance(step, CrashAt) and step.power for step in scenario.steps)
+    violation, _ = play(scenario, Forgets(), home / "again")
     assert isinstance(violation, Violation)
     assert violation.code == recorder.findings[0].finding.code

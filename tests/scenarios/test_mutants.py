@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.mutants import OPERATORS, SOURCES, all_mutants, chosen_mutants
-from scenarios.mutants.catalogue import mutants_of
-from scenarios.mutants.equivalent import REVIEWED
-from scenarios.mutants.source import Source
+from tornpage.scenarios.selftest.mutants import OPERATORS, SOURCES, all_mutants, chosen_mutants
+from tornpage.scenarios.selftest.mutants.catalogue import mutants_of
+from tornpage.scenarios.selftest.mutants.equivalent import REVIEWED
+from tornpage.scenarios.selftest.mutants.source import Source
 
 PROJECT = Path(__file__).parents[2]
 

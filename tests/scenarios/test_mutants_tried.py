@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 import msgspec
 import pytest
 
-import scenarios.command.mutants as command_module
-from scenarios.mutants import OPERATORS, Mutant, all_mutants
-from scenarios.mutants.equivalent import Reviewed
-from scenarios.mutants.hunt import Verdict
-from scenarios.mutants.run import TIMEOUT, Trials, Tried
+import tornpage.scenarios.cli.mutants as command_module
+from tornpage.scenarios.selftest.mutants import OPERATORS, Mutant, all_mutants
+from tornpage.scenarios.selftest.mutants.equivalent import Reviewed
+from tornpage.scenarios.selftest.mutants.hunt import Verdict
+from tornpage.scenarios.selftest.mutants.run import TIMEOUT, Trials, Tried
 
 COMMIT = "drop-commit:ledger/transaction.py:Transaction._commit:1"
 SWEEP = "sweep at wal/FULL"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scenarios import run_record
-from scenarios.run_record import OUTCOMES
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.record import OUTCOMES
 
 Command = Callable[..., Any]
 SWEEP = ("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--quiet")
@@ -19,7 +19,7 @@ FUZZ = (
     "tiny_stores:Tiny",
     "--configuration",
     "wal/FULL",
-    "--stories",
+    "--scenarios",
     "20",
     "--steps",
     "8",
@@ -75,7 +75,7 @@ def test_each_point_is_a_test_case_in_the_form_that_hypothesis_has(command: Comm
     assert Counter(message["type"] for message in messages) == {"error": len(record.findings), "info": 1}
 
 
-def test_the_stories_of_fuzz_are_hypothesis_own_test_cases(command: Command, tmp_path: Path) -> None:
+def test_the_scenarios_of_fuzz_are_hypothesis_own_test_cases(command: Command, tmp_path: Path) -> None:
     assert command(*FUZZ, "--observe", "observed").code == 0
     cases = lines_of(tmp_path / "observed", "testcases")
     assert len(cases) >= 20
@@ -86,7 +86,7 @@ def test_the_stories_of_fuzz_are_hypothesis_own_test_cases(command: Command, tmp
     assert any("call" in case["representation"] for case in cases)
 
 
-def test_who_is_observed_tells_the_same_stories(command: Command, tmp_path: Path) -> None:
+def test_who_is_observed_tells_the_same_scenarios(command: Command, tmp_path: Path) -> None:
     def notes() -> Any:
         return run_record.read(tmp_path / ".tornpage/run.json").searches[0].notes
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from scenarios.checks import CHECKS, Violation, differences
-from scenarios.oracle import Answer, Oracle
-from scenarios.target import JOURNAL_MODES, Configuration, View
+from tornpage.scenarios.model.checks import CHECKS, Violation, differences
+from tornpage.scenarios.model.oracle import Answer, Oracle
+from tornpage.scenarios.model.target import JOURNAL_MODES, Configuration, View
 
 BEFORE: View = {"a": 1, "b": 2}
 AFTER: View = {"a": 1, "c": 3}
@@ -117,19 +117,19 @@ def test_a_crash_may_bring_only_what_the_answer_allows(
     assert accused_of(oracle.saw_after_crash, reopened) == accused
 
 
-# -- ghosts ------------------------------------------------------------------------------------------------
+# -- maybe_committed ------------------------------------------------------------------------------------------------
 
 
-def with_a_ghost() -> Oracle:
+def with_a_maybe_committed_write() -> Oracle:
     oracle = oracle_at("wal")
     oracle.heard(FAILED, AFTER)
     oracle.saw_disk(BEFORE)
     return oracle
 
 
-def test_a_failed_commit_in_a_wal_leaves_a_ghost_that_a_crash_may_bring() -> None:
-    oracle = with_a_ghost()
-    assert oracle.ghosts == [AFTER]
+def test_a_failed_commit_in_a_wal_leaves_a_maybe_committed_write_that_a_crash_may_bring() -> None:
+    oracle = with_a_maybe_committed_write()
+    assert oracle.maybe_committed == [AFTER]
     assert accused_of(oracle.saw_after_crash, AFTER) is None
     assert accused_of(oracle.saw_after_crash, BEFORE) is None
 
@@ -139,52 +139,52 @@ def test_there_are_no_ghosts_in_a_rollback_journal(journal_mode: str) -> None:
     oracle = oracle_at(journal_mode)
     oracle.heard(FAILED, AFTER)
     oracle.saw_disk(BEFORE)
-    assert oracle.ghosts == []
+    assert oracle.maybe_committed == []
     assert accused_of(oracle.saw_after_crash, AFTER) == "failed-write-changed-nothing"
 
 
 def test_a_store_that_says_unchanged_has_no_ghost() -> None:
     oracle = oracle_at("wal")
     oracle.heard(UNCHANGED, AFTER)
-    assert oracle.ghosts == []
+    assert oracle.maybe_committed == []
 
 
 def test_the_next_acknowledged_change_erases_the_ghost() -> None:
-    oracle = with_a_ghost()
+    oracle = with_a_maybe_committed_write()
     oracle.heard(DONE, OTHER)
     oracle.saw_disk(OTHER)
-    assert oracle.ghosts == []
+    assert oracle.maybe_committed == []
     assert accused_of(oracle.saw_after_crash, AFTER) is not None
 
 
 @pytest.mark.parametrize("answer", [DONE, REFUSED, UNCHANGED])
 def test_a_call_that_commits_nothing_leaves_the_ghost(answer: Answer) -> None:
-    oracle = with_a_ghost()
+    oracle = with_a_maybe_committed_write()
     oracle.heard(answer, BEFORE)
     oracle.saw_disk(BEFORE)
     assert accused_of(oracle.saw_after_crash, AFTER) is None
 
 
 def test_a_failed_call_that_has_committed_erases_the_ghost_too() -> None:
-    oracle = with_a_ghost()
+    oracle = with_a_maybe_committed_write()
     oracle.heard(FAILED, OTHER)
     oracle.saw_disk(OTHER)
     assert accused_of(oracle.saw_after_crash, AFTER) is not None
 
 
 def test_a_crash_makes_the_ghost_real_or_ends_it() -> None:
-    alive, dead = with_a_ghost(), with_a_ghost()
+    alive, dead = with_a_maybe_committed_write(), with_a_maybe_committed_write()
     alive.crashed(AFTER)
     alive.saw_disk(AFTER)
     dead.crashed(BEFORE)
     dead.saw_disk(BEFORE)
     assert (alive.settled, dead.settled) == (AFTER, BEFORE)
-    assert alive.ghosts == dead.ghosts == []
+    assert alive.maybe_committed == dead.maybe_committed == []
     assert accused_of(dead.saw_after_crash, AFTER) is not None
 
 
 def test_a_crash_brings_one_of_two_ghosts_and_never_both_nor_a_part() -> None:
-    oracle = with_a_ghost()
+    oracle = with_a_maybe_committed_write()
     oracle.heard(FAILED, OTHER)
     oracle.saw_disk(BEFORE)
     assert [accused_of(oracle.saw_after_crash, one) for one in (BEFORE, AFTER, OTHER)] == [None, None, None]
@@ -192,8 +192,8 @@ def test_a_crash_brings_one_of_two_ghosts_and_never_both_nor_a_part() -> None:
     assert accused_of(oracle.saw_after_crash, BETWEEN) == "failed-write-changed-nothing"
 
 
-def test_a_ghost_is_not_seen_without_a_crash() -> None:
-    oracle = with_a_ghost()
+def test_a_maybe_committed_write_is_not_seen_without_a_crash() -> None:
+    oracle = with_a_maybe_committed_write()
     assert accused_of(oracle.saw_disk, AFTER) is not None
 
 
@@ -244,7 +244,7 @@ def test_every_check_says_what_it_means_where_it_comes_from_and_what_to_do() -> 
     for code, check in CHECKS.items():
         assert code == check.code
         assert check.meaning
-        assert check.story
+        assert check.source
         assert check.advice
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import run_record
-from scenarios.campaign import SEARCHES, Exit, verdict
-from scenarios.events import Event, PointTried, StatesTried, StepsDone
-from scenarios.naming import find_or_import
-from scenarios.profiles import Plan, Profile
-from scenarios.recorder import Recorder
-from scenarios.reports.words import headline
+from tornpage import faults
+from tornpage.scenarios.model.events import Event, PointTried, StatesTried, StepsDone
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.report.words import headline
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.campaign import SEARCHES, Exit, verdict
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.registry import find_or_import
 
 PROFILE = Profile(
-    "test", None, 100, stories=200, steps=10, crash_states=200, kills=30, rival_points=40, limit_points=40
+    "test", None, 100, scenarios=200, steps=10, crash_states=200, kills=30, rival_points=40, limit_points=40
 )
 IN_PROCESS = [name for name in SEARCHES if name != "syscalls"]  # That one is for programs of their own.
 

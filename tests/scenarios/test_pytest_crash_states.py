@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import faults
+from tornpage import faults
 
 # In the process from the start: pytester forgets what its runs import.
-from scenarios.plugin import disks  # noqa: F401
+from tornpage.scenarios.pytest_plugin import crash_states as disks  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -159,7 +159,9 @@ def run_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Call
 
     def run(body: str, *arguments: str) -> pytest.RunResult:
         (pytester.path / "test_it.py").write_text(HEAD + "".join(f"    {line}\n" for line in body.splitlines()))
-        return pytester.runpytest_inprocess("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", *arguments)
+        return pytester.runpytest_inprocess(
+            "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider", *arguments
+        )
 
     return run
 

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-import faults
+from tornpage import faults
 
 # In the process from the start: pytester forgets what its runs import, and an audit hook can't be taken away.
-from scenarios.plugin import session  # noqa: F401
+from tornpage.scenarios.pytest_plugin import session  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -101,7 +101,14 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    arguments = ("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers", *arguments)
+    arguments = (
+        "-p",
+        "tornpage.scenarios.pytest_plugin.plugin",
+        "-p",
+        "no:cacheprovider",
+        "--strict-markers",
+        *arguments,
+    )
     return project.runpytest_inprocess(*arguments)
 
 

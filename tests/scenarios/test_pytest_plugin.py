@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-import faults
+from tornpage import faults
 
 # In the process from the start: pytester forgets what its runs import, and an audit hook can't be taken away.
-from scenarios.plugin import session  # noqa: F401
+from tornpage.scenarios.pytest_plugin import session  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -54,7 +54,14 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    arguments = ("-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers", *arguments)
+    arguments = (
+        "-p",
+        "tornpage.scenarios.pytest_plugin.plugin",
+        "-p",
+        "no:cacheprovider",
+        "--strict-markers",
+        *arguments,
+    )
     return project.runpytest_inprocess(*arguments)
 
 
@@ -70,7 +77,7 @@ def test_without_a_marker_nothing_heavy_is_loaded(pytester: pytest.Pytester) -> 
             pathlib.Path("loaded.json").write_text(json.dumps(sorted(sys.modules)))
     """)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "scenarios.pytest_plugin", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider"],
         cwd=pytester.path,
         # Where another SQLite is asked for it has to be there before anything else.
         env={name: value for name, value in os.environ.items() if name != "TORNPAGE_SQLITE"},
@@ -78,13 +85,13 @@ def test_without_a_marker_nothing_heavy_is_loaded(pytester: pytest.Pytester) -> 
         capture_output=True,
     )
     loaded = set(json.loads((pytester.path / "loaded.json").read_text()))
-    assert "scenarios.pytest_plugin" in loaded, done.stdout
+    assert "tornpage.scenarios.pytest_plugin.plugin" in loaded, done.stdout
     assert not {name.partition(".")[0] for name in loaded} & {"faults", "ledger", "hypothesis", "sqlite3", "msgspec"}
     assert {name for name in loaded if name.startswith("scenarios")} == {
         "scenarios",
-        "scenarios.pytest_plugin",
-        "scenarios.plugin",
-        "scenarios.plugin.settings",
+        "tornpage.scenarios.pytest_plugin.plugin",
+        "tornpage.scenarios.pytest_plugin",
+        "tornpage.scenarios.pytest_plugin.settings",
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scenarios.plugin.retry import Retrying, SourceError
+from tornpage.scenarios.pytest_plugin.rerun.retry import Retrying, SourceError
 
 # What the functions below tell: they are rewritten in this very module.
 TOLD: list[object] = []

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import faults
-from scenarios.checks import Violation
-from scenarios.target import Action, Configuration, Environment, Refused, View
-from scenarios.targets.calls_made import made_by
-from scenarios.targets.reference import Reference
-from scenarios.targets.reference_rules import check_change, check_view
+from tornpage import faults
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
+from tornpage.scenarios.targets.reference.calls import made_by
+from tornpage.scenarios.targets.reference.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.target import Reference
 
 MINUTE_MS = 60_000
 

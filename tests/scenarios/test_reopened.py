@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import faults
-from scenarios.checks import Violation
-from scenarios.files import Files, Holder, place
-from scenarios.reopened import Reopened, view_of
-from scenarios.target import Configuration
+from tornpage import faults
+from tornpage.scenarios.execution.reopen import Reopened, view_of
+from tornpage.scenarios.execution.snapshots import Files, Holder, place
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.target import Configuration
 
 CONFIGURATION = Configuration("delete", "FULL")
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import reproducer
-from scenarios.events import Finding
-from scenarios.recorder import Recorder
-from scenarios.reproducer import ReplayFileError, Verdict
-from scenarios.story import Arm, Call, Clear, Restart, Story
-from scenarios.target import Action, Configuration, TargetError
+from tornpage import faults
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, TargetError
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
+from tornpage.scenarios.search.recorder import Recorder
 
-STORY = Story(
+SCENARIO = Scenario(
     "tiny",
     Configuration("wal", "FULL"),
     (
@@ -29,7 +29,7 @@ STORY = Story(
         Restart(),
     ),
 )
-FINDING = Finding("memory-equals-disk", "it differs", STORY, {"memory": {"a": 2}, "disk": {"a": 1}}, "sweep")
+FINDING = Finding("memory-equals-disk", "it differs", SCENARIO, {"memory": {"a": 2}, "disk": {"a": 1}}, "sweep")
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -54,15 +54,20 @@ def refused(path: Path, message: str) -> None:
 
 def test_a_file_comes_back_as_it_was_written(path: Path) -> None:
     read = reproducer.read(path)
-    assert (read.check, read.message, read.story, read.sides) == (FINDING.code, FINDING.message, STORY, FINDING.sides)
+    assert (read.check, read.message, read.scenario, read.sides) == (
+        FINDING.code,
+        FINDING.message,
+        SCENARIO,
+        FINDING.sides,
+    )
     assert (read.seed, read.search, read.format, read.version) == (5, "sweep", "tornpage-replay", 1)
     assert read.origin == reproducer.origin()
     assert path.name.startswith("tiny-memory-equals-disk-")
 
 
-def test_the_same_finding_has_the_same_name_and_another_story_another(path: Path, tmp_path: Path) -> None:
+def test_the_same_finding_has_the_same_name_and_another_scenario_another(path: Path, tmp_path: Path) -> None:
     assert reproducer.write(FINDING, tmp_path / "report", seed=6) == path
-    other = Finding(FINDING.code, "", Story("tiny", STORY.configuration, STORY.steps[:2]), {}, "fuzz")
+    other = Finding(FINDING.code, "", Scenario("tiny", SCENARIO.configuration, SCENARIO.steps[:2]), {}, "fuzz")
     assert reproducer.write(other, tmp_path / "report", seed=5) != path
 
 
@@ -77,7 +82,7 @@ def test_a_newer_version_is_refused_and_says_so_whatever_else_is_in_it(path: Pat
     refused(path, "written by a newer tornpage .*upgrade")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"format": "junit"}', '{"format": "tornpage-story", "version": 1}'])
+@pytest.mark.parametrize("content", ["{}", '{"format": "junit"}', '{"format": "tornpage-scenario", "version": 1}'])
 def test_another_format_is_refused(path: Path, content: str) -> None:
     path.write_text(content)
     refused(path, "is JSON, but not a replay file")
@@ -105,20 +110,26 @@ BAD: list[tuple[Edit, str]] = [
     (lambda content: content.pop("check"), "check"),
     (lambda content: content.update(seed="5"), "seed"),
     (lambda content: content.update(version="1"), "version"),
-    (lambda content: content["story"]["configuration"].update(journal_mode="memory"), "unknown configuration memory"),
-    (lambda content: content["story"]["configuration"].update(synchronous="full; DROP"), "unknown configuration"),
-    (lambda content: content["story"]["steps"].insert(0, {"type": "import", "module": "os"}), "steps"),
-    (lambda content: content["story"]["steps"].append({"type": "arm", "plan": "write:wal@1=KILL"}), "would kill this"),
-    (lambda content: content["story"]["steps"].append({"type": "arm", "plan": "sync@1=FULL"}), "can't happen"),
-    (lambda content: content["story"]["steps"].append({"type": "arm", "plan": "sync@x=FULL"}), "column 6"),
-    (lambda content: content["story"]["steps"].append({"type": "arm", "plan": ""}), "column 1"),
-    (lambda content: content["story"]["steps"].extend([{"type": "clear"}] * 10_001), "steps; at most"),
     (
-        lambda content: content["story"]["steps"].append({"type": "arm", "plan": ";".join(["write=FULL"] * 101)}),
+        lambda content: content["scenario"]["configuration"].update(journal_mode="memory"),
+        "unknown configuration memory",
+    ),
+    (lambda content: content["scenario"]["configuration"].update(synchronous="full; DROP"), "unknown configuration"),
+    (lambda content: content["scenario"]["steps"].insert(0, {"type": "import", "module": "os"}), "steps"),
+    (
+        lambda content: content["scenario"]["steps"].append({"type": "arm", "plan": "write:wal@1=KILL"}),
+        "would kill this",
+    ),
+    (lambda content: content["scenario"]["steps"].append({"type": "arm", "plan": "sync@1=FULL"}), "can't happen"),
+    (lambda content: content["scenario"]["steps"].append({"type": "arm", "plan": "sync@x=FULL"}), "column 6"),
+    (lambda content: content["scenario"]["steps"].append({"type": "arm", "plan": ""}), "column 1"),
+    (lambda content: content["scenario"]["steps"].extend([{"type": "clear"}] * 10_001), "steps; at most"),
+    (
+        lambda content: content["scenario"]["steps"].append({"type": "arm", "plan": ";".join(["write=FULL"] * 101)}),
         "faults at once",
     ),
     *(
-        (lambda content, name=name: content["story"]["steps"].append(call(name)), "no name of an action")  # type: ignore[misc]
+        (lambda content, name=name: content["scenario"]["steps"].append(call(name)), "no name of an action")  # type: ignore[misc]
         for name in ("__init__", "_sql_retry", "tasks.__class__", "tasks._store", "", "a b", "..", "os.system()")
     ),
 ]
@@ -141,15 +152,15 @@ def test_nesting_without_end_is_refused_and_crashes_nothing(path: Path) -> None:
 
 
 def test_a_finding_with_large_sides_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
-    large = Finding(FINDING.code, "", STORY, {"memory": {"a": "x" * 900_000}, "disk": {}}, "sweep")
+    large = Finding(FINDING.code, "", SCENARIO, {"memory": {"a": "x" * 900_000}, "disk": {}}, "sweep")
     read = reproducer.read(reproducer.write(large, tmp_path, seed=0))
-    assert read.story == STORY
+    assert read.scenario == SCENARIO
     assert read.sides == {}
 
 
 def test_a_finding_whose_file_can_not_be_written_is_told_all_the_same(tmp_path: Path) -> None:
-    from scenarios.campaign import run
-    from scenarios.profiles import Plan, Profile
+    from tornpage.scenarios.model.plan import Plan, Profile
+    from tornpage.scenarios.run.campaign import run
 
     (tmp_path / "file").touch()
     plan = Plan(("sweep",), Profile("test", 1, 40, 0, 0), report=tmp_path / "file" / "below", most_findings=1)
@@ -178,8 +189,10 @@ def test_three_runs_make_a_verdict(
     assert all("1 of 1 faults fired" in line or "memory-equals-disk" in line for line in lines)
 
 
-def test_a_story_that_makes_no_sense_on_a_target_is_no_verdict(path: Path, shim: faults.Shim, tmp_path: Path) -> None:
-    edited(path, lambda content: content["story"]["steps"].insert(0, call("fly")))
+def test_a_scenario_that_makes_no_sense_on_a_target_is_no_verdict(
+    path: Path, shim: faults.Shim, tmp_path: Path
+) -> None:
+    edited(path, lambda content: content["scenario"]["steps"].insert(0, call("fly")))
     with pytest.raises(TargetError, match="fly"):
         reproducer.replay(reproducer.read(path), tiny_stores.Tiny(), tmp_path)
 
@@ -191,7 +204,7 @@ def test_a_target_that_would_have_to_be_imported_is_refused_and_nothing_is_impor
     path: Path, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     (tmp_path / "hostile_module.py").write_text("raise SystemExit('it was imported')")
-    edited(path, lambda content: content["story"].update(target="hostile_module:Target"))
+    edited(path, lambda content: content["scenario"].update(target="hostile_module:Target"))
     ran = command("replay", path)
     assert ran.code == 2
     assert ran.out.startswith("ERROR: the file names the target 'hostile_module:Target'; a file imports nothing")
@@ -203,7 +216,7 @@ def test_a_target_that_would_have_to_be_imported_is_refused_and_nothing_is_impor
 def test_a_target_that_nobody_knows_is_refused_and_the_known_ones_are_named(
     path: Path, name: str, command: Callable[..., Any]
 ) -> None:
-    edited(path, lambda content: content["story"].update(target=name))
+    edited(path, lambda content: content["scenario"].update(target=name))
     ran = command("replay", path)
     assert ran.code == 2
     assert ran.out.startswith("ERROR: unknown")
@@ -213,7 +226,7 @@ def test_a_target_that_nobody_knows_is_refused_and_the_known_ones_are_named(
 @pytest.mark.parametrize("name", ["../outside.json", "/tmp/../tmp/outside.json", "a/b.json"])  # noqa: S108 - refused
 def test_an_action_writes_no_file_outside_its_own_directory(path: Path, name: str, command: Callable[..., Any]) -> None:
     step = {"type": "call", "action": {"name": "legacy_file", "args": {"name": name, "content": {}}}}
-    edited(path, lambda content: content["story"].update(target="reference", steps=[step]))
+    edited(path, lambda content: content["scenario"].update(target="reference", steps=[step]))
     ran = command("replay", path)
     assert ran.code == 2
     assert "a legacy file's name is no path" in ran.out
@@ -224,13 +237,13 @@ def test_an_action_reaches_only_the_calls_that_a_target_offers(
     path: Path, name: str, command: Callable[..., Any]
 ) -> None:
     pytest.importorskip("diskcache")
-    edited(path, lambda content: content["story"].update(target="diskcache", steps=[call(name)]))
+    edited(path, lambda content: content["scenario"].update(target="diskcache", steps=[call(name)]))
     ran = command("replay", path)
     assert ran.code == 2
     assert f"unknown action '{name}'" in ran.out
 
 
-def test_a_recorder_without_a_place_for_files_keeps_the_story_as_text() -> None:
+def test_a_recorder_without_a_place_for_files_keeps_the_scenario_as_text() -> None:
     recorder = Recorder()
     recorder.found(FINDING, tiny_stores.Tiny())
-    assert recorder.findings[0].replay == str(STORY)
+    assert recorder.findings[0].replay == str(SCENARIO)

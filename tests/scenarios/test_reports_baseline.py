@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 import tiny_stores
-from run_records import found, record, story
+from run_records import found, record, scenario
 
-from scenarios import run_record
-from scenarios.campaign import Exit, run, verdict
-from scenarios.command import ci
-from scenarios.events import Finding
-from scenarios.fingerprint import fingerprint
-from scenarios.profiles import PROFILES, Plan, Profile
-from scenarios.reports.baseline import Baseline, BaselineError, Entry, entry_of, extend
-from scenarios.story import Story
+from tornpage.scenarios.cli import ci
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.report.baseline import Baseline, BaselineError, Entry, entry_of, extend
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.campaign import Exit, run, verdict
 
 Command = Callable[..., Any]
 DAY = datetime.date(2026, 6, 30)
@@ -27,12 +27,12 @@ FULL = ("--plan", "commit@1=FULL", "--quiet")
 WAL = ("--configuration", "wal/FULL")
 
 
-def entry(told: Story | None = None, **others: Any) -> Entry:
+def entry(told: Scenario | None = None, **others: Any) -> Entry:
     return msgspec.structs.replace(entry_of(found(told=told), "known", DAY), **others)
 
 
-def finding(told: Story | None = None, check: str = "memory-equals-disk") -> Finding:
-    return Finding(check, "wrong", told or story(), {}, "sweep")
+def finding(told: Scenario | None = None, check: str = "memory-equals-disk") -> Finding:
+    return Finding(check, "wrong", told or scenario(), {}, "sweep")
 
 
 def test_an_entry_accepts_its_finding_up_to_its_last_day() -> None:
@@ -40,19 +40,19 @@ def test_an_entry_accepts_its_finding_up_to_its_last_day() -> None:
         assert Baseline([entry()], day).accepts(finding()) == accepted
 
 
-@pytest.mark.parametrize("other", [finding(story("move")), finding(check="all-or-nothing")])
+@pytest.mark.parametrize("other", [finding(scenario("move")), finding(check="all-or-nothing")])
 def test_it_accepts_nothing_else(other: Finding) -> None:
     assert Baseline([entry()], DAY).accepts(other) == ""
 
 
 def test_an_entry_for_one_configuration_accepts_it_only_there() -> None:
     baseline = Baseline([entry(configuration="delete/FULL")], DAY)
-    assert baseline.accepts(finding(story(configuration="delete/FULL")))
-    assert not baseline.accepts(finding(story(configuration="wal/FULL")))
+    assert baseline.accepts(finding(scenario(configuration="delete/FULL")))
+    assert not baseline.accepts(finding(scenario(configuration="wal/FULL")))
 
 
 def test_what_has_expired_and_what_matches_nothing_is_told() -> None:
-    move = entry(story("move"))
+    move = entry(scenario("move"))
     other = entry(target="another", fingerprint="0" * 16)
     baseline = Baseline([entry(), move, other], DAY + datetime.timedelta(1))
     assert baseline.accepts(finding()) == ""
@@ -85,7 +85,7 @@ def test_what_is_written_reads_back_and_keeps_what_people_have_written(tmp_path:
     new = extend(path, record(found(), found(seen=9)), reason, DAY)
     assert [one.reason for one in new] == [reason]
     path.write_text(path.read_text() + "# A word of mine.\n")
-    assert extend(path, record(found(), found(told=story("move"))), "another", DAY)[0].shows == "move under fault"
+    assert extend(path, record(found(), found(told=scenario("move"))), "another", DAY)[0].shows == "move under fault"
     assert "# A word of mine.\n\n[[accepted]]" in path.read_text()
     baseline = Baseline.read(path, DAY)
     assert [one.reason for one in baseline.entries] == [reason, "another"]
@@ -100,7 +100,7 @@ ENTRY = f"""
 [[accepted]]
 check = "memory-equals-disk"
 target = "tiny"
-fingerprint = "{fingerprint("memory-equals-disk", story())}"
+fingerprint = "{fingerprint("memory-equals-disk", scenario())}"
 reason = "known"
 expires = 2026-06-30
 """
@@ -167,7 +167,7 @@ def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # All searches have to come to their end, and not more.
-    small = Profile("quick", 1, 5, stories=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    small = Profile("quick", 1, 5, scenarios=5, steps=3, kills=2, rival_points=3, limit_points=3)
     monkeypatch.setitem(PROFILES, "quick", small)
     old = entry(target="tiny_stores:Tiny", expires=datetime.date(2999, 1, 1))
     extend(Path("b.toml"), record(), "none", old.expires)
@@ -197,13 +197,13 @@ def test_misuse_is_exit_code_2(arguments: tuple[str, ...], words: str, command: 
 
 
 def searched(target: Any, entries: list[Entry], *searches: str, most_findings: int = 25) -> Any:
-    profile = Profile("test", None, 30, stories=60, steps=10, crash_states=40, kills=0, shrinks=False)
+    profile = Profile("test", None, 30, scenarios=60, steps=10, crash_states=40, kills=0, shrinks=False)
     plan = Plan(searches, profile, seed=3, report=None, most_findings=most_findings)
     return run(target, plan, accepts=Baseline(entries, DAY).accepts)
 
 
 def entries_of(recorder: Any) -> list[Entry]:
-    told = [(one.finding.code, one.finding.story) for one in recorder.findings]
+    told = [(one.finding.code, one.finding.scenario) for one in recorder.findings]
     return [entry_of(found(code, steps), "known", DAY) for code, steps in told]
 
 
@@ -216,8 +216,8 @@ def test_no_search_is_stopped_or_blinded_by_what_is_accepted(search: str) -> Non
     for others in (entries[1:], entries):
         # With a limit of one finding an accepted one would end the search, if it counted.
         after = searched(target, others, search, most_findings=max(1, len(entries) - len(others)))
-        failing = {fingerprint(one.finding.code, one.finding.story) for one in after.findings}
-        accepted = {fingerprint(one.finding.code, one.finding.story) for one in after.accepted}
+        failing = {fingerprint(one.finding.code, one.finding.scenario) for one in after.findings}
+        accepted = {fingerprint(one.finding.code, one.finding.scenario) for one in after.accepted}
         assert not failing & {one.fingerprint for one in others}
         assert accepted <= {one.fingerprint for one in others}
         if others == entries and search == "sweep":
@@ -228,5 +228,5 @@ def test_what_is_accepted_in_one_configuration_fails_in_the_other() -> None:
     before = searched(tiny_stores.RemembersFirst(), [], "sweep")
     entries = [msgspec.structs.replace(one, configuration="wal/FULL") for one in entries_of(before)]
     after = searched(tiny_stores.RemembersFirst(), entries, "sweep")
-    assert {str(one.finding.story.configuration) for one in after.accepted} == {"wal/FULL"}
-    assert {str(one.finding.story.configuration) for one in after.findings} == {"delete/FULL"}
+    assert {str(one.finding.scenario.configuration) for one in after.accepted} == {"wal/FULL"}
+    assert {str(one.finding.scenario.configuration) for one in after.findings} == {"delete/FULL"}

@@ -6,25 +6,25 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from run_records import found, record, story, vacuous
+from run_records import found, record, scenario, vacuous
 
-from scenarios.checks import CHECKS
-from scenarios.events import SearchEnded
-from scenarios.fingerprint import fingerprint
-from scenarios.reports.junit import junit
-from scenarios.reports.sarif import sarif
-from scenarios.reports.summary import summary
-from scenarios.run_record import RunRecord
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.events import SearchEnded
+from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.report.junit import junit
+from tornpage.scenarios.report.sarif import sarif
+from tornpage.scenarios.report.summary import summary
+from tornpage.scenarios.run.record import RunRecord
 
 EVERYTHING = vacuous(
     record(
         found(),
-        found("all-or-nothing", story("move", configuration="delete/FULL"), where=""),
+        found("all-or-nothing", scenario("move", configuration="delete/FULL"), where=""),
         accepted=(found("integrity", accepted_because="known, issue 7 (until 2026-12-31)"),),
         observations=(found("waits-for-a-short-lock", unpromised_because="it has no busy timeout"),),
         searches=(
             SearchEnded("sweep", "tiny", {"points": 2, "tried": 2, "fired": 2}, 2.0),
-            SearchEnded("fuzz", "tiny", {"stories": 5, "fired": 1}, 0.5, complete=False),
+            SearchEnded("fuzz", "tiny", {"scenarios": 5, "fired": 1}, 0.5, complete=False),
         ),
         complete=False,
         baseline_notes=("matches nothing in this run: integrity on tiny (put)",),
@@ -260,11 +260,11 @@ def test_a_rule_helps_as_tornpage_explain_does() -> None:
     assert "What to do: Delete the row first" in rule.help.text
 
 
-def test_a_result_is_at_its_place_with_the_fingerprint_of_baselines_and_its_story() -> None:
+def test_a_result_is_at_its_place_with_the_fingerprint_of_baselines_and_its_scenario() -> None:
     first, second, accepted, observed = sarif_of(EVERYTHING).results
     (place,) = first.locations
     assert place.physical_location == Physical(Artifact("store.py", "%SRCROOT%"), Region(12))
-    assert first.partial_fingerprints == {"tornpage/v1": fingerprint("memory-equals-disk", story())}
+    assert first.partial_fingerprints == {"tornpage/v1": fingerprint("memory-equals-disk", scenario())}
     ((flow,),) = [one.thread_flows for one in first.code_flows]
     said = [one.location.message.text for one in flow.locations if one.location.message]
     assert said[:2] == ["arm write:wal@1=FULL", "put(key='a', value=1)"]

@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from run_records import found, record, story, vacuous
+from run_records import found, record, scenario, vacuous
 
-from scenarios.bugs.build import MemoryFirst
-from scenarios.reports.github import MOST_ANNOTATIONS, annotations, tell
-from scenarios.story import Limit
+from tornpage.scenarios.model.scenario import Limit
+from tornpage.scenarios.report.github import MOST_ANNOTATIONS, annotations, tell
+from tornpage.scenarios.targets.known_bugs.build import MemoryFirst
 
 Command = Callable[..., Any]
-BUILD = Path(__file__).parents[2] / "scenarios/bugs/build.py"
+BUILD = Path(__file__).parents[2] / "scenarios/targets/known_bugs/build.py"
 
 
 def test_a_finding_is_an_error_on_its_line_with_its_replay() -> None:
@@ -31,7 +31,7 @@ def test_what_would_end_a_command_is_escaped() -> None:
 
 
 def test_several_checks_at_one_line_are_one_mark_with_the_shortest_way_to_it() -> None:
-    long = story()
+    long = scenario()
     long = msgspec.structs.replace(long, steps=(*long.steps, *long.steps))
     run = record(found(told=long, replay="the long way"), found("all-or-nothing", replay="the short way"))
     (line,) = annotations(run).splitlines()
@@ -42,12 +42,12 @@ def test_several_checks_at_one_line_are_one_mark_with_the_shortest_way_to_it() -
 
 
 def test_one_check_that_fails_in_one_call_for_two_causes_is_one_mark() -> None:
-    under_limit = msgspec.structs.replace(story(), steps=(Limit("pages", 1), *story().steps))
+    under_limit = msgspec.structs.replace(scenario(), steps=(Limit("pages", 1), *scenario().steps))
     run = record(found(), found(told=under_limit, where="store.py:15"))
     (line,) = annotations(run).splitlines()
     assert "line=12" in line
     assert "1 more finding here" in line
-    assert len(annotations(record(found(), found(told=story("move"), where="store.py:15"))).splitlines()) == 2
+    assert len(annotations(record(found(), found(told=scenario("move"), where="store.py:15"))).splitlines()) == 2
 
 
 def test_a_finding_without_a_place_is_told_all_the_same() -> None:
@@ -55,7 +55,7 @@ def test_a_finding_without_a_place_is_told_all_the_same() -> None:
 
 
 def test_no_more_marks_than_github_shows() -> None:
-    run = record(*(found(told=story(f"put_{line}"), where=f"store.py:{line}") for line in range(1, 31)))
+    run = record(*(found(told=scenario(f"put_{line}"), where=f"store.py:{line}") for line in range(1, 31)))
     lines = annotations(run).splitlines()
     assert len(lines) == MOST_ANNOTATIONS
     assert lines[-1] == "::error title=tornpage::and 21 more places: see the log"
@@ -113,7 +113,7 @@ def test_the_gate_on_a_branch_with_a_known_bug(command: Command, on_github: Path
     assert ran.code == 1
     (mark,) = [line for line in ran.err.splitlines() if line.startswith("::")]
     overridden = MemoryFirst._persist.__code__.co_firstlineno
-    assert mark.startswith(f"::error file=scenarios/bugs/build.py,line={overridden},title=")
+    assert mark.startswith(f"::error file=scenarios/targets/known_bugs/build.py,line={overridden},title=")
     assert BUILD.read_text().splitlines()[overridden - 1].strip().startswith("def _persist")
     assert ran.out.count("tornpage replay") == 1
     assert mark.count("tornpage replay") == on_github.read_text().count("tornpage replay") == 1

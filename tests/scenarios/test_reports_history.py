@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from run_records import found, record
 
-from scenarios import run_record
-from scenarios.reports.history import History, HistoryError, line_of
-from scenarios.target import Action, Configuration, Environment, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, View
+from tornpage.scenarios.report.history import History, HistoryError, line_of
+from tornpage.scenarios.run import record as run_record
 
 Command = Callable[..., Any]
 TINY = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--plan", "commit@1=FULL", "--quiet")

@@ -7,15 +7,15 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from run_records import found, record, story, vacuous
+from run_records import found, record, scenario, vacuous
 
-from scenarios import run_record
-from scenarios.events import Vacuous
-from scenarios.reports.junit import junit
-from scenarios.reports.merge import MergeError, merge
-from scenarios.reports.summary import summary
-from scenarios.reports.words import headline
-from scenarios.run_record import PointRecord, RunRecord
+from tornpage.scenarios.model.events import Vacuous
+from tornpage.scenarios.report.junit import junit
+from tornpage.scenarios.report.merge import MergeError, merge
+from tornpage.scenarios.report.summary import summary
+from tornpage.scenarios.report.words import headline
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.record import PointRecord, RunRecord
 
 Command = Callable[..., Any]
 
@@ -58,13 +58,13 @@ def test_counts_are_added_up_and_texts_stay_with_their_points() -> None:
     ]
 
 
-def test_one_defect_in_two_jobs_is_one_finding_by_its_shortest_story() -> None:
-    short = story(configuration="delete/FULL")
+def test_one_defect_in_two_jobs_is_one_finding_by_its_shortest_scenario() -> None:
+    short = scenario(configuration="delete/FULL")
     long = msgspec.structs.replace(short, steps=(*short.steps, *short.steps))
     made = merge([record(found(told=long)), other(found(told=short), found("all-or-nothing"))]).record
-    assert [(one.check, one.seen, one.story) for one in made.findings] == [
+    assert [(one.check, one.seen, one.scenario) for one in made.findings] == [
         ("memory-equals-disk", 6, short),
-        ("all-or-nothing", 3, story()),
+        ("all-or-nothing", 3, scenario()),
     ]
 
 

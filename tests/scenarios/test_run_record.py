@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from scenarios import run_record
-from scenarios.events import Place, PointTried, Series
-from scenarios.run_record import OUTCOMES, RunFileError
-from scenarios.target import Configuration
+from tornpage.scenarios.model.events import Place, PointTried, Series
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.record import OUTCOMES, RunFileError
 
 Command = Callable[..., Any]
 PLACE = Place(Configuration(), 1, "put()", "write@1=FULL")

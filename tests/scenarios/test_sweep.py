@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import searching
-from scenarios.campaign import Exit, verdict
-from scenarios.events import PointTried
-from scenarios.player import play
-from scenarios.recorder import Recorder
-from scenarios.sweep import Sweep
-from scenarios.target import Action, Configuration, Target, TargetError
+from tornpage import faults
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.events import PointTried
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.search import base as searching
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.sweep import Sweep
 
 WAL = (Configuration("wal", "FULL"),)
 
@@ -70,15 +70,15 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
     recorder = search(target(), points=60)
     assert code in codes(recorder)
     for found in recorder.findings:
-        again, _ = play(found.finding.story, target(), home)
-        assert again is not None, found.finding.story
+        again, _ = play(found.finding.scenario, target(), home)
+        assert again is not None, found.finding.scenario
         assert again.code == found.finding.code
 
 
 @pytest.mark.quality
 def test_a_finding_is_as_short_as_it_can_be(search: Search) -> None:
     recorder = search(tiny_stores.RemembersFirst(), points=70)
-    sizes = [len(found.finding.story.steps) for found in recorder.findings]
+    sizes = [len(found.finding.scenario.steps) for found in recorder.findings]
     assert sizes[:1] == [2]  # the fault, and the call that meets it
     assert max(sizes) <= 4
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import tiny_stores
 
-from scenarios.checks import Violation
-from scenarios.player import play
-from scenarios.recorder import Recorder
-from scenarios.story import Story
-from scenarios.target import Action, View
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Action, View
+from tornpage.scenarios.search.recorder import Recorder
 
 
 class NoNegatives(tiny_stores.Tiny):
@@ -59,22 +59,25 @@ def test_a_sweep_finds_what_is_wrong_without_a_fault_and_tells_it_once(
 ) -> None:
     target, code = broken
     recorder = search(target, "sweep", points=3)
-    plain = [found for found in recorder.findings if not found.finding.story.faults]
+    plain = [found for found in recorder.findings if not found.finding.scenario.faults]
     assert [found.finding.code for found in plain] == [code]
     assert recorder.count("faultless") == len(target.workload()) * len(target.configurations)
 
 
-def test_the_story_of_such_a_finding_has_no_fault_no_needless_call_and_shows_it_again(
+def test_the_scenario_of_such_a_finding_has_no_fault_no_needless_call_and_shows_it_again(
     broken: tuple[Any, str], search: Callable[..., Recorder], home: Any, shim: object
 ) -> None:
     target, code = broken
-    (found,) = (one for one in search(target, "sweep", points=1).findings if not one.finding.story.faults)
-    story = found.finding.story
-    assert len(story.steps) == {"state-makes-sense": 1, "terminal-is-final": 2}[code]
-    violation, _ = play(story, target, home / "again")
+    (found,) = (one for one in search(target, "sweep", points=1).findings if not one.finding.scenario.faults)
+    scenario = found.finding.scenario
+    assert len(scenario.steps) == {"state-makes-sense": 1, "terminal-is-final": 2}[code]
+    violation, _ = play(scenario, target, home / "again")
     assert violation is not None
     assert violation.code == code
-    assert play(Story(story.target, story.configuration, story.steps[:-1]), target, home / "shorter")[0] is None
+    assert (
+        play(Scenario(scenario.target, scenario.configuration, scenario.steps[:-1]), target, home / "shorter")[0]
+        is None
+    )
 
 
 def test_a_rule_about_changes_is_asked_at_the_time_of_the_call_and_told_whether_it_was_acknowledged(

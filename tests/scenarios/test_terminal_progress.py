@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import tiny_stores
 from rich.console import Console
-from run_records import story
+from run_records import scenario
 
-from scenarios.events import (
+from tornpage.scenarios.model.events import (
     Event,
     Finding,
     Found,
@@ -21,12 +21,12 @@ from scenarios.events import (
     Series,
     StepsDone,
 )
-from scenarios.handlers import terminal
-from scenarios.handlers.terminal import Progress
-from scenarios.target import Configuration
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.report.terminal import progress as terminal
+from tornpage.scenarios.report.terminal.progress import Progress
 
 Command = Callable[..., Any]
-FOUND = Found(Finding("integrity", "damaged", story(), {}, "sweep"), "tornpage replay x")
+FOUND = Found(Finding("integrity", "damaged", scenario(), {}, "sweep"), "tornpage replay x")
 
 
 def tried(call: str = "put()", step: int = 1, *, fired: bool = True, is_finding: bool = False) -> PointTried:
@@ -73,8 +73,8 @@ def test_in_a_log_there_is_a_plain_line_every_few_seconds(shown: Callable[..., s
 def test_where_the_number_is_known_the_time_left_is_told(shown: Callable[..., str]) -> None:
     text = shown(SearchStarted("kill", "tiny", 100), *(tried() for _ in range(10)))
     assert re.search(r"0 findings, about \d+ (s|min) left$", text.splitlines()[0])
-    stories = [StepsDone({"stories": number, "steps": 9}) for number in range(1, 9)]
-    assert "about " in shown(SearchStarted("fuzz", "tiny", 100), *stories)
+    scenarios = [StepsDone({"scenarios": number, "steps": 9}) for number in range(1, 9)]
+    assert "about " in shown(SearchStarted("fuzz", "tiny", 100), *scenarios)
 
 
 def test_where_a_time_is_given_no_more_than_that_is_left(shown: Callable[..., str]) -> None:

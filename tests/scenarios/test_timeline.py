@@ -1,4 +1,4 @@
-"""A timeline tells of every step what memory, disk and a reopened copy show, and does not disturb the story."""
+"""A timeline tells of every step what memory, disk and a reopened copy show, and does not disturb the scenario."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tiny_stores import RemembersFirst, Tiny
 
-import faults
-from scenarios import run_record
-from scenarios.story import Arm, Call, Clear, ClockJump, CrashAt, Restart, Step, Story
-from scenarios.target import Action, Configuration, Environment
-from scenarios.timeline import LANES, Timeline, timeline_of
+from tornpage import faults
+from tornpage.scenarios.execution.timeline import LANES, Timeline, timeline_of
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.target import Action, Configuration, Environment
+from tornpage.scenarios.run import record as run_record
 
 Command = Callable[..., Any]
 PUT = Call(Action("put", {"key": "a", "value": 1}))
@@ -19,7 +19,7 @@ FAIL = Arm("commit@1=FULL", "statement")
 
 
 def played(target: Tiny, home: Path, *steps: Step) -> Timeline:
-    return timeline_of(Story(target.name, Configuration("wal", "FULL"), steps), target, home)
+    return timeline_of(Scenario(target.name, Configuration("wal", "FULL"), steps), target, home)
 
 
 def states(timeline: Timeline, moment: int) -> dict[str, int | None]:
@@ -50,8 +50,8 @@ def test_a_fault_is_a_band_from_where_it_is_armed_to_where_it_is_cleared(shim: f
 
 def test_looking_leaves_a_session_that_has_just_started_cold(shim: faults.Shim, home: Path) -> None:
     """In a session that has been looked into, the first read of the file would not happen any more."""
-    story = (PUT, Restart(crash=True), Arm("read:wal@1=IOERR_READ"), Call(Action("put", {"key": "b", "value": 1})))
-    timeline = played(Tiny(), home, *story)
+    scenario = (PUT, Restart(crash=True), Arm("read:wal@1=IOERR_READ"), Call(Action("put", {"key": "b", "value": 1})))
+    timeline = played(Tiny(), home, *scenario)
     assert "1 fired" in timeline.moments[3].outcome
     assert timeline.moments[1].lanes["memory"].state is None
     assert "stays cold" in timeline.moments[1].lanes["memory"].reason
@@ -77,7 +77,7 @@ def test_a_crash_that_loses_what_was_acknowledged_shows_what_it_left_and_not_wha
 ) -> None:
     command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 60)
     record = run_record.read(tmp_path / ".tornpage/run.json")
-    lost = [found for found in record.findings if isinstance(found.story.steps[-1], CrashAt) and found.sides]
+    lost = [found for found in record.findings if isinstance(found.scenario.steps[-1], CrashAt) and found.sides]
     assert lost
     for found in lost:
         assert found.timeline is not None
@@ -88,13 +88,13 @@ def test_a_crash_that_loses_what_was_acknowledged_shows_what_it_left_and_not_wha
         assert found.timeline.rows
 
 
-def test_a_story_that_kills_is_not_played_in_this_process(shim: faults.Shim, home: Path) -> None:
+def test_a_scenario_that_kills_is_not_played_in_this_process(shim: faults.Shim, home: Path) -> None:
     timeline = played(Tiny(), home, Arm("write@1=KILL"), PUT, Restart())
     assert timeline.moments == ()
     assert "killed" in timeline.reason
 
 
-def test_a_story_that_is_too_long_is_not_drawn(shim: faults.Shim, home: Path) -> None:
+def test_a_scenario_that_is_too_long_is_not_drawn(shim: faults.Shim, home: Path) -> None:
     assert "61 steps" in played(Tiny(), home, *[PUT] * 61).reason
 
 

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import tiny_stores
 
-import faults
-from scenarios import reproducer
-from scenarios.emitted import as_test_file, require_holds
-from scenarios.events import Finding
-from scenarios.story import Arm, Call, Story
-from scenarios.target import Action, Configuration, TargetError
-from scenarios.told import tell
+from tornpage import faults
+from tornpage.scenarios.execution.trace import tell
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.scenario import Arm, Call, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, TargetError
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.emit_test import as_test_file, require_holds
 
 Command = Callable[..., Any]
 
-DELETE_FIRST = Story(
+DELETE_FIRST = Scenario(
     "bug:delete-memory-first",
     Configuration("wal", "FULL"),
     (
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
     return reproducer.write(finding, tmp_path / "report", seed=1)
 
 
-def test_a_told_story_shows_the_first_difference_side_by_side(command: Command, path: Path) -> None:
+def test_a_told_scenario_shows_the_first_difference_side_by_side(command: Command, path: Path) -> None:
     ran = command("replay", path, "--explain", "--json")
     assert ran.code == 1, ran
     told = json.loads(ran.out)
@@ -49,7 +49,7 @@ def test_a_told_story_shows_the_first_difference_side_by_side(command: Command, 
     assert row["sides"]["disk"] == row["sides"]["reopened"] is not None
 
 
-def test_a_told_story_is_readable(command: Command, path: Path) -> None:
+def test_a_told_scenario_is_readable(command: Command, path: Path) -> None:
     ran = command("replay", path, "--explain")
     assert ran.code == 1, ran
     assert "» 3. tasks.delete(task_id='a')" in ran.out
@@ -57,7 +57,7 @@ def test_a_told_story_is_readable(command: Command, path: Path) -> None:
     assert "memory-equals-disk" in ran.out
 
 
-def test_a_told_story_without_a_difference_says_that_every_check_holds(command: Command, path: Path) -> None:
+def test_a_told_scenario_without_a_difference_says_that_every_check_holds(command: Command, path: Path) -> None:
     ran = command("replay", path, "--explain", "--target", "reference")
     assert ran.code == 0, ran
     assert "every check holds" in ran.out
@@ -73,16 +73,16 @@ def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim
         session = Blind
 
     told = tell(
-        Story("tiny", Configuration(), (Call(Action("put", {"key": "a", "value": 1})),)), BlindStore(), tmp_path
+        Scenario("tiny", Configuration(), (Call(Action("put", {"key": "a", "value": 1})),)), BlindStore(), tmp_path
     )
     assert told.check == "still-usable-after-the-fault"
     assert told.views_fail["memory"] == "no view today"
 
 
-def test_a_story_that_kills_its_process_is_not_told_in_this_one(tmp_path: Path, shim: faults.Shim) -> None:
+def test_a_scenario_that_kills_its_process_is_not_told_in_this_one(tmp_path: Path, shim: faults.Shim) -> None:
     steps = (Arm("write:wal@1=KILL"), Call(Action("put", {"key": "a", "value": 1})))
     with pytest.raises(TargetError, match="without --explain"):
-        tell(Story("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
+        tell(Scenario("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
 
 
 @pytest.mark.slow
@@ -114,8 +114,8 @@ def test_an_emitted_test_is_python_whatever_the_message_says(path: Path) -> None
     assert name == "test_module_sub_name_1_memory_equals_disk.py"
 
 
-def test_a_story_whose_faults_never_fire_shows_nothing(tmp_path: Path) -> None:
-    story = json.dumps(
+def test_a_scenario_whose_faults_never_fire_shows_nothing(tmp_path: Path) -> None:
+    scenario = json.dumps(
         {
             "target": "tiny",
             "configuration": {"journal_mode": "wal", "synchronous": "FULL"},
@@ -126,7 +126,7 @@ def test_a_story_whose_faults_never_fire_shows_nothing(tmp_path: Path) -> None:
         }
     )
     with pytest.raises(AssertionError, match="none of the 1 faults"):
-        require_holds(story, tiny_stores.Tiny(), tmp_path)
+        require_holds(scenario, tiny_stores.Tiny(), tmp_path)
 
 
 def test_explaining_and_emitting_exclude_each_other(command: Command, path: Path) -> None:

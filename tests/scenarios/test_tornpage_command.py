@@ -12,12 +12,13 @@ import pytest
 import tiny_stores
 from click.testing import CliRunner
 
-import faults
-from scenarios import campaign, gate
-from scenarios.checks import CHECKS
-from scenarios.command import searches
-from scenarios.command import tornpage as group
-from scenarios.profiles import Profile
+from tornpage import faults
+from tornpage.scenarios.cli import searches
+from tornpage.scenarios.cli import tornpage as group
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.plan import Profile
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.selftest import gate
 
 Command = Callable[..., Any]
 
@@ -25,7 +26,7 @@ TINY = ("--target", "tiny_stores:Tiny")
 WRONG = ("--target", "tiny_stores:RemembersFirst")
 WAL = ("--configuration", "wal/FULL")
 SMALL_SWEEP = (*WAL, "--depth", "vfs")
-SMALL_FUZZ = (*WAL, "--stories", 20, "--steps", 8)
+SMALL_FUZZ = (*WAL, "--scenarios", 20, "--steps", 8)
 
 
 def only(text: str, pattern: str) -> str:
@@ -94,7 +95,7 @@ def test_json_names_findings_as_the_text_does(command: Command, tmp_path: Path) 
     data = json.loads(ran.out)
     (finding,) = data["findings"]
     assert finding["check"] == "memory-equals-disk"
-    assert finding["story"]["target"] == "tiny_stores:RemembersFirst"
+    assert finding["scenario"]["target"] == "tiny_stores:RemembersFirst"
     assert command(*shlex.split(finding["replay"])[1:]).code == 1
 
 
@@ -231,7 +232,7 @@ MISUSE = [
     (("sweep", "--plan", "write@1=FULL;commit@1=BUSY"), ["mixes the two depths"]),
     (("check", "--profile", "huge"), ["quick", "ci", "nightly"]),
     (("check", "--max-time", -1), ["max-time"]),
-    (("fuzz", "--stories", 0), ["x>=1"]),
+    (("fuzz", "--scenarios", 0), ["x>=1"]),
     (("explain", "nonsense"), ["Checks: memory-equals-disk", "IOERR_WRITE", "write:wal@1=FULL"]),
     (("explain", "write:wal@x=FULL"), ["column 11"]),
     (("bugs", "nobody"), ["unknown bug 'nobody'", "known: canary, "]),

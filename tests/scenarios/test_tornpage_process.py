@@ -39,7 +39,7 @@ def test_a_target_is_imported_from_the_working_directory_of_the_process(tornpage
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_an_answer_that_cannot_be_written_is_no_finding_and_one_line(start: Start) -> None:
     for refusing in ("os.open('/dev/full', os.O_WRONLY)", "(ends := os.pipe(), os.close(ends[0]))[0][1]"):
-        code = f"import os; os.dup2({refusing}, 1); from scenarios.command import main; main()"
+        code = f"import os; os.dup2({refusing}, 1); from tornpage.scenarios.cli import main; main()"
         found, _, err = ended(start(code, "targets"))
         assert found == 2, err
         assert len(err.splitlines()) <= 1
@@ -55,7 +55,7 @@ def test_ctrl_c_in_the_middle_reports_what_was_done_and_ends_with_130(
     process = tornpage("check", "--target", "tiny_stores:Tiny", *nightly, *more)
     with process:
         assert process.stderr is not None
-        # The sweep ends after a second or two; the million stories after it would take hours.
+        # The sweep ends after a second or two; the million scenarios after it would take hours.
         for line in process.stderr:
             if line.startswith("sweep tiny_stores:Tiny: "):
                 break

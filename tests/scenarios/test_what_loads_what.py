@@ -20,7 +20,7 @@ print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))
         ("ledger.command", {"hypothesis", "pytest", "_pytest", "faults", "scenarios", "diskcache"}),
         ("faults", {"hypothesis", "pytest", "_pytest", "ledger", "scenarios", "rich", "diskcache"}),
         ("scenarios", {"pytest", "_pytest", "diskcache"}),
-        ("scenarios.command", {"pytest", "_pytest", "diskcache"}),
+        ("tornpage.scenarios.cli", {"pytest", "_pytest", "diskcache"}),
     ],
 )
 def test_an_import_loads_no_more_than_it_should(

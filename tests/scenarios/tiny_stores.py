@@ -1,6 +1,6 @@
 """A tiny store on plain sqlite3, right; and the same with one defect each, that the harness has to see.
 
-It is a target as a user would write one: no memory over the file, no word about what a failure means, no ghosts laid.
+It is a target as a user would write one: no memory over the file, no word about what a failure means, no maybe_committed laid.
 ``--target tiny_stores:Tiny`` names it on the command line.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies
 
-from scenarios.target import Action, Configuration, Environment, Refused, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 
 
 class TinySession:

@@ -1,0 +1,203 @@
+"""A rival in a process of its own: SQLite with real locks, driven over a pipe, one command, one answer.
+
+The process runs the same shim. A rival that has to stand still in mid-statement does so in a callback of it: there it
+answers "held" and waits for the next command, while SQLite holds what it holds at that place. It never waits for a
+lock: its busy timeout is zero, and whatever SQLite would sleep on its own account is virtual.
+
+The process ends with its pipe: when it is closed, and when whoever holds the other end dies in whatever way. Ctrl-C is
+left to the harness.
+"""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+from urllib.parse import quote
+
+from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, perform
+from tornpage.faults.errors import FaultError
+from tornpage.faults.vfs.arm import install
+from tornpage.faults.vfs.shim import Shim
+
+_HELD: Final = "held"
+_MISSED: Final = "missed"
+_FREE: Final = "free"
+_RELEASE: Final = "release"
+_CODE: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from tornpage.faults.contention.process import serve; serve()"
+)
+_ENDS_WITHIN_S: Final = 10.0
+
+
+class RivalLostError(FaultError):
+    """The rival's process has ended, or says something that is no answer."""
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """A connection that never waits, to a file that has to be there; on the VFS that is the default."""
+    return sqlite3.connect(
+        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=0, check_same_thread=False
+    )
+
+
+class RivalProcess:
+    """The harness's end: `take` and `release`. A context manager; at its end the process is gone."""
+
+    def __init__(self) -> None:
+        project = Path(__file__).parents[1]
+        self._process = subprocess.Popen(  # noqa: S603 - our own code
+            [sys.executable, "-c", _CODE, os.fspath(project)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def __enter__(self) -> "RivalProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def take(self, kind: RivalKind, path: str, journal_mode: str | None = None) -> str:
+        """Have it hold its lock; "" if it does, else why it does not. Raises `RivalLostError`."""
+        answer, _, reason = self._ask(f"{kind.name}\t{journal_mode or ''}\t{path}").partition(" ")
+        if answer not in (_HELD, _MISSED):
+            raise RivalLostError(f"the rival's process answers {answer!r}")
+        return reason
+
+    def release(self) -> None:
+        """Have it go on to the end of its transaction and let go of the file. Raises `RivalLostError`."""
+        if self._ask(_RELEASE) != _FREE:
+            raise RivalLostError("the rival's process did not let go")
+
+    def _ask(self, command: str) -> str:
+        reader, writer = self._process.stdout, self._process.stdin
+        assert reader is not None  # noqa: S101 - both are pipes
+        assert writer is not None  # noqa: S101
+        try:
+            writer.write(command.replace("\n", " ") + "\n")
+            writer.flush()
+            answer = reader.readline()
+        except OSError as error:
+            raise RivalLostError(f"the rival's process {self.pid} has ended") from error
+        if not answer:
+            raise RivalLostError(f"the rival's process {self.pid} has ended")
+        return answer.rstrip("\n")
+
+    def end(self) -> None:
+        """Close the pipe, which ends the process; kill it if that does not."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            self._process.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class _Shared:
+    """The one process that all scopes share; it lives as long as the longest of them."""
+
+    def __init__(self) -> None:
+        self.scopes = 0
+        self.process: RivalProcess | None = None
+        self.lock = threading.Lock()
+
+
+_shared = _Shared()
+
+
+@contextlib.contextmanager
+def shared_rival_process() -> Iterator[RivalProcess]:
+    """The process for rivals: started by the outermost scope that is open, ended with it."""
+    with _shared.lock:
+        if _shared.process is None:
+            _shared.process = RivalProcess()
+        process = _shared.process
+        _shared.scopes += 1
+    try:
+        yield process
+    finally:
+        with _shared.lock:
+            _shared.scopes -= 1
+            if not _shared.scopes:
+                _shared.process = None
+                process.end()
+
+
+# -- in the process ----------------------------------------------------------------------------------------
+
+
+class _Stop:
+    """Stands still before the first of some operations: answers, and waits to be released."""
+
+    def __init__(self, places: frozenset[tuple[str, str]]) -> None:
+        self.kinds = frozenset(kind for kind, _role in places)
+        self.reached = False
+        self._places = places
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Stop here if this is the place; let the operation pass afterwards."""
+        if not self.reached and (kind, role) in self._places:
+            self.here()
+
+    def here(self) -> None:
+        """Say that the lock is held, and wait."""
+        self.reached = True
+        _answer(_HELD)
+        if _command() != _RELEASE:
+            _end()
+
+
+def _answer(text: str) -> None:
+    print(text.replace("\n", " "), flush=True)
+
+
+def _command() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        _end()
+    return line.rstrip("\n")
+
+
+def _end() -> NoReturn:
+    # At once, and from wherever we are: SQLite may be in the middle of a statement. The system drops the locks.
+    os._exit(0)
+
+
+def serve() -> None:
+    """Take commands from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with install() as shim:
+        while True:
+            name, journal_mode, path = _command().split("\t", 2)
+            _answer(_one_rival(shim, RIVAL_KINDS[name], path, journal_mode))
+
+
+def _one_rival(shim: Shim, kind: RivalKind, path: str, journal_mode: str) -> str:
+    """Hold a lock until it is released; the last answer, which has to come after everything is closed."""
+    stop = _Stop(kind.stops_before)
+    missed = "it came to its end without getting there"
+    try:
+        with contextlib.closing(connect(path)) as connection, shim.watching(stop):
+            perform(connection, kind, journal_mode)
+            if not kind.stops_before:
+                stop.here()
+    except sqlite3.Error as error:
+        # After it has been released, how it ends is nobody's business.
+        missed = str(error)
+    return _FREE if stop.reached else f"{_MISSED} {missed}"

@@ -1,0 +1,1 @@
+"""Memory, space and time that run out."""

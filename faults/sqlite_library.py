@@ -1,0 +1,55 @@
+"""Which SQLite Python's own ``sqlite3`` runs on: the one it was linked to, or the one that ``TORNPAGE_SQLITE`` names.
+
+The variable holds the name of a package that brings a build of SQLite (``pysqlite3``), or the path of a shared library.
+It is loaded for all to see before ``sqlite3`` is: the dynamic linker then binds ``sqlite3`` to it, and everything that
+is put under test, unmodified, runs on it, with every error code that Python knows. So ``faults`` imports this first.
+Child processes inherit the variable.
+
+Not covered: systems whose linker looks a function up in one named library (macOS, Windows), and a Python that has
+SQLite built in. There, and where ``sqlite3`` was imported before, an ImportError says so.
+"""
+
+import ctypes
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "TORNPAGE_SQLITE"
+
+
+def choose(name: str) -> None:
+    """Have ``sqlite3`` run on this package's or library's SQLite; raises ImportError saying what is in the way."""
+    if "_sqlite3" not in sys.modules:
+        library = ctypes.CDLL(str(_file_of(name)), mode=ctypes.RTLD_GLOBAL)
+    else:
+        # A program that chose the same before it imported sqlite3 has it already.
+        library = ctypes.CDLL(None)
+    try:
+        version = library.sqlite3_libversion
+    except AttributeError:
+        raise ImportError(
+            f"{VARIABLE} is {name!r}, and sqlite3 was imported before it could be heeded: from tornpage import faults first"
+            if "_sqlite3" in sys.modules
+            else f"{VARIABLE} is {name!r}, which does not show SQLite's functions"
+        ) from None
+    version.restype = ctypes.c_char_p
+    found = importlib.import_module("sqlite3").sqlite_version
+    if found != version().decode():
+        raise ImportError(f"{VARIABLE} is {name!r}, but sqlite3 stays with SQLite {found}: it can't be rebound here")
+
+
+def _file_of(name: str) -> Path:
+    """The shared library: the path itself, or the extension module of a package."""
+    if os.sep in name:
+        return Path(name)
+    found = importlib.util.find_spec(name)
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        for file in sorted(Path(folder).glob("_sqlite3*.so")):
+            return file
+    raise ImportError(f"{VARIABLE} is {name!r}: no package of this name with a SQLite of its own is installed")
+
+
+if name := os.environ.get(VARIABLE):
+    choose(name)

@@ -1,0 +1,380 @@
+"""The watched connection and cursor: each reads what a statement does to the transaction, asks, and carries out.
+
+A statement passes, or the *real* connection is left as SQLite would leave it and the exception is raised that
+``sqlite3`` would raise. Four kinds of operation:
+
+- ``begin``: a BEGIN outside a transaction, Python's implicit one included. A deferred BEGIN touches no file: it can
+  meet NOMEM and KILL, while the other effects match only one that takes a lock (IMMEDIATE, EXCLUSIVE);
+- ``statement``: anything else inside a transaction; each row of an ``executemany`` is one;
+- ``commit``: COMMIT and END inside a transaction, ``commit()``, the end of a ``with``; and a writing statement outside
+  a transaction, which is a whole transaction by itself. ``commit/after`` matches only where the main database has a
+  rollback journal: in WAL mode a COMMIT that raised is never visible to those who are alive. ``commit=BUSY`` matches
+  where a COMMIT takes a lock: with a rollback journal, unless BEGIN EXCLUSIVE has taken it, and in such a statement;
+- ``rollback``: ROLLBACK (not ``ROLLBACK TO``) inside a transaction, ``rollback()``, the failed end of a ``with``.
+
+After IOERR, FULL and NOMEM in a statement or a COMMIT, and INTERRUPT in a writing statement, the transaction has really
+been rolled back; after everything else it is still open. A script is cut with ``sqlite3.complete_statement`` and its
+statements are run one by one, each after being asked about; Python's COMMIT before a script is a ``commit``.
+
+Not covered: fetching rows, ``backup``, ``blobopen`` and ``deserialize``; cursors that
+``sqlite3.Cursor(connection)`` makes; the RELEASE that ends a transaction opened by a SAVEPOINT (it is a
+``statement``); a writing PRAGMA outside a transaction; the BEGIN that ``autocommit=False`` puts behind each COMMIT
+and at the opening of a connection.
+"""
+
+import contextlib
+import functools
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from tornpage.faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK
+from tornpage.faults.plan import KILL, Fault
+from tornpage.faults.result_codes import die, rolls_back
+from tornpage.faults.statement.sql import (
+    begin_takes_locks,
+    certainly_writes,
+    leading_words,
+    opens_implicitly,
+    split_script,
+    transaction_kind,
+)
+
+_ROLLBACK_JOURNALS: Final = frozenset({b"delete", b"truncate", b"persist"})
+
+
+class Ruling(NamedTuple):
+    """What a watcher decided: the fault, and the exception that will tell of it."""
+
+    fault: Fault
+    error: BaseException
+
+
+class Depth(Protocol):
+    """Whom the connection asks."""
+
+    module: ModuleType
+    kinds: frozenset[str]
+
+    def ask(self, kind: str, path: str | None = None) -> Ruling | None:
+        """The first watcher's decision for a fault, or None to let it pass."""
+
+    def cursor_class(self, base: Any = None) -> Any:
+        """The watched subclass of a cursor class."""
+
+
+if TYPE_CHECKING:
+    _ConnectionBase = sqlite3.Connection
+    _CursorBase = sqlite3.Cursor
+else:
+    # The real base comes second in the classes that `StatementDepth` makes.
+    _ConnectionBase = _CursorBase = object
+
+
+class WatchedConnection(_ConnectionBase):
+    """The mixin over ``sqlite3.Connection``; its own names begin with ``fault`` to keep out of a subclass's way."""
+
+    fault_depth: Depth
+    _fault_file: str | None = None
+    # Whether the transaction began with every lock that there is.
+    _fault_holds_all = False
+
+    # -- what callers use ----------------------------------------------------------------------------------
+
+    def cursor(self, factory: Any = None) -> Any:
+        """A watched cursor; `factory` has to be a class."""
+        return super().cursor(self.fault_depth.cursor_class(factory))
+
+    def execute(self, *args: Any) -> Any:
+        """As ``Cursor.execute``."""
+        return self._fault_on_cursor("execute", args)
+
+    def executemany(self, *args: Any) -> Any:
+        """As ``Cursor.executemany``."""
+        return self._fault_on_cursor("executemany", args)
+
+    def executescript(self, *args: Any) -> Any:
+        """As ``Cursor.executescript``."""
+        return self._fault_on_cursor("executescript", args)
+
+    def _fault_on_cursor(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Run a cursor's method; where it fails, nobody but the traceback ever has the cursor.
+
+        C's own method lets go of it there. Kept alive, it would keep a closed connection open, and its locks held.
+        """
+        cursor = self.cursor()
+        try:
+            return getattr(cursor, name)(*args)
+        except BaseException:
+            with contextlib.suppress(self.fault_depth.module.Error):
+                cursor.close()
+            raise
+
+    def commit(self) -> None:
+        """Commit, if there is something to."""
+        self.fault_perform(self._fault_ending("commit"), super().commit)
+
+    def rollback(self) -> None:
+        """Roll back, if there is something to."""
+        self.fault_perform(self._fault_ending("rollback"), super().rollback)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> Any:
+        # C calls its own commit and rollback, not the methods; this is pysqlite_connection_exit_impl's shape.
+        if self.fault_control() is True:
+            return False
+        if kind is not None or value is not None or traceback is not None:
+            self.rollback()
+            return False
+        try:
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return False
+
+    def _get_isolation_level(self) -> str | None:
+        return super().isolation_level
+
+    def _set_isolation_level(self, level: str | None) -> None:
+        # To leave the legacy control is to commit.
+        base: Any = super(WatchedConnection, type(self)).isolation_level
+        kinds = self._fault_ending("commit") if level is None else ()
+        self.fault_perform(kinds, functools.partial(base.__set__, self, level))
+
+    isolation_level = property(_get_isolation_level, _set_isolation_level)
+
+    def _get_autocommit(self) -> Any:
+        return super().autocommit  # type: ignore[misc]  # only on Python 3.12 and later, where alone it is used
+
+    def _set_autocommit(self, control: Any) -> None:
+        base: Any = super(WatchedConnection, type(self)).autocommit  # type: ignore[misc]  # as above
+        kinds = ("commit",) if control is True and self.in_transaction else ()
+        self.fault_perform(kinds, functools.partial(base.__set__, self, control))
+
+    fault_autocommit = property(_get_autocommit, _set_autocommit)
+
+    # -- what the statement is -----------------------------------------------------------------------------
+
+    def fault_control(self) -> bool | None:
+        """Python 3.12's ``autocommit``, or None for the legacy control, which is all there was before."""
+        control = getattr(self, "autocommit", None)
+        return control if isinstance(control, bool) else None
+
+    def fault_kinds(self, sql: object, parameters: Any = (), *, script: bool = False) -> tuple[str, ...]:
+        """The kinds of operation that running this SQL is, in their order."""
+        if not isinstance(sql, str) or not self.fault_depth.kinds:
+            return ()
+        words = leading_words(sql)
+        kind = transaction_kind(words)
+        if self.in_transaction:
+            # SQLite refuses a BEGIN inside a transaction, and no fault comes before that.
+            return (kind,) if words and kind != "begin" else ()
+        if kind == "begin":
+            return ("begin", BEGIN_LOCK) if begin_takes_locks(words) else ("begin",)
+        if kind != "statement":
+            return ()
+        if not script and self._fault_begins(sql):
+            locks = begin_takes_locks(("BEGIN", str(self.isolation_level).upper()))
+            return ("begin", BEGIN_LOCK, "statement") if locks else ("begin", "statement")
+        return ("commit",) if self._fault_writes(sql, parameters) else ()
+
+    def _fault_ending(self, kind: str) -> tuple[str, ...]:
+        """The operation that ``commit()`` or ``rollback()`` is: none outside a transaction or with autocommit=True."""
+        return (kind,) if self.in_transaction and self.fault_control() is not True else ()
+
+    def _fault_begins(self, sql: str) -> bool:
+        """Whether Python begins a transaction before this statement."""
+        return self.isolation_level is not None and self.fault_control() is None and opens_implicitly(sql)
+
+    def _fault_writes(self, sql: str, parameters: Any) -> bool:
+        """Whether SQLite compiles this statement into a writing one."""
+        words = leading_words(sql, limit=1)
+        if words != ("WITH",):
+            return certainly_writes(words)
+        try:
+            program = self._fault_rows(f"EXPLAIN {sql}", parameters)
+        except (self.fault_depth.module.Error, ValueError):
+            return False  # It does not compile, as the caller is about to be told.
+        return any(step[1] == b"Transaction" and step[3] > 0 for step in program)
+
+    # -- asking and carrying out ---------------------------------------------------------------------------
+
+    def fault_perform(self, kinds: tuple[str, ...], run: Callable[[], Any], sql: str = "", parameters: Any = ()) -> Any:
+        """Ask about each kind in turn, then run it; or do as much of it as a fault says, and raise."""
+        if not self.fault_depth.kinds:
+            return run()
+        if "begin" in kinds:
+            words = leading_words(sql)
+            explicit = transaction_kind(words) == "begin"
+            self._fault_holds_all = "EXCLUSIVE" in (words if explicit else (str(self.isolation_level).upper(),))
+        for kind in self._fault_expanded(kinds):
+            ruling = self.fault_ask(kind)
+            if ruling is not None:
+                self._fault_carry_out(ruling, kind, kinds, run)
+                self.fault_undo(ruling, kind, sql, parameters)
+                raise ruling.error
+        ends_a_journal = "commit" in kinds and self.fault_ends_a_journal()
+        result = run()
+        ruling = self.fault_ask(COMMIT_END) if ends_a_journal else None
+        if ruling is None:
+            return result
+        _finish(result)
+        if self.in_transaction:
+            # The BEGIN that autocommit=False puts behind a COMMIT does not happen when that raises.
+            self.fault_raw("ROLLBACK")
+        raise ruling.error
+
+    def _fault_expanded(self, kinds: tuple[str, ...]) -> Iterator[str]:
+        """The kinds, with the lock that a COMMIT takes, where it takes one."""
+        for kind in kinds:
+            yield kind
+            if kind == "commit" and self.fault_commit_takes_a_lock():
+                yield COMMIT_LOCK
+
+    def _fault_carry_out(self, ruling: Ruling, kind: str, kinds: tuple[str, ...], run: Callable[[], Any]) -> None:
+        """Do what happens before the fault, and be killed by it if that is what it does."""
+        after = ruling.fault.timing == "after"
+        implicit = len(kinds) > 1 and kinds[-1] == "statement"
+        if implicit and (kind == "statement" or after):
+            self.fault_raw(f"BEGIN {self.isolation_level}")
+        if after and not (implicit and kind != "statement"):
+            _finish(run())
+        if ruling.fault.effect == KILL:
+            die()
+
+    def fault_undo(self, ruling: Ruling, kind: str, sql: str, parameters: Any) -> None:
+        """Roll back where SQLite does so by itself."""
+        if kind in ("statement", "commit", COMMIT_LOCK) and self.in_transaction:
+            effect = ruling.fault.effect
+            writes = effect == "INTERRUPT" and self._fault_writes(sql, parameters)
+            if rolls_back(effect, writes=writes):
+                self.fault_raw("ROLLBACK")
+
+    def fault_ask(self, kind: str) -> Ruling | None:
+        """Ask the depth about an operation on this database."""
+        return self.fault_depth.ask(kind, self._fault_path()) if kind in self.fault_depth.kinds else None
+
+    def fault_commit_takes_a_lock(self) -> bool:
+        """Whether anybody wants to know of the lock that a COMMIT takes, and whether this one takes any."""
+        if COMMIT_LOCK not in self.fault_depth.kinds:
+            return False
+        return not self.in_transaction or (not self._fault_holds_all and self._fault_has_a_journal())
+
+    def fault_ends_a_journal(self) -> bool:
+        """Whether anybody wants to know when a COMMIT has ended a rollback journal, and whether there is one."""
+        return COMMIT_END in self.fault_depth.kinds and self._fault_has_a_journal()
+
+    def _fault_has_a_journal(self) -> bool:
+        return self._fault_rows("PRAGMA main.journal_mode")[0][0] in _ROLLBACK_JOURNALS
+
+    def fault_raw(self, sql: str) -> None:
+        """Run SQL that nobody is asked about."""
+        self.fault_depth.module.Cursor(self).execute(sql).close()
+
+    def _fault_rows(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        """Ask SQLite something; text comes as bytes, whatever the caller's text_factory is."""
+        before, self.text_factory = self.text_factory, bytes
+        try:
+            rows: list[tuple[Any, ...]] = self.fault_depth.module.Cursor(self).execute(sql, parameters).fetchall()
+        finally:
+            self.text_factory = before
+        return rows
+
+    def _fault_path(self) -> str | None:
+        """The main database's file, as SQLite names it; None for one without a file."""
+        if self._fault_file is None:
+            rows = self._fault_rows("PRAGMA database_list")
+            self._fault_file = next((os.fsdecode(row[2] or b"") for row in rows if row[1] == b"main"), "")
+        return self._fault_file or None
+
+
+class WatchedCursor(_CursorBase):
+    """The mixin over ``sqlite3.Cursor``."""
+
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        """Ask about the statement, then run it."""
+        connection: Any = self.connection
+        if not connection.fault_depth.kinds:
+            # Most statements are run while nobody asks.
+            return super().execute(sql, parameters)
+        run = functools.partial(super().execute, sql, parameters)
+        return connection.fault_perform(connection.fault_kinds(sql, parameters), run, sql, parameters)
+
+    def executemany(self, sql: Any, rows: Iterable[Any], /) -> Any:
+        """Ask about each row; the rows before the one that fails have been written."""
+        connection: Any = self.connection
+        kinds = connection.fault_kinds(sql)
+        if not kinds:
+            return super().executemany(sql, rows)
+        # What begins the transaction comes before the rows are looked at; the "statement" is each row's.
+        connection.fault_perform(kinds[:-1], lambda: None)
+        asking = _AskingRows(connection, kinds[-1])
+        try:
+            return super().executemany(sql, asking.through(rows))
+        except BaseException:
+            if asking.ruling is not None:
+                connection.fault_undo(asking.ruling, kinds[-1], sql, ())
+            raise
+
+    def executescript(self, script: Any, /) -> Any:
+        """Run the statements one by one, having asked about each."""
+        connection: Any = self.connection
+        if not isinstance(script, str) or "\0" in script or not connection.fault_depth.kinds:
+            return super().executescript(script)
+        if connection.in_transaction and connection.fault_control() is None:
+            connection.fault_perform(("commit",), functools.partial(connection.fault_raw, "COMMIT"))
+        for statement in split_script(script):
+            kinds = connection.fault_kinds(statement, script=True)
+            connection.fault_perform(kinds, functools.partial(_run_alone, connection, statement), statement)
+        return self
+
+
+class _AskingRows:
+    """Rows on their way into an ``executemany``, each asked about when SQLite is about to take it."""
+
+    def __init__(self, connection: Any, kind: str) -> None:
+        self.ruling: Ruling | None = None
+        self._connection = connection
+        self._kind = kind
+
+    def through(self, rows: Iterable[Any]) -> Iterator[Any]:
+        """The rows; raises at the one that is to fail."""
+        for row in rows:
+            ruling = self._connection.fault_ask(self._kind)
+            if ruling is None and self._kind == "commit" and self._connection.fault_commit_takes_a_lock():
+                ruling = self._connection.fault_ask(COMMIT_LOCK)
+            if ruling is not None and ruling.fault.timing == "before":
+                self._fail(ruling)
+            ends_a_journal = self._kind == "commit" and self._connection.fault_ends_a_journal()
+            yield row
+            # The next row is asked for only when this one has been run.
+            if ruling is None and ends_a_journal:
+                ruling = self._connection.fault_ask(COMMIT_END)
+            if ruling is not None:
+                self._fail(ruling)
+
+    def _fail(self, ruling: Ruling) -> None:
+        if ruling.fault.effect == KILL:
+            die()
+        self.ruling = ruling
+        raise ruling.error
+
+
+def _finish(result: Any) -> None:
+    """Step a statement to its end: one with RETURNING commits only there."""
+    if hasattr(result, "fetchall"):
+        result.fetchall()
+
+
+def _run_alone(connection: Any, statement: str) -> None:
+    """Run one statement of a script: no implicit BEGIN before it, and no COMMIT."""
+    cursor = connection.fault_depth.module.Cursor(connection)
+    if connection.in_transaction:
+        cursor.execute(statement).fetchall()
+    else:
+        cursor.executescript(statement)
+    cursor.close()

@@ -1,0 +1,140 @@
+"""What a gate and other tools want of a run: a baseline, JUnit, SARIF, GitHub, a history, events and observations.
+
+The options are those of every search. A file that can't be written costs one line on standard error and no verdict; one
+that can't be read ends the command before anything is run.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from tornpage.scenarios.model.events import Event, Handler
+from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.report import github
+from tornpage.scenarios.report.baseline import Baseline, BaselineError
+from tornpage.scenarios.report.history import History, HistoryError, line_of
+from tornpage.scenarios.report.json_lines import JsonLines, lines_in
+from tornpage.scenarios.report.junit import junit
+from tornpage.scenarios.report.observations import observing
+from tornpage.scenarios.report.sarif import sarif
+from tornpage.scenarios.report.summary import summary
+from tornpage.scenarios.run.campaign import searches_for
+from tornpage.scenarios.run.locations import with_places
+from tornpage.scenarios.run.record import RunRecord
+
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+OPTIONS: Final = (
+    click.option("--baseline", type=_FILE, help="Fail only on what this file does not accept; see docs/ci.md."),
+    click.option("--junit", type=_FILE, help="Write the run as JUnit XML, too."),
+    click.option("--sarif", type=_FILE, help="Write the run as SARIF, for code scanning, too."),
+    click.option("--history", type=_FILE, help="Add a line for this run to a history, an SQLite file."),
+    click.option("--events", type=_FILE, help="Write all that happens as JSON lines."),
+    click.option(
+        "--observe",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Write observations, as Hypothesis has them, to this directory.",
+    ),
+)
+# Where a run leaves its files is no part of what it does.
+NOT_REPEATED: Final = frozenset(("junit", "sarif", "history", "events", "observe"))
+
+
+def today() -> date:
+    """The day, in UTC: a baseline must not expire at another hour on another machine."""
+    return datetime.now(UTC).date()
+
+
+def baseline_of(options: Mapping[str, Any]) -> Baseline | None:
+    """The baseline that is asked for; misuse, where it can't be used."""
+    try:
+        return Baseline.read(options["baseline"], today()) if options["baseline"] else None
+    except BaselineError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextlib.contextmanager
+def watching(options: Mapping[str, Any]) -> Iterator[tuple[Handler, ...]]:
+    """Who else listens to the events of a run."""
+    handlers: list[Handler] = []
+    with contextlib.ExitStack() as scope:
+        try:
+            if options["events"]:
+                options["events"].parent.mkdir(parents=True, exist_ok=True)
+                stream = scope.enter_context(lines_in(options["events"], "w"))
+                handlers.append(_Careful(JsonLines(stream, points=True), "events"))
+            if options["observe"]:
+                handlers.append(_Careful(scope.enter_context(observing(options["observe"], today())), "observations"))
+        except OSError as error:
+            raise click.UsageError(f"cannot write {error.filename}: {error.strerror}") from error
+        yield tuple(handlers)
+
+
+class _Careful:
+    """A handler that stops listening when its file can't be written any more, and says so once."""
+
+    def __init__(self, handler: Handler, what: str) -> None:
+        self._handler: Handler | None = handler
+        self._what = what
+
+    def __call__(self, event: Event) -> None:
+        if self._handler is None:
+            return
+        try:
+            self._handler(event)
+        except OSError as error:
+            self._handler = None
+            click.echo(f"no more {self._what} from here on: {error}", err=True)
+
+
+def completed(record: RunRecord, target: Target, baseline: Baseline | None, options: Mapping[str, Any]) -> RunRecord:
+    """The record with the places of its findings, what the baseline has to say, and the history so far."""
+    record = with_places(record, target)
+    if baseline is not None:
+        searched = {one.search for one in record.searches}
+        whole = record.complete and searched >= set(searches_for(target)) and not options["configurations"]
+        record = msgspec.structs.replace(record, baseline_notes=baseline.notes(target.name, whole=whole))
+    if options["history"]:
+        with _or_one_line("no line in the history"), _history(options["history"]) as history:
+            history.append(line_of(record))
+            record = msgspec.structs.replace(record, trend=history.trend(target.name))
+    return record
+
+
+def deliver(record: RunRecord, options: Mapping[str, Any]) -> None:
+    """Write the files that are asked for, and tell GitHub where it is there."""
+    makers: dict[str, Callable[[RunRecord], str]] = {"junit": junit, "sarif": sarif}
+    for name, make in makers.items():
+        if options[name]:
+            with _or_one_line(f"no {name} of this run"):
+                write(options[name], make(record))
+    with _or_one_line("no summary of this run"):
+        # Standard output is the result's own; GitHub reads both.
+        click.echo(github.tell(record, summary(record)), err=True, nl=False)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _history(path: Path) -> Iterator[History]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with History(path) as history:
+        yield history
+
+
+@contextlib.contextmanager
+def _or_one_line(what: str) -> Iterator[None]:
+    """A verdict is worth more than its files."""
+    try:
+        yield
+    except (OSError, HistoryError) as error:
+        click.echo(f"{what}: {error}", err=True)

@@ -1,0 +1,65 @@
+"""The group ``tornpage`` and its entry point."""
+
+import traceback
+
+import click
+
+from tornpage.ledger.command import is_output_lost, ledger_group
+from tornpage.scenarios.cli.known_bugs import bugs, probe
+from tornpage.scenarios.cli.mutants import mutants
+from tornpage.scenarios.cli.replays import explain, replay, targets
+from tornpage.scenarios.cli.reports import report
+from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
+from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.run.record import tornpage_version
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tornpage_version(), prog_name="tornpage")
+def tornpage() -> None:
+    """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
+
+    \b
+    Start with:
+      tornpage probe                 the bug that began it, on two builds
+      tornpage check                 every fault point of the reference ledger, then scenarios
+      tornpage check --target diskcache
+
+    \b
+    Exit codes:
+      0    holds
+      1    a finding; each ends with the line that replays it
+      2    could not run, or tested nothing
+      130  interrupted; what was done until then is reported
+    """
+
+
+for _command in (
+    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, mutants, replay, explain, targets, report,
+):  # fmt: skip
+    tornpage.add_command(_command)
+tornpage.add_command(ledger_group, "ledger")
+
+
+def main() -> None:
+    """Run the command."""
+    try:
+        # Outside its standalone mode click hands the exit code back.
+        code = tornpage(prog_name="tornpage", standalone_mode=False)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = Exit.INTERRUPTED
+    except SystemExit:
+        # That is click's way to end where nobody reads any more, with the exit code that here means a finding.
+        code = Exit.NOT_TESTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+        if isinstance(error, OSError) and is_output_lost():
+            click.echo(f"the operating system refused the answer: {error}", err=True)
+        else:
+            traceback.print_exc()
+            click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
+        code = Exit.NOT_TESTED
+    raise SystemExit(code)

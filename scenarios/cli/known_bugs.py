@@ -1,0 +1,129 @@
+"""``bugs`` and ``probe``: the harness shows that it sees what it should."""
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.table import Table
+
+from tornpage import faults
+from tornpage.scenarios.cli.options import could_not_run, output
+from tornpage.scenarios.run import gate_record as bugs_record
+from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.selftest import probe as probing
+from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
+from tornpage.scenarios.targets.known_bugs.build import KnownBug
+from tornpage.scenarios.targets.names import UnknownTargetError
+
+_UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run.")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".tornpage"),
+    show_default=True,
+    help="Where replay files and bugs.json are written.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many bugs are tried at a time; the result is the same for any number.",
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
+)
+@click.pass_context
+def bugs(
+    context: click.Context,
+    /,
+    names: tuple[str, ...],
+    seed: int,
+    report: Path,
+    as_json: bool,
+    jobs: int,
+    cluster: str | None,
+) -> None:
+    """Catch every known bug (or the named ones), each by each of its searches; the reference must stay silent."""
+    try:
+        chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
+    except UnknownTargetError as error:
+        raise click.UsageError(str(error)) from error
+    catches: list[tuple[KnownBug, gate.Catch]] = []
+    interrupted = False
+    try:
+        with could_not_run(), gate.over(jobs, cluster) as over:
+            caught, heard = gate.catches(chosen, seed, report, over), gate.noise(chosen, seed, over)
+            for bug, catch in caught:
+                catches.append((bug, catch))
+                click.echo(f"{bug.name} by {catch.search}: {catch.check or 'MISSED'} after {catch.work}", err=True)
+            noise = list(heard)
+    except KeyboardInterrupt:
+        interrupted, noise = True, ["interrupted before its searches had ended"]
+    try:
+        record = bugs_record.record_of_bugs(catches, noise, seed, complete=not interrupted)
+        bugs_record.write(record, report / "bugs.json")
+    except OSError as error:
+        # A verdict is worth more than its file.
+        click.echo(f"no record of this run: {error}", err=True)
+    if as_json:
+        rows = [{**msgspec.to_builtins(catch), "caught": catch.caught, "budget": bug.budget} for bug, catch in catches]
+        click.echo(msgspec.json.format(msgspec.json.encode({"bugs": rows, "reference": noise, "seed": seed})).decode())
+    else:
+        _show(catches, noise)
+    if interrupted:
+        context.exit(Exit.INTERRUPTED)
+    good = all(catch.caught and gate.within_budget(catch, bug) for bug, catch in catches) and not noise
+    context.exit(Exit.HOLDS if good else Exit.FINDING)
+
+
+def _show(catches: list[tuple[KnownBug, gate.Catch]], noise: list[str]) -> None:
+    table = Table(title="known bugs", title_justify="left")
+    for name in ("build", "search", "caught by", "after", "scenario"):
+        table.add_column(name, justify="right" if name == "after" else "left", overflow="fold")
+    for bug, catch in catches:
+        unit = _UNITS.get(catch.search, "points")
+        by = catch.check or "MISSED"
+        if catch.check and not catch.caught:
+            by += f" (expected {', '.join(bug.checks)})"
+        over = "" if gate.within_budget(catch, bug) else f" (budget {bug.budget})"
+        scenario = f"{catch.scenario_steps} steps, {catch.scenario_faults} faults" if catch.check else ""
+        table.add_row(bug.name, catch.search, by, f"{catch.work:,} {unit}{over}", scenario)
+    console = output()
+    console.print(table)
+    for bug, catch in catches:
+        if catch.replay and catch.search == bug.searches[0]:
+            click.echo(f"\n{bug.name} ({bug.source}): {catch.message}\n  Reproduce with:\n    {catch.replay}")
+    missed = sorted({bug.name for bug, catch in catches if not catch.caught})
+    click.echo(f"\n{len(catches)} tries, " + (f"MISSED: {', '.join(missed)}" if missed else "all caught"))
+    click.echo("reference: " + ("; ".join(noise) if noise else "no finding by the same searches"))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.pass_context
+def probe(context: click.Context, /, as_json: bool) -> None:
+    """Run the reported bug on two builds: the one that changes memory first, and the reference.
+
+    A write fails while one task is updated and another deleted. After each, does the process agree with the file? After
+    a restart, does the deleted task come back?
+    """
+    with could_not_run(), faults.install(), scratch() as directory:
+        results = [probing.probe(target, directory / target.name) for target in probing.builds()]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
+    else:
+        for result in results:
+            click.echo(f"{result.build}: {result}")
+    memory_first, reference = results
+    shown = memory_first.divergence_count == 2 and memory_first.resurrected_count == 1
+    context.exit(Exit.HOLDS if shown and reference.holds else Exit.FINDING)

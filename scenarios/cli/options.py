@@ -1,0 +1,222 @@
+"""Options that several commands share, and how their values are read."""
+
+import contextlib
+import errno
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from tornpage.faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
+from tornpage.faults.strace import SyscallsUnavailableError
+from tornpage.scenarios.cli import ci
+from tornpage.scenarios.model.plan import PROFILES
+from tornpage.scenarios.model.target import Configuration, Target, TargetError
+from tornpage.scenarios.model.work import Shard
+from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.targets.names import UnknownTargetError
+from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
+
+# What the system says where nothing can be written; not a defect of anybody's.
+_NO_PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class TargetName(click.ParamType[Target]):
+    """The name of a target."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Find the target, or fail with those that are known."""
+        try:
+            return find_or_import(str(value))
+        except UnknownTargetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ConfigurationName(click.ParamType[Configuration]):
+    """A journal mode and a synchronous level, such as wal/FULL."""
+
+    name = "configuration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Configuration:
+        """Read it, or fail with what is allowed."""
+        try:
+            return Configuration.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ShardName(click.ParamType[Shard]):
+    """A share of a run, such as 2/3."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Read it, or fail with what is allowed."""
+        try:
+            return Shard.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class FaultPlanText(click.ParamType[FaultPlan]):
+    """A fault plan, such as write:wal@1=FULL."""
+
+    name = "fault plan"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FaultPlan:
+        """Read it, or fail with the place and what is allowed there, or with what can really happen."""
+        try:
+            plan = FaultPlan.parse(str(value))
+            require_possible(plan)
+        except FaultError as error:
+            self.fail(str(error), param, ctx)
+        if any(fault.effect == KILL for fault in plan.faults):
+            self.fail(f"{plan} would kill tornpage itself", param, ctx)
+        if len({fault.kind in STATEMENT_KINDS for fault in plan.faults}) > 1:
+            self.fail(f"{plan} mixes the two depths; one plan is for one of them", param, ctx)
+        return plan
+
+
+def target_option(command: _Command) -> _Command:
+    """``--target``."""
+    return click.option(
+        "--target",
+        type=TargetName(),
+        default="reference",
+        show_default=True,
+        help=f"What to test: {', '.join(SHIPPED)}, bug:NAME, module:attribute of your own, or command:PROGRAM ...",
+    )(command)
+
+
+def search_options(command: _Command) -> _Command:
+    """What check, sweep and fuzz have in common."""
+    for option in (
+        click.option(
+            "--profile",
+            type=click.Choice(list(PROFILES)),
+            default="quick",
+            show_default=True,
+            help="How much to search.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
+        click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
+        click.option(
+            "--configuration",
+            "configurations",
+            type=ConfigurationName(),
+            multiple=True,
+            help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
+        ),
+        click.option(
+            "--report",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path(".tornpage"),
+            show_default=True,
+            help="Where replay files are written.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="How many processes do the work; the result is the same for any number.",
+        ),
+        click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
+        ),
+        click.option(
+            "--shard",
+            type=ShardName(),
+            metavar="NUMBER/OF",
+            help="Do only this share of the work, such as 1/3; tornpage report merge judges all shares together.",
+        ),
+        click.option(
+            "--error-paths",
+            "error_paths",
+            metavar="PACKAGE",
+            multiple=True,
+            help="Say which handlers of this package ran under which fault; may be given several times.",
+        ),
+        click.option(
+            "--fail-under-error-paths",
+            "least_error_paths",
+            metavar="PERCENT",
+            type=click.FloatRange(0, 100),
+            help="Fail where fewer of them ran under a fault, leaving out those with a reason.",
+        ),
+        click.option(
+            "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the run as a page to look at, too."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+        click.option("--quiet", is_flag=True, help="No progress, only the result."),
+        click.option("--verbose", is_flag=True, help="A line for each call and configuration, too."),
+        *ci.OPTIONS,
+    ):
+        command = option(command)
+    return command
+
+
+# Where a run leaves its files, and what it prints, is no part of what it does.
+_NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet", "verbose")) | ci.NOT_REPEATED
+
+
+def as_typed(context: click.Context) -> str:
+    """The command line of a search again, without where it writes and what it prints."""
+    words = ["tornpage", str(context.info_name)]
+    for option in context.command.params:
+        name = str(option.name)
+        if name in _NOT_REPEATED or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0], one.name if isinstance(one, Target) else str(one)]
+    return shlex.join(words)
+
+
+def output() -> Console:
+    """Standard output; where it is no terminal, wide enough for every table."""
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+
+
+def progress_output() -> Console:
+    """Standard error, for progress."""
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+class CouldNotRun(click.ClickException):
+    """Nothing was tested, and why. click's own exit code would say that there is a finding."""
+
+    exit_code = int(Exit.NOT_TESTED)
+
+
+@contextlib.contextmanager
+def could_not_run() -> Iterator[None]:
+    """Turn what keeps a search from being begun into one clear line and exit code 2."""
+    try:
+        yield
+    except (ShimUnavailableError, SyscallsUnavailableError, TargetError) as error:
+        raise CouldNotRun(str(error)) from error
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise CouldNotRun(
+            f"{error.strerror}: {error.filename or 'there is no place for what it has to write'}"
+        ) from error
+
+
+def usage(error: FaultError | ValueError) -> click.UsageError:
+    """A misuse as click reports it: exit code 2."""
+    return click.UsageError(str(error))

@@ -1,0 +1,180 @@
+"""``replay``, ``explain`` and ``targets``."""
+
+import shlex
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.cli.options import TargetName, output
+from tornpage.scenarios.execution.trace import Trace, trace
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.explain import explanation
+from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.report.terminal.trace import show_told
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.artifacts import ArtifactError, put_down
+from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.run.emit_test import as_test_file
+from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
+from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
+from tornpage.scenarios.targets.registry import SHIPPED, find
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--target", type=TargetName(), help="Play it on this target instead of the one that the file names.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@click.option("--explain", "in_steps", is_flag=True, help="Tell the scenario step by step, to the first difference.")
+@click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
+@click.option(
+    "--files",
+    "files_to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only put the store's files of before and after into this directory.",
+)
+@click.pass_context
+def replay(
+    context: click.Context,
+    /,
+    file: Path,
+    target: Target | None,
+    as_json: bool,
+    in_steps: bool,
+    emit_test: bool,
+    files_to: Path | None,
+) -> None:
+    """Play a finding again, three times: FIXED, FAILED, FLAKY or ERROR.
+
+    The file is data: it is never executed, and nothing is imported because it says so.
+
+    \b
+    tornpage replay FILE               the verdict
+    tornpage replay FILE --explain     memory, disk and reopened side by side where they first differ
+    tornpage replay FILE --emit-test   a test to commit beside the fix
+    tornpage replay FILE --files DIR   the database before the step that went wrong, and after it
+    """
+    if in_steps + emit_test + (files_to is not None) > 1:
+        raise click.UsageError("--explain, --emit-test and --files exclude each other")
+    if files_to is not None:
+        _put_files_down(context, file, files_to)
+    told, verdict, lines = None, None, list[str]()
+    try:
+        read = reproducer.read(file)
+        chosen = target or _named(read.scenario.target)
+        if not emit_test:
+            with faults.install(), scratch() as directory:
+                if in_steps:
+                    told = trace(read.scenario, chosen, directory)
+                else:
+                    verdict, lines = reproducer.replay(read, chosen, directory)
+    except (ReplayFileError, UnknownTargetError, faults.FaultError, RuntimeError) as error:
+        _tell({"verdict": Verdict.ERROR, "error": str(error)}, as_json, f"ERROR: {error}")
+        context.exit(Exit.NOT_TESTED)
+    if emit_test:
+        _emit(context, read, file, chosen)
+    if told is not None:
+        _explain(context, told, as_json)
+    runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
+    text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read.check, verdict, lines)} on {chosen.name}"
+    _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
+    context.exit(Exit.HOLDS if verdict is Verdict.FIXED else Exit.FINDING)
+
+
+def _what(check: str, verdict: Verdict | None, lines: list[str]) -> str:
+    """The check that the file was made for, and what else is to be known of the runs."""
+    seen = lines[0].partition(":")[0] if lines else check
+    if verdict is Verdict.FAILED and seen != check:
+        return f"{seen} (the file was made for {check})"
+    if verdict is Verdict.FIXED and all("(0 of 0 " not in line and "(0 of " in line for line in lines):
+        return f"{check} (but none of its faults fired: the operations are other ones now)"
+    return check
+
+
+def _put_files_down(context: click.Context, file: Path, directory: Path) -> NoReturn:
+    try:
+        written = put_down(reproducer.read(file).files, directory)
+    except (ReplayFileError, ArtifactError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    for path in written:
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
+    context.exit(Exit.HOLDS)
+
+
+def _emit(context: click.Context, read: reproducer.Reproducer, file: Path, target: Target) -> NoReturn:
+    name, text = as_test_file(read, file.name, target.name)
+    try:
+        with Path(name).open("x", encoding="utf-8") as made:
+            made.write(text)
+    except FileExistsError as error:
+        raise click.UsageError(f"{name} is here already; move it away first, nothing was overwritten") from error
+    except OSError as error:
+        raise click.UsageError(f"cannot write {name}: {error.strerror}") from error
+    click.echo(f"{name} was written; run it: pytest {name}")
+    context.exit(Exit.HOLDS)
+
+
+def _explain(context: click.Context, told: Trace, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(told)).decode())
+    else:
+        show_told(told, output())
+    context.exit(Exit.FINDING if told.check else Exit.HOLDS)
+
+
+def _named(name: str) -> Target:
+    if is_imported(name):
+        quoted = shlex.quote(name)
+        raise UnknownTargetError(f"the file names the target {name!r}; a file imports nothing: add --target {quoted}")
+    return find(name)
+
+
+def _tell(data: dict[str, Any], as_json: bool, text: str) -> None:
+    click.echo(msgspec.json.encode(data).decode() if as_json else text)
+
+
+@click.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Say what a check, an SQLite result code or a fault means, and what to do about it.
+
+    CODE is a check such as no-resurrection, a result such as IOERR_FSYNC, or a fault plan such as write:wal@1=FULL.
+    """
+    found = explanation(code)
+    if found is None:
+        if "=" in code:
+            raise click.UsageError(_what_is_wrong_with(code))
+        raise click.UsageError(
+            f"{code!r} is neither a check, nor an SQLite result code, nor a fault plan. Checks: {', '.join(CHECKS)}. "
+            "Result codes: FULL, BUSY, IOERR_WRITE and so on. Fault plans: write:wal@1=FULL and so on."
+        )
+    click.echo(found)
+
+
+def _what_is_wrong_with(plan: str) -> str:
+    try:
+        return f"nothing is wrong with {faults.FaultPlan.parse(plan)}"
+    except faults.PlanError as error:
+        return str(error)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def targets(as_json: bool) -> None:
+    """List what can be put under test."""
+    rows: dict[str, str] = {}
+    for name in SHIPPED:
+        try:
+            rows[name] = find(name).title
+        except UnknownTargetError as error:
+            rows[name] = f"not available: {error}"
+    if as_json:
+        click.echo(msgspec.json.encode(rows).decode())
+        return
+    for name, title in rows.items():
+        click.echo(f"{name:12} {title}")
+    click.echo("bug:NAME     the reference with a known bug put back; see tornpage bugs")
+    click.echo("MODULE:NAME  a target of your own; see docs/your-own-store.md")
+    click.echo("command:...  a program in any language; see docs/any-language.md")

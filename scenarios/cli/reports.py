@@ -1,0 +1,80 @@
+"""The group ``tornpage report``: what is made of the record of a run (``run.json``)."""
+
+from pathlib import Path
+
+import click
+
+from tornpage.scenarios.cli.options import CouldNotRun
+from tornpage.scenarios.cli.report_files import COMMANDS
+from tornpage.scenarios.run import gate_record as bugs_record
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.gate_record import BugsRecord
+from tornpage.scenarios.run.record import RunFileError, RunRecord
+
+
+@click.group()
+def report() -> None:
+    """Make a page, or a file for another tool, from the record of a run."""
+
+
+for _command in COMMANDS:
+    report.add_command(_command)
+
+
+@report.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path(".tornpage/run.json"), metavar="[RUN.json]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the page is written; else report.html beside the record.",
+)
+def html(file: Path, output: Path | None) -> None:
+    """Make one page to look at: what the verdict rests on, the fault map, each finding step by step.
+
+    The page needs nothing but itself: it opens from a disk, or from what a CI run has kept. RUN.json is what a run has
+    left in the directory of its report; a bugs.json of tornpage bugs makes a page of known bugs, and one that lies
+    beside RUN.json is shown in its page.
+    """
+    output = output or file.with_name("report.html" if not bugs_record.is_one(file) else "bugs.html")
+    try:
+        if bugs_record.is_one(file):
+            from tornpage.scenarios.report.html import page_of_bugs  # noqa: PLC0415 - only a page needs the templates
+
+            _write(page_of_bugs(bugs_record.read(file)), output)
+        else:
+            _write(_page_of(run_record.read(file), file.parent), output)
+    except RunFileError as error:
+        raise CouldNotRun(str(error)) from error
+    except OSError as error:
+        raise CouldNotRun(f"{output} can't be written: {error.strerror or error}") from error
+    click.echo(f"{output} was written")
+
+
+def write_page(record: RunRecord, path: Path, kept: Path | None) -> None:
+    """Write the page of a run that has just ended; `kept` is where known bugs may have left a record."""
+    try:
+        _write(_page_of(record, kept), path)
+    except OSError as error:
+        # A verdict is worth more than its picture.
+        click.echo(f"no page of this run: {path}: {error.strerror or error}", err=True)
+
+
+def _page_of(record: RunRecord, kept: Path | None) -> str:
+    from tornpage.scenarios.report.html import page_of_run  # noqa: PLC0415 - only a page needs the templates
+
+    return page_of_run(record, _bugs_in(kept))
+
+
+def _bugs_in(kept: Path | None) -> BugsRecord | None:
+    if kept is None or not bugs_record.is_one(kept / "bugs.json"):
+        return None
+    try:
+        return bugs_record.read(kept / "bugs.json")
+    except RunFileError as error:
+        click.echo(f"the known bugs are left out: {error}", err=True)
+        return None
+
+
+def _write(page: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")

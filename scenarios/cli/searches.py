@@ -1,0 +1,436 @@
+"""``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from click.core import ParameterSource
+from rich.console import Console
+
+from tornpage.faults import Device, FaultPlan
+from tornpage.scenarios.cli import ci
+from tornpage.scenarios.cli.options import (
+    FaultPlanText,
+    as_typed,
+    could_not_run,
+    output,
+    progress_output,
+    search_options,
+    target_option,
+)
+from tornpage.scenarios.cli.reports import write_page
+from tornpage.scenarios.model.events import Finding, Handler
+from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
+from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.report.terminal import verdict
+from tornpage.scenarios.report.terminal.error_paths import show_error_paths
+from tornpage.scenarios.report.terminal.error_paths import summary as error_paths_summary
+from tornpage.scenarios.report.terminal.progress import Progress
+from tornpage.scenarios.report.words import headline
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
+from tornpage.scenarios.search.fuzz.checkpoint import seed_in
+from tornpage.scenarios.search.fuzz.search import machines_of
+from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
+from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
+from tornpage.scenarios.targets.known_bugs import find_bug
+
+_CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenarios=0, steps=0)
+
+
+@click.command()
+@target_option
+@search_options
+@click.pass_context
+def check(context: click.Context, /, target: Target, **options: Any) -> None:
+    """Search everywhere: faults, crashes, rivals, limits, kills, and the machine's scenarios.
+
+    First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
+    """
+    _require_one_process(options)
+    if not _canary_is_caught(options["quiet"]):
+        click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
+        context.exit(Exit.NOT_TESTED)
+    _run(context, target, campaign.searches_for(target), options)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--depth", type=click.Choice(["vfs", "statement"]), help="Only faults at this depth.")
+@click.option(
+    "--plan", "faults_by_hand", type=FaultPlanText(), help="Only this fault plan, at every call: write:wal@1=FULL."
+)
+@click.pass_context
+def sweep(
+    context: click.Context,
+    /,
+    target: Target,
+    depth: str | None,
+    faults_by_hand: FaultPlan | None,
+    **options: Any,
+) -> None:
+    """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
+
+    A program in any language (command:...) is reached at its system calls: see tornpage syscalls.
+    """
+    if depth is None and faults_by_hand is None and "syscall" in target.depths:
+        _run(context, target, ("syscalls",), options)
+    if depth is not None and depth not in target.depths:
+        raise click.UsageError(f"{target.name} can be reached at: {', '.join(target.depths)}; not at {depth}")
+    _run(context, target, ("sweep",), options, depths=(depth,) if depth else None, by_hand=faults_by_hand)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--scenarios", type=click.IntRange(min=1), help="How many scenarios to tell.")
+@click.option("--steps", type=click.IntRange(min=1), help="How many steps a scenario has at most.")
+@click.option(
+    "--machine", "machines", multiple=True, help="Only this machine, such as tasks, history, outbox or ledger."
+)
+@click.option(
+    "--examples",
+    metavar="PLACE",
+    help="Share failing examples with other runs: a directory, or redis://HOST. They are told first.",
+)
+@click.option("--continue", "goes_on", is_flag=True, help="Go on after the last batch that was told.")
+@click.pass_context
+def fuzz(
+    context: click.Context,
+    /,
+    target: Target,
+    scenarios: int | None,
+    steps: int | None,
+    machines: tuple[str, ...],
+    examples: str | None,
+    goes_on: bool,
+    **options: Any,
+) -> None:
+    """Let Hypothesis tell scenarios of calls and of all that goes wrong; a failing one is shrunk.
+
+    Faults at either depth, restarts, crashes, power cuts, rivals, limits and clocks that jump, in the middle of any
+    calls. Each machine has its part of the target to call; all of them take turns, and the configurations with them.
+
+    \b
+    tornpage fuzz --machine tasks                          one part
+    tornpage fuzz --profile nightly --max-time 28800       a night
+    tornpage fuzz --profile nightly --max-time 28800 --continue     the next one
+
+    How far it has come is kept in fuzz.json in the report's directory. The same seed tells the same scenarios, whether or
+    not it was stopped in between; the trace that is printed at the end shows it.
+    """
+    known = machines_of(target)
+    if unknown := [name for name in machines if name not in known]:
+        raise click.UsageError(f"{target.name} has no machine {unknown[0]}; it has: {', '.join(known) or 'none'}")
+    options["progress"] = options["report"] / "fuzz.json"
+    with could_not_run():
+        kept = seed_in(options["progress"]) if goes_on else None
+    if kept is not None and context.get_parameter_source("seed") is ParameterSource.DEFAULT:
+        options["seed"] = kept
+    if examples is not None:
+        try:
+            shared_examples(examples, "")
+        except TargetError as error:
+            raise click.UsageError(str(error)) from error
+    options |= {"machines": machines, "goes_on": goes_on, "examples": examples}
+    _run(context, target, ("fuzz",), options, scenarios=scenarios, steps=steps)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--states", "crash_states", type=click.IntRange(min=1), help="At most so many crash states of each call.")
+@click.option("--every-state", is_flag=True, help="Every crash state, however many there are.")
+@click.option(
+    "--sector",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Bytes of a sector; writes tear there.",
+)
+@click.option(
+    "--powersafe-overwrite/--no-powersafe-overwrite",
+    default=True,
+    show_default=True,
+    help="Whether a torn write leaves the rest of its sector alone. SQLite assumes it does.",
+)
+@click.option(
+    "--atomic-write",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Aligned writes of up to so many bytes do not tear.",
+)
+@click.pass_context
+def crash(
+    context: click.Context,
+    /,
+    target: Target,
+    crash_states: int | None,
+    every_state: bool,
+    sector: int,
+    powersafe_overwrite: bool,
+    atomic_write: int,
+    **options: Any,
+) -> None:
+    """Cut the power, or kill the process, at every point of the workload, and open every disk that could be left.
+
+    The workload is recorded once. At each operation the process dies, or the power fails: what was synced stays, every
+    unsynced write, create, delete or truncate is kept, lost or torn. Each different disk is opened and judged by what
+    callers had been told until then. Then the same after faults, and from inside the recovery.
+
+    \b
+    tornpage crash                                   a sample of the states of each call
+    tornpage crash --every-state                     all of them
+    tornpage crash --configuration wal/NORMAL        how many acknowledged changes a power cut may cost
+    tornpage replay .tornpage/FILE                   a finding, at the very same operation
+
+    Where a configuration promises nothing (OFF, or a rollback journal at NORMAL), damage is counted, not found.
+    """
+    if every_state and crash_states is not None:
+        raise click.UsageError("--states and --every-state exclude each other")
+    if every_state:
+        options["unlimited"] = ("crash_states",)
+    options["device"] = Device(sector, powersafe_overwrite, atomic_write)
+    _run(context, target, ("crash",), options, crash_states=crash_states)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option(
+    "--kills", type=click.IntRange(min=1), help="How many processes to kill, instead of the profile's number."
+)
+@click.pass_context
+def kill(context: click.Context, /, target: Target, kills: int | None, **options: Any) -> None:
+    """Run the target in child processes, SIGKILL each inside an operation, start again and look.
+
+    A process dies before, after or, for a write, half-way through one operation of SQLite, or round a BEGIN, a
+    statement, a COMMIT. One in four has made the whole workload up to there; the others start on the files before one
+    call. Whatever was acknowledged has to be there, and of the pending call all or nothing.
+
+    \b
+    tornpage kill --kills 500             spread over every kind of operation, file and timing
+    tornpage kill --configuration wal     only one journal mode
+    tornpage replay .tornpage/FILE        a finding, in processes that are really killed again
+
+    What each process is to do lies on disk before it begins, in kill-* below the report's directory.
+    """
+    _run(context, target, ("kill",), options, kills=kills)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--points", "rival_points", type=click.IntRange(min=1), help="At most so many points of each call.")
+@click.pass_context
+def contend(context: click.Context, /, target: Target, rival_points: int | None, **options: Any) -> None:
+    """Let rivals take real locks just before each lock operation of each call; nothing ever sleeps.
+
+    A rival is another connection of this process, or another process. It holds a read transaction, the write lock, the
+    whole file; or it stands still in the middle of its own COMMIT, checkpoint or recovery; or it commits between a read
+    and the write that follows it. It stays until the call has ended, so that a busy timeout runs out (in virtual time),
+    or for 50 ms, which a store has to wait for.
+
+    \b
+    tornpage contend                               the reference, some points of each call
+    tornpage contend --profile nightly             every rival at every lock operation
+    tornpage contend --configuration delete/EXTRA  only one journal mode
+    tornpage contend --target diskcache --configuration delete/FULL
+
+    The table counts a point as fired only if the store was refused a lock, waited for one, or was told that it is busy;
+    a kind of rival that was never in the way is told as vacuous, and the run ends with exit code 2.
+    """
+    _run(context, target, ("contend",), options, rival_points=rival_points)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--points", type=click.IntRange(min=1), help="The most points of one call, instead of the profile's.")
+@click.pass_context
+def limits(context: click.Context, /, target: Target, points: int | None, **options: Any) -> None:
+    """Let memory run out, the database be full, a statement be interrupted, at each point of each call.
+
+    \b
+    allocation  SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it
+    heap        SQLite may take no more than so many further bytes
+    pages       the database may grow by so many pages: a real "database or disk is full"
+    steps       the 1st, 2nd, 3rd ... step of SQLite's machine interrupts its statement
+
+    \b
+    tornpage limits                       a sample of the points, over the reference ledger
+    tornpage limits --profile nightly     every one of them
+    tornpage replay .tornpage/FILE        a finding, under the very same limit
+
+    A point counts as a limit when it was really met. Pages and steps reach only a target that connects as it is told
+    to; memory reaches every one.
+    """
+    _run(context, target, ("limits",), options, limit_points=points)
+
+
+@click.command()
+@target_option
+@search_options
+@click.option("--points", "points_per_call", type=click.IntRange(min=1), help="At most so many points of each call.")
+@click.pass_context
+def syscalls(context: click.Context, /, target: Target, points_per_call: int | None, **options: Any) -> None:
+    """Fail the system calls of a program in any language, one after the other, and kill it in each (Linux, strace).
+
+    The program is started, told where its directory is, and speaks JSON lines; strace is attached to it round one call
+    at a time. Each read, write, sync, truncate, unlink and open of the database, the write-ahead log and the rollback
+    journal fails with every errno that it can end with, once and for good.
+
+    \b
+    tornpage syscalls --target 'command:node store.mjs'
+    tornpage syscalls --target command:./store --profile nightly      every point
+    tornpage replay .tornpage/FILE --target 'command:node store.mjs'  a finding
+
+    What the program has to say is in docs/any-language.md.
+    """
+    _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
+
+
+def _require_one_process(options: dict[str, Any]) -> None:
+    if options["error_paths"] and (options["jobs"] > 1 or options["cluster"] is not None):
+        raise click.UsageError("--error-paths sees one process only: leave --jobs and --cluster out")
+
+
+def _run(
+    context: click.Context,
+    target: Target,
+    searches: tuple[str, ...],
+    options: dict[str, Any],
+    *,
+    depths: tuple[str, ...] | None = None,
+    by_hand: FaultPlan | None = None,
+    **sizes: int | None,
+) -> None:
+    _require_one_process(options)
+    reached = campaign.searches_for(target)
+    if ("syscall" in target.depths) != ("syscalls" in searches):
+        hint = (
+            "" if "syscall" in target.depths else "; a program of its own is: --target 'command:PROGRAM ARGUMENT ...'"
+        )
+        shown = ", ".join(reached)
+        raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    chosen |= dict.fromkeys(options.get("unlimited", ()))
+    profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
+    plan = Plan(
+        searches=searches,
+        profile=profile,
+        seed=options["seed"],
+        max_time_s=options["max_time_s"],
+        report=options["report"],
+        configurations=options["configurations"] or None,
+        depths=depths,
+        by_hand=by_hand,
+        device=options.get("device", Device()),
+        machines=options.get("machines", ()),
+        progress=options.get("progress"),
+        goes_on=options.get("goes_on", False),
+        jobs=options["jobs"],
+        cluster=options["cluster"],
+        shard=options["shard"],
+        examples=options.get("examples"),
+    )
+    points, baseline = run_record.Points(), ci.baseline_of(options)
+    if options["quiet"] and options["verbose"]:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    loud = {"quiet": options["quiet"], "verbose": options["verbose"]}
+    accepts = baseline.accepts if baseline else nothing_accepted
+    with _tracer(options) as tracer, ci.watching(options) as others:
+        handlers: tuple[Handler, ...] = (points, *others, *([tracer] if tracer else []))
+        with tracer.running() if tracer else contextlib.nullcontext():
+            recorder = run_shown(target, plan, *handlers, accepts=accepts, **loud)
+        error_paths = tracer.result() if tracer else None
+    record = run_record.record_of(recorder, target, plan, points, error_paths)
+    record = run_record.with_timelines(msgspec.structs.replace(record, command=as_typed(context)), target)
+    record = ci.completed(record, target, baseline, options)
+    if plan.report is not None:
+        _keep(record, plan.report / "run.json")
+    if options["html"] is not None:
+        write_page(record, options["html"], plan.report)
+    if options["as_json"]:
+        click.echo(msgspec.json.format(msgspec.json.encode(run_record.without_points(record))).decode())
+    else:
+        if error_paths:
+            show_error_paths(error_paths, output())
+        verdict.show(recorder, target, headline(record), plan.seed, output(), record.baseline_notes)
+    ci.deliver(record, options)
+    code = campaign.verdict(recorder)
+    least = options["least_error_paths"]
+    if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
+        wanted = f"at least {least:g} % are wanted, and no reason that is none"
+        click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
+        code = Exit.FINDING
+    context.exit(code)
+
+
+@contextlib.contextmanager
+def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
+    """Who watches the error paths of the packages that are named, where any is."""
+    if not options["error_paths"]:
+        if options["least_error_paths"] is not None:
+            raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE: whose error paths?")
+        yield None
+        return
+    with campaign.scratch() as directory:
+        try:
+            tracer = ErrorPathTracer(options["error_paths"], directory)
+        except SourceError as error:
+            raise click.UsageError(str(error)) from error
+        yield tracer
+
+
+def run_shown(
+    target: Target,
+    plan: Plan,
+    *handlers: Handler,
+    quiet: bool = False,
+    verbose: bool = False,
+    console: Console | None = None,
+    accepts: Callable[[Finding], str] = nothing_accepted,
+) -> Recorder:
+    """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
+    shown = console or progress_output()
+
+    elsewhere = plan.jobs > 1 or plan.cluster is not None
+
+    def new_progress() -> Progress:
+        return Progress(shown, quiet=quiet, verbose=verbose, max_time_s=plan.max_time_s, live=not elsewhere)
+
+    with could_not_run():
+        if elsewhere:
+            each = defaultdict[str, Progress](new_progress)
+            return campaign.run(target, plan, handlers, accepts, live=lambda name, event: each[name](event))
+        with new_progress() as progress:
+            return campaign.run(target, plan, (progress, *handlers), accepts)
+
+
+def _keep(record: run_record.RunRecord, path: Path) -> None:
+    try:
+        run_record.write(record, path)
+    except OSError as error:
+        # A verdict is worth more than its file.
+        click.echo(f"no record of this run: {error}", err=True)
+
+
+def _canary_is_caught(quiet: bool) -> bool:
+    bug = find_bug("canary")
+    with could_not_run():
+        recorder = campaign.run(bug.target(), Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1))
+    if recorder.interrupted:
+        raise click.Abort
+    caught = any(found.finding.code in bug.checks for found in recorder.findings)
+    if not quiet and caught:
+        click.echo(f"the canary was caught by {recorder.findings[0].finding.code}", err=True)
+    return caught

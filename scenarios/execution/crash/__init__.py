@@ -1,0 +1,1 @@
+"""Records what a store writes, and opens what a crash could leave of it."""

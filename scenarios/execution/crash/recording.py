@@ -1,0 +1,139 @@
+"""A recording: the tape of one session's files, the history of what its callers were told, and the crashes of both.
+
+It begins with files that are durable, at the start of a store's life or after a crash, and goes on through restarts in
+good order. `after` says what one crash leaves and judges it.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tornpage import faults
+from tornpage.scenarios.execution.crash.reader import CrashReader
+from tornpage.scenarios.execution.snapshots import Files
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import History, Outcome
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import CrashAt
+from tornpage.scenarios.model.target import TargetError, View
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)
+
+
+def _is_hot(database: Path) -> bool:
+    """Whether there is a rollback journal that begins with anything but zeros."""
+    try:
+        with _beside(database, "-journal").open("rb") as journal:
+            return any(journal.read(8))
+    except OSError:
+        return False
+
+
+class Recording:
+    """What one trial's files went through since `files`, when the store showed `view`."""
+
+    def __init__(self, trial: Trial, files: Files, view: View) -> None:
+        self.trial = trial
+        self.base = {name: content for name, content in files.items() if not name.endswith("-shm")}
+        self.history = History(trial.oracle.configuration, view)
+        self._scope = contextlib.ExitStack()
+        self.tape = self._scope.enter_context(faults.record(trial.directory))
+        trial.before_reading.append(self._recover)
+        self._scope.callback(trial.before_reading.remove, self._recover)
+
+    def end(self) -> None:
+        """Write nothing down any more."""
+        self._scope.close()
+
+    def _recover(self) -> None:
+        """Whoever reads first rolls a hot journal back, or empties a WAL that nobody has open: let the tape see it.
+
+        The readers of the harness go past the shim, so without this the tape would not know what they have changed.
+        They are none of the store's, so whatever is armed spares them.
+        """
+        database = self.trial.target.database(self.trial.directory)
+        if not _is_hot(database) and (self.trial.session is not None or not _beside(database, "-wal").exists()):
+            return
+        with (
+            faults.spare(),
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=0)) as connection,
+        ):
+            connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+    @contextlib.contextmanager
+    def call(
+        self, step: int, call: str, after: View, stages: tuple[View, ...] = ()
+    ) -> Iterator[Callable[[Answer], Answer]]:
+        """A call that would lead to `after`; hand its answer to what this yields, and look before the scope ends."""
+        begin = len(self.tape)
+        heard: list[tuple[int, Answer]] = []
+
+        def told(answer: Answer) -> Answer:
+            heard.append((len(self.tape), answer))
+            return answer
+
+        yield told
+        # What is settled now was seen after the answer, by a look inside this scope.
+        end, answer = heard[0]
+        oracle = self.trial.oracle
+        self.history.called(step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed)
+
+    def require_faithful(self) -> None:
+        """Raise `TargetError` where the files are not what the tape makes of them: then no crash state is right."""
+        told = faults.CrashStates(self.base, self.tape.operations).process(len(self.tape)).files
+        there = self.trial.crash_copy()
+        for name in sorted(told.keys() | there.keys()):
+            # Directories are not recorded: a file brings its own.
+            if not name.endswith(os.sep) and told.get(name) != there.get(name):
+                raise TargetError(
+                    f"{self.trial.target.name}: {name} was changed in a way that the recorder does not see; "
+                    "crash states can't be made of what it wrote down"
+                )
+
+    def after(self, step: CrashAt) -> tuple[faults.State, View]:
+        """The files that a crash leaves, and what they show; raises `Violation`.
+
+        A store that was changed since the crash was found makes other operations, and that very crash may not be
+        possible any more. Then any crash of its kind in the last step will do, and the store goes on after the step.
+        """
+        self.require_faithful()
+        home = self.trial.directory.with_name("reader")
+        states = faults.CrashStates(self.base, self.tape.operations, step.device)
+        try:
+            state = states.at(step.crash)
+        except ValueError:
+            for _, violation in self.wrong_in_last_step(home, step.device, power=step.power):
+                raise violation from None
+            state = states.process(len(self.tape))
+        view, _ = self.judge(state, self.reader(home))
+        return state, view
+
+    def wrong_in_last_step(
+        self, directory: Path, device: faults.Device, seed: int = 0, *, power: bool | None = None
+    ) -> Iterator[tuple[faults.State, Violation]]:
+        """Each crash of the last step that violates a check, or each of one kind only."""
+        reader, spans = self.reader(directory), self.history.spans
+        states = faults.CrashStates(self.base, self.tape.operations, device, seed)
+        first = next(span for span in spans if span.step == spans[-1].step)
+        for position in range(first.begin, len(self.tape) + 1):
+            for state in (states.process(position), *states.power(position)):
+                if power in (None, state.crash.power):
+                    try:
+                        self.judge(state, reader)
+                    except Violation as violation:
+                        yield state, violation
+
+    def reader(self, directory: Path) -> CrashReader:
+        """Who opens the states of this recording."""
+        return CrashReader(self.trial.target, self.trial.oracle.configuration, directory)
+
+    def judge(self, state: faults.State, reader: CrashReader) -> tuple[View, Outcome]:
+        """What a state shows and what it cost; raises `Violation`."""
+        view = reader.view_of(state, self.trial.environment.now_ms)
+        return view, self.history.judge(state.crash.position, view, power=state.crash.power)

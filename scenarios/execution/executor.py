@@ -1,0 +1,359 @@
+"""The executor: plays any scenario, step by step, with every check after every step.
+
+What a call *would* lead to is not modelled by hand: beside the session under fault runs its *shadow*, the same target in
+another directory that never sees a fault. Each call is made on the shadow first; if the other one turns out to have
+failed, the shadow is put back. So any deterministic target can be played, and a known bug that shows only under
+faults has a healthy shadow.
+
+After each step the disk is looked at past the shim, so at most one call is ever undecided. After a call under an armed
+fault a copy of the files is opened as after a crash.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
+from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import Call, Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
+from tornpage.scenarios.targets.declaration import require_as_declared
+
+# What it is called when a condition of that slot has been met.
+_MET: Final = {"limit": "limits", "rival": "contentions"}
+
+
+class Executor:
+    """A scenario in progress. `counts` says what it came to: steps, calls, armed, fired, surfaced, restarts, crashes …
+
+    `answers` counts them by action and kind. `trace` is told each step, each answer and the state after it, as text
+    that is the same wherever the same scenario is played.
+
+    Raises `Violation` from `do` and `end` when a check fails. Close it in any case.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        configuration: Configuration,
+        directory: Path,
+        *,
+        record: bool = False,
+        files: Files | None = None,
+        view: View | None = None,
+        steps_before: int = 0,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._steps_before = steps_before
+        self._trace = trace
+        self.steps: list[Step] = []
+        self.counts: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
+        # What an earlier scenario has never let go of must not spoil this one.
+        directory = next(one for one in siblings(directory) if not held_open(one))
+        for name in ("real", "shadow"):
+            place(files or {}, directory / name)
+        self.real = Trial(target, configuration, directory / "real", view or {})
+        self.shadow = Trial(target, configuration, directory / "shadow", view or {})
+        self._maybe_committed: list[tuple[View, Files]] = []
+        if "statement" in target.depths:
+            self.real.watch_statements()
+            self.shadow.watch_statements()
+        self.shadow.at_step(0)
+        try:
+            self.shadow.open()
+        except Exception as error:
+            raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
+        self.view: View = self.shadow.fresh_view()
+        try:
+            require_as_declared(target, configuration, self.shadow.crash_copy(), self.view)
+        except TargetError:
+            self.shadow.close()
+            raise
+        self.recording = Recording(self.real, files or {}, self.view) if record else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        # What is on its way already says more than that the sessions can't be closed after it.
+        forget_frames(error)
+        with contextlib.suppress(Violation):
+            self.close()
+
+    def close(self) -> None:
+        """Disarm and let go of everything; raises `Violation` where the target does not."""
+        for slot in list(self.armed):
+            self._disarm(slot)
+        try:
+            self.real.close()
+        finally:
+            self.shadow.close()
+            if self.recording is not None:
+                self.recording.end()
+
+    # -- playing -------------------------------------------------------------------------------------------
+
+    def do(self, step: Step) -> None:
+        """Play one step and check everything. Raises `Violation`."""
+        self.steps.append(step)
+        self.counts["steps"] += 1
+        if self._trace is not None:
+            self._trace(str(step))
+        for trial in (self.real, self.shadow):
+            trial.at_step(self._steps_before + len(self.steps))
+        if isinstance(step, Call):
+            self._call(step)
+        elif isinstance(step, Conditional):
+            self._arm(step)
+        elif isinstance(step, Clear):
+            self.clear()
+        elif isinstance(step, ClockJump):
+            self._jump(step)
+        elif isinstance(step, CrashAt):
+            self._crash_at(step)
+        else:
+            self._restart(step)
+        if self._trace is not None:
+            self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
+
+    def end(self) -> None:
+        """Disarm, and show that the store still works and still agrees. Raises `Violation`."""
+        self.clear()
+        # A scenario may have made the small change itself.
+        if Call(self.real.target.heartbeat()) not in self.steps:
+            self.real.heartbeat()
+
+    def clear(self) -> None:
+        """Disarm everything; from now on the session has to answer."""
+        for slot in list(self.armed):
+            self._disarm(slot)
+        if self.real.session is None and self.counts["opened"]:
+            self.real.reopen()
+        self.real.look()
+        self._follow()
+
+    def _jump(self, step: ClockJump) -> None:
+        self.counts["jumps"] += 1
+        for trial in (self.real, self.shadow):
+            trial.jump(len(self.steps), step.by_ms)
+
+    def _call(self, step: Call) -> None:
+        if not self._ensure_open():
+            return
+        before, saved = self.view, self.shadow.crash_copy() if self.armed else None
+        wanted, stages = self.shadow.call_by_stages(step.action)
+        if wanted.kind == "raised":
+            raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
+        after = self.shadow.fresh_view()
+        with self._told(str(step.action), after, stages) as told:
+            answer = told(self.real.call(step.action, after, stages))
+            self._count(answer)
+            self.answers[step.action.name, answer.kind] += 1
+            self._same_refusal(step, wanted, answer)
+            if answer.kind == "raised" and not self.armed:
+                message = f"nothing is armed, and {step.action} {answer}"
+                raise Violation("still-usable-after-the-fault", message) from answer.error
+            self._judge()
+        if saved is not None and self.real.oracle.settled != after:
+            if self.real.oracle.maybe_committed:
+                self._maybe_committed.append((after, self.shadow.crash_copy()))
+            # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
+            half_way = self.real.oracle.settled != before
+            self._put_shadow(self.real.crash_copy() if half_way else saved)
+        self.view = self.real.oracle.settled
+
+    def _same_refusal(self, step: Call, wanted: Answer, answer: Answer) -> None:
+        """A store must not refuse, or grant, under a fault what it would not without one."""
+        if answer.kind not in {"raised", wanted.kind}:
+            raise Violation(
+                "acknowledged-is-durable",
+                f"{step.action} {answer}; without the fault it would be {wanted}",
+            )
+
+    def _judge(self) -> None:
+        files = self.real.crash_copy() if self.armed else None
+        self.real.look()
+        if files is not None:
+            self.real.look_after_crash(files)
+
+    def _ensure_open(self) -> bool:
+        """Open the session if it isn't; under an armed fault that may fail, and that is an answer."""
+        if self.real.session is not None:
+            return True
+        answer = self._open()
+        self._count(answer)
+        self._look_after_crash()
+        if answer.kind == "done":
+            self.counts["opened"] += 1
+            self.real.look_after_restart(crashed=False, memory=bool(self.armed))
+            return True
+        if not self.armed:
+            raise Violation("still-usable-after-the-fault", f"with nothing armed, opening {answer}") from answer.error
+        return False
+
+    def _count(self, answer: Answer) -> None:
+        self.counts["calls"] += 1
+        self.counts[answer.kind] += 1
+        if self._trace is not None:
+            self._trace(_in_short(answer))
+        if answer.error is not None and answer.kind == "raised":
+            for armed, _scope in self.armed.values():
+                armed.saw(answer.error)
+
+    # -- faults --------------------------------------------------------------------------------------------
+
+    def _arm(self, step: Conditional) -> None:
+        self._disarm(step.slot)
+        scope = contextlib.ExitStack()
+        armed = scope.enter_context(OPENERS[type(step)](self.real, step))
+        self.armed[step.slot] = armed, scope
+        self.counts["armed"] += 1
+
+    def _disarm(self, slot: str) -> None:
+        if slot not in self.armed:
+            return
+        armed, scope = self.armed.pop(slot)
+        scope.close()
+        self.counts["fired"] += bool(armed.fired)
+        if slot in _MET:
+            self.counts[_MET[slot]] += bool(armed.fired)
+        self.counts["surfaced"] += bool(armed.surfaced)
+
+    # -- restarts ------------------------------------------------------------------------------------------
+
+    def _restart(self, step: Restart) -> None:
+        if self.real.session is None:
+            self._ensure_open()
+            return
+        if step.crash:
+            self.counts["crashes"] += 1
+            files = self.real.crash_copy()
+            with contextlib.ExitStack() as out_of_reach:
+                # How the harness lets go of a session is no part of a crash.
+                for armed, _scope in self.armed.values():
+                    out_of_reach.enter_context(armed.paused())
+                self.real.close()
+            place(files, self.real.directory)
+            self._record_anew(files)
+        else:
+            self.counts["restarts"] += 1
+            self.close_session()
+            self._look_after_crash()
+        self._count(self._open())
+        files = self.real.crash_copy()
+        # A close that is cut short by a fault leaves the WAL as a crash does.
+        self.real.look_after_restart(crashed=step.crash or bool(self.armed), memory=bool(self.armed))
+        if self.armed:
+            self.real.look_after_crash(files)
+        self._follow()
+
+    def _crash_at(self, step: CrashAt) -> None:
+        """Put down what the crash leaves, judge it by the history, and start again from there."""
+        if self.recording is None:
+            raise TargetError(f"{step}: nothing was recorded")
+        self.counts["power_cuts" if step.power else "crashes"] += 1
+        state, view = self.recording.after(step)
+        with contextlib.ExitStack() as out_of_reach:
+            for armed, _scope in self.armed.values():
+                out_of_reach.enter_context(armed.paused())
+            self.real.close()
+        files = dict(state.files)
+        place(files, self.real.directory)
+        self.view = view
+        self.real.oracle.restarted(view)
+        self._maybe_committed.clear()
+        self._record_anew(files)
+        self._put_shadow(files)
+        answer = self._open()
+        self._count(answer)
+        if answer.kind == "raised" and not self.armed:
+            raise Violation("still-usable-after-the-fault", f"after a crash, opening {answer}") from answer.error
+        self.real.look_after_restart(crashed=True, memory=bool(self.armed))
+
+    def _record_anew(self, files: Files) -> None:
+        if self.recording is not None:
+            self.recording.end()
+            self.recording = Recording(self.real, files, self.view)
+
+    def _open(self) -> Answer:
+        with self._told("open", self.view) as told:
+            return told(self.real.call(OPEN, self.view))
+
+    def close_session(self) -> None:
+        """Close the session in good order, as far as what is armed allows it."""
+        with self._told("close", self.view) as told:
+            self._count(told(self.real.call(CLOSE, self.view)))
+
+    @contextlib.contextmanager
+    def _told(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
+        """Where there is a recording, write down where on it a call began, and what its caller was told."""
+        if self.recording is None:
+            yield lambda answer: answer
+        else:
+            with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as told:
+                yield told
+
+    def _look_after_crash(self) -> None:
+        if self.armed:
+            self.real.look_after_crash(self.real.crash_copy())
+
+    def _follow(self) -> None:
+        """Where a crash brought a maybe-committed write to life, the shadow takes its shape."""
+        settled = self.real.oracle.settled
+        if settled == self.view:
+            return
+        for view, files in self._maybe_committed:
+            if view == settled:
+                self._put_shadow(files)
+                self._maybe_committed.clear()
+                self.view = settled
+                return
+        raise Violation(
+            "acknowledged-is-durable",
+            describe(differences(self.view, settled), "what had to be there", "the file"),
+            {"expected": self.view, "disk": settled},
+        )
+
+    def _put_shadow(self, files: Files) -> None:
+        self.shadow.close()
+        place(files, self.shadow.directory)
+        self.shadow.open()
+
+
+def _in_short(answer: Answer) -> str:
+    """An answer without what differs between places, such as a path in the text of an error."""
+    name = getattr(answer.error, "sqlite_errorname", "") or type(answer.error).__name__
+    return answer.kind if answer.error is None else f"{answer.kind} {name} {answer.certainty}"
+
+
+def play(scenario: Scenario, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:
+    """Play a whole scenario; what it violates, if anything, and what it came to."""
+    record = any(isinstance(step, CrashAt) for step in scenario.steps)
+    with prepared(scenario.steps):
+        executor = Executor(target, scenario.configuration, directory, record=record)
+        return _violation_of(executor, scenario.steps), executor.counts
+
+
+def _violation_of(executor: Executor, steps: Iterable[Step]) -> Violation | None:
+    try:
+        with executor:
+            for step in steps:
+                executor.do(step)
+            executor.end()
+    except Violation as violation:
+        return violation
+    return None

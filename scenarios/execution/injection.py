@@ -1,0 +1,128 @@
+"""Conditions: what is wrong with the world while a step of a scenario lasts.
+
+An armed fault plan is one; others are a rival that holds a lock, a limit that is met. A kind of condition is a kind of
+step and an *opener*, which puts it in force round a trial and counts what came of it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
+
+from tornpage import faults
+from tornpage.scenarios.execution.syscall_injection import by_step
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Arm, Limit, LimitKind, Rival, Step, Syscall
+
+
+class Condition(Protocol):
+    """What a condition came to, and how to keep it from happening for a while."""
+
+    @property
+    def fired(self) -> int:
+        """How often it has been met."""
+
+    @property
+    def surfaced(self) -> int:
+        """How many errors have reached a caller."""
+
+    def saw(self, error: BaseException) -> bool:
+        """Take in an error that reached a caller; whether it came of this condition."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Not in force inside this scope: what the harness does for itself is no part of a scenario."""
+
+
+Opener = Callable[[Trial, Any], AbstractContextManager[Condition]]
+
+
+def _arm(trial: Trial, step: Arm) -> AbstractContextManager[Condition]:
+    return trial.armed(step.plan, step.depth)
+
+
+@contextlib.contextmanager
+def _limit(trial: Trial, step: Limit) -> Iterator[Condition]:
+    limit = limit_of(trial, step.kind, step.at, sticky=step.sticky)
+    with trial.limited(limit):
+        yield limit
+
+
+def limit_of(trial: Trial, kind: LimitKind, at: int | None, *, sticky: bool = False) -> faults.Limit:
+    """A limit for the target of a trial; `at` None: one that is never met and only measures."""
+    if kind == "allocation":
+        return faults.FailedAllocation(at, sticky=sticky)
+    if kind == "heap":
+        return faults.HeapLimit(at)
+    if kind == "pages":
+        return faults.PageLimit(trial.connections, at)
+    return faults.Interruption(trial.connections, at, sticky=sticky)
+
+
+def prepared(steps: Iterable[Step]) -> AbstractContextManager[object]:
+    """What has to be in place before anything is opened, for scenarios with these steps.
+
+    Raises `faults.AllocatorUnavailableError` where SQLite is in use already.
+    """
+    exact = any(isinstance(step, Limit) and step.kind == "allocation" for step in steps)
+    return faults.exact_allocations() if exact else contextlib.nullcontext()
+
+
+class Contention:
+    """A rival in the store's way, as a condition: what came of it, and whether the store waited as it should."""
+
+    def __init__(self, rival: faults.Rival) -> None:
+        self.rival = rival
+
+    @property
+    def fired(self) -> int:
+        """1 if the rival was in the way."""
+        return int(self.rival.contended)
+
+    @property
+    def surfaced(self) -> int:
+        """How often a caller was told that the store is busy."""
+        return self.rival.surfaced
+
+    def saw(self, error: BaseException) -> bool:
+        """Take in an error; raises `Violation` for a store that gave up before a rival of short stay was gone."""
+        rival = self.rival
+        surfaced = rival.saw(error)
+        if surfaced and rival.holds and rival.held_ms is not None and rival.kind.keeps_a_lock:
+            raise Violation(
+                "waits-for-a-short-lock",
+                f"a {rival.kind.name} held its lock for {rival.held_ms} ms; after {rival.waited_ms:.0f} ms the call "
+                f"failed with {type(error).__name__}: {error}",
+            ) from error
+        return surfaced
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Without the rival."""
+        return self.rival.paused()
+
+
+@contextlib.contextmanager
+def contention(trial: Trial, step: Rival) -> Iterator[Contention]:
+    """Let a rival contend with a trial's store inside this scope."""
+    mode = trial.oracle.configuration.journal_mode
+    place: faults.RivalPlace = "process" if step.place == "process" else "connection"
+    with (
+        trial.troubled(),
+        faults.contend(
+            step.kind, step.operation, step.ordinal, trial.directory,
+            place=place, held_ms=step.held_ms, journal_mode=mode,
+        ) as rival,
+    ):  # fmt: skip
+        trial.before_reading.append(rival.make_way)
+        try:
+            yield Contention(rival)
+        finally:
+            trial.before_reading.remove(rival.make_way)
+
+
+OPENERS: Final[Mapping[type, Opener]] = {
+    Limit: _limit,
+    Arm: _arm,
+    Rival: contention,
+    Syscall: by_step,
+}

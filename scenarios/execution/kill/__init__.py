@@ -1,0 +1,1 @@
+"""Runs a scenario in child processes that are really killed."""

@@ -1,0 +1,226 @@
+"""Plays a scenario in processes that are really killed: for findings of ``kill``, their shrinking and their replay.
+
+Each life of a process is one job: it opens the store, makes its calls, and meets the plan from where the scenario arms
+it. A plan is spent with the life that it ended; one that did not fire is armed again in the next life, from its opening
+on. ``crash and restart`` kills a process that is still alive, between two calls. What a process would have done after
+its death is not done. After each life the files are looked at; after the last one the store is started on them.
+
+What each call leads to is shown by a shadow in this process that is never killed, as in `scenarios.execution.executor`.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tornpage import faults
+from tornpage.scenarios.execution.kill.protocol import Job, Timed
+from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryCheck, told_of
+from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
+from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
+
+
+def kills(scenario: Scenario) -> bool:
+    """Whether a scenario arms a plan that kills, and so can't be played in this process."""
+    plans = [faults.FaultPlan.parse(step.plan) for step in scenario.steps if isinstance(step, Arm)]
+    return any(fault.effect == faults.KILL for plan in plans for fault in plan.faults)
+
+
+def manner_of(exit_status: ExitStatus) -> str:
+    """How a process died, in words."""
+    number = exit_status.pending
+    where = "between two calls" if number is None else f"in {exit_status.job.calls[number].action}"
+    fired = exit_status.fired
+    return f"killed {where}" + (f" by {fired.fault}" if fired else "")
+
+
+@dataclass
+class _Life:
+    """The calls of one process, and its plan."""
+
+    calls: list[Timed]
+    plan: str | None = None
+    armed_from: int = 0
+    armed_until: int | None = None
+    # The first process of a scenario opens the store when something is to be done with it, and not before.
+    opened: bool = True
+
+    def arm(self, plan: str) -> None:
+        if self.plan is not None:
+            raise TargetError("a scenario arms one plan in the life of one process")
+        self.plan, self.armed_from = plan, len(self.calls) if self.opened else 0
+
+    def clear(self) -> None:
+        if self.plan is not None and self.armed_until is None:
+            self.armed_until = len(self.calls)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it would open the store and do nothing else."""
+        return len(self.calls) == 1 and self.plan is None
+
+    @property
+    def still_armed(self) -> str | None:
+        return self.plan if self.armed_until is None else None
+
+
+@dataclass
+class _Shadow:
+    """The same store, never killed: what each call leads to."""
+
+    trial: Trial
+    view: View = field(default_factory=dict)
+
+    def open(self) -> None:
+        self.trial.at_step(0)
+        try:
+            self.trial.open()
+        except Exception as error:
+            raise TargetError(f"{self.trial.target.name}: opening fails without any fault: {error!r}") from error
+        self.view = self.trial.live_view()
+
+    def make(self, call: Timed) -> tuple[str, Expected]:
+        """Make a call; its answer, and what is to be expected while it is pending."""
+        before = self.view
+        if call.action in (OPEN, CLOSE):
+            return "done", Expected(before, before)
+        self.trial.at_step(call.step)
+        answer, stages = self.trial.call_by_stages(call.action)
+        if answer.kind == "raised":
+            raise TargetError(f"{call.action} fails without any fault: it {answer}") from answer.error
+        self.view = self.trial.live_view()
+        return answer.kind, Expected(before, self.view, stages)
+
+
+class KillPlayer:
+    """A scenario in progress. `counts` says what it came to: calls, armed, fired, kills."""
+
+    def __init__(self, target: Target, configuration: Configuration, directory: Path, supervisor: Supervisor) -> None:
+        self.configuration = configuration
+        self.counts: Counter[str] = Counter()
+        self.lives = 0
+        # The call in which the last process was killed, and what was to be expected then.
+        self._cut_short: tuple[Timed, Expected] | None = None
+        self.supervisor = supervisor
+        directory = next(one for one in siblings(directory) if not held_open(one))
+        self.home = directory / "killed"
+        for home in (self.home, directory / "shadow"):
+            place({}, home)
+        shadow = Trial(target, configuration, directory / "shadow", {})
+        if "statement" in target.depths:
+            shadow.watch_statements()
+        self.shadow = _Shadow(shadow)
+        self.after = RecoveryCheck(target, configuration, self.home)
+
+    def play(self, scenario: Scenario) -> None:
+        """Play it to its end. Raises `Violation`, `TargetError`."""
+        with self.shadow.trial:
+            self.shadow.open()
+            self._play(scenario)
+
+    def _play(self, scenario: Scenario) -> None:
+        life, step = _Life([Timed(0, OPEN)], opened=False), 0
+        death = "not killed at all"
+        for step, one in enumerate(scenario.steps, start=1):
+            self.counts["steps"] += 1
+            if isinstance(one, Call):
+                life.calls.append(Timed(step, one.action))
+                life.opened = True
+            elif isinstance(one, Arm):
+                self.counts["armed"] += 1
+                life.arm(one.plan)
+            elif isinstance(one, Clear):
+                life.clear()
+            elif not isinstance(one, Restart):
+                raise TargetError(f"{one}: in a scenario that kills there is nothing else that goes wrong")
+            elif not life.opened:
+                life.opened = True
+            elif one.crash and self._cut_short is not None and life.idle:
+                # The process is dead already, in a close that a restart had asked for: this is its start.
+                life = _Life([Timed(step, OPEN)])
+            else:
+                death, left = self._live(life, in_order=step if not one.crash else None)
+                life = _Life([Timed(step, OPEN)], left)
+        if not life.idle:
+            death, _ = self._live(life, in_order=None)
+        with _said(death):
+            if self._cut_short is None:
+                self.after.start_again(self.shadow.view, step)
+            else:
+                call, expected = self._cut_short
+                self.after.start_again(self.shadow.view, call.step, self.after.finished(call.action, expected))
+
+    def _live(self, life: _Life, in_order: int | None) -> tuple[str, str | None]:
+        """One life, closed in good order at that step or killed; how it ended, and the plan that is left."""
+        calls = (*life.calls, *([] if in_order is None else [Timed(in_order, CLOSE)]))
+        exit_status = self.supervisor.run(
+            Job(
+                self.configuration, str(self.home), calls, life.plan, life.armed_from, life.armed_until,
+                dies_at_the_end=in_order is None,
+            )
+        )  # fmt: skip
+        self.counts["calls"] += len(exit_status.answers)
+        self.counts["kills"] += exit_status.killed
+        self.counts["fired"] += exit_status.fired is not None
+        death = manner_of(exit_status)
+        exit_status.require_no_failure(restarted=self.lives > 0)
+        self.lives += 1
+        with _said(death):
+            self._follow(exit_status)
+        return death, None if exit_status.fired else life.still_armed
+
+    def _follow(self, exit_status: ExitStatus) -> None:
+        """Make the same calls on the shadow, and hold the files against it."""
+        expected = Expected(self.shadow.view, self.shadow.view)
+        for answer in exit_status.answers:
+            call = exit_status.job.calls[answer.call]
+            wanted, expected = self.shadow.make(call)
+            if answer.kind != wanted:
+                raise Violation(
+                    "acknowledged-is-durable",
+                    f"{call.action} was {answer.kind}; in a process that is not killed it is {wanted}",
+                )
+            expected = Expected(expected.after, expected.after)
+        before = self._cut_short = None
+        if exit_status.pending is not None:
+            before = self.shadow.trial.crash_copy()
+            call = exit_status.job.calls[exit_status.pending]
+            _, expected = self.shadow.make(call)
+            self._cut_short = call, expected
+        disk = self.after.disk(expected)
+        if before is not None and disk != expected.after:
+            half_way = disk != expected.before
+            left = Trial(self.shadow.trial.target, self.configuration, self.home, {})
+            with left:
+                files = left.crash_copy() if half_way else before
+            self.shadow.trial.close()
+            place(files, self.shadow.trial.directory)
+            self.shadow.trial.open()
+            self.shadow.view = disk
+
+
+@contextlib.contextmanager
+def _said(death: str) -> Iterator[None]:
+    """Let a violation say how the process died."""
+    try:
+        yield
+    except Violation as violation:
+        forget_frames(violation)
+        raise told_of(violation, death) from violation.__cause__
+
+
+def play_killed(
+    scenario: Scenario, target: Target, directory: Path, supervisor: Supervisor
+) -> tuple[Violation | None, Counter[str]]:
+    """Play a whole scenario; what it violates, if anything, and what it came to."""
+    executor = KillPlayer(target, scenario.configuration, directory, supervisor)
+    try:
+        executor.play(scenario)
+    except Violation as violation:
+        return violation, executor.counts
+    return None, executor.counts

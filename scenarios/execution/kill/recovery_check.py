@@ -1,0 +1,126 @@
+"""What must be true after a process was really killed: of its files, and of the store that is started on them again.
+
+All that reached the operating system stays (rule 1 of ``docs/sqlite-under-faults.md``), so at every journal mode and
+synchronous level the file shows exactly what was acknowledged, or that and the one call that was pending; a call that
+commits more than once may be on its way. In this order:
+
+- a fresh reader, past the shim and on a copy, says what the file holds, and SQLite checks it;
+- the store is opened on the very files that the dead process left, its shared memory included;
+- where the target names a `recovery`, that call is made: it may say more of a row, but what was acknowledged is still
+  there, and a second recovery finds nothing more to do; one that was killed itself is finished by the next;
+- the store answers as the file does, and a small change works.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What may be found: the acknowledged state, and where the pending call would have led, over its `stages`."""
+
+    before: View
+    after: View
+    stages: tuple[View, ...] = ()
+
+    def require(self, disk: View) -> None:
+        """Raise `Violation` where the file holds something else."""
+        if disk in (self.before, self.after) or self._is_on_the_way(disk):
+            return
+        # What the pending call does not touch was acknowledged before it.
+        old = [
+            one
+            for one in differences(self.before, disk)
+            if self.before.get(one.key) == self.after.get(one.key)
+            and all(one.left == stage.get(one.key) for stage in self.stages)
+        ]
+        sides = {"before": self.before, "after": self.after, "disk": disk}
+        if old:
+            code = "no-resurrection" if all(one.key not in self.before for one in old) else "acknowledged-is-durable"
+            raise Violation(code, describe(old, "what was acknowledged", "the file"), sides)
+        changed = describe(differences(self.after, disk), "the whole change", "the file")
+        raise Violation("all-or-nothing", f"a part of the pending change is there: {changed}", sides)
+
+    def _is_on_the_way(self, disk: View) -> bool:
+        stages = (self.before, *self.stages, self.after)
+        keys = disk.keys() | {key for stage in stages for key in stage}
+        return bool(self.stages) and all(any(disk.get(key) == stage.get(key) for stage in stages) for key in keys)
+
+
+class RecoveryCheck:
+    """Looks at what dead processes left in `home`."""
+
+    def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
+        self.target = target
+        self.configuration = configuration
+        self.home = home
+        self._copy = home.with_name(home.name + "-read")
+
+    def disk(self, expected: Expected) -> View:
+        """What the file holds, read from a copy; raises `Violation` where it is damaged, or not what it may be."""
+        with Trial(self.target, self.configuration, self.home, {}) as left:
+            files = left.crash_copy()
+        place(files, self._copy)
+        view = Trial(self.target, self.configuration, self._copy, {}).fresh_view()
+        expected.require(view)
+        if check := getattr(self.target, "check_view", None):
+            check(view)
+        return view
+
+    def finished(self, action: Action, expected: Expected) -> View | None:
+        """Where it was the recovery that was killed: what the next one has to come to."""
+        return expected.after if action == getattr(self.target, "recovery", None) else None
+
+    def start_again(self, disk: View, step: int, finished: View | None = None) -> None:
+        """Open the store on what is there, recover, look, change something; raises `Violation`.
+
+        `disk` is what the file was seen to hold, `step` the clock's; `finished` is what the recovery has to come to,
+        where that is known.
+        """
+        with Trial(self.target, self.configuration, self.home, disk) as trial:
+            trial.at_step(step)
+            trial.reopen()
+            trial.look()
+            recovery: Action | None = getattr(self.target, "recovery", None)
+            if recovery is not None:
+                self._recover(trial, recovery, finished)
+            trial.heartbeat()
+
+    def _recover(self, trial: Trial, recovery: Action, finished: View | None) -> None:
+        before = trial.oracle.settled
+        once = self._recovered(trial, recovery)
+        if finished is not None and once != finished:
+            detail = describe(differences(finished, once), "the file after one whole recovery", "the file")
+            message = f"{recovery} was killed and made again: {detail}"
+            raise Violation("in-flight-flagged-once", message, {"whole": finished, "disk": once})
+        lost = [one for one in differences(before, once) if one.key not in once]
+        if lost:
+            message = f"{recovery} at the restart: {describe(lost, 'the file before it', 'the file after it')}"
+            raise Violation("acknowledged-is-durable", message, {"before": before, "disk": once})
+        twice = self._recovered(trial, recovery)
+        if twice != once:
+            detail = describe(differences(once, twice), "the file after the first", "the file after the second")
+            raise Violation("in-flight-flagged-once", f"{recovery}, twice: {detail}", {"once": once, "twice": twice})
+
+    def _recovered(self, trial: Trial, recovery: Action) -> View:
+        try:
+            trial.call_session(recovery)
+        except Refused:
+            pass  # There was nothing to recover.
+        except Exception as error:
+            raise Violation("still-usable-after-the-fault", f"at the restart, {recovery} fails: {error!r}") from error
+        recovered = trial.fresh_view()
+        trial.oracle.heard(Answer("done"), recovered)
+        trial.look()
+        return recovered
+
+
+def told_of(violation: Violation, death: str) -> Violation:
+    """The same violation, its message beginning with how the process died."""
+    return Violation(violation.code, f"{death}: {violation.message}", violation.sides)

@@ -1,0 +1,250 @@
+"""The program that is killed: ``python -m tornpage.scenarios.execution.kill.worker TARGET``, started by `scenarios.execution.kill.supervisor` and nobody else.
+
+It is a *supervisor*: an interpreter that has loaded the target and then does nothing but fork a child for each job, so
+that a death costs milliseconds and not the start of an interpreter. Each child is a process of its own that opens the
+store, makes its calls and is killed by SIGKILL from within the operation that its plan names. Nothing of SQLite is in
+use before the fork: a connection must never be carried over one.
+
+The name of a directory with an job comes in; `Born`, then `Died` go out, as lines of JSON. When the supervisor's
+input ends, whoever asked is gone: it kills the child it has, and ends.
+
+Not covered: a target whose import starts threads; they are not there in the child.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.target import Action, Refused, Target
+from tornpage.scenarios.targets.names import UnknownTargetError
+from tornpage.scenarios.targets.registry import find_or_import
+
+# The child has failed by itself, and its standard error says how.
+FAILED: Final = 70
+# A request is the name of a directory, which may hold anything but this.
+END_OF_REQUEST: Final = b"\0"
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The target is loaded."""
+
+    pid: int
+
+
+class Unable(msgspec.Struct, frozen=True, tag="unable"):
+    """The target can't be loaded: why."""
+
+    reason: str
+
+
+class Born(msgspec.Struct, frozen=True, tag="born"):
+    """The child of the job has begun."""
+
+    pid: int
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """The child has ended; `status` is what waitpid said."""
+
+    pid: int
+    status: int
+
+
+Report = Ready | Unable | Born | Died
+
+
+# -- the child ---------------------------------------------------------------------------------------------
+
+
+class _Announced(faults.PlanInjector):
+    """Follows a plan, and tells of the fault before it is carried out: afterwards nobody is there to write."""
+
+    def __init__(self, plan: faults.FaultPlan, job_log: JobLog) -> None:
+        super().__init__(plan)
+        self._job_log = job_log
+
+    def decide(self, kind: str, role: str, path: str | None) -> faults.Fault | None:
+        """Decide, and write."""
+        fault = super().decide(kind, role, path)
+        if fault is not None:
+            self._job_log.write(Fired(str(fault), kind, role, self.fired[-1].ordinal, path))
+        return fault
+
+
+def run_job(target: Target, job: Job, job_log: JobLog) -> None:
+    """Make the calls of an job; the plan kills this process, or it returns."""
+    plan = None if job.plan is None else faults.FaultPlan.parse(job.plan)
+    trial = Trial(target, job.configuration, Path(job.home), {})
+    if plan is not None and plan.faults[0].kind in faults.STATEMENT_KINDS:
+        trial.watch_statements()
+    with faults.install() as shim, contextlib.ExitStack() as armed:
+        for number, call in enumerate(job.calls):
+            if number == job.armed_until:
+                armed.close()
+            elif number == job.armed_from and plan is not None:
+                armed.enter_context(_in_force(plan, trial, shim, job_log))
+            trial.at_step(call.step)
+            job_log.write(Begun(number))
+            kind, detail = _make(trial, call.action)
+            job_log.write(Answered(number, kind, detail))
+            if kind == "raised":
+                break
+        # Neither the session is closed nor a scope left: a process that ends does neither.
+        _end(job)
+
+
+def _make(trial: Trial, action: Action) -> tuple[str, str]:
+    """One call; the kind of its answer, and what it says. Not `Trial.call`, which drops the traceback."""
+    try:
+        if action == OPEN:
+            trial.open()
+        elif action == CLOSE and trial.session is not None:
+            trial.session.close()
+        else:
+            trial.call_session(action)
+    except Refused as refusal:
+        return "refused", str(refusal)
+    except Exception:  # noqa: BLE001 - whatever the store raises is its answer
+        return "raised", traceback.format_exc()
+    return "done", ""
+
+
+def _end(job: Job) -> NoReturn:
+    if job.dies_at_the_end:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shim, job_log: JobLog) -> Iterator[None]:
+    """The plan in force at its depth, for the store's files only."""
+    injector = _Announced(plan, job_log)
+    if plan.faults[0].kind in faults.STATEMENT_KINDS:
+        scope = trial.statements.watching(injector)
+    else:
+        scope = shim.watching(faults.OnPath(injector, trial.directory))
+    with scope:
+        yield
+
+
+def _be_the_child(target: Target, directory: Path) -> NoReturn:
+    try:
+        os.setpgid(0, 0)
+        _die_with_parent()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        complaints = os.open(directory / COMPLAINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(complaints, 1)
+        os.dup2(complaints, 2)
+        run_job(target, read_job(directory), JobLog(directory))
+    except BaseException:  # noqa: BLE001 - a forked child must never run on in its parent's code
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(FAILED)
+
+
+def _die_with_parent() -> None:
+    """Where the system can do so, let nobody outlive whoever is asking."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+# -- the supervisor -------------------------------------------------------------------------------------------
+
+
+class _Supervisor:
+    """Takes one job after the other; `requests` and `reports` are descriptors of pipes."""
+
+    def __init__(self, requests: int, reports: int) -> None:
+        self._requests = requests
+        self._reports = reports
+        self._buffer = b""
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        # A child's end has to interrupt the wait for the end of the input, and no thread may exist beside the fork.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def report(self, report: Report) -> None:
+        """Send one line."""
+        os.write(self._reports, msgspec.json.encode(report) + b"\n")
+
+    def serve(self, target: Target) -> None:
+        """Run every job that is asked for, until nobody asks any more."""
+        while (line := self._next()) is not None:
+            child = os.fork()
+            if child == 0:
+                _be_the_child(target, Path(os.fsdecode(line)))
+            self.report(Born(child))
+            status = self._outlive(child)
+            # Whatever the child has started is not to be left behind.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child, signal.SIGKILL)
+            if status is None:
+                return
+            self.report(Died(child, status))
+
+    def _next(self) -> bytes | None:
+        """The next request; None at the end of the input."""
+        while END_OF_REQUEST not in self._buffer:
+            if not (received := os.read(self._requests, 65_536)):
+                return None
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(END_OF_REQUEST)
+        return line
+
+    def _outlive(self, child: int) -> int | None:
+        """How the child ended; None where the input ended first, and the child had to."""
+        while True:
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                return status
+            ready, _, _ = select.select([self._requests, self._woken], [], [])
+            if self._woken in ready:
+                os.read(self._woken, 65_536)
+            if self._requests in ready:
+                received = os.read(self._requests, 65_536)
+                if not received:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    return None
+                self._buffer += received
+
+
+def main() -> None:
+    """Load the target and serve, over what were standard input and output."""
+    requests, reports = os.dup(0), os.dup(1)
+    # What a target prints must not get between the lines.
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _die_with_parent()
+    supervisor = _Supervisor(requests, reports)
+    try:
+        target = find_or_import(sys.argv[1])
+        faults.shim_for()
+    except (UnknownTargetError, faults.ShimUnavailableError) as error:
+        supervisor.report(Unable(str(error)))
+        return
+    gc.collect()
+    gc.freeze()
+    supervisor.report(Ready(os.getpid()))
+    supervisor.serve(target)
+
+
+if __name__ == "__main__":
+    main()

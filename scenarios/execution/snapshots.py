@@ -1,0 +1,163 @@
+"""Copies of a directory, held in memory: taken beside an open database, put down somewhere else.
+
+Closing any descriptor of a file drops every POSIX lock that this process holds on it, SQLite's included. A copy that
+is taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`).
+The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is
+part of it, under a name that ends with a separator: a store may ask whether it is there.
+"""
+
+# All of this happens several times at every fault point; pathlib would make it half as fast.
+# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
+
+import functools
+import gc
+import os
+import stat
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from tornpage.scenarios.model.checks import Violation
+
+Files = dict[str, bytes]
+
+# What has no place in a directory; 0 is what epoll and its like show.
+_NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
+
+
+class Holder:
+    """Reads whole directories and keeps what it opened until it is told that no session is open any more."""
+
+    def __init__(self) -> None:
+        # By device and inode: a file that is copied many times is opened once.
+        self._descriptors: dict[tuple[int, int], int] = {}
+
+    def copy(self, directory: Path) -> Files:
+        """The directory's files, and its empty directories, by relative name, without ``-shm``."""
+        root = os.fspath(directory)
+        return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
+
+    def _read(self, path: str) -> bytes:
+        if path.endswith(os.sep):
+            return b""
+        found = os.stat(path)
+        key = found.st_dev, found.st_ino
+        if key not in self._descriptors:
+            self._descriptors[key] = os.open(path, os.O_RDONLY)
+        return os.pread(self._descriptors[key], found.st_size, 0)
+
+    def release(self) -> None:
+        """Close what was opened; call it when no session is open on these files."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+
+def place(files: Files, directory: Path) -> None:
+    """Make `directory`, and let it hold exactly these files and directories. No session may be open on it."""
+    root = os.fspath(directory)
+    if not files:
+        # A target opens in a directory that is there, be it empty.
+        os.makedirs(root, exist_ok=True)
+    for name in [name for name in _names(root) if name not in files]:
+        _remove(root, name)
+    for name, content in files.items():
+        if name.endswith(os.sep):
+            # Unless a file has taken its place since.
+            if name[:-1] not in files:
+                os.makedirs(os.path.join(root, name), exist_ok=True)
+        else:
+            _overwrite(os.path.join(root, name), content)
+
+
+def _names(directory: str, prefix: str = "") -> Iterator[str]:
+    """The files and the empty directories below a directory, by relative name; none where it isn't there."""
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    if prefix and not entries:
+        yield prefix
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _names(entry.path, f"{prefix}{entry.name}{os.sep}")
+        else:
+            yield prefix + entry.name
+
+
+def _remove(root: str, name: str) -> None:
+    """Remove a file or an empty directory, and each directory above it that is empty then."""
+    if not name.endswith(os.sep):
+        os.unlink(os.path.join(root, name))
+    above = os.path.dirname(name)
+    while above:
+        try:
+            os.rmdir(os.path.join(root, above))
+        except OSError:
+            return
+        above = os.path.dirname(above)
+
+
+def _overwrite(path: str, content: bytes) -> None:
+    # Without truncating first: to give blocks back and take them again is dearer than to write over them.
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        written = 0
+        while written < len(content):
+            written += os.pwrite(descriptor, content[written:] if written else content, written)
+        os.ftruncate(descriptor, len(content))
+    finally:
+        os.close(descriptor)
+
+
+def held_open(directory: Path) -> list[str]:
+    """The files below `directory` that this process has open; empty where the system doesn't say."""
+    below = _below(os.path.abspath(directory))
+    try:
+        descriptors = os.listdir("/proc/self/fd")
+    except OSError:
+        return []
+    found = []
+    for descriptor in descriptors:
+        try:
+            # To ask for a name is dear, and terminals, sockets and the like are in no directory of ours.
+            if stat.S_IFMT(os.fstat(int(descriptor)).st_mode) in _NO_FILES:
+                continue
+            name = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue
+        if name.startswith(below):
+            found.append(name.removeprefix(below))
+    return sorted(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _below(directory: str) -> str:
+    """How the system's names of what is below begin; nobody moves a store's directory while it is under test."""
+    return os.path.realpath(directory) + os.sep
+
+
+def siblings(directory: Path) -> Iterator[Path]:
+    """The directory itself, and then numbered ones beside it, without end."""
+    yield directory
+    for number in count(2):
+        yield directory.with_name(f"{directory.name}-{number}")
+
+
+def require_let_go(directory: Path) -> None:
+    """Raise `Violation` where a session that was closed still holds its files.
+
+    SQLite shares its view of a file inside a process, so a leftover would also spoil every later look.
+    """
+    if not held_open(directory):
+        return
+    # A young cycle (an error that its own frames refer to) may hold them; a full collection is dear.
+    gc.collect(1)
+    if held_open(directory):
+        gc.collect()
+    if left := held_open(directory):
+        raise Violation("still-usable-after-the-fault", f"after closing, these are still open: {', '.join(left)}")

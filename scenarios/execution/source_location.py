@@ -1,0 +1,228 @@
+"""Where a finding is in the code under test: the line that a reader, or an annotation, should look at.
+
+Method. The shortest scenario is played once more, and the call that goes wrong is traced. The place is, in this order:
+
+- the innermost line of the code under test at the moment when an error of SQLite (or of memory, or of a file) came out
+  of the call beneath it, whether that error was passed on or swallowed there;
+- where no error was seen, because the fault was absorbed, nothing was armed, or the process died: the first function of
+  the code under test that the call enters.
+
+Code under test is what is neither the harness nor Python's own library. The project's own files come first, the
+target's adapter last; a file that was installed is looked for in the project, too (``src`` or the root). A target may
+name its packages in `packages`. Of a known bug it is the build that puts the defect back, and there the place is the
+method that it overrides, as a whole.
+
+Not covered: programs of their own, and threads that a call starts: there the place is "".
+"""
+
+import contextlib
+import inspect
+import sqlite3
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.injection import prepared
+from tornpage.scenarios.execution.kill.executor import kills
+from tornpage.scenarios.model.fingerprint import decisive_step
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import Call, Conditional, CrashAt, Scenario, Step
+from tornpage.scenarios.model.target import Action, Target, View
+from tornpage.scenarios.targets.known_bugs import find_bug
+from tornpage.scenarios.targets.names import BUG_PREFIX
+
+_HARNESS: Final = frozenset({"faults", "scenarios", "hypothesis"})
+_OF_THE_CODE: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+_STANDARD: Final = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_MOST_FUNCTIONS: Final = 1_000
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of code: its module, its file, and the function that it is in."""
+
+    module: str
+    file: str
+    line: int
+    function: str
+
+
+def locate(scenario: Scenario, target: Target, directory: Path) -> str:
+    """The place as ``file:line``, relative to the project where it is there; "" where it can't be told."""
+    if "syscall" in target.depths:
+        return ""
+    code = _Code(target)
+    watch = _Watch(code)
+    # A place that can't be found is no reason to lose the finding, whatever the target does when it is played again.
+    with contextlib.suppress(Exception):
+        _play(scenario, target, directory, watch)
+    found = code.best(watch.raised_at) or code.best(watch.entered) or code.overridden()
+    return f"{_shown(found.file)}:{found.line}" if found else ""
+
+
+def _play(scenario: Scenario, target: Target, directory: Path, watch: "_Watch") -> None:
+    """Play the scenario up to the call that goes wrong, and watch that one."""
+    index = decisive_step(scenario)
+    lead = scenario.steps if index is None else scenario.steps[:index]
+    # What would kill this process is left out: then only the call itself is seen.
+    steps: list[Step] = [step for step in lead if not (isinstance(step, Conditional) and kills(scenario))]
+    decisive = None if index is None else scenario.steps[index]
+    record = any(isinstance(step, CrashAt) for step in steps)
+    with prepared(tuple(steps)), Executor(target, scenario.configuration, directory, record=record) as executor:
+        call = executor.real.call
+
+        def watched(action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
+            if isinstance(decisive, Call) and action == decisive.action:
+                # The store had to be opened first, which says nothing where it went well.
+                watch.forget()
+            with watch.tracing(sys._getframe()):
+                return call(action, after, stages)
+
+        for step in steps:
+            executor.do(step)
+        if decisive is None:
+            # Even the small change at the end shows it.
+            with watch.tracing(sys._getframe()):
+                executor.end()
+            return
+        # Only the session that meets the fault is of interest, not its shadow.
+        executor.real.call = watched  # type: ignore[method-assign]
+        executor.do(decisive)
+
+
+class _Watch:
+    """Notes where the first error came up, with all callers, and which functions were entered."""
+
+    def __init__(self, code: "_Code") -> None:
+        self.raised_at: list[_Line] = []
+        self.entered: list[_Line] = []
+        self._code = code
+        self._outside: FrameType | None = None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.raised_at.clear()
+        self.entered.clear()
+
+    @contextlib.contextmanager
+    def tracing(self, outside: FrameType) -> Iterator[None]:
+        """Trace what a frame calls in this scope; a tracer that was there before is back afterwards."""
+        before = sys.gettrace()
+        self._outside = outside
+        sys.settrace(self._entering)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+            # A frame keeps everything alive that it knows, connections too.
+            self._outside = None
+
+    def _entering(self, frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ARG002 - a tracer's shape
+        frame.f_trace_lines = False
+        if len(self.entered) < _MOST_FUNCTIONS and self._code.is_under_test(frame):
+            self.entered.append(_line(frame, frame.f_code.co_firstlineno))
+        return self._inside
+
+    def _inside(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "exception" and not self.raised_at and _is_of_the_world(argument[1]):
+            inner: FrameType | None = frame
+            while inner is not None and inner is not self._outside:
+                if self._code.is_under_test(inner):
+                    is_whole = self._code.is_bug
+                    self.raised_at.append(_line(inner, inner.f_code.co_firstlineno if is_whole else inner.f_lineno))
+                inner = inner.f_back
+        return self._inside
+
+
+def _is_of_the_world(error: object) -> bool:
+    return isinstance(error, sqlite3.Error | MemoryError | OSError) and not isinstance(error, _OF_THE_CODE)
+
+
+def _line(frame: FrameType, number: int) -> _Line:
+    return _Line(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, number, frame.f_code.co_name)
+
+
+class _Code:
+    """What of the code that runs is under test."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._adapter = inspect.getsourcefile(type(target))
+        self.is_bug = target.name.startswith(BUG_PREFIX)
+        self._packages = (
+            ("tornpage.scenarios.targets.known_bugs",) if self.is_bug else tuple(getattr(target, "packages", ()))
+        )
+        self._known: dict[CodeType, bool] = {}
+
+    def is_under_test(self, frame: FrameType) -> bool:
+        """Whether a frame runs such code."""
+        code = frame.f_code
+        if code not in self._known:
+            self._known[code] = self._is_ours(frame.f_globals.get("__name__", ""), code.co_filename)
+        return self._known[code]
+
+    def _is_ours(self, module: str, file: str) -> bool:
+        if self._packages:
+            return any(module == name or module.startswith(f"{name}.") for name in self._packages)
+        if file.startswith("<"):
+            return False
+        if module.partition(".")[0] in _HARNESS:
+            # A store that ships with the harness as an example stands in its adapter's own file.
+            return file == self._adapter
+        return not file.startswith(_STANDARD) or bool(_INSTALLED & set(Path(file).parts))
+
+    def best(self, lines: list[_Line]) -> _Line | None:
+        """Of lines, the best one first: the project's own before others', and the adapter last."""
+        others = [one for one in lines if one.file != self._adapter]
+        ours = [one for one in others if _in_project(one.file)]
+        # The way in, which every call takes, says nothing of which one it was.
+        inner = [one for one in lines if one.function not in {"call", "open"}]
+        return next(iter(ours or others or inner or lines), None)
+
+    def overridden(self) -> _Line | None:
+        """Of a known bug whose build is never entered: the first method that it overrides, or its setting."""
+        if not self.is_bug:
+            return None
+        bug = find_bug(self._target.name.removeprefix(BUG_PREFIX))
+        parts = [vars(part).values() for part in bug.parts().values() if isinstance(part, type)]
+        methods = [member for members in parts for member in members if inspect.isfunction(member)]
+        # Where nothing but a setting is another one, that is what to look at.
+        first = next(iter(methods), bug.make or bug.parts)
+        code: CodeType | None = getattr(first, "__code__", None)
+        return _Line("", code.co_filename, code.co_firstlineno, code.co_name) if code else None
+
+
+def _in_project(file: str) -> Path | None:
+    """The file relative to the working directory, also where it runs from a copy that is installed; or None."""
+    path, project = Path(file), Path.cwd()
+    installed = _after_installed(path)
+    if installed is None:
+        return path.relative_to(project) if path.is_relative_to(project) else None
+    copies = (base / installed for base in (Path("src"), Path()))
+    return next((copy for copy in copies if (project / copy).is_file()), None)
+
+
+def _after_installed(path: Path) -> Path | None:
+    """The part of a path that follows the directory of installed packages."""
+    for number, part in enumerate(path.parts):
+        if part in _INSTALLED:
+            return Path(*path.parts[number + 1 :])
+    return None
+
+
+def _shown(file: str) -> str:
+    path = Path(file)
+    shown = _in_project(file) or _after_installed(path) or _below_its_import(path)
+    return shown.as_posix()
+
+
+def _below_its_import(path: Path) -> Path:
+    """A path relative to where it was imported from: nobody else has this machine's directories."""
+    roots = [Path(entry) for entry in sys.path if entry and path.is_relative_to(entry)]
+    return path.relative_to(max(roots, key=lambda root: len(root.parts))) if roots else Path(path.name)

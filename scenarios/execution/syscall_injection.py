@@ -1,0 +1,117 @@
+"""Faults in a program's system calls, as a condition: strace is attached to whoever does the I/O of a trial's store.
+
+In force from the open session on, or, where none is open, from the moment before the next process opens the store;
+after a restart the count begins anew with the new process. A fault that hits once is spent when it has hit.
+
+It also says what a program must not do when the system fails it: hang, write something else than answers, or, unless
+it says that it does, end by itself. Not to start at all is a failure like others.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from tornpage.faults.plan import KILL
+from tornpage.faults.strace import Attachment, SyscallFault, SystemCall, attach
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Syscall
+from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.targets.process import DiedError, ProcessSession, ProcessTarget, Program, ProgramError
+
+
+class SyscallInjection:
+    """What came of it: `fired` system calls failed, `surfaced` errors reached a caller; `calls` were seen."""
+
+    def __init__(self, trial: Trial, fault: SyscallFault | None) -> None:
+        if not isinstance(trial.target, ProcessTarget):
+            raise TargetError(
+                f"{trial.target.name} runs in this process, and only a program of its own (command:...) can be reached "
+                "at its system calls"
+            )
+        self.fault = fault
+        self.fired = 0
+        self.calls: tuple[SystemCall, ...] = ()
+        self._trial = trial
+        self._target = trial.target
+        self._errors = 0
+        self._attachment: Attachment | None = None
+
+    @property
+    def surfaced(self) -> int:
+        """How many errors reached a caller after the fault had fired."""
+        return self._errors if self.fired else 0
+
+    def saw(self, error: BaseException) -> bool:
+        """Take in an error; raises `Violation` for a program that did not even answer."""
+        self._errors += 1
+        if isinstance(error, ProgramError):
+            self._judge(error)
+        return True
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Not in force; it is again when a process opens the store next."""
+        self.detach()
+        with contextlib.suppress(ValueError):
+            self._trial.environment.before_opening.remove(self.attach)
+        try:
+            yield
+        finally:
+            self._trial.environment.before_opening.append(self.attach)
+
+    def attach(self, program: Program) -> None:
+        """Reach into a process; raises `faults.strace.SyscallsUnavailableError`."""
+        self.detach()
+        if self.fault is None or self.fault.when.sticky or not self.fired:
+            database = self._target.database(self._trial.directory)
+            self._attachment = attach(program.pid, database, self.fault)
+
+    def detach(self) -> None:
+        """Let go of the process, and see what has happened."""
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            attachment.detach()
+            self.fired += attachment.fired
+            self.calls += attachment.calls
+
+    def end(self) -> None:
+        """Let go, and let go of a session whose process is gone."""
+        self.detach()
+        self._trial.environment.before_opening.remove(self.attach)
+        session = self._trial.session
+        if isinstance(session, ProcessSession) and not session.program.alive:
+            self._trial.session = None
+            session.close()
+
+    def _judge(self, error: ProgramError) -> None:
+        if isinstance(error, DiedError):
+            # The process is gone, so strace knows by now whether it was us.
+            self.detach()
+            was_us = self.fault is not None and self.fault.effect == KILL and self.fired
+            if was_us or self._trial.session is None or self._target.description.dies_on_errors:
+                return
+        raise Violation("still-usable-after-the-fault", str(error)) from error
+
+
+@contextlib.contextmanager
+def intrude(trial: Trial, fault: SyscallFault | None) -> Iterator[SyscallInjection]:
+    """Let a fault meet the system calls of a trial's store inside this scope; None only watches.
+
+    Raises `TargetError`, and `SyscallsUnavailableError` where strace can't be attached.
+    """
+    syscall_injection = SyscallInjection(trial, fault)
+    with trial.troubled():
+        trial.environment.before_opening.append(syscall_injection.attach)
+        try:
+            session: Any = trial.session
+            if session is not None:
+                syscall_injection.attach(session.program)
+            yield syscall_injection
+        finally:
+            syscall_injection.end()
+
+
+def by_step(trial: Trial, step: Syscall) -> contextlib.AbstractContextManager[SyscallInjection]:
+    """The condition that a step of a scenario stands for."""
+    return intrude(trial, SyscallFault.parse(step.fault))

@@ -1,0 +1,341 @@
+"""One trial: a session on a directory, faults armed around its calls, and every look that the oracle asks for.
+
+After each call, in this order: the files are copied as a crash would leave them; a fresh reader past the shim says
+what the disk holds; the session says what it believes; the copy is opened as after a crash. While a fault is armed the
+session may decline to answer, but it may not answer wrongly. Once nothing is armed it has to answer, and `heartbeat`
+shows that it still works.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tornpage import faults
+from tornpage.scenarios.execution.reopen import Reopened, is_damage, view_of
+from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.oracle import Answer, Oracle
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
+
+OPEN = Action("open")
+CLOSE = Action("close")
+
+# Whoever wants to know when something begins to be wrong with the world of a trial.
+BEGINNINGS_OF_TROUBLE: list[Callable[[], None]] = []
+
+_EPOCH_MS = 1_700_000_000_000
+_STEP_MS = 60_000
+
+
+class Trial:
+    """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
+
+    def __init__(self, target: Target, configuration: Configuration, directory: Path, before: View) -> None:
+        self.target = target
+        self.directory = directory
+        self.oracle = Oracle(configuration, before)
+        self.statements = faults.StatementDepth()
+        self.connections = faults.Connections(self.statements.connect)
+        self.environment = Environment()
+        self.session: Session | None = None
+        # Who is in the way of every reader makes room for ours.
+        self.before_reading: list[Callable[[], None]] = []
+        self._holder = Holder()
+        self._armed = 0
+        self._jumped_ms = 0
+        self._limits: list[faults.Limit] = []
+        # What was called last and not looked at yet, in which state, and whether it was acknowledged.
+        self._unjudged: tuple[Action, View, bool] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def open(self) -> Self:
+        """Open the session; whatever the target raises passes through."""
+        self.session = self._open_in(self.directory, self.environment)
+        return self
+
+    def close(self) -> None:
+        """Close the session and let go of all files; raises `Violation` where the target does not."""
+        session, self.session = self.session, None
+        try:
+            if session is not None:
+                session.close()
+        except Exception as error:
+            raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
+        finally:
+            self._holder.release()
+        require_let_go(self.directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        # What is on its way already says more than that the session can't be closed after it.
+        forget_frames(error)
+        with contextlib.suppress(Violation):
+            self.close()
+
+    def _open_in(self, directory: Path, environment: Environment) -> Session:
+        return self.target.open(directory, self.oracle.configuration, environment)
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def at_step(self, step: int) -> None:
+        """Set the clock: the same step has the same time in every run."""
+        # Nobody's clock stands before 1970.
+        self.environment.now_ms = max(_EPOCH_MS + step * _STEP_MS + self._jumped_ms, 0)
+
+    def jump(self, step: int, by_ms: int) -> None:
+        """Set the clock forward or back, for good."""
+        self._jumped_ms += by_ms
+        self.at_step(step)
+
+    @contextlib.contextmanager
+    def armed(self, plan: faults.FaultPlan | str, depth: str = "vfs") -> Iterator[faults.Armed]:
+        """Put a plan in force for the target's files, at either depth."""
+        with self.troubled():
+            if depth == "statement":
+                with self.statements.arm(plan) as armed:
+                    yield armed
+            else:
+                with faults.arm(plan, self.directory) as armed:
+                    yield armed
+
+    @contextlib.contextmanager
+    def troubled(self) -> Iterator[None]:
+        """Inside this scope something may be wrong with the world: the session may decline to answer."""
+        self._armed += 1
+        for begin in BEGINNINGS_OF_TROUBLE:
+            begin()
+        try:
+            yield
+        finally:
+            self._armed -= 1
+
+    @contextlib.contextmanager
+    def limited(self, limit: faults.Limit) -> Iterator[None]:
+        """Inside this scope a limit is in force whenever the target is at work, and only then."""
+        with self.troubled():
+            self._limits.append(limit)
+            try:
+                yield
+            finally:
+                self._limits.remove(limit)
+
+    def watch_statements(self) -> None:
+        """Let sessions that are opened from now on be within reach of the statement depth, and of limits."""
+        self.environment.connect = self.connections.connect
+
+    def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
+        """Make one call that would lead to the state `after`, over `stages`, and tell the oracle of its answer."""
+        answer = self._ask(action)
+        self._unjudged = action, self.oracle.settled, answer.kind == "done"
+        self.oracle.heard(answer, after, stages)
+        return answer
+
+    def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
+        """Make one call without a fault; its answer, and the state at each commit if it commits more than once.
+
+        Only what the target declares in `many_commits` is asked for that, and only at the statement depth.
+        """
+        spy = _CommitSpy(self)
+        if action.name not in getattr(self.target, "many_commits", ()):
+            return self._ask(action), ()
+        with self.statements.watching(spy):
+            return self._ask(action), tuple(spy.seen)
+
+    def _ask(self, action: Action) -> Answer:
+        try:
+            with contextlib.ExitStack() as limits:
+                for limit in self._limits:
+                    limits.enter_context(limit.in_force())
+                self._perform(action)
+        except Refused as refusal:
+            forget_frames(refusal)
+            return Answer("refused", refusal)
+        except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
+            forget_frames(error)
+            certainty = self.session.outcome_of(error) if self.session is not None else None
+            # Opening and closing change nothing that a view shows, whatever they raise.
+            return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
+        return Answer("done")
+
+    def _perform(self, action: Action) -> None:
+        if action == OPEN:
+            self.open()
+        elif action == CLOSE:
+            self._close_under_fault()
+        else:
+            self.call_session(action)
+
+    def call_session(self, action: Action) -> None:
+        """Make a call on the open session; what it raises passes through."""
+        if self.session is None:
+            raise RuntimeError(f"{action}: no session is open")
+        self.session.call(action)
+
+    def _close_under_fault(self) -> None:
+        session, self.session = self.session, None
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            self._holder.release()
+
+    # -- looks ---------------------------------------------------------------------------------------------
+
+    def live_view(self) -> View:
+        """What the session answers; it must be open."""
+        if self.session is None:
+            raise RuntimeError("no session is open")
+        return self.session.live_view()
+
+    def crash_copy(self) -> Files:
+        """The files as a crash of the process would leave them now."""
+        return self._holder.copy(self.directory)
+
+    def look(self, *, integrity: bool = True) -> None:
+        """Hold disk, memory and the store's own checks against the oracle.
+
+        Without `integrity` SQLite's own check is left to a later look: `look_after_crash` and `heartbeat` make it.
+        """
+        self.oracle.saw_disk(self.fresh_view(integrity=integrity))
+        self._keep_the_rules()
+        self._look_into_memory()
+
+    def look_after_call(self, action: Action, before: View, answer: Answer) -> None:
+        """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
+        self.oracle.restarted(self.fresh_view(integrity=False))
+        self._unjudged = action, before, answer.kind == "done"
+        self._keep_the_rules()
+        self._look_into_memory()
+
+    def _keep_the_rules(self) -> None:
+        """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any."""
+        called, self._unjudged = self._unjudged, None
+        view = self.oracle.settled
+        if check_view := getattr(self.target, "check_view", None):
+            check_view(view)
+        if called is not None and (check_change := getattr(self.target, "check_change", None)):
+            action, before, is_done = called
+            check_change(before, action, view, is_done=is_done, now_ms=self.environment.now_ms)
+
+    def _look_into_memory(self) -> None:
+        if self.session is None:
+            return
+        try:
+            memory = self.session.live_view()
+            self.oracle.saw_memory(memory)
+            self.session.self_check()
+        except Violation:
+            raise
+        except Exception as error:
+            forget_frames(error)
+            if self._armed:
+                return
+            raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
+
+    def fresh_view(self, *, integrity: bool = True) -> View:
+        """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
+        for make_way in self.before_reading:
+            make_way()
+        if (read_files := getattr(self.target, "files_view", None)) is not None:
+            found: View = read_files(self.directory)
+            return found
+        if not self.target.database(self.directory).exists():
+            return {}
+        try:
+            return view_of(self.target, self.target.database(self.directory), integrity=integrity)
+        except sqlite3.DatabaseError as error:
+            code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
+            raise Violation(code, f"a fresh reader fails: {error!r}") from error
+
+    def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
+        """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""
+        if reopened is None:
+            home = self.directory.with_name("crash-of-" + self.directory.name)
+            reopened = Reopened(self.target, self.oracle.configuration, home)
+        self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms))
+
+    def look_after_restart(self, *, crashed: bool, memory: bool = True) -> None:
+        """Look for the first time after a restart; after a crash a maybe-committed write may have come to life.
+
+        To look into memory may read the file, and what has been read can't fail any more: without `memory` the session
+        stays as cold as it is.
+        """
+        disk = self.fresh_view()
+        if crashed:
+            self.oracle.crashed(disk)
+        self.oracle.saw_disk(disk)
+        self._unjudged = None
+        self._keep_the_rules()
+        if memory:
+            self._look_into_memory()
+
+    def heartbeat(self) -> None:
+        """With nothing armed, one small change has to work, and to leave everything else alone."""
+        if self.session is None:
+            self.reopen()
+        before = self.oracle.settled
+        self.beat()
+        self.judge_heartbeat(before, self.fresh_view())
+
+    def beat(self) -> None:
+        """Make the small change; raises `Violation` where it fails."""
+        try:
+            self.call_session(self.target.heartbeat())
+        except Exception as error:
+            raise Violation(
+                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
+            ) from error
+
+    def judge_heartbeat(self, before: View, disk: View) -> None:
+        """Hold the disk after the small change, and memory, against the state before it."""
+        self.oracle.heard(Answer("done"), disk)
+        if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
+            raise Violation(
+                "acknowledged-is-durable",
+                "the next call was acknowledged, but it left more or less than its one change",
+                {"expected": before, "disk": disk},
+            )
+        self.oracle.saw_disk(disk)
+        self._look_into_memory()
+
+    def reopen(self) -> None:
+        """Open again, with nothing armed: it has to work."""
+        try:
+            self.open()
+        except Exception as error:
+            raise Violation(
+                "still-usable-after-the-fault", f"the fault is gone, and opening again fails: {error!r}"
+            ) from error
+
+
+class _CommitSpy:
+    """An injector that never fires; at each commit it looks at what was committed before it."""
+
+    kinds = frozenset({"commit"})
+
+    def __init__(self, trial: Trial) -> None:
+        self.seen: list[View] = []
+        self._trial = trial
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Look, and let it pass."""
+        self.seen.append(self._trial.fresh_view(integrity=False))
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and its causes.
+
+    Their frames hold cursors, and a connection that is closed while a cursor lives stays open inside SQLite: the next
+    session on these files would share its view of the WAL.
+    """
+    for cause in faults.causes(error):
+        cause.__traceback__ = None

@@ -1,0 +1,215 @@
+"""What must be true: the named checks, and the violation that one of them failed.
+
+A check's code is stable: reports, replay files and baselines refer to it. The table is also what
+``tornpage explain CODE`` prints.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A named check: its stable code, its meaning in one line, the public source behind it, and what to do."""
+
+    code: str
+    meaning: str
+    source: str
+    advice: str
+
+
+_ISSUE_88007 = "openclaw issue 88007: the in-memory map was changed before the SQLite write, and the write threw"
+
+_TABLE: Final = (
+    Check(
+        "memory-equals-disk",
+        "what the process answers and what a fresh reader of the file sees are the same",
+        f"{_ISSUE_88007}; two readers of one process contradicted each other.",
+        "Write first, change memory after the commit; after a COMMIT that raised, read the rows again.",
+    ),
+    Check(
+        "failed-write-changed-nothing",
+        "a call that reported failure, and said that nothing changed, left no trace: not now, not after a crash",
+        "SQLite in WAL mode: the frames of a COMMIT that raised lie in the file until the next writing commit; "
+        "a crash before that brings the refused change back.",
+        "After a COMMIT that raised, commit something small before the caller hears of the failure.",
+    ),
+    Check(
+        "no-resurrection",
+        "what was deleted, and acknowledged as deleted, stays deleted after a restart",
+        f"{_ISSUE_88007}; deleted tasks came back on reload.",
+        "Delete the row first, then the memory; never save the live map as a snapshot.",
+    ),
+    Check(
+        "acknowledged-is-durable",
+        "a change that was acknowledged is there: at once, and after a restart",
+        "A cache that answers from memory while its write was lost looks right until the process ends.",
+        "Return only after COMMIT has returned; don't swallow its error.",
+    ),
+    Check(
+        "all-or-nothing",
+        "after a failed call the state is the one before or the one after, nothing between",
+        "openclaw 88008 review: after the one-transaction delete the delivery state was deleted again on its own.",
+        "Put everything that one call changes into one transaction.",
+    ),
+    Check(
+        "still-usable-after-the-fault",
+        "once the fault is gone, the next call works: no stuck transaction, no lost connection, no leaked handle",
+        "A blind ROLLBACK after SQLite has rolled back by itself raises, hides the cause and may leave a lock held.",
+        "Ask connection.in_transaction before ROLLBACK; roll back when COMMIT says BUSY.",
+    ),
+    Check(
+        "waits-for-a-short-lock",
+        "a lock that another user of the database holds for 50 ms delays a call and does not fail it",
+        "openclaw 29998 review: without a busy timeout a lock held for 50 ms failed the write at once.",
+        "Set a busy timeout on every connection, and begin what will write with BEGIN IMMEDIATE: SQLite does not wait "
+        "where a read turns into a write.",
+    ),
+    Check(
+        "integrity",
+        "PRAGMA integrity_check finds nothing",
+        "How to corrupt an SQLite database file: https://sqlite.org/howtocorrupt.html",
+        "Look for journal files that were deleted or moved apart from their database, and for synchronous=OFF.",
+    ),
+    Check(
+        "observers-saw-exactly-the-commits",
+        "observers were told of each committed change once, in order, and of nothing else",
+        "openclaw PR 56927, review: 'restored' was not announced on an empty ledger.",
+        "Tell observers after the commit, from what was committed.",
+    ),
+    Check(
+        "indexes-derived",
+        "every in-memory index is what one would build anew from the rows",
+        "openclaw 104990: the owner index was stale after a restore that read two transactions.",
+        "Change map and indexes in one place, after the commit.",
+    ),
+    Check(
+        "terminal-is-final",
+        "a terminal state never becomes another one",
+        "openclaw 95618: a late success overwrote cancelled and timed_out tasks.",
+        "Read the row again inside the transaction that changes it.",
+    ),
+    Check(
+        "in-flight-flagged-once",
+        "restart finds each run that was in flight, and flags it once",
+        "claude-hooks issue 1107; openclaw 65136, 75307, 78463: running rows of a dead process were never reconciled.",
+        "Write the row when the run starts; recover in one transaction at boot.",
+    ),
+    Check(
+        "no-lost-message",
+        "a message that was accepted ends delivered, failed with its reason, or expired",
+        "openclaw 27638, 27710, 98354: one row that was not due, or one bad payload, stopped all recovery.",
+        "Treat each row apart; skip what is not due.",
+    ),
+    Check(
+        "no-duplicate-after-ack",
+        "a message that was acknowledged as delivered is not sent again",
+        "openclaw 29106, 50496: a crash between delivery and ack replayed the message at each restart.",
+        "Send the idempotency key with the message; treat terminal rows as final.",
+    ),
+    Check(
+        "state-makes-sense",
+        "what a state says fits together: times in their order, and whatever is over says when, and why",
+        "openclaw 69229, 70887, 72035: a creation time was read from the clock after the start; 57439: lost tasks got "
+        "no date to be pruned.",
+        "Read the clock once for each change; write all that belongs to a transition in the same statement.",
+    ),
+    Check(
+        "only-what-is-over-goes",
+        "a call removes what it was asked to remove, or what is over and old enough, and nothing else",
+        "openclaw 29998 review: prune(0) deleted every message that had ended.",
+        "Refuse an age that is none before anything is read; delete by the row's own end, inside the transaction.",
+    ),
+    Check(
+        "report-is-true",
+        "a report says what the rows say: each problem once, and totals that count everything",
+        "openclaw 57361 review: the audit told of a lost task twice, and its summary counted only what a filter let "
+        "through.",
+        "Count before filtering; let one rule speak for each state.",
+    ),
+    Check(
+        "snapshot-is-a-copy",
+        "what a store was handed to keep does not change afterwards",
+        "openclaw 56927 review: the store was handed the live map and kept it.",
+        "Hand over a copy of the containers; the records in them may be shared, as long as they are frozen.",
+    ),
+    Check(
+        "files-are-private",
+        "nobody but their owner can read the store's files, whatever the umask",
+        "openclaw 57361 review: the state directory and the database were left to the umask.",
+        "Make the directory 0700 and the database 0600 before SQLite opens it; its side files follow the database.",
+    ),
+    Check(
+        "log-stays-small",
+        "the write-ahead log does not grow beyond its bound, however long the process lives",
+        "openclaw 72774, 112950: the log grew until the disk was full.",
+        "Leave the automatic checkpoint on, end every read, and truncate the log on close.",
+    ),
+    Check(
+        "error-is-not-hidden",
+        "the error that a caller gets is, or is caused by, the one that SQLite raised",
+        "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "
+        "transaction is active'.",
+        "Ask connection.in_transaction before ROLLBACK; raise from the original error.",
+    ),
+)
+
+CHECKS: Final[Mapping[str, Check]] = {check.code: check for check in _TABLE}
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One key at which two views disagree; an absent side is None."""
+
+    key: str
+    left: Any
+    right: Any
+
+
+class Violation(AssertionError):  # noqa: N818 - the field's word for it
+    """A check failed. `code` is one of `CHECKS`; `sides` are the views that tell, by name (memory, disk …)."""
+
+    def __init__(self, code: str, message: str, sides: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        if code not in CHECKS:
+            raise ValueError(f"unknown check {code!r}; known: {', '.join(CHECKS)}")
+        self.code = code
+        self.message = message
+        self.sides = dict(sides or {})
+        super().__init__(f"{code}: {message}")
+
+
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """The keys at which two views disagree, sorted."""
+    return [
+        Difference(key, left.get(key), right.get(key))
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key) or (key in left) != (key in right)
+    ]
+
+
+def describe(found: list[Difference], left: str, right: str) -> str:
+    """The first difference in words, and how many more there are."""
+    if not found:
+        return "no difference"
+    first, *others = found
+    detail = _where_they_differ(first, left, right)
+    return f"{first.key}: {detail}" + (f" (and {len(others)} more)" if others else "")
+
+
+def _where_they_differ(difference: Difference, left: str, right: str) -> str:
+    ours, theirs = difference.left, difference.right
+    if ours is None or theirs is None or not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return f"{left} has {_short(ours)}, {right} has {_short(theirs)}"
+    fields = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+    return ", ".join(
+        f"{name} is {ours.get(name)!r} in {left} and {theirs.get(name)!r} in {right}" for name in sorted(fields)
+    )
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict) and "status" in value:
+        return f"a row with status {value['status']!r}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,209 @@
+"""What a crash may leave: the states that are allowed at each position of a tape, by what callers had been told there.
+
+The rules are measured (``docs/sqlite-under-faults.md``); the history of one store says what they come to:
+
+- a *process* crash leaves the acknowledged state, or that and the one pending call, at every level;
+- a *power* cut the same where the configuration promises it (`EXACT`): WAL, TRUNCATE and PERSIST at FULL, all at EXTRA;
+- DELETE at FULL may lose the last acknowledged transaction, and no other (`LAST`): nobody syncs the directory after
+  the journal's unlink;
+- WAL at NORMAL may lose any number of the newest acknowledged transactions, never one from the middle (`PREFIX`);
+- rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: there it is only reported.
+
+A change that failed may come back by a crash as long as it is a *maybe-committed write*, unless its caller was told `unchanged`. In a
+rollback mode one that failed and is there may be gone again after a power cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+
+import msgspec
+
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.target import Configuration, View
+
+
+class Promise(Enum):
+    """What a configuration promises of acknowledged changes."""
+
+    EXACT = "all of them are there"
+    LAST = "all but the last one are there"
+    PREFIX = "those that are there come before those that are lost"
+    NOTHING = "nothing"
+
+    def may_lose(self, changes: int | None) -> bool:
+        """Whether so many of the newest changes may be gone; None for a state that never was."""
+        return changes is not None and (self is Promise.PREFIX or (self is Promise.LAST and changes == 1))
+
+
+def promise_of(configuration: Configuration, *, power: bool) -> Promise:
+    """The promise for a kind of crash."""
+    rollback = configuration.journal_mode != "wal"
+    if not power:
+        return Promise.EXACT
+    if configuration.synchronous == "OFF" or (rollback and configuration.synchronous == "NORMAL"):
+        return Promise.NOTHING
+    if configuration.synchronous == "NORMAL":
+        return Promise.PREFIX
+    return (
+        Promise.LAST if (configuration.journal_mode, configuration.synchronous) == ("delete", "FULL") else Promise.EXACT
+    )
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """An allowed crash: how many acknowledged changes it cost, and whether a change that had failed came back."""
+
+    lost: int = 0
+    reappeared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One call on the tape, made in step `step` of a scenario.
+
+    It began before operation `begin`, and its caller was told before operation `end`. `settled` is what a reader saw
+    afterwards, `maybe_committed` what a crash may bring instead, `before` what a power cut may go back to. `committed` says how
+    many changes the history had until then.
+    """
+
+    step: int
+    call: str
+    begin: int
+    end: int
+    answer: Answer
+    stages: tuple[View, ...]
+    settled: View
+    maybe_committed: tuple[View, ...]
+    before: tuple[View, ...]
+    committed: int
+
+
+@dataclass
+class History:
+    """The states of one store on one tape, oldest first."""
+
+    configuration: Configuration
+    start: View
+    spans: list[Span] = field(default_factory=list)
+    _changes: list[tuple[View, bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changes.append((self.start, True))
+        self.spans.append(Span(0, "the start", 0, 0, Answer("done"), (), self.start, (), (), 1))
+
+    def called(
+        self,
+        step: int,
+        call: str,
+        begin: int,
+        end: int,
+        answer: Answer,
+        stages: Sequence[View],
+        after: View,
+        settled: View,
+        maybe_committed: Sequence[View] = (),
+    ) -> None:
+        """A call that would lead over `stages` to `after` was made between two positions, and left `settled`."""
+        last = self.spans[-1]
+        on_the_way = [*stages, after] if answer.kind == "done" else [settled]
+        for view in on_the_way:
+            if view != self._changes[-1][0]:
+                self._changes.append((view, answer.kind == "done"))
+        changed = settled != last.settled
+        before = last.before
+        if changed:
+            doubtful = answer.kind == "raised" and self.configuration.journal_mode != "wal"
+            before = (last.settled,) if doubtful else ()
+        told_stages = (*stages, after) if answer.kind in {"raised", "done"} else ()
+        self.spans.append(
+            Span(
+                step, call, begin, end, answer, told_stages, settled, tuple(maybe_committed), before, len(self._changes)
+            )
+        )
+
+    def judge(self, position: int, view: View, *, power: bool) -> Outcome:
+        """Whether a crash after so many operations may show `view`; raises `Violation` where it may not."""
+        rest, pending = self.at(position)
+        pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
+        if _is_on_the_way(view, pending_too) or (power and view in rest.before):
+            return Outcome()
+        if view in rest.maybe_committed:
+            return Outcome(reappeared=True)
+        promise, lost = promise_of(self.configuration, power=power), self._lost(view, rest)
+        if promise is Promise.NOTHING or promise.may_lose(lost) or self._lost_within(view, rest, promise):
+            return Outcome(lost or 0)
+        if promise is Promise.PREFIX and any(view in span.maybe_committed for span in self._until(rest)):
+            return Outcome(reappeared=True)
+        raise self._violation(view, rest, pending, power=power)
+
+    def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
+        """Whether commits of a failed call that commits more than once may be lost, so that it stops where it was."""
+        if promise not in (Promise.PREFIX, Promise.LAST):
+            return False
+        for previous, span in reversed(list(pairwise(self._until(rest)))):
+            half_way = (previous.settled, *span.stages, span.settled)
+            if span.answer.kind == "raised" and len(span.stages) > 1 and _is_on_the_way(view, half_way):
+                return True
+            if promise is Promise.LAST and span.settled != previous.settled:
+                break
+        return False
+
+    def step_at(self, position: int) -> int:
+        """The step of the scenario that was being made, or had been made last."""
+        rest, pending = self.at(position)
+        return (pending or rest).step
+
+    def is_closing_at(self, position: int) -> bool:
+        """Whether the store was being closed, or had been closed last."""
+        rest, pending = self.at(position)
+        return (pending or rest).call == "close"
+
+    def at(self, position: int) -> tuple[Span, Span | None]:
+        """The last call whose caller had been told by then, and the one that was pending."""
+        rest = self.spans[0]
+        for span in self.spans:
+            if span.end <= position:
+                rest = span
+            elif span.begin < position:
+                return rest, span
+        return rest, None
+
+    def _until(self, rest: Span) -> list[Span]:
+        return self.spans[: self.spans.index(rest) + 1]
+
+    def _lost(self, view: View, rest: Span) -> int | None:
+        """How many acknowledged changes come after the newest one that left `view`; None where none did."""
+        lost = 0
+        for earlier, acknowledged in reversed(self._changes[: rest.committed]):
+            if earlier == view:
+                return lost
+            lost += acknowledged
+        return None
+
+    def _violation(self, view: View, rest: Span, pending: Span | None, *, power: bool) -> Violation:
+        failed = [span for span in self._until(rest) if span.answer.kind == "raised"]
+        older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - rest.settled.keys()
+        if any(view in span.stages for span in failed):
+            code = "failed-write-changed-nothing"
+        elif view.keys() & older:
+            code = "no-resurrection"
+        elif pending is not None and self._lost(view, rest) is None:
+            code = "all-or-nothing"
+        else:
+            code = "acknowledged-is-durable"
+        lost = self._lost(view, rest)
+        kind = "power cut" if power else "crash of the process"
+        told = f"after {rest.call} {rest.answer}" + (f", while {pending.call} was pending" if pending else "")
+        many = f" ({lost} acknowledged changes are lost)" if lost else ""
+        detail = describe(differences(rest.settled, view), "what had to be there", "the reopened file")
+        return Violation(code, f"a {kind} {told}{many}: {detail}", {"expected": rest.settled, "reopened": view})
+
+
+def _is_on_the_way(view: View, stages: tuple[View, ...]) -> bool:
+    """Whether a call that commits in these stages may have stopped there: at one of them, or key by key between."""
+    if view in stages:
+        return True
+    keys = view.keys() | {key for stage in stages for key in stage}
+    return len(stages) > 2 and all(any(view.get(key) == stage.get(key) for stage in stages) for key in keys)

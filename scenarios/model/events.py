@@ -1,0 +1,191 @@
+"""What the engine tells while it works: frozen events. Terminal, JSON and the rest are handlers of these."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import Outcome
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.model.work import Need
+
+Counts = dict[str, int]
+
+
+class Series(msgspec.Struct, frozen=True):
+    """The kind of operation and effect that a row of the table of fault points counts."""
+
+    kind: str
+    role: str
+    timing: str
+    effect: str
+
+    def __str__(self) -> str:
+        timing = "" if self.timing == "before" else f"/{self.timing}"
+        return f"{self.kind}:{self.role}{timing}={self.effect}"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A check that failed: what was seen, and the scenario that shows it again."""
+
+    code: str
+    message: str
+    scenario: Scenario
+    sides: dict[str, Any]
+    search: str
+
+    @classmethod
+    def of(cls, violation: Violation, scenario: Scenario, search: str, note: str = "") -> "Finding":
+        """A finding from the violation that was raised while the scenario was played; `note` is added to its message."""
+        sides = {name: dict(view) for name, view in violation.sides.items()}
+        message = _printable(f"{violation.message} ({note})" if note else violation.message)
+        return cls(violation.code, message, scenario, sides, search)
+
+
+def _printable(text: str) -> str:
+    """The text with control characters escaped: a key of a store may hold any, and terminals and CI obey some."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+class SearchStarted(msgspec.Struct, frozen=True):
+    """A way of search begins; `expected` is the number of points or steps, None where it can't be known."""
+
+    search: str
+    target: str
+    expected: int | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where along the workload a point is: in which step, which is which call, and what went wrong there, in words."""
+
+    configuration: Configuration
+    step: int
+    call: str
+    condition: str
+
+
+class PointTried(msgspec.Struct, frozen=True):
+    """One fault point was tried: whether its fault fired, whether an error came of it, and whether a check failed."""
+
+    series: Series
+    fired: bool
+    surfaced: bool
+    place: Place
+    is_finding: bool = False
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A finding; `replay` is the command line that shows it again.
+
+    `promised` is False where the target has declared, with a reason, that it does not promise this: then it is an
+    observation, not a failure. `accepted_because` says why a baseline accepts it; "": none does.
+    """
+
+    finding: Finding
+    replay: str
+    promised: bool = True
+    accepted_because: str = ""
+
+
+class Vacuous(msgspec.Struct, frozen=True):
+    """Something that was to be tested was not: the reason."""
+
+    search: str
+    reason: str
+
+
+class StepsDone(msgspec.Struct, frozen=True):
+    """The machine has done so many steps, faults, restarts and scenarios until now."""
+
+    counts: Counts
+
+
+class StatesTried(msgspec.Struct, frozen=True):
+    """So many crash states have been tried until now, on so many different disks."""
+
+    states: int
+    disks: int
+
+
+class CrashPoint(msgspec.Struct):
+    """The crash states of one configuration just after one operation of the workload; counts as in `CrashesTried`."""
+
+    operation: str
+    step: int
+    call: str
+    states: int = 0
+    lossy: int = 0
+    reappeared: int = 0
+    damaged: int = 0
+    findings: int = 0
+
+    def took(self, outcome: Outcome) -> None:
+        """Count an allowed outcome."""
+        self.lossy += bool(outcome.lost)
+        self.reappeared += outcome.reappeared
+
+    def add(self, other: "CrashPoint") -> None:
+        """Take in what another part came to at the same position."""
+        for name in ("states", "lossy", "reappeared", "damaged", "findings"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class CrashesTried(msgspec.Struct):
+    """What came of the crash states of one configuration.
+
+    `operations` were recorded, `disks` read; `lossy` states had lost acknowledged changes as the configuration allows,
+    `most_lost` of them at most; in `reappeared` states a failed change had come back as the rules allow; `damaged`
+    states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried. `by_position`
+    has those of the workload itself, by the number of operations before the crash.
+    """
+
+    target: str
+    configuration: Configuration
+    operations: int = 0
+    states: int = 0
+    disks: int = 0
+    lossy: int = 0
+    most_lost: int = 0
+    reappeared: int = 0
+    damaged: int = 0
+    recoveries: int = 0
+    broken: int = 0
+    by_position: dict[int, CrashPoint] = {}
+
+    def took(self, outcome: Outcome) -> None:
+        """Count an allowed outcome."""
+        self.lossy += bool(outcome.lost)
+        self.most_lost = max(self.most_lost, outcome.lost)
+        self.reappeared += outcome.reappeared
+
+    def add(self, other: "CrashesTried") -> None:
+        """Take in what another part of the same configuration came to; positions of one tape are the same in both."""
+        for name in ("operations", "states", "disks", "lossy", "reappeared", "damaged", "recoveries", "broken"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.most_lost = max(self.most_lost, other.most_lost)
+        for position, point in other.by_position.items():
+            if (mine := self.by_position.setdefault(position, point)) is not point:
+                mine.add(point)
+
+
+class SearchEnded(msgspec.Struct, frozen=True):
+    """A way of search has ended, after `seconds` of work; `complete` is False where something has cut it short.
+
+    `notes` are lines for people. A shard can't be judged by itself: `needs` is what all shards together have to meet,
+    `seen` what this one has met beside its counts.
+    """
+
+    search: str
+    target: str
+    counts: Counts
+    seconds: float
+    complete: bool = True
+    notes: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    seen: Counts = {}
+
+
+Event = SearchStarted | PointTried | Found | Vacuous | StepsDone | StatesTried | CrashesTried | SearchEnded
+Handler = Callable[[Event], None]

@@ -1,0 +1,91 @@
+"""What ``tornpage explain`` says of a check, an SQLite result code or a fault."""
+
+from tornpage import faults
+from tornpage.faults.strace import CALLS, SyscallFault
+from tornpage.scenarios.model.checks import CHECKS
+
+_RESULTS = {
+    "BUSY": "another connection holds the lock that is needed. Nothing happened, and the transaction, if one is open, "
+    "is still open. Try again, or roll back and try the whole transaction again.",
+    "FULL": "there is no space left. SQLite has already rolled the transaction back: ask in_transaction before "
+    "ROLLBACK.",
+    "IOERR": "the operating system reported an error. SQLite has already rolled the transaction back; a COMMIT that "
+    "ends like this is a maybe: read the rows again before you tell anybody.",
+    "CANTOPEN": "a file could not be opened: no permission, no descriptor left, no such directory. The transaction, if "
+    "one is open, is still open.",
+    "CORRUPT": "the file is damaged, or was changed behind SQLite's back. Stop writing; keep the file.",
+    "NOMEM": "an allocation failed. Python raises MemoryError, which is no sqlite3.Error.",
+    "PROTOCOL": "the lock of a WAL could not be had after many tries. Nothing happened; try again.",
+    "LOCKED": "a table is locked by another statement of the same process. Nothing happened.",
+    "PERM": "the operating system refuses the lock. Nothing happened.",
+    "READONLY": "the file or its directory can't be written.",
+    "INTERRUPT": "somebody called interrupt(). A writing statement has been rolled back.",
+}
+_KILL = (
+    "KILL: the process dies of SIGKILL before or after an operation, or half-way through a write. All that reached the "
+    "operating system stays: what was acknowledged has to be there after the restart, and of the pending call all or "
+    "nothing. See tornpage kill; plans that kill, such as write:wal@3/half=KILL, are played in child processes only."
+)
+_ELSEWHERE = "see https://sqlite.org/rescode.html"
+
+
+def explanation(code: str) -> str | None:
+    """The explanation as text; None where nobody knows the code."""
+    name = code.upper().removeprefix("SQLITE_")
+    if code in CHECKS:
+        check = CHECKS[code]
+        return f"{check.code}: {check.meaning}.\n\nThe scenario behind it: {check.source}\n\nWhat to do: {check.advice}"
+    if name in faults.RESULT_CODES:
+        return _result(name)
+    if name == faults.KILL:
+        return _KILL
+    try:
+        plan = faults.FaultPlan.parse(code)
+        return "\n".join(_fault(fault) for fault in plan.faults)
+    except faults.ImpossibleFaultError as error:
+        return str(error)
+    except faults.PlanError:
+        return _system_call(code)
+
+
+def _system_call(text: str) -> str | None:
+    """What a fault in a system call means; None for what does not look like one."""
+    try:
+        fault = SyscallFault.parse(text)
+    except faults.ImpossibleFaultError as error:
+        call = text.partition(":")[0]
+        return str(error) if call in CALLS and call not in faults.KINDS else None
+    where = f"call {fault.when.first}{' and all after it' if fault.when.sticky else ''}"
+    where += f" of {fault.call} on the {fault.role} file"
+    if fault.effect == faults.KILL:
+        return f"{fault}: SIGKILL ends the process as it enters {where}."
+    return (
+        f"{fault}: {where} is not made and ends with {fault.effect}: {fault.reason}. SQLite makes its own error of "
+        "that, or none; see docs/any-language.md."
+    )
+
+
+def _result(name: str) -> str:
+    meaning = _RESULTS.get(name.split("_", maxsplit=1)[0], _ELSEWHERE)
+    lines = [f"SQLITE_{name} ({faults.RESULT_CODES[name]}): {meaning}"]
+    for line in faults.possibilities():
+        if name in line.effects:
+            timing = "" if line.timing == "before" else f" ({line.timing})"
+            lines.append(f"  {line.kind}:{', '.join(line.roles)}{timing}: {line.reason}")
+    if len(lines) == 1:
+        lines.append("  no fault here raises it.")
+    return "\n".join(lines)
+
+
+def _fault(fault: faults.Fault) -> str:
+    times = "each" if fault.when.first == 1 and fault.when.sticky else f"number {fault.when}"
+    where = "any file" if fault.role == "any" else f"the {fault.role} file"
+    timing = {
+        "before": "is not done and",
+        "after": "is done and then",
+        "half": "is done by half and then",
+    }[fault.timing]
+    what = f"reports SQLITE_{fault.effect}"
+    if fault.effect == faults.KILL:
+        what = "kills the process"
+    return f"{fault}: {times} {fault.kind} on {where} {timing} {what}: {faults.reason_for(fault)}."

@@ -1,0 +1,194 @@
+"""A scenario: the steps that lead to a finding, as data that a person can read and a file can carry.
+
+Sweeps, machines and replay files all speak in scenarios; `scenarios.execution.executor` plays them.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.model.target import Action, Configuration
+
+Depth = Literal["vfs", "statement"]
+LimitKind = Literal["allocation", "heap", "pages", "steps"]
+
+
+class Call(msgspec.Struct, frozen=True, tag="call"):
+    """Make one call."""
+
+    action: Action
+
+    def __str__(self) -> str:
+        return str(self.action)
+
+
+class Arm(msgspec.Struct, frozen=True, tag="arm"):
+    """Arm a fault plan, in its text form; it replaces what was armed at that depth."""
+
+    plan: str
+    depth: Depth = "vfs"
+
+    @property
+    def slot(self) -> str:
+        """A condition takes the place of the one that is in force in the same slot."""
+        return self.depth
+
+    def __str__(self) -> str:
+        return f"arm {self.plan}" + (" at the statement depth" if self.depth == "statement" else "")
+
+
+class Clear(msgspec.Struct, frozen=True, tag="clear"):
+    """Disarm everything."""
+
+    def __str__(self) -> str:
+        return "clear"
+
+
+class Restart(msgspec.Struct, frozen=True, tag="restart"):
+    """End the process and start again: in good order, or by a crash that leaves what reached the system."""
+
+    crash: bool = False
+
+    def __str__(self) -> str:
+        return "crash and restart" if self.crash else "restart"
+
+
+class Limit(msgspec.Struct, frozen=True, tag="limit"):
+    """Let the target meet a limit while it is at work.
+
+    `at` is, by kind: "allocation", which allocation of SQLite's fails; "heap", how many more bytes it may take;
+    "pages", how many more pages the database may have; "steps", which step of the virtual machine is interrupted. With
+    `sticky` every allocation, or every statement, from there on.
+    """
+
+    kind: LimitKind
+    at: Annotated[int, msgspec.Meta(ge=0)]
+    sticky: bool = False
+
+    @property
+    def slot(self) -> str:
+        """One limit at a time."""
+        return "limit"
+
+    def __str__(self) -> str:
+        on = " and all after it" if self.sticky else ""
+        return {
+            "allocation": f"allocation {self.at}{on} finds no memory",
+            "heap": f"SQLite may take {self.at:,} more bytes",
+            "pages": f"the database may grow by {self.at} pages",
+            "steps": f"step {self.at} of SQLite's machine{on} is interrupted",
+        }[self.kind]
+
+
+class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
+    """Set the clock forward, or back; it goes on from there."""
+
+    by_ms: int
+
+    def __str__(self) -> str:
+        return f"the clock jumps {'back' if self.by_ms < 0 else 'forward'} by {abs(self.by_ms):,} ms"
+
+
+class Rival(msgspec.Struct, frozen=True, tag="rival"):
+    """Let a rival take a lock just before the nth lock operation; it is one of `faults.RIVAL_KINDS`.
+
+    `operation` is "lock" or "shmlock", `place` "connection" or "process". It lets go when the store has waited
+    `held_ms` in virtual time, or else when it is cleared.
+    """
+
+    kind: str
+    operation: str
+    ordinal: int
+    place: str = "connection"
+    held_ms: int | None = None
+
+    @property
+    def slot(self) -> str:
+        """There is one rival at a time."""
+        return "rival"
+
+    def __str__(self) -> str:
+        where = "process" if self.place == "process" else "connection"
+        until = "" if self.held_ms is None else f", for {self.held_ms} ms"
+        return f"{self.kind} in another {where} from {self.operation}@{self.ordinal} on{until}"
+
+
+class Syscall(msgspec.Struct, frozen=True, tag="syscall"):
+    """Let a system call of the program fail, or kill it there: the text form of a `faults.strace.SyscallFault`."""
+
+    fault: str
+
+    @property
+    def slot(self) -> str:
+        """One at a time: there is one strace on a process."""
+        return "syscall"
+
+    def __str__(self) -> str:
+        return f"arm {self.fault} in the system calls"
+
+
+Conditional = Arm | Limit | Rival | Syscall
+
+
+class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
+    """Stop at one operation, leave what such a crash may leave, and start again from there.
+
+    `after` counts the operations since the last crash, or since the beginning. The others are those of `faults.Crash`
+    and `faults.Device`.
+    """
+
+    after: int
+    lost: tuple[int, ...] = ()
+    torn: tuple[int, int] | None = None
+    power: bool = True
+    sector_bytes: int = 512
+    powersafe_overwrite: bool = True
+    atomic_write_bytes: int = 0
+
+    @classmethod
+    def of(cls, crash: faults.Crash, device: faults.Device) -> "CrashAt":
+        """The step that repeats a crash on a device."""
+        return cls(
+            crash.position,
+            crash.lost,
+            crash.torn,
+            crash.power,
+            device.sector_bytes,
+            device.powersafe_overwrite,
+            device.atomic_write_bytes,
+        )
+
+    @property
+    def crash(self) -> faults.Crash:
+        """The crash."""
+        return faults.Crash(self.after, self.lost, self.torn, self.power)
+
+    @property
+    def device(self) -> faults.Device:
+        """The device that it happens on."""
+        return faults.Device(self.sector_bytes, self.powersafe_overwrite, self.atomic_write_bytes)
+
+    def __str__(self) -> str:
+        return f"{self.crash}; start again"
+
+
+Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What to play: the target by name, its configuration, and the steps."""
+
+    target: str
+    configuration: Configuration
+    steps: tuple[Step, ...]
+
+    @property
+    def faults(self) -> int:
+        """How many fault plans the scenario arms."""
+        return sum(isinstance(step, Arm) for step in self.steps)
+
+    def __str__(self) -> str:
+        lines = [f"{self.target} at {self.configuration}"]
+        lines += [f"  {number}. {step}" for number, step in enumerate(self.steps, start=1)]
+        return "\n".join(lines)

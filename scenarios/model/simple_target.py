@@ -1,0 +1,102 @@
+"""A target in twenty lines: a store that is made with a path and driven by its own methods.
+
+Subclass `SimpleTarget`, and say how the store is made, which calls to try, what it answers and what its tables hold.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies
+from hypothesis.strategies import SearchStrategy
+
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
+
+
+class _SimpleSession:
+    """A store in use; each action is a method call."""
+
+    def __init__(self, target: "SimpleTarget", store: Any) -> None:
+        self._target = target
+        self._store = store
+
+    def call(self, action: Action) -> None:
+        getattr(self._store, action.name)(**action.args)
+
+    def live_view(self) -> View:
+        return self._target.view(self._store)
+
+    def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
+        return None
+
+    def self_check(self) -> None:
+        return
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class SimpleTarget:
+    """The base of a small target. Set `file`, `calls` and `beat`; write `make`, `view` and `rows`.
+
+    `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
+    what those before it have left. `beat` is a call that adds exactly one key to the view, and may be made again.
+    A call that the store rightly says no to raises `Refused`: wrap the store in `make` where it has a word of its own.
+
+    Rules of your own go into the optional methods ``check_view(view)`` and
+    ``check_change(before, action, after, *, is_done, now_ms)``, which raise `Violation`.
+    """
+
+    name = "simple"
+    title = "a store of your own"
+    configurations: tuple[Configuration, ...] = (Configuration("wal", "FULL"),)
+    depths: tuple[str, ...] = ("vfs",)
+    unpromised: Mapping[str, str] = {}
+    file = "store.sqlite"
+    calls: tuple[Action, ...] = ()
+    beat: Action
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
+        """Open the store; it needs a ``close`` method, and a method for each action."""
+        raise NotImplementedError
+
+    def view(self, store: Any) -> View:
+        """What the store answers, as a mapping from keys to JSON-like values."""
+        raise NotImplementedError
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        """The same mapping, read from the tables by plain SQL."""
+        raise NotImplementedError
+
+    def workload(self) -> tuple[Action, ...]:
+        """The calls."""
+        return self.calls
+
+    def actions(self, view: View) -> SearchStrategy[Action]:  # noqa: ARG002 - subclasses may look at it
+        """Any of the calls; override it where some of them make sense only in some states."""
+        return strategies.sampled_from(self.calls)
+
+    def heartbeat(self) -> Action:
+        """The beat."""
+        return self.beat
+
+    def database(self, directory: Path) -> Path:
+        """The database's path."""
+        return directory / self.file
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
+        """Make the store in a directory."""
+        store = self.make(self.database(directory), configuration, environment)
+        if store is None:
+            raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
+        return _SimpleSession(self, store)
+
+    def fresh_view(self, connection: sqlite3.Connection) -> View:
+        """The rows; nothing at all before all tables are there, since whoever opens next makes the rest of them."""
+        try:
+            return self.rows(connection)
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return {}

@@ -1,1 +1,0 @@
-"""The heavy part of the pytest plugin: loaded by `scenarios.pytest_plugin` once a marker, fixture or option is used."""

@@ -1,0 +1,192 @@
+"""The conformance suite: subclass it, name a target, and pytest runs every search on that target as a test.
+
+::
+
+    from tornpage.scenarios.pytest_plugin.conformance import Conformance
+
+    class TestNotes(Conformance):
+        target = NotesTarget
+
+Each search is a test of its own for each configuration. A finding fails its test with the check, the scenario and the
+line that replays it; so does a search that tested nothing. What a target does not promise (`unpromised`, with a
+reason) fails nothing, and is shown in pytest's summary, whether it was seen or not. A search that does not suit a
+target is skipped, and says why.
+
+Not covered: the probe and the known bugs, which are about the reference.
+"""
+
+import importlib.machinery
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+import pytest
+
+from tornpage import faults
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
+from tornpage.scenarios.model.target import Configuration, Target, TargetError
+from tornpage.scenarios.pytest_plugin import settings
+from tornpage.scenarios.report.terminal.progress import describe_finding, summary
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.search.fuzz.search import machines_of
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
+from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
+
+_REPORT: Final = ".tornpage"
+
+
+class Conformance:
+    """The base class. Set `target`: a target, its class, or its name as ``--target`` takes it.
+
+    `profile` (quick, ci, nightly) says how much is searched where ``--faults-profile`` does not, `seed` which sample.
+    """
+
+    target: ClassVar[Any] = None
+    profile: ClassVar[str] = "quick"
+    seed: ClassVar[int] = 0
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """A test for each configuration of the target that the profile covers."""
+        if "configuration" in metafunc.fixturenames:
+            chosen = _profile(metafunc.config, self.profile)
+            configurations = _target(type(self)).configurations[: chosen.configurations]
+            metafunc.parametrize("configuration", configurations, ids=str)
+
+    def test_declared(self, request: pytest.FixtureRequest) -> None:
+        """What the target does not promise is a check that there is, and has its reason."""
+        target = _target(type(self))
+        for code, reason in target.unpromised.items():
+            if code not in CHECKS:
+                pytest.fail(f"unpromised: there is no check {code!r}; there are: {', '.join(CHECKS)}", pytrace=False)
+            if not reason.strip():
+                pytest.fail(f"unpromised: say why {code} is not promised", pytrace=False)
+            request.node.user_properties.append(("faults_unpromised", f"{code} is not promised: {reason}"))
+
+    def test_sweep(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Every operation of each call fails."""
+        self._search("sweep", configuration, request)
+
+    def test_crash(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Every disk that a crash could have left is opened."""
+        self._search("crash", configuration, request)
+
+    def test_contend(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Other users of the database hold its locks."""
+        self._search("contend", configuration, request)
+
+    def test_limits(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Memory, the disk and patience run out."""
+        self._search("limits", configuration, request)
+
+    def test_kill(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Processes are really killed."""
+        self._search("kill", configuration, request)
+
+    def test_fuzz(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Scenarios of calls and of all that goes wrong."""
+        self._search("fuzz", configuration, request)
+
+    def test_syscalls(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """System calls of a program in any language fail."""
+        self._search("syscalls", configuration, request)
+
+    def _search(self, name: str, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        target, told = _target(type(self)), request.node.user_properties
+        if reason := _unsuited(name, target):
+            told.append(("faults_unsuited", f"does not suit {target.name}: {reason}"))
+            pytest.skip(reason)
+        size = _profile(request.config, self.profile)
+        plan = Plan(
+            (name,),
+            _share(size, len(target.configurations[: size.configurations])),
+            seed=self.seed,
+            report=Path(settings.value_of(request.config, "report") or _REPORT),
+            configurations=(configuration,),
+        )
+        try:
+            recorder = campaign.run(target, plan)
+        except (TargetError, faults.FaultError) as error:
+            pytest.fail(str(error), pytrace=False)
+        told += [("faults_searched", summary(ended)) for ended in recorder.ended]
+        told += [("faults_unpromised", one) for one in _observed(recorder, target)]
+        _require_holds(recorder, target)
+
+
+def _target(suite: type[Conformance]) -> Target:
+    """The target of a suite, under a name by which another process finds it."""
+    given = suite.target
+    if given is None:
+        raise pytest.UsageError(f"{suite.__name__}: set `target` to a target, its class, or its name")
+    if isinstance(given, str):
+        try:
+            return find_or_import(given)
+        except UnknownTargetError as error:
+            raise pytest.UsageError(f"{suite.__name__}: {error}") from None
+    if not isinstance(given, type):
+        return given  # type: ignore[no-any-return]  # whoever hands in an instance has named it
+    made: Target = given()
+    if not (made.name in SHIPPED or is_imported(made.name)):
+        made.name = f"{given.__module__}:{given.__qualname__}"
+    return made
+
+
+def _profile(config: pytest.Config, otherwise: str) -> Profile:
+    name = settings.value_of(config, "profile") or otherwise
+    if name not in PROFILES:
+        raise pytest.UsageError(f"--faults-profile: there is no profile {name!r}; there are: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def _share(profile: Profile, parts: int) -> Profile:
+    """What one configuration gets of what a profile has for all of them together."""
+    return msgspec.structs.replace(
+        profile, scenarios=-(-profile.scenarios // parts), kills=-(-profile.kills // parts), configurations=1
+    )
+
+
+def _unsuited(name: str, target: Target) -> str:
+    """Why a search does not suit a target, "" where it does."""
+    if name == "syscalls" and "syscall" not in target.depths:
+        return (
+            "system calls are faulted in a program that is driven from outside; this target is called in this process"
+        )
+    if name not in campaign.searches_for(target):
+        reached = ", ".join(target.depths) or "none, only its files"
+        return f"it can be reached at these depths: {reached}; {name} is for others"
+    if name == "fuzz" and not machines_of(target):
+        return "it has no `actions(view)` to draw calls from"
+    if name == "kill" and not hasattr(os, "fork"):
+        return "this system has no os.fork and no SIGKILL"
+    if name == "kill" and not _is_importable(target.name):
+        return f"a process of its own can't import {target.name}: put the target into a module on sys.path"
+    return ""
+
+
+def _is_importable(name: str) -> bool:
+    if not is_imported(name):
+        return name in SHIPPED
+    # Not what this process has imported already, but what another one will find.
+    return importlib.machinery.PathFinder.find_spec(name.partition(":")[0].partition(".")[0]) is not None
+
+
+def _observed(recorder: Recorder, target: Target) -> list[str]:
+    unpromised: Mapping[str, str] = target.unpromised
+    return [
+        f"{one.finding.code} was seen, and is not promised ({unpromised[one.finding.code]}): {one.finding.message}"
+        for one in recorder.observations
+    ]
+
+
+def _require_holds(recorder: Recorder, target: Target) -> None:
+    if recorder.interrupted:
+        raise KeyboardInterrupt
+    said = [describe_finding(found) for found in recorder.findings]
+    said += [f"vacuous: {one.search}: {one.reason}" for one in recorder.vacuous]
+    if not said and campaign.verdict(recorder) != campaign.Exit.HOLDS:
+        said.append("nothing was tested: nothing that this search does has happened")
+    if said:
+        pytest.fail("\n\n".join((f"{target.name}:", *said)), pytrace=False)

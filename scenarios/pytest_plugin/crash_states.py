@@ -1,0 +1,184 @@
+"""The fixture ``crash_states``: a test is handed each disk that a crash in the middle of some work could have left.
+
+The work is recorded once (`faults.record`), with SQLite's clock and randomness fixed, so that the disks have the same
+numbers every time. Work that is a generator acknowledges something by each ``yield``: what a caller has been told by
+then. Of each crash (`faults.crash.states` says which there are) the disk is put down in a directory of its own, to be opened
+and changed at will; equal disks with the same acknowledgements are handed out once.
+
+Not covered: faults during the work, and crashes of whatever the test does with a disk.
+"""
+
+import contextlib
+import inspect
+import os
+import random
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tornpage import faults
+from tornpage.scenarios.execution.snapshots import Holder, place
+
+MODELS: Final = ("power", "process")
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A directory that a crash has left, and what callers had been told until then.
+
+    `acknowledged` are the values that the work had yielded, `pending` the one that it would have yielded next (None:
+    the work was at its end), `crash` says in words what happened, `number` counts from 1.
+    """
+
+    directory: Path
+    number: int
+    crash: str
+    acknowledged: tuple[Any, ...]
+    pending: Any
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.directory)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.directory / name
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """The files before the work, the operations of the work, and what it yielded after how many of them."""
+
+    base: dict[str, bytes]
+    operations: list[faults.Operation]
+    told: list[tuple[int, Any]]
+
+
+class CrashDisks:
+    """What the fixture hands to a test; call it once or more."""
+
+    def __init__(self, item: pytest.Item, only: int | None) -> None:
+        self._item = item
+        self._only = only
+        self._called = self._failed = False
+        self._handed_out = 0
+        self._section: tuple[str, str, str] | None = None
+
+    def __call__(
+        self,
+        work: Callable[[Path], Any],
+        directory: str | os.PathLike[str],
+        *,
+        model: str = "power",
+        device: faults.Device | None = None,
+        most: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Disk]:
+        """The disks that a crash during ``work(directory)`` could have left, one after the other.
+
+        `model`: ``power`` (what was not synced may be lost or torn) or ``process`` (what was written stays). `device`:
+        what can tear. `most`: a sample of so many disks, by the `seed`. An error of the work is raised as it is.
+        """
+        self._called = True
+        if model not in MODELS:
+            raise ValueError(f"crash_states: no model {model!r}; there are: {', '.join(MODELS)}")
+        home = Path(os.path.realpath(directory))
+        home.mkdir(parents=True, exist_ok=True)
+        self._failed = True
+        recorded = _record(work, home, seed)
+        states = _different(recorded, model, device, seed)
+        self._failed = False
+        chosen = range(len(states))
+        if most is not None and most < len(states):
+            chosen_ones = random.Random(seed).sample(chosen, most)  # noqa: S311 - the same sample every time
+            return self._hand_out(recorded, [(index, states[index]) for index in sorted(chosen_ones)], home)
+        return self._hand_out(recorded, list(enumerate(states)), home)
+
+    def _hand_out(
+        self, recorded: _Recorded, states: list[tuple[int, tuple[faults.State, int]]], home: Path
+    ) -> Iterator[Disk]:
+        place_of = home.with_name(f"{home.name}-after-a-crash")
+        for index, (state, told) in states:
+            if self._only is not None and index + 1 != self._only:
+                continue
+            directory = place_of / str(index + 1)
+            directory.mkdir(parents=True)
+            place(dict(state.files), directory)
+            values = [value for _, value in recorded.told]
+            disk = Disk(
+                directory,
+                index + 1,
+                str(state.crash),
+                tuple(values[:told]),
+                values[told] if told < len(values) else None,
+            )
+            self._handed_out += 1
+            self._say(disk)
+            yield disk
+            # A disk at which the test stops stays where it is, to be looked at.
+            shutil.rmtree(directory, ignore_errors=True)
+        self._say(None)
+
+    def _say(self, disk: Disk | None) -> None:
+        """Have the report of a failure say which disk it was."""
+        sections: list[tuple[str, str, str]] = getattr(self._item, "_report_sections", [])
+        if self._section in sections:
+            sections.remove(self._section)
+        if disk is None:
+            return
+        text = (
+            f"disk {disk.number}: {disk.crash}; acknowledged: {', '.join(map(repr, disk.acknowledged)) or 'nothing'}; "
+            f"pending: {disk.pending!r}\n{disk.directory}\n"
+            f"    pytest {shlex.quote(self._item.nodeid)} --faults-disk {disk.number}\n"
+        )
+        self._section = ("call", "crash", text)
+        sections.append(self._section)
+
+    def end(self) -> None:
+        """The test is over; fails it if it was handed nothing."""
+        self._item.user_properties.append(("faults_disks", self._handed_out))
+        if self._failed or self._handed_out:
+            return
+        if not self._called:
+            pytest.fail("crash_states was asked for and never called: no disk was looked at", pytrace=False)
+        if self._only is not None:
+            pytest.fail(f"crash_states has no disk number {self._only}", pytrace=False)
+        pytest.fail("crash_states handed out no disk: nobody has iterated over it", pytrace=False)
+
+
+def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
+    holder = Holder()
+    base = holder.copy(home)
+    holder.release()
+    told: list[tuple[int, Any]] = []
+    with contextlib.ExitStack() as stack:
+        shim = stack.enter_context(faults.install())
+        stack.enter_context(shim.deterministic(seed))
+        tape = stack.enter_context(faults.record(home))
+        made = work(home)
+        if inspect.isgenerator(made):
+            told += [(len(tape), value) for value in made]
+        elif made is not None:
+            told.append((len(tape), made))
+    if not tape.operations:
+        pytest.fail(f"crash_states: the work changed no file below {home}, so there is no crash to try", pytrace=False)
+    return _Recorded(base, tape.operations, told)
+
+
+def _different(
+    recorded: _Recorded, model: str, device: faults.Device | None, seed: int
+) -> list[tuple[faults.State, int]]:
+    """Each state once, with how many values had been yielded by then."""
+    states = faults.CrashStates(recorded.base, recorded.operations, device, seed)
+    seen = set()
+    different = []
+    for position in range(len(recorded.operations) + 1):
+        told = sum(place <= position for place, _ in recorded.told)
+        for state in states.power(position) if model == "power" else (states.process(position),):
+            if (state.identity, told) not in seen:
+                seen.add((state.identity, told))
+                different.append((state, told))
+    return different

@@ -1,0 +1,135 @@
+"""What one run under a fault comes to: the fault surfaced, was absorbed, or showed something wrong.
+
+*Surfaced*: the test ended with an exception that is, or is caused by, an error of ``sqlite3`` that a failing file
+system can bring about. The kind of the error counts, not only its class: "no such table" or a UNIQUE constraint after
+a fault is a consequence that the code under test has made of it, and no answer to it.
+
+*Absorbed*: the test passed. *Failed*: it ended in any other way; or it left the database damaged, or, where it was not
+the test itself that ran the failing statement, a transaction open.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Final
+
+import pytest
+
+from tornpage import faults
+from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
+
+# Primary result codes that come of what the code asked for, and not of what happened beneath SQLite.
+_OF_THE_CODE: Final = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in ("ERROR", "CONSTRAINT", "MISUSE", "MISMATCH", "RANGE", "SCHEMA", "TOOBIG", "AUTH", "ABORT")
+)
+_CLASSES_OF_THE_CODE: Final = (
+    sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError,
+    sqlite3.DataError,
+)  # fmt: skip
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
+
+SURFACED, ABSORBED, FAILED, VACUOUS = "surfaced", "absorbed", "failed", "vacuous"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run came to: the kind, and in words what is wrong; `shown` where the exception itself says it."""
+
+    kind: str
+    message: str = ""
+    shown: bool = False
+
+
+def injected(error: BaseException) -> sqlite3.Error | None:
+    """The error of SQLite that a fault brings about, in an exception or in what led to it."""
+    for cause in faults.causes(error):
+        if isinstance(cause, sqlite3.Error) and not isinstance(cause, _CLASSES_OF_THE_CODE):
+            code = getattr(cause, "sqlite_errorcode", None)
+            if code is None or code & 0xFF not in _OF_THE_CODE:
+                return cause
+    return None
+
+
+def judge(error: BaseException | None, armed: faults.Armed) -> Verdict:
+    """The verdict on how a run ended."""
+    if not armed.firings:
+        if error is not None:
+            return Verdict(FAILED, f"the fault did not fire, and the test ended with {in_words(error)}", shown=True)
+        return Verdict(VACUOUS, never_fired(armed))
+    if error is None:
+        return Verdict(ABSORBED)
+    if injected(error) is not None:
+        return Verdict(SURFACED)
+    if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
+        return Verdict(FAILED, f"under the fault it ended with {in_words(error)}, which says nothing")
+    return Verdict(FAILED, in_words(error), shown=True)
+
+
+def never_fired(armed: faults.Armed) -> str:
+    """What to say of a plan of which a fault did not fire."""
+    fired = {firing.fault for firing in armed.firings}
+    missing = [
+        f"{fault} (there were {count} such operations)" if count else f"{fault} (there was no such operation)"
+        for fault, count in zip(armed.plan.faults, armed.injector.matches, strict=True)
+        if fault not in fired
+    ]
+    return f"never fired: {'; '.join(missing)}. A fault that does not fire tests nothing"
+
+
+def in_words(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def left_open(connections: Iterable[sqlite3.Connection], error: BaseException | None, test: CodeType | None) -> str:
+    """What is wrong with the transactions that are open after a run, "" where nothing is.
+
+    The test's own statements are its own business: it has ended there, and nobody goes on with its connection.
+    """
+    open_ones = list(connections)
+    if not open_ones:
+        return ""
+    cause = injected(error) if error is not None else None
+    if cause is not None and test is not None and _raised_in(cause) is test:
+        return ""
+    where = ", ".join(sorted({file_of(connection) for connection in open_ones}))
+    how = f"let {in_words(error)} out" if error is not None else "said nothing of the fault"
+    return f"the code under test {how} and left a transaction open on {where}: whoever uses it next is inside of it"
+
+
+def _raised_in(error: BaseException) -> CodeType | None:
+    """The code whose call into SQLite failed: the innermost one that is written in Python."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code if trace is not None else None
+
+
+def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
+    """What SQLite itself finds wrong in these databases, past every fault; and those that could not be looked at."""
+    locked = []
+    for path in paths:
+        try:
+            connection = faults.connect_unwatched(path)
+        except sqlite3.OperationalError:
+            continue  # The test has removed it.
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            # The last connection to a log puts it away when it is closed, and this may be the last.
+            connection.execute("PRAGMA synchronous = OFF")
+            rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in _BUSY:
+                locked.append(path)
+                continue
+            return f"{path} can't be read: {error}", []
+        except sqlite3.DatabaseError as error:
+            return f"{path} can't be read: {error}", []
+        finally:
+            connection.close()
+        if rows != ["ok"]:
+            return f"PRAGMA integrity_check of {path} says: {'; '.join(rows)}", []
+    return "", locked

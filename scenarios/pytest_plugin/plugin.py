@@ -1,0 +1,98 @@
+"""The pytest plugin, as pytest loads it in every run: hooks that find out whether anything of it is used.
+
+It imports neither ``sqlite3`` nor the faults nor the harness. What does the work is `scenarios.pytest_plugin.session`, which
+is registered once a collected test carries one of the markers; `scenarios.pytest_plugin.crash_states` is loaded by the fixture.
+
+The summary is made of what the reports carry in their ``user_properties``, so it is the same under pytest-xdist, where
+the tests run in other processes.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import pytest
+
+from tornpage.scenarios.pytest_plugin import settings
+
+MARKERS: Final = (
+    "faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never fires "
+    "fails the test",
+    "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
+    "open_transactions=False): run this test again and again, with operation 1, 2, 3 ... beneath SQLite failing",
+)
+_NAMES: Final = ("faults", "every_fault")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini settings, all with one prefix."""
+    settings.add_to(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """An option that is misspelt is told before pytest's own, shorter word about it."""
+    settings.require_known_options(args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; look at the settings."""
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+    settings.require_known_ini(config)
+    if config.getoption("faults_at") is not None:
+        _session(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Load what does the work if there is any to do."""
+    if any(item.get_closest_marker(name) for item in items for name in _NAMES):
+        _session(config).prepare(items)
+
+
+def _session(config: pytest.Config) -> Any:
+    name = "tornpage-session"
+    plugin = config.pluginmanager.get_plugin(name)
+    if plugin is None:
+        from tornpage.scenarios.pytest_plugin.session import Session  # noqa: PLC0415 - loaded by those who use it
+
+        plugin = Session(config)
+        config.pluginmanager.register(plugin, name)
+    return plugin
+
+
+@pytest.fixture
+def crash_states(request: pytest.FixtureRequest) -> Generator[Callable[..., Any]]:
+    """Every disk that a crash in the middle of some work could have left.
+
+    ``for disk in crash_states(work, directory, model="power"): ...``; see docs/pytest.md.
+    """
+    from tornpage.scenarios.pytest_plugin.crash_states import CrashDisks  # noqa: PLC0415 - loaded by those who use it
+
+    disks = CrashDisks(request.node, settings.value_of(request.config, "disk"))
+    yield disks
+    disks.end()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Listen to the reports where they are shown: not in the workers of pytest-xdist."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Summary(), "tornpage-summary")
+
+
+class _Summary:
+    """Gathers what reports tell of faults, and shows it at the end."""
+
+    def __init__(self) -> None:
+        self.reports: list[pytest.TestReport] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.user_properties and any(name.startswith("faults_") for name, _ in report.user_properties):
+            self.reports.append(report)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.reports:
+            from tornpage.scenarios.pytest_plugin.summary import show  # noqa: PLC0415 - loaded by those who use it
+
+            show(self.reports, terminalreporter)

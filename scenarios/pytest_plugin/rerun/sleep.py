@@ -1,0 +1,82 @@
+"""How SQLite sleeps in a test with a marker: in no real time, unless somebody else may be working meanwhile.
+
+A wait on a lock that a fault has refused, or that the test itself holds, ends no sooner for being real. Where another
+thread or a child process is alive, it may be that one that holds the lock, and the wait is real.
+
+Not covered: locks held by processes that are no children of this one.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterable, Iterator
+
+from tornpage import faults
+from tornpage.faults.vfs.library import SIGNATURES
+
+# The plan that is armed, how many firings it had at the last sleep, and the threads that are no part of any test.
+_armed: list[faults.Armed] = []
+_seen: list[int] = []
+_known: set[threading.Thread] = set()
+
+
+def know(threads: Iterable[threading.Thread]) -> None:
+    """These were there before the tests: none of them works on a test's database."""
+    _known.clear()
+    _known.update(threads)
+
+
+@contextlib.contextmanager
+def sleeping(shim: faults.Shim) -> Iterator[None]:
+    """Let SQLite sleep so inside this scope."""
+    with shim.virtual_sleep():
+        outer, own = shim._own["xSleep"], _callback(shim)
+        shim._own["xSleep"] = shim._vfs.xSleep = own
+        try:
+            yield
+        finally:
+            # The slot itself is put right at the end of the scope around this one.
+            shim._own["xSleep"] = outer
+
+
+@contextlib.contextmanager
+def faulted_by(armed: faults.Armed) -> Iterator[None]:
+    """A sleep right after a firing of this plan is due to it."""
+    _armed.append(armed)
+    _seen.append(0)
+    try:
+        yield
+    finally:
+        _armed.pop()
+        _seen.pop()
+
+
+@functools.cache
+def _callback(shim: faults.Shim) -> int:
+    real = SIGNATURES["xSleep"](shim._base_vfs.xSleep)
+
+    def sleep(vfs: int, microseconds: int) -> int:
+        slept: int = (shim._sleep if _is_injected() or _is_alone() else real)(vfs, microseconds)
+        return slept
+
+    return shim._guarded("xSleep", sleep)
+
+
+def _is_injected() -> bool:
+    if not _armed:
+        return False
+    before, _seen[-1] = _seen[-1], len(_armed[-1].firings)
+    return _seen[-1] > before
+
+
+def _is_alone() -> bool:
+    if any(thread not in _known for thread in threading.enumerate()):
+        return False
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False

@@ -1,0 +1,99 @@
+"""Injectors round a run: which operations it makes, which databases it opens, whether it may have committed.
+
+None of them makes anything fail. `Unsynced` lets a sync be done without waiting for the disk: no power fails while a
+test runs, so nobody can tell, and a sweep on a real disk takes a tenth of the time.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from tornpage import faults
+from tornpage.scenarios.pytest_plugin.points import Operation
+
+_LASTING: Final = frozenset({"db", "wal", "journal"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(faults.Fault):
+    """Stands in the place of an operation: it is not done, and answers that it was."""
+
+    @property
+    def code(self) -> int:
+        """SQLITE_OK."""
+        return 0
+
+
+_DONE: Final = _Done("sync", "OK")
+
+
+class Unsynced:
+    """Asks another injector, and lets syncs that it does not fault be done at once; not while they are recorded."""
+
+    def __init__(self, shim: faults.Shim, inner: faults.Injector | None = None) -> None:
+        self._shim = shim
+        self._inner = inner
+        self._asked = inner.kinds if inner is not None else frozenset[str]()
+        self.kinds = self._asked | {"sync"}
+
+    def decide(self, kind: str, role: str, path: str | None) -> faults.Fault | None:
+        """The other's decision, else that a sync is done."""
+        fault = self._inner.decide(kind, role, path) if self._inner is not None and kind in self._asked else None
+        if fault is None and kind == "sync" and not self._shim.is_recording:
+            return _DONE
+        return fault
+
+
+class Operations:
+    """Every operation, in its order."""
+
+    kinds = frozenset((*faults.VFS_KINDS, faults.SHM_RELEASE))
+
+    def __init__(self) -> None:
+        self.made: list[Operation] = []
+        self._lock = threading.Lock()
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Write it down."""
+        with self._lock:
+            self.made.append((kind, role))
+
+
+class Databases:
+    """The files that are opened as databases, and whether anything but an open was asked for."""
+
+    kinds = frozenset({"open"})
+
+    def __init__(self) -> None:
+        self.paths: dict[str, None] = {}
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Write it down."""
+        if role == "db" and path is not None:
+            self.paths[path] = None
+
+
+class Commits:
+    """Whether something may have been committed between `reset` and the fault: a lock was given back after a write.
+
+    So ends every transaction that wrote, also one that was rolled back: what this says is on the safe side.
+    """
+
+    kinds = frozenset({"write", "unlock", faults.SHM_RELEASE})
+
+    def __init__(self, armed: faults.Armed) -> None:
+        self._armed = armed
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._wrote = self.may_have_committed = False
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Look at it, until the fault has fired."""
+        if self._armed.firings:
+            return
+        if kind != "write":
+            self.may_have_committed |= self._wrote
+        elif role in _LASTING:
+            self._wrote = True

@@ -1,0 +1,5 @@
+"""The report as one HTML file, which needs nothing but itself. See ``docs/report.md``."""
+
+from tornpage.scenarios.report.html.page import page_of_bugs, page_of_run
+
+__all__ = ["page_of_bugs", "page_of_run"]

@@ -1,0 +1,72 @@
+"""A finding's timeline as it is drawn: states as letters, faults as bands, and where the lanes part."""
+
+from itertools import groupby
+
+import msgspec
+
+from tornpage.scenarios.execution.timeline import LANES, Moment, Timeline
+
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Band(msgspec.Struct, frozen=True):
+    """What was armed over so many moments; an empty text is a gap."""
+
+    text: str
+    moments: int
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One lane after one moment: the letter of its state, whether it is a new one, and whether others differ."""
+
+    letter: str
+    is_new: bool
+    differs: bool
+    changes: tuple[str, ...]
+    reason: str
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A timeline with everything that a template needs."""
+
+    moments: tuple[Moment, ...]
+    first: int | None
+    bands: tuple[Band, ...]
+    lanes: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def drawn(timeline: Timeline) -> Drawn:
+    """The timeline as rows of cells."""
+    armed = [Band("; ".join(text), len(list(them))) for text, them in groupby(one.armed for one in timeline.moments)]
+    return Drawn(
+        timeline.moments,
+        timeline.first_difference,
+        tuple(armed),
+        tuple((name, tuple(_cells(timeline.moments, name))) for name in LANES),
+    )
+
+
+def _cells(moments: tuple[Moment, ...], name: str) -> list[Cell]:
+    cells = []
+    before: int | None = None
+    for moment in moments:
+        lane = moment.lanes[name]
+        others = {one.state for one in moment.lanes.values() if one.state is not None}
+        cells.append(
+            Cell(
+                _letter(lane.state),
+                lane.state is not None and lane.state != before,
+                lane.state is not None and len(others) > 1,
+                lane.changes,
+                lane.reason,
+            )
+        )
+        before = lane.state if lane.state is not None else before
+    return cells
+
+
+def _letter(state: int | None) -> str:
+    if state is None:
+        return ""
+    turns, place = divmod(state, len(_ALPHABET))
+    return _ALPHABET[place] + (str(turns) if turns else "")

@@ -1,0 +1,52 @@
+"""The end of a run: what makes it meaningless first, then the verdict, for people."""
+
+import platform
+import sqlite3
+
+from rich.console import Console
+from rich.text import Text
+
+from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
+from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
+from tornpage.scenarios.search.recorder import Recorder
+
+
+def show(
+    recorder: Recorder,
+    target: Target,
+    headline: str,
+    seed: int,
+    console: Console,
+    baseline_notes: tuple[str, ...] = (),
+) -> None:
+    """Print the table, findings, observations, what a baseline has to say, and the verdict in one line."""
+    killed = any(kills_by_operation(recorder).values())
+    if recorder.tallies and not (killed and not recorder.count("fired")):
+        console.print(fault_points(recorder))
+    if killed:
+        console.print(kills_table(recorder))
+    if recorder.crashes:
+        console.print(crash_states(recorder))
+    for ended in recorder.ended:
+        console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
+        for note in ended.notes:
+            console.print(Text(f"  {note}"), soft_wrap=True)
+    _show_found(recorder, target, console)
+    for vacuous in recorder.vacuous:
+        console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
+    for note in baseline_notes:
+        console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
+    console.print(Text(f"\n{headline}"), soft_wrap=True)
+    console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
+
+
+def _show_found(recorder: Recorder, target: Target, console: Console) -> None:
+    for found in recorder.observations:
+        console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
+        console.print(Text(describe_finding(found)), soft_wrap=True)
+    for found in recorder.accepted:
+        line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
+        console.print(Text(line), soft_wrap=True)
+    for found in recorder.findings:
+        console.print(Text("\n" + describe_finding(found)), soft_wrap=True)

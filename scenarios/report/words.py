@@ -1,0 +1,75 @@
+"""The words that several reports use for one thing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from tornpage.scenarios.model.events import SearchEnded
+from tornpage.scenarios.run.campaign import EVIDENCE, Exit
+from tornpage.scenarios.run.record import FoundRecord, RunRecord
+
+_VERDICTS: Final = {
+    Exit.HOLDS: "HOLDS: no check failed",
+    Exit.FINDING: "FAILED",
+    Exit.NOT_TESTED: "NOT TESTED: what did not happen proves nothing",
+    Exit.INTERRUPTED: "INTERRUPTED: this is what was done until then",
+}
+
+
+def headline(record: RunRecord) -> str:
+    """The verdict in one line, as the terminal says it."""
+    words = _VERDICTS[Exit(record.exit_code)]
+    if record.findings:
+        words += f" with {plural(len(record.findings), 'finding')}"
+    if record.accepted:
+        words += f", {len(record.accepted):,} accepted by the baseline"
+    if record.observations:
+        words += f", {plural(len(record.observations), 'observation')} of what it does not promise"
+    if is_partial(record):
+        words += " (PARTIAL: the time was up before everything was tried)"
+    if record.shard:
+        words += f" (share {record.shard} of the work; tornpage report merge judges the whole)"
+    return f"{record.target}: {words}. {evidence(record) or 'Nothing happened'}"
+
+
+def is_partial(record: RunRecord) -> bool:
+    """Whether a limit of time has ended it; a run that has findings enough, or was interrupted, says that instead."""
+    return not record.complete and not record.findings and record.exit_code != Exit.INTERRUPTED
+
+
+def evidence(record: RunRecord) -> str:
+    """What the run can show for itself, such as "5,210 faults fired"; "" for nothing."""
+    counts = {name: sum(ended.counts.get(name, 0) for ended in record.searches) for name in EVIDENCE}
+    return ", ".join(f"{count:,} {EVIDENCE[name]}" for name, count in counts.items() if count)
+
+
+def searches_of(record: RunRecord) -> tuple[SearchEnded, ...]:
+    """Each search of each target once: those of a merged record, which tells of every run, are added up."""
+    united: dict[tuple[str, str], SearchEnded] = {}
+    for ended in record.searches:
+        key = (ended.search, ended.target)
+        before = united.get(key)
+        if before is None:
+            united[key] = ended
+            continue
+        counts = Counter(before.counts)
+        counts.update(ended.counts)
+        seconds, complete = before.seconds + ended.seconds, before.complete and ended.complete
+        united[key] = SearchEnded(*key, dict(counts), seconds, complete, (*before.notes, *ended.notes))
+    return tuple(united.values())
+
+
+def place_of(found: FoundRecord) -> tuple[str, int] | None:
+    """The file and the line of a finding; None where they are not known."""
+    file, _, line = found.where.rpartition(":")
+    return (file, int(line)) if file and line.isdigit() else None
+
+
+def shortest(findings: Iterable[FoundRecord]) -> FoundRecord:
+    """The finding with the fewest steps."""
+    return min(findings, key=lambda found: len(found.scenario.steps))
+
+
+def plural(number: int, noun: str, many: str = "") -> str:
+    """Such as "1 finding" and "2 findings"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {many or noun + 's'}"

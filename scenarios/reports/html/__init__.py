@@ -1,5 +1,0 @@
-"""The report as one HTML file, which needs nothing but itself. See ``docs/report.md``."""
-
-from scenarios.reports.html.page import page_of_bugs, page_of_run
-
-__all__ = ["page_of_bugs", "page_of_run"]

@@ -1,0 +1,1 @@
+"""A campaign: workers, verdict, record and replay files."""

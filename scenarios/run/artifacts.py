@@ -1,0 +1,105 @@
+"""The files of a finding, to look at with any tool: as they were before the step that goes wrong, and after it.
+
+The scenario is played once more for them. They travel in the replay file, compressed, where they are small.
+"""
+
+import contextlib
+import os
+import zlib
+from pathlib import Path, PurePath
+from typing import Final
+
+import msgspec
+
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.injection import prepared
+from tornpage.scenarios.execution.kill.executor import kills
+from tornpage.scenarios.execution.snapshots import Files
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import CrashAt, Scenario
+from tornpage.scenarios.model.target import Target
+
+LARGEST_BYTES: Final = 131_072
+_LARGEST_UNPACKED_BYTES: Final = 268_435_456
+
+
+class ArtifactError(ValueError):
+    """Files that can't be put down, or are none: what is wrong with them."""
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each file by its relative name, compressed by zlib: before the step that violates a check, and after it."""
+
+    before: dict[str, bytes] = {}
+    after: dict[str, bytes] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after)
+
+
+def artifact_of(scenario: Scenario, target: Target, directory: Path) -> Artifact:
+    """The files of a scenario that goes wrong; none where it does not, kills its process, or leaves too much."""
+    if kills(scenario):
+        return Artifact()
+    record = any(isinstance(step, CrashAt) for step in scenario.steps)
+    before: Files = {}
+    with prepared(scenario.steps), Executor(target, scenario.configuration, directory, record=record) as executor:
+        try:
+            for step in (*scenario.steps, None):
+                before = executor.real.crash_copy()
+                if step is None:
+                    executor.end()
+                else:
+                    executor.do(step)
+        except Violation:
+            packed = Artifact(_packed(before), _packed(executor.real.crash_copy()))
+            total = sum(map(len, (*packed.before.values(), *packed.after.values())))
+            with contextlib.suppress(Violation):
+                executor.close()
+            return packed if total <= LARGEST_BYTES else Artifact()
+    return Artifact()
+
+
+def put_down(artifact: Artifact, directory: Path) -> list[Path]:
+    """Write the files into ``before`` and ``after`` of a directory without them; raises `ArtifactError`, OSError."""
+    if not artifact:
+        raise ArtifactError("the replay file has no database files: they were too large, or a process was killed")
+    left = _LARGEST_UNPACKED_BYTES
+    written = []
+    for side, files in (("before", artifact.before), ("after", artifact.after)):
+        if (directory / side).exists():
+            raise ArtifactError(f"{directory / side} is here already; move it away first, nothing was overwritten")
+        (directory / side).mkdir(parents=True)
+        for name, packed in files.items():
+            content = _unpacked(name, packed, left)
+            left -= len(content)
+            path = directory / side / _sound(name)
+            if name.endswith(os.sep):
+                path.mkdir(parents=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def _packed(files: Files) -> dict[str, bytes]:
+    return {name: zlib.compress(content, 9) for name, content in files.items()}
+
+
+def _unpacked(name: str, packed: bytes, most: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, max(most, 1))
+    except zlib.error as error:
+        raise ArtifactError(f"{name} can't be unpacked: {error}") from error
+    if not unpacker.eof:
+        raise ArtifactError(f"{name} is cut short, or the files are larger than {_LARGEST_UNPACKED_BYTES:,} bytes")
+    return content
+
+
+def _sound(name: str) -> PurePath:
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ArtifactError(f"{name!r} is no name of a file in the store's directory")
+    return path

@@ -1,0 +1,292 @@
+"""A campaign: the searches of one run on one target, one after the other, and the verdict over all of them."""
+
+import contextlib
+import importlib
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tornpage import faults
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.model.work import Do, Done, Part
+from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.artifacts import Artifact, artifact_of
+from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, WorkerPool
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.contention import Contend
+from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.fuzz.search import Fuzz
+from tornpage.scenarios.search.kill import Kill
+from tornpage.scenarios.search.limits import Limits
+from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
+from tornpage.scenarios.search.sweep import Sweep
+from tornpage.scenarios.search.syscalls import Syscalls
+from tornpage.scenarios.targets.names import is_imported
+from tornpage.scenarios.targets.registry import find_or_import
+
+
+class Workers(Protocol):
+    """Who does parts elsewhere."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has stopped it."""
+
+    def result(self, job: Job) -> Result | None:
+        """What a part comes to; None for one that nobody has begun. Raises `DiedError`."""
+
+    def drop(self, search: str) -> None:
+        """Nobody asks for the other parts of this search any more."""
+
+
+class Exit(IntEnum):
+    """What the process's exit code says."""
+
+    HOLDS = 0
+    FINDING = 1
+    NOT_TESTED = 2
+    INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory for the stores under test, in memory where the system has such a place: it is rewritten a lot."""
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+    with tempfile.TemporaryDirectory(prefix="tornpage-", dir=memory if memory.is_dir() else None) as directory:
+        yield Path(directory)
+
+
+def run(
+    target: Target,
+    plan: Plan,
+    handlers: tuple[Handler, ...] = (),
+    accepts: Callable[[Finding], str] = nothing_accepted,
+    live: Live | None = None,
+) -> Recorder:
+    """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded.
+
+    `accepts` says why a baseline accepts a finding, "" where it doesn't. With `plan.jobs`, or on a cluster, parts are
+    done beside each other; the handlers hear of all of them in order, and `live` at once, with the name of the search.
+    """
+    deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
+
+    def keep(finding: Finding) -> str:
+        return kept(finding, target, plan)
+
+    alone = plan.jobs == 1 and plan.cluster is None
+    # Elsewhere it is those who do the work that end in time: what they hand over late is taken in all the same.
+    recorder = Recorder(
+        handlers,
+        keep=keep,
+        deadline=deadline if alone else None,
+        most_findings=plan.most_findings,
+        accepts=accepts,
+    )
+    recorder.is_share = plan.shard is not None
+    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory:
+        searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
+        if alone:
+            with faults.install():
+                for search in searches:
+                    _run(search, recorder)
+        else:
+            _run_elsewhere(searches, target, plan, recorder, accepts, live)
+    return recorder
+
+
+def kept(finding: Finding, target: Target, plan: Plan) -> str:
+    """Write the replay file of a finding, where there is a report; the command that shows it again."""
+    if plan.report is None:
+        return ""
+    try:
+        path = reproducer.write(finding, plan.report, plan.seed, _artifact(finding.scenario, target))
+    except OSError as error:
+        # A finding is worth more than its file.
+        return f"(no replay file: {error})"
+    # A file never makes anything be imported, so the line has to.
+    named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
+    return f"tornpage replay {shlex.quote(str(path))}{named}"
+
+
+def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
+    is_first = not recorder.ended
+    try:
+        search.run(do)
+    except TargetError as error:
+        if is_first and not recorder.findings:
+            raise
+        # What has been found until now is worth more than a search that can't go on.
+        recorder.tell(Vacuous(search.name, f"it could not go on: {error}"))
+
+
+def _run_elsewhere(
+    searches: Sequence[Search],
+    target: Target,
+    plan: Plan,
+    recorder: Recorder,
+    accepts: Callable[[Finding], str],
+    live: Live | None,
+) -> None:
+    """Let others do the parts, and put together what they tell."""
+    shown = Shown(searches, live)
+    recorder.handlers = (*recorder.handlers, shown.told_here)
+    jobs = ((search.name, part) for search in searches for part in search.own_parts())
+    with _workers(target.name, plan, accepts, jobs, shown) as workers:
+        try:
+            for search in searches:
+                _run(search, recorder, _doing_elsewhere(search, workers, recorder, target))
+                workers.drop(search.name)
+        finally:
+            recorder.interrupted = recorder.interrupted or workers.interrupted
+
+
+def _workers(
+    target_name: str, plan: Plan, accepts: Callable[[Finding], str], jobs: Iterator[Job], shown: "Shown"
+) -> AbstractContextManager[Workers]:
+    if plan.cluster is None:
+        return WorkerPool(doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere)
+    made: AbstractContextManager[Workers] = cluster_module().Cluster(
+        doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere
+    )
+    return made
+
+
+def cluster_module() -> Any:
+    """`scenarios.run.dask_cluster`, for who asks for it: others need not have the library. Raises `TargetError`."""
+    try:
+        return importlib.import_module("tornpage.scenarios.run.dask_cluster")
+    except ModuleNotFoundError as error:
+        raise TargetError("--cluster needs dask.distributed: pip install 'tornpage[cluster]'") from error
+
+
+def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, target: Target) -> Do:
+    def do(part: Part) -> Done:
+        try:
+            result = workers.result((search.name, part))
+        except DiedError as error:
+            search.vacuous(str(error))
+            return Done(ends=error.ends)
+        if result is None:
+            return Done()
+        recorder.take(result.transcript, target)
+        return result.done
+
+    return do
+
+
+@contextlib.contextmanager
+def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorder], Done]]:
+    """What does parts in a process of its own; what they can share, they do."""
+    company: dict[str, None] = {}
+    with scratch() as directory, faults.install(), contextlib.ExitStack() as scopes:
+
+        def do(job: Job, recorder: Recorder) -> Done:
+            name, part = job
+            search = SEARCHES[name](find_or_import(target_name), recorder, directory, plan)
+            if name not in company:
+                company[name] = None
+                scopes.enter_context(search.company())
+            return search.do(part)
+
+        yield do
+
+
+class Shown:
+    """What is seen live of searches that are done elsewhere: events as they come, each search from its start."""
+
+    def __init__(self, searches: Sequence[Search], live: Live | None) -> None:
+        self._live = live or (lambda _name, _event: None)
+        self._expected = {search.name: (search.target.name, search.expected) for search in searches}
+        self._begun: set[str] = set()
+        self._reasons: set[Vacuous] = set()
+
+    def told_elsewhere(self, name: str, event: Event) -> None:
+        """An event, as soon as it is heard."""
+        if name not in self._begun:
+            self._begun.add(name)
+            self._live(name, SearchStarted(name, *self._expected[name]))
+        if isinstance(event, Vacuous):
+            if event in self._reasons:
+                return
+            self._reasons.add(event)
+        self._live(name, event)
+
+    def told_here(self, event: Event) -> None:
+        """An event of the whole that was put together."""
+        if isinstance(event, SearchEnded):
+            self.told_elsewhere(event.search, event)
+        elif isinstance(event, StepsDone):
+            self.told_elsewhere("fuzz", event)
+        elif isinstance(event, Vacuous) and event not in self._reasons:
+            self.told_elsewhere(event.search, event)
+
+
+def _artifact(scenario: Scenario, target: Target) -> Artifact:
+    with scratch() as directory, faults.install(), contextlib.suppress(Violation, TargetError, OSError):
+        return artifact_of(scenario, target, directory)
+    # A finding is worth more than its files.
+    return Artifact()
+
+
+SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {
+    "sweep": Sweep.of,
+    "crash": CrashSearch.of,
+    "contend": Contend.of,
+    "limits": Limits.of,
+    "kill": Kill.of,
+    "fuzz": Fuzz.of,
+    "syscalls": Syscalls.of,
+}
+# What a run can show for itself, by count, in words: without any of these it has tested nothing.
+EVIDENCE: Final[Mapping[str, str]] = {
+    "fired": "faults fired",
+    "states": "crash states tried",
+    "contentions": "locks contended",
+    "limits": "limits met",
+    "kills": "processes killed",
+}
+
+
+def searches_for(target: Target) -> tuple[str, ...]:
+    """Every search that reaches a target: without SQLite beneath it, its files can only crash.
+
+    A program of its own is reached from outside.
+    """
+    if "syscall" in target.depths:
+        return ("syscalls",)
+    return tuple(name for name in SEARCHES if name != "syscalls") if target.depths else ("crash",)
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: the user said so
+    """Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _interruptible(recorder: Recorder) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        recorder.interrupted = True
+        raise _Stopped from interrupt
+
+
+def verdict(recorder: Recorder) -> Exit:
+    """What the run comes to: an interrupt outranks a finding, a finding the rest, and nothing tested is no success."""
+    if recorder.interrupted:
+        return Exit.INTERRUPTED
+    if recorder.findings:
+        return Exit.FINDING
+    # No part may have fallen to a share; whoever puts all shares together judges what they have tested.
+    idle = not any(map(recorder.count, EVIDENCE)) and not (recorder.is_share and recorder.complete)
+    if recorder.vacuous or idle:
+        return Exit.NOT_TESTED
+    return Exit.HOLDS

@@ -1,0 +1,10 @@
+"""Which error paths of the code under test ran, under which fault; which never did; which missed their rollback.
+
+`ErrorPathTracer` watches a campaign with coverage.py, a context for each point; `places` finds what there is to run.
+"""
+
+from tornpage.scenarios.run.error_paths.join import ErrorPath, ErrorPaths
+from tornpage.scenarios.run.error_paths.places import Place, SourceError, places_of
+from tornpage.scenarios.run.error_paths.tracer import ErrorPathTracer
+
+__all__ = ["ErrorPath", "ErrorPathTracer", "ErrorPaths", "Place", "SourceError", "places_of"]

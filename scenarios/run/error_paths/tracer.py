@@ -1,0 +1,119 @@
+"""Watches the code under test while a campaign runs: coverage.py, with a context for each point that is tried.
+
+A context begins when something goes wrong with the world of a trial, and ends when its point is told; so it holds the
+call and all the looks after it. What runs in between, with nothing wrong, has the empty context.
+
+Contexts need coverage.py's own tracer (``ctrace``); the newer ``sysmon`` has none. Not seen: other processes, so the
+kills are no part of it.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import coverage
+import msgspec
+
+from tornpage.scenarios.execution.trial import BEGINNINGS_OF_TROUBLE
+from tornpage.scenarios.model.events import Event, PointTried
+from tornpage.scenarios.run.error_paths.join import ErrorPaths, join
+from tornpage.scenarios.run.error_paths.places import Place, SourceError, places_of, sources_of
+
+_SCENARIO: Final = "a scenario"
+
+
+class ErrorPathTracer:
+    """A handler of a campaign's events, in whose `running` scope the code of some packages is watched.
+
+    Raises `SourceError` for a package that isn't there.
+    """
+
+    def __init__(self, packages: Sequence[str], directory: Path) -> None:
+        self.places: list[Place] = []
+        self._files: dict[str, str] = {}
+        self._packages = {package: sources_of(package) for package in packages}
+        self._left_out: dict[str, None] = {}
+        for package, sources in self._packages.items():
+            for name, path in sources.items():
+                self._add(package, name, path)
+        # In a file, since an open database in memory would be a connection in the process under test.
+        self._coverage = coverage.Coverage(
+            data_file=str(directory / "coverage"),
+            # Without a pattern everything would be watched.
+            include=list(self._files.values()) or [os.devnull],
+            config_file=False,
+            messages=False,
+        )
+        self._coverage.set_option("run:core", "ctrace")
+        self._data = self._coverage.get_data()
+        self._labels: dict[str, str] = {}
+        self._context = ""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch inside this scope."""
+        self._coverage.start()
+        BEGINNINGS_OF_TROUBLE.append(self._begin)
+        try:
+            yield
+        finally:
+            BEGINNINGS_OF_TROUBLE.remove(self._begin)
+            # What was collected goes to the data with a change of context only.
+            self._coverage.switch_context("")
+            self._coverage.stop()
+
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
+        if isinstance(event, PointTried):
+            if self._context:
+                # A fault that did not fire is no fault.
+                self._labels[self._context] = str(event.series) if event.fired or event.is_finding else ""
+            self._switch("")
+
+    def result(self) -> ErrorPaths:
+        """What ran, under what."""
+        ran = {name: self._data.contexts_by_lineno(path) for name, path in self._files.items()}
+        self._data.close()
+        found = join(self.places, ran, self._labels)
+        return msgspec.structs.replace(
+            found,
+            packages=tuple(self._packages),
+            left_out=tuple(self._left_out),
+            never_imported=self._never_imported({self._files[name] for name, lines in ran.items() if lines}),
+        )
+
+    def _add(self, package: str, name: str, path: Path) -> None:
+        """Look for the places of one file, once; a package may hold files that are no Python, such as templates."""
+        if str(path) in self._files.values():
+            return
+        try:
+            places = places_of(path, name)
+        except SourceError:
+            if name == package.replace(".", "/") + ".py":
+                raise
+            self._left_out[name] = None
+            return
+        self._files[name] = str(path)
+        self.places += places
+
+    def _never_imported(self, ran: set[str]) -> tuple[str, ...]:
+        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+        imported = {os.path.realpath(file) for file in (*ran, *files) if isinstance(file, str)}
+        return tuple(
+            package
+            for package, sources in self._packages.items()
+            if not any(os.path.realpath(path) in imported for path in sources.values())
+        )
+
+    def _begin(self) -> None:
+        context = str(len(self._labels) + 1)
+        self._labels[context] = _SCENARIO
+        self._switch(context)
+
+    def _switch(self, context: str) -> None:
+        if context != self._context:
+            self._context = context
+            self._coverage.switch_context(context)
+            self._data.close()

@@ -1,0 +1,361 @@
+"""The record of one run: everything that a report of it is made from, as one JSON document with a schema.
+
+``--json`` prints it without its single points; with them it is ``run.json`` in the report's directory. Points are rows
+of numbers into one list of texts, since a night has hundreds of thousands of them and few different words.
+
+Not in it: what was tried by a machine step by step; its counts are.
+"""
+
+import contextlib
+import platform
+import sqlite3
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.timeline import Timeline, timeline_of
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.events import (
+    CrashesTried,
+    Event,
+    Found,
+    PointTried,
+    SearchEnded,
+    SearchStarted,
+    Series,
+    Vacuous,
+)
+from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.run.campaign import Exit, scratch, verdict
+from tornpage.scenarios.run.error_paths.join import ErrorPaths
+from tornpage.scenarios.search.recorder import Recorder, Tally
+
+FORMAT: Final = "tornpage-run"
+VERSION: Final = 1
+LARGEST_FILE_BYTES: Final = 268_435_456
+
+Outcome = Literal["finding", "surfaced", "absorbed", "retried", "not-fired"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("finding", "surfaced", "absorbed", "retried", "not-fired")
+
+
+class RunFileError(ValueError):
+    """A file that is no record of a run, or one of another version: what is wrong with it, and what to do."""
+
+
+class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding, or an observation of what was not promised; `seen` is how often the same was met.
+
+    `fingerprint` is the same on every machine and with every seed; `where` is ``file:line`` in the code under test, ""
+    where nobody can tell; `accepted_because` is a baseline's reason, "" where none accepts it.
+    `timeline` is None where nobody has played the scenario once more.
+    """
+
+    check: str
+    meaning: str
+    message: str
+    search: str
+    scenario: Scenario
+    sides: dict[str, Any]
+    replay: str
+    seen: int
+    unpromised_because: str = ""
+    timeline: Timeline | None = None
+    fingerprint: str = ""
+    where: str = ""
+    accepted_because: str = ""
+
+
+class PointRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One point: `outcome` by its place in `OUTCOMES`, the others by their places among the record's texts.
+
+    `search` is -1 where a record does not say it.
+    """
+
+    configuration: int
+    step: int
+    call: int
+    operation: int
+    effect: int
+    condition: int
+    outcome: int
+    search: int = -1
+
+
+class SeriesRecord(msgspec.Struct, frozen=True):
+    """How many points of one kind of operation and effect were tried, and what came of them."""
+
+    kind: str
+    role: str
+    timing: str
+    effect: str
+    tried: int
+    fired: int
+    surfaced: int
+
+
+class PartRecord(msgspec.Struct, frozen=True):
+    """One of several runs that were merged: which it was, where, and what it came to."""
+
+    run_id: str
+    target: str
+    profile: str
+    seed: int
+    started_at: str
+    seconds: float
+    verdict: str
+    exit_code: int
+    tornpage_version: str
+    sqlite_version: str
+    python_version: str
+    system: str
+
+
+class TrendRecord(msgspec.Struct, frozen=True):
+    """One line of a history of runs; `checks` counts the findings of each check."""
+
+    run_id: str
+    started_at: str
+    target: str
+    profile: str
+    seed: int
+    verdict: str
+    complete: bool
+    seconds: float
+    tried: int
+    findings: int
+    accepted: int
+    vacuous: int
+    checks: dict[str, int]
+    tornpage_version: str
+    sqlite_version: str
+    python_version: str
+
+    @property
+    def rate(self) -> float:
+        """Points, states, processes and steps a second."""
+        return self.tried / max(self.seconds, 0.001)
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One run on one target, or several that were merged. Times: ISO 8601 in UTC, and seconds.
+
+    `command` is the line that makes this run again, `depths` where the target can be reached; both may be unknown.
+    `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
+    of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
+    merged; none: it is one. `trend` is a history of runs, the oldest first.
+    """
+
+    format: str = FORMAT
+    version: int = VERSION
+    tornpage_version: str
+    target: str
+    title: str
+    profile: str
+    seed: int
+    started_at: str
+    seconds: float
+    verdict: str
+    exit_code: int
+    complete: bool
+    sqlite_version: str
+    python_version: str
+    system: str
+    findings: tuple[FoundRecord, ...]
+    observations: tuple[FoundRecord, ...]
+    unpromised: dict[str, str]
+    vacuous: tuple[Vacuous, ...]
+    crash_states: tuple[CrashesTried, ...]
+    searches: tuple[SearchEnded, ...]
+    fault_points: tuple[SeriesRecord, ...]
+    texts: tuple[str, ...] = ()
+    points: tuple[PointRecord, ...] = ()
+    error_paths: ErrorPaths | None = None
+    command: str = ""
+    depths: tuple[str, ...] | None = None
+    run_id: str = ""
+    accepted: tuple[FoundRecord, ...] = ()
+    baseline_notes: tuple[str, ...] = ()
+    shard: str = ""
+    runs: tuple[PartRecord, ...] = ()
+    trend: tuple[TrendRecord, ...] = ()
+
+
+class Points:
+    """A handler that keeps every point, and the time."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self.rows: list[PointRecord] = []
+        self._texts: dict[str, int] = {}
+        self._search = ""
+        self._began = time.monotonic()
+
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
+        if isinstance(event, SearchStarted):
+            self._search = event.search
+        elif isinstance(event, PointTried):
+            series, place, text = event.series, event.place, self._text
+            operation = series.kind if series.role == "any" else f"{series.kind}:{series.role}"
+            effect = series.effect if series.timing == "before" else f"{series.effect}/{series.timing}"
+            row = (text(str(place.configuration)), place.step, text(place.call), text(operation), text(effect))
+            outcome = OUTCOMES.index(outcome_of(event))
+            self.rows.append(PointRecord(*row, text(place.condition), outcome, text(self._search)))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the rows refer to."""
+        return tuple(self._texts)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self._began
+
+    def _text(self, text: str) -> int:
+        return self._texts.setdefault(text, len(self._texts))
+
+
+def outcome_of(event: PointTried) -> Outcome:
+    """What came of a point; a lock that was waited for until it was free is retried, any other silence absorbed."""
+    if event.is_finding:
+        return "finding"
+    if not event.fired:
+        return "not-fired"
+    if event.surfaced:
+        return "surfaced"
+    is_lock = event.series.effect == "BUSY" or event.series.effect.startswith("held")
+    return "retried" if is_lock else "absorbed"
+
+
+def record_of(
+    recorder: Recorder, target: Target, plan: Plan, points: Points, error_paths: ErrorPaths | None = None
+) -> RunRecord:
+    """The record of a run that has ended, in whatever way."""
+    code = verdict(recorder)
+    return RunRecord(
+        tornpage_version=tornpage_version(),
+        target=target.name,
+        title=target.title,
+        profile=plan.profile.name,
+        seed=plan.seed,
+        started_at=points.started_at.isoformat(timespec="seconds"),
+        seconds=round(points.seconds, 3),
+        verdict=code.name,
+        exit_code=int(code),
+        complete=recorder.complete,
+        sqlite_version=sqlite3.sqlite_version,
+        python_version=platform.python_version(),
+        system=platform.platform(),
+        findings=tuple(_found(found, recorder, {}) for found in recorder.findings),
+        observations=tuple(_found(found, recorder, target.unpromised) for found in recorder.observations),
+        unpromised=dict(target.unpromised),
+        vacuous=tuple(recorder.vacuous),
+        crash_states=tuple(recorder.crashes),
+        searches=tuple(recorder.ended),
+        fault_points=tuple(
+            SeriesRecord(one.kind, one.role, one.timing, one.effect, tally.tried, tally.fired, tally.surfaced)
+            for one, tally in sorted(recorder.tallies.items(), key=_by_name)
+        ),
+        texts=points.texts,
+        points=tuple(points.rows),
+        error_paths=error_paths,
+        depths=tuple(target.depths),
+        shard=str(plan.shard or ""),
+        run_id=uuid.uuid4().hex,
+        accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),
+    )
+
+
+def with_timelines(record: RunRecord, target: Target, most_seconds: float = 10.0) -> RunRecord:
+    """The record with a timeline for each finding and observation, as far as there is time to play them once more."""
+    kinds = {"findings": record.findings, "observations": record.observations, "accepted": record.accepted}
+    if record.exit_code == Exit.INTERRUPTED or not any(kinds.values()):
+        return record
+    until = time.monotonic() + most_seconds
+    drawn: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
+    # Whoever interrupts this still wants to see what there is.
+    with contextlib.suppress(KeyboardInterrupt), faults.install(), scratch() as directory:
+        for them in drawn.values():
+            for index, found in enumerate(them):
+                if time.monotonic() > until:
+                    timeline = Timeline(reason="there was no time left to play it once more")
+                else:
+                    timeline = timeline_of(found.scenario, target, directory)
+                them[index] = msgspec.structs.replace(found, timeline=timeline)
+    return msgspec.structs.replace(record, **{name: tuple(them) for name, them in drawn.items()})
+
+
+def without_points(record: RunRecord) -> RunRecord:
+    """The record without its single points: short enough for people."""
+    bare = tuple(msgspec.structs.replace(one, by_position={}) for one in record.crash_states)
+    return msgspec.structs.replace(record, texts=(), points=(), crash_states=bare)
+
+
+def write(record: RunRecord, path: Path) -> None:
+    """Write it as JSON; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.encode(record) + b"\n")
+
+
+def read(path: Path) -> RunRecord:
+    """Read it; raises `RunFileError` saying what is wrong and what to do."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunFileError(f"{path} can't be read: {reason}; tornpage check leaves one") from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise RunFileError(f"{path} is larger than {LARGEST_FILE_BYTES:,} bytes, which no record of a run is")
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+        if (head.format, head.version) != (FORMAT, VERSION):
+            found = f"{head.format or 'nothing known'}, version {head.version}"
+            raise RunFileError(f"{path} is {found}; this tornpage reads {FORMAT}, version {VERSION}")
+        return msgspec.json.decode(content, type=RunRecord)
+    except msgspec.DecodeError as error:
+        raise RunFileError(f"{path} is no record of a run: {error}; name a run.json that tornpage wrote") from error
+
+
+def tornpage_version() -> str:
+    """The version that is installed."""
+    try:
+        return version("tornpage")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class _Head(msgspec.Struct):
+    format: str = ""
+    version: int = 0
+
+
+def _found(found: Found, recorder: Recorder, unpromised: Mapping[str, str]) -> FoundRecord:
+    finding = found.finding
+    return FoundRecord(
+        check=finding.code,
+        meaning=CHECKS[finding.code].meaning,
+        message=finding.message,
+        search=finding.search,
+        scenario=finding.scenario,
+        sides=finding.sides,
+        replay=found.replay,
+        seen=max(recorder.times_seen(finding), 1),
+        unpromised_because=unpromised.get(finding.code, ""),
+        fingerprint=fingerprint(finding.code, finding.scenario),
+        accepted_because=found.accepted_because,
+    )
+
+
+def _by_name(item: tuple[Series, Tally]) -> str:
+    return str(item[0])

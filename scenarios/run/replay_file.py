@@ -1,0 +1,221 @@
+"""The replay file: one finding as data, and its verdict when it is played again.
+
+The file is JSON with a schema and a version. It is never executed: it names a target that ships (or one that the
+command line names), and its steps are read strictly. Size, number of steps and number of faults are limited before
+anything is played. It does not depend on the version of Hypothesis.
+"""
+
+import contextlib
+import hashlib
+import platform
+import re
+import sqlite3
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.kill.executor import kills, play_killed
+from tornpage.scenarios.execution.kill.supervisor import Supervisor
+from tornpage.scenarios.execution.shrink import Play
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
+from tornpage.scenarios.run.artifacts import Artifact
+
+FORMAT: Final = "tornpage-replay"
+VERSION: Final = 1
+LARGEST_FILE_BYTES: Final = 1_048_576
+_MOST_STEPS: Final = 10_000
+_MOST_FAULTS: Final = 100
+_MOST_LIVES: Final = 1_000
+_RUNS: Final = 3
+
+
+class ReplayFileError(ValueError):
+    """A replay file that can't be used: what is wrong with it, and what to do."""
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a finding was made: for whoever wonders why it doesn't show elsewhere."""
+
+    python: str
+    sqlite: str
+    compile_options: tuple[str, ...]
+    system: str
+
+
+class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The contents of a replay file."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    check: str
+    message: str
+    search: str
+    seed: int
+    scenario: Scenario
+    sides: dict[str, Any] = {}
+    files: Artifact = Artifact()
+    origin: Origin
+
+
+class Verdict(StrEnum):
+    """What replaying came to."""
+
+    FIXED = "FIXED"
+    FAILED = "FAILED"
+    FLAKY = "FLAKY"
+    ERROR = "ERROR"
+
+
+def origin() -> Origin:
+    """This machine's."""
+    connection = sqlite3.connect(":memory:")
+    options = tuple(str(row[0]) for row in connection.execute("PRAGMA compile_options"))
+    connection.close()
+    return Origin(platform.python_version(), sqlite3.sqlite_version, options, platform.platform())
+
+
+def write(finding: Finding, directory: Path, seed: int, files: Artifact = Artifact()) -> Path:  # noqa: B008 - frozen
+    """Write the replay file of a finding; its name says the target and the check. Returns its path."""
+    reproducer = Reproducer(
+        check=finding.code,
+        message=finding.message,
+        search=finding.search,
+        seed=seed,
+        scenario=finding.scenario,
+        sides=finding.sides,
+        files=files,
+        origin=origin(),
+    )
+    content = msgspec.json.encode(reproducer)
+    if len(content) > LARGEST_FILE_BYTES // 2:
+        # What was seen is for people only; a file that nobody reads back would show nothing.
+        content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
+    digest = hashlib.sha256(msgspec.json.encode(finding.scenario)).hexdigest()[:8]
+    name = re.sub(r"[^\w-]+", "-", finding.scenario.target.removeprefix("bug:")).strip("-")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{finding.code}-{digest}.json"
+    path.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
+    return path
+
+
+def read(path: Path) -> Reproducer:
+    """Read a replay file; raises `ReplayFileError` saying what is wrong and what to do."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ReplayFileError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise ReplayFileError(f"{path} is larger than {LARGEST_FILE_BYTES} bytes; no replay file is")
+    _require_version(path, content)
+    try:
+        reproducer = msgspec.json.decode(content, type=Reproducer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReplayFileError(f"{path} is not a replay file of version {VERSION}: {error}") from error
+    _require_sound(path, reproducer.scenario)
+    return reproducer
+
+
+class _Head(msgspec.Struct):
+    """As much of any version as is needed to say which one it is."""
+
+    format: str = ""
+    version: int = 0
+
+
+def _require_version(path: Path, content: bytes) -> None:
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReplayFileError(f"{path} is not a replay file, or only a part of one: {error}") from error
+    if head.format != FORMAT:
+        raise ReplayFileError(f"{path} is JSON, but not a replay file: its format is {head.format!r}, not {FORMAT!r}")
+    if head.version > VERSION:
+        raise ReplayFileError(
+            f"{path} was written by a newer tornpage (version {head.version} of the format; this one reads {VERSION}): "
+            "upgrade"
+        )
+
+
+def _require_sound(path: Path, scenario: Scenario) -> None:
+    configuration = scenario.configuration
+    if configuration.journal_mode not in JOURNAL_MODES or configuration.synchronous not in SYNCHRONOUS_LEVELS:
+        raise ReplayFileError(f"{path} asks for the unknown configuration {configuration}")
+    if len(scenario.steps) > _MOST_STEPS:
+        raise ReplayFileError(f"{path} has {len(scenario.steps)} steps; at most {_MOST_STEPS} are played")
+    for step in scenario.steps:
+        if isinstance(step, Arm):
+            _require_sound_plan(path, step.plan)
+        elif isinstance(step, Call) and not all(_is_public(part) for part in step.action.name.split(".")):
+            raise ReplayFileError(f"{path}: {step.action.name!r} is no name of an action")
+    _require_sound_kills(path, scenario)
+
+
+def _is_public(name: str) -> bool:
+    # Some targets look their methods up by name; what is private to a store is nobody's action.
+    return name.isidentifier() and not name.startswith("_")
+
+
+def _require_sound_plan(path: Path, text: str) -> None:
+    try:
+        plan = faults.FaultPlan.parse(text)
+        faults.require_possible(plan)
+    except faults.FaultError as error:
+        raise ReplayFileError(f"{path}: {error}") from error
+    if len(plan.faults) > _MOST_FAULTS:
+        raise ReplayFileError(f"{path} arms {len(plan.faults)} faults at once; at most {_MOST_FAULTS} are")
+
+
+def _require_sound_kills(path: Path, scenario: Scenario) -> None:
+    """A scenario that kills is played in child processes, which know of nothing else that goes wrong."""
+    if not kills(scenario):
+        return
+    for step in scenario.steps:
+        if isinstance(step, Call | Clear | Restart):
+            continue
+        plan = faults.FaultPlan.parse(step.plan) if isinstance(step, Arm) else None
+        if plan is None or any(fault.effect != faults.KILL for fault in plan.faults):
+            raise ReplayFileError(f"{path}: beside {step} a KILL would kill this process; such a scenario only kills")
+    lives = sum(isinstance(step, Restart) for step in scenario.steps)
+    if lives > _MOST_LIVES:
+        raise ReplayFileError(f"{path} starts {lives} processes; at most {_MOST_LIVES} are")
+
+
+def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
+    """Play the scenario three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY.
+
+    A scenario that kills is played in child processes, and those are killed.
+    """
+    with playing(reproducer.scenario, target, directory) as play:
+        return _replay(reproducer, target, directory, play)
+
+
+@contextlib.contextmanager
+def playing(scenario: Scenario, target: Target, directory: Path) -> Iterator[Play]:
+    """How a scenario is played: in this process, or in child processes where it kills."""
+    if not kills(scenario):
+        yield play
+        return
+    with Supervisor(target.name, directory / "jobs") as supervisor:
+        yield partial(play_killed, supervisor=supervisor)
+
+
+def _replay(reproducer: Reproducer, target: Target, directory: Path, play: Play) -> tuple[Verdict, list[str]]:
+    outcomes: list[str] = []
+    lines: list[str] = []
+    for run in range(_RUNS):
+        violation, counts = play(reproducer.scenario, target, directory / f"run-{run}")
+        outcomes.append(violation.code if violation else "")
+        fired = f"{counts['fired']} of {counts['armed']} faults fired"
+        lines.append(str(violation) if violation else f"nothing violated ({fired})")
+    if not any(outcomes):
+        return Verdict.FIXED, lines
+    return (Verdict.FAILED if len(set(outcomes)) == 1 else Verdict.FLAKY), lines

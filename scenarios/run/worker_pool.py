@@ -1,0 +1,294 @@
+"""Parts of searches beside each other, in processes of their own: the same findings in the same order as one by one.
+
+Each process does one part after the other, begun in their order and asked for in their order; what comes early waits.
+What a part tells comes through a pipe; it can be seen live, and is handed over as a whole.
+
+Ctrl-C tells all of them to stop, and they hand over what they have; the second one ends it at once. A part whose
+process is killed begins anew in another one, once; what the first had told is forgotten, so that nothing counts twice.
+"""
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event as Flag
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from tornpage.scenarios.model.events import Event, Finding, PointTried
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.work import Done, Part
+from tornpage.scenarios.search.recorder import Recorder, Transcript
+
+# A part, and the name of the search that it is of.
+Job = tuple[str, Part]
+# Does parts in this process for as long as its scope is open; called by the target's name and the plan.
+Work = Callable[[str, Plan], AbstractContextManager[Callable[[Job, Recorder], Done]]]
+Live = Callable[[str, Event], None]
+
+_BATCH_S: Final = 0.5
+_LIVES: Final = 2
+# How many parts may be done before they are asked for, for each process: a long one must not stop the others.
+_AHEAD: Final = 64
+_ENDS_WITHIN_S: Final = 5.0
+
+
+class Result(msgspec.Struct):
+    """What transcript of one part: what was told, and what it counted."""
+
+    transcript: Transcript
+    done: Done
+
+
+class DiedError(RuntimeError):
+    """The process of a part was killed, and that of its second try, too; `ends` where no other part should be tried."""
+
+    def __init__(self, message: str, *, ends: bool = True) -> None:
+        super().__init__(message)
+        self.ends = ends
+
+
+class _Child:
+    """A process, and the part that it is at work on."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self.process = process
+        self.job: Job | None = None
+        self.events: list[Event] = []
+
+
+class WorkerPool:
+    """A context manager with `plan.jobs` processes, which do `jobs` in order. `result` waits for one of them."""
+
+    def __init__(
+        self,
+        work: Work,
+        target_name: str,
+        plan: Plan,
+        accepts: Callable[[Finding], str],
+        jobs: Iterator[Job],
+        live: Live,
+    ) -> None:
+        self._job = work, target_name, plan, accepts
+        self._live = live
+        self._most = plan.jobs
+        self._until = None if plan.max_time_s is None else time.monotonic() + plan.max_time_s
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._jobs = jobs
+        self._again: deque[Job] = deque()
+        self._deaths: dict[Job, int] = {}
+        self._dropped: set[str] = set()
+        self._results: dict[Job, Result | None] = {}
+        self._running: dict[Connection, _Child] = {}
+        self._scope = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._scope.enter_context(interrupts_to(self._interrupt))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._scope:
+            for pipe, child in self._running.items():
+                if child.job is None:
+                    with contextlib.suppress(OSError):
+                        pipe.send(None)
+                else:
+                    child.process.kill()
+            for pipe, child in self._running.items():
+                child.process.join(_ENDS_WITHIN_S)
+                if child.process.exitcode is None:
+                    child.process.kill()
+                    child.process.join()
+                pipe.close()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has stopped it."""
+        return self._stop.is_set()
+
+    def result(self, job: Job) -> Result | None:
+        """Wait for what a part comes to; None for one that nobody has begun, since the time is up or the user said so.
+
+        Raises `DiedError`.
+        """
+        self._begin()
+        while job not in self._results and any(child.job is not None for child in self._running.values()):
+            for pipe in wait(list(self._running)):
+                assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was waited for
+                self._hear(pipe)
+            self._begin()
+        if job not in self._results:
+            return None
+        result = self._results.pop(job)
+        if result is None:
+            raise DiedError("its process died twice: was it killed, or did memory run out?")
+        return result
+
+    def drop(self, search: str) -> None:
+        """Nobody asks for the other parts of this search any more."""
+        self._dropped.add(search)
+        self._results = {job: result for job, result in self._results.items() if job[0] != search}
+
+    # -- who does what -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Give every process that has nothing to do a part, as long as there are any."""
+        while (idle := self._idle()) is not None and (job := self._next()) is not None:
+            pipe, child = idle
+            child.job, child.events = job, []
+            # A process that is gone is seen as soon as it is waited for.
+            with contextlib.suppress(OSError):
+                pipe.send((job, None if self._until is None else max(self._until - time.monotonic(), 0)))
+
+    def _next(self) -> Job | None:
+        late = self._until is not None and time.monotonic() > self._until
+        if late or self.interrupted:
+            return None
+        while self._again:
+            if (job := self._again.popleft())[0] not in self._dropped:
+                return job
+        if len(self._results) >= _AHEAD * self._most:
+            return None
+        return next((job for job in self._jobs if job[0] not in self._dropped), None)
+
+    def _idle(self) -> tuple[Connection, _Child] | None:
+        for pipe, child in self._running.items():
+            if child.job is None:
+                return pipe, child
+        return self._started() if len(self._running) < self._most else None
+
+    def _started(self) -> tuple[Connection, _Child]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._stop, *self._job), name="tornpage")
+        # Ignored from its first moment on: whoever presses Ctrl-C reaches every process of the terminal.
+        with interrupts_to(signal.SIG_IGN):
+            process.start()
+        # With our copy open, its end would never be seen.
+        theirs.close()
+        self._running[ours] = child = _Child(process)
+        return ours, child
+
+    def _hear(self, pipe: Connection) -> None:
+        child = self._running[pipe]
+        try:
+            heard: list[Event] | Result = pipe.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            self._died(pipe, child)
+            return
+        if child.job is None:
+            return
+        search = child.job[0]
+        if isinstance(heard, Result):
+            transcript = heard.transcript._replace(events=child.events)
+            if search not in self._dropped:
+                self._results[child.job] = Result(transcript, heard.done)
+            child.job = None
+            return
+        child.events += heard
+        for event in heard:
+            self._live(search, event)
+
+    def _died(self, pipe: Connection, child: _Child) -> None:
+        pipe.close()
+        del self._running[pipe]
+        child.process.join()
+        job = child.job
+        if job is None or self.interrupted:
+            return
+        self._deaths[job] = self._deaths.get(job, 0) + 1
+        if self._deaths[job] < _LIVES:
+            self._again.append(job)
+        else:
+            self._results[job] = None
+
+    def _interrupt(self, *_: object) -> None:
+        """The first only raises the flag, so that nothing that was heard is lost."""
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+
+@contextlib.contextmanager
+def interrupts_to(handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    """Inside this scope Ctrl-C comes to the handler; outside of the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- in the other process ------------------------------------------------------------------------------------
+
+
+def _serve(
+    pipe: Connection, stop: Flag, work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str]
+) -> None:
+    """Do what is asked for, until nobody asks any more."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), work(target_name, plan) as do:
+        while (asked := pipe.recv()) is not None:
+            job, seconds = asked
+            alone = msgspec.structs.replace(plan, max_time_s=seconds)
+            sender = Sender(pipe.send)
+            result = done_alone(do, job, alone, accepts, sender, stop.is_set)
+            sender.send()
+            pipe.send(result)
+
+
+def done_alone(
+    do: Callable[[Job, Recorder], Done],
+    job: Job,
+    plan: Plan,
+    accepts: Callable[[Finding], str],
+    hear: Callable[[Event], None],
+    told_to_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Do a part where nobody else is: `hear` gets what it tells, the result is what can be sent elsewhere."""
+    recorder = Recorder(
+        (hear,),
+        keep=lambda _: "",
+        deadline=None if plan.max_time_s is None else time.monotonic() + plan.max_time_s,
+        most_findings=plan.most_findings,
+        accepts=accepts,
+        told_to_stop=told_to_stop,
+    )
+    done = do(job, recorder)
+    if done.error is not None:
+        # What it was raised in can't be sent.
+        done.error.__traceback__ = None
+    return Result(recorder.transcript(), done)
+
+
+class Sender:
+    """Sends events on: single points some at a time."""
+
+    def __init__(self, send: Callable[[list[Event]], None]) -> None:
+        self._send = send
+        self._batch: list[Event] = []
+        self._sent = time.monotonic()
+
+    def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
+        self._batch.append(event)
+        if not isinstance(event, PointTried) or time.monotonic() - self._sent > _BATCH_S:
+            self.send()
+
+    def send(self) -> None:
+        """Send what there is."""
+        if self._batch:
+            self._send(self._batch)
+            self._batch, self._sent = [], time.monotonic()

@@ -1,0 +1,1 @@
+"""Decides which scenarios to try."""

@@ -1,0 +1,400 @@
+"""The crash search: trace once, replay many. Every disk that a crash could have left is opened and judged.
+
+Method, for each configuration:
+
+1. The workload is played once, and recorded. At each position of the tape the process dies, or the power fails in each
+   way that `faults.CrashStates` knows; equal disks are read once, and judged by what callers had been told there.
+2. Each call is made to fail by single faults of what changes the files, then one more change is made: a change that
+   was refused may not come back by a crash, but where the measured rules allow it.
+3. Distinct crash states are started from: the boot, and the recovery that the target offers, are recorded and crash
+   in their turn, and are swept with faults.
+
+A part of the search is a few calls of the workload in one configuration, or the same calls after faults; each plays and
+records for itself. Recoveries begin where a part's own calls have led.
+
+Power fails on the `device` that is given; what it promises says what can tear.
+
+Not covered: damage to what was synced, and disks that say that they have synced and have not.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.crash.reader import CrashReader
+from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.snapshots import Files
+from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import Promise, promise_of
+from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
+from tornpage.scenarios.model.fingerprint import call_of
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.work import Need, Part, cut
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
+from tornpage.scenarios.search.sweep import Point, Start, Sweep
+
+# What changes files, and one effect that any of it can have: a crash asks what was done, not what was said of it.
+_CHANGES: Final = {
+    "write": "IOERR_WRITE",
+    "sync": "IOERR_FSYNC",
+    "truncate": "IOERR_TRUNCATE",
+    "delete": "IOERR_DELETE",
+}
+_Any = TypeVar("_Any")
+_TOLD_EVERY: Final = 50
+_WORKLOAD: Final = "workload"
+_AFTER_FAULTS: Final = "after faults"
+# Recording the workload anew is cheap beside the states of one call.
+_STEPS_A_PART: Final = 12
+_FAULTED_A_PART: Final = 6
+# Of the states of a call, one in so many is tried after a fault, or begins a recovery of its own.
+_FAULTED_SHARE: Final = 10
+_RECOVERY_SHARE: Final = 6
+# Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
+_MOST_OF_A_SHARE: Final = 100
+
+
+class CrashSearch(Search):
+    """Searches the crash states of one target over configurations; tells a `Recorder` what it finds."""
+
+    name = "crash"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        most_states_per_call: int | None = None,
+        device: faults.Device | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.most_states_per_call = most_states_per_call
+        self.device = device or faults.Device()
+        self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
+        self._starts: list[_Tape] = []
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many states of a call, and on which device."""
+        return {"most_states_per_call": plan.profile.crash_states, "device": plan.device}
+
+    def parts(self) -> Iterator[Part]:
+        """Some calls of the workload in each configuration, with the recoveries after them; then calls after faults."""
+        for configuration in self.configurations:
+            for kind, size in ((_WORKLOAD, _STEPS_A_PART), (_AFTER_FAULTS, _FAULTED_A_PART)):
+                # One more step closes the store.
+                yield from cut(configuration, len(self._calls) + 1, size, kind)
+
+    def search(self, part: Part) -> bool:
+        """Try every state of the part."""
+        configuration = part.configuration
+        reader = CrashReader(self.target, configuration, self.directory / "crashed")
+        tally = CrashesTried(self.target.name, configuration)
+        self._starts = []
+        with faults.shim_for().deterministic(self.seed):
+            try:
+                if part.kind == _AFTER_FAULTS:
+                    self._after_faults(reader, tally, part)
+                else:
+                    self._over_workload(reader, tally, part)
+            finally:
+                self.counts["disks"] += reader.read
+                tally.disks = reader.read
+                self.recorder.tell(tally)
+        return not self.recorder.enough()
+
+    def needs(self) -> Iterator[Need]:
+        """Calls, and crash states."""
+        if not self._calls:
+            yield Need("calls of the workload", f"{self.target.name} has a workload without calls")
+        yield Need("states", "no crash state was tried")
+
+    # -- one part ------------------------------------------------------------------------------------------
+
+    def _over_workload(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
+        """The states of some steps of the workload, and the recoveries from them."""
+        self._try_tape(_Tape(self._calls, part=part), reader, tally)
+        if not tally.broken:
+            starts, self._starts = self._starts, []
+            self._recoveries(starts, reader, tally)
+
+    def _try_tape(self, tape: "_Tape", reader: CrashReader, tally: CrashesTried) -> Counter[str]:
+        """Play steps, record them, and judge the crash states of the recording; what playing came to."""
+        played = self._played(tape, reader.configuration)
+        if played is None:
+            tally.broken += 1
+            return Counter()
+        recording, counts = played
+        # The workload is recorded by each of its parts, and counts once.
+        tally.operations += 0 if tape.part and tape.part.first else len(recording.tape)
+        for state in self._states(recording, tape):
+            if self.recorder.enough():
+                break
+            self._try_state(recording, state, reader, tally, tape)
+        return counts
+
+    def _played(self, tape: "_Tape", configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
+        """The recording of a tape's steps; None where they fail without any crash.
+
+        In the workload itself that is a finding; what fails after a fault is the sweep's to find.
+        """
+        executor = Executor(
+            self.target,
+            configuration,
+            self.directory / "recorded",
+            record=True,
+            files=tape.files,
+            view=tape.view,
+            steps_before=max(len(tape.prelude) - 1, 0),
+        )
+        assert executor.recording is not None  # noqa: S101 - asked for above
+        try:
+            with executor:
+                if tape.prelude:
+                    executor.do(Restart())
+                for step in tape.steps:
+                    executor.do(step)
+                executor.clear()
+                executor.close_session()
+                executor.recording.require_faithful()
+        except Violation as violation:
+            if not tape.prelude:
+                self._found(violation, Scenario(self.target.name, configuration, tuple(executor.steps)))
+            return None
+        return executor.recording, executor.counts
+
+    def _states(self, recording: Recording, tape: "_Tape") -> Iterator[faults.State]:
+        """The states of each call, in the order of the tape; a seeded sample where there are too many."""
+        states = faults.CrashStates(recording.base, recording.tape.operations, self.device, self.seed)
+        first = 0
+        for span in recording.history.spans:
+            if tape.part is not None and span.step not in tape.part:
+                first = max(first, span.end + 1)
+                continue
+            crashes = [
+                crash
+                for position in range(first, span.end + 1)
+                for crash in (faults.Crash(position, power=False), *states.crashes(position))
+            ]
+            first = max(first, span.end + 1)
+            self.counts["enumerated"] += len(crashes)
+            for crash in self._sampled(crashes, tape.share):
+                yield states.at(crash)
+
+    def _try_state(
+        self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: "_Tape"
+    ) -> None:
+        self.counts["states"] += 1
+        tally.states += 1
+        classes = len(reader.classes)
+        # Only the workload itself has a map; other tapes begin elsewhere.
+        point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
+        point.states += 1
+        try:
+            view, outcome = recording.judge(state, reader)
+        except Violation as violation:
+            if promise_of(reader.configuration, power=state.crash.power) is Promise.NOTHING:
+                tally.damaged += 1
+                point.damaged += 1
+            else:
+                self.counts["findings"] += 1
+                point.findings += 1
+                self._found(violation, self._scenario(tape, recording, state))
+        else:
+            tally.took(outcome)
+            point.took(outcome)
+            if len(reader.classes) > classes:
+                # The first disk that shows this, with these files: recovery starts from here.
+                scenario = self._scenario(tape, recording, state)
+                self._starts.append(_Tape((), scenario.steps, dict(state.files), view))
+        if self.counts["states"] % _TOLD_EVERY == 0:
+            self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
+
+    def _scenario(self, tape: "_Tape", recording: Recording, state: faults.State) -> Scenario:
+        """The steps of a tape up to a crash, and the crash."""
+        made = recording.history.step_at(state.crash.position)
+        # To open after a prelude was a step of its own, but is none of the scenario.
+        steps = tape.steps[: max(made - len(tape.prelude), 0) if tape.prelude else made]
+        if recording.history.is_closing_at(state.crash.position):
+            # The search closes the store at the end of its tape; in a scenario a restart does.
+            steps = (*steps, Restart())
+        crash = CrashAt.of(state.crash, self.device)
+        return Scenario(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
+
+    def _sampled(self, them: Sequence[_Any], share: int) -> Sequence[_Any]:
+        """A seeded sample in order, of as many as the profile wants of a call, or a share of it."""
+        if self.most_states_per_call is None:
+            most = len(them) if share == 1 else _MOST_OF_A_SHARE
+        else:
+            most = max(self.most_states_per_call // share, 1)
+        if len(them) <= most:
+            return them
+        return [them[index] for index in sorted(self.generator.sample(range(len(them)), most))]
+
+    # -- after a fault -------------------------------------------------------------------------------------
+
+    def _after_faults(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
+        """Each call under single faults of what changes files, then one more change; then the crashes."""
+        sweep, beat = self._sweep(reader.configuration), Call(self.target.heartbeat())
+        for start in sweep.starts(reader.configuration, part):
+            if start.action in (OPEN, CLOSE):
+                continue
+            before = self._calls[: start.step - 1] or (Restart(),)
+            for point in self._sampled(_changing(sweep, start), _FAULTED_SHARE):
+                if self.recorder.enough():
+                    return
+                steps = (Arm(str(point.plan)), Call(start.action), Clear(), beat)
+                prelude = (*before, Restart(crash=True))
+                came_to = self._try_tape(
+                    _Tape(steps, prelude, start.files, start.before, _FAULTED_SHARE), reader, tally
+                )
+                fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
+                self.counts.update(fired=fired, surfaced=surfaced, tried=1)
+                # What goes wrong here goes wrong in a crash, and is counted there.
+                self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
+
+    def _sweep(self, configuration: Configuration) -> Sweep:
+        return Sweep(
+            self.target,
+            self.recorder,
+            self.directory / "sweep",
+            configurations=(configuration,),
+            depths=("vfs",),
+            seed=self.seed,
+        )
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def _recoveries(self, starts: list["_Tape"], reader: CrashReader, tally: CrashesTried) -> None:
+        """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
+        sweep = self._sweep(reader.configuration)
+        recovery: Action | None = getattr(self.target, "recovery", None)
+        workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
+        for start in self._sampled(starts, _RECOVERY_SHARE * workloads):
+            if self.recorder.enough():
+                return
+            tally.recoveries += 1
+            tape = msgspec.structs.replace(
+                start, steps=(Call(recovery or self.target.heartbeat()),), share=_RECOVERY_SHARE
+            )
+            self._try_tape(tape, reader, tally)
+            for action in (OPEN, recovery) if recovery else (OPEN,):
+                begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
+                for point in self._sampled(list(sweep.points_of(begin)), _RECOVERY_SHARE):
+                    if self.recorder.enough():
+                        return
+                    sweep.try_point(reader.configuration, point)
+
+    # -- findings ------------------------------------------------------------------------------------------
+
+    def _found(self, violation: Violation, scenario: Scenario) -> None:
+        """Record a finding by its shortest scenario: one for each check, kind of crash, and with or without a fault.
+
+        A store that syncs nothing fails at every other state, and nobody reads that many scenarios.
+        """
+        kind = _kind_of(violation, scenario)
+        here = (*kind, call_of(scenario), str(scenario.configuration))
+        if self.recorder.has_met(kind, here):
+            return
+        scenario, violation = self._shortest(violation, scenario)
+        finding = Finding.of(violation, scenario, self.name)
+        if self.recorder.accepts(finding):
+            # What is accepted of one call in one configuration says nothing of the others.
+            self.recorder.found(finding, self.target, DedupKeys(before=(kind, here), joins=(here,)))
+            return
+        # Without a fault that it did not need, it may be one that is known.
+        shorter_kind = _kind_of(violation, scenario)
+        if self.recorder.has_met(shorter_kind):
+            self.recorder.joins(kind)
+            return
+        dedup_keys = DedupKeys(before=(kind, here), after=(shorter_kind,), joins=(kind, shorter_kind))
+        self.recorder.found(finding, self.target, dedup_keys)
+
+    def _shortest(self, violation: Violation, scenario: Scenario) -> tuple[Scenario, Violation]:
+        directory, code = self.directory / "minimise", violation.code
+        if not isinstance(scenario.steps[-1], CrashAt):
+            return minimise(scenario, violation, self.target, directory)
+
+        def play(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
+            crash = self._crash_of(shorter, directory, code)
+            return (crash[1] if crash else None), Counter()
+
+        made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
+        shortest, violation = minimise(made, violation, self.target, directory, play)
+        crash = self._crash_of(shortest, directory, code)
+        if crash is None:
+            return scenario, violation
+        return msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
+
+    def _crash_of(self, scenario: Scenario, directory: Path, code: str) -> tuple[CrashAt, Violation] | None:
+        """The first crash of a scenario's last step that violates the check of that code; None where playing it does."""
+        executor = Executor(self.target, scenario.configuration, directory, record=True)
+        assert executor.recording is not None  # noqa: S101 - asked for above
+        with executor:
+            try:
+                for step in scenario.steps:
+                    executor.do(step)
+            except Violation:
+                # Without a step that was dropped, an earlier crash is another one: that is another scenario.
+                return None
+            recording = executor.recording
+            recording.require_faithful()
+            # From here on files are only read, many of them.
+            recording.end()
+            for state, violation in recording.wrong_in_last_step(directory / "crashed", self.device, self.seed):
+                if violation.code == code:
+                    return CrashAt.of(state.crash, self.device), violation
+        return None
+
+
+class _Tape(msgspec.Struct, frozen=True):
+    """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
+
+    Of its crash states, one in `share` of what the profile wants is tried; where it is the workload, those of a `part`.
+    """
+
+    steps: tuple[Step, ...]
+    prelude: tuple[Step, ...] = ()
+    files: Files = {}
+    view: View = {}
+    share: int = 1
+    part: Part | None = None
+
+
+def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) -> CrashPoint:
+    position = state.crash.position
+    if position not in tally.by_position:
+        rest, pending = recording.history.at(position)
+        span = pending or rest
+        operation = str(recording.tape.operations[position - 1]) if position else "before the first operation"
+        tally.by_position[position] = CrashPoint(operation, span.step, span.call)
+    return tally.by_position[position]
+
+
+def _kind_of(violation: Violation, scenario: Scenario) -> Key:
+    """What makes two findings of one store the same to a reader."""
+    last = scenario.steps[-1] if scenario.steps else None
+    cut_power = isinstance(last, CrashAt) and last.power
+    return "kind", violation.code, "power" if cut_power else "process", "after faults" if scenario.faults else "alone"
+
+
+def _changing(sweep: Sweep, start: Start) -> list[Point]:
+    """One-shot faults of the operations that change files, one effect of each."""
+    return [
+        point
+        for point in sweep.points_of(start)
+        if _CHANGES.get(point.series.kind) == point.series.effect and not point.plan.faults[0].when.sticky
+    ]

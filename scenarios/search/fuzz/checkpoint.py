@@ -1,0 +1,132 @@
+"""How far a machine has come, in a small file: a campaign that was stopped goes on with the next batch.
+
+Each batch of scenarios has a seed of its own, derived from the run's; so the file needs the number of batches that are
+done, what they came to, and what they were made from. The same seed and range tells the same scenarios, stopped or not,
+and the trace of both is the same. It is the same only with the same target, Hypothesis and SQLite.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.model.target import Configuration, TargetError
+
+FORMAT: Final = "tornpage fuzz"
+VERSION: Final = 1
+_LARGEST_BYTES: Final = 64 * 1024 * 1024
+
+
+class Range(msgspec.Struct, frozen=True):
+    """What scenarios there are to tell: two runs with an equal range tell the same ones."""
+
+    target: str
+    seed: int
+    steps: int
+    scenarios_a_batch: int
+    machines: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    shard: str = ""
+
+
+class Checkpoint(msgspec.Struct):
+    """What the first `batches` of a range came to.
+
+    `totals`, and by machine `steps`, `rules` used and `acknowledged` calls, are counts; `shapes` are the different
+    states that were reached; `trace` is a digest of all steps, answers and states; `seconds` is what it has taken.
+    """
+
+    range: Range
+    batches: int = 0
+    totals: dict[str, int] = {}
+    steps: dict[str, int] = {}
+    rules: dict[str, dict[str, int]] = {}
+    acknowledged: dict[str, dict[str, int]] = {}
+    shapes: list[str] = []
+    trace: str = ""
+    seconds: float = 0.0
+    format: str = FORMAT
+    version: int = VERSION
+
+    def add(
+        self, machine: str, totals: Counter[str], rules: Counter[str], acknowledged: Counter[str], shapes: set[str]
+    ) -> None:
+        """Add what a batch came to, as far as it got."""
+        self.totals = _added(self.totals, totals)
+        self.steps[machine] = self.steps.get(machine, 0) + totals["steps"]
+        self.rules[machine] = _added(self.rules.get(machine, {}), rules)
+        self.acknowledged[machine] = _added(self.acknowledged.get(machine, {}), acknowledged)
+        self.shapes = sorted({*self.shapes, *(hashlib.sha256(shape.encode()).hexdigest()[:12] for shape in shapes)})
+
+    def take(self, batch: "Checkpoint") -> None:
+        """Add what a batch came to, told elsewhere; its trace is the digest of the batch alone."""
+        self.totals = _added(self.totals, batch.totals)
+        self.steps = _added(self.steps, batch.steps)
+        for name in batch.rules:
+            self.rules[name] = _added(self.rules.get(name, {}), batch.rules[name])
+            self.acknowledged[name] = _added(self.acknowledged.get(name, {}), batch.acknowledged[name])
+        self.shapes = sorted({*self.shapes, *batch.shapes})
+        self.trace = hashlib.sha256(f"{self.trace}{batch.trace}".encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Replace the file by this; whoever is cut short leaves the old one. Raises `TargetError`."""
+        content = msgspec.json.encode(self)
+        beside = path.with_name(path.name + ".new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as error:
+            raise TargetError(f"cannot write {path}, from which a campaign goes on: {error.strerror}") from error
+
+    @classmethod
+    def read(cls, path: Path, wanted: Range) -> "Checkpoint":
+        """What was done of the wanted range; nothing where there is no file. Raises `TargetError`."""
+        found = _decoded(path)
+        if found is None:
+            return cls(wanted)
+        for name, value in msgspec.structs.asdict(found.range).items():
+            asked = getattr(wanted, name)
+            if value != asked:
+                raise TargetError(
+                    f"{path} is of a campaign with {name} {_shown(value)}, not {_shown(asked)}: "
+                    "ask for the same to go on, or begin anew without --continue"
+                )
+        return found
+
+
+def seed_in(path: Path) -> int | None:
+    """The seed of the campaign that a file is of, None where there is no such file. Raises `TargetError`."""
+    found = _decoded(path)
+    return found.range.seed if found is not None else None
+
+
+def _decoded(path: Path) -> Checkpoint | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TargetError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        found = msgspec.json.decode(content, type=Checkpoint)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TargetError(f"{path} does not say how far a campaign has come: {error}") from error
+    if found.format != FORMAT or found.version > VERSION:
+        raise TargetError(f"{path} is {found.format!r} of version {found.version}, not {FORMAT!r} of {VERSION}")
+    return found
+
+
+def _added(counts: dict[str, int], others: dict[str, int]) -> dict[str, int]:
+    return dict(Counter(counts) + Counter(others))
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

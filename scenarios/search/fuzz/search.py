@@ -1,0 +1,350 @@
+"""The search ``fuzz``: Hypothesis tells scenarios, the executor checks every step, and what fails is told in few steps.
+
+A target offers machines (the reference: tasks, history, outbox, and the whole ledger with two workers); what one may do
+is in `scenarios.search.fuzz.state_machine`. Machines and configurations take turns, batch by batch, until each machine has met each
+configuration. A failing scenario is shrunk by Hypothesis and then by `minimise`.
+
+Each batch has its own seed, derived from the run's: the same seed tells the same scenarios, also where a campaign was
+stopped after some batch and goes on later (`scenarios.search.fuzz.checkpoint`). The trace, a digest of all steps, answers and states,
+shows it.
+
+A run that has reached too little is vacuous and says what it missed: from `ENOUGH_STEPS` on, a machine has to have used
+every rule, and from `STEPS_AN_ACTION` for each action that it draws, to have had an acknowledgement of every one.
+
+Not covered: two machines at once, and threads.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+from unittest import mock
+
+import hypothesis
+import msgspec
+from hypothesis import strategies
+from hypothesis.errors import Flaky
+from hypothesis.stateful import run_state_machine_as_test
+
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.shrink import minimise, what_suffices
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import Promise, promise_of
+from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Machine, Target, TargetError, View
+from tornpage.scenarios.model.work import Done, Part
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint, Range
+from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
+from tornpage.scenarios.search.fuzz.state_machine import MachineRun, StoreMachine, jumps, plans, settings_of
+from tornpage.scenarios.search.recorder import DedupKeys, Recorder
+
+__all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
+
+# From so many steps on it is no matter of chance any more what a machine has never done.
+ENOUGH_STEPS: Final = 1_500
+STEPS_AN_ACTION: Final = 300
+_MANY_STEPS: Final = 20_000
+_THE_ONE: Final = "all"
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """A target that a machine can play: it says which calls make sense in a state."""
+
+    def actions(self, view: View) -> strategies.SearchStrategy[Action]:
+        """The calls that are worth making in the state that `view` shows."""
+
+
+def machines_of(target: Target) -> Mapping[str, Machine]:
+    """The machines that a target offers; the one that it has anyway where it offers none, and none without actions."""
+    if offered := getattr(target, "machines", None):
+        made: Mapping[str, Machine] = offered
+        return made
+    return {_THE_ONE: Machine(target.actions)} if isinstance(target, Playable) else {}
+
+
+@contextlib.contextmanager
+def _from_the_seed_alone() -> Iterator[None]:
+    """Keep Hypothesis from drawing numbers and strings that it finds in the code of whatever modules are loaded.
+
+    The same seed would tell other scenarios elsewhere, and after each change of a constant anywhere. There is no setting
+    for it; a test holds that this still works.
+    """
+    try:
+        providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
+        none = providers.Constants()
+    except (ImportError, AttributeError):  # An older Hypothesis does nothing of the kind.
+        yield
+        return
+    with mock.patch.object(providers, "_get_local_constants", return_value=none):
+        # What was drawn from before, and after, is remembered by the bounds of the draw alone.
+        providers.CONSTANTS_CACHE.cache.clear()
+        try:
+            yield
+        finally:
+            providers.CONSTANTS_CACHE.cache.clear()
+
+
+class Fuzz(Search):
+    """Tells `scenarios` scenarios of up to `steps` steps to one target, over its machines and configurations in turn.
+
+    A part is a batch of scenarios. `progress` is where it keeps how far it has come; with `goes_on` it begins where that
+    file says.
+    """
+
+    name = "fuzz"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        machines: tuple[str, ...] = (),
+        scenarios: int = 100,
+        steps: int = 20,
+        scenarios_a_batch: int = 20,
+        seed: int = 0,
+        shrinks: bool = True,
+        progress: Path | None = None,
+        goes_on: bool = False,
+        examples: str | None = None,
+    ) -> None:
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.scenarios = self.expected = scenarios
+        self.shrinks = shrinks
+        self.progress = progress
+        self.goes_on = goes_on
+        self.examples = examples
+        offered = machines_of(target)
+        if unknown := set(machines) - offered.keys():
+            raise TargetError(f"{target.name} has no machine {min(unknown)}; it has {', '.join(offered) or 'none'}")
+        self.machines = {name: machine for name, machine in offered.items() if not machines or name in machines}
+        self.range = Range(target.name, seed, steps, scenarios_a_batch, tuple(self.machines), self.configurations)
+        self._batch = Checkpoint(self.range)
+        self._goes_wrong = False
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """Which machines tell how much, and where a campaign goes on."""
+        return {
+            "machines": plan.machines,
+            "scenarios": plan.profile.scenarios,
+            "steps": plan.profile.steps,
+            "scenarios_a_batch": plan.profile.scenarios_a_batch,
+            "shrinks": plan.profile.shrinks,
+            "progress": plan.progress,
+            "goes_on": plan.goes_on,
+            "examples": plan.examples,
+        }
+
+    def company(self) -> AbstractContextManager[object]:
+        """One process for all rivals that need their own."""
+        return faults.shared_rival_process() if "vfs" in self.target.depths else contextlib.nullcontext()
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """How far it has come, in this run and in those that it goes on from. Raises `TargetError`."""
+        if self.shard is not None:
+            self.range = msgspec.structs.replace(self.range, shard=str(self.shard))
+        if self.goes_on and self.progress is not None:
+            return Checkpoint.read(self.progress, self.range)
+        return Checkpoint(self.range)
+
+    def parts(self) -> Iterator[Part]:
+        """Batches; a machine and a configuration have their turn in each."""
+        if self.machines:
+            for batch in range(math.ceil(self.scenarios / self.range.scenarios_a_batch)):
+                name, configuration = self._turn(batch)
+                yield Part(configuration, batch, batch + 1, name)
+
+    def own_parts(self) -> Iterator[Part]:
+        """The batches that have not been told in earlier runs."""
+        first = self.checkpoint.batches
+        return (part for part in super().own_parts() if part.first >= first)
+
+    def search(self, part: Part) -> bool:
+        """Tell the scenarios of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
+        self._batch = Checkpoint(self.range)
+        with self.company():
+            found = self._tell_batch(part)
+        # What a baseline accepts ends its batch, and no more than that.
+        self.ends = found is not None and not self.recorder.accepts(found)
+        self._batch.batches = 1
+        return True
+
+    def more(self) -> Checkpoint:
+        """What the batch came to."""
+        return self._batch
+
+    def take(self, part: Part, done: Done) -> None:
+        """Add a batch to what there is, and keep that. Raises `TargetError`."""
+        if done.more is None:
+            # Nobody has told it.
+            return
+        self._goes_wrong = self._goes_wrong or done.ends
+        self.checkpoint.take(done.more)
+        self.checkpoint.seconds += done.seconds
+        self.recorder.tell(StepsDone(_counts(self.checkpoint)))
+        # A batch that is shorter than others is another batch where a longer campaign goes on.
+        if done.complete and self._size_of(part) == self.range.scenarios_a_batch:
+            self.checkpoint.batches = part.first + 1
+            if self.progress is not None:
+                self.checkpoint.write(self.progress)
+
+    def judge(self, *, complete: bool) -> None:
+        """Tell what it has not reached; one that was ended by a finding need not have."""
+        if not self.machines:
+            self.vacuous(f"{self.target.name} does not say which actions it offers")
+        elif not self._goes_wrong:
+            self._require_substance(self.checkpoint, complete=complete)
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended."""
+        notes, checkpoint = tuple(_notes(self.checkpoint, self.machines)), self.checkpoint
+        return SearchEnded(self.name, self.target.name, _counts(checkpoint), checkpoint.seconds, complete, notes)
+
+    # -- a batch -------------------------------------------------------------------------------------------
+
+    def _size_of(self, part: Part) -> int:
+        """How many scenarios a batch has; the last one may have fewer."""
+        return min(self.range.scenarios_a_batch, self.scenarios - part.first * self.range.scenarios_a_batch)
+
+    def _tell_batch(self, part: Part) -> Finding | None:
+        """Tell the scenarios of a batch; the finding that one of them ended in, if one did."""
+        name, configuration = part.kind, part.configuration
+        digest = hashlib.sha256()
+        home = self.directory / "fuzz"
+
+        def new_executor(taped: bool) -> Executor:
+            return Executor(
+                self.target, configuration, home, record=taped, trace=lambda line: digest.update(f"{line}\n".encode())
+            )
+
+        machine_run = MachineRun(self.target, self.machines[name], configuration, new_executor)
+        try:
+            violation = self._tell(part, machine_run)
+        finally:
+            acknowledged = Counter({key: many for (key, kind), many in machine_run.answers.items() if kind == "done"})
+            self._batch.add(name, machine_run.totals, machine_run.rules, acknowledged, machine_run.shapes)
+            self._batch.trace = digest.hexdigest()
+        if violation is None:
+            return None
+        self._batch.add(name, Counter(findings=1), Counter(), Counter(), set())
+        return self._found(machine_run.failed[-1], violation)
+
+    def _turn(self, batch: int) -> tuple[str, Configuration]:
+        """Whose turn it is: each machine meets each configuration before any pair comes again."""
+        names, configurations = list(self.machines), self.configurations
+        turn = batch % (len(names) * len(configurations))
+        shift = turn // math.lcm(len(names), len(configurations))
+        return names[turn % len(names)], configurations[(turn + shift) % len(configurations)]
+
+    def _seed_of(self, batch: int) -> int:
+        return self.range.seed * 1_000_003 + batch
+
+    def _tell(self, part: Part, machine_run: MachineRun) -> Violation | None:
+        machine = type("StoreMachine", (StoreMachine,), {"machine_run": machine_run})
+        examples = None
+        if self.examples is not None:
+            # What an example says depends on what can be drawn.
+            salt = f"{self.target.name} {part.kind} {part.configuration} {self.range.steps}"
+            examples = shared_examples(self.examples, salt)
+        hypothesis.seed(self._seed_of(part.first))(machine)
+        try:
+            with _from_the_seed_alone():
+                scenarios, steps = self._size_of(part), self.range.steps
+                settings = settings_of(scenarios, steps, shrinks=self.shrinks, examples=examples)
+                run_state_machine_as_test(machine, settings=settings)
+        except Violation as violation:
+            return violation
+        except Flaky as error:
+            # Hypothesis saw it fail once; a scenario that fails again by itself is a finding all the same.
+            again = (
+                play(machine_run.failed[-1], self.target, self.directory / "again")[0] if machine_run.failed else None
+            )
+            if again is None:
+                reason = f"a scenario of {self.target.name} did not fail twice alike: {error}"
+                self.vacuous(reason)
+            return again
+        return None
+
+    def _found(self, scenario: Scenario, violation: Violation) -> Finding:
+        scenario, shortest = minimise(scenario, violation, self.target, self.directory / "minimise")
+        finding = Finding.of(shortest, scenario, self.name, what_suffices(scenario))
+        # What is accepted is met by one batch after the other; nobody reads it twice.
+        if not self.recorder.accepts(finding):
+            self.recorder.found(finding, self.target)
+        elif not self.recorder.repeats_one(finding):
+            key = self.recorder.key_of(finding)
+            self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
+        return finding
+
+    # -- what was reached ----------------------------------------------------------------------------------
+
+    def _require_substance(self, checkpoint: Checkpoint, *, complete: bool) -> None:
+        missing = []
+        if complete:
+            needed = ("steps", "fired", "surfaced", "restarts", "crashes")
+            missing = [name for name in needed if not checkpoint.totals.get(name)]
+        if missing:
+            self.vacuous(f"the machine never reached: {', '.join(missing)}")
+        for name, machine in self.machines.items():
+            if checkpoint.steps.get(name, 0) >= ENOUGH_STEPS:
+                self._require_all_of(name, machine, checkpoint)
+        self._require_met(checkpoint)
+
+    def _require_all_of(self, name: str, machine: Machine, checkpoint: Checkpoint) -> None:
+        """Every rule of a machine was used, and every action was acknowledged once."""
+        steps = checkpoint.steps[name]
+        if unused := sorted(self._rules(steps) - checkpoint.rules.get(name, {}).keys()):
+            reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
+            self.vacuous(reason)
+        unheard = sorted(machine.actions - checkpoint.acknowledged.get(name, {}).keys())
+        if unheard and steps >= STEPS_AN_ACTION * len(machine.actions):
+            reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
+            self.vacuous(reason)
+
+    def _rules(self, steps: int) -> set[str]:
+        """The rules that a machine can have used in so many steps."""
+        rules = {"call", "arm", "clear", "restart", "crash", "limit"}
+        if "vfs" in self.target.depths:
+            rules |= {"contend", "die"}
+            promising = [one for one in self.configurations if promise_of(one, power=True) is not Promise.NOTHING]
+            # A machine meets one configuration after the other.
+            if promising and (len(promising) == len(self.configurations) or steps > _MANY_STEPS):
+                rules.add("cut power")
+        return rules
+
+    def _require_met(self, checkpoint: Checkpoint) -> None:
+        """What was put in the way was in the way."""
+        met = {"limit": "limits", "contend": "contentions", "cut power": "power_cuts"}
+        steps = checkpoint.totals.get("steps", 0)
+        needed = {count for rule, count in met.items() if rule in self._rules(steps)} | {"jumps"}
+        if steps >= ENOUGH_STEPS and (missing := sorted(count for count in needed if not checkpoint.totals.get(count))):
+            self.vacuous(f"the machine never reached: {', '.join(missing)}")
+
+
+def _counts(checkpoint: Checkpoint) -> dict[str, int]:
+    """The totals, with how many different actions were acknowledged and states reached."""
+    actions = {action for acknowledged in checkpoint.acknowledged.values() for action in acknowledged}
+    return {**checkpoint.totals, "actions": len(actions), "shapes": len(checkpoint.shapes)}
+
+
+def _notes(checkpoint: Checkpoint, machines: Mapping[str, Machine]) -> Iterator[str]:
+    for name in machines if len(machines) > 1 else ():
+        rules = ", ".join(f"{many:,} {rule}" for rule, many in sorted(checkpoint.rules.get(name, {}).items()))
+        acknowledged = len(checkpoint.acknowledged.get(name, {}))
+        yield f"{name}: {checkpoint.steps.get(name, 0):,} steps, {acknowledged} actions acknowledged; {rules}"
+    yield f"trace sha256 {checkpoint.trace or 'of nothing'}"

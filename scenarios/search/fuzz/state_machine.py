@@ -1,0 +1,353 @@
+"""The machine: a Hypothesis machine that tells one scenario, step by step, to a executor.
+
+One rule makes any call that the target offers in its present state, now and then at a time that jumps. The others arm
+faults at either depth, let a rival or a limit be in the way of one call, clear, restart, crash, and stop at a drawn
+operation. The machine is only a narrator: what happens, and every check, is in the executor, so that a failure is a scenario
+like any other, played again without Hypothesis.
+
+A scenario is *taped* or it is not. A taped one is recorded, so that the power can fail, or the process die, at each
+operation since its last call began, and leave any of the states that such a crash may leave. What others do to the same
+files is out of the recorder's sight: rivals, and the calls of a second worker, are in the other scenarios.
+
+The strategies here draw only what can be: faults of the catalogue, rivals of the journal mode, power cuts where the
+configuration promises something.
+
+Not covered: limits on single allocations, which need SQLite to themselves; the search ``limits`` has them.
+"""
+
+import contextlib
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import hypothesis
+from hypothesis import strategies
+from hypothesis.database import ExampleDatabase
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.strategies import SearchStrategy
+
+from tornpage import faults
+from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import Promise, promise_of
+from tornpage.scenarios.model.scenario import (
+    Arm,
+    Call,
+    Clear,
+    ClockJump,
+    CrashAt,
+    Depth,
+    Limit,
+    LimitKind,
+    Restart,
+    Rival,
+    Scenario,
+    Step,
+)
+from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View
+
+_LARGEST_ORDINAL: Final = 8
+# One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
+_CALLS_AT_ONCE: Final = 4
+_CALLS_A_JUMP: Final = 8
+_PLANS_A_PAIR: Final = 8
+_SCENARIOS_A_TAPE: Final = 3
+_DRAWS_AT_MOST: Final = 16
+_DAY_MS: Final = 86_400_000
+_JUMPS_MS: Final = (1_000, 60_000, 3_600_000, _DAY_MS, 40 * _DAY_MS, 2_000 * _DAY_MS)
+_LARGEST_LIMITS: Final[Mapping[LimitKind, tuple[int, ...]]] = {
+    "heap": (0, 512, 4_096, 16_384, 65_536),
+    "pages": (0, 0, 1, 2),
+    "steps": (10, 100, 400, 1_500),
+}
+
+
+# -- what may be drawn -----------------------------------------------------------------------------------------
+
+
+def plans(configuration: Configuration, depths: tuple[str, ...]) -> SearchStrategy[tuple[str, str]]:
+    """Possible faults as (depth, plan), of the kinds that occur in this journal mode."""
+    roles = ("db", "wal") if configuration.journal_mode == "wal" else ("db", "journal")
+    shared = {"shmmap", "shmlock"} if configuration.journal_mode != "wal" else set()
+    lines: list[tuple[str, str, str, str]] = []
+    for line in faults.possibilities():
+        depth = "statement" if line.kind in faults.STATEMENT_KINDS else "vfs"
+        if depth not in depths or line.kind in shared or line.kind == "any":
+            continue
+        for role in line.roles if depth == "statement" else set(line.roles) & set(roles):
+            lines += [(depth, f"{line.kind}:{role}", line.timing, effect) for effect in line.effects]
+    usable = sorted({line for line in lines if line[3] != faults.KILL})
+
+    def build(line: tuple[str, str, str, str], ordinal: int, *, sticky: bool) -> tuple[str, str]:
+        depth, operation, timing, effect = line
+        kind, _, role = operation.partition(":")
+        when = faults.When(ordinal, None if sticky else ordinal)
+        return depth, str(faults.Fault(kind, effect, role, when, timing))
+
+    return strategies.builds(
+        build,
+        strategies.sampled_from(usable),
+        strategies.integers(1, _LARGEST_ORDINAL),
+        sticky=strategies.booleans(),
+    )
+
+
+def jumps() -> SearchStrategy[int]:
+    """How far a clock jumps, in milliseconds: by a second up to years, forward or back."""
+    return strategies.builds(operator.mul, strategies.sampled_from(_JUMPS_MS), strategies.sampled_from((1, -1)))
+
+
+def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
+    """A limit of one of these kinds, mostly a tight one."""
+
+    def of(kind: LimitKind) -> SearchStrategy[Limit]:
+        at = strategies.sampled_from(_LARGEST_LIMITS[kind]).flatmap(lambda most: strategies.integers(0, most))
+        if kind in ("heap", "pages"):
+            return at.map(lambda extra: Limit(kind, extra))
+        return strategies.builds(lambda one, sticky: Limit(kind, one + 1, sticky), at, strategies.booleans())
+
+    return strategies.sampled_from(kinds).flatmap(of)
+
+
+def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
+    """A rival that makes sense in this journal mode; it stays until it is cleared.
+
+    Whether a store waits for one that goes soon, and one that recovers a WAL, is left to the search ``contend``.
+    """
+    mode = configuration.journal_mode
+    kinds = [kind for kind in faults.RIVAL_KINDS.values() if kind.fits(mode) and kind.name != "recoverer"]
+    operations = ("lock", "shmlock") if mode == "wal" else ("lock",)
+    return strategies.builds(
+        lambda kind, operation, ordinal: Rival(kind.name, operation, ordinal, kind.places[0]),
+        strategies.sampled_from(kinds),
+        strategies.sampled_from(operations),
+        strategies.integers(1, _LARGEST_ORDINAL),
+    )
+
+
+def settings_of(
+    scenarios: int, steps: int, *, shrinks: bool, examples: ExampleDatabase | None = None
+) -> hypothesis.settings:
+    """Hypothesis's settings for a batch of so many scenarios.
+
+    All of these on purpose: a profile that Hypothesis loads under CI must not change what a seed tells. No database
+    unless one is given: what an earlier run has found would be told before what the seed says, and a finding has a file
+    of its own.
+    """
+    return hypothesis.settings(
+        max_examples=scenarios,
+        stateful_step_count=steps,
+        deadline=None,
+        database=examples,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(
+            *([hypothesis.Phase.reuse] if examples is not None else []),
+            hypothesis.Phase.generate,
+            *([hypothesis.Phase.shrink] if shrinks else []),
+        ),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+
+
+# -- who tells -------------------------------------------------------------------------------------------------
+
+
+class MachineRun:
+    """What the scenarios of one batch have in common: what they are told to, what may go wrong, and what came of them.
+
+    `new_executor` makes a executor, recording or not. `rules` counts how often each rule was used, `answers` the answers by
+    action and kind, `shapes` collects what states there were.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        machine: Machine,
+        configuration: Configuration,
+        new_executor: Callable[[bool], Executor],
+    ) -> None:
+        self.target = target
+        self.machine = machine
+        self.configuration = configuration
+        self.new_executor = new_executor
+        self.plans = plans(configuration, target.depths)
+        self.reaches_files = "vfs" in target.depths and configuration.journal_mode != "file"
+        self.limits = limits(("heap", "pages", "steps") if "statement" in target.depths else ("heap",))
+        self.rivals = rivals(configuration)
+        self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
+        self.by_others: frozenset[str] = getattr(target, "by_others", frozenset())
+        self.totals: Counter[str] = Counter()
+        self.rules: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.shapes: set[str] = set()
+        self.failed: list[Scenario] = []
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The rules; a subclass has `machine_run`."""
+
+    machine_run: MachineRun
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = self.taped = False
+        self._executor: Executor | None = None
+        self._same_randomness = contextlib.ExitStack()
+
+    @property
+    def executor(self) -> Executor:
+        """The scenario's executor; it is there from the beginning on."""
+        if self._executor is None:
+            raise TargetError("a scenario begins with its beginning")
+        return self._executor
+
+    def _do(self, *steps: Step) -> None:
+        machine_run, executor = self.machine_run, self.executor
+        try:
+            for step in steps:
+                executor.do(step)
+                machine_run.shapes.add(shape_of(executor.view))
+        except Violation:
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        machine_run, executor = self.machine_run, self.executor
+        self.broken = True
+        if not machine_run.failed:
+            machine_run.totals["steps_to_failure"] = machine_run.totals["steps"] + len(executor.steps)
+        machine_run.failed.append(Scenario(machine_run.target.name, machine_run.configuration, tuple(executor.steps)))
+
+    def _action(self, data: strategies.DataObject, *, alone: bool) -> Call:
+        """A call that makes sense now; where the store is `alone`, none that others make."""
+        drawing = self.machine_run.machine.draw(self.executor.view)
+        for _ in range(_DRAWS_AT_MOST):
+            action: Action = data.draw(drawing)
+            if not (alone and action.name in self.machine_run.by_others):
+                return Call(action)
+        return Call(self.machine_run.target.heartbeat())
+
+    @initialize(kind=strategies.integers(1, _SCENARIOS_A_TAPE))
+    def begin(self, kind: int) -> None:
+        """Open the store, with nothing armed."""
+        self.taped = self.machine_run.reaches_files and kind == _SCENARIOS_A_TAPE
+        # SQLite's own randomness, too, is the same whenever the same scenario is told.
+        self._same_randomness.enter_context(faults.shim_for().deterministic())
+        self._executor = self.machine_run.new_executor(self.taped)
+        self._do(Restart())
+
+    @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    def call(self, data: strategies.DataObject, calls: int) -> None:
+        """Make some calls that make sense now; sometimes the clock has been set just before one."""
+        self.machine_run.rules["call"] += 1
+        for _ in range(calls):
+            # Not a rule of its own: it would be chosen as often as a fault.
+            if data.draw(strategies.integers(1, _CALLS_A_JUMP)) == _CALLS_A_JUMP:
+                self._do(ClockJump(data.draw(jumps())))
+            self._do(self._action(data, alone=self.taped))
+
+    @precondition(lambda self: not self.executor.armed)
+    @rule(data=strategies.data())
+    def arm(self, data: strategies.DataObject) -> None:
+        """Arm a fault or two, then make a call: a fault that nobody meets tells nothing."""
+        self.machine_run.rules["arm"] += 1
+        depth, plan = data.draw(self.machine_run.plans)
+        if data.draw(strategies.integers(1, _PLANS_A_PAIR)) == _PLANS_A_PAIR:
+            other_depth, other = data.draw(self.machine_run.plans)
+            plan = f"{plan};{other}" if other_depth == depth else plan
+        armed_depth: Depth = "statement" if depth == "statement" else "vfs"
+        self._do(Arm(plan, armed_depth), self._action(data, alone=self.taped))
+
+    @precondition(lambda self: self.executor.armed)
+    @rule()
+    def clear(self) -> None:
+        """Disarm."""
+        self.machine_run.rules["clear"] += 1
+        self._do(Clear())
+
+    @rule(crash=strategies.booleans())
+    def restart(self, crash: bool) -> None:
+        """End the process, one way or the other, and start again."""
+        self.machine_run.rules["crash" if crash else "restart"] += 1
+        self._do(Restart(crash))
+
+    @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.reaches_files)
+    @rule(data=strategies.data())
+    def contend(self, data: strategies.DataObject) -> None:
+        """Let a rival be in the way of one call."""
+        self.machine_run.rules["contend"] += 1
+        self._do(data.draw(self.machine_run.rivals), self._action(data, alone=True), Clear())
+
+    @precondition(lambda self: not self.executor.armed)
+    @rule(data=strategies.data())
+    def limit(self, data: strategies.DataObject) -> None:
+        """Let one call meet a limit."""
+        self.machine_run.rules["limit"] += 1
+        self._do(data.draw(self.machine_run.limits), self._action(data, alone=True), Clear())
+
+    @precondition(lambda self: self.taped)
+    @rule(data=strategies.data())
+    def stop(self, data: strategies.DataObject) -> None:
+        """Cut the power, or let the process die, at an operation since the last call began, and start again."""
+        recording = self.executor.recording
+        if recording is None or not _is_faithful(recording):
+            self.machine_run.totals["off_tape"] += 1
+            return
+        power = self.machine_run.cuts_power and data.draw(strategies.booleans())
+        self.machine_run.rules["cut power" if power else "die"] += 1
+        begin, end = recording.history.spans[-1].begin, len(recording.tape)
+        position = data.draw(strategies.integers(begin, end))
+        device = faults.Device()
+        crash = faults.Crash(position, power=False)
+        if power:
+            states = faults.CrashStates(recording.base, recording.tape.operations, device)
+            crash = data.draw(strategies.sampled_from(list(states.crashes(position))))
+        self._do(CrashAt.of(crash, device))
+
+    def teardown(self) -> None:
+        """Show that the store still works, then let go of it."""
+        executor, machine_run = self._executor, self.machine_run
+        with self._same_randomness:
+            if executor is None:
+                return
+            try:
+                self._end(executor)
+            finally:
+                machine_run.totals.update(executor.counts)
+                machine_run.answers.update(executor.answers)
+                machine_run.totals["scenarios"] += 1
+
+    def _end(self, executor: Executor) -> None:
+        with executor:
+            if self.broken:
+                return
+            try:
+                executor.end()
+                executor.close()
+            except Violation:
+                self._fail()
+                raise
+
+
+def _is_faithful(recording: Recording) -> bool:
+    """Whether the tape knows of everything that has been done to the files."""
+    try:
+        recording.require_faithful()
+    except TargetError:
+        return False
+    return True
+
+
+def shape_of(view: View) -> str:
+    """What there is in a state, regardless of names and times: how many of each kind in each status, or "many"."""
+    many = 3
+    kinds = Counter(
+        f"{key.partition('/')[0]}:{row.get('status', '') if isinstance(row, Mapping) else ''}"
+        for key, row in view.items()
+    )
+    return " ".join(f"{kind}x{min(number, many)}" for kind, number in sorted(kinds.items()))

@@ -1,0 +1,235 @@
+"""Real death: the target runs in a child process, SIGKILL ends it inside its Nth operation, and it is started again.
+
+Method. The workload is played once per configuration without a fault (by the sweep): that gives the files before each
+call, where the call leads, and how many operations of each kind it makes. From these come the kill points: before,
+after, and for writes half-way through each operation, and round BEGIN, each statement, COMMIT and ROLLBACK where the
+target can be reached there. Two kinds of death:
+
+- *cold*: a child starts on the files before one call, makes that call, and dies in it;
+- *warm*: a child makes the whole workload from an empty directory, in one session, and dies somewhere in it.
+
+So many kills are drawn, by the seed: always next the kind of operation, file and timing that was hit least. The job
+is on disk before the child begins it, each answer before the child goes on (`scenarios.execution.kill.protocol`); how the child died is
+what waitpid says. `scenarios.execution.kill.recovery_check` says what must be true then.
+
+Not covered: power loss (``crash`` does that), and death while another process uses the store.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.kill.executor import kills, manner_of, play_killed
+from tornpage.scenarios.execution.kill.protocol import Job
+from tornpage.scenarios.execution.kill.recovery_check import RecoveryCheck, told_of
+from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
+from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Finding, PointTried, SearchEnded, Series
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
+from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.model.work import Need, Part, cut
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
+from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
+from tornpage.scenarios.search.sweep import Sweep, needed_calls
+
+# Each part has a process that its children are forked from, which takes half a second to begin.
+_KILLS_A_PART: Final = 50
+
+
+class Kill(Search):
+    """Kills one target's processes over configurations; tells a `Recorder` what it finds."""
+
+    name = "kill"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        kills: int = 20,
+        seed: int = 0,
+        report: Path | None = None,
+    ) -> None:
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.kills = self.expected = kills
+        self.report = report
+        self._sweep = Sweep(target, recorder, directory / "plain", configurations=self.configurations)
+        self._homes = siblings(directory / "worker")
+        self._home = next(self._homes)
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many processes, and where their jobs are kept."""
+        return {"kills": plan.profile.kills, "report": plan.report}
+
+    def parts(self) -> Iterator[Part]:
+        """Some of the kills of each configuration."""
+        for configuration, share in self._shares().items():
+            if share:
+                yield from cut(configuration, share, _KILLS_A_PART)
+
+    def _shares(self) -> dict[Configuration, int]:
+        """How many kills each configuration has: equal shares, the first ones have what is left over."""
+        each, over = divmod(self.kills, len(self.configurations))
+        return {one: each + (number < over) for number, one in enumerate(self.configurations)}
+
+    def search(self, part: Part) -> bool:
+        """Kill as often as the part says."""
+        with (
+            journal_below(self.report, self.directory) as journal,
+            Supervisor(self.target.name, journal) as supervisor,
+        ):
+            return self._kill(supervisor, part)
+
+    def needs(self) -> Iterator[Need]:
+        """Calls, and a process that was killed."""
+        yield from needed_calls(self.target)
+        yield Need("kills", "no process was killed at all")
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended, and how many kinds of operations were hit."""
+        self.total.counts["kinds"] = len(self.total.seen)
+        return super().ended(complete=complete)
+
+    def _kill(self, supervisor: Supervisor, part: Part) -> bool:
+        """Whether all of it was done. All kills of a configuration are drawn, and those of the part are done."""
+        configuration = part.configuration
+        points = KillPoints(self.target, self._sweep, configuration, self.directory / "warm")
+        self.counts["points"] += 0 if part.first else points.number
+        draw = random.Random(f"{self.seed} {self.name} {configuration}")  # noqa: S311 - the same seed, the same kills
+        for number, kill_point in enumerate(points.draw(self._shares()[configuration], draw)):
+            if number in part:
+                if self.enough():
+                    return False
+                self._strike(supervisor, configuration, points, kill_point)
+        return True
+
+    # -- one death -----------------------------------------------------------------------------------------
+
+    def _strike(
+        self, supervisor: Supervisor, configuration: Configuration, points: KillPoints, kill_point: KillPoint
+    ) -> None:
+        place({} if kill_point.start is None else kill_point.start.files, self._home)
+        exit_status = supervisor.run(self._job(configuration, points, kill_point))
+        self.counts["tried"] += 1
+        killed = exit_status.fired is not None
+        if killed:
+            self.counts["kills"] += 1
+            self.counts["warm"] += kill_point.start is None
+            self.seen[" ".join(kill_point.kind)] += 1
+        else:
+            how = "was killed by somebody else" if exit_status.killed else "lived on"
+            where = "the whole workload" if kill_point.start is None else kill_point.start.action
+            reason = f"{kill_point.fault} in {where} at {configuration}: the process {how}"
+            self.vacuous(reason)
+        is_finding = False
+        try:
+            self._judge(configuration, points, kill_point, exit_status)
+        except Violation as violation:
+            is_finding = True
+            self.counts["findings"] += 1
+            if held_open(self._home):
+                # A leftover would spoil every later look, so nobody goes there any more.
+                self._home = next(self._homes)
+                self.counts["leaks"] += 1
+            self._found(
+                told_of(violation, manner_of(exit_status)), self._scenario(configuration, kill_point), supervisor
+            )
+        series = Series(*kill_point.kind, faults.KILL)
+        self.recorder.tell(PointTried(series, killed, False, kill_point.located(configuration), is_finding))  # noqa: FBT003
+
+    def _job(self, configuration: Configuration, points: KillPoints, kill_point: KillPoint) -> Job:
+        plan, home = str(kill_point.fault), str(self._home)
+        calls = points.calls_of(kill_point)
+        # A cold session is opened before the plan is armed, unless it is the opening that is cut short.
+        cold = kill_point.start is not None and kill_point.start.action != OPEN
+        return Job(configuration, home, calls, plan, armed_from=1 if cold else 0)
+
+    def _judge(
+        self, configuration: Configuration, points: KillPoints, kill_point: KillPoint, exit_status: ExitStatus
+    ) -> None:
+        exit_status.require_no_failure(restarted=kill_point.start is not None and bool(kill_point.start.files))
+        for answer in exit_status.answers:
+            call = exit_status.job.calls[answer.call]
+            wanted = points.answers[call.step] if call.action not in (OPEN, CLOSE) else "done"
+            if answer.kind != wanted:
+                message = f"{call.action} was {answer.kind}; in a process that is not killed it is {wanted}"
+                raise Violation("acknowledged-is-durable", message)
+        after = RecoveryCheck(self.target, configuration, self._home)
+        reached = len(exit_status.answers) if exit_status.pending is None else exit_status.pending
+        call, expected = (
+            exit_status.job.calls[min(reached, len(exit_status.job.calls) - 1)],
+            points.expected(kill_point, exit_status),
+        )
+        after.start_again(after.disk(expected), call.step, after.finished(call.action, expected))
+
+    # -- findings ------------------------------------------------------------------------------------------
+
+    def _found(self, violation: Violation, scenario: Scenario, supervisor: Supervisor) -> None:
+        """Record a finding by its shortest scenario, if it is the first of its kind."""
+        finding = Finding.of(violation, scenario, self.name)
+        if self.recorder.repeats_one(finding):
+            return
+        keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
+        shown = self._shown(scenario, supervisor)
+        if shown is None:
+            note = f"{violation.message} [seen at this kill; played again as a scenario it does not show]"
+            finding = Finding.of(Violation(violation.code, note, violation.sides), scenario, self.name)
+        else:
+            finding = Finding.of(shown[1], shown[0], self.name)
+            # A scenario begins before the kill, so it may show another side of the same defect.
+            if finding.code != violation.code:
+                if self.recorder.repeats_one(finding):
+                    return
+                keys = (*keys, self.recorder.key_of(finding))
+        self.recorder.found(finding, self.target, DedupKeys(before=keys[:1], after=keys[1:], joins=keys))
+
+    def _shown(self, scenario: Scenario, supervisor: Supervisor) -> tuple[Scenario, Violation] | None:
+        """The shortest scenario that shows a violation, best one in which the plan has killed; None where nothing does.
+
+        The cold start is a death of its own: where that one shows it already, a scenario without it may be the better.
+        """
+        warm = [step for step in scenario.steps[:-1] if step != Restart(crash=True)]
+        warmer = msgspec.structs.replace(scenario, steps=(*warm, scenario.steps[-1]))
+        home = self.directory / "minimise"
+        for one, by_plan in ((scenario, True), (warmer, True), (scenario, False)):
+            played = partial(_play_if_it_kills, supervisor=supervisor, by_plan=by_plan)
+            again, _ = played(one, self.target, home)
+            if again is not None:
+                return minimise(one, again, self.target, home, played)
+        return None
+
+    def _scenario(self, configuration: Configuration, kill_point: KillPoint) -> Scenario:
+        """The same death as a scenario, and the restart after it."""
+        arm, restart = Arm(str(kill_point.fault), kill_point.depth), Restart(crash=True)
+        if kill_point.start is None:
+            calls = [Call(action) for action in self.target.workload()]
+            return Scenario(self.target.name, configuration, (arm, *calls, Restart(), restart))
+        swept = self._sweep.scenario(configuration, kill_point.start, arm)
+        return msgspec.structs.replace(swept, steps=(*swept.steps[:-1], restart))
+
+
+def _play_if_it_kills(
+    scenario: Scenario, target: Target, directory: Path, supervisor: Supervisor, *, by_plan: bool
+) -> tuple[Violation | None, Counter[str]]:
+    """Play a scenario that has a plan and ends with a restart: a shorter one without them is another scenario.
+
+    With `by_plan` only what is seen after the plan has killed counts.
+    """
+    if not kills(scenario) or scenario.steps[-1] != Restart(crash=True):
+        return None, Counter()
+    violation, counts = play_killed(scenario, target, directory, supervisor)
+    return (violation if counts["fired"] or not by_plan else None), counts

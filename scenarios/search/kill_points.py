@@ -1,0 +1,149 @@
+"""Where the processes of one configuration can be killed, what their calls lead to, and which points are drawn.
+
+A point is an operation and a timing: the sweep's dry runs count the operations of each call in a cold session, a dry
+run of the whole workload those of a warm one. The release of a shared-memory lock has no name in a plan: no point.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.kill.protocol import Timed
+from tornpage.scenarios.execution.kill.recovery_check import Expected
+from tornpage.scenarios.execution.kill.supervisor import ExitStatus
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.events import Place
+from tornpage.scenarios.model.scenario import Depth
+from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.search.sweep import Start, Sweep
+
+# Of so many kills one is warm: its process makes the whole workload up to its death, a cold one a single call.
+_ONE_WARM_IN: Final = 4
+
+Kind = tuple[str, str, str]
+
+
+class KillPoint(msgspec.Struct, frozen=True):
+    """One death: the fault that brings it, and the call it comes in; None is a warm one, anywhere in the workload."""
+
+    fault: faults.Fault
+    start: Start | None
+
+    @property
+    def kind(self) -> Kind:
+        """What the table of kills counts by: kind of operation, role of the file, timing."""
+        return self.fault.kind, self.fault.role, self.fault.timing
+
+    def located(self, configuration: Configuration) -> Place:
+        """Where along the workload it comes."""
+        if self.start is None:
+            return Place(configuration, 0, "the whole workload", str(self.fault))
+        return self.start.located(configuration, str(self.fault))
+
+    @property
+    def depth(self) -> Depth:
+        """Where the fault is raised."""
+        return "statement" if self.fault.kind in faults.STATEMENT_KINDS else "vfs"
+
+
+class KillPoints:
+    """All the points of one configuration. `number` of them; `answers` by step, as a process that lives gets them."""
+
+    def __init__(self, target: Target, sweep: Sweep, configuration: Configuration, home: Path) -> None:
+        self._starts = list(sweep.starts(configuration))
+        self.answers: dict[int, str] = {}
+        calls = [start for start in self._starts if start.action not in (OPEN, CLOSE)]
+        closing = [start for start in self._starts if start.action == CLOSE]
+        # The life of a warm process: it opens in an empty directory, makes each call, and closes.
+        self._warm_life = (self._starts[0], *calls, *closing)
+        self._cold: defaultdict[Kind, list[tuple[int, int]]] = defaultdict(list)
+        self._warm: defaultdict[Kind, list[tuple[int, int]]] = defaultdict(list)
+        for index, start in enumerate(self._starts):
+            self._add(self._cold, index, start.counts)
+        counts = self._count_warm(target, configuration, home, watched=False)
+        if "statement" in target.depths:
+            counts |= self._count_warm(target, configuration, home, watched=True)
+        self._add(self._warm, -1, counts)
+        self.number = sum(len(points) for pool in (self._cold, self._warm) for points in pool.values())
+
+    # -- counting ------------------------------------------------------------------------------------------
+
+    def _add(self, pool: dict[Kind, list[tuple[int, int]]], index: int, counts: dict[tuple[str, str], int]) -> None:
+        for (kind, role), number in counts.items():
+            for timing in _TIMINGS.get(kind, ()):
+                pool[kind, role, timing] += [(index, ordinal) for ordinal in range(1, number + 1)]
+
+    def _count_warm(
+        self, target: Target, configuration: Configuration, home: Path, *, watched: bool
+    ) -> dict[tuple[str, str], int]:
+        """Make the whole workload as a warm process does, at one of the depths."""
+        place({}, home)
+        with Trial(target, configuration, home, {}) as trial:
+            if watched:
+                trial.watch_statements()
+            with trial.statements.count_operations() if watched else faults.count_operations(home) as counter:
+                for start in self._warm_life:
+                    trial.at_step(start.step)
+                    self.answers[start.step] = trial.call(start.action, start.after).kind
+        return dict(counter.counts)
+
+    # -- drawing -------------------------------------------------------------------------------------------
+
+    def draw(self, number: int, generator: random.Random) -> Iterator[KillPoint]:
+        """Up to so many points, none twice: always next the kind that was drawn least."""
+        drawn: Counter[Kind] = Counter()
+        for turn in range(1, number + 1):
+            pools = (self._cold, self._warm) if turn % _ONE_WARM_IN else (self._warm, self._cold)
+            pool = next((one for one in pools if any(one.values())), None)
+            if pool is None:
+                return
+            left = sorted(kind for kind, points in pool.items() if points)
+            least = min(drawn[kind] for kind in left)
+            chosen = generator.choice([kind for kind in left if drawn[kind] == least])
+            points = pool[chosen]
+            index, ordinal = points.pop(generator.randrange(len(points)))
+            drawn[chosen] += 1
+            kind, role, timing = chosen
+            fault = faults.Fault(kind, faults.KILL, role, faults.When(ordinal, ordinal), timing)
+            yield KillPoint(fault, self._starts[index] if pool is self._cold else None)
+
+    # -- what a process does, and what may come of it ------------------------------------------------------
+
+    def calls_of(self, kill_point: KillPoint) -> tuple[Timed, ...]:
+        """The calls of the process that is to die."""
+        return tuple(Timed(start.step, start.action) for start in self._life(kill_point))
+
+    def expected(self, kill_point: KillPoint, exit_status: ExitStatus) -> Expected:
+        """What the file may hold after that death."""
+        life = self._life(kill_point)
+        if exit_status.pending is not None:
+            start = life[exit_status.pending]
+            return Expected(start.before, start.after, start.stages)
+        acknowledged = life[len(exit_status.answers) - 1].after if exit_status.answers else life[0].before
+        return Expected(acknowledged, acknowledged)
+
+    def _life(self, kill_point: KillPoint) -> tuple[Start, ...]:
+        start = kill_point.start
+        if start is None:
+            return self._warm_life
+        if start.action == OPEN:
+            return (start,)
+        return (msgspec.structs.replace(start, action=OPEN, after=start.before, stages=()), start)
+
+
+def _timings() -> dict[str, tuple[str, ...]]:
+    """At which timings an operation of each kind can be cut short by death, as the catalogue has it."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for line in faults.possibilities():
+        if line.effects == (faults.KILL,) and line.kind != "any":
+            found[line.kind].append(line.timing)
+    return {kind: tuple(timings) for kind, timings in found.items()}
+
+
+_TIMINGS: Final = _timings()

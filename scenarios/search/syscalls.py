@@ -1,0 +1,196 @@
+"""The search ``syscalls``: a program's system calls fail, one after the other, and SIGKILL ends it in each of them.
+
+Method. A sweep from outside: each call starts from its copy in a session that was just opened, and strace is attached
+to the process for that one call. A run without a fault counts the system calls on the database, the write-ahead log and
+the rollback journal; then each of them fails, with every error that it can end with, once and for good, and in each
+the process is killed. Opening and closing are tried like calls. SQLite makes its own error of an errno, or none: the
+oracle judges the state, and a fault that nobody heard of is counted as absorbed.
+
+Before that, a rehearsal: the same calls twice, in two directories, have to lead to the same, and to leave each other's
+files alone.
+
+Not covered: faults in locks and shared memory, an error after the work was done, short writes, two faults in one call,
+and power loss.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.faults.plan import KILL, When
+from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, possible_effects
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude
+from tornpage.scenarios.execution.trial import OPEN, Trial
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Finding, PointTried, Series
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import Scenario, Syscall
+from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
+from tornpage.scenarios.model.work import Need, Part
+from tornpage.scenarios.search.recorder import DedupKeys
+from tornpage.scenarios.search.sweep import Start, Sweep
+from tornpage.scenarios.targets.process import HungError, ProcessTarget
+from tornpage.scenarios.targets.process.rehearsal import rehearse
+
+_MOST_HANGS: Final = 10
+
+
+class SyscallPoint(msgspec.Struct, frozen=True):
+    """One fault in one system call of one call of the workload."""
+
+    start: Start
+    fault: SyscallFault
+
+    @property
+    def series(self) -> Series:
+        """The row of the table that it counts in."""
+        return Series(self.fault.call, self.fault.role, "before", self.fault.effect)
+
+
+class Syscalls(Sweep):
+    """Fails the system calls of a program, at up to `most_points_per_call` points of each call."""
+
+    name = "syscalls"
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many points of a call."""
+        return {"most_points_per_call": plan.profile.points_per_call}
+
+    def search(self, part: Part) -> bool:
+        """Rehearse, then try every point of the part's calls."""
+        if not isinstance(self.target, ProcessTarget):
+            raise TargetError(
+                f"{self.target.name} runs in this process; system calls are failed in a program of its own: "
+                "--target 'command:PROGRAM ARGUMENT ...', see docs/any-language.md"
+            )
+        if not part.first:
+            rehearse(self.target, part.configuration, self.directory / "rehearsal")
+        for start in self._starts_in_reach(self.target, part):
+            for point in self.sampled(list(self._points_under(start)), self.most_points_per_call):
+                if self.enough():
+                    return False
+                self._try(part.configuration, point)
+        return True
+
+    def needs(self) -> Iterator[Need]:
+        """A system call that failed, or killed."""
+        yield Need("system calls hit", "no system call failed at all")
+
+    # -- what to try ---------------------------------------------------------------------------------------
+
+    def _starts_in_reach(self, target: ProcessTarget, part: Part) -> list[Start]:
+        """The calls, each with the system calls that it makes; raises `TargetError` where there are none."""
+        starts = list(self.starts(part.configuration, part))
+        # Opening makes some in any store; later calls may need none.
+        if not part.first and not any(start.counts for start in starts):
+            raise TargetError(
+                f"{target.name}: its process makes no system call on {target.description.database}; where another one "
+                'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
+            )
+        return starts
+
+    def _points_under(self, start: Start) -> Iterator[SyscallPoint]:
+        for (call, role), count in sorted(start.counts.items()):
+            if count > LARGEST_ORDINAL:
+                self.vacuous(f"{start.action} makes {count:,} calls of {call}; strace counts to {LARGEST_ORDINAL:,}")
+            for effect, sticky in possible_effects(call, role):
+                for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
+                    when = When(ordinal, None if sticky else ordinal)
+                    yield SyscallPoint(start, SyscallFault(call, role, when, effect))
+
+    def _start(
+        self,
+        configuration: Configuration,
+        step: int,
+        action: Action,
+        files: Files,
+        before: View,
+        after: View,
+        stages: tuple[View, ...] = (),
+    ) -> Start:
+        """Count the system calls of the call, in a session that was just opened."""
+        home = self.directory / "count"
+        place(files, home)
+        with Trial(self.target, configuration, home, before) as trial:
+            trial.at_step(step)
+            if action != OPEN:
+                trial.open()
+            with intrude(trial, None) as watched:
+                answer = trial.call(action, after)
+            if isinstance(answer.error, SyscallsUnavailableError):
+                raise answer.error
+            if answer.kind == "raised":
+                raise TargetError(f"{self.target.name}: {action} fails without any fault: it {answer}")
+        counts: dict[tuple[str, str], int] = {}
+        for one in watched.calls:
+            counts[one.call, one.role] = counts.get((one.call, one.role), 0) + 1
+        return Start(step, action, str(action), files, before, after, counts, stages)
+
+    # -- one point -----------------------------------------------------------------------------------------
+
+    def _try(self, configuration: Configuration, point: SyscallPoint) -> None:
+        """Try one point and tell the recorder; a finding is recorded, not raised."""
+        is_finding = False
+        try:
+            met = self._meet(configuration, point)
+        except Violation as violation:
+            fired = surfaced = is_finding = True
+            self.counts["findings"] += 1
+            self._record(violation, self.scenario(configuration, point.start, Syscall(str(point.fault))))
+        else:
+            fired, surfaced = bool(met.fired), bool(met.surfaced)
+            self._require_hit(configuration, point, met)
+        self.counts["tried"] += 1
+        self.counts["surfaced"] += surfaced
+        self.counts["kills" if point.fault.effect == KILL else "fired"] += fired
+        self.seen["system calls hit"] += fired
+        where = point.start.located(configuration, str(point.fault))
+        self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
+
+    def _record(self, violation: Violation, scenario: Scenario) -> None:
+        if not isinstance(violation.__cause__, HungError):
+            self.found(violation, scenario)
+            return
+        # To look for a shorter scenario would mean to wait for the limit again and again.
+        self.counts["hangs"] += 1
+        finding = Finding.of(violation, scenario, self.name)
+        if not self.recorder.repeats_one(finding):
+            key = self.recorder.key_of(finding)
+            self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
+
+    def enough(self) -> bool:
+        """Whether to stop; also where the program hangs again and again, since each time takes its whole limit."""
+        if self.counts["hangs"] >= _MOST_HANGS:
+            self.vacuous(f"the program has hung {_MOST_HANGS} times, and the search ends here")
+            self.ends = True
+            return True
+        return super().enough()
+
+    def _require_hit(self, configuration: Configuration, point: SyscallPoint, met: SyscallInjection) -> None:
+        where = f"{point.fault} in {point.start.action} at {configuration}"
+        if not met.fired:
+            self.vacuous(f"{where} never fired")
+        elif met.fired > 1 and not point.fault.when.sticky:
+            self.vacuous(f"{where} hit {met.fired} calls: more than one thread does the I/O, and each has its count")
+
+    def _meet(self, configuration: Configuration, point: SyscallPoint) -> SyscallInjection:
+        """Make the call under the fault and look at everything; raises `Violation`."""
+        start = point.start
+        place(start.files, self._home)
+        with Trial(self.target, configuration, self._home, start.before) as trial:
+            trial.at_step(start.step)
+            if start.action != OPEN:
+                trial.open()
+            with intrude(trial, point.fault) as met:
+                answer = trial.call(start.action, start.after)
+                if answer.kind == "raised" and answer.error is not None:
+                    met.saw(answer.error)
+                files = trial.crash_copy()
+            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            trial.look(integrity=False)
+            trial.look_after_crash(files, self.reopened_at(configuration))
+            trial.heartbeat()
+        return met

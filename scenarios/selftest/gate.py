@@ -1,0 +1,170 @@
+"""The gate: every known bug has to be caught, by the check that it should, and the reference has to stay silent."""
+
+import contextlib
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ProcessPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.known_bugs import find_bug
+from tornpage.scenarios.targets.known_bugs.build import KnownBug
+from tornpage.scenarios.targets.reference.target import Reference
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """What one way of search made of one build.
+
+    `check` is the code that caught it, None where it was missed; `work` is in calls and points, or in steps (fuzz),
+    crash states and kills; `scenario_steps` and `scenario_faults` are the size of the scenario; `replay` is the line that shows
+    it again.
+    """
+
+    build: str
+    search: str
+    expected: tuple[str, ...]
+    check: str | None
+    message: str
+    work: int
+    scenario_steps: int
+    scenario_faults: int
+    replay: str
+
+    @property
+    def caught(self) -> bool:
+        """Whether the check that was expected has failed."""
+        return self.check in self.expected
+
+
+# A bug must show in a sample: the budget is what a search may take, not what there is.
+_PROFILE = Profile(
+    "bugs",
+    configurations=1,
+    points_per_call=40,
+    scenarios=200,
+    steps=12,
+    crash_states=60,
+    rival_points=6,
+    shrinks=False,
+)
+# The calls of a build on the reference: fewer points, since the reference's own calls have met all of them.
+_ON_REFERENCE = Profile("bugs", configurations=1, points_per_call=4, scenarios=0, steps=0)
+# What a search's work is counted in, where it isn't points.
+_UNITS = {"fuzz": ("steps_to_failure", "steps"), "crash": ("states",), "kill": ("kills",)}
+
+
+# The builtin `map`, or one like it whose calls are made elsewhere, begun at once.
+Map = Callable[..., Iterable[Any]]
+
+
+@contextlib.contextmanager
+def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
+    """The `map` of so many processes, or of a cluster; raises `TargetError` where there is none."""
+    if cluster is not None:
+        with campaign.cluster_module().connected(cluster, jobs) as client:
+            executor = client.get_executor(pure=False)
+            try:
+                yield executor.map
+            except CancelledError as error:
+                raise TargetError(f"the cluster at {cluster} was lost") from error
+            finally:
+                # What nobody waits for any more is dropped.
+                executor.shutdown(wait=False)
+    elif jobs == 1:
+        yield map
+    else:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            try:
+                yield pool.map
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def catches(
+    bugs: Sequence[KnownBug], seed: int, report: Path | None, over: Map = map
+) -> Iterator[tuple[KnownBug, Catch]]:
+    """Every bug with what each of its searches made of it, in order."""
+    tried = over(functools.partial(_tries, seed), [bug.name for bug in bugs])
+    return ((bug, _kept(bug, tries, seed, report)) for bug, one in zip(bugs, tried, strict=True) for tries in one)
+
+
+def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
+    """Let each of a bug's searches look for it, up to its first finding."""
+    return (_kept(bug, _try(bug, search, seed), seed, report) for search in bug.searches)
+
+
+# A catch, and what was found.
+_Tried = tuple[Catch, Finding | None]
+
+
+def _tries(seed: int, name: str) -> list[_Tried]:
+    bug = find_bug(name)
+    return [_try(bug, search, seed) for search in bug.searches]
+
+
+def _kept(bug: KnownBug, tried: _Tried, seed: int, report: Path | None) -> Catch:
+    """The catch with its replay file, which is written where the report is, wherever the bug was tried."""
+    catch, finding = tried
+    if finding is None:
+        return catch
+    plan = Plan((catch.search,), _PROFILE, seed=seed, report=report)
+    return msgspec.structs.replace(catch, replay=campaign.kept(finding, bug.target(), plan))
+
+
+def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
+    plan = Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)
+    recorder = _run(bug.target(), plan)
+    units = _UNITS.get(search, ("tried",))
+    work = next((count for unit in units if (count := recorder.count(unit))), 0) + recorder.count("faultless")
+    if not recorder.findings:
+        return Catch(bug.name, search, bug.checks, None, "nothing was found", work, 0, 0, ""), None
+    found = recorder.findings[0].finding
+    size = len(found.scenario.steps), found.scenario.faults
+    return Catch(bug.name, search, bug.checks, found.code, found.message, work, *size, ""), found
+
+
+def _run(target: Target, plan: Plan) -> Recorder:
+    recorder = campaign.run(target, plan)
+    if recorder.interrupted:
+        # A campaign ends in good order; whoever has more to try has to hear of it, too.
+        raise KeyboardInterrupt
+    return recorder
+
+
+def within_budget(catch: Catch, bug: KnownBug) -> bool:
+    """Whether the search took no more than the bug's budget."""
+    return catch.work <= bug.budget
+
+
+def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]:
+    """What the searches of these bugs find in the reference, which has to be nothing, and what was vacuous.
+
+    The calls in which the builds show their defects are made on it, too: a build might else be caught for what its
+    calls do, and not for its defect.
+    """
+    searches = sorted({search for bug in bugs for search in bug.searches}, reverse=True)
+    told = over(functools.partial(_noise_of_search, seed), searches)
+    told_of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
+    return chain.from_iterable(chain(told, told_of_calls))
+
+
+def _noise_of_search(seed: int, search: str) -> list[str]:
+    return _told(_run(Reference(), Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)))
+
+
+def _noise_of_calls(seed: int, name: str) -> list[str]:
+    plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
+    return [f"the calls of {name}: {line}" for line in _told(_run(Reference(calls=find_bug(name).calls), plan))]
+
+
+def _told(recorder: Recorder) -> list[str]:
+    return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]

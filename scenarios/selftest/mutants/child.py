@@ -1,0 +1,71 @@
+"""One mutant in a process of its own: put its source in the module's place, then hunt; the verdict is JSON on stdout.
+
+Run as a script by `scenarios.selftest.mutants.run`, which hands it the task as JSON on standard input. Nothing of the ledger
+may be loaded before the mutant's source is in place, so nothing of the harness either.
+"""
+
+import importlib.abc
+import importlib.machinery
+import json
+import logging
+import sys
+import types
+from collections.abc import Sequence
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    """Loads other source than the file's, and neither reads nor writes its compiled form."""
+
+    def __init__(self, fullname: str, path: str, text: str) -> None:
+        super().__init__(fullname, path)
+        self._text = text
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """The code of the mutant."""
+        return compile(self._text, self.get_filename(fullname), "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds one module, and leaves all others to whoever comes next."""
+
+    def __init__(self, module: str, text: str) -> None:
+        self.module, self.text, self.found = module, text, False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module's own spec, with another loader."""
+        if fullname != self.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.origin is None:
+            return None
+        spec.loader = _Source(fullname, spec.origin, self.text)
+        self.found = True
+        return spec
+
+
+def main() -> None:
+    """Read what to do, do it, say what came of it."""
+    task = json.load(sys.stdin)
+    # In the place of this script's own directory.
+    sys.path[0] = task["root"]
+    finder = _Finder(task["module"], task["text"])
+    if task["module"]:
+        sys.meta_path.insert(0, finder)
+    try:
+        from tornpage.scenarios.selftest.mutants import hunt  # noqa: PLC0415 - only now, with the mutant in its place
+    except Exception as error:  # noqa: BLE001 - whatever a mutant does when it is loaded
+        print(json.dumps({"killed": True, "hunt": "import", "check": "does-not-run", "message": repr(error)}))
+        return
+    if task["module"] and not finder.found:
+        raise RuntimeError(f"{task['module']} was never loaded, so nothing was hunted in")
+    import msgspec  # noqa: PLC0415 - with the others
+
+    logging.getLogger("ledger").setLevel(logging.CRITICAL)
+    verdict = hunt.hunted(task["seed"], task["hunts"])
+    print(msgspec.json.encode(verdict).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What is done to find a mutant: searches of a small size, one after the other, up to the first finding.
+
+The same searches on the ledger as it is find nothing; they are tried on it, too, or a kill would prove nothing. A
+finding is not made shorter: that it is there is enough.
+
+Beside the reference's own workload there are the calls of the known bugs, for what that one leaves out: two processes
+on one file, damaged rows, a log that grows.
+
+Not covered: real kills, and what takes more than a sample of the fault points to be seen.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Finding, Found
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.run.campaign import SEARCHES, scratch
+from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.recorder import DedupKeys, Recorder
+from tornpage.scenarios.targets.known_bugs import all_bugs
+from tornpage.scenarios.targets.known_bugs.fence_not_synced import FENCED_CALLS
+from tornpage.scenarios.targets.libraries.json_file import JsonFile
+from tornpage.scenarios.targets.reference.target import Reference
+
+
+class Hunt(msgspec.Struct, frozen=True):
+    """One search of one target in one configuration."""
+
+    search: str
+    target: Target
+    configuration: Configuration
+    profile: Profile
+
+    @property
+    def name(self) -> str:
+        """Which search, on what."""
+        on = "" if self.target.name == "reference" else f" of {self.target.name}"
+        return f"{self.search}{on} at {self.configuration}"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What became of one mutant: killed by which hunt and which check, or not; after `seconds`.
+
+    `error` is what kept the hunt from being made; then nothing is known of the mutant.
+    """
+
+    killed: bool
+    hunt: str = ""
+    check: str = ""
+    message: str = ""
+    seconds: float = 0.0
+    error: str = ""
+
+
+# What kills the most comes first.
+_OF_THE_REFERENCE: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
+    ("sweep", "wal/FULL", {"points_per_call": 12}),
+    ("crash", "wal/FULL", {"crash_states": 10}),
+    ("sweep", "delete/EXTRA", {"points_per_call": 8}),
+    ("fuzz", "wal/FULL", {"scenarios": 40, "steps": 15}),
+    ("contend", "wal/FULL", {"rival_points": 2}),
+    ("contend", "delete/EXTRA", {"rival_points": 3}),
+    ("limits", "wal/FULL", {"limit_points": 2}),
+    ("crash", "delete/EXTRA", {"crash_states": 10}),
+    ("crash", "wal/NORMAL", {"crash_states": 10}),
+    ("sweep", "wal/NORMAL", {"points_per_call": 4}),
+)
+_QUICK: Final = 2
+# For crash states in numbers that a whole workload can't have in a short time.
+_FEW: Final = (
+    Action("tasks.create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "work"}),
+    Action("tasks.start", {"task_id": "a"}),
+    Action("tasks.delete", {"task_id": "a"}),
+)
+# A mutant that fails without any fault has no durability to look at.
+DOES_NOT_RUN: Final = "does-not-run"
+
+
+def _sizes(**sizes: int) -> Profile:
+    small = Profile("mutants", 1, points_per_call=1, scenarios=0, steps=0, shrinks=False)
+    return msgspec.structs.replace(small, **sizes)
+
+
+def hunts() -> Iterator[Hunt]:
+    """All of them, in their order."""
+    reference = Reference()
+    for search, configuration, sizes in _OF_THE_REFERENCE[:_QUICK]:
+        yield Hunt(search, reference, Configuration.parse(configuration), _sizes(**sizes))
+    for bug in all_bugs().values():
+        if bug.calls and bug.make is None:
+            target = Reference(f"the calls of bug:{bug.name}", calls=bug.calls)
+            yield Hunt("sweep", target, target.configurations[0], _sizes(points_per_call=1))
+    few = Reference("a few calls", calls=_FEW)
+    yield Hunt("crash", few, few.configurations[0], _sizes(crash_states=150))
+    # Only at NORMAL a fence has to be synced apart, and only faults with a crash after them show it.
+    fenced = Reference("calls that fail at NORMAL", calls=FENCED_CALLS)
+    yield Hunt("crash", fenced, Configuration("wal", "NORMAL"), _sizes(crash_states=60))
+    json_file = JsonFile()
+    yield Hunt("crash", json_file, json_file.configurations[0], _sizes(crash_states=20))
+    for search, configuration, sizes in _OF_THE_REFERENCE[_QUICK:]:
+        yield Hunt(search, reference, Configuration.parse(configuration), _sizes(**sizes))
+
+
+def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
+    """Hunt in the ledger as this process has it, up to the first finding: by all hunts, or by those of these names."""
+    started = time.monotonic()
+    for hunt in hunts():
+        if names and hunt.name not in names:
+            continue
+        check = message = ""
+        try:
+            with scratch() as directory, faults.install():
+                plan = Plan((hunt.search,), hunt.profile, seed, report=None, configurations=(hunt.configuration,))
+                recorder = _First(hunt.target)
+                _SEARCHES[hunt.search](hunt.target, recorder, directory, plan).run()
+        except _Caught as caught:
+            check, message = caught.finding.code, caught.finding.message
+        except (TargetError, ImportError) as error:
+            check, message = DOES_NOT_RUN, str(error)
+        if check:
+            return Verdict(killed=True, hunt=hunt.name, check=check, message=message, seconds=_since(started))
+    return Verdict(killed=False, seconds=_since(started))
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
+class _Caught(BaseException):
+    """The first finding."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+class _First(Recorder):
+    """Ends the search at its first finding, before anybody makes that shorter."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+
+    def repeats_one(self, finding: Finding) -> bool:
+        """Every finding is the first."""
+        self.found(finding, self._target)
+        return True
+
+    def found(self, finding: Finding, target: Target, dedup_keys: DedupKeys | None = None) -> None:  # noqa: ARG002 - it is the first
+        """Raise it, if it was promised not to be."""
+        if Found(finding, "", finding.code not in target.unpromised).promised:
+            raise _Caught(finding)
+
+
+class _Crashes(CrashSearch):
+    """The crash search, without a shorter scenario."""
+
+    def _shortest(self, violation: Violation, scenario: Scenario) -> tuple[Scenario, Violation]:
+        return scenario, violation
+
+
+_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of}

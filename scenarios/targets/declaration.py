@@ -1,0 +1,49 @@
+"""Whether a target is what it says it is: what it declares, the journal mode of its file, the shape of its views.
+
+A label that is not true makes every verdict about something else, so these are told before anything is tried.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.scenarios.execution.snapshots import Files
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.target import Configuration, Target, TargetError
+
+# "File format write version" in the header of a database: 2 is WAL, 1 a rollback journal (fileformat2, 1.3.3).
+_WRITE_VERSION_AT: Final = 18
+_WAL: Final = 2
+
+
+def what_is_wrong(target: Any) -> str:
+    """What is wrong with a target's declarations, and what is allowed; "" where nothing is."""
+    configurations = target.configurations
+    if not isinstance(configurations, tuple) or not configurations:
+        return f"configurations is {configurations!r}; give a tuple such as (Configuration('wal', 'FULL'),)"
+    if wrong := [one for one in configurations if not isinstance(one, Configuration)]:
+        return f"configurations has {wrong[0]!r}; give Configuration('wal', 'FULL') or the like"
+    if not isinstance(target.unpromised, Mapping):
+        return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
+    if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
+        return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(CHECKS)}"
+    return ""
+
+
+def require_as_declared(target: Target, configuration: Configuration, files: Files, view: Any) -> None:
+    """Raise `TargetError` where a store that was opened without a fault is not as its target says."""
+    place = Path("store")
+    try:
+        content = files.get(str(target.database(place).relative_to(place)), b"")
+    except ValueError:
+        content = b""
+    if len(content) > _WRITE_VERSION_AT:
+        is_wal = content[_WRITE_VERSION_AT] == _WAL
+        if is_wal != (configuration.journal_mode == "wal"):
+            found = "wal" if is_wal else "a rollback journal"
+            raise TargetError(
+                f"{target.name}: the file has {found}, and was to be tried at {configuration}: set "
+                "`PRAGMA journal_mode` to the configuration's, or declare `configurations` as they are"
+            )
+    if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):
+        raise TargetError(f"{target.name}: a view is a mapping from text to plain values, not {view!r:.200}")

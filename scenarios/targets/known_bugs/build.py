@@ -1,0 +1,65 @@
+"""What a known bug is: a defect put back into the reference by exchanging one class, and what must notice it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tornpage.ledger import TaskRegistry
+from tornpage.ledger.store import Change, Unit
+from tornpage.scenarios.model.target import Action, Target
+from tornpage.scenarios.targets.reference.target import Reference
+
+CREATE: Final = Action("tasks.create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "work"})
+START: Final = Action("history.start", {"task_id": "a", "worker_id": "w-1", "run_id": "run-a"})
+OPEN_SESSION: Final = Action("history.open_session", {"run_id": "run-a", "session_id": "session-a"})
+ENQUEUE: Final = Action(
+    "outbox.enqueue",
+    {"message_id": "m1", "channel": "mail", "target": "you", "payload": {}, "idempotency_key": "key-1"},
+)
+DELIVER: Final = Action("outbox.recover", {"cutoff": None})
+
+
+@dataclass(frozen=True)
+class KnownBug:
+    """A build with one defect.
+
+    `source` is where it was reported; `defect` what a user saw; `parts` the arguments of `Ledger.open` that put it
+    back; `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it;
+    `budget` the most calls and fault points a sweep, or steps a machine, may take; `calls` the workload in which the
+    defect shows, where the reference's doesn't show it or takes long to come to it; `make` builds a target that is
+    more than the reference with other parts, from its name.
+    """
+
+    name: str
+    source: str
+    defect: str
+    checks: tuple[str, ...]
+    parts: Callable[[], dict[str, Any]] = dict
+    searches: tuple[str, ...] = ("sweep", "fuzz")
+    budget: int = 2_000
+    calls: tuple[Action, ...] = ()
+    make: Callable[[str], Target] | None = None
+
+    def target(self) -> Target:
+        """The build as a target."""
+        if self.make is not None:
+            return self.make(f"bug:{self.name}")
+        return Reference(f"bug:{self.name}", calls=self.calls, **self.parts())
+
+
+class MemoryFirst(TaskRegistry):
+    """Changes memory before the write that may throw, for the changes that `too_early` names, and never mends it."""
+
+    def too_early(self, change: Change) -> bool:
+        """Whether memory takes this change before the store has it."""
+        raise NotImplementedError
+
+    def _persist(self, unit: Unit, change: Change) -> None:
+        if self.too_early(change):
+            self._adopt(change)
+        super()._persist(unit, change)
+
+    def settled(self, found: Sequence[Change] | None) -> None:
+        """After a COMMIT that failed, leave alone what memory took too early."""
+        early = {change.task_id for change in self._pending if self.too_early(change)}
+        super().settled(found and [change for change in found if change.task_id not in early])

@@ -1,0 +1,23 @@
+"""delete-memory-first: memory forgets the task before the row is deleted (openclaw issue 88007)."""
+
+from tornpage.ledger.store import Change
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug, MemoryFirst
+
+
+class MemoryFirstDelete(MemoryFirst):
+    """A delete is in memory before the write that may throw."""
+
+    def too_early(self, change: Change) -> bool:
+        """Deletes."""
+        return change.task is None
+
+
+BUG = KnownBug(
+    name="delete-memory-first",
+    source="openclaw issue 88007 (fix 88008)",
+    defect="delete changes memory, then the delete throws: the task is gone, and comes back on reload",
+    checks=("memory-equals-disk",),
+    parts=lambda: {"registry": MemoryFirstDelete},
+    calls=(CREATE, Action("tasks.delete", {"task_id": "a"})),
+)

@@ -1,0 +1,1 @@
+"""Well-known libraries as targets, one file each."""

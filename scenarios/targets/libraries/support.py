@@ -1,0 +1,61 @@
+"""What the targets for other people's libraries share.
+
+The packages run unmodified; only what is random or asks the time is answered by the harness, so that the same call
+leads to the same operations each time.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Collection
+
+from tornpage import faults
+from tornpage.scenarios.model.target import Action, Environment
+
+
+class VirtualTime:
+    """The part of the ``time`` module that a library uses, on an environment's clock; to sleep is to move it.
+
+    Put it in the library's place for ``time`` only while a call is made: two sessions may be open at once, and they are
+    not closed in the order of their opening.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._slept_s = 0.0
+
+    def time(self) -> float:
+        """The time of day, in seconds."""
+        return self._environment.now_ms / 1000 + self._slept_s
+
+    monotonic = time
+
+    def time_ns(self) -> int:
+        """The time of day, in nanoseconds."""
+        return round(self.time() * 1000) * 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        """Move the clock, by a second at least: a loop that polls each millisecond would poll for long."""
+        self._slept_s += max(seconds, 1.0)
+        faults.slept(max(seconds, 1.0))
+
+
+def silence(*loggers: str) -> None:
+    """Keep a library from logging its errors: thousands of faults are no news, and a log record that somebody keeps
+    would keep the frames of its error, and with them a connection.
+    """
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def require_known(action: Action, known: Collection[str]) -> None:
+    """Raise ValueError for an action that is none of these.
+
+    It may come from a replay file, and other methods could reach beyond the store's directory.
+    """
+    if action.name not in known:
+        raise ValueError(f"unknown action {action.name!r}; known: {', '.join(sorted(known))}")
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the database has a table of that name already."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None

@@ -1,0 +1,223 @@
+"""A program under test as a process: it is started, asked, limited in time, and ended.
+
+Each process runs in a session of its own, so that a Ctrl-C is heard by the harness alone; it is told to end by the end
+of its standard input, and killed with all its children where it does not. What it writes to standard error is kept and
+quoted when it fails.
+
+A program that does not keep to the protocol raises `ProgramError` with what was given and what is wrong: `DiedError`,
+`HungError`, `GarbledError`.
+"""
+
+import contextlib
+import os
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from typing import IO, Final
+
+import msgspec
+
+from tornpage.scenarios.targets.process.protocol import PROTOCOL, Answer, Describe, Description, Done, Request
+
+_LONGEST_LINE_BYTES: Final = 16 * 1_048_576
+_ENDS_WITHIN_S: Final = 2.0
+_QUOTED_BYTES: Final = 400
+
+_decode = msgspec.json.Decoder(Answer).decode
+
+
+class ProgramError(Exception):
+    """A program that does not keep to the protocol."""
+
+
+class DiedError(ProgramError):
+    """The process ended instead of answering; `status` as `subprocess` gives it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class HungError(ProgramError):
+    """No answer within the limit; the process has been killed."""
+
+
+class GarbledError(ProgramError):
+    """What it wrote to its standard output is no answer; the process has been killed."""
+
+
+class Program:
+    """One process of a program. Raises `ProgramError` where it can't be started, or does not keep to the protocol."""
+
+    def __init__(self, command: tuple[str, ...], answers_within_s: float) -> None:
+        self.command = command
+        self.answers_within_s = answers_within_s
+        # Of processes that it has started itself, one may do the I/O.
+        self.pid = 0
+        self._buffer = b""
+        self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command, and no shell
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
+                start_new_session=True, bufsize=0,
+            )  # fmt: skip
+        except OSError as error:
+            self._complaints.close()
+            raise ProgramError(_not_started(command, error)) from error
+        try:
+            self.description = self._described()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there, and has kept to the protocol so far."""
+        return not self._complaints.closed and self._process.poll() is None
+
+    def ask(self, request: Request) -> Answer:
+        """Send a request and wait for its answer; raises `ProgramError`, and then the process is gone."""
+        try:
+            return self._ask(request)
+        except BaseException:
+            # An interrupt, too: the answer to this request must not be taken for that to the next one.
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Let the process end by itself, for a moment, and then kill it and its children."""
+        if self._complaints.closed:
+            return
+        with self._process as process:
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            try:
+                process.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self._kill()
+        self._complaints.close()
+
+    # -- talking -------------------------------------------------------------------------------------------
+
+    def _described(self) -> Description:
+        answer = self._ask(Describe())
+        if not isinstance(answer, Done) or answer.description is None:
+            raise GarbledError(f"{self._name} was asked to describe itself, and answered {_shown(answer)}")
+        if answer.protocol != PROTOCOL:
+            raise ProgramError(
+                f"{self._name} speaks protocol {answer.protocol}, this tornpage speaks {PROTOCOL}: "
+                f'answer "describe" with "protocol": {PROTOCOL}, see docs/any-language.md'
+            )
+        self.pid = answer.pid or self._process.pid
+        self.answers_within_s = answer.description.answers_within_s
+        return answer.description
+
+    def _ask(self, request: Request) -> Answer:
+        asked = str(msgspec.to_builtins(request)["do"])
+        self._require_silence(asked)
+        if self._process.stdin is not None:
+            # Who is not there does not answer, either: that says it.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+        line = self._line(asked)
+        try:
+            answer: Answer = _decode(line)
+        except msgspec.ValidationError as error:
+            self._kill()
+            message = f'{self._name} answered "{asked}" with {_quoted(line)}, which is no answer to it: {error}'
+            raise GarbledError(message) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._garbled(line, f'in answer to "{asked}" ({error})') from error
+        return answer
+
+    @property
+    def _output(self) -> int:
+        assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
+        return self._process.stdout.fileno()
+
+    def _require_silence(self, asked: str) -> None:
+        """What is there before the question is no answer to it; raises `DiedError`, `GarbledError`."""
+        if not self._buffer and select.select([self._output], [], [], 0)[0]:
+            self._buffer = os.read(self._output, 65_536)
+            if not self._buffer:
+                raise self._died(asked)
+        if self._buffer:
+            raise self._garbled(self._buffer, f'before it was asked to "{asked}"')
+
+    def _line(self, asked: str) -> bytes:
+        """The next line; raises `HungError`, `DiedError`, `GarbledError`."""
+        until = time.monotonic() + self.answers_within_s
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._output], [], [], max(until - time.monotonic(), 0))
+            if not ready:
+                self._kill()
+                raise HungError(
+                    f'{self._name} did not answer "{asked}" within {self.answers_within_s:g} s (is each line of its '
+                    f"standard output flushed?){self._complained()}"
+                )
+            received = os.read(self._output, 65_536)
+            if not received:
+                raise self._died(asked)
+            self._buffer += received
+            if len(self._buffer) > _LONGEST_LINE_BYTES:
+                raise self._garbled(self._buffer, f"without an end, {len(self._buffer):,} bytes so far")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    # -- what goes wrong -----------------------------------------------------------------------------------
+
+    def _died(self, asked: str) -> DiedError:
+        try:
+            status = self._process.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return DiedError(f'{self._name} closed its standard output when it was asked to "{asked}"', 0)
+        how = f"exit code {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+        return DiedError(f'{self._name} ended ({how}) instead of answering "{asked}"{self._complained()}', status)
+
+    def _garbled(self, line: bytes, when: str) -> GarbledError:
+        self._kill()
+        return GarbledError(
+            f"{self._name} wrote {_quoted(line)} to its standard output {when}; that is for answers alone, "
+            f"one JSON object a line: write everything else to standard error{self._complained()}"
+        )
+
+    def _complained(self) -> str:
+        """The end of what it has written to standard error."""
+        size = self._complaints.seek(0, os.SEEK_END)
+        self._complaints.seek(max(size - _QUOTED_BYTES, 0))
+        said = self._complaints.read().decode(errors="replace").strip()
+        return f"; its standard error ends: {said}" if said else ""
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def _name(self) -> str:
+        return shlex.join(self.command)
+
+
+def _not_started(command: tuple[str, ...], error: OSError) -> str:
+    program = command[0]
+    advice = {
+        FileNotFoundError: "is there such a program, and does the path hold from this directory?",
+        PermissionError: "make it executable (chmod +x), or name its interpreter before it",
+    }.get(type(error), "a script needs a first line such as #!/usr/bin/env node, or its interpreter named before it")
+    return f"{program!r} can't be started ({error.strerror}): {advice}"
+
+
+def _quoted(line: bytes) -> str:
+    shown = line.partition(b"\n")[0]
+    text = repr(shown[:80].decode(errors="replace"))
+    return text if len(shown) <= 80 else f"{text} and more"
+
+
+def _shown(answer: Answer) -> str:
+    return msgspec.json.encode(answer).decode()[:200]

@@ -1,0 +1,69 @@
+"""The rehearsal: what has to hold for a program before a fault says anything about it.
+
+The same calls are made twice, in two directories, one after the other. They have to lead to the same view; the second
+store has to leave the files of the first alone, and to have its database where it was told; the beat has to add one
+key. Whatever else is wrong without a fault is found by the search that follows.
+"""
+
+import tempfile
+from pathlib import Path
+
+from tornpage.scenarios.model.checks import describe, differences
+from tornpage.scenarios.model.target import Configuration, Environment, Refused, TargetError, View
+from tornpage.scenarios.targets.process.target import ProcessTarget
+
+
+def rehearse(target: ProcessTarget, configuration: Configuration, home: Path) -> None:
+    """Make the workload twice below `home`; raises `TargetError`, with what is wrong and what to do."""
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as first, tempfile.TemporaryDirectory(dir=home) as second:
+        once = _played(target, configuration, Path(first))
+        left = _contents(Path(first))
+        again = _played(target, configuration, Path(second))
+        if changed := sorted(differences(left, _contents(Path(first))), key=lambda one: one.key):
+            raise TargetError(
+                f"{target.name} was told to work in a second directory, and changed {changed[0].key} in the first: "
+                'use the "directory" of each "open", and forget the one before'
+            )
+        if not target.database(Path(second)).exists():
+            raise TargetError(
+                f"{target.name} has made its calls, and there is no {target.description.database} in the directory "
+                'that it was told: use the "directory" of each "open"'
+            )
+        if once != again:
+            raise TargetError(
+                f"{target.name}: the same calls lead to another state each time: "
+                f"{describe(differences(once, again), 'the first run', 'the second')}; names have to come with the "
+                'calls, and the time from "now_ms"'
+            )
+
+
+def _played(target: ProcessTarget, configuration: Configuration, directory: Path) -> View:
+    """The view after the workload and the beat."""
+    try:
+        session = target.open(directory, configuration, Environment())
+        try:
+            for action in target.workload():
+                try:
+                    session.call(action)
+                except Refused:
+                    continue
+            before = session.live_view()
+            session.call(target.heartbeat())
+            view = session.live_view()
+        finally:
+            session.close()
+    except TargetError:
+        raise
+    except Exception as error:
+        raise TargetError(f"{target.name} fails without any fault at {configuration}: {error}") from error
+    if len(view) != len(before) + 1:
+        raise TargetError(
+            f'{target.name}: the "beat" {target.heartbeat()} has to add one key to the view, and changed the number of '
+            f"keys from {len(before)} to {len(view)}"
+        )
+    return view
+
+
+def _contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}

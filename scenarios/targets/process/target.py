@@ -1,0 +1,262 @@
+"""A program in any language as a target: its sessions are processes that speak the protocol.
+
+A process is used again after it has closed a store in good order and let go of its files, since a runtime takes longer
+to start than a call to make; where the description says `opens_once`, each store gets a process of its own. What the
+tables hold is read by the harness itself, with the description's `rows`.
+
+Faults reach such a target from outside only: at the `syscall` depth (`scenarios.search.syscalls`).
+"""
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.target import Action, Configuration, Environment, TargetError, View
+from tornpage.scenarios.model.target import Refused as RefusedCall
+from tornpage.scenarios.targets.process.program import Program, ProgramError
+from tornpage.scenarios.targets.process.protocol import (
+    Answer,
+    Call,
+    Close,
+    Description,
+    Done,
+    Failed,
+    Look,
+    Open,
+    Refused,
+)
+
+_STARTS_WITHIN_S: Final = 30.0
+
+
+class StoreError(Exception):
+    """The program's answer "failed": its message, and what it said of the change."""
+
+    def __init__(self, answer: Failed) -> None:
+        self.change = answer.change
+        super().__init__(answer.message)
+
+
+class ProcessSession:
+    """A store that one process has open. `program` is that process."""
+
+    def __init__(self, target: "ProcessTarget", program: Program, directory: Path, environment: Environment) -> None:
+        self.program = program
+        self._target = target
+        self._directory = directory
+        self._environment = environment
+
+    def open(self, configuration: Configuration) -> None:
+        """Have the store opened; raises what the program makes of it, and `TargetError` for another directory."""
+        request = Open(
+            str(self._directory), configuration.journal_mode, configuration.synchronous, self._environment.now_ms
+        )
+        self._require_done(self.program.ask(request))
+        self._require_own_files()
+
+    def call(self, action: Action) -> None:
+        """Make a call; raises `StoreError` for a failure, `target.Refused` for a no, `ProgramError`."""
+        self._require_done(self.program.ask(Call(action.name, action.args, self._environment.now_ms)))
+
+    def live_view(self) -> View:
+        """What the process answers."""
+        answer = self.program.ask(Look())
+        self._require_done(answer)
+        if not isinstance(answer, Done) or answer.view is None:
+            raise TargetError(f'{self._target.name} was asked for its "view", and answered without one')
+        return answer.view
+
+    def outcome_of(self, error: Exception) -> str | None:
+        """What the program has said of the change."""
+        return error.change if isinstance(error, StoreError) else None
+
+    def self_check(self) -> None:
+        """A program has none of its own."""
+
+    def close(self) -> None:
+        """Have the store closed, and keep the process for the next one; raises `TargetError` for files left open."""
+        if not self.program.alive:
+            # It is gone already; whoever was told of that has judged it.
+            self._target.give_back(self.program, fit=False)
+            return
+        fit = False
+        try:
+            self._require_done(self.program.ask(Close()))
+            if left := self.files_left_open():
+                raise TargetError(
+                    f"{self._target.name}: after closing, the process still has these open: {', '.join(left)}"
+                )
+            fit = True
+        finally:
+            self._target.give_back(self.program, fit=fit)
+
+    def files_left_open(self) -> list[str]:
+        """The names of the store's files that the process has open."""
+        return sorted({path.name for path in _open_files(self.program.pid) if path.is_relative_to(self._directory)})
+
+    def _require_done(self, answer: Answer) -> None:
+        if isinstance(answer, Refused):
+            raise RefusedCall(answer.message)
+        if isinstance(answer, Failed):
+            raise StoreError(answer)
+
+    def _require_own_files(self) -> None:
+        """A store that works in another directory than its own would be judged by the wrong file."""
+        for path in _open_files(self.program.pid):
+            if path.name == self._target.description.database and not path.is_relative_to(self._directory):
+                raise TargetError(
+                    f"{self._target.name} was told to open {self._target.description.database} in {self._directory}, "
+                    f'and has {path} open: use the "directory" of each "open"'
+                )
+
+
+class ProcessTarget:
+    """Target: the program that `command` starts. Closing it, or letting go of it, ends its processes.
+
+    Raises `TargetError` where the program can't be started, or describes a store that can't be tested.
+    """
+
+    depths: tuple[str, ...] = ("syscall",)
+
+    def __init__(self, command: tuple[str, ...], name: str, *, answers_within_s: float = _STARTS_WITHIN_S) -> None:
+        self.command = command
+        self.name = name
+        self._answers_within_s = answers_within_s
+        self._idle: list[Program] = []
+        self._running: set[Program] = set()
+        self._end = weakref.finalize(self, _end_all, self._running)
+        first = self._start()
+        self.description = description = first.description
+        self._idle.append(first)
+        try:
+            self.configurations = _configurations_of(description)
+            _require_sound(description)
+        except ValueError as error:
+            self.close()
+            raise TargetError(f"{name} describes itself with {error}") from error
+        self.title = description.title
+        self.unpromised: Mapping[str, str] = description.unpromised
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all its processes."""
+        self._idle.clear()
+        _end_all(self._running)
+
+    def workload(self) -> tuple[Action, ...]:
+        """The description's calls."""
+        return self.description.calls
+
+    def heartbeat(self) -> Action:
+        """The description's beat."""
+        return self.description.beat
+
+    def database(self, directory: Path) -> Path:
+        """The description's database."""
+        return directory / self.description.database
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> ProcessSession:
+        """Have a process open the store."""
+        program = self._fit_or_new()
+        session = ProcessSession(self, program, directory.resolve(), environment)
+        for tell in environment.before_opening:
+            tell(program)
+        try:
+            session.open(configuration)
+        except BaseException as error:
+            # A store that could not be opened may have left anything behind in its process, but not a file.
+            answered = isinstance(error, StoreError | RefusedCall)
+            self.give_back(program, fit=answered and not session.files_left_open())
+            raise
+        return session
+
+    def _fit_or_new(self) -> Program:
+        while self._idle:
+            program = self._idle.pop()
+            if program.alive:
+                return program
+            self.give_back(program, fit=False)
+        return self._start()
+
+    def give_back(self, program: Program, *, fit: bool) -> None:
+        """Take a process back, for the next session if it is fit for one."""
+        if fit and not self.description.opens_once:
+            self._idle.append(program)
+        else:
+            program.end()
+            self._running.discard(program)
+
+    def fresh_view(self, connection: sqlite3.Connection) -> View:
+        """The rows; nothing at all before the first table is there."""
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+            return {}
+        view: dict[str, Any] = {}
+        for query in self.description.rows:
+            cursor = connection.execute(query)
+            columns = [column[0] for column in cursor.description or ()]
+            if len(columns) < 2:
+                raise TargetError(f"{self.name}: {query!r} has to select a key and at least one value")
+            for key, *values in cursor:
+                self._require_fit(query, view, str(key), values)
+                view[str(key)] = values[0] if len(values) == 1 else dict(zip(columns[1:], values, strict=True))
+        return view
+
+    def _require_fit(self, query: str, view: View, key: str, values: list[Any]) -> None:
+        if key in view:
+            raise TargetError(f"{self.name}: {query!r} reads the key {key!r} a second time; a view has each key once")
+        if any(isinstance(value, bytes) for value in values):
+            raise TargetError(f"{self.name}: {query!r} reads bytes, which no view can hold: select hex(...) of them")
+
+    def _start(self) -> Program:
+        try:
+            program = Program(self.command, self._answers_within_s)
+        except ProgramError as error:
+            raise TargetError(str(error)) from error
+        self._running.add(program)
+        return program
+
+
+def _end_all(programs: set[Program]) -> None:
+    while programs:
+        programs.pop().end()
+
+
+def _configurations_of(description: Description) -> tuple[Configuration, ...]:
+    configurations = tuple(Configuration.parse(one) for one in description.configurations)
+    if any(one.journal_mode == "file" for one in configurations):
+        raise ValueError('the configuration "file", which is for stores without SQLite')
+    return configurations
+
+
+def _require_sound(description: Description) -> None:
+    """Raise ValueError, as the end of a sentence, for what the types can't say."""
+    if Path(description.database).name != description.database:
+        raise ValueError(f'"database": {description.database!r}; it is the name of a file in the given directory')
+    if unknown := sorted(description.unpromised.keys() - CHECKS.keys()):
+        raise ValueError(f'"unpromised": {unknown[0]!r}, which is no check; known: {", ".join(CHECKS)}')
+
+
+def _open_files(pid: int) -> list[Path]:
+    """The regular files that a process has open; none where the system doesn't say."""
+    found = []
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return []
+    for descriptor in descriptors:
+        try:
+            path = Path(os.readlink(descriptor))  # noqa: PTH115 - `Path.readlink` makes it absolute, which a pipe is not
+        except OSError:
+            continue
+        if path.is_absolute() and path.is_file():
+            found.append(path)
+    return found

@@ -1,0 +1,1 @@
+"""The reference ledger as a target."""

@@ -1,0 +1,185 @@
+"""The world round the reference ledger: observers, workers, receivers, old files, another process, an older version.
+
+All of it is simulated, deterministic and out of reach of what is armed. Real processes with real locks are the business
+of the kill search and of the ledger's own tests.
+"""
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.ledger import Task
+from tornpage.ledger.outbox import DeliveryFailed, Envelope
+from tornpage.ledger.workers import Worker, Workers
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.target import View
+
+_LEFT_BY_OTHERS: Final = {
+    # A lost task from before lost tasks got a date to be pruned.
+    "older_row": (
+        "UPDATE tasks SET status = 'lost', ended_at = :now, last_event_at = :now, cleanup_after = NULL "
+        "WHERE task_id = :id"
+    ),
+    # A payload that no version of the ledger would write.
+    "damaged_payload": "UPDATE message_outbox SET payload = '{' WHERE id = :id",
+}
+
+
+class Mirror:
+    """An observer that rebuilds the tasks from nothing but what it is told."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.was_told = False
+        # How many changes it has heard of; to be restored is none.
+        self.changes = 0
+        # What an observer raises is only logged, so whoever looks raises it.
+        self.wrong: Violation | None = None
+
+    def restored(self, tasks: tuple[Task, ...]) -> None:
+        """Begin with these."""
+        self.was_told = True
+        self.tasks = {task.task_id: task for task in tasks}
+
+    def upserted(self, task: Task, previous: Task | None) -> None:
+        """One more, or one that has changed from what was known of it."""
+        if self.tasks.get(task.task_id) != previous and self.wrong is None:
+            self.wrong = Violation(
+                "observers-saw-exactly-the-commits",
+                f"{task.task_id}: told of a change from {previous}, after {self.tasks.get(task.task_id)}",
+            )
+        self.changes += 1
+        self.tasks[task.task_id] = task
+
+    def deleted(self, task_id: str, _previous: Task | None) -> None:
+        """One fewer."""
+        self.changes += 1
+        self.tasks.pop(task_id, None)
+
+
+class PretendedWorkers(Workers):
+    """Workers without processes, the same in every session: they live, but for the time of a boot.
+
+    A pass over the outbox lives as long as it lasts. Real locks of real processes are tested with the ledger.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None, new_id=lambda: "unnamed")
+        self.booting = False
+        self._passing: set[str] = set()
+
+    def hold(self, worker_id: str | None = None) -> Worker:
+        """Begin a pass."""
+        chosen = worker_id or "unnamed"
+        self._passing.add(chosen)
+        return Worker(self, chosen)
+
+    def release(self, worker_id: str) -> None:
+        """End a pass."""
+        self._passing.discard(worker_id)
+
+    def is_alive(self, worker_id: str) -> bool:
+        """A pass while it lasts, everybody else outside a boot."""
+        return worker_id in self._passing if worker_id.startswith("pass-") else not self.booting
+
+    def clean(self, referenced: Collection[str]) -> list[str]:  # noqa: ARG002 - there is nothing to clean
+        """Nothing."""
+        return []
+
+
+class Receiver:
+    """Gets the messages, does what they say, and remembers what it got until somebody has looked."""
+
+    def __init__(self) -> None:
+        self._got: list[Envelope] = []
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Take a message in; a payload with an error in it fails like that."""
+        self._got.append(envelope)
+        payload = envelope.payload
+        if isinstance(payload, dict) and "error" in payload:
+            raise DeliveryFailed(str(payload["error"]))
+
+    def check(self, view: View) -> None:
+        """Every copy has come with the key by which a second one is known. Raises `Violation`."""
+        while self._got:
+            envelope = self._got.pop()
+            row = view.get(f"message/{envelope.id}")
+            if row is not None and envelope.idempotency_key != (row["idempotency_key"] or envelope.id):
+                raise Violation(
+                    "no-duplicate-after-ack",
+                    f"message {envelope.id} came with the idempotency key {envelope.idempotency_key!r}, so its "
+                    "receiver can't know a second copy of it",
+                )
+
+
+class LegacyQueue:
+    """The files of the old queue. What has been taken out of it has to be in the outbox's file."""
+
+    def __init__(self, directory: Path, database: Path) -> None:
+        self.directory: Final = directory
+        self._database = database
+        self._taken: set[str] = set()
+
+    def put(self, name: str, content: object) -> None:
+        """One more file."""
+        if Path(name).name != name:
+            # An action may come from a replay file, which must not write anywhere else.
+            raise ValueError(f"a legacy file's name is no path: {name!r}")
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / name).write_bytes(msgspec.json.encode(content))
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[Path]:
+        """While somebody imports it: notice which files go."""
+        before = self._ids()
+        try:
+            yield self.directory
+        finally:
+            self._taken |= before - self._ids()
+
+    def _ids(self) -> set[str]:
+        if not self.directory.is_dir():
+            return set()
+        return {msgspec.json.decode(file.read_bytes())["id"] for file in self.directory.glob("*.json")}
+
+    def check(self) -> None:
+        """Whatever file has gone, its message has been committed. Raises `Violation`."""
+        if not self._taken:
+            return
+        with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
+            known = {row[0] for row in connection.execute("SELECT id FROM outbox_imports")}
+        lost, self._taken = sorted(self._taken - known), set()
+        if lost:
+            raise Violation(
+                "no-lost-message", f"the file of message {lost[0]} was removed, and no database has the message"
+            )
+
+
+def left_by_others(database: Path, what: str, name: str, now_ms: int) -> None:
+    """Change a row as an older version, or a damage, has left it."""
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        connection.execute(_LEFT_BY_OTHERS[what], {"id": name, "now": now_ms})
+
+
+def connect_as_another(place: str, *, uri: bool = False, **_options: Any) -> sqlite3.Connection:
+    """A connection as another process has it: past what is armed here."""
+    path = place.removeprefix("file://").partition("?")[0] if uri else place
+    return faults.connect_unwatched(Path(path))
+
+
+def visit(database: Path) -> None:
+    """Let a process of its own open the database, read it and close it; nobody's locks are its own."""
+    code = (
+        "import contextlib, sqlite3, sys\n"
+        "with contextlib.closing(sqlite3.connect(sys.argv[1])) as connection:\n"
+        "    connection.execute('SELECT count(*) FROM tasks').fetchall()\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code, str(database)], check=True)  # noqa: S603 - the code above

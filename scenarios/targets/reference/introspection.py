@@ -1,0 +1,92 @@
+"""What only the reference's own session can look at: its files' modes, its log, its audit, and what it told observers.
+
+Each is an independent count or a plain look, written from the ledger's specification; all raise `Violation`.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.ledger import Ledger
+from tornpage.ledger.indexes import Indexes
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.target import View
+from tornpage.scenarios.targets.reference.calls import rows_of
+from tornpage.scenarios.targets.reference.environment import Mirror
+
+_SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
+# The automatic checkpoint comes at 1,000 pages; the transaction that goes beyond them still goes into the log.
+_MOST_LOG_BYTES: Final = 1_500 * (4_096 + 24)
+_ACTIVE: Final = frozenset({"queued", "running"})
+_STALE_MS: Final = {"queued": 10 * 60_000, "running": 30 * 60_000}
+
+
+def check_memory(ledger: Ledger, mirror: Mirror) -> None:
+    """Indexes are what one builds anew, and the mirror of the observers is what memory has."""
+    memory = ledger.tasks.view()
+    if memory.indexes != Indexes.rebuild(memory.tasks.values()):
+        raise Violation("indexes-derived", "an index differs from one built anew from the tasks")
+    if not mirror.was_told:
+        raise Violation("observers-saw-exactly-the-commits", "the ledger was restored, and no observer was told")
+    seen, kept = ({key: msgspec.to_builtins(task) for key, task in one.items()} for one in (mirror.tasks, memory.tasks))
+    if seen != kept:
+        raise Violation(
+            "observers-saw-exactly-the-commits",
+            describe(differences(seen, kept), "what observers were told", "memory"),
+            {"observers": seen, "memory": kept},
+        )
+
+
+def check_files(database: Path) -> None:
+    """Nobody else may read the files, and the log is within its bound."""
+    directory, name = os.path.split(database)
+    for path, kind in ((directory, "the directory"), *((f"{database}{side}", name + side) for side in _SIDE_FILES)):
+        try:
+            # At every look: pathlib would take three times as long.
+            found = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            continue
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise Violation("files-are-private", f"{kind} has the mode {stat.S_IMODE(found.st_mode):04o}")
+        if path.endswith("-wal") and found.st_size > _MOST_LOG_BYTES:
+            raise Violation("log-stays-small", f"the log has grown to {found.st_size:,} bytes")
+
+
+def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:
+    """The audit's summary is what the rows say, whatever the filter, and the filter lets through what it should."""
+    severities = [one for task in rows_of(view, "task").values() for one in _problems(task, now_ms)]
+    codes = Counter(code for _, code in severities)
+    errors = sum(severity == "error" for severity, _ in severities)
+    report = ledger.audit(severity="error")
+    told = {str(code): count for code, count in report.summary.by_code.items() if count}
+    if told != codes:
+        raise Violation("report-is-true", f"the rows have the problems {dict(codes)}, and the audit counts {told}")
+    counted = report.summary.total, report.summary.errors, report.filtered_count
+    if counted != (len(severities), errors, errors):
+        raise Violation(
+            "report-is-true",
+            f"the rows have {len(severities)} problems, {errors} of them errors; the audit's summary says "
+            f"{counted[0]} and {counted[1]}, and it shows {counted[2]} errors",
+        )
+
+
+def _problems(task: Mapping[str, Any], now_ms: int) -> list[tuple[str, str]]:
+    """What is wrong with a task by the specification, as (severity, code); no worker is dead while somebody looks."""
+    found = []
+    status, times = task["status"], (task["last_event_at"], task["started_at"], task["created_at"])
+    age_ms = max(0, now_ms - next(time for time in times if time is not None))
+    if age_ms >= _STALE_MS.get(status, age_ms + 1):
+        found.append(("warn" if status == "queued" else "error", f"stale_{status}"))
+    cleanup_after = task["cleanup_after"]
+    if status == "lost":
+        found.append(("warn" if cleanup_after is not None and cleanup_after > now_ms else "error", "lost"))
+    elif status not in _ACTIVE and cleanup_after is None:
+        found.append(("warn", "missing_cleanup"))
+    if task["delivery_status"] == "failed" and task["notify_policy"] != "silent":
+        found.append(("warn", "delivery_failed"))
+    return found

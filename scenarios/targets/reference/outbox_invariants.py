@@ -1,0 +1,157 @@
+"""The reference's rules for messages, from the ledger's specification, section 5; see `reference_rules`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.targets.reference.calls import Made
+
+_MINUTE_MS: Final = 60_000
+_MOST_ATTEMPTS: Final = 5
+_BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
+_OLDEST_MS: Final = 30 * _MINUTE_MS
+_TAKING: Final = frozenset({"outbox.claim", "outbox.recover"})
+_PENDING: Final = frozenset({"queued", "failed_retryable"})
+_PERMANENT: Final = (
+    "no conversation reference found", "chat not found", "user not found", "bot was blocked by the user",
+    "forbidden: bot was kicked", "chat_id is empty", "recipient is not a valid", "outbound not configured for channel",
+)  # fmt: skip
+
+Row = Mapping[str, Any]
+Rows = Mapping[str, Row]
+
+
+def check_messages(messages: Rows) -> None:
+    """What holds in every state. Raises `Violation`."""
+    keys = [row["idempotency_key"] for row in messages.values() if row["idempotency_key"] is not None]
+    if len(keys) != len(set(keys)):
+        raise Violation("no-duplicate-after-ack", "two messages have the same idempotency key")
+    for name, row in messages.items():
+        if row["status"] in _PENDING:
+            _check_pending(name, row)
+        else:
+            _check_ended(name, row)
+
+
+def _check_pending(name: str, row: Row) -> None:
+    if row["next_attempt_at"] is None:
+        raise Violation("no-lost-message", f"message {name} is {row['status']}, and it will never be tried")
+    if row["completed_at"] is not None or row["delivered_at"] is not None:
+        raise Violation("no-duplicate-after-ack", f"message {name} is {row['status']}, and it has been completed")
+
+
+def _check_ended(name: str, row: Row) -> None:
+    status = row["status"]
+    if row["completed_at"] is None or (status == "delivered") != (row["delivered_at"] is not None):
+        raise Violation("state-makes-sense", f"message {name} is {status}, and its times don't say so")
+    if row["next_attempt_at"] is not None or row["leased_by"] is not None:
+        raise Violation("state-makes-sense", f"message {name} is {status}, and still waits for somebody")
+    if status != "delivered" and not row["terminal_reason"]:
+        raise Violation("no-lost-message", f"message {name} is {status}, and nothing says why")
+
+
+def check_changes(before: Rows, after: Rows, calls: Iterable[Made], *, is_done: bool) -> None:
+    """What a call may do to messages, and has to. Raises `Violation`."""
+    for name in before.keys() - after.keys():
+        if not any(_may_prune(call, before[name]) for call in calls):
+            raise Violation("only-what-is-over-goes", f"message {name} was removed, though it was not old enough")
+    for name in before.keys() & after.keys():
+        _check_change(name, before[name], after[name], calls)
+    if is_done:
+        for call in calls:
+            # Of several calls on one message in a batch only what all of them come to shows.
+            if call.name != "outbox.fail" or not any(_may_touch(other, call) for other in calls if other is not call):
+                _check_done(before, after, call)
+
+
+def _may_touch(other: Made, call: Made) -> bool:
+    """Whether another call may change the message that a call is on."""
+    return other.name == "outbox.recover" or _is_on(other, call.args["message_id"])
+
+
+def _is_on(call: Made, message: str) -> bool:
+    """Whether it is a call on this one message."""
+    return call.name.startswith("outbox.") and call.args.get("message_id") == message
+
+
+def _may_prune(call: Made, row: Row) -> bool:
+    if call.name != "outbox.prune" or row["completed_at"] is None:
+        return False
+    age_ms = call.args["age_ms"]
+    return bool(age_ms > 0 and row["completed_at"] < call.now_ms - age_ms)
+
+
+def _check_change(name: str, old: Row, new: Row, calls: Iterable[Made]) -> None:
+    if old == new:
+        return
+    if old["status"] not in _PENDING:
+        code = "no-duplicate-after-ack" if old["status"] == "delivered" else "terminal-is-final"
+        raise Violation(code, f"message {name} was {old['status']}, and it was changed to {new['status']}")
+    if new["attempt_count"] < old["attempt_count"]:
+        raise Violation("no-lost-message", f"message {name} has had fewer attempts than before")
+    takes = [call for call in calls if call.name in _TAKING]
+    # Whoever was sending it may have let go of it before, in the same batch.
+    let_go = any(_is_on(call, name) for call in calls if call.name not in _TAKING)
+    if takes and not let_go and _is_being_sent(old) and new["leased_by"] != old["leased_by"]:
+        raise Violation(
+            "no-duplicate-after-ack", f"{old['leased_by']} was sending message {name}, and {takes[0].name} took it over"
+        )
+
+
+def _check_done(before: Rows, after: Rows, call: Made) -> None:
+    name = str(call.args.get("message_id"))
+    if call.name == "outbox.fail" and name in before and name in after:
+        _check_failure(name, before[name], after[name], call)
+    elif call.name == "outbox.ack" and name in after and after[name]["status"] in _PENDING:
+        raise Violation("no-duplicate-after-ack", f"message {name} was acknowledged, and is still to be delivered")
+    elif call.name == "outbox.recover":
+        for waiting, row in before.items():
+            _check_pass(waiting, row, after[waiting], call)
+
+
+def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:
+    """An attempt counts, whatever came of it; what can't help is not tried again."""
+    if old == new:
+        return
+    attempts = old["attempt_count"] + 1
+    if new["attempt_count"] != attempts or new["last_attempt_at"] != call.now_ms:
+        raise Violation("no-lost-message", f"an attempt to send message {name} failed, and it was not counted")
+    hopeless = call.args.get("permanent")
+    if hopeless is None:
+        hopeless = any(text in call.args["error"].lower() for text in _PERMANENT)
+    is_over = hopeless or attempts >= _MOST_ATTEMPTS
+    if is_over != (new["status"] == "failed_terminal"):
+        said = "is tried again, which can't help" if is_over else "was given up too early"
+        raise Violation("no-lost-message", f"message {name} failed with {call.args['error']!r}, and {said}")
+    if not is_over and new["next_attempt_at"] != call.now_ms + _BACKOFF_MS[attempts - 1]:
+        raise Violation("no-lost-message", f"message {name} is tried again at {new['next_attempt_at']}")
+
+
+def _check_pass(name: str, old: Row, new: Row, call: Made) -> None:
+    """A pass sends each message whose time has come, whatever is the matter with those before it."""
+    cutoff = call.args.get("cutoff")
+    if old["status"] not in _PENDING or _is_being_sent(old) or not (cutoff is None or old["queued_at"] < cutoff):
+        return
+    if call.now_ms - old["queued_at"] > _OLDEST_MS:
+        if new["status"] != "expired":
+            raise Violation("no-lost-message", f"message {name} is too old to be sent, and it has not expired")
+    elif not _is_due(old, call.now_ms):
+        if new != old:
+            raise Violation("no-lost-message", f"message {name} was sent before its time")
+    elif new["status"] in _PENDING and new["attempt_count"] == old["attempt_count"]:
+        raise Violation("no-lost-message", f"message {name} was due, and a whole pass has not tried to send it")
+    elif new["error_class"] == "permanent" and new["attempt_count"] == old["attempt_count"]:
+        raise Violation("no-lost-message", f"message {name} failed for good, and its attempt was not counted")
+
+
+def _is_due(row: Row, now_ms: int) -> bool:
+    if now_ms >= row["next_attempt_at"]:
+        return True
+    # A row that was touched in what is now the future: nobody knows how long it has waited.
+    touched = row["last_attempt_at"] if row["last_attempt_at"] is not None else row["queued_at"]
+    return bool(now_ms < touched)
+
+
+def _is_being_sent(row: Row) -> bool:
+    """Whether somebody who lives is sending it: passes over the outbox are over, everybody else lives."""
+    return row["leased_by"] is not None and not row["leased_by"].startswith("pass-")
