@@ -30,7 +30,7 @@ def choose(name: str) -> None:
         version = library.sqlite3_libversion
     except AttributeError:
         raise ImportError(
-            f"{VARIABLE} is {name!r}, and sqlite3 was imported before it could be heeded: from tornpage import faults first"
+            f"{VARIABLE} is {name!r}, and sqlite3 was imported before it could be heeded: import tornpage.faults first"
             if "_sqlite3" in sys.modules
             else f"{VARIABLE} is {name!r}, which does not show SQLite's functions"
         ) from None

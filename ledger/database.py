@@ -253,7 +253,7 @@ class Database:
 
     @contextlib.contextmanager
     def _synced(self, connection: Any) -> Iterator[None]:
-        """At NORMAL a commit is not synced; in here it is, or a power cut could take the fence and leave the maybe-committed write."""
+        """At NORMAL a commit is not synced; in here it is, so that a power cut can't lose the fence alone."""
         if synchronous(connection) != "normal":
             yield
             return

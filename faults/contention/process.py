@@ -50,7 +50,7 @@ class RivalProcess:
     """The harness's end: `take` and `release`. A context manager; at its end the process is gone."""
 
     def __init__(self) -> None:
-        project = Path(__file__).parents[1]
+        project = Path(__file__).parents[2]
         self._process = subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-c", _CODE, os.fspath(project)],
             stdin=subprocess.PIPE,

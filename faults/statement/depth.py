@@ -1,7 +1,8 @@
 """The statement depth: BEGIN, the Nth statement, COMMIT or ROLLBACK fails, above SQLite and on any platform.
 
-A `StatementDepth` holds who is asked; its `connect` opens connections that ask (`faults.statement.connection` is what they do and
-says what they don't cover). One connection may live through many plans, armed and cleared in turn::
+A `StatementDepth` holds who is asked; its `connect` opens connections that ask (`faults.statement.connection` is what
+they
+do and says what they don't cover). One connection may live through many plans, armed and cleared in turn::
 
     depth = StatementDepth()
     connection = depth.connect("file.db")

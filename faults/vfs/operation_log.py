@@ -1,8 +1,8 @@
 """The tape: every operation that changed a file, in order, with what it wrote.
 
 Method. The shim tells a tape of each operation that succeeded on a file of one directory; plain Python files are told
-of by `faults.vfs.python_files`. From the files as they were when the tape began and the operations on it, `faults.crash.states`
-makes every disk that a crash could have left.
+of by `faults.vfs.python_files`. From the files as they were when the tape began and the operations on it,
+`faults.crash.states` makes every disk that a crash could have left.
 
 What is synced is written down as the unix VFS does it: the first sync of a journal, super-journal or WAL that was
 opened to be created also syncs its directory; so does a delete that asks for it; nothing else ever does

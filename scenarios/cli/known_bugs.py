@@ -10,6 +10,7 @@ from tornpage import faults
 from tornpage.scenarios.cli.options import could_not_run, output
 from tornpage.scenarios.run import gate_record as bugs_record
 from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.run.gate_record import Catch
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.selftest import probe as probing
 from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
@@ -58,7 +59,7 @@ def bugs(
         chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
     except UnknownTargetError as error:
         raise click.UsageError(str(error)) from error
-    catches: list[tuple[KnownBug, gate.Catch]] = []
+    catches: list[tuple[KnownBug, Catch]] = []
     interrupted = False
     try:
         with could_not_run(), gate.over(jobs, cluster) as over:
@@ -86,7 +87,7 @@ def bugs(
     context.exit(Exit.HOLDS if good else Exit.FINDING)
 
 
-def _show(catches: list[tuple[KnownBug, gate.Catch]], noise: list[str]) -> None:
+def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
     table = Table(title="known bugs", title_justify="left")
     for name in ("build", "search", "caught by", "after", "scenario"):
         table.add_column(name, justify="right" if name == "after" else "left", overflow="fold")

@@ -123,8 +123,8 @@ def fuzz(
     tornpage fuzz --profile nightly --max-time 28800       a night
     tornpage fuzz --profile nightly --max-time 28800 --continue     the next one
 
-    How far it has come is kept in fuzz.json in the report's directory. The same seed tells the same scenarios, whether or
-    not it was stopped in between; the trace that is printed at the end shows it.
+    How far it has come is kept in fuzz.json in the report's directory. The same seed gives the same scenarios, whether
+    or not it was stopped in between; the trace that is printed at the end shows it.
     """
     known = machines_of(target)
     if unknown := [name for name in machines if name not in known]:

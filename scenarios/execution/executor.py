@@ -1,9 +1,9 @@
 """The executor: plays any scenario, step by step, with every check after every step.
 
-What a call *would* lead to is not modelled by hand: beside the session under fault runs its *shadow*, the same target in
-another directory that never sees a fault. Each call is made on the shadow first; if the other one turns out to have
-failed, the shadow is put back. So any deterministic target can be played, and a known bug that shows only under
-faults has a healthy shadow.
+What a call *would* lead to is not modelled by hand: beside the session under fault runs its *shadow*, the same target
+in another directory that never sees a fault. Each call is made on the shadow first; if the other one turns out to have
+failed, the shadow is put back. So any deterministic target can be played, and a known bug that shows only under faults
+has a healthy shadow.
 
 After each step the disk is looked at past the shim, so at most one call is ever undecided. After a call under an armed
 fault a copy of the files is opened as after a crash.

@@ -32,7 +32,7 @@ Play = Callable[[Scenario, Target, Path], tuple[Violation | None, Counter[str]]]
 def minimise(
     scenario: Scenario, violation: Violation, target: Target, directory: Path, play: Play = play
 ) -> tuple[Scenario, Violation]:
-    """The shortest scenario in which the same check still fails, and its violation; `play` is how a scenario is played."""
+    """The shortest scenario in which the same check still fails, and its violation; `play` plays a scenario."""
 
     def still_fails(shorter: Scenario) -> Violation | None:
         try:

@@ -53,7 +53,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """A whole scenario. `first_difference` is the number of a moment (from 1) after which views differ, or a check fails.
+    """A whole scenario. `first_difference` numbers the moment (from 1) after which views differ, or a check fails.
 
     `check` is what failed this time, empty where nothing did; `rows` are the keys that differ at the first difference;
     `reason` says why there is no moment at all.

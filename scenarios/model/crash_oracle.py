@@ -9,8 +9,8 @@ The rules are measured (``docs/sqlite-under-faults.md``); the history of one sto
 - WAL at NORMAL may lose any number of the newest acknowledged transactions, never one from the middle (`PREFIX`);
 - rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: there it is only reported.
 
-A change that failed may come back by a crash as long as it is a *maybe-committed write*, unless its caller was told `unchanged`. In a
-rollback mode one that failed and is there may be gone again after a power cut.
+A change that failed may come back by a crash as long as it is a *maybe-committed write*, unless its caller was told
+`unchanged`. In a rollback mode one that failed and is there may be gone again after a power cut.
 """
 
 from collections.abc import Sequence
@@ -64,8 +64,8 @@ class Span:
     """One call on the tape, made in step `step` of a scenario.
 
     It began before operation `begin`, and its caller was told before operation `end`. `settled` is what a reader saw
-    afterwards, `maybe_committed` what a crash may bring instead, `before` what a power cut may go back to. `committed` says how
-    many changes the history had until then.
+    afterwards, `maybe_committed` what a crash may bring instead, `before` what a power cut may go back to. `committed`
+    says how many changes the history had until then.
     """
 
     step: int

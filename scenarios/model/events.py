@@ -38,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, violation: Violation, scenario: Scenario, search: str, note: str = "") -> "Finding":
-        """A finding from the violation that was raised while the scenario was played; `note` is added to its message."""
+        """A finding from the violation that playing the scenario raised; `note` is added to its message."""
         sides = {name: dict(view) for name, view in violation.sides.items()}
         message = _printable(f"{violation.message} ({note})" if note else violation.message)
         return cls(violation.code, message, scenario, sides, search)

@@ -45,7 +45,7 @@ def in_words(scenario: Scenario) -> str:
 
 
 def call_of(scenario: Scenario) -> str:
-    """The name of the call that goes wrong: "put", "restart", or "heartbeat" where the scenario has no step of its own."""
+    """The name of the call that goes wrong: "put", "restart", or "heartbeat" where no step goes wrong."""
     index = decisive_step(scenario)
     step = None if index is None else scenario.steps[index]
     if isinstance(step, Call):
@@ -56,8 +56,8 @@ def call_of(scenario: Scenario) -> str:
 def decisive_step(scenario: Scenario) -> int | None:
     """The index of the step that goes wrong: the first call after the last thing that is wrong with the world.
 
-    Without such a thing it is the last call, and where the scenario ends in a crash the last one before it: a crash undoes
-    what was called before. None where a scenario has neither a call nor a restart.
+    Without such a thing it is the last call, and where the scenario ends in a crash the last one before it: a crash
+    undoes what was called before. None where a scenario has neither a call nor a restart.
     """
     steps = scenario.steps
     crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt)]

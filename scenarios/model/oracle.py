@@ -1,7 +1,7 @@
 """The oracle: which states are possible, by what the caller was told and what SQLite really does.
 
-It keeps the state that was last seen on disk, and *maybe_committed*: states that a crash may bring although no reader sees
-them now. The rules are measured (``docs/sqlite-under-faults.md``):
+It keeps the state that was last seen on disk, and *maybe-committed writes*: states that a crash may bring although no
+reader sees them now. The rules are measured (``docs/sqlite-under-faults.md``):
 
 - acknowledged: one state, the one after; a change that was committed also overwrites every maybe-committed write;
 - refused by the store: one state, the one before;
@@ -78,7 +78,7 @@ class Oracle:
         if disk not in possible and not self._is_on_the_way(disk):
             self._accuse_disk(disk, possible)
         if disk != self.settled:
-            # What a reader sees was committed, and a commit overwrites every maybe-committed write but those of a later one.
+            # What a reader sees was committed, and a commit overwrites every maybe-committed write but later ones.
             self.maybe_committed = list(self._stages[1:]) if self.maybe_committed else []
         self.settled = disk
         self._possible = ()

@@ -1,1 +1,1 @@
-"""The heavy part of the pytest plugin: loaded by `scenarios.pytest_plugin.plugin` once a marker, fixture or option is used."""
+"""The pytest plugin: `plugin` has the hooks, and loads the rest once a marker, fixture or option is used."""

@@ -2,8 +2,8 @@
 
 The work is recorded once (`faults.record`), with SQLite's clock and randomness fixed, so that the disks have the same
 numbers every time. Work that is a generator acknowledges something by each ``yield``: what a caller has been told by
-then. Of each crash (`faults.crash.states` says which there are) the disk is put down in a directory of its own, to be opened
-and changed at will; equal disks with the same acknowledgements are handed out once.
+then. Of each crash (`faults.crash.states` says which there are) the disk is put down in a directory of its own, to be
+opened and changed at will; equal disks with the same acknowledgements are handed out once.
 
 Not covered: faults during the work, and crashes of whatever the test does with a disk.
 """

@@ -1,7 +1,8 @@
 """The pytest plugin, as pytest loads it in every run: hooks that find out whether anything of it is used.
 
-It imports neither ``sqlite3`` nor the faults nor the harness. What does the work is `scenarios.pytest_plugin.session`, which
-is registered once a collected test carries one of the markers; `scenarios.pytest_plugin.crash_states` is loaded by the fixture.
+It imports neither ``sqlite3`` nor the faults nor the harness. What does the work is
+`scenarios.pytest_plugin.session`, which is registered once a collected test carries one of the markers;
+`scenarios.pytest_plugin.crash_states` is loaded by the fixture.
 
 The summary is made of what the reports carry in their ``user_properties``, so it is the same under pytest-xdist, where
 the tests run in other processes.

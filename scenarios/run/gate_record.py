@@ -9,11 +9,34 @@ from typing import Final
 import msgspec
 
 from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError, tornpage_version
-from tornpage.scenarios.selftest.gate import Catch
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
 FORMAT: Final = "tornpage-bugs"
 VERSION: Final = 1
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """What one way of search made of one build.
+
+    `check` is the code that caught it, None where it was missed; `work` is in calls and points, or in steps (fuzz),
+    crash states and kills; `scenario_steps` and `scenario_faults` are the size of the scenario; `replay` is the line
+    that shows it again.
+    """
+
+    build: str
+    search: str
+    expected: tuple[str, ...]
+    check: str | None
+    message: str
+    work: int
+    scenario_steps: int
+    scenario_faults: int
+    replay: str
+
+    @property
+    def caught(self) -> bool:
+        """Whether the check that was expected has failed."""
+        return self.check in self.expected
 
 
 class BugRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, T
 from tornpage.scenarios.run.artifacts import Artifact
 
 FORMAT: Final = "tornpage-replay"
-VERSION: Final = 1
+VERSION: Final = 2
 LARGEST_FILE_BYTES: Final = 1_048_576
 _MOST_STEPS: Final = 10_000
 _MOST_FAULTS: Final = 100
@@ -117,11 +117,18 @@ def read(path: Path) -> Reproducer:
         raise ReplayFileError(f"{path} is larger than {LARGEST_FILE_BYTES} bytes; no replay file is")
     _require_version(path, content)
     try:
-        reproducer = msgspec.json.decode(content, type=Reproducer)
+        reproducer = msgspec.convert(_with_present_names(msgspec.json.decode(content)), type=Reproducer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReplayFileError(f"{path} is not a replay file of version {VERSION}: {error}") from error
     _require_sound(path, reproducer.scenario)
     return reproducer
+
+
+def _with_present_names(data: Any) -> Any:
+    """Version 1 called the scenario a story; all else is the same in both."""
+    if isinstance(data, dict) and data.get("version") == 1 and "story" in data:
+        return {"scenario" if name == "story" else name: value for name, value in data.items()}
+    return data
 
 
 class _Head(msgspec.Struct):

@@ -340,7 +340,7 @@ class CrashSearch(Search):
         return msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
 
     def _crash_of(self, scenario: Scenario, directory: Path, code: str) -> tuple[CrashAt, Violation] | None:
-        """The first crash of a scenario's last step that violates the check of that code; None where playing it does."""
+        """The first crash of a scenario's last step that violates that check; None where playing it does."""
         executor = Executor(self.target, scenario.configuration, directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
         with executor:

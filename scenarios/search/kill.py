@@ -9,8 +9,8 @@ target can be reached there. Two kinds of death:
 - *warm*: a child makes the whole workload from an empty directory, in one session, and dies somewhere in it.
 
 So many kills are drawn, by the seed: always next the kind of operation, file and timing that was hit least. The job
-is on disk before the child begins it, each answer before the child goes on (`scenarios.execution.kill.protocol`); how the child died is
-what waitpid says. `scenarios.execution.kill.recovery_check` says what must be true then.
+is on disk before the child begins it, each answer before the child goes on (`scenarios.execution.kill.protocol`); how
+the child died is what waitpid says. `scenarios.execution.kill.recovery_check` says what must be true then.
 
 Not covered: power loss (``crash`` does that), and death while another process uses the store.
 """

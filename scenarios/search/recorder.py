@@ -42,9 +42,9 @@ Key = tuple[str, ...]
 
 
 class DedupKeys(NamedTuple):
-    """Of which dedup_keys a finding is: one of a dedup_keys that was met `before` it was made shorter, or `after`, isn't told again.
+    """What makes a finding a repetition: a key that was met `before` it was shrunk, or `after`, suppresses it.
 
-    `joins` are the dedup_keys_of_findings that have been met from then on.
+    `joins` are the keys that count as met from then on.
     """
 
     before: tuple[Key, ...] = ()
@@ -53,7 +53,7 @@ class DedupKeys(NamedTuple):
 
 
 class Transcript(NamedTuple):
-    """What a part told another recorder: events in order, the dedup_keys of each finding among them, and what it met."""
+    """What a part told another recorder: events in order, the keys of each finding among them, and what it met."""
 
     events: list[Event]
     dedup_keys_of_findings: list[DedupKeys]

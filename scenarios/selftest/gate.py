@@ -15,35 +15,11 @@ from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Target, TargetError
 from tornpage.scenarios.run import campaign
+from tornpage.scenarios.run.gate_record import Catch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.reference.target import Reference
-
-
-class Catch(msgspec.Struct, frozen=True):
-    """What one way of search made of one build.
-
-    `check` is the code that caught it, None where it was missed; `work` is in calls and points, or in steps (fuzz),
-    crash states and kills; `scenario_steps` and `scenario_faults` are the size of the scenario; `replay` is the line that shows
-    it again.
-    """
-
-    build: str
-    search: str
-    expected: tuple[str, ...]
-    check: str | None
-    message: str
-    work: int
-    scenario_steps: int
-    scenario_faults: int
-    replay: str
-
-    @property
-    def caught(self) -> bool:
-        """Whether the check that was expected has failed."""
-        return self.check in self.expected
-
 
 # A bug must show in a sample: the budget is what a search may take, not what there is.
 _PROFILE = Profile(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.target import Configuration, Target, TargetError
 
@@ -30,7 +29,7 @@ def what_is_wrong(target: Any) -> str:
     return ""
 
 
-def require_as_declared(target: Target, configuration: Configuration, files: Files, view: Any) -> None:
+def require_as_declared(target: Target, configuration: Configuration, files: Mapping[str, bytes], view: Any) -> None:
     """Raise `TargetError` where a store that was opened without a fault is not as its target says."""
     place = Path("store")
     try:

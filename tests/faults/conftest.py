@@ -225,7 +225,7 @@ class Child:
     ) -> subprocess.CompletedProcess[str]:
         """Run it; `ignoring` names a warning that the code is there to cause."""
         warnings = ["-W", "error", *(["-W", f"ignore::{ignoring}"] if ignoring else [])]
-        project = Path(faults.__file__).parents[1]
+        project = Path(faults.__file__).parents[2]
         environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONFAULTHANDLER": "1"}
         return subprocess.run(
             [sys.executable, *warnings, "-c", textwrap.dedent(code), *map(str, arguments)],

@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(
 
 
 def run(code: str, chosen: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(faults.__file__).parents[1]), "TORNPAGE_SQLITE": chosen}
+    environment = {**os.environ, "PYTHONPATH": str(Path(faults.__file__).parents[2]), "TORNPAGE_SQLITE": chosen}
     return subprocess.run(
         # Isolated from what this environment loads at the start: the order of imports is what is tested.
         [sys.executable, "-S", "-c", textwrap.dedent(code).replace("SITE", repr(sys.path))],

@@ -33,7 +33,7 @@ def audited(state_dir):
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", AUDIT, str(state_dir)],
-        cwd=Path(ledger.__file__).parents[1],
+        cwd=Path(ledger.__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import tornpage.ledger.files
 from tornpage import ledger
 from tornpage.ledger import Ledger, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
 from tornpage.ledger.command import ledger_group
@@ -23,7 +22,7 @@ from tornpage.ledger.stores.memory import MemoryStore
 from tornpage.ledger.upkeep import audit_file
 from tornpage.ledger.values import checked_id
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 NO_UNICODE = "\ud800"
 NEEDS_DESCRIPTORS = pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the open files are listed in /dev/fd")
 

@@ -18,7 +18,7 @@ import pytest
 
 from tornpage import ledger
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 SHARED, RACED = 20, 120
 
 # Arguments: state directory, journal mode, name (a or b), numbers of mutations, of shared tasks and of raced ones.

@@ -14,7 +14,7 @@ import pytest
 from tornpage import ledger
 from tornpage.ledger.outbox import Outbox, legacy
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 T0 = 1_700_000_000_000
 HOUR = 3_600_000
 

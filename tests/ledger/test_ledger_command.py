@@ -149,7 +149,7 @@ def test_python_dash_m_runs_it(tmp_path):
     def call(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "tornpage.ledger", "--state-dir", str(tmp_path / "state"), *arguments],
-            cwd=Path(ledger.__file__).parents[1],
+            cwd=Path(ledger.__file__).parents[2],
             capture_output=True,
             text=True,
             check=False,

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import tornpage.ledger.connections
-import tornpage.ledger.schema
+from tornpage import ledger
 from tornpage.ledger import (
     DeliveryStatus,
     Ledger,
@@ -164,7 +163,7 @@ def test_a_directory_that_cannot_be_written_to_is_a_clear_error_for_an_ordinary_
         Path(directory).chmod(mode)
         result = subprocess.run(
             [sys.executable, "-c", script, directory],
-            cwd=Path(ledger.__file__).parents[1],
+            cwd=Path(ledger.__file__).parents[2],
             capture_output=True,
             text=True,
             check=False,
@@ -435,10 +434,10 @@ def test_a_migration_that_fails_half_way_leaves_the_old_version(bench, monkeypat
 def test_importing_the_ledger_loads_no_test_tool():
     script = (
         "import sys; from tornpage import ledger; import tornpage.ledger.command\n"
-        "unwanted = {'pytest', 'hypothesis', 'faults', 'scenarios'} & set(sys.modules)\n"
+        "unwanted = {'pytest', 'hypothesis', 'tornpage.faults', 'tornpage.scenarios'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {unwanted}' if unwanted else 0)\n"
     )
-    root = Path(ledger.__file__).parents[1]
+    root = Path(ledger.__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -10,7 +10,7 @@ import pytest
 
 from tornpage import ledger
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 
 OPEN_AND_CREATE = """
 import sys; from tornpage import ledger

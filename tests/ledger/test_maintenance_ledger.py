@@ -18,7 +18,7 @@ from tornpage.ledger.upkeep import Upkeep, preview_file
 
 START = 1_700_000_000_000
 DAY = 86_400_000
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 
 
 @pytest.fixture
@@ -168,7 +168,8 @@ def test_live_work_is_never_taken_for_lost_by_another_process(bench, time):
     task, unattended = made(opened), made(opened, status="running", runtime="acp")
     run = opened.history.start(task.task_id, worker_id=worker.id)
     time.now += 90 * DAY
-    script = "import sys; from tornpage import ledger\nwith ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as one:\n"
+    script = "import sys; from tornpage import ledger\n"
+    script += "with ledger.Ledger.open(sys.argv[1], clock=lambda: int(sys.argv[2])) as one:\n"
     script += "    print(one.maintenance(apply=True).reconciled)\n"
     child = Popen([sys.executable, "-c", script, str(bench.state_dir), str(time.now)], cwd=ROOT, stdout=PIPE, text=True)
     assert child.communicate(timeout=60)[0] == "0\n"

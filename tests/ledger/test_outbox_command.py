@@ -239,7 +239,7 @@ def test_python_dash_m_delivers_by_a_real_program_and_loads_nothing_of_the_harne
     def call(*rest, **options):
         return subprocess.run(
             [sys.executable, *options.get("flags", []), "-m", "tornpage.ledger", *arguments, *rest],
-            cwd=Path(ledger.__file__).parents[1], capture_output=True, text=True, check=False,
+            cwd=Path(ledger.__file__).parents[2], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_python_dash_m_delivers_by_a_real_program_and_loads_nothing_of_the_harne
     assert (made.returncode, made.stderr) == (0, "")
     sent = call("recover", "--deliver-command", command, "--json", flags=["-X", "importtime"])
     assert json.loads(sent.stdout)["recovered"] == 1
-    loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in sent.stderr.splitlines()}
-    assert "ledger" in loaded
-    assert not loaded & {"pytest", "hypothesis", "faults", "scenarios", "_pytest"}
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in sent.stderr.splitlines()}
+    assert "tornpage.ledger" in loaded
+    assert not loaded & {"pytest", "hypothesis", "tornpage.faults", "tornpage.scenarios", "_pytest"}
     assert json.loads(place.read_text())["id"] == made.stdout.strip()

@@ -18,7 +18,7 @@ from tornpage.ledger.command import ledger_group
 from tornpage.ledger.command.program import DeliveryProgram
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 T0 = 1_700_000_000_000
 SURROGATE = "\ud800"
 BYTE_OF_A_COMMAND_LINE = b"caf\xe9".decode(errors="surrogateescape")

@@ -20,7 +20,7 @@ import pytest
 
 from tornpage import ledger
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 T0 = 1_700_000_000_000
 MINUTE = 60_000
 MAX_ATTEMPTS = 5

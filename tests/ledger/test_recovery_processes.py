@@ -17,7 +17,7 @@ import pytest
 from tornpage import ledger
 from tornpage.ledger import RunStatus, Status
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 SEED = 1107
 
 # Arguments: state directory, journal mode, worker id, seed, and the number of the statement, counted from the first

@@ -24,7 +24,7 @@ from tornpage.ledger import (
 )
 from tornpage.ledger.workers import Workers
 
-ROOT = Path(ledger.__file__).parents[1]
+ROOT = Path(ledger.__file__).parents[2]
 
 HOLD = """
 import sys, itertools, pathlib

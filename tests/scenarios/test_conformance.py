@@ -83,7 +83,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, target: str, *arguments: str, rest: str = "") -> pytest.RunResult:
-    source = f"import stores\nfrom tornpage.scenarios.pytest_plugin.conformance import Conformance\n\nclass TestIt(Conformance):\n    {rest}\n"
+    source = f"import stores\nfrom tornpage import Conformance\n\nclass TestIt(Conformance):\n    {rest}\n"
     (project.path / "test_it.py").write_text(f"{source}    target = {target}\n")
     return project.runpytest_inprocess(
         "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider", *arguments
@@ -178,7 +178,7 @@ def test_a_target_that_another_process_can_not_import_is_not_killed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    suite = "from tornpage.scenarios.pytest_plugin.conformance import Conformance\n\nclass TestIt(Conformance):\n    target = Right\n"
+    suite = "from tornpage import Conformance\n\nclass TestIt(Conformance):\n    target = Right\n"
     (pytester.path / "test_it.py").write_text(f"{textwrap.dedent(STORES)}\n{suite}")
     done = pytester.runpytest_inprocess(
         "-p",

@@ -1,4 +1,4 @@
-"""``tornpage crash`` finds what only a crash shows, in a short scenario that replays, and is silent about right stores."""
+"""``tornpage crash`` finds what only a crash shows, by a short scenario that replays; right stores pass."""
 
 import json
 from collections.abc import Callable

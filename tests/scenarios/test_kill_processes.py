@@ -18,7 +18,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.scenarios.execution.kill import protocol as job
-from tornpage.scenarios.execution.kill import supervisor as supervisor
+from tornpage.scenarios.execution.kill import supervisor
 from tornpage.scenarios.execution.kill.protocol import Answered, Begun, Fired, Job, JobLog, Timed, job_events, read_job
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
 from tornpage.scenarios.execution.kill.worker import Born

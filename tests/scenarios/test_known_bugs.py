@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import tornpage.scenarios.targets.known_bugs
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.targets import known_bugs
 from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.names import UnknownTargetError
@@ -32,7 +32,7 @@ REPORTED = {
 
 
 def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
-    files = {module.name for module in pkgutil.iter_modules(scenarios.targets.known_bugs.__path__)} - {"build"}
+    files = {module.name for module in pkgutil.iter_modules(known_bugs.__path__)} - {"build"}
     assert {name.replace("-", "_") for name in BUGS} == files
     assert next(iter(BUGS)) == "canary"
     assert BUGS.keys() >= REPORTED | {"canary"}

@@ -194,7 +194,7 @@ def test_what_is_killed_elsewhere_is_killed_by_the_test_that_is_named(name: str,
     mutant = all_mutants()[name]
     path, _, _ = ELSEWHERE[name].partition("::")
     assert (PROJECT / path).is_file()
-    code = PYTEST_WITH.format(root=str(PROJECT), child=str(PROJECT / "scenarios" / "mutants" / "child.py"))
+    code = PYTEST_WITH.format(root=str(PROJECT), child=str(PROJECT / "scenarios" / "selftest" / "mutants" / "child.py"))
     task = {"module": mutant.module, "text": mutant.text, "tests": [str(PROJECT / ELSEWHERE[name])]}
     done = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(task), capture_output=True, text=True, cwd=tmp_path, check=False

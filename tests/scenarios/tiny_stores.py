@@ -1,7 +1,7 @@
 """A tiny store on plain sqlite3, right; and the same with one defect each, that the harness has to see.
 
-It is a target as a user would write one: no memory over the file, no word about what a failure means, no maybe_committed laid.
-``--target tiny_stores:Tiny`` names it on the command line.
+It is a target as a user would write one: no memory over the file, no word about what a failure means, no write that may
+come back. ``--target tiny_stores:Tiny`` names it on the command line.
 """
 
 import contextlib

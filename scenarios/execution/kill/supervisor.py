@@ -1,8 +1,8 @@
 """The harness's side of real death: starts the program that is killed, sends jobs, and hears how each child ended.
 
-One supervisor serves one target for as long as it is open (see `scenarios.execution.kill.worker`). It runs in a session of its own, so
-that a Ctrl-C is heard by the harness alone, which then closes it; when the harness itself is killed, the supervisor's
-input ends, and with it the supervisor and its child.
+One supervisor serves one target for as long as it is open (see `scenarios.execution.kill.worker`). It runs in a session
+of its own, so that a Ctrl-C is heard by the harness alone, which then closes it; when the harness itself is killed, the
+supervisor's input ends, and with it the supervisor and its child.
 """
 
 import contextlib

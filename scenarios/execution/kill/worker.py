@@ -1,4 +1,4 @@
-"""The program that is killed: ``python -m tornpage.scenarios.execution.kill.worker TARGET``, started by `scenarios.execution.kill.supervisor` and nobody else.
+"""The program that is killed, started by `scenarios.execution.kill.supervisor` with the target's name as its argument.
 
 It is a *supervisor*: an interpreter that has loaded the target and then does nothing but fork a child for each job, so
 that a death costs milliseconds and not the start of an interpreter. Each child is a process of its own that opens the

@@ -1,12 +1,12 @@
 """The search ``fuzz``: Hypothesis tells scenarios, the executor checks every step, and what fails is told in few steps.
 
 A target offers machines (the reference: tasks, history, outbox, and the whole ledger with two workers); what one may do
-is in `scenarios.search.fuzz.state_machine`. Machines and configurations take turns, batch by batch, until each machine has met each
-configuration. A failing scenario is shrunk by Hypothesis and then by `minimise`.
+is in `scenarios.search.fuzz.state_machine`. Machines and configurations take turns, batch by batch, until each machine
+has met each configuration. A failing scenario is shrunk by Hypothesis and then by `minimise`.
 
-Each batch has its own seed, derived from the run's: the same seed tells the same scenarios, also where a campaign was
-stopped after some batch and goes on later (`scenarios.search.fuzz.checkpoint`). The trace, a digest of all steps, answers and states,
-shows it.
+Each batch has its own seed, derived from the run's: the same seed gives the same scenarios, also where a campaign was
+stopped after some batch and goes on later (`scenarios.search.fuzz.checkpoint`). The trace, a digest of all steps,
+answers and states, shows it.
 
 A run that has reached too little is vacuous and says what it missed: from `ENOUGH_STEPS` on, a machine has to have used
 every rule, and from `STEPS_AN_ACTION` for each action that it draws, to have had an acknowledgement of every one.
@@ -77,8 +77,8 @@ def machines_of(target: Target) -> Mapping[str, Machine]:
 def _from_the_seed_alone() -> Iterator[None]:
     """Keep Hypothesis from drawing numbers and strings that it finds in the code of whatever modules are loaded.
 
-    The same seed would tell other scenarios elsewhere, and after each change of a constant anywhere. There is no setting
-    for it; a test holds that this still works.
+    The same seed would give other scenarios elsewhere, and after each change of a constant anywhere. There is no
+    setting for it; a test holds that this still works.
     """
     try:
         providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
@@ -98,8 +98,8 @@ def _from_the_seed_alone() -> Iterator[None]:
 class Fuzz(Search):
     """Tells `scenarios` scenarios of up to `steps` steps to one target, over its machines and configurations in turn.
 
-    A part is a batch of scenarios. `progress` is where it keeps how far it has come; with `goes_on` it begins where that
-    file says.
+    A part is a batch of scenarios. `progress` is where it keeps how far it has come; with `goes_on` it begins where
+    that file says.
     """
 
     name = "fuzz"

@@ -1,8 +1,8 @@
-"""The machine: a Hypothesis machine that tells one scenario, step by step, to a executor.
+"""The machine: a Hypothesis machine that tells one scenario, step by step, to an executor.
 
 One rule makes any call that the target offers in its present state, now and then at a time that jumps. The others arm
 faults at either depth, let a rival or a limit be in the way of one call, clear, restart, crash, and stop at a drawn
-operation. The machine is only a narrator: what happens, and every check, is in the executor, so that a failure is a scenario
+operation. The machine only draws: what happens, and every check, is in the executor, so that a failure is a scenario
 like any other, played again without Hypothesis.
 
 A scenario is *taped* or it is not. A taped one is recorded, so that the power can fail, or the process die, at each
@@ -160,8 +160,8 @@ def settings_of(
 class MachineRun:
     """What the scenarios of one batch have in common: what they are told to, what may go wrong, and what came of them.
 
-    `new_executor` makes a executor, recording or not. `rules` counts how often each rule was used, `answers` the answers by
-    action and kind, `shapes` collects what states there were.
+    `new_executor` makes an executor, recording or not. `rules` counts how often each rule was used, `answers` the
+    answers by action and kind, `shapes` collects what states there were.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """One mutant in a process of its own: put its source in the module's place, then hunt; the verdict is JSON on stdout.
 
-Run as a script by `scenarios.selftest.mutants.run`, which hands it the task as JSON on standard input. Nothing of the ledger
-may be loaded before the mutant's source is in place, so nothing of the harness either.
+Run as a script by `scenarios.selftest.mutants.run`, which hands it the task as JSON on standard input. Nothing of the
+ledger may be loaded before the mutant's source is in place, so nothing of the harness either.
 """
 
 import importlib.abc

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tornpage import ledger
 
-_ROOT = Path(ledger.__file__).parents[1]
+_ROOT = Path(ledger.__file__).resolve().parents[1]
 
 
 class Edit(NamedTuple):
@@ -34,7 +34,7 @@ class Source:
     @property
     def module(self) -> str:
         """The name to import it by."""
-        return self.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        return "tornpage." + self.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
     @cached_property
     def tree(self) -> ast.Module:

@@ -5,8 +5,8 @@ with `autocommit` each change is; a `commit` that blocks ensures that errors of 
 returns. It always sets ``synchronous=OFF``, so that a power cut may cost anything. Two targets: one commits after each
 change, as the README shows it first, the other has `autocommit`.
 
-How the thread is made to take turns with its caller is in `scenarios.targets.libraries.handover`. A call that would wait for ever
-is answered by an error here, and is told as what it is by the next look at the session.
+How the thread is made to take turns with its caller is in `scenarios.targets.libraries.handover`. A call that would
+wait for ever is answered by an error here, and is told as what it is by the next look at the session.
 
 Not covered: several threads that use one dictionary, and values that are changed without being set again.
 """
