@@ -25,7 +25,7 @@ from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.targets.declaration import require_as_declared
 
 # What it is called when a condition of that slot has been met.
@@ -66,6 +66,9 @@ class Executor:
         self.real = Trial(target, configuration, directory / "real", view or {})
         self.shadow = Trial(target, configuration, directory / "shadow", view or {})
         self._maybe_committed: list[tuple[View, Files]] = []
+        # The calls that return something, and whether any has failed yet.
+        self._answering: set[str] = set()
+        self._has_failed = False
         if "statement" in target.depths:
             self.real.watch_statements()
             self.shadow.watch_statements()
@@ -154,7 +157,10 @@ class Executor:
     def _call(self, step: Call) -> None:
         if not self._ensure_open():
             return
-        before, saved = self.view, self.shadow.crash_copy() if self.armed else None
+        fired = self._times_fired
+        before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
+        files = self.shadow.crash_copy() if keeps else None
+        saved = files if self.armed else None
         wanted, stages = self.shadow.call_by_stages(step.action)
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
@@ -168,6 +174,10 @@ class Executor:
                 message = f"nothing is armed, and {step.action} {answer}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             self._judge()
+            if files is not None:
+                self._judge_answer(step.action, wanted, answer, files, fired, changes=after != before)
+        if wanted.value is not None:
+            self._answering.add(step.action.name)
         if saved is not None and self.real.oracle.settled != after:
             if self.real.oracle.maybe_committed:
                 self._maybe_committed.append((after, self.shadow.crash_copy()))
@@ -183,6 +193,29 @@ class Executor:
                 "acknowledged-is-durable",
                 f"{step.action} {answer}; without the fault it would be {wanted}",
             )
+
+    def _judge_answer(
+        self, action: Action, wanted: Answer, answer: Answer, files: Files, fired_before: int, *, changes: bool
+    ) -> None:
+        """Hold what a call returned against the shadow, as far as what it answers does not depend on memory."""
+        if self._has_failed and changes and self._times_fired == fired_before:
+            # A store that numbers its answers in memory has counted the call that failed, and the shadow has not.
+            return
+        if answer.kind == wanted.kind == "done":
+            self.real.judge_answer(action, answer, wanted.value, lambda: self._answer_again(action, files))
+
+    @property
+    def _times_fired(self) -> int:
+        """How often what is armed now has happened."""
+        return sum(one.fired for one, _scope in self.armed.values())
+
+    def _answer_again(self, action: Action, files: Files) -> object:
+        """What the call answers in a session that has just been opened."""
+        home = self.shadow.directory.with_name("again")
+        place(files, home)
+        with Trial(self.shadow.target, self.shadow.oracle.configuration, home, {}) as cold:
+            cold.environment.now_ms = self.shadow.environment.now_ms
+            return cold.open().call(action, {}).value
 
     def _judge(self) -> None:
         files = self.real.crash_copy() if self.armed else None
@@ -211,6 +244,7 @@ class Executor:
         if self._trace is not None:
             self._trace(_in_short(answer))
         if answer.error is not None and answer.kind == "raised":
+            self._has_failed = True
             for armed, _scope in self.armed.values():
                 armed.saw(answer.error)
 

@@ -11,14 +11,24 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
+from tornpage.scenarios.model.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.oracle import Answer, Oracle
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
+from tornpage.scenarios.model.target import (
+    Action,
+    Configuration,
+    Environment,
+    Refused,
+    Session,
+    Target,
+    TargetError,
+    View,
+)
 
 OPEN = Action("open")
 CLOSE = Action("close")
@@ -155,7 +165,7 @@ class Trial:
             with contextlib.ExitStack() as limits:
                 for limit in self._limits:
                     limits.enter_context(limit.in_force())
-                self._perform(action)
+                returned = self._perform(action)
         except Refused as refusal:
             forget_frames(refusal)
             return Answer("refused", refusal)
@@ -164,21 +174,47 @@ class Trial:
             certainty = self.session.outcome_of(error) if self.session is not None else None
             # Opening and closing change nothing that a view shows, whatever they raise.
             return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
-        return Answer("done")
+        return Answer("done", value=self._as_data(action, returned))
 
-    def _perform(self, action: Action) -> None:
+    def _as_data(self, action: Action, returned: object) -> Any:
+        try:
+            return as_data(returned)
+        except (TypeError, RecursionError) as error:
+            raise TargetError(
+                f"{self.target.name}: the session's answer to {action.name} is a {type(returned).__qualname__}, which "
+                "can't be compared; let `call` return JSON-like data, None where a call has no answer, or NOT_COMPARED"
+            ) from error
+
+    def _perform(self, action: Action) -> object:
         if action == OPEN:
             self.open()
         elif action == CLOSE:
             self._close_under_fault()
         else:
-            self.call_session(action)
+            return self.call_session(action)
+        return None
 
-    def call_session(self, action: Action) -> None:
+    def call_session(self, action: Action) -> object:
         """Make a call on the open session; what it raises passes through."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        self.session.call(action)
+        answer: object = self.session.call(action)
+        return answer
+
+    def judge_answer(self, action: Action, answer: Answer, wanted: Any, again: Callable[[], Any]) -> None:
+        """Hold what a call has answered against `wanted`, what it answers without a fault; raises `Violation`.
+
+        `again` makes it once more from the same state and without a fault, and returns its answer.
+        """
+        if answer.kind != "done" or not is_wrong(answer.value, wanted, again):
+            return
+        message = (
+            f"{action} was acknowledged and answered {in_words(answer.value)}; "
+            f"without the fault it answers {in_words(wanted)}"
+        )
+        raise Violation(
+            "wrong-answer", message, {"answer": {action.name: answer.value}, "expected": {action.name: wanted}}
+        )
 
     def _close_under_fault(self) -> None:
         session, self.session = self.session, None

@@ -147,6 +147,13 @@ _TABLE: Final = (
         "Leave the automatic checkpoint on, end every read, and truncate the log on close.",
     ),
     Check(
+        "wrong-answer",
+        "a call that was acknowledged answers what it answers without the fault",
+        "A read that swallows an I/O error and answers 'nothing' is believed: what is there is made a second time, or "
+        "given up.",
+        "Let an error of SQLite reach the caller, or try again until the answer is the true one.",
+    ),
+    Check(
         "error-is-not-hidden",
         "the error that a caller gets is, or is caused by, the one that SQLite raised",
         "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "

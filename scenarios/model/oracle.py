@@ -17,6 +17,7 @@ failed each key may be as before, as after, or as at one of its commits.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Configuration, View
@@ -27,12 +28,13 @@ class Answer:
     """What the caller of one call was told.
 
     `kind` is "done", "refused" or "raised"; `certainty`, for "raised", is what the store said of the change:
-    "unchanged", "unknown", or None where it says nothing.
+    "unchanged", "unknown", or None where it says nothing; `value`, for "done", is what the call returned, as data.
     """
 
     kind: str
     error: BaseException | None = None
     certainty: str | None = None
+    value: Any = None
 
     def __str__(self) -> str:
         if self.kind != "raised":

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from tornpage.scenarios.model.answers import as_answer
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
 
 
@@ -21,8 +22,8 @@ class _SimpleSession:
         self._target = target
         self._store = store
 
-    def call(self, action: Action) -> None:
-        getattr(self._store, action.name)(**action.args)
+    def call(self, action: Action) -> Any:
+        return self._target.answer(action, getattr(self._store, action.name)(**action.args))
 
     def live_view(self) -> View:
         return self._target.view(self._store)
@@ -43,6 +44,8 @@ class SimpleTarget:
     `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
     what those before it have left. `beat` is a call that adds exactly one key to the view, and may be made again.
     A call that the store rightly says no to raises `Refused`: wrap the store in `make` where it has a word of its own.
+
+    What a call returns is judged, too: see `answer`.
 
     Rules of your own go into the optional methods ``check_view(view)`` and
     ``check_change(before, action, after, *, is_done, now_ms)``, which raise `Violation`.
@@ -68,6 +71,14 @@ class SimpleTarget:
     def rows(self, connection: sqlite3.Connection) -> View:
         """The same mapping, read from the tables by plain SQL."""
         raise NotImplementedError
+
+    def answer(self, action: Action, returned: Any) -> Any:  # noqa: ARG002 - subclasses may look at it
+        """What of the value that a call `returned` is compared with what it returns without a fault.
+
+        By default all of it where it is data, and nothing where it is a cursor, an object or the like. Return a part of
+        it where only that is promised, and `NOT_COMPARED` where it is another one each time.
+        """
+        return as_answer(returned)
 
     def workload(self) -> tuple[Action, ...]:
         """The calls."""

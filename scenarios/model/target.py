@@ -95,8 +95,12 @@ class Environment:
 class Session(Protocol):
     """A target that is open."""
 
-    def call(self, action: Action) -> None:
-        """Do it: return when it is acknowledged, raise `Refused` for a no, anything else for a failure."""
+    def call(self, action: Action) -> Any:
+        """Do it: return when it is acknowledged, raise `Refused` for a no, anything else for a failure.
+
+        What is returned, JSON-like, is the call's answer, and judged like the state; return None where it has none, and
+        `NOT_COMPARED` where it is another one each time.
+        """
 
     def live_view(self) -> View:
         """The state as the running process answers it."""

@@ -22,6 +22,8 @@ from tornpage.scenarios.search.recorder import Recorder
 
 # A target that leaks would use up the process's descriptors.
 MOST_LEAKS: Final = 50
+# What a part has to say to people travels with what it has seen.
+_NOTE: Final = "note: "
 
 
 class Search:
@@ -155,6 +157,7 @@ class Search:
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How it ended. A shard can't be judged by itself: it says what was needed, and what it has seen of that."""
+        notes = tuple(one.removeprefix(_NOTE) for one in sorted(self.total.seen) if one.startswith(_NOTE))
         seen, needs = ({}, ()) if self.shard is None else (dict(self.total.seen), tuple(self.needs()))
         return SearchEnded(
             self.name,
@@ -162,6 +165,7 @@ class Search:
             dict(self.total.counts),
             self.total.seconds,
             complete,
+            notes,
             needs=needs,
             seen=seen,
         )
@@ -173,6 +177,10 @@ class Search:
             self.ends = True
             return True
         return self.recorder.enough()
+
+    def note(self, line: str) -> None:
+        """Say a line to people at the end of the search, once."""
+        self.seen[f"{_NOTE}{line}"] += 1
 
     def vacuous(self, reason: str) -> None:
         """Tell of something that was to be tested and was not."""

@@ -99,6 +99,7 @@ class Contend(Search):
     def search(self, part: Part) -> bool:
         """Try every point of the part's calls."""
         configuration = part.configuration
+        self._sweep.seen = self.seen
         with self.company():
             for start in self._sweep.starts(configuration, part):
                 for point in self._sampled(list(self.points_of(configuration, start))):
@@ -201,6 +202,7 @@ class Contend(Search):
             trial.look(integrity=False)
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look_after_crash(files, self._sweep.reopened_at(configuration))
+            self._sweep.judge_answer(trial, start, answer)
             trial.heartbeat()
         return contended.rival
 

@@ -168,6 +168,8 @@ class Kill(Search):
             if answer.kind != wanted:
                 message = f"{call.action} was {answer.kind}; in a process that is not killed it is {wanted}"
                 raise Violation("acknowledged-is-durable", message)
+            if answer.kind == "done" and answer.compared and call.action not in (OPEN, CLOSE):
+                points.judge_answer(kill_point, call, answer.value)
         after = RecoveryCheck(self.target, configuration, self._home)
         reached = len(exit_status.answers) if exit_status.pending is None else exit_status.pending
         call, expected = (

@@ -6,7 +6,8 @@ run of the whole workload those of a warm one. The release of a shared-memory lo
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from tornpage.scenarios.execution.kill.recovery_check import Expected
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.answers import agreed, in_words, is_wrong
+from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Place
 from tornpage.scenarios.model.scenario import Depth
 from tornpage.scenarios.model.target import Configuration, Target
@@ -70,9 +73,21 @@ class KillPoints:
         if "statement" in target.depths:
             counts |= self._count_warm(target, configuration, home, watched=True)
         self._add(self._warm, -1, counts)
+        self._values = [self._warm_values(target, configuration, home) for _ in range(2)]
+        self._again = partial(self._warm_values, target, configuration, home)
         self.number = sum(len(points) for pool in (self._cold, self._warm) for points in pool.values())
 
     # -- counting ------------------------------------------------------------------------------------------
+
+    def _warm_values(self, target: Target, configuration: Configuration, home: Path) -> dict[int, object]:
+        """What each call of the whole workload answers, by its step, as a warm process makes it."""
+        place({}, home)
+        with Trial(target, configuration, home, {}) as trial:
+            values = {}
+            for start in self._warm_life:
+                trial.at_step(start.step)
+                values[start.step] = trial.call(start.action, start.after).value
+        return values
 
     def _add(self, pool: dict[Kind, list[tuple[int, int]]], index: int, counts: dict[tuple[str, str], int]) -> None:
         for (kind, role), number in counts.items():
@@ -127,6 +142,18 @@ class KillPoints:
             return Expected(start.before, start.after, start.stages)
         acknowledged = life[len(exit_status.answers) - 1].after if exit_status.answers else life[0].before
         return Expected(acknowledged, acknowledged)
+
+    def judge_answer(self, kill_point: KillPoint, call: Timed, value: object) -> None:
+        """Hold what a process was answered before its death against what one that lives is; raises `Violation`."""
+        start = kill_point.start
+        if start is None:
+            wanted = agreed(*(values.get(call.step) for values in self._values))
+            again: Callable[[], object] = lambda: self._again().get(call.step)  # noqa: E731 - two of a kind
+        else:
+            wanted, again = start.wanted, lambda: start.wanted
+        if is_wrong(value, wanted, again):
+            message = f"{call.action} answered {in_words(value)}; in a process that is not killed {in_words(wanted)}"
+            raise Violation("wrong-answer", message)
 
     def _life(self, kill_point: KillPoint) -> tuple[Start, ...]:
         start = kill_point.start

@@ -163,6 +163,7 @@ class Limits(Sweep):
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
+            self.judge_answer(trial, start, answer)
             trial.heartbeat()
         return limit
 

@@ -28,6 +28,7 @@ from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.shrink import minimise
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.answers import NotCompared, agreed
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, Place, PointTried, Series
 from tornpage.scenarios.model.oracle import Answer
@@ -63,6 +64,8 @@ class Start(msgspec.Struct, frozen=True):
     after: View
     counts: dict[tuple[str, str], int]
     stages: tuple[View, ...] = ()
+    # What the call answers without a fault.
+    wanted: Any = NotCompared()
     # The steps of a scenario that lead here; where there are none, the workload does.
     lead: tuple[Step, ...] = ()
 
@@ -219,7 +222,8 @@ class Sweep(Search):
                 view = dry.live_view()
                 if step in part:
                     self._judge_without_fault(dry, step, action, before, answer)
-                    yield self._start(configuration, step, action, files, before, view, stages)
+                    start = self._start(configuration, step, action, files, before, view, stages)
+                    yield self._as_answered(start, answer)
             left, last = dry.crash_copy(), step + 1
             dry.call(CLOSE, view)
             closed = dry.crash_copy()
@@ -256,7 +260,7 @@ class Sweep(Search):
             if action != OPEN:
                 trial.open()
             with faults.count_operations(home) as counter:
-                trial.call(action, after)
+                wanted = trial.call(action, after).value
             counts.update(counter.counts)
         if "statement" in self.depths:
             place(files, home)
@@ -268,7 +272,30 @@ class Sweep(Search):
                 with trial.statements.count_operations() as counter:
                     trial.call(action, after)
             counts.update(counter.counts)
-        return Start(step, action, str(action), files, before, after, counts, stages)
+        return Start(step, action, str(action), files, before, after, counts, stages, wanted)
+
+    def _as_answered(self, start: Start, warm: Answer) -> Start:
+        """The start with what its call answers, where a cold session says the same as the `warm` one."""
+        if warm.kind != "done":
+            return start
+        wanted = agreed(warm.value, start.wanted)
+        if isinstance(wanted, NotCompared):
+            self.note(f"the answer of {start.action.name} is not compared: {wanted.reason}")
+        elif wanted is not None:
+            self.counts["answers"] += 1
+        return msgspec.structs.replace(start, wanted=wanted)
+
+    def judge_answer(self, trial: Trial, start: Start, answer: Answer) -> None:
+        """Hold the answer of a call that was made from its start against what it is without a fault."""
+        trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(trial, start))
+
+    def _answer_again(self, trial: Trial, start: Start) -> Any:
+        home = self.directory / "again"
+        place(start.files, home)
+        with Trial(self.target, trial.oracle.configuration, home, start.before) as again:
+            again.at_step(start.step)
+            again.open()
+            return again.call(start.action, start.after).value
 
     def start_from(
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
@@ -287,7 +314,7 @@ class Sweep(Search):
                 message = f"{self.target.name}: {action} fails without any fault: it {answer}"
                 raise TargetError(message) from answer.error
             after = dry.live_view()
-        start = self._start(configuration, step, action, files, view, after, stages)
+        start = self._as_answered(self._start(configuration, step, action, files, view, after, stages), answer)
         return msgspec.structs.replace(start, lead=lead)
 
     # -- one point -----------------------------------------------------------------------------------------
@@ -347,6 +374,7 @@ class Sweep(Search):
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
+            self.judge_answer(trial, start, answer)
             trial.heartbeat()
         return armed
 

@@ -127,7 +127,7 @@ class Syscalls(Sweep):
         counts: dict[tuple[str, str], int] = {}
         for one in watched.calls:
             counts[one.call, one.role] = counts.get((one.call, one.role), 0) + 1
-        return Start(step, action, str(action), files, before, after, counts, stages)
+        return Start(step, action, str(action), files, before, after, counts, stages, answer.value)
 
     # -- one point -----------------------------------------------------------------------------------------
 
@@ -192,5 +192,6 @@ class Syscalls(Sweep):
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
+            self.judge_answer(trial, start, answer)
             trial.heartbeat()
         return met

@@ -14,6 +14,7 @@ if os.environ.get("TORNPAGE_SQLITE"):
 
 if TYPE_CHECKING:
     from tornpage import faults, ledger
+    from tornpage.scenarios.model.answers import NOT_COMPARED
     from tornpage.scenarios.model.checks import CHECKS, Check, Violation
     from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
     from tornpage.scenarios.model.simple_target import SimpleTarget
@@ -42,6 +43,7 @@ _MODULES: Final = {
         ("Action", "Configuration", "Environment", "Machine", "Refused", "Session", "Target", "TargetError", "View"),
         f"{_MODEL}.target",
     ),
+    "NOT_COMPARED": f"{_MODEL}.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
     "Conformance": "tornpage.scenarios.pytest_plugin.conformance",
     "require_holds": "tornpage.scenarios.run.emit_test",
@@ -63,6 +65,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "CHECKS",
+    "NOT_COMPARED",
     "Action",
     "Arm",
     "Call",

@@ -158,6 +158,7 @@ def answer(request: dict) -> dict:
         STORE[:] = [Store(request)]
     elif asked == "call":
         getattr(STORE[0], request["action"])(**request["args"])
+        return {"value": {request["action"]: request["args"]["key"]}} if MODE == "answers" else {}
     elif asked == "view":
         return {"view": STORE[0].memory}
     elif asked == "close":

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tornpage import faults
-from tornpage.scenarios.execution.kill.protocol import Job, Timed
+from tornpage.scenarios.execution.kill.protocol import Answered, Job, Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
-from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
+from tornpage.scenarios.model.answers import in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
@@ -75,6 +76,8 @@ class _Shadow:
 
     trial: Trial
     view: View = field(default_factory=dict)
+    # What the last call returned.
+    value: object = None
 
     def open(self) -> None:
         self.trial.at_step(0)
@@ -93,7 +96,7 @@ class _Shadow:
         answer, stages = self.trial.call_by_stages(call.action)
         if answer.kind == "raised":
             raise TargetError(f"{call.action} fails without any fault: it {answer}") from answer.error
-        self.view = self.trial.live_view()
+        self.view, self.value = self.trial.live_view(), answer.value
         return answer.kind, Expected(before, self.view, stages)
 
 
@@ -179,29 +182,46 @@ class KillPlayer:
         expected = Expected(self.shadow.view, self.shadow.view)
         for answer in exit_status.answers:
             call = exit_status.job.calls[answer.call]
+            before_call = self.shadow.trial.crash_copy() if answer.value is not None else None
             wanted, expected = self.shadow.make(call)
             if answer.kind != wanted:
                 raise Violation(
                     "acknowledged-is-durable",
                     f"{call.action} was {answer.kind}; in a process that is not killed it is {wanted}",
                 )
+            if before_call is not None and answer.compared:
+                self._judge_answer(call, answer, before_call)
             expected = Expected(expected.after, expected.after)
-        before = self._cut_short = None
+        cut_off = self._cut_short = None
         if exit_status.pending is not None:
-            before = self.shadow.trial.crash_copy()
+            cut_off = self.shadow.trial.crash_copy()
             call = exit_status.job.calls[exit_status.pending]
             _, expected = self.shadow.make(call)
             self._cut_short = call, expected
         disk = self.after.disk(expected)
-        if before is not None and disk != expected.after:
+        if cut_off is not None and disk != expected.after:
             half_way = disk != expected.before
             left = Trial(self.shadow.trial.target, self.configuration, self.home, {})
             with left:
-                files = left.crash_copy() if half_way else before
+                files = left.crash_copy() if half_way else cut_off
             self.shadow.trial.close()
             place(files, self.shadow.trial.directory)
             self.shadow.trial.open()
             self.shadow.view = disk
+
+    def _judge_answer(self, call: Timed, answer: Answered, files: Files) -> None:
+        """Hold what a process answered against the shadow, where one that has just been opened answers the same."""
+        target, home = self.shadow.trial.target, self.home.with_name("again")
+
+        def again() -> object:
+            place(files, home)
+            with Trial(target, self.configuration, home, {}) as cold:
+                cold.at_step(call.step)
+                return cold.open().call(call.action, {}).value
+
+        if is_wrong(answer.value, self.shadow.value, again):
+            message = f"{call.action} answered {in_words(answer.value)}; never killed, {in_words(self.shadow.value)}"
+            raise Violation("wrong-answer", message)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ fault that is about to kill it. An answer that is there is a caller that was tol
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -49,11 +49,16 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
-    """Call number `call` has come back: "done", "refused" or "raised"; `detail` is the error, traceback and all."""
+    """Call number `call` has come back: "done", "refused" or "raised"; `detail` is the error, traceback and all.
+
+    `value` is what it returned, as data; `compared` is False where the target does not have it compared.
+    """
 
     call: int
     kind: str
     detail: str = ""
+    value: Any = None
+    compared: bool = True
 
 
 class Fired(msgspec.Struct, frozen=True, tag="struck"):

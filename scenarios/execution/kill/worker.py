@@ -28,6 +28,7 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.answers import NotCompared, as_answer
 from tornpage.scenarios.model.target import Action, Refused, Target
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import find_or_import
@@ -99,28 +100,30 @@ def run_job(target: Target, job: Job, job_log: JobLog) -> None:
                 armed.enter_context(_in_force(plan, trial, shim, job_log))
             trial.at_step(call.step)
             job_log.write(Begun(number))
-            kind, detail = _make(trial, call.action)
-            job_log.write(Answered(number, kind, detail))
-            if kind == "raised":
+            answered = _make(trial, number, call.action)
+            job_log.write(answered)
+            if answered.kind == "raised":
                 break
         # Neither the session is closed nor a scope left: a process that ends does neither.
         _end(job)
 
 
-def _make(trial: Trial, action: Action) -> tuple[str, str]:
-    """One call; the kind of its answer, and what it says. Not `Trial.call`, which drops the traceback."""
+def _make(trial: Trial, number: int, action: Action) -> Answered:
+    """One call, and its answer. Not `Trial.call`, which drops the traceback."""
+    value: object = None
     try:
         if action == OPEN:
             trial.open()
         elif action == CLOSE and trial.session is not None:
             trial.session.close()
         else:
-            trial.call_session(action)
+            value = as_answer(trial.call_session(action))
     except Refused as refusal:
-        return "refused", str(refusal)
+        return Answered(number, "refused", str(refusal))
     except Exception:  # noqa: BLE001 - whatever the store raises is its answer
-        return "raised", traceback.format_exc()
-    return "done", ""
+        return Answered(number, "raised", traceback.format_exc())
+    compared = not isinstance(value, NotCompared)
+    return Answered(number, "done", value=value if compared else None, compared=compared)
 
 
 def _end(job: Job) -> NoReturn:

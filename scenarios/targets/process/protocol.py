@@ -85,11 +85,14 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done", forbid_unknown_fields=True):
     """It is done, and the caller may rely on it.
 
-    `view` answers a `view`, and nothing else. `description` answers `describe`, with `protocol`, the version that the
-    program speaks, and `pid`, the process that does the I/O, where that is not the one that was started.
+    `view` answers a `view`, and nothing else. `value` is what a `call` returns to its caller, where it returns
+    something: it is compared with what the same call returns without a fault. `description` answers `describe`, with
+    `protocol`, the version that the program speaks, and `pid`, the process that does the I/O, where that is not the one
+    that was started.
     """
 
     view: dict[str, Any] | None = None
+    value: Any = None
     description: Description | None = None
     protocol: int | None = None
     pid: Annotated[int, msgspec.Meta(gt=0)] | None = None

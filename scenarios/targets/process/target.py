@@ -58,9 +58,11 @@ class ProcessSession:
         self._require_done(self.program.ask(request))
         self._require_own_files()
 
-    def call(self, action: Action) -> None:
+    def call(self, action: Action) -> Any:
         """Make a call; raises `StoreError` for a failure, `target.Refused` for a no, `ProgramError`."""
-        self._require_done(self.program.ask(Call(action.name, action.args, self._environment.now_ms)))
+        answer = self.program.ask(Call(action.name, action.args, self._environment.now_ms))
+        self._require_done(answer)
+        return answer.value if isinstance(answer, Done) else None
 
     def live_view(self) -> View:
         """What the process answers."""

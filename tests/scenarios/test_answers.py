@@ -1,0 +1,183 @@
+"""What a call answers is judged: a wrong answer is found in every search, and no answer that differs by itself is."""
+
+import datetime
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import answering_stores
+import pytest
+
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.answers import NOT_COMPARED, NotCompared, agreed, as_answer, as_data, is_wrong
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.target import Action, Target, TargetError
+from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import ProcessTarget
+
+Search = Callable[..., Recorder]
+
+
+def codes(recorder: Recorder) -> set[str]:
+    return {found.finding.code for found in recorder.findings}
+
+
+def notes(recorder: Recorder) -> str:
+    return "\n".join(note for ended in recorder.ended for note in ended.notes)
+
+
+@dataclass
+class Point:
+    x: int
+    y: tuple[float, ...]
+
+
+def test_what_is_data_in_another_dress_is_compared() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    row = connection.execute("SELECT 1 AS one, x'00ff' AS two").fetchone()
+    connection.close()
+    assert as_data([row, {1: {"b", "a"}}, Point(1, (0.5,)), datetime.date(2026, 1, 2), None, True]) == [
+        {"one": 1, "two": "bytes 00ff"}, {"1": ["a", "b"]}, {"x": 1, "y": [0.5]}, "2026-01-02", None, True,
+    ]  # fmt: skip
+    assert as_data(float("nan")) == as_data(float("nan"))
+
+
+@pytest.mark.parametrize("returned", [object(), iter([1]), [lambda: 1], (n for n in range(3)), int])
+def test_what_is_no_data_is_left_alone_and_named(returned: object) -> None:
+    answer = as_answer(returned)
+    assert isinstance(answer, NotCompared)
+    assert "can't be compared" in answer.reason
+
+
+def test_a_value_that_contains_itself_is_not_compared() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    assert isinstance(as_answer(ring), NotCompared)
+
+
+def test_answers_that_differ_by_themselves_are_not_compared() -> None:
+    assert agreed(1, 1) == 1
+    assert "answers 1 and 2" in agreed(1, 2).reason
+    assert not is_wrong(1, NOT_COMPARED, lambda: 1)
+    # What was 2 when the points were counted is 3 by now: so it is another one each time.
+    assert not is_wrong(3, 2, lambda: 3)
+    assert is_wrong(3, 2, lambda: 2)
+
+
+@pytest.mark.parametrize("target", [answering_stores.SwallowsTarget, answering_stores.CountsTarget])
+def test_a_read_that_swallows_its_error_is_found_and_replays(
+    target: type[Target], search: Search, home: Path, shim: object
+) -> None:
+    recorder = search(target(), points=30)
+    assert codes(recorder) == {"wrong-answer"}
+    finding = recorder.findings[0].finding
+    assert "without the fault it answers" in finding.message
+    again, _ = play(finding.scenario, target(), home)
+    assert again is not None
+    assert again.code == "wrong-answer"
+
+
+SILENT = [
+    answering_stores.NotesTarget,
+    answering_stores.CursorTarget,
+    answering_stores.IdTarget,
+    answering_stores.TimeTarget,
+    answering_stores.FluentTarget,
+    answering_stores.NumbersTarget,
+    answering_stores.DroppedTarget,
+]
+
+
+@pytest.mark.parametrize("target", SILENT)
+def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], search: Search) -> None:
+    recorder = search(target(), "sweep", "fuzz", points=6, scenarios=10, steps=10)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (answering_stores.CursorTarget, "put is not compared: a Cursor can't be compared"),
+        (answering_stores.FluentTarget, "put is not compared: a Fluent can't be compared"),
+        (answering_stores.IdTarget, "put is not compared: made twice from the same state"),
+        (answering_stores.NumbersTarget, "put is not compared: made twice from the same state"),
+        (answering_stores.DroppedTarget, "get is not compared: the target says so"),
+    ],
+)
+def test_what_is_not_compared_is_said(target: type[Target], said: str, search: Search) -> None:
+    assert said in notes(search(target(), points=1))
+
+
+@pytest.mark.parametrize("name", ["contend", "limits"])
+def test_rivals_and_limits_show_wrong_answers(name: str, search: Search) -> None:
+    profile = Profile("test", 1, None, 0, 0, rival_points=40, limit_points=20)
+    recorder = _run(answering_stores.JournalTarget(), Plan((name,), profile, report=None))
+    assert codes(recorder) == {"wrong-answer"}
+
+
+def _run(target: Target, plan: Plan) -> Recorder:
+    from tornpage.scenarios.run.campaign import run
+
+    return run(target, plan)
+
+
+def test_the_machine_finds_a_wrong_answer(search: Search) -> None:
+    recorder = search(answering_stores.SwallowsTarget(), "fuzz", scenarios=60, steps=12)
+    assert codes(recorder) == {"wrong-answer"}
+
+
+def test_a_session_of_ones_own_that_returns_a_cursor_is_a_mistake_in_the_target(search: Search) -> None:
+    with pytest.raises(TargetError, match=r"answer to put is a Cursor, which can't be compared; let `call` return"):
+        search(answering_stores.OwnSessionTarget())
+
+
+def test_answers_after_a_failed_call_are_not_counted_by_memory(home: Path, shim: object) -> None:
+    put = Call(Action("put", {"name": "a", "text": "1"}))
+    target = answering_stores.NumbersTarget()
+    scenario = Scenario(
+        target.name, target.configurations[0], (put, Restart(), put, Arm("write@1=FULL"), put, Clear(), put)
+    )
+    violation, counts = play(scenario, target, home)
+    assert violation is None
+    assert counts["raised"] == 1
+
+
+SPEAKING = Path(__file__).with_name("speaking_stores.py")
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[[str], ProcessTarget]]:
+    started: list[ProcessTarget] = []
+
+    def start(mode: str) -> ProcessTarget:
+        started.append(ProcessTarget((sys.executable, str(SPEAKING), mode), f"speaking {mode}"))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_a_program_may_answer_with_a_value(program: Callable[[str], ProcessTarget], tmp_path: Path) -> None:
+    from tornpage.scenarios.model.target import Environment
+
+    target = program("answers")
+    session = target.open(tmp_path, target.configurations[0], Environment())
+    assert session.call(Action("put", {"key": "a", "value": 1})) == {"put": "a"}
+    session.close()
+
+
+@pytest.mark.slow
+def test_real_kills_compare_answers_and_leave_a_right_store_alone(search: Search) -> None:
+    plan = Plan(("kill",), Profile("test", 1, None, 0, 0, kills=12), report=None)
+    for target in (answering_stores.NotesTarget(), answering_stores.TimeTarget(), answering_stores.NumbersTarget()):
+        recorder = _run(target, plan)
+        assert [found.finding.message for found in recorder.findings] == []
+        assert recorder.count("kills") > 0
