@@ -1,6 +1,16 @@
-"""What all tests share: a process that can be interrupted."""
+"""What all tests share: a process that can be interrupted, and a SQLite with hidden symbols."""
 
+import os
 import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import filelock
+import pytest
+
+BUILD_HIDDEN_SQLITE = Path(__file__).parent / "environments" / "hidden_sqlite.py"
 
 
 def pytest_configure() -> None:
@@ -10,3 +20,24 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def hidden_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose ``_sqlite3`` shows no function of SQLite; put it first on a child's PYTHONPATH.
+
+    Built once: in the folder that TORNPAGE_HIDDEN_SQLITE names, where it is kept from run to run (tox does that), or in
+    a temporary one that the processes of pytest-xdist share. Where it can't be had the test is skipped with the reason.
+    """
+    kept = os.environ.get("TORNPAGE_HIDDEN_SQLITE")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = Path(kept or shared / "hidden-sqlite") / str(sysconfig.get_config_var("SOABI"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.with_suffix(".lock")):
+        done = subprocess.run(
+            [sys.executable, BUILD_HIDDEN_SQLITE, "--into", folder], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
+    return folder

@@ -1,0 +1,18 @@
+"""pytest-benchmark: its hooks read the fixtures of an item whose runs are over."""
+
+import pytest
+from store import Store
+
+
+@pytest.mark.every_fault(operations="write,sync")
+def test_marked(tmp_path, benchmark):
+    store = Store(tmp_path / "a.db")
+    benchmark.pedantic(store.add, args=(1,), rounds=1)
+    assert store.all() == [1]
+    store.close()
+
+
+def test_unmarked(tmp_path, benchmark):
+    store = Store(tmp_path / "a.db")
+    benchmark.pedantic(store.all, rounds=3)
+    store.close()

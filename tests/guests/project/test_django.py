@@ -1,0 +1,33 @@
+"""pytest-django: the connection is Django's, and stays open from test to test."""
+
+import contextlib
+
+import pytest
+from django.db import DatabaseError
+from shop.models import Order
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.every_fault(operations="write,sync")
+def test_marked():
+    Order.objects.create(name="tea")
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.every_fault(operations="write,sync")
+def test_marked_fails():
+    with contextlib.suppress(DatabaseError):
+        Order.objects.create(name="tea")
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_unmarked():
+    Order.objects.create(name="tea")
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_unmarked_in_a_transaction():
+    assert Order.objects.count() == 0

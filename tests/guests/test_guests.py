@@ -1,0 +1,89 @@
+"""tornpage beside the plugins that other projects have: installed together, each does what it does without tornpage.
+
+The folder `project` is a project of somebody else with all of them: a marked and an unmarked test for each. It is run
+as its owner would, in a process of its own. ``tox -e guests`` installs them; without them all this is skipped.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+GUESTS = (
+    "anyio", "pytest_asyncio", "pytest_benchmark", "pytest_cov", "pytest_django", "pytest_randomly",
+    "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "xdist",
+)  # fmt: skip
+MISSING = [name for name in GUESTS if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}; tox -e guests has them"),
+]
+
+EXPECTED = {
+    "test_anyio_.test_marked": "passed",
+    "test_anyio_.test_unmarked": "passed",
+    "test_asyncio_.test_marked": "passed",
+    "test_asyncio_.test_unmarked": "passed",
+    "test_benchmark.test_marked": "passed",
+    "test_benchmark.test_unmarked": "passed",
+    "test_django.test_marked": "passed",
+    "test_django.test_marked_fails": "failed",
+    "test_django.test_unmarked": "passed",
+    "test_django.test_unmarked_in_a_transaction": "passed",
+    "test_plain.test_marked": "passed",
+    "test_plain.test_marked_fails": "failed",
+    "test_plain.test_unmarked": "passed",
+    "test_randomly.test_marked": "passed",
+    "test_randomly.test_unmarked": "passed",
+    "test_rerunfailures.test_marked_fails": "failed",
+    "test_rerunfailures.test_unmarked_passes_at_the_second_try": "passed",
+    "test_subtests.TestOfUnittest.test_unmarked": "passed",
+    "test_subtests.test_marked": "refused",
+    "test_subtests.test_unmarked": "passed",
+    "test_timeout.test_marked": "passed",
+    "test_timeout.test_unmarked_fails": "failed",
+}
+
+
+def run(directory: Path, *arguments: str) -> tuple[dict[str, str], str]:
+    """What became of each test of the project, and what was printed."""
+    project = directory / "project"
+    shutil.copytree(Path(__file__).parent / "project", project)
+    # The tests here may be run without plugins; the project never is.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_DISABLE_PLUGIN_AUTOLOAD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--junitxml", directory / "junit.xml", "-rA", *arguments],
+        cwd=project, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said  # Tests failed, as some should; neither an internal error nor wrong usage.
+    cases = ElementTree.parse(directory / "junit.xml").iter("testcase")  # noqa: S314 - pytest has just written it
+    return {f"{case.get('classname')}.{case.get('name')}": outcome(case) for case in cases}, said
+
+
+def outcome(case: ElementTree.Element) -> str:
+    for tag, name in (("failure", "failed"), ("error", "refused"), ("skipped", "skipped")):
+        if case.find(tag) is not None:
+            return name
+    return "passed"
+
+
+def test_each_plugin_does_what_it_does_alone(tmp_path: Path) -> None:
+    outcomes, said = run(tmp_path, "-p", "randomly", "--randomly-seed=5")
+    assert outcomes == EXPECTED, said
+    assert "Using --randomly-seed=5" in said
+    assert "Timeout (>0.2s) from pytest-timeout" in said
+    assert "1 rerun" in said
+    assert "4 fault points" not in said  # A sweep of that few would show nothing.
+
+
+def test_so_they_do_over_processes_with_coverage(tmp_path: Path) -> None:
+    outcomes, said = run(tmp_path, "-n", "2", "--cov=store", "--cov-report=term-missing", "--benchmark-disable")
+    assert outcomes == EXPECTED, said
+    # Each line of the store ran under pytest-cov's measurement; that the sweep measures itself takes nothing from it.
+    assert "100%" in next(line for line in said.splitlines() if line.startswith("store.py"))
