@@ -42,7 +42,7 @@ _REPORT: Final = ".tornpage"
 class Conformance:
     """The base class. Set `target`: a target, its class, or its name as ``--target`` takes it.
 
-    `profile` (quick, ci, nightly) says how much is searched where ``--faults-profile`` does not, `seed` which sample.
+    `profile` (quick, ci, nightly) says how much is searched where ``--tornpage-profile`` does not, `seed` which sample.
     """
 
     target: ClassVar[Any] = None
@@ -64,7 +64,7 @@ class Conformance:
                 pytest.fail(f"unpromised: there is no check {code!r}; there are: {', '.join(CHECKS)}", pytrace=False)
             if not reason.strip():
                 pytest.fail(f"unpromised: say why {code} is not promised", pytrace=False)
-            request.node.user_properties.append(("faults_unpromised", f"{code} is not promised: {reason}"))
+            request.node.user_properties.append(("tornpage_unpromised", f"{code} is not promised: {reason}"))
 
     def test_sweep(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
         """Every operation of each call fails."""
@@ -97,7 +97,7 @@ class Conformance:
     def _search(self, name: str, configuration: Configuration, request: pytest.FixtureRequest) -> None:
         target, told = _target(type(self)), request.node.user_properties
         if reason := _unsuited(name, target):
-            told.append(("faults_unsuited", f"does not suit {target.name}: {reason}"))
+            told.append(("tornpage_unsuited", f"does not suit {target.name}: {reason}"))
             pytest.skip(reason)
         size = _profile(request.config, self.profile)
         plan = Plan(
@@ -111,8 +111,8 @@ class Conformance:
             recorder = campaign.run(target, plan)
         except (TargetError, faults.FaultError) as error:
             pytest.fail(str(error), pytrace=False)
-        told += [("faults_searched", summary(ended)) for ended in recorder.ended]
-        told += [("faults_unpromised", one) for one in _observed(recorder, target)]
+        told += [("tornpage_searched", summary(ended)) for ended in recorder.ended]
+        told += [("tornpage_unpromised", one) for one in _observed(recorder, target)]
         _require_holds(recorder, target)
 
 
@@ -137,7 +137,7 @@ def _target(suite: type[Conformance]) -> Target:
 def _profile(config: pytest.Config, otherwise: str) -> Profile:
     name = settings.value_of(config, "profile") or otherwise
     if name not in PROFILES:
-        raise pytest.UsageError(f"--faults-profile: there is no profile {name!r}; there are: {', '.join(PROFILES)}")
+        raise pytest.UsageError(f"--tornpage-profile: there is no profile {name!r}; there are: {', '.join(PROFILES)}")
     return PROFILES[name]
 
 

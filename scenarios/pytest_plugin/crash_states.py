@@ -132,14 +132,14 @@ class CrashDisks:
         text = (
             f"disk {disk.number}: {disk.crash}; acknowledged: {', '.join(map(repr, disk.acknowledged)) or 'nothing'}; "
             f"pending: {disk.pending!r}\n{disk.directory}\n"
-            f"    pytest {shlex.quote(self._item.nodeid)} --faults-disk {disk.number}\n"
+            f"    pytest {shlex.quote(self._item.nodeid)} --tornpage-disk {disk.number}\n"
         )
         self._section = ("call", "crash", text)
         sections.append(self._section)
 
     def end(self) -> None:
         """The test is over; fails it if it was handed nothing."""
-        self._item.user_properties.append(("faults_disks", self._handed_out))
+        self._item.user_properties.append(("tornpage_disks", self._handed_out))
         if self._failed or self._handed_out:
             return
         if not self._called:

@@ -28,6 +28,11 @@ _CLASSES_OF_THE_CODE: Final = (
     sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError,
     sqlite3.DataError,
 )  # fmt: skip
+# Packages that hand a statement on to ``sqlite3`` for whoever calls them, and what they use to do so elsewhere.
+_DRIVERS: Final = frozenset({
+    "aiosqlite", "anyio", "asgiref", "asyncio", "concurrent", "contextlib", "databases", "django", "greenlet",
+    "peewee", "playhouse", "sqlalchemy", "sqlite3", "sqlmodel", "threading", "tortoise", "trio", "uvloop",
+})  # fmt: skip
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 
 SURFACED, ABSORBED, FAILED, VACUOUS = "surfaced", "absorbed", "failed", "vacuous"
@@ -101,11 +106,18 @@ def left_open(connections: Iterable[sqlite3.Connection], error: BaseException | 
 
 
 def _raised_in(error: BaseException) -> CodeType | None:
-    """The code whose call into SQLite failed: the innermost one that is written in Python."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    """The code whose call into SQLite failed: the innermost one that is written in Python, and is no driver's.
+
+    A driver does what its caller says: where a statement of the test goes through aiosqlite, or through a thread that
+    the test hands it to, it is the test's own as it would be without.
+    """
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _DRIVERS:
+            found = frame.f_code
         trace = trace.tb_next
-    return trace.tb_frame.f_code if trace is not None else None
+    return found
 
 
 def damage(paths: Iterable[str]) -> tuple[str, list[str]]:

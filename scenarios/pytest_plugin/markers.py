@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.scenarios.pytest_plugin import guests
 from tornpage.scenarios.pytest_plugin.points import Choice, ChoiceError
 
 _ARGUMENTS: Final = ("retry", "effects", "operations", "sticky", "max_points", "timeout", "open_transactions")
@@ -47,14 +48,14 @@ def plan_of(text: object) -> faults.FaultPlan:
 
 
 def faults_of(item: pytest.Item) -> faults.FaultPlan | None:
-    """The plan that the nearest ``faults`` marker asks for; raises `MarkerError`."""
-    mark = item.get_closest_marker("faults")
+    """The plan that the nearest ``with_faults`` marker asks for; raises `MarkerError`."""
+    mark = item.get_closest_marker("with_faults")
     if mark is None:
         return None
     if item.get_closest_marker("every_fault") is not None:
-        raise MarkerError("a test has either faults(plan) or every_fault, not both")
+        raise MarkerError("a test has either with_faults(plan) or every_fault, not both")
     if len(mark.args) != 1 or mark.kwargs:
-        raise MarkerError("faults takes one fault plan: @pytest.mark.faults('write:wal@1=FULL')")
+        raise MarkerError("with_faults takes one fault plan: @pytest.mark.with_faults('write:wal@1=FULL')")
     return plan_of(mark.args[0])
 
 
@@ -117,5 +118,5 @@ def _names(argument: str, given: object) -> tuple[str, ...] | None:
 def _require_supported(item: pytest.Item) -> None:
     if hasattr(getattr(item, "obj", None), "hypothesis"):
         raise MarkerError("every_fault can't sweep a Hypothesis test: it does other I/O each time; see tornpage fuzz")
-    if "subtests" in getattr(item, "fixturenames", ()):
-        raise MarkerError("every_fault can't see errors inside subtests: they never leave them; use parametrize")
+    if reason := guests.why_not(item):
+        raise MarkerError(reason)

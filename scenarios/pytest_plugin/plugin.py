@@ -16,12 +16,12 @@ import pytest
 from tornpage.scenarios.pytest_plugin import settings
 
 MARKERS: Final = (
-    "faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never fires "
+    "with_faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never fires "
     "fails the test",
     "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
     "open_transactions=False): run this test again and again, with operation 1, 2, 3 ... beneath SQLite failing",
 )
-_NAMES: Final = ("faults", "every_fault")
+_NAMES: Final = ("with_faults", "every_fault")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     settings.require_known_ini(config)
-    if config.getoption("faults_at") is not None:
+    if config.getoption("tornpage_at") is not None:
         _session(config)
 
 
@@ -89,7 +89,9 @@ class _Summary:
         self.reports: list[pytest.TestReport] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.user_properties and any(name.startswith("faults_") for name, _ in report.user_properties):
+        if report.user_properties and any(
+            str(one[0]).startswith(settings.PREFIX) for one in report.user_properties if one
+        ):
             self.reports.append(report)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -14,14 +14,14 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.pytest_plugin import judging, markers, settings
+from tornpage.scenarios.pytest_plugin import guests, judging, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
-from tornpage.scenarios.pytest_plugin.rerun.connections import tracked
+from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, tracked
 from tornpage.scenarios.pytest_plugin.rerun.runs import Runner
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know, sleeping
 from tornpage.scenarios.pytest_plugin.sweep import sweep
 
-DEFAULT_TIMEOUT_S: Final = 60.0
+DEFAULT_TIMEOUT_S: Final = 10.0
 _wrong = pytest.StashKey[str]()
 _plan = pytest.StashKey[faults.FaultPlan]()
 _every = pytest.StashKey[EveryFault]()
@@ -36,26 +36,23 @@ class Session:
         self.unreachable = ""
         self._runner: Runner | None = None
         self._marked = False
-        self._shared: list[sqlite3.Connection] = []
-        text = config.getoption("faults_at")
+        self._shared = Shared()
+        text = config.getoption("tornpage_at")
         try:
             self.only = markers.plan_of(text) if text is not None else None
         except MarkerError as error:
-            raise pytest.UsageError(f"--faults-at: {error}") from None
+            raise pytest.UsageError(f"--tornpage-at: {error}") from None
         try:
             self.shim = faults.shim_for()
         except faults.ShimUnavailableError as error:
             self.unreachable = error.reason
 
     def prepare(self, items: Iterable[pytest.Item]) -> None:
-        """Read the markers; raises `pytest.UsageError` for one that is wrong."""
+        """Read the markers; one that is wrong fails its own test, and nothing else."""
         for item in items:
             try:
                 plan, every = markers.faults_of(item), markers.every_fault_of(item)
             except MarkerError as error:
-                if not hasattr(self.config, "workerinput"):
-                    raise pytest.UsageError(f"{item.nodeid}: {error}") from None
-                # A worker of pytest-xdist that refuses to work tells nobody why, but a test can.
                 item.stash[_wrong] = str(error)
                 continue
             if plan is not None:
@@ -68,7 +65,7 @@ class Session:
         """A plan for tests that have no marker would be armed for nobody."""
         worker = hasattr(self.config, "workerinput") or getattr(self.config.option, "dist", "no") != "no"
         if self.only is not None and not worker and not any(_every in item.stash for item in session.items):
-            raise pytest.UsageError("--faults-at runs tests with @pytest.mark.every_fault, and none is selected")
+            raise pytest.UsageError("--tornpage-at runs tests with @pytest.mark.every_fault, and none is selected")
 
     def pytest_report_collectionfinish(self) -> str | None:
         """The line that says what is under test."""
@@ -113,7 +110,7 @@ class Session:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Arm the plan of a test with ``faults`` while it is called."""
+        """Arm the plan of a test with ``with_faults`` while it is called."""
         plan = item.stash.get(_plan, None)
         if plan is None or self.shim is None:
             return (yield)
@@ -122,10 +119,15 @@ class Session:
             with sleeping(self.shim), faulted_by(armed), self.shim.watching(armed.injector), self.shim.telling():
                 result = yield
         finally:
-            item.user_properties += [("faults_armed", armed.armed), ("faults_fired", armed.fired)]
+            item.user_properties += [("tornpage_armed", armed.armed), ("tornpage_fired", armed.fired)]
         if armed.fired < armed.armed:
             pytest.fail(judging.never_fired(armed), pytrace=False)
         return result
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> None:
+        """A timer of pytest-timeout is meant for one run."""
+        guests.remember_timeout(item, settings)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:

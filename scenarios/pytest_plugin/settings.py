@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+PREFIX: Final = "tornpage_"
+
 
 class Setting(NamedTuple):
     """One setting: its name without the prefix, what the command line shows, how it is read, and what it is for."""
@@ -24,12 +26,12 @@ class Setting(NamedTuple):
     @property
     def option(self) -> str:
         """As the command line has it."""
-        return f"--faults-{self.name.replace('_', '-')}"
+        return f"--tornpage-{self.name.replace('_', '-')}"
 
     @property
     def ini(self) -> str:
         """As the ini file and the parsed options have it."""
-        return f"faults_{self.name}"
+        return f"{PREFIX}{self.name}"
 
 
 def _count(text: str) -> int:
@@ -51,7 +53,7 @@ def _seconds(text: str) -> float:
 SETTINGS: Final = (
     Setting("at", "PLAN", str, "run each every_fault test with this fault plan only: write:wal@3=FULL", in_ini=False),
     Setting("max_points", "N", _count, "at most so many fault points of one every_fault test, sampled; all by default"),
-    Setting("timeout", "SECONDS", _seconds, "a run under a fault that takes longer has failed; 60 by default"),
+    Setting("timeout", "SECONDS", _seconds, "a run under a fault that takes longer has failed; 10 by default"),
     Setting("disk", "N", _count, "let crash_states hand out disk number N only", in_ini=False),
     Setting("profile", "NAME", str, "how much the conformance suite searches: quick, ci or nightly"),
     Setting("report", "DIRECTORY", str, "where the conformance suite puts replay files; .tornpage by default"),
@@ -60,7 +62,7 @@ SETTINGS: Final = (
 
 def add_to(parser: pytest.Parser) -> None:
     """Tell pytest of every setting."""
-    group = parser.getgroup("faults", "faults beneath SQLite (tornpage)")
+    group = parser.getgroup("tornpage", "faults beneath SQLite (tornpage)")
     for one in SETTINGS:
         group.addoption(one.option, metavar=one.metavar, type=one.read, default=None, help=one.help)
         if one.in_ini:
@@ -91,7 +93,7 @@ def require_known_options(arguments: Iterable[str]) -> None:
         if argument == "--":
             return
         name = argument.partition("=")[0]
-        if name.startswith("--faults") and name not in known:
+        if name.startswith("--tornpage-") and name not in known:
             raise pytest.UsageError(_unknown("option", name, known))
 
 
@@ -100,7 +102,7 @@ def require_known_ini(config: pytest.Config) -> None:
     known = [one.ini for one in SETTINGS if one.in_ini]
     # Since pytest 9 the public name of what the ini file says warns that it will go.
     for name in config._inicfg if hasattr(config, "_inicfg") else config.inicfg:
-        if name.startswith("faults_") and name not in known:
+        if name.startswith(PREFIX) and name not in known:
             raise pytest.UsageError(_unknown("ini setting", name, known))
     for one in SETTINGS:
         value_of(config, one.name)

@@ -31,48 +31,48 @@ def show(reports: Iterable[pytest.TestReport], terminal: Any) -> None:
 
 
 def _lines(reports: list[pytest.TestReport]) -> Iterator[str]:
-    swept = [one for one in reports if values(one, "faults_points")]
+    swept = [one for one in reports if values(one, "tornpage_points")]
     if swept:
         counts = [
-            f"{sum(number(one, f'faults_{name}') for one in swept):,} {name}"
+            f"{sum(number(one, f'tornpage_{name}') for one in swept):,} {name}"
             for name in ("fired", "surfaced", "absorbed", "failed")
         ]
-        points = sum(number(one, "faults_points") for one in swept)
+        points = sum(number(one, "tornpage_points") for one in swept)
         yield f"every_fault: {_plural(len(swept), 'test')}, {_plural(points, 'fault point')}: {', '.join(counts)}"
     for one in swept:
         yield from _notes(one)
-    armed = [one for one in reports if values(one, "faults_armed")]
+    armed = [one for one in reports if values(one, "tornpage_armed")]
     if armed:
-        fired = sum(number(one, "faults_fired") for one in armed)
-        total = sum(number(one, "faults_armed") for one in armed)
-        yield f"faults: {_plural(len(armed), 'test')}, {total} armed, {fired} fired"
-    crashed = [one for one in reports if values(one, "faults_disks")]
+        fired = sum(number(one, "tornpage_fired") for one in armed)
+        total = sum(number(one, "tornpage_armed") for one in armed)
+        yield f"with_faults: {_plural(len(armed), 'test')}, {total} armed, {fired} fired"
+    crashed = [one for one in reports if values(one, "tornpage_disks")]
     if crashed:
-        disks = sum(number(one, "faults_disks") for one in crashed)
+        disks = sum(number(one, "tornpage_disks") for one in crashed)
         yield f"crash_states: {_plural(len(crashed), 'test')}, {_plural(disks, 'disk')}"
     for one in reports:
         for name in ("unpromised", "unsuited", "searched"):
-            yield from (f"{one.nodeid}: {text}" for text in values(one, f"faults_{name}"))
+            yield from (f"{one.nodeid}: {text}" for text in values(one, f"tornpage_{name}"))
 
 
 def _notes(report: pytest.TestReport) -> Iterator[str]:
-    points = number(report, "faults_points")
-    if possible := number(report, "faults_possible"):
+    points = number(report, "tornpage_points")
+    if possible := number(report, "tornpage_possible"):
         yield f"{report.nodeid}: a sample of {points:,} of {possible:,} fault points"
-    if values(report, "faults_repeated"):
-        yield f"{report.nodeid}: {number(report, 'faults_repeated'):,} times the caller tried again"
-    if unjudged := number(report, "faults_not_repeated"):
+    if values(report, "tornpage_repeated"):
+        yield f"{report.nodeid}: {number(report, 'tornpage_repeated'):,} times the caller tried again"
+    if unjudged := number(report, "tornpage_not_repeated"):
         yield f"{report.nodeid}: {_plural(unjudged, 'point')} not judged by retry"
-    if left := number(report, "faults_left_open"):
+    if left := number(report, "tornpage_left_open"):
         yield f"{report.nodeid}: {_plural(left, 'connection')} left open, and closed after the run"
-    if vacuous := number(report, "faults_vacuous"):
+    if vacuous := number(report, "tornpage_vacuous"):
         yield f"{report.nodeid}: vacuous, {_plural(vacuous, 'time')}"
 
 
 def annotations(report: pytest.TestReport) -> Iterator[str]:
     """Workflow commands that put each failing point beside the test's line."""
     file, line, _ = report.location
-    for text in values(report, "faults_failed_at"):
+    for text in values(report, "tornpage_failed_at"):
         yield f"::error file={_property(file)},line={(line or 0) + 1},title=tornpage::{_message(str(text))}"
 
 

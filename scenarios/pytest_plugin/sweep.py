@@ -1,23 +1,41 @@
-"""The sweep of one test: twice without a fault, then once with each; and the reports that pytest gets of it.
+"""The sweep of one test: twice without a fault, then once with each.
 
 The test stays one test: its setup is reported as it was without faults, its call with all that came of the points, and
 the last teardown.
+
+*An operation that does not come.* Where a run makes fewer operations than the one that was counted, the point is tried
+once more; if it does not come then either, it is tried at the last operation that there was. Only what never comes is
+vacuous. Where several threads share the work, how many operations each makes is up to the scheduler: there that is no
+failure, and the summary says so.
+
+*What outlives a run.* A fault may leave something behind that the program keeps: a connection that it has opened anew,
+a cache, rows in a database that several runs share. After a point at which other connections are kept than before, at
+which the fault hit a file that runs share, or that failed while connections are kept, the test is run once without a
+fault, so that the next point begins as the first one did. If that run fails, it is the point that has brought it about;
+if it fails twice, no other point can be tried.
 """
 
+import dataclasses
 import shlex
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.pytest_plugin.judging import ABSORBED, FAILED, SURFACED, VACUOUS
+from tornpage.scenarios.pytest_plugin import judging, reports
+from tornpage.scenarios.pytest_plugin.judging import ABSORBED, FAILED, SURFACED, VACUOUS, Verdict
 from tornpage.scenarios.pytest_plugin.markers import EveryFault
 from tornpage.scenarios.pytest_plugin.points import sample
 from tornpage.scenarios.pytest_plugin.rerun.retry import Retrying, SourceError
-from tornpage.scenarios.pytest_plugin.rerun.runs import Run, Runner
+from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON, Run, Runner
+from tornpage.scenarios.pytest_plugin.threads import kind_of
 
 MOST_IN_FULL: Final = 3
+# A limit of some seconds, met again and again, would make a night of it.
+MOST_TIMED_OUT: Final = 10
 _MOST_LINES: Final = 50
 _BY_ITSELF: Final = "This is without any fault: the test fails by itself, and no fault was tried."
 _AGAIN: Final = (
@@ -32,7 +50,7 @@ class _Failure:
     def __init__(self, plan: faults.FaultPlan, run: Run) -> None:
         self.plan = plan
         self.message = run.verdict.message if run.verdict is not None else ""
-        self.report = run.report
+        self.report = run.report or run.reports.get("call")
 
 
 class Sweep:
@@ -48,31 +66,108 @@ class Sweep:
         self.plans: list[faults.FaultPlan] = []
         self.possible = 0
         self.seconds = 0.0
-        # Whether the call made any operation at all; and its second run, where that failed without a fault.
+        self.threads_left: Counter[str] = Counter()
+        # Whether the call made any operation at all; on how many threads; its second run, where that failed.
         self.made_any = False
-        self.fails_again: pytest.CallInfo[Any] | None = None
+        self.workers = 0
+        self.failed_again: Run | None = None
+        self.first: Run | None = None
+        self.last: Run | None = None
+        # Why not all points were tried.
+        self.stopped = ""
 
-    def run(self, nextitem: pytest.Item | None) -> tuple[Run, Run]:
-        """Run everything; the first and the last run."""
-        if self.asked.retry:
-            item: Any = self.runner.item
-            self.runner.retrying = Retrying(getattr(item, "obj", None), item.config)
-        first = last = self._without_fault(nextitem)
-        if first.passed and self.plans:
+    def run(self, nextitem: pytest.Item | None) -> None:
+        """Run everything."""
+        self.first = self._without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
+        if self.first.passed and self.plans:
             # What is made once and stays, by a fixture with a wider scope, is there from the second run on.
-            second = last = self._without_fault(nextitem)
-            self.fails_again = None if second.passed else second.call
-        for number, plan in enumerate(self.plans if last.passed else (), start=1):
-            last = self.runner.under(plan, self.runner.again if number < len(self.plans) else nextitem)
-            self._count(last)
-            self._took(plan, last)
-        self.runner.finish(nextitem)
-        return first, last
+            second = self._without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
+            self.failed_again = None if second.passed else second
+        if self.last is not None and self.last.passed:
+            self._sweep(nextitem)
 
-    def _without_fault(self, nextitem: pytest.Item | None) -> Run:
-        run = self.runner.without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
-        self._count(run)
+    def _sweep(self, nextitem: pytest.Item | None) -> None:
+        for number, plan in enumerate(self.plans, start=1):
+            is_last = number == len(self.plans)
+            run = self._try(plan, nextitem if is_last else self.runner.again)
+            self._took(plan, run)
+            if self.counts["timed_out"] >= MOST_TIMED_OUT:
+                self.stopped = f"{MOST_TIMED_OUT} points were still running after {self.runner.timeout_s:g} s"
+            elif not is_last and self._needs_settling(run):
+                self._settle(plan, run)
+            if self.stopped:
+                self.counts["untried"] = len(self.plans) - number
+                return
+
+    # -- one point -----------------------------------------------------------------------------------------
+
+    def _try(self, plan: faults.FaultPlan, nextitem: pytest.Item | None) -> Run:
+        """Try one point, again where its operation does not come, and then at the last one that there was."""
+
+        def unless_vacuous(run: Run) -> pytest.Item | None:
+            is_vacuous = run.verdict is not None and run.verdict.kind == VACUOUS
+            return self.runner.again if is_vacuous else nextitem
+
+        run = self._under(plan, unless_vacuous)
+        if run.verdict is None or run.verdict.kind != VACUOUS:
+            return run
+        moved = self._at_the_last(plan, run)
+        run = self._under(plan, unless_vacuous if moved is not None else lambda _: nextitem)
+        if moved is None or run.verdict is None or run.verdict.kind != VACUOUS:
+            return run
+        run = self._under(self._at_the_last(plan, run) or moved, lambda _: nextitem)
+        self.counts["moved"] += run.fired
+        return run
+
+    def _at_the_last(self, plan: faults.FaultPlan, run: Run) -> faults.FaultPlan | None:
+        """The plan at the last operation of its kind that a run made; None where it made none, or there is a choice."""
+        fault = plan.faults[0]
+        if self.only is not None or len(plan.faults) != 1 or not run.matches[0]:
+            return None
+        last = run.matches[0]
+        when = faults.When(last, None if fault.when.last is None else last)
+        return faults.FaultPlan((dataclasses.replace(fault, when=when),))
+
+    def _needs_settling(self, run: Run) -> bool:
+        has_failed = run.verdict is not None and run.verdict.kind == FAILED
+        return run.changed_shared or run.hit_shared or (has_failed and any(True for _ in self.runner.shared))
+
+    def _settle(self, plan: faults.FaultPlan, run: Run) -> None:
+        """Run it without a fault; what fails then was brought about by this point."""
+        for attempt in (1, 2):
+            settled = self._without_fault(lambda _: self.runner.again)
+            if settled.passed:
+                return
+            phase = settled.failed_phase
+            if attempt == 1 and phase is not None and phase.excinfo is not None:
+                self._blame(plan, run, settled, judging.in_words(phase.excinfo.value))
+        self.stopped = f"after {plan} the test does not pass any more, not even without a fault"
+
+    def _blame(self, plan: faults.FaultPlan, run: Run, settled: Run, error: str) -> None:
+        if self.failures and self.failures[-1].plan == plan:
+            self.failures[-1].message += f"; and after that the test fails without any fault: {error}"
+            return
+        message = f"after this fault the test fails without any fault: {error}"
+        run.verdict = Verdict(FAILED, message)
+        run.report = next((one for one in settled.reports.values() if one.failed), None)
+        self.failures.append(_Failure(plan, run))
+        self.counts[FAILED] += 1
+
+    def _under(self, plan: faults.FaultPlan, nextitem_after: Callable[[Run], pytest.Item | None]) -> Run:
+        return self._counted(self.runner.under(plan, nextitem_after))
+
+    def _without_fault(self, nextitem_after: Callable[[Run], pytest.Item | None]) -> Run:
+        run = self._counted(self.runner.without_fault(nextitem_after))
         self.runner.leaves_transactions |= run.in_transaction
+        return run
+
+    def _counted(self, run: Run) -> Run:
+        self.last = run
+        for phase in (run.setup, run.call, run.teardown):
+            self.seconds += phase.duration if phase is not None else 0.0
+        self.counts["left_open"] += run.left_open
+        self.threads_left.update(map(kind_of, run.threads))
+        self.workers = max(self.workers, run.workers)
         return run
 
     def _plan(self, run: Run) -> list[faults.FaultPlan]:
@@ -86,16 +181,15 @@ class Sweep:
         self.plans = sample(plans, self.most)
         return self.plans
 
-    def _count(self, run: Run) -> None:
-        for phase in (run.setup, run.call, run.teardown):
-            self.seconds += phase.duration if phase is not None else 0.0
-        self.counts["left_open"] += run.left_open
-
     def _took(self, plan: faults.FaultPlan, run: Run) -> None:
         assert run.verdict is not None  # noqa: S101 - a run under a fault is judged
         kind = run.verdict.kind
         self.counts["points"] += 1
         self.counts["fired"] += run.fired
+        self.counts["timed_out"] += run.timed_out
+        if kind == VACUOUS and self.workers > 1 and self.only is None:
+            self.counts["did_not_come"] += 1
+            return
         self.counts[kind] += 1
         self.counts["repeated"] += run.repeated
         self.counts["not_repeated"] += kind == SURFACED and not run.repeated
@@ -117,6 +211,8 @@ class Sweep:
             return (
                 "every_fault tested nothing: none of the operations of this test can meet any of the effects asked for"
             )
+        if not self.counts["fired"] and not self.failures:
+            return "every_fault tested nothing: no fault fired at any point"
         # A single point that was asked for may be one of those that can't be repeated.
         if self.asked.retry and self.only is None and self.counts[SURFACED] and not self.counts["repeated"]:
             return "every_fault(retry=True) repeated nothing: no fault surfaced in a statement that could be repeated"
@@ -126,21 +222,29 @@ class Sweep:
         """What JUnit is told, and the summary is made of."""
         vacuous = self.counts[VACUOUS] + bool(self.vacuous())
         told: list[tuple[str, object]] = [
-            ("faults_points", self.counts["points"]),
-            ("faults_fired", self.counts["fired"]),
-            ("faults_surfaced", self.counts[SURFACED]),
-            ("faults_absorbed", self.counts[ABSORBED]),
-            ("faults_failed", self.counts[FAILED]),
-            ("faults_vacuous", vacuous),
+            ("tornpage_points", self.counts["points"]),
+            ("tornpage_fired", self.counts["fired"]),
+            ("tornpage_surfaced", self.counts[SURFACED]),
+            ("tornpage_absorbed", self.counts[ABSORBED]),
+            ("tornpage_failed", self.counts[FAILED]),
+            ("tornpage_vacuous", vacuous),
         ]
         if self.possible > len(self.plans):
-            told.append(("faults_possible", self.possible))
+            told.append(("tornpage_possible", self.possible))
         if self.asked.retry:
-            told.append(("faults_repeated", self.counts["repeated"]))
-            told.append(("faults_not_repeated", self.counts["not_repeated"]))
-        if self.counts["left_open"]:
-            told.append(("faults_left_open", self.counts["left_open"]))
-        return told + [("faults_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]
+            told.append(("tornpage_repeated", self.counts["repeated"]))
+            told.append(("tornpage_not_repeated", self.counts["not_repeated"]))
+        for name in ("left_open", "moved", "did_not_come", "untried"):
+            if self.counts[name]:
+                told.append((f"tornpage_{name}", self.counts[name]))
+        if self.workers > 1:
+            told.append(("tornpage_threads", self.workers))
+        if self.threads_left:
+            kinds = ", ".join(sorted(self.threads_left))
+            told += [("tornpage_threads_left", self.threads_left.total()), ("tornpage_threads_left_kinds", kinds)]
+        if self.stopped:
+            told.append(("tornpage_stopped", self.stopped))
+        return told + [("tornpage_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]
 
     def headline(self) -> str:
         """The failure in one line."""
@@ -158,78 +262,103 @@ class Sweep:
 
     def replay(self, plan: faults.FaultPlan) -> str:
         """The line that runs this point again."""
-        return f"pytest {shlex.quote(self.runner.item.nodeid)} --faults-at {shlex.quote(str(plan))}"
+        return f"pytest {shlex.quote(self.runner.item.nodeid)} --tornpage-at {shlex.quote(str(plan))}"
+
+    # -- reports -------------------------------------------------------------------------------------------
+
+    def reports(self, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+        """The reports of its setup, call and teardown, once everything has been run."""
+        item = self.runner.item
+        first, last = self.first, self.last
+        assert first is not None and last is not None  # noqa: S101, PT018 - it has been run
+        teardown = last.reports.get("teardown")
+        finished = self.runner.finish(nextitem)
+        if teardown is not None and teardown.passed and finished is not None and finished.excinfo is not None:
+            teardown = pytest.TestReport.from_item_and_call(item, finished)
+        if first.call is not None and first.call.excinfo is None and self.failed_again is None:
+            item.user_properties += self.properties()
+        made = [first.reports["setup"]]
+        if first.call is not None:
+            made.append(self._of_call(first))
+        if teardown is not None:
+            teardown.user_properties = list(item.user_properties)
+            made.append(teardown)
+        return made
+
+    def _of_call(self, first: Run) -> pytest.TestReport:
+        report = first.reports["call"]
+        if first.call is None or first.call.excinfo is not None:
+            report.sections.append(("every_fault", _BY_ITSELF))
+            return report
+        if self.failed_again is not None:
+            failed = next(one for one in self.failed_again.reports.values() if one.failed)
+            failed.sections.append(("every_fault", _AGAIN))
+            return reports.as_failure(failed)
+        if self.failures:
+            report = self._with_points(report)
+        elif self.vacuous():
+            report = reports.failed(self.runner.item, report, self.vacuous(), may_be_expected=False)
+        report.duration = self.seconds
+        report.user_properties = list(self.runner.item.user_properties)
+        return report
+
+    def _with_points(self, base: pytest.TestReport) -> pytest.TestReport:
+        """The first failing point as the test's own failure; below it all of them, and the next ones in full."""
+        head, *others = self.failures
+        report = head.report
+        if report is None or report.passed or not report.longrepr:
+            report = reports.failed(self.runner.item, report or base, head.message)
+        report = reports.as_failure(report)
+        sections = [("fault points that failed", self.lines())]
+        sections += [(f"at {one.plan}", one.report.longreprtext) for one in others if one.report is not None]
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if crash is not None:
+            crash.message = self.headline()
+        add = getattr(report.longrepr, "addsection", None)
+        if add is None:
+            report.longrepr = "\n".join([report.longreprtext, *(f"--- {name}\n{text}" for name, text in sections)])
+            return report
+        for name, text in sections:
+            add(name, text)
+        return report
+
+    def broken(self, error: BaseException) -> str:
+        """What to say where tornpage itself, or a hook that it called, went wrong: with what was found before."""
+        said = ["internal error in tornpage, or in a hook that it called: no verdict on what was not tried"]
+        said.append("".join(traceback.format_exception(error)))
+        if self.failures:
+            said.append(f"--- fault points that failed before\n{self.lines()}")
+        return "\n".join(said)
+
+    def broken_off(self, message: str, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+        """The reports of a sweep that has not come to its end."""
+        item = self.runner.item
+        made = reports.by_itself(item, message)
+        finished = self.runner.finish(nextitem, in_any_case=True)
+        if finished is not None and finished.excinfo is not None:
+            made[-1] = pytest.TestReport.from_item_and_call(item, finished)
+        return made
 
 
 def sweep(
     runner: Runner, nextitem: pytest.Item | None, asked: EveryFault, most: int | None, only: faults.FaultPlan | None
 ) -> list[pytest.TestReport]:
-    """Sweep one test; the reports of its setup, call and teardown."""
-    item = runner.item
+    """Sweep one test; the reports of its setup, call and teardown. Only an interrupt gets out of here."""
     work = Sweep(runner, asked, most, only)
     try:
-        first, last = work.run(nextitem)
+        if asked.retry:
+            item: Any = runner.item
+            runner.retrying = Retrying(getattr(item, "obj", None), item.config)
+        work.run(nextitem)
+        return work.reports(nextitem)
     except SourceError as error:
-        return _refused(item, f"every_fault(retry=True) needs the source of the test: {error}")
-    if first.call is not None and first.call.excinfo is None and work.fails_again is None:
-        item.user_properties += work.properties()
-    reports = [_report(item, first.setup)]
-    if first.call is not None:
-        reports.append(_of_call(work, first))
-    if last.teardown is not None:
-        reports.append(_report(item, last.teardown))
-    return reports
-
-
-def _of_call(work: Sweep, first: Run) -> pytest.TestReport:
-    item = work.runner.item
-    assert first.call is not None  # noqa: S101 - the caller has looked
-    if first.call.excinfo is not None or work.fails_again is not None:
-        report = _report(item, work.fails_again or first.call)
-        report.sections.append(("every_fault", _AGAIN if work.fails_again is not None else _BY_ITSELF))
-        return report
-    if not work.failures and not work.vacuous():
-        report = _report(item, first.call)
-    elif not work.failures:
-        report = _failing(item, work.vacuous())
-    else:
-        report = _with_points(work)
-    report.duration = work.seconds
-    report.user_properties = list(item.user_properties)
-    return report
-
-
-def _with_points(work: Sweep) -> pytest.TestReport:
-    """The first failing point as the test's own failure; below it all of them, and the next ones in full."""
-    head, *others = work.failures
-    report = head.report or _failing(work.runner.item, head.message)
-    report.when, report.outcome = "call", "failed"
-    sections = [("fault points that failed", work.lines())]
-    sections += [(f"at {one.plan}", one.report.longreprtext) for one in others if one.report is not None]
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        crash.message = work.headline()
-    add = getattr(report.longrepr, "addsection", None)
-    if add is None:
-        report.longrepr = "\n".join([report.longreprtext, *(f"--- {name}\n{text}" for name, text in sections)])
-        return report
-    for name, text in sections:
-        add(name, text)
-    return report
-
-
-def _report(item: pytest.Item, call: pytest.CallInfo[Any]) -> pytest.TestReport:
-    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    return report
-
-
-def _failing(item: pytest.Item, message: str) -> pytest.TestReport:
-    call = pytest.CallInfo.from_call(lambda: pytest.fail(message, pytrace=False), when="call")
-    return _report(item, call)
-
-
-def _refused(item: pytest.Item, message: str) -> list[pytest.TestReport]:
-    """A test that was not run at all."""
-    setup = pytest.CallInfo.from_call(lambda: None, when="setup")
-    teardown = pytest.CallInfo.from_call(lambda: None, when="teardown")
-    return [_report(item, setup), _failing(item, message), _report(item, teardown)]
+        message = f"every_fault(retry=True) needs the source of the test: {error}"
+    except PASSED_ON:
+        if work.failures:
+            said = f"interrupted after {work.counts['points']} fault points; failed until then:\n{work.lines()}"
+            for report in reports.by_itself(runner.item, said):
+                runner.item.ihook.pytest_runtest_logreport(report=report)
+        raise
+    except BaseException as error:  # noqa: BLE001 - a test may fail, the session goes on
+        message = work.broken(error)
+    return work.broken_off(message, nextitem)

@@ -51,12 +51,28 @@ class Operations:
 
     def __init__(self) -> None:
         self.made: list[Operation] = []
+        # The threads that made them.
+        self.workers: set[int] = set()
         self._lock = threading.Lock()
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
         """Write it down."""
         with self._lock:
             self.made.append((kind, role))
+            self.workers.add(threading.get_ident())
+
+
+class Workers:
+    """The threads that work beneath SQLite: each of them comes by one of a few kinds of operation."""
+
+    kinds = frozenset({"open", "read", "lock"})
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Write the thread down."""
+        self.seen.add(threading.get_ident())
 
 
 class Databases:

@@ -1,72 +1,160 @@
 """The connections that a test opens, found by Python's own audit event, however they are opened.
 
 ``sqlite3`` tells of each connection it has made (``sqlite3.connect/handle``). Connections can't be referenced weakly,
-so they are kept; one that nobody else has any more is closed and let go of at the next look, which is before the next
-one is opened. So code that leaves the closing to the garbage collector behaves as it would.
+so they are kept; one that nothing else refers to any more is closed and let go of at the next look, which is before
+the next one is opened. So code that leaves the closing to the garbage collector behaves as it would.
+
+At the end of a run its frames, fixtures and cycles are gone. A connection that is still referred to then is one that
+the program keeps on purpose (in a module, a pool, a thread): it stays open, and counts as *shared* from then on, like
+those of fixtures with a wider scope. What only a cycle referred to was left open by the run, and is closed.
 
 An audit hook can't be taken away again. It is added once, when the first test is about to be run under faults, and
 does nothing outside of such a run. Not covered: drivers other than ``sqlite3``, which do not tell.
 """
 
 import contextlib
+import gc
+import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+
+from tornpage.scenarios.pytest_plugin.transactions import has_transaction, put_right
+
+# So many connections may be kept by the program before the oldest ones, which nobody closes, are taken for a leak.
+MOST_KEPT: Final = 100
+
+
+class Shared:
+    """Connections that outlive a run: those of fixtures with a wider scope, and those that the program keeps."""
+
+    def __init__(self) -> None:
+        self.of_fixtures: list[sqlite3.Connection] = []
+        self.kept: list[sqlite3.Connection] = []
+
+    def __iter__(self) -> Iterator[sqlite3.Connection]:
+        yield from (*self.of_fixtures, *self.kept)
+
+    def forget_closed(self) -> None:
+        """Hold no more of those that have been closed."""
+        self.of_fixtures[:] = filter(is_open, self.of_fixtures)
+        self.kept[:] = filter(is_open, self.kept)
+
+    def close_oldest(self) -> int:
+        """Close those that are too many to be kept on purpose; how many."""
+        too_many = self.kept[: max(len(self.kept) - MOST_KEPT, 0)]
+        for connection in too_many:
+            close(connection)
+        return len(too_many)
+
+    def close_below(self, directory: str) -> None:
+        """Close those on files of a directory that has been removed: none of these can be of any use."""
+        for connection in self.kept:
+            if file_of(connection).startswith(directory + os.sep):
+                close(connection)
+        self.forget_closed()
 
 
 class Connections:
-    """The connections of one run: `own` are the test's, `shared` those of fixtures with a wider scope, of any run."""
+    """The connections of one run: `own` are the test's, `shared` those that outlive it."""
 
-    def __init__(self, shared: list[sqlite3.Connection]) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.own: list[sqlite3.Connection] = []
         self.shared = shared
-        self._sharing = False
+        self._is_sharing = False
+        self._before = list(shared)
+        # What others have begun before this run is no business of its own.
+        self._busy_before = {id(connection) for connection in self._before if has_transaction(connection)}
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Keep one."""
-        (self.shared if self._sharing else self.own).append(connection)
+        (self.shared.of_fixtures if self._is_sharing else self.own).append(connection)
 
     @contextlib.contextmanager
     def sharing_all(self) -> Iterator[None]:
         """What is opened inside this scope is shared: a fixture that outlives the run is being set up."""
-        outer, self._sharing = self._sharing, True
+        outer, self._is_sharing = self._is_sharing, True
         try:
             yield
         finally:
-            self._sharing = outer
+            self._is_sharing = outer
 
-    def let_go(self) -> None:
-        """Close those that nobody else has."""
+    def let_go(self) -> int:
+        """Close those that nothing else refers to; how many of them were open."""
+        closed = 0
         if any(sys.getrefcount(connection) <= _ONLY_HERE for connection in self.own):
             kept = []
             while self.own:
                 connection = self.own.pop()
                 # The list has let go of it: one reference less than above.
                 if sys.getrefcount(connection) < _ONLY_HERE:
+                    closed += is_open(connection)
                     close(connection)
                 else:
                     kept.append(connection)
             self.own = kept[::-1]
+        return closed
 
     def in_transaction(self) -> list[sqlite3.Connection]:
         """Those with a transaction that is open."""
         self.let_go()
-        return [connection for connection in (*self.own, *self.shared) if _in_transaction(connection)]
+        return [connection for connection in (*self.own, *self.shared) if has_transaction(connection)]
 
-    def end(self) -> int:
-        """Close what is still open of the test's own, and end the transactions of the others; how many were open."""
+    def left_in_transaction(self) -> list[sqlite3.Connection]:
+        """Those with a transaction that is open and was not when the run began."""
+        return [connection for connection in self.in_transaction() if id(connection) not in self._busy_before]
+
+    def databases(self) -> set[str]:
+        """The files of those that outlive the run."""
+        return {name for name in map(file_of, self.shared) if os.path.isabs(name)}
+
+    def collect(self) -> int:
+        """Close what nothing but cycles of the run refers to; how many of them were open."""
         self.let_go()
-        still_open = [connection for connection in self.own if is_open(connection)]
-        for connection in still_open:
-            close(connection)
-        for connection in self.shared:
-            if _in_transaction(connection):
-                with contextlib.suppress(sqlite3.Error):
-                    connection.rollback()
+        if not any(map(is_open, self.own)):
+            return 0
+        with quiet():
+            gc.collect()
+            return self.let_go()
+
+    def end(self, *, is_faulted: bool) -> int:
+        """The run is over: what is open now is kept by the program; how many of these are closed as too many.
+
+        After a fault, transactions that were begun in this run and are still open on what is kept are rolled back: the
+        next run begins as this one did.
+        """
+        self.let_go()
+        self.shared.kept += filter(is_open, self.own)
         self.own.clear()
-        self.shared[:] = [connection for connection in self.shared if is_open(connection)]
-        return len(still_open)
+        closed = self.shared.close_oldest()
+        self.shared.forget_closed()
+        if is_faulted:
+            for connection in self.shared:
+                put_right(connection, may_roll_back=id(connection) not in self._busy_before)
+        return closed
+
+    @property
+    def have_changed(self) -> bool:
+        """Whether, after `end`, others outlive the run than those that were there before it."""
+        return [id(one) for one in self._before] != [id(one) for one in self.shared]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let nothing be said of what is thrown away inside this scope: it was left behind because a fault cut a run short.
+
+    Said aloud, it would be taken for something that the next run has done.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _references_of_a_list_item() -> int:
@@ -87,13 +175,6 @@ def is_open(connection: sqlite3.Connection) -> bool:
     except sqlite3.Error:
         return False
     return True
-
-
-def _in_transaction(connection: sqlite3.Connection) -> bool:
-    try:
-        return connection.in_transaction
-    except sqlite3.Error:
-        return False
 
 
 def close(connection: sqlite3.Connection) -> None:
@@ -124,7 +205,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextlib.contextmanager
-def tracked(shared: list[sqlite3.Connection]) -> Iterator[Connections]:
+def tracked(shared: Shared) -> Iterator[Connections]:
     """Hear of every connection that is opened inside this scope; those that outlive it are put into `shared`."""
     global _hooked  # noqa: PLW0603 - a hook can be added once and never be taken away
     if not _hooked:

@@ -27,6 +27,11 @@ def know(threads: Iterable[threading.Thread]) -> None:
     _known.update(threads)
 
 
+def know_also(threads: Iterable[threading.Thread]) -> None:
+    """These live on after a run: they are no part of the runs that follow."""
+    _known.update(threads)
+
+
 @contextlib.contextmanager
 def sleeping(shim: faults.Shim) -> Iterator[None]:
     """Let SQLite sleep so inside this scope."""

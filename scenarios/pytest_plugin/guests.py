@@ -1,0 +1,123 @@
+"""Other plugins of pytest that take a test for one run: what they need to be right about a sweep, which is many.
+
+Each is asked for by what it leaves on the test, none is imported:
+
+- pytest-timeout and pytest's own ``faulthandler_timeout`` have one timer for a test. It is set anew for each run.
+- ``subtests`` (pytest's, and pytest-subtests) and ``unittest``'s ``subTest`` keep the errors of a subtest to themselves.
+  In a sweep they let them out: the first subtest that fails ends the run, as the first statement does elsewhere.
+- pytest-benchmark calls its function as often as it takes to measure it. In a sweep it is called once, and not measured.
+- Django's test cases flush the database before and after the test, as a part of its call. That is not faulted.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from tornpage import faults
+
+_timeout = pytest.StashKey[Any]()
+_DJANGO: Final = "django.test.testcases"
+
+
+def remember_timeout(item: pytest.Item, settings: Any) -> None:
+    """pytest-timeout has set a timer for a whole test."""
+    if not getattr(settings, "func_only", False):
+        item.stash[_timeout] = settings
+
+
+@contextlib.contextmanager
+def timers_of(item: pytest.Item) -> Iterator[None]:
+    """Set the timers anew for the run inside this scope."""
+    settings = item.stash.get(_timeout, None)
+    hook: Any = item.ihook
+    if settings is not None:
+        hook.pytest_timeout_cancel_timer(item=item)
+        hook.pytest_timeout_set_timer(item=item, settings=settings)
+    _dump_later(item.config)
+    try:
+        yield
+    finally:
+        if settings is not None:
+            hook.pytest_timeout_cancel_timer(item=item)
+
+
+def _dump_later(config: pytest.Config) -> None:
+    """Let the clock of ``faulthandler_timeout`` begin anew."""
+    seconds = float(_setting(config, "faulthandler_timeout") or 0.0)
+    if not seconds:
+        return
+    with contextlib.suppress(ImportError, KeyError):
+        import faulthandler  # noqa: PLC0415 - only where it is used
+
+        from _pytest.faulthandler import fault_handler_stderr_fd_key  # noqa: PLC0415 - as above
+
+        ends = bool(_setting(config, "faulthandler_exit_on_timeout"))
+        faulthandler.dump_traceback_later(seconds, file=config.stash[fault_handler_stderr_fd_key], exit=ends)
+
+
+def _setting(config: pytest.Config, name: str) -> Any:
+    """A setting of pytest's own, None where this version does not have it."""
+    try:
+        return config.getini(name)
+    except (ValueError, KeyError):
+        return None
+
+
+def make_ready(item: Any, shim: faults.Shim) -> None:
+    """Between the setup and the call of a run: have the guests on this test let faults through."""
+    values = getattr(item, "funcargs", None) or {}
+    if hasattr(values.get("subtests"), "test"):
+        values["subtests"].test = _transparent
+    if hasattr(values.get("benchmark"), "disabled"):
+        values["benchmark"].disabled = True
+    owner, case = getattr(item, "cls", None), getattr(item, "instance", None)
+    if case is None or not hasattr(case, "subTest"):
+        return
+    case.subTest = _transparent
+    django = sys.modules.get(_DJANGO)
+    if django is not None and owner is not None and issubclass(owner, django.SimpleTestCase):
+        for name in ("_pre_setup", "_post_teardown"):
+            setattr(case, name, _spared(getattr(case, name), shim))
+
+
+def _transparent(_message: Any = None, **_parameters: Any) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _spared(function: Callable[[], Any], shim: faults.Shim) -> Callable[[], Any]:
+    """The function, with no fault in force while it runs."""
+
+    def spared() -> Any:
+        with shim.sparing():
+            return function()
+
+    return spared
+
+
+def why_not(item: pytest.Item) -> str:
+    """Why a test can't be judged because of a guest, "" where it can."""
+    django: Any = sys.modules.get(_DJANGO)
+    if django is None or not _is_rolled_back(item, django):
+        return ""
+    return (
+        "every_fault can't judge a test that Django runs in a transaction of its own (TestCase, django_db): SQLite "
+        "rolls it back as a whole under a full disk or an I/O error, and what the code under test does then says "
+        "nothing of what it does elsewhere. Use TransactionTestCase or @pytest.mark.django_db(transaction=True)"
+    )
+
+
+def _is_rolled_back(item: pytest.Item, django: Any) -> bool:
+    owner = getattr(item, "cls", None)
+    if owner is not None and issubclass(owner, django.SimpleTestCase):
+        return issubclass(owner, django.TestCase) and bool(owner.databases)
+    names = getattr(item, "fixturenames", ())
+    mark = item.get_closest_marker("django_db")
+    if mark is None and "_django_db_helper" not in names:
+        return False
+    if {"transactional_db", "django_db_reset_sequences", "live_server"} & set(names):
+        return False
+    arguments: Any = (mark.args[:1] or (mark.kwargs.get("transaction"),)) if mark is not None else (False,)
+    return not (arguments[0] or (mark is not None and mark.kwargs.get("reset_sequences")))
