@@ -3,9 +3,9 @@
 Each is asked for by what it leaves on the test, none is imported:
 
 - pytest-timeout and pytest's own ``faulthandler_timeout`` have one timer for a test. It is set anew for each run.
-- ``subtests`` (pytest's, and pytest-subtests) and ``unittest``'s ``subTest`` keep the errors of a subtest to themselves.
-  In a sweep they let them out: the first subtest that fails ends the run, as the first statement does elsewhere.
-- pytest-benchmark calls its function as often as it takes to measure it. In a sweep it is called once, and not measured.
+- ``subtests`` (pytest's, and pytest-subtests) and ``unittest``'s ``subTest`` keep the errors of a subtest to
+  themselves. In a sweep they let them out: the first subtest that fails ends the run, as a statement does elsewhere.
+- pytest-benchmark calls its function as often as it takes to measure it. In a sweep it is called once, unmeasured.
 - Django's test cases flush the database before and after the test, as a part of its call. That is not faulted.
 """
 

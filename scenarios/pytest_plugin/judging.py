@@ -89,6 +89,16 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def cure_of(error: BaseException) -> str:
+    """What to do about an error that is no fault of the disk, "" where there is nothing to say."""
+    if not isinstance(error, sqlite3.OperationalError) or "no transaction is active" not in str(error):
+        return ""
+    return (
+        " (with autocommit=False, SQLite's own rollback leaves the connection outside of a transaction: after an error "
+        "set `autocommit = False` again, or open a new connection; see docs/autocommit-false.md)"
+    )
+
+
 def left_open(connections: Iterable[sqlite3.Connection], error: BaseException | None, test: CodeType | None) -> str:
     """What is wrong with the transactions that are open after a run, "" where nothing is.
 

@@ -16,8 +16,8 @@ import pytest
 from tornpage.scenarios.pytest_plugin import settings
 
 MARKERS: Final = (
-    "with_faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never fires "
-    "fails the test",
+    "with_faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never "
+    "fires fails the test",
     "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
     "open_transactions=False): run this test again and again, with operation 1, 2, 3 ... beneath SQLite failing",
 )
@@ -89,9 +89,7 @@ class _Summary:
         self.reports: list[pytest.TestReport] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.user_properties and any(
-            str(one[0]).startswith(settings.PREFIX) for one in report.user_properties if one
-        ):
+        if any(str(name).startswith(settings.PREFIX) for name, *_ in report.user_properties):
             self.reports.append(report)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -65,8 +65,26 @@ def _notes(report: pytest.TestReport) -> Iterator[str]:
         yield f"{report.nodeid}: {_plural(unjudged, 'point')} not judged by retry"
     if left := number(report, "tornpage_left_open"):
         yield f"{report.nodeid}: {_plural(left, 'connection')} left open, and closed after the run"
+    yield from _irregular(report)
     if vacuous := number(report, "tornpage_vacuous"):
         yield f"{report.nodeid}: vacuous, {_plural(vacuous, 'time')}"
+
+
+def _irregular(report: pytest.TestReport) -> Iterator[str]:
+    """What was not the same in every run, and what a fault has left behind."""
+    if moved := number(report, "tornpage_moved"):
+        yield f"{report.nodeid}: {_plural(moved, 'point')} tried at an earlier operation: fewer came than at first"
+    if missing := number(report, "tornpage_did_not_come"):
+        workers = number(report, "tornpage_threads")
+        yield (
+            f"{report.nodeid}: {_plural(missing, 'point')} not judged: {_plural(workers, 'thread')} share the work, "
+            "and their operations differ from run to run"
+        )
+    for kinds in values(report, "tornpage_threads_left_kinds"):
+        left = number(report, "tornpage_threads_left")
+        yield f"{report.nodeid}: {_plural(left, 'thread')} left behind after a fault: {kinds}"
+    for reason in values(report, "tornpage_stopped"):
+        yield f"{report.nodeid}: {_plural(number(report, 'tornpage_untried'), 'point')} not tried: {reason}"
 
 
 def annotations(report: pytest.TestReport) -> Iterator[str]:

@@ -31,7 +31,7 @@ from tornpage.scenarios.pytest_plugin.markers import EveryFault
 from tornpage.scenarios.pytest_plugin.points import sample
 from tornpage.scenarios.pytest_plugin.rerun.retry import Retrying, SourceError
 from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON, Run, Runner
-from tornpage.scenarios.pytest_plugin.threads import kind_of
+from tornpage.scenarios.pytest_plugin.rerun.threads import kind_of
 
 MOST_IN_FULL: Final = 3
 # A limit of some seconds, met again and again, would make a night of it.
@@ -211,7 +211,7 @@ class Sweep:
             return (
                 "every_fault tested nothing: none of the operations of this test can meet any of the effects asked for"
             )
-        if not self.counts["fired"] and not self.failures:
+        if self.counts["points"] and not self.counts["fired"] and not self.failures:
             return "every_fault tested nothing: no fault fired at any point"
         # A single point that was asked for may be one of those that can't be repeated.
         if self.asked.retry and self.only is None and self.counts[SURFACED] and not self.counts["repeated"]:
@@ -234,9 +234,8 @@ class Sweep:
         if self.asked.retry:
             told.append(("tornpage_repeated", self.counts["repeated"]))
             told.append(("tornpage_not_repeated", self.counts["not_repeated"]))
-        for name in ("left_open", "moved", "did_not_come", "untried"):
-            if self.counts[name]:
-                told.append((f"tornpage_{name}", self.counts[name]))
+        rare = ("left_open", "moved", "did_not_come", "untried")
+        told += [(f"tornpage_{name}", self.counts[name]) for name in rare if self.counts[name]]
         if self.workers > 1:
             told.append(("tornpage_threads", self.workers))
         if self.threads_left:

@@ -110,7 +110,7 @@ def test_a_store_that_is_right_passes_every_search(project: pytest.Pytester) -> 
 
 def test_what_is_seen_and_not_promised_is_told_and_fails_nothing(project: pytest.Pytester) -> None:
     # Few of all points show it, so all of them are tried.
-    done = run(project, "stores.Right", "-k", "contend", "--faults-profile", "nightly")
+    done = run(project, "stores.Right", "-k", "contend", "--tornpage-profile", "nightly")
     done.assert_outcomes(passed=1, deselected=7)
     done.stdout.fnmatch_lines(
         ["*::test_contend[[]wal/FULL]: waits-for-a-short-lock was seen, and is not promised (*): a writer held *"]
@@ -119,7 +119,7 @@ def test_what_is_seen_and_not_promised_is_told_and_fails_nothing(project: pytest
 
 @pytest.mark.quality
 def test_memory_first_fails_at_its_check_and_replays(project: pytest.Pytester) -> None:
-    done = run(project, "stores.Wrong", "-k", "sweep", "--faults-report", "found")
+    done = run(project, "stores.Wrong", "-k", "sweep", "--tornpage-report", "found")
     done.assert_outcomes(failed=1, deselected=7)
     done.stdout.fnmatch_lines(
         [
@@ -144,7 +144,7 @@ def test_each_configuration_is_a_test_of_its_own(project: pytest.Pytester) -> No
         "crash[wal/EXTRA]",
         "crash[wal/NORMAL]",
     ]
-    every = run(project, "'more:More'", "--collect-only", "-q", "-k", "crash", "--faults-profile", "ci")
+    every = run(project, "'more:More'", "--collect-only", "-q", "-k", "crash", "--tornpage-profile", "ci")
     assert "test_crash[wal/OFF]" in every.stdout.str()
 
 
@@ -200,7 +200,7 @@ def test_a_target_that_another_process_can_not_import_is_not_killed(
     [
         ("None", (), "*TestIt: set `target` to a target, its class, or its name"),
         ("'stores:Wrnog'", (), "*TestIt: cannot import target 'stores:Wrnog': AttributeError: *"),
-        ("stores.Right", ("--faults-profile", "fast"), "*there is no profile 'fast'; there are: quick, ci, nightly"),
+        ("stores.Right", ("--tornpage-profile", "fast"), "*there is no profile 'fast'; there are: quick, ci, nightly"),
     ],
 )
 def test_what_is_wrong_with_the_suite_is_told(

@@ -176,13 +176,13 @@ def test_a_failure_tells_its_disk_and_how_to_come_back(run_test: Callable[..., p
         [
             "disk *: the power fails after operation *; acknowledged: 0; pending: 1",
             "*/work-after-a-crash/*",
-            "    pytest test_it.py::test_it --faults-disk *",
+            "    pytest test_it.py::test_it --tornpage-disk *",
             "crash_states: 1 test, * disks",
         ]
     )
-    line = next(line for line in done.outlines if "--faults-disk" in line)
+    line = next(line for line in done.outlines if "--tornpage-disk" in line)
     number = line.rpartition(" ")[2]
-    again = run_test(FAILS, "--faults-disk", number)
+    again = run_test(FAILS, "--tornpage-disk", number)
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines([f"disk {number}: *", "crash_states: 1 test, 1 disk"])
 
@@ -193,7 +193,7 @@ def test_a_failure_tells_its_disk_and_how_to_come_back(run_test: Callable[..., p
         ("pass", (), "crash_states was asked for and never called: no disk was looked at"),
         ("crash_states(adds, tmp_path)", (), "crash_states handed out no disk: nobody has iterated over it"),
         ("list(crash_states(nothing, tmp_path))", (), "crash_states: the work changed no file below */test_it0, so *"),
-        ("list(crash_states(adds, tmp_path))", ("--faults-disk", "999"), "crash_states has no disk number 999"),
+        ("list(crash_states(adds, tmp_path))", ("--tornpage-disk", "999"), "crash_states has no disk number 999"),
     ],
 )
 def test_no_disk_at_all_is_a_failure(

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tornpage.scenarios.pytest_plugin.transactions import has_transaction, put_right
+from tornpage.scenarios.pytest_plugin.rerun.transactions import has_transaction, put_right
 
 # So many connections may be kept by the program before the oldest ones, which nobody closes, are taken for a leak.
 MOST_KEPT: Final = 100
@@ -108,7 +108,7 @@ class Connections:
 
     def databases(self) -> set[str]:
         """The files of those that outlive the run."""
-        return {name for name in map(file_of, self.shared) if os.path.isabs(name)}
+        return {name for name in map(file_of, self.shared) if os.sep in name}
 
     def collect(self) -> int:
         """Close what nothing but cycles of the run refers to; how many of them were open."""

@@ -2,8 +2,8 @@
 
 SIGALRM ends it, again and again until the run has given up; the exception is none that ``except Exception`` catches. A
 timer that was set before (by pytest-timeout, say) rings in its own time: its handler is called as it would have been,
-and the limit stays. Not covered: systems without SIGALRM, runs outside the main thread, and a single statement that stays
-inside SQLite.
+and the limit stays. Not covered: systems without SIGALRM, runs outside the main thread, and a single statement that
+stays inside SQLite.
 """
 
 import contextlib

@@ -40,7 +40,7 @@ import pytest
 
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections
 from tornpage.scenarios.pytest_plugin.rerun.repeatable import is_repeatable
-from tornpage.scenarios.pytest_plugin.watchers import Commits
+from tornpage.scenarios.pytest_plugin.rerun.watchers import Commits
 
 _HELPER: Final = "@faults_retry"
 _AGAIN: Final = "@again"

@@ -27,8 +27,8 @@ from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, Shar
 from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know_also
-from tornpage.scenarios.pytest_plugin.threads import Threads, daemons, do_not_wait_for
-from tornpage.scenarios.pytest_plugin.watchers import Commits, Databases, Operations, Unsynced, Workers
+from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for
+from tornpage.scenarios.pytest_plugin.rerun.watchers import Commits, Databases, Operations, Unsynced, Workers
 
 PASSED_ON: Final = (pytest.exit.Exception, KeyboardInterrupt)
 Call = pytest.CallInfo[Any]
@@ -97,6 +97,8 @@ class Runner:
         # Connections that outlive the test.
         self.shared = shared
         self._nextitem: pytest.Item | None = None
+        # The directory of the run that is on.
+        self._scratch: Any = None
         self._threads = Threads()
         self._properties = list(item.user_properties)
         # The test with its statements repeated, where the caller is to try again.
@@ -264,7 +266,7 @@ class Runner:
     def _make_new(self) -> None:
         """A new instance of the test's class, and nothing of what earlier runs have printed or recorded."""
         item: Any = self.item
-        self._scratch: Any = None
+        self._scratch = None
         _drop_instance(item)
         getattr(item, "_report_sections", []).clear()
         item.user_properties[:] = self._properties
@@ -293,7 +295,7 @@ class Runner:
             return Verdict(FAILED, f"still-usable-after-the-fault: {error}", shown=True)
         if repeats.line is not None and error is not None:
             again = f"line {repeats.line} raised {repeats.first}, was executed once more, and then"
-            return Verdict(FAILED, f"{again} {judging.in_words(error)}", shown=True)
+            return Verdict(FAILED, f"{again} {judging.in_words(error)}{judging.cure_of(error)}", shown=True)
         if repeats.line is not None:
             return Verdict(judging.SURFACED)
         return judging.judge(error, armed)

@@ -5,9 +5,9 @@ only one that has written counts, since an empty one, or one that has read, is h
 (``sqlite3_txn_state``); where its functions are hidden, another connection asks for the write lock instead, which is
 wrong for a connection with ``locking_mode=EXCLUSIVE``.
 
-Where SQLite has rolled back by itself (a full disk, an I/O error) such a connection is left outside of any transaction,
-and Python begins none: the next statement commits by itself, and ``commit()`` raises. Setting ``autocommit`` again begins
-one; see docs/autocommit-false.md.
+Where SQLite has rolled back by itself (a full disk, an I/O error) such a connection is left outside of any
+transaction, and Python begins none: the next statement commits by itself, and ``commit()`` raises. Setting
+``autocommit`` again begins one; see docs/autocommit-false.md.
 """
 
 import contextlib

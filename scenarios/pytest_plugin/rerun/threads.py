@@ -1,9 +1,9 @@
 """Threads that a run starts: which of them it leaves behind, and that none of them keeps pytest from ending.
 
 A fault that cuts a test short may leave a thread waiting for ever: of a driver such as aiosqlite, of a pool, of the
-code under test. Inside a run under a fault every thread is therefore started as a daemon, which the interpreter does not
-wait for at its end; so are those of ``concurrent.futures``, which it would wait for all the same, once they are found
-to be left behind. Not covered: threads that are not started by ``threading``.
+code under test. Inside a run under a fault every thread is therefore started as a daemon, which the interpreter does
+not wait for at its end. It would wait for those of ``concurrent.futures`` all the same; they are taken off its list
+once they are found to be left behind. Not covered: threads that are not started by ``threading``.
 """
 
 import contextlib
