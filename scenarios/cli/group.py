@@ -1,12 +1,13 @@
 """The group ``tornpage`` and its entry point."""
 
+import importlib
+import importlib.util
 import traceback
 
 import click
 
 from tornpage.ledger.command import is_output_lost, ledger_group
 from tornpage.scenarios.cli.known_bugs import bugs, probe
-from tornpage.scenarios.cli.mutants import mutants
 from tornpage.scenarios.cli.replays import explain, replay, targets
 from tornpage.scenarios.cli.reports import report
 from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
@@ -35,10 +36,13 @@ def tornpage() -> None:
 
 
 for _command in (
-    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, mutants, replay, explain, targets, report,
+    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, replay, explain, targets, report,
 ):  # fmt: skip
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")
+# The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
+if importlib.util.find_spec("tornpage.scenarios.cli.mutants") is not None:
+    tornpage.add_command(importlib.import_module("tornpage.scenarios.cli.mutants").mutants)
 
 
 def main() -> None:
