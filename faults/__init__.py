@@ -54,9 +54,20 @@ from tornpage.faults.plan import (
 )
 from tornpage.faults.statement.depth import StatementDepth, faulting_connect, faulting_connection
 from tornpage.faults.statement.faulting_store import FaultingStore
-from tornpage.faults.vfs.arm import Armed, arm, causes, connect_unwatched, count_operations, install, record, spare
+from tornpage.faults.vfs.arm import (
+    Armed,
+    arm,
+    causes,
+    connect_beside,
+    connect_unwatched,
+    count_operations,
+    install,
+    record,
+    spare,
+)
 from tornpage.faults.vfs.operation_log import Operation, Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
+from tornpage.faults.vfs.shims import LibraryFacts, Shims, shims
 
 __all__ = [
     "BEGIN_LOCK",
@@ -88,6 +99,7 @@ __all__ = [
     "ImpossibleFaultError",
     "Injector",
     "Interruption",
+    "LibraryFacts",
     "Limit",
     "NotInstalledError",
     "OnPath",
@@ -102,12 +114,14 @@ __all__ = [
     "RivalPlace",
     "Shim",
     "ShimUnavailableError",
+    "Shims",
     "State",
     "StatementDepth",
     "Tape",
     "When",
     "arm",
     "causes",
+    "connect_beside",
     "connect_unwatched",
     "contend",
     "count_operations",
@@ -123,6 +137,7 @@ __all__ = [
     "require_possible",
     "shared_rival_process",
     "shim_for",
+    "shims",
     "slept",
     "spare",
 ]

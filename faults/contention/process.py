@@ -18,12 +18,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
-from urllib.parse import quote
 
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, perform
 from tornpage.faults.errors import FaultError
-from tornpage.faults.vfs.arm import install
-from tornpage.faults.vfs.shim import Shim
+from tornpage.faults.vfs.arm import connect_beside, install
+from tornpage.faults.vfs.shims import Shims
 
 _HELD: Final = "held"
 _MISSED: Final = "missed"
@@ -37,13 +36,6 @@ _ENDS_WITHIN_S: Final = 10.0
 
 class RivalLostError(FaultError):
     """The rival's process has ended, or says something that is no answer."""
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """A connection that never waits, to a file that has to be there; on the VFS that is the default."""
-    return sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=0, check_same_thread=False
-    )
 
 
 class RivalProcess:
@@ -188,12 +180,12 @@ def serve() -> None:
             _answer(_one_rival(shim, RIVAL_KINDS[name], path, journal_mode))
 
 
-def _one_rival(shim: Shim, kind: RivalKind, path: str, journal_mode: str) -> str:
+def _one_rival(shim: Shims, kind: RivalKind, path: str, journal_mode: str) -> str:
     """Hold a lock until it is released; the last answer, which has to come after everything is closed."""
     stop = _Stop(kind.stops_before)
     missed = "it came to its end without getting there"
     try:
-        with contextlib.closing(connect(path)) as connection, shim.watching(stop):
+        with contextlib.closing(connect_beside(path)) as connection, shim.watching(stop):
             perform(connection, kind, journal_mode)
             if not kind.stops_before:
                 stop.here()

@@ -23,13 +23,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalPlace, perform
-from tornpage.faults.contention.process import RivalProcess, connect, shared_rival_process
+from tornpage.faults.contention.process import RivalProcess, shared_rival_process
 from tornpage.faults.contention.virtual_time import VirtualTime, virtual_time
 from tornpage.faults.errors import FaultError, NotInstalledError
 from tornpage.faults.injector import OnPath
 from tornpage.faults.plan import Fault
-from tornpage.faults.vfs.arm import causes
-from tornpage.faults.vfs.shim import shim_for
+from tornpage.faults.vfs.arm import causes, connect_beside
+from tornpage.faults.vfs.shims import shims
 
 LOCKING: Final = frozenset({"lock", "shmlock"})
 _REFUSALS: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
@@ -153,7 +153,7 @@ class Rival:
 
     def _take_here(self, path: str) -> str | None:
         try:
-            self._connection = connect(path)
+            self._connection = connect_beside(path)
             perform(self._connection, self.kind, self.journal_mode)
         except sqlite3.Error as error:
             self._close_here()
@@ -234,7 +234,7 @@ def contend(
         raise RivalError(
             f"no rival {kind!r} in a {place} at {operation}@{ordinal}; there are {known}, at lock@N or shmlock@N"
         )
-    shim = shim_for()
+    shim = shims()
     if not shim.is_installed:
         raise NotInstalledError("let rivals contend inside `with faults.install():`, or no file is watched")
     with contextlib.ExitStack() as scope:

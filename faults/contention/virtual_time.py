@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 from unittest import mock
 
-from tornpage.faults.vfs.shim import Shim
+from tornpage.faults.vfs.shims import Shims
 
 _LOOK_US: Final = 10
 _clocks: "list[VirtualTime]" = []
@@ -23,7 +23,7 @@ _clocks: "list[VirtualTime]" = []
 class VirtualTime:
     """The clock of one scope; `slept_us` is what was slept until now, in microseconds."""
 
-    def __init__(self, shim: Shim) -> None:
+    def __init__(self, shim: Shims) -> None:
         self._shim = shim
         self._slept_before_us = shim.slept_us
         self._in_python_us = self._looked_us = 0
@@ -45,7 +45,7 @@ class VirtualTime:
 
 
 @contextlib.contextmanager
-def virtual_time(shim: Shim) -> Iterator[VirtualTime]:
+def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
     """Let all sleep be virtual inside this scope; the shim has to be installed with ``virtual_sleep``."""
     clock = VirtualTime(shim)
     with mock.patch.object(time, "sleep", clock.sleep), mock.patch.object(time, "monotonic", clock.monotonic):

@@ -88,6 +88,8 @@ class Allocator:
         self._library = library
         self._shutdown = library.function("sqlite3_shutdown", ctypes.c_int)
         self._initialize = library.function("sqlite3_initialize", ctypes.c_int)
+        self._find_vfs = library.function("sqlite3_vfs_find", _pointer, ctypes.c_char_p)
+        self._register_vfs = library.function("sqlite3_vfs_register", ctypes.c_int, _pointer, ctypes.c_int)
         # The rest of its arguments is variadic.
         self._configure = library.function("sqlite3_config", ctypes.c_int, ctypes.c_int)
         self._base = _Methods()
@@ -115,7 +117,7 @@ class Allocator:
             self._exchange(ours=False)
 
     def _exchange(self, *, ours: bool) -> None:
-        default = self._library.find_vfs()
+        default = self._find_vfs(None)
         if self._shutdown() != OK:
             raise AllocatorUnavailableError("SQLite does not let itself be shut down")
         if not self._callbacks and self._configure(_CONFIG_GETMALLOC, ctypes.byref(self._base)) == OK:
@@ -128,7 +130,7 @@ class Allocator:
         )
         self._initialize()
         # SQLite begins anew with its own VFS as the default.
-        self._library.register(default, default=True)
+        self._register_vfs(default, 1)
         if refused:
             raise AllocatorUnavailableError("SQLite does not let its allocator be exchanged")
         self.installed = ours

@@ -1,7 +1,7 @@
 """Arming: a fault plan in force inside a scope, and the count of what it came to.
 
-``install()`` makes the shim SQLite's default VFS; ``arm()`` inside it watches only what its plan needs. Both are
-context managers, both nest, and both leave nothing behind.
+``install()`` stands beneath every SQLite of the process; ``arm()`` inside it watches only what its plan needs. Both are
+context managers, both nest, and both leave nothing behind. A plan is for all libraries, unless it is armed for one.
 """
 
 import contextlib
@@ -9,15 +9,17 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, overload
 
 from tornpage.faults.catalogue import require_possible, require_reachable
 from tornpage.faults.errors import NotInstalledError
 from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
 from tornpage.faults.plan import VFS_KINDS, FaultPlan
 from tornpage.faults.vfs import python_files as plain_files
+from tornpage.faults.vfs.bindings import sqlite_errors
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
+from tornpage.faults.vfs.shims import Shims, shims
 
 Path = str | os.PathLike[str]
 _MARK: Final = "injected_by_faults"
@@ -52,14 +54,14 @@ def mark(error: BaseException) -> object:
 class Armed:
     """What an armed plan came to: faults armed, firings, and errors that surfaced at the caller."""
 
-    def __init__(self, plan: FaultPlan, module: ModuleType = sqlite3, *, marks: list[object] | None = None) -> None:
+    def __init__(self, plan: FaultPlan, module: ModuleType | None = None, *, marks: list[object] | None = None) -> None:
         self.plan = plan
         # The marks of the exceptions that were injected, where it was not SQLite itself that raised them.
         self._marks = marks
         self.injector = PlanInjector(plan)
         # A count, not the errors: an error's traceback would keep the caller's connections alive.
         self.surfaced = 0
-        self._errors = (module.Error, MemoryError)
+        self._module = module
         self._fired_when_last_seen = 0
 
     @property
@@ -92,7 +94,8 @@ class Armed:
             return self._saw_marked(error, self._marks)
         if len(self.firings) == self._fired_when_last_seen:
             return False
-        if not any(isinstance(cause, self._errors) for cause in causes(error)):
+        errors = (*((self._module.Error,) if self._module is not None else sqlite_errors()), MemoryError)
+        if not any(isinstance(cause, errors) for cause in causes(error)):
             return False
         self._fired_when_last_seen = len(self.firings)
         self.surfaced += 1
@@ -111,26 +114,38 @@ class Armed:
         return f"{self.plan}: {self.armed} armed, {self.fired} fired, {self.surfaced} surfaced"
 
 
-@contextlib.contextmanager
-def install(module: ModuleType = sqlite3, *, virtual_sleep: bool = True) -> Iterator[Shim]:
-    """Make the shim the default VFS of the libsqlite3 behind `module`; raises `ShimUnavailableError`.
+@overload
+def install(module: None = None, *, virtual_sleep: bool = True) -> contextlib.AbstractContextManager[Shims]: ...
+@overload
+def install(module: ModuleType, *, virtual_sleep: bool = True) -> contextlib.AbstractContextManager[Shim]: ...
+def install(
+    module: ModuleType | None = None, *, virtual_sleep: bool = True
+) -> contextlib.AbstractContextManager[Shims | Shim]:
+    """Stand beneath every SQLite that this process has loaded or is about to load, or beneath that of one binding only.
 
     Connections opened inside the scope are within reach of `arm`, now and later; others never are.
-    `virtual_sleep` lets busy timeouts run out without real time passing.
+    `virtual_sleep` lets busy timeouts run out without real time passing. Raises `ShimUnavailableError` where the
+    binding, or without one Python's own ``sqlite3``, can't be reached.
     """
-    shim = shim_for(module)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(shim.installed())
-        if virtual_sleep:
-            stack.enter_context(shim.virtual_sleep())
+    return _installed(_shim_of(module), virtual_sleep=virtual_sleep)
+
+
+@contextlib.contextmanager
+def _installed(shim: Shims | Shim, *, virtual_sleep: bool) -> Iterator[Shims | Shim]:
+    with shim.installed(), shim.virtual_sleep() if virtual_sleep else contextlib.nullcontext():
         yield shim
 
 
+def _shim_of(module: ModuleType | None) -> Shims | Shim:
+    return shims() if module is None else shim_for(module)
+
+
 @contextlib.contextmanager
-def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType = sqlite3) -> Iterator[Armed]:
+def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType | None = None) -> Iterator[Armed]:
     """Put a plan in force at the vfs depth, for the files of one database or directory, or for all.
 
-    Raises `PlanError`, `ImpossibleFaultError`, `NotInstalledError`; and at the end what a callback kept.
+    It is in force in every library that is installed, or in that of one binding. Raises `PlanError`,
+    `ImpossibleFaultError`, `NotInstalledError`; and at the end what a callback kept.
     """
     plan = FaultPlan.parse(plan) if isinstance(plan, str) else plan
     require_possible(plan)
@@ -145,7 +160,7 @@ def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType =
 
 
 @contextlib.contextmanager
-def count_operations(path: Path | None = None, *, module: ModuleType = sqlite3) -> Iterator[OperationCounter]:
+def count_operations(path: Path | None = None, *, module: ModuleType | None = None) -> Iterator[OperationCounter]:
     """Count operations by (kind, role) and fault none."""
     counter = OperationCounter()
     with _watching(counter, path, module) as shim, shim.telling():
@@ -153,19 +168,19 @@ def count_operations(path: Path | None = None, *, module: ModuleType = sqlite3) 
 
 
 @contextlib.contextmanager
-def spare(*, module: ModuleType = sqlite3) -> Iterator[None]:
+def spare(*, module: ModuleType | None = None) -> Iterator[None]:
     """Nothing that is armed at the vfs depth fires inside this scope, or counts; what is recorded goes on."""
-    with shim_for(module).sparing():
+    with _shim_of(module).sparing():
         yield
 
 
 @contextlib.contextmanager
-def record(directory: Path, *, module: ModuleType = sqlite3) -> Iterator[Tape]:
-    """Write down every change to the files below a directory, SQLite's and Python's own.
+def record(directory: Path, *, module: ModuleType | None = None) -> Iterator[Tape]:
+    """Write down every change to the files below a directory, SQLite's (of every library) and Python's own.
 
     Open them inside this scope, not before. Raises `ShimUnavailableError`, `NotInstalledError`.
     """
-    shim = shim_for(module)
+    shim = _shim_of(module)
     if not shim.is_installed:
         raise NotInstalledError("record inside `with faults.install():`, or no file is watched")
     tape = Tape(directory)
@@ -174,8 +189,8 @@ def record(directory: Path, *, module: ModuleType = sqlite3) -> Iterator[Tape]:
 
 
 @contextlib.contextmanager
-def _watching(injector: Injector, path: Path | None, module: ModuleType) -> Iterator[Shim]:
-    shim = shim_for(module)
+def _watching(injector: Injector, path: Path | None, module: ModuleType | None) -> Iterator[Shims | Shim]:
+    shim = _shim_of(module)
     if not shim.is_installed:
         raise NotInstalledError("arm a plan inside `with faults.install():`, or no file is watched")
     with shim.watching(injector if path is None else OnPath(injector, path)):
@@ -183,15 +198,26 @@ def _watching(injector: Injector, path: Path | None, module: ModuleType) -> Iter
 
 
 def connect_unwatched(path: Path, *, module: ModuleType = sqlite3, read_only: bool = False) -> sqlite3.Connection:
-    """Open a database past the shim, on SQLite's own VFS: whatever is armed, this reader sees the truth.
+    """Open a database past the shims, on SQLite's own VFS: whatever is armed, this reader sees the truth.
 
-    The file has to be there: a reader that made one would change what it reads. It waits for no lock, since whoever
-    holds one now doesn't let go of it while we wait. With `read_only` it recovers a WAL, but never writes it back to
-    the database, and it can't roll a hot journal back.
+    It is a connection of `module`, whichever library the database is in use by: that one's own VFS then serves it,
+    since only so it takes part in its locks and shared memory. The file has to be there: a reader that made one would
+    change what it reads. It waits for no lock, since whoever holds one now doesn't let go of it while we wait. With
+    `read_only` it recovers a WAL, but never writes it back to the database, and it can't roll a hot journal back.
     """
+    return _connect(path, module, "ro" if read_only else "rw", watched=False)
+
+
+def connect_beside(path: Path, *, module: ModuleType = sqlite3) -> sqlite3.Connection:
+    """Another user of a database in this process: as `connect_unwatched`, but what is armed is armed for it, too."""
+    return _connect(path, module, "rw", watched=True, check_same_thread=False)
+
+
+def _connect(path: Path, module: ModuleType, mode: str, *, watched: bool, **options: Any) -> sqlite3.Connection:
     name = os.fspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    mode = "ro" if read_only else "rw"
-    connection: sqlite3.Connection = module.connect(
-        f"file:{name}?mode={mode}&vfs={shim_for(module).base_name}", uri=True, isolation_level=None, timeout=0
-    )
+    holder = shims().holder_of(path)
+    with shim_for(module).vfs_for(os.fspath(path), holder, watched=watched) as vfs:
+        connection: sqlite3.Connection = module.connect(
+            f"file:{name}?mode={mode}&vfs={vfs}", uri=True, isolation_level=None, timeout=0, **options
+        )
     return connection

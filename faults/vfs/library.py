@@ -1,42 +1,28 @@
-"""The libsqlite3 that the ``sqlite3`` module itself uses, reached through ctypes.
+"""One SQLite in this process: its VFSs, found through a connection, and those of its functions that it shows by name.
 
-``ctypes.CDLL`` of the extension module resolves SQLite's functions through its dependencies. That the functions
-found belong to the library that really serves ``sqlite3`` is proved, not assumed: a VFS registered here must be
-visible to a connection made there. Where that fails (a statically linked Python that hides its symbols) the one
-error is `ShimUnavailableError`.
-
-The two structures are SQLite's own, ``sqlite3_vfs`` (version 3) and ``sqlite3_io_methods`` (version 3), with
-each function pointer as a plain address, so that copying a table is copying bytes.
+The VFSs are found and proved by `faults.vfs.proof`; that needs no exported symbol, so it works for a Python that has SQLite
+linked into it with its symbols hidden, and for every binding that brings a copy of its own. Where the library does
+show its functions they are used for what needs them: failing the nth allocation, limiting the heap, and seeding
+SQLite's random generator anew. That they belong to this very library is proved, not assumed: ``sqlite3_vfs_find`` has
+to give the VFS that the connection has led to.
 """
 
 import ctypes
-import functools
-import importlib
-import sqlite3
+import os
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import ShimUnavailableError
+from tornpage.faults.vfs import proof
+from tornpage.faults.vfs.bindings import BINDINGS, Binding, binding_of, code_of, open_memory
+from tornpage.faults.vfs.proof import Found, Memory, Vfs
 
 OK: Final = 0
 IOERR: Final = 10
+CANTOPEN: Final = 14
 
 _pointer = ctypes.c_void_p
-
-
-class Vfs(ctypes.Structure):
-    """``sqlite3_vfs``."""
-
-    _fields_ = (
-        ("iVersion", ctypes.c_int),
-        ("szOsFile", ctypes.c_int),
-        ("mxPathname", ctypes.c_int),
-        *((name, _pointer) for name in (
-            "pNext", "zName", "pAppData", "xOpen", "xDelete", "xAccess", "xFullPathname", "xDlOpen", "xDlError",
-            "xDlSym", "xDlClose", "xRandomness", "xSleep", "xCurrentTime", "xGetLastError", "xCurrentTimeInt64",
-            "xSetSystemCall", "xGetSystemCall", "xNextSystemCall",
-        )),
-    )  # fmt: skip
 
 
 class IoMethods(ctypes.Structure):
@@ -74,101 +60,158 @@ SIGNATURES: Final[dict[str, Any]] = {
     "xShmLock": ctypes.CFUNCTYPE(_int, _pointer, _int, _int, _int),
 }
 
+_raw_malloc = ctypes.pythonapi.PyMem_RawMalloc
+_raw_malloc.restype, _raw_malloc.argtypes = _pointer, (ctypes.c_size_t,)
+
+
+def immortal(content: bytes) -> int:
+    """A copy of `content` in memory that is never freed: SQLite may look at it for as long as it lives."""
+    address = _raw_malloc(len(content))
+    if not address:
+        raise MemoryError
+    ctypes.memmove(address, content, len(content))
+    return int(address)
+
 
 class Library:
-    """One loaded libsqlite3, with the few functions the shim needs."""
+    """One loaded SQLite; get it from `reach`.
 
-    def __init__(self, handle: ctypes.CDLL, module: Any) -> None:
-        self.module = module
-        self._handle = handle
-        for name, result, arguments in (
-            ("sqlite3_vfs_find", _pointer, (_pointer,)),
-            ("sqlite3_vfs_register", _int, (_pointer, _int)),
-            ("sqlite3_vfs_unregister", _int, (_pointer,)),
-            ("sqlite3_randomness", None, (_int, _pointer)),
-            ("sqlite3_malloc", _pointer, (_int,)),
-            ("sqlite3_sourceid", ctypes.c_char_p, ()),
-        ):
-            self.function(name, result, *arguments)
+    Attributes: `bindings` that use it, the first one first; `code`, the C module of that one; `version` and
+    `source_id`; `vfss` of the operating system, the default first; `others`, the names of the VFSs that are not.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.bindings = [binding]
+        self.code = code_of(binding)
+        memory = Memory()
+        self.vfss, self.others = _vfss_of(self.code, memory)
+        self.version, self.source_id = _version_of(self.code)
+        self._handle, self._hidden = _functions_of(binding, self.vfss)
+        if not memory.known and self._handle is None:
+            raise ShimUnavailableError(f"this system tells no memory map, and {self._hidden}")
+        try:
+            self._reset_randomness = self.function("sqlite3_randomness", None, _int, _pointer)
+        except ShimUnavailableError:
+            self._reset_randomness = None
+
+    @property
+    def name(self) -> str:
+        """The name of the binding by which it was found, or the names of all that share it."""
+        return ", ".join(one.name for one in self.bindings)
+
+    @property
+    def shows_functions(self) -> bool:
+        """Whether SQLite's own functions can be called by name."""
+        return self._handle is not None
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """What can't be done to this library, in words."""
+        lacking = [] if self.shows_functions else ["failing the nth allocation", "seeding its random generator anew"]
+        lacking += [f"files of its VFS {name}" for name in self.others if name != proof.IN_MEMORY]
+        return tuple(lacking)
 
     def function(self, name: str, result: Any, *arguments: Any) -> Any:
-        """A function of the library, by its C types; raises `ShimUnavailableError` where there is none."""
-        try:
-            function = getattr(self._handle, name)
-        except AttributeError:
-            module = self.module.__name__
-            raise ShimUnavailableError(f"the library behind {module} does not export {name}") from None
+        """A function of the library, by its C types; raises `ShimUnavailableError` where it can't be called."""
+        function = getattr(self._handle, name, None) if self._handle is not None else None
+        if function is None:
+            why = self._hidden or f"the library behind {self.name} does not export {name}"
+            raise ShimUnavailableError(f"{name} can't be called: {why}")
         function.restype, function.argtypes = result, arguments
         return function
 
-    def find_vfs(self) -> int:
-        """The address of the default VFS."""
-        address = self._handle.sqlite3_vfs_find(None)
-        if not address:
-            raise ShimUnavailableError("SQLite has no default VFS")
-        return int(address)
-
-    def register(self, vfs: int, *, default: bool) -> None:
-        """Add a VFS, or change whether it is the default."""
-        self._handle.sqlite3_vfs_register(vfs, int(default))
-
-    def unregister(self, vfs: int) -> None:
-        """Take a VFS out of the list; connections that use it go on."""
-        self._handle.sqlite3_vfs_unregister(vfs)
+    def require_alive(self) -> None:
+        """Raise `ShimUnavailableError` where the library has been unloaded since it was found."""
+        memory = Memory()
+        for vfs in self.vfss:
+            proof.require_alive(vfs, memory)
 
     def reset_randomness(self) -> None:
-        """Make SQLite seed its generator anew, from the default VFS, at the next use."""
-        self._handle.sqlite3_randomness(0, None)
+        """Make SQLite seed its generator anew, from the default VFS, at the next use; where it can't be, do nothing."""
+        if self._reset_randomness is not None:
+            self._reset_randomness(0, None)
 
-    def immortal(self, content: bytes) -> int:
-        """A copy of `content` in memory that is never freed: SQLite may look at it for as long as it lives."""
-        address = self._handle.sqlite3_malloc(len(content))
-        if not address:
-            raise MemoryError
-        ctypes.memmove(address, content, len(content))
-        return int(address)
+    def __str__(self) -> str:
+        return f"{self.name}: SQLite {self.version} ({self.source_id})"
 
 
-def _candidates(module: ModuleType) -> list[str | None]:
-    extension = importlib.import_module(_EXTENSIONS.get(module.__name__, module.__name__))
+def _vfss_of(code: ModuleType, memory: Memory) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+    connection = open_memory(code)
+    try:
+        handle = proof.handle_of(connection, code.Connection, memory)
+        found = proof.list_of(handle, memory)
+    finally:
+        connection.close()
+    mine = tuple(one for one in found if one.of_the_system)
+    others = tuple(one.name for one in found if not one.of_the_system)
+    if not mine:
+        raise ShimUnavailableError(f"no VFS of the operating system in {code.__name__}, only {', '.join(others)}")
+    return mine, others
+
+
+def _version_of(code: ModuleType) -> tuple[str, str]:
+    connection = open_memory(code)
+    try:
+        ((version, source_id),) = connection.cursor().execute("SELECT sqlite_version(), sqlite_source_id()")
+    finally:
+        connection.close()
+    return version, source_id
+
+
+def _files_of(binding: Binding) -> list[str | None]:
+    """Where a library's functions may be found by name."""
+    file = getattr(code_of(binding), "__file__", None)
+    if file is not None and os.name == "nt":
+        return [str(Path(file).with_name("sqlite3.dll"))]
     # What the program itself exports comes first, as it does for the linker: the extension's own dependency may be a
     # library that nobody calls, because another one was loaded before it for all to see.
-    return [None, getattr(extension, "__file__", None)]
+    return [None, file] if file is not None else [None]
 
 
-_EXTENSIONS: Final = {"sqlite3": "_sqlite3", "pysqlite3": "pysqlite3._sqlite3"}
-
-
-@functools.cache
-def reach(module: ModuleType = sqlite3) -> Library:
-    """The library behind a DB-API module (``sqlite3``, or ``pysqlite3``); raises `ShimUnavailableError`."""
+def _functions_of(binding: Binding, vfss: tuple[Found, ...]) -> tuple[ctypes.CDLL | None, str]:
+    """The library's functions, if it shows them; and why not, if it doesn't."""
     reasons = []
-    for file in _candidates(module):
+    for file in _files_of(binding):
         name = file or "the program itself"
         try:
-            library = Library(ctypes.CDLL(file), module)
+            handle = ctypes.CDLL(file)
         except OSError as error:
             reasons.append(f"{name} can't be loaded ({error})")
-        except ShimUnavailableError as error:
-            reasons.append(f"{name}: {error.reason}")
-        else:
-            if _serves(library):
-                return library
-            reasons.append(f"{name} leads to another copy of SQLite than the one {module.__name__} uses")
-    raise ShimUnavailableError("; ".join(reasons))
+            continue
+        find = getattr(handle, "sqlite3_vfs_find", None)
+        if find is None:
+            reasons.append(f"{name} shows none of SQLite's functions")
+            continue
+        find.restype, find.argtypes = _pointer, (ctypes.c_char_p,)
+        if find(vfss[0].name.encode()) == vfss[0].address:
+            return handle, ""
+        reasons.append(f"{name} leads to another copy of SQLite than the one {binding.name} uses")
+    return None, "; ".join(reasons)
 
 
-def _serves(library: Library) -> bool:
-    """Whether a VFS registered through the library is visible to the module's own connections."""
-    base = library.find_vfs()
-    name = library.immortal(b"tornpage-probe\0")
-    vfs = library.immortal(ctypes.string_at(base, ctypes.sizeof(Vfs)))
-    Vfs.from_address(vfs).zName = name
-    library.register(vfs, default=False)
+_libraries: dict[str, Library] = {}
+
+
+def reach(module: ModuleType) -> Library:
+    """The library behind a binding; bindings that share one get the same. Raises `ShimUnavailableError`."""
+    binding = binding_of(module)
+    if binding.name not in _libraries:
+        same = _known_behind(code_of(binding)) if _libraries else None
+        if same is not None:
+            same.bindings.append(binding)
+        _libraries[binding.name] = same or Library(binding)
+    return _libraries[binding.name]
+
+
+def _known_behind(code: ModuleType) -> Library | None:
+    """The library that is known already, and that this binding uses, too; what is installed there is no doubt then."""
+    memory = Memory()
+    connection = open_memory(code)
     try:
-        library.module.connect("file:probe?mode=memory&vfs=tornpage-probe", uri=True).close()
-    except library.module.OperationalError:
-        return False
+        vfs = proof.first_vfs(proof.handle_of(connection, code.Connection, memory), memory)
     finally:
-        library.unregister(vfs)
-    return True
+        connection.close()
+    return next((one for one in _libraries.values() if vfs in {found.address for found in one.vfss}), None)
+
+
+__all__ = ["BINDINGS", "CANTOPEN", "IOERR", "OK", "SIGNATURES", "IoMethods", "Library", "Vfs", "immortal", "reach"]

@@ -1,20 +1,28 @@
-"""The VFS shim: SQLite's own unix VFS with a question put before each watched operation.
+"""The VFS shim: a question put before each watched operation, inside SQLite's own VFS.
 
-Method. The default VFS's struct is copied and registered under the name ``tornpage``. Its ``xOpen`` lets the base
-open the file in place and then points the file at a copy of its own method table. In that copy a slot is ours only
-while somebody watches that kind of operation; otherwise it holds the base's own function, so that with nothing
-armed the files run on the base's code. Each of our slots has one shape: describe the operation, ask the watchers,
-then delegate, refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of ``xOpen``.
+Method. The VFSs of the operating system (``unix``, ``unix-excl`` … or ``win32`` …) are static tables of functions in
+the library. While the shim is installed their ``xOpen`` is ours, in place: it lets the base open the file and then
+points the file at a copy of its own method table. In that copy, and in the VFS itself, a slot is ours only while
+somebody watches that kind of operation; otherwise it holds the base's own function, so that with nothing armed the
+files run on the base's code. Each of our slots has one shape: describe the operation, ask the watchers, then delegate,
+refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of ``xOpen``.
+
+A connection that was opened before stays out of reach, its later journals among it: SQLite names a database's journal
+and log by pointers into one piece of memory with the database's own name, and those are known of each database that
+was opened here (`faults.vfs.names`). To be out of reach on purpose there is `PAST`, a VFS with the base's own functions
+that stands in the library's list while a connection is opened through it.
 
 It must not be possible to crash the interpreter with it:
 
 - an exception in a callback never reaches C. It is kept, the operation answers IOERR, and `Shim.raise_kept` raises
   it to the harness; signal handlers are kept out of where it could not be caught (`faults.vfs.signals`);
-- tables and the VFS live in memory of SQLite's own allocator and are never freed, callbacks are referenced for the
-  life of the process: a connection may outlive every scope here;
-- when the scope ends, and again before the interpreter goes away, every slot goes back to the base's function.
+- tables live in memory that is never freed, callbacks are referenced for the life of the process: a connection may
+  outlive every scope here;
+- when the scope ends, and again before the interpreter goes away, every slot goes back to the base's function, and the
+  library's own structures are byte for byte what they were.
 
-Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``xRead``.
+Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``xRead``; VFSs that are not the operating
+system's (`faults.vfs.library.Library.others`), as far as they don't call one of those.
 """
 
 import atexit
@@ -30,21 +38,24 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import SHM_RELEASE, Injector
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
-from tornpage.faults.vfs.library import IOERR, OK, SIGNATURES, IoMethods, Library, Vfs, reach
+from tornpage.faults.vfs.bindings import open_memory
+from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
+from tornpage.faults.vfs.names import Names
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.signals import Interrupts
-
-NAME: Final = "tornpage"
+from tornpage.faults.vfs.slots import GUEST, PAST, Callbacks, Past, Place, Slot, copy_of_methods
 
 _OPEN_ROLES: Final = (
     (0x100, "db"), (0x80000, "wal"), (0x800, "journal"), (0x4000, "super"), (0x7600, "temp"),
 )  # fmt: skip
 _SUFFIX_ROLES: Final = (("-wal", "wal"), ("-journal", "journal"))
+_BESIDE: Final = frozenset({"wal", "journal"})
 _JULIAN_EPOCH_MS: Final = 210_866_760_000_000  # Julian days count from noon, 24 November 4714 BC
 _SHM_LOCK: Final = 2  # SQLITE_SHM_LOCK; without it the call is a release
 
@@ -75,32 +86,26 @@ def _half_write(args: Sequence[Any]) -> tuple[Any, ...]:
 _kinds_of = operator.attrgetter("kinds")
 _EVERY_KIND: Final = frozenset((*VFS_KINDS, SHM_RELEASE))
 
-
-class _Slot(NamedTuple):
-    """One watched slot of a method table: where it is, the original address, ours, and the kinds that need it."""
-
-    field: str
-    cell: ctypes.c_void_p
-    base: int
-    ours: int
-    kinds: frozenset[str]
-
-
 # Slot name, and the kinds of operation that pass through it.
 _FILE_SLOTS: Final = (
     ("xRead", ("read",)), ("xWrite", ("write",)), ("xTruncate", ("truncate",)), ("xSync", ("sync",)),
     ("xLock", ("lock",)), ("xUnlock", ("unlock",)), ("xShmMap", ("shmmap",)), ("xShmLock", ("shmlock", SHM_RELEASE)),
 )  # fmt: skip
 
+# The slots of a VFS that are ours while a kind of operation is watched, and those that are for a whole scope.
+_VFS_SLOTS: Final = (("xDelete", "delete"), ("xAccess", "access"))
+_SCOPED: Final = ("xSleep", "xRandomness", "xCurrentTime", "xCurrentTimeInt64")
+
 # What gives something back has to happen even then.
 _RELEASING: Final = frozenset({"xUnlock", "xShmLock"})
 
 
 class Shim:
-    """One shim for one libsqlite3; get it from `install`, never by hand.
+    """One shim for one library; get it from `install` or `shim_for`, never by hand.
 
     Attributes: `slept_us`, the virtual time SQLite has slept in `virtual_sleep`, in microseconds;
-    `kept`, the exceptions that callbacks raised and that nobody has been told of yet.
+    `kept`, the exceptions that callbacks raised and that nobody has been told of yet; `paths`, the files that are open,
+    by SQLite's address; `databases`, every database that was ever opened here.
     """
 
     def __init__(self, library: Library) -> None:
@@ -110,63 +115,73 @@ class Shim:
         # SQLite may absorb the error that is made of an interrupt: until it is told, nothing succeeds any more.
         self._interrupted = False
         self.paths: dict[int, str | None] = {}
+        self.databases: dict[str, str] = {}
+        self._names = Names()
+        self._supers: set[int] = set()
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
         self._lock = threading.RLock()
-        self._tables: dict[tuple[int, str], tuple[int, list[_Slot]]] = {}
+        self._tables: dict[tuple[int, str], tuple[int, list[Slot]]] = {}
         self._interrupts = Interrupts()
+        self._callbacks = Callbacks(self._interrupts)
         # All slots that may be ours, and the kinds of operation for which they are.
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._pointed: frozenset[str] | None = frozenset()
-        for function in (self._keep, self._refresh, self._point):
+        for function in (self._keep, _stop_all, self.stop, self._refresh, self._point):
             self._interrupts.keep_out_of(function)
-        self._callbacks: list[Any] = []  # never emptied: C may call them for as long as the process lives
         self._depth = 0
         self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
         self._julian_ms = _JULIAN_EPOCH_MS
-        self._base = library.find_vfs()
-        self._base_vfs = Vfs.from_address(self._base)
-        self._address = library.immortal(ctypes.string_at(self._base, ctypes.sizeof(Vfs)))
-        self._vfs = Vfs.from_address(self._address)
-        self._vfs.zName = library.immortal(NAME.encode() + b"\0")
-        self._vfs.pNext = None
-        self._vfs_slots = [self._vfs_slot("xDelete", "delete"), self._vfs_slot("xAccess", "access")]
-        self._slots += self._vfs_slots
-        self._base_open = SIGNATURES["xOpen"](self._base_vfs.xOpen)
-        self._open = self._guarded("xOpen", self._on_open)
-        self._own = {
-            "xSleep": self._guarded("xSleep", self._sleep),
-            "xRandomness": self._guarded("xRandomness", self._randomness),
-            "xCurrentTime": self._guarded("xCurrentTime", self._current_time),
-            "xCurrentTimeInt64": self._guarded("xCurrentTimeInt64", self._current_time_int64),
-        }
+        self._unless: list[Callable[[], bool]] = []
+        # Before anything is put in place.
+        self.pasts = [Past(one, PAST if index == 0 else f"{PAST}-{one.name}") for index, one in enumerate(library.vfss)]
+        self.guests = [Past(one, f"{GUEST}-{index}") for index, one in enumerate(library.vfss)]
+        self.places = [Place(one) for one in library.vfss]
+        for place in self.places:
+            self._prepare(place)
         self._uses: Counter[str] = Counter()
-        # Whoever was the default before an `installed` scope is it again afterwards.
-        self._default = self._base
+        self._proved = False
+        self._probing: int | None = None
         atexit.register(self._detach)
+
+    def _prepare(self, place: Place) -> None:
+        """Make the functions that stand in a VFS's slots."""
+        for field, kind in _VFS_SLOTS:
+            self._slots.append(self._vfs_slot(place, field, kind))
+        base_open = SIGNATURES["xOpen"](place.base["xOpen"])
+        open_here = functools.partial(self._on_open, base_open, place.found.name)
+        sleep = functools.partial(self._sleep, SIGNATURES["xSleep"](place.base["xSleep"]))
+        own = sleep, self._randomness, self._current_time, self._current_time_int64
+        functions: dict[str, Callable[..., int]] = {"xOpen": open_here, **dict(zip(_SCOPED, own, strict=True))}
+        for field, function in functions.items():
+            if field in place.base:
+                place.ours[field] = self._guarded(field, function)
 
     @property
     def is_installed(self) -> bool:
         """Whether an `installed` scope is open."""
         return self._depth > 0
 
-    @property
-    def base_name(self) -> str:
-        """The name of SQLite's own VFS, such as ``unix``: what to ask for to be out of reach."""
-        return _text(self._base_vfs.zName) or ""
+    def has_open(self, path: str) -> bool:
+        """Whether a connection of this library has this database open."""
+        return os.path.realpath(path) in self.paths.values()
 
     # -- scopes --------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["Shim"]:
-        """Be the default VFS inside this scope; scopes nest. What was kept is raised at the end."""
+        """Stand in the library's VFSs inside this scope; scopes nest. What was kept is raised at the end.
+
+        Raises `ShimUnavailableError` where the library has been unloaded, or does not call what was put in place.
+        """
         with self._lock:
             self._depth += 1
             if self._depth == 1:
-                self._vfs.xOpen = self._open
-                self._refresh()
-                self._default = self.library.find_vfs()
-                self.library.register(self._address, default=True)
+                try:
+                    self._enter()
+                except BaseException:
+                    self._depth = 0
+                    raise
         try:
             with self._interrupts.held(), self.telling():
                 yield self
@@ -244,10 +259,19 @@ class Shim:
             yield
 
     @contextlib.contextmanager
-    def virtual_sleep(self) -> Iterator[None]:
-        """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time."""
-        with self._replaced("xSleep"):
-            yield
+    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> Iterator[None]:
+        """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time.
+
+        `unless` is asked at each sleep whether this one has to be real.
+        """
+        asked = [] if unless is None else [unless]
+        self._unless += asked
+        try:
+            with self._replaced("xSleep"):
+                yield
+        finally:
+            for one in asked:
+                self._unless.remove(one)
 
     @contextlib.contextmanager
     def deterministic(self, seed: int = 0, now_ms: int = 1_600_000_000_000) -> Iterator[None]:
@@ -273,18 +297,20 @@ class Shim:
         An interrupt outranks what SQLite made of it; anything else is raised if nothing is on its way already,
         and is otherwise added as a note.
         """
+        raise_kept(self.take_kept(), during)
+
+    def take_kept(self) -> list[BaseException]:
+        """Hand over what callbacks kept; operations succeed again."""
         kept, self.kept = self.kept, []
         if self._interrupted:
-            self._interrupted = False
+            _stop_all(stopped=False)
+        return kept
+
+    def stop(self, *, stopped: bool) -> None:
+        """Let nothing succeed any more, or again; releasing still does."""
+        if self._interrupted != stopped:
+            self._interrupted = stopped
             self._refresh()
-        urgent = next((error for error in kept if not isinstance(error, Exception)), None)
-        chosen = urgent or (kept[0] if kept and during is None else None)
-        carrier = chosen or during
-        for error in kept:
-            if carrier is not None and error is not chosen:
-                carrier.add_note(f"an exception in a callback of the shim: {error!r}")
-        if chosen is not None:
-            raise chosen from during
 
     # -- the one shape of every slot -----------------------------------------------------------------------
 
@@ -324,11 +350,10 @@ class Shim:
     def _keep(self, error: BaseException) -> int:
         self.kept.append(error)
         if not (self._interrupted or isinstance(error, Exception)):
-            self._interrupted = True
-            self._refresh()
+            _stop_all(stopped=True)
         return IOERR
 
-    def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, table: int, base_address: int) -> _Slot:
+    def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, table: int, base_address: int) -> Slot:
         """Our function for a slot of the files of one role. Called for every watched operation: no frame too many."""
         base = SIGNATURES[field](base_address)
         kind, paths, refusable, releases = kinds[0], self.paths, field not in _RELEASING, SHM_RELEASE in kinds
@@ -351,48 +376,69 @@ class Shim:
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep(error)
 
-        return self._slot(field, kinds, table + getattr(IoMethods, field).offset, base_address, operation)
+        ours = self._callbacks.address(field, operation)
+        return Slot.at(table + getattr(IoMethods, field).offset, field, base_address, ours, kinds)
 
-    def _vfs_slot(self, field: str, kind: str) -> _Slot:
-        base_address = getattr(self._base_vfs, field)
-        base = SIGNATURES[field](base_address)
+    def _vfs_slot(self, place: Place, field: str, kind: str) -> Slot:
+        base = SIGNATURES[field](place.base[field])
 
         def operation(*args: Any) -> int:
             try:
                 if self._interrupted:
                     return IOERR
                 path = _text(args[1])
-                return self._perform(base, kind, _role_of_path(path), path, args)
+                role = _role_of_path(path)
+                if role in _BESIDE and not self._is_ours(args[1], path):
+                    return base(*args)  # type: ignore[no-any-return]
+                return self._perform(base, kind, role, path, args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep(error)
 
-        return self._slot(field, (kind,), self._address + getattr(Vfs, field).offset, base_address, operation)
+        ours = self._callbacks.address(field, operation)
+        return Slot.at(place.cell_of(field), field, place.base[field], ours, (kind,))
 
-    def _slot(
-        self, field: str, kinds: tuple[str, ...], place: int, base_address: int, operation: Callable[..., int]
-    ) -> _Slot:
-        cell = ctypes.c_void_p.from_address(place)
-        return _Slot(field, cell, base_address, self._thunk(field, operation), frozenset(kinds))
+    def _is_ours(self, name: int | None, path: str | None) -> bool:
+        """Whether a journal or a log belongs to a connection that was opened here.
 
-    def _on_open(self, _vfs: int, name: int | None, file: int, flags: int, out_flags: int | None) -> int:
+        A super-journal that is open names journals of its own accord; those it may delete are ours if it is.
+        """
+        return bool(self._supers) or self._names.belongs(name, path)
+
+    def _on_open(
+        self, base: Callable[..., int], vfs_name: str, vfs: int, name: int | None, file: int, flags: int, out: int
+    ) -> int:
+        # The name goes on as the pointer it came as: SQLite keeps it, and reads beyond its end.
+        args = (vfs, name, file, flags, out)
+        role, path = _role_of_flags(flags), _text(name)
+        if not self._depth or (role in _BESIDE and not self._is_ours(name, path)):
+            return base(*args)
         # SQLite closes a file whose open failed only if it has a method table.
         methods = ctypes.c_size_t.from_address(file)
         methods.value = 0
-        role, path = _role_of_flags(flags), _text(name)
-        # The name goes on as the pointer it came as: SQLite keeps it, and reads beyond its end.
-        args = (self._base, name, file, flags, out_flags)
+        if self._probing == threading.get_ident():
+            self._proved = True
+            return CANTOPEN
         fault = self._ask("open", role, path) if self._watchers else None
         if fault is not None:
-            return self._carry_out(fault, self._base_open, args)
+            return self._carry_out(fault, base, args)
         existed = bool(self._tapes) and path is not None and os.path.exists(path)  # noqa: PTH110 - on a hot path
-        result: int = self._base_open(*args)
+        result: int = base(*args)
         if result == OK and methods.value:
             for tape in self._tapes:
                 tape.opened(path, role, file, flags, existed=existed)
             known = self._tables.get((methods.value, role))
             methods.value = known[0] if known is not None else self._table(methods.value, role)
-            self.paths[file] = path
+            self._opened(file, name, path, role, vfs_name)
         return result
+
+    def _opened(self, file: int, name: int | None, path: str | None, role: str, vfs_name: str) -> None:
+        self.paths[file] = path
+        if role == "super":
+            self._supers.add(file)
+        elif role == "db":
+            self._names.opened(file, name)
+            if path is not None:
+                self.databases[path] = vfs_name
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -403,8 +449,7 @@ class Shim:
             if known is not None:
                 return known[0]
             base = IoMethods.from_address(base_methods)
-            size = (IoMethods.xShmMap, IoMethods.xFetch)[base.iVersion - 1].offset if base.iVersion < 3 else 0
-            address = self.library.immortal(ctypes.string_at(base_methods, size or ctypes.sizeof(IoMethods)))
+            address = copy_of_methods(base_methods)
             slots = [
                 self._file_slot(field, kinds, role, address, getattr(base, field))
                 for field, kinds in _FILE_SLOTS
@@ -417,27 +462,20 @@ class Shim:
             return address
 
     def _closing(self, base_address: int) -> int:
-        """Forget a file's path when it is closed: addresses are used again."""
+        """Forget a file when it is closed: addresses are used again."""
         base = SIGNATURES["xClose"](base_address)
 
         def close(file: int) -> int:
             try:
                 self.paths.pop(file, None)
+                self._supers.discard(file)
+                self._names.closed(file)
                 return base(file)  # type: ignore[no-any-return]
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep(error)
 
         # An interrupt before the base's turn would leave the descriptor open, and its locks held.
-        return self._thunk("xClose", close)
-
-    def _thunk(self, field: str, function: Callable[..., int]) -> int:
-        """The C address of a Python function, referenced for ever."""
-        self._interrupts.keep_out_of(function)
-        callback = SIGNATURES[field](function)
-        self._callbacks.append(callback)
-        address = ctypes.cast(callback, ctypes.c_void_p).value
-        assert address is not None  # noqa: S101 - a callback always has an address
-        return address
+        return self._callbacks.address("xClose", close)
 
     def _refresh(self) -> None:
         """Point every slot at our function where one of its kinds is watched, else at the base's.
@@ -457,7 +495,7 @@ class Shim:
                 self._point(self._slots, before, wanted)
                 self._pointed = wanted
 
-    def _point(self, slots: list[_Slot], before: frozenset[str] | None, wanted: frozenset[str]) -> None:
+    def _point(self, slots: list[Slot], before: frozenset[str] | None, wanted: frozenset[str]) -> None:
         """Point the slots whose kinds are wanted otherwise than before; None: nobody knows what was before."""
         changed = _EVERY_KIND if before is None else before ^ wanted
         for slot in slots:
@@ -478,8 +516,11 @@ class Shim:
         with self._lock:
             for field in fields:
                 self._uses[field] += change
-                source = self._own[field] if self._uses[field] > 0 else getattr(self._base_vfs, field)
-                setattr(self._vfs, field, source)
+                for place in self.places:
+                    if self._uses[field] > 0:
+                        place.take(field)
+                    else:
+                        place.give_back(field)
 
     def _guarded(self, field: str, function: Callable[..., int]) -> int:
         def callback(*args: Any) -> int:
@@ -488,9 +529,11 @@ class Shim:
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep(error)
 
-        return self._thunk(field, callback)
+        return self._callbacks.address(field, callback)
 
-    def _sleep(self, _vfs: int, microseconds: int) -> int:
+    def _sleep(self, base: Callable[..., int], vfs: int, microseconds: int) -> int:
+        if self._unless and self._unless[-1]():
+            return base(vfs, microseconds)
         self.slept_us += microseconds
         return microseconds
 
@@ -506,13 +549,61 @@ class Shim:
         ctypes.c_int64.from_address(out).value = self._julian_ms
         return OK
 
-    # -- leaving -------------------------------------------------------------------------------------------
+    # -- coming and leaving ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def vfs_for(self, path: str, holder: "Shim | None" = None, *, watched: bool = False) -> Iterator[str]:
+        """The VFS that a connection of this library asks for to open a database, inside this scope.
+
+        It is out of reach, unless it is to be `watched`. `holder` is the shim of the library that has the database
+        open: its own VFS then serves this library's connection, because locks and shared memory are kept per library.
+        (The system gives locks to a process: two libraries that open one file by themselves take away each other's.)
+        """
+        owner = holder or self
+        opened_by = owner.databases.get(os.path.realpath(path))
+        index = next((at for at, one in enumerate(owner.library.vfss) if one.name == opened_by), 0)
+        if owner is self and (watched or not self._depth):
+            yield self.library.vfss[index].name
+            return
+        past = (owner.guests if watched else owner.pasts)[index]
+        if watched:
+            past.refresh()
+        with self._lock, past.standing_in(self.library.vfss[0]):
+            yield past.name
+
+    def _enter(self) -> None:
+        """Stand in the VFSs' place; at the first time, make sure that SQLite really calls what stands there."""
+        if self._proved:
+            self.library.require_alive()
+        for place in self.places:
+            place.take("xOpen")
+        self._refresh()
+        if not self._proved:
+            self._prove()
+
+    def _prove(self) -> None:
+        """Have a connection open a file that there is not: it has to end in our function. No file is touched."""
+        self._probing = threading.get_ident()
+        try:
+            connection = open_memory(self.library.code)
+            try:
+                connection.cursor().execute("ATTACH 'tornpage-probe' AS probe")
+            except self.library.code.Error:
+                pass
+            finally:
+                connection.close()
+        finally:
+            self._probing = None
+        if not self._proved:
+            self._leave()
+            raise ShimUnavailableError(
+                f"{self.library.name} does not call the function that was put into its VFS {self.library.vfss[0].name}"
+            )
 
     def _leave(self) -> None:
-        """Stop being the default, and let files that are still open run on the base's code alone."""
-        self.library.register(self._default, default=True)
-        self.library.unregister(self._address)
-        self._vfs.xOpen = self._base_vfs.xOpen
+        """Stand in no VFS any more, and let files that are still open run on the base's code alone."""
+        for place in self.places:
+            place.give_back("xOpen")
         self._refresh()
 
     def _detach(self) -> None:
@@ -523,18 +614,37 @@ class Shim:
                 self._leave()
             self._watchers, self._tapes = (), ()
             self._refresh()
-            self._use(self._own, -self._uses.total())
+            self._use(_SCOPED, -self._uses.total())
             for (base_methods, _role), (address, _slots) in self._tables.items():
                 IoMethods.from_address(address).xClose = IoMethods.from_address(base_methods).xClose
 
 
-_shims: dict[str, Shim] = {}
+def raise_kept(kept: Sequence[BaseException], during: BaseException | None) -> None:
+    """Raise what was kept, as `Shim.raise_kept` says."""
+    urgent = next((error for error in kept if not isinstance(error, Exception)), None)
+    chosen = urgent or (kept[0] if kept and during is None else None)
+    carrier = chosen or during
+    for error in kept:
+        if carrier is not None and error is not chosen:
+            carrier.add_note(f"an exception in a callback of the shim: {error!r}")
+    if chosen is not None:
+        raise chosen from during
+
+
+def _stop_all(*, stopped: bool) -> None:
+    """An interrupt is the process's, whichever library it came in."""
+    for shim in _shims.values():
+        shim.stop(stopped=stopped)
+
+
+_shims: dict[int, Shim] = {}
 _shims_lock = threading.Lock()
 
 
 def shim_for(module: ModuleType = sqlite3) -> Shim:
-    """The one shim of the libsqlite3 behind a DB-API module; raises `ShimUnavailableError`."""
+    """The one shim of the library behind a binding; raises `ShimUnavailableError`."""
+    library = reach(module)
     with _shims_lock:
-        if module.__name__ not in _shims:
-            _shims[module.__name__] = Shim(reach(module))
-        return _shims[module.__name__]
+        if id(library) not in _shims:
+            _shims[id(library)] = Shim(library)
+        return _shims[id(library)]

@@ -32,7 +32,7 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.shim: faults.Shim | None = None
+        self.shim: faults.Shims | None = None
         self.unreachable = ""
         self._runner: Runner | None = None
         self._marked = False
@@ -43,7 +43,8 @@ class Session:
         except MarkerError as error:
             raise pytest.UsageError(f"--tornpage-at: {error}") from None
         try:
-            self.shim = faults.shim_for()
+            faults.shim_for()
+            self.shim = faults.vfs.shims()
         except faults.ShimUnavailableError as error:
             self.unreachable = error.reason
 

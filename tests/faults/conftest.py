@@ -208,8 +208,8 @@ def prepare() -> Callable[[str, Path], Callable[[], list[BaseException]]]:
 
 
 @pytest.fixture
-def shim() -> Iterator[faults.Shim]:
-    """The shim, installed for the test."""
+def shim() -> Iterator[faults.Shims]:
+    """The shims, installed for the test."""
     with faults.install() as installed:
         yield installed
 

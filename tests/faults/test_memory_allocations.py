@@ -1,6 +1,7 @@
 """The Nth allocation of SQLite fails, and nothing else; the allocator is exchanged only beneath no connection."""
 
 import contextlib
+import ctypes
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_the_allocator_is_not_exchanged_while_a_cursor_keeps_a_closed_connection
 
 
 def test_memory_that_no_connection_holds_is_in_nobody_s_way() -> None:
-    reach(sqlite3).immortal(bytes(100_000))
+    assert reach(sqlite3).function("sqlite3_malloc", ctypes.c_void_p, ctypes.c_int)(100_000)
     with faults.exact_allocations() as exact:
         assert exact.installed
     assert not exact.installed

@@ -14,7 +14,8 @@ import pytest
 from tornpage import faults
 from tornpage.faults.injector import SHM_RELEASE
 from tornpage.faults.plan import VFS_KINDS
-from tornpage.faults.vfs.library import IoMethods, Vfs
+from tornpage.faults.vfs.library import SIGNATURES
+from tornpage.faults.vfs.proof import Vfs
 
 
 def _work(connection: sqlite3.Connection) -> None:
@@ -24,17 +25,15 @@ def _work(connection: sqlite3.Connection) -> None:
     assert connection.execute("SELECT count(*) FROM t").fetchone()[0] > 0
 
 
-def _default_vfs(shim: faults.Shim) -> tuple[int, bytes]:
-    address = shim.library.find_vfs()
-    return address, ctypes.string_at(address, ctypes.sizeof(Vfs))
+def _bytes(shim: faults.Shim) -> list[bytes]:
+    """The VFSs of the operating system, as they stand in the library's memory."""
+    return [ctypes.string_at(one.address, ctypes.sizeof(Vfs)) for one in shim.library.vfss]
 
 
-def _foreign_slots(shim: faults.Shim) -> list[str]:
-    """The slots of our tables that lead to our code, xClose aside."""
-    pairs = [(shim._vfs, shim._base_vfs, [slot.field for slot in shim._vfs_slots])]
-    for (base, _role), (address, slots) in shim._tables.items():
-        pairs.append((IoMethods.from_address(address), IoMethods.from_address(base), [slot.field for slot in slots]))
-    return [field for ours, base, fields in pairs for field in fields if getattr(ours, field) != getattr(base, field)]
+def _foreign_slots(shim: faults.Shims | faults.Shim) -> set[str]:
+    """The watched slots that lead to our code, xClose aside."""
+    members = shim.members if isinstance(shim, faults.Shims) else [shim]
+    return {slot.field for one in members for slot in one._slots if slot.cell.value != slot.base}
 
 
 class _Raising:
@@ -52,69 +51,69 @@ class _Raising:
 
 
 @pytest.fixture
-def connection(shim: faults.Shim, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+def connection(shim: faults.Shims, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     opened = sqlite3.connect(tmp_path / "a.db")
     yield opened
     opened.close()
 
 
-def test_the_default_vfs_is_restored_and_every_slot_is_the_bases_again(tmp_path: Path) -> None:
+def test_the_vfs_is_byte_for_byte_what_it_was_and_every_slot_is_the_bases_again(tmp_path: Path) -> None:
     shim = faults.shim_for()
-    before = _default_vfs(shim)
+    before = _bytes(shim)
     with faults.install(), faults.arm("any@*=IOERR"), contextlib.suppress(sqlite3.Error):
         sqlite3.connect(tmp_path / "a.db")
     with faults.install(), faults.arm("any@1000000=IOERR"), shim.deterministic():
         connection = sqlite3.connect(tmp_path / "a.db")
         _work(connection)
-        assert _default_vfs(shim) != before
+        assert _bytes(shim) != before
         assert _foreign_slots(shim)
-    assert _default_vfs(shim) == before
+    assert _bytes(shim) == before
     assert not _foreign_slots(shim)
     assert not shim.is_installed
-    for field in ("xOpen", "xSleep", "xRandomness", "xCurrentTime", "xCurrentTimeInt64"):
-        assert getattr(shim._vfs, field) == getattr(shim._base_vfs, field)
     connection.close()
     assert not shim.paths
 
 
-def test_with_nothing_armed_no_slot_is_ours(shim: faults.Shim, connection: sqlite3.Connection) -> None:
+def test_with_nothing_armed_no_slot_is_ours(shim: faults.Shims, connection: sqlite3.Connection) -> None:
     _work(connection)
     assert not _foreign_slots(shim)
     with faults.arm("sync:wal@1=IOERR_FSYNC"):
-        assert set(_foreign_slots(shim)) == {"xSync"}
+        assert _foreign_slots(shim) == {"xSync"}
     assert not _foreign_slots(shim)
 
 
-def test_another_default_vfs_is_given_back(tmp_path: Path) -> None:
-    """Somebody else's default VFS is the default again afterwards."""
-    library = faults.shim_for().library
-    base = library.find_vfs()
-    other = library.immortal(ctypes.string_at(base, ctypes.sizeof(Vfs)))
-    Vfs.from_address(other).zName = library.immortal(b"somebody-elses\0")
-    library.register(other, default=True)
+def test_what_somebody_else_puts_in_a_slots_place_meanwhile_stays_there(tmp_path: Path) -> None:
+    """Another tool may have taken our function for SQLite's own: it still leads to SQLite when we are gone."""
+    shim = faults.shim_for()
+    place = shim.places[0]
+    with faults.install():
+        ours = place.vfs.xOpen
+        callback = SIGNATURES["xOpen"](SIGNATURES["xOpen"](ours))
+        place.vfs.xOpen = other = ctypes.cast(callback, ctypes.c_void_p).value
+        assert other != ours
     try:
-        with faults.install(), faults.arm("write@1000000=FULL"):
-            assert library.find_vfs() != other
-        assert library.find_vfs() == other
+        assert place.vfs.xOpen == other
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+            _work(connection)
+        assert not shim.paths
     finally:
-        library.unregister(other)
-        library.register(base, default=True)
+        place.vfs.xOpen = place.base["xOpen"]
 
 
 def test_scopes_nest_and_only_the_outermost_takes_the_shim_away(tmp_path: Path) -> None:
     shim = faults.shim_for()
-    base = shim.library.find_vfs()
+    before = _bytes(shim)
     with faults.install() as outer:
         with faults.install() as inner:
             assert inner is outer
-        assert shim.library.find_vfs() != base
+        assert _bytes(shim) != before
         connection = sqlite3.connect(tmp_path / "a.db")
         with faults.arm("write@1=FULL") as armed, pytest.raises(sqlite3.OperationalError):
             _work(connection)
         assert armed.surfaced == 0  # It was caught inside the scope, and nobody told of it.
         assert armed.fired == 1
         connection.close()
-    assert shim.library.find_vfs() == base
+    assert _bytes(shim) == before
 
 
 def test_arms_nest_and_each_counts_what_the_outer_ones_let_pass(connection: sqlite3.Connection) -> None:
@@ -126,7 +125,7 @@ def test_arms_nest_and_each_counts_what_the_outer_ones_let_pass(connection: sqli
     assert 0 < seen < outer.injector.matches[0]
 
 
-def test_one_injector_may_watch_in_two_scopes(shim: faults.Shim, connection: sqlite3.Connection) -> None:
+def test_one_injector_may_watch_in_two_scopes(shim: faults.Shims, connection: sqlite3.Connection) -> None:
     counter = faults.OperationCounter()
     with shim.watching(counter):
         with shim.watching(counter):
@@ -138,7 +137,7 @@ def test_one_injector_may_watch_in_two_scopes(shim: faults.Shim, connection: sql
     assert sum(counter.counts.values()) == with_one
 
 
-def test_an_injector_is_asked_about_its_kinds_only(shim: faults.Shim, tmp_path: Path) -> None:
+def test_an_injector_is_asked_about_its_kinds_only(shim: faults.Shims, tmp_path: Path) -> None:
     asked: set[str] = set()
 
     class OnlyDelete:
@@ -191,7 +190,7 @@ def test_a_connection_that_outlives_the_scope_goes_on_unwatched_and_is_watched_i
     assert not faults.shim_for().paths
 
 
-def test_a_collection_in_the_middle_of_an_operation_harms_nothing(shim: faults.Shim, tmp_path: Path) -> None:
+def test_a_collection_in_the_middle_of_an_operation_harms_nothing(shim: faults.Shims, tmp_path: Path) -> None:
     class Collecting:
         kinds = frozenset((*VFS_KINDS, SHM_RELEASE))
 
@@ -292,7 +291,7 @@ def test_several_exceptions_are_all_told(tmp_path: Path) -> None:
     assert len(raised.value.__notes__) == 2
 
 
-def test_an_injector_may_use_sqlite_itself(shim: faults.Shim, tmp_path: Path) -> None:
+def test_an_injector_may_use_sqlite_itself(shim: faults.Shims, tmp_path: Path) -> None:
     class Asking:
         kinds = frozenset({"sync"})
         asleep = False
@@ -320,7 +319,7 @@ def test_an_injector_may_use_sqlite_itself(shim: faults.Shim, tmp_path: Path) ->
     assert asking.answers
 
 
-def test_an_injector_may_arm_and_disarm_in_the_middle_of_an_operation(shim: faults.Shim, tmp_path: Path) -> None:
+def test_an_injector_may_arm_and_disarm_in_the_middle_of_an_operation(shim: faults.Shims, tmp_path: Path) -> None:
     class Arming:
         kinds = frozenset({"write"})
         stack = contextlib.ExitStack()
@@ -338,7 +337,7 @@ def test_an_injector_may_arm_and_disarm_in_the_middle_of_an_operation(shim: faul
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_two_threads_on_two_connections_under_fault(mode: str, shim: faults.Shim, tmp_path: Path) -> None:
+def test_two_threads_on_two_connections_under_fault(mode: str, shim: faults.Shims, tmp_path: Path) -> None:
     """Each thread has its own file and plan; neither sees the other's faults."""
     outcomes: dict[str, list[str]] = {}
     barrier = threading.Barrier(2)
@@ -397,12 +396,12 @@ def test_threads_that_install_and_leave_while_others_work(tmp_path: Path) -> Non
     shim = faults.shim_for()
     assert not shim.is_installed
     assert not _foreign_slots(shim)
-    for field in ("xOpen", "xSleep"):
-        assert getattr(shim._vfs, field) == getattr(shim._base_vfs, field)
+    for place in shim.places:
+        assert all(getattr(place.vfs, field) == address for field, address in place.base.items())
 
 
 @pytest.mark.parametrize("name", ["plain.db", "with space.db", "per%20cent?.db", "ünïcödé.db", "a#b&c=d.db"])
-def test_any_file_name_is_reached_by_its_path(name: str, shim: faults.Shim, tmp_path: Path) -> None:
+def test_any_file_name_is_reached_by_its_path(name: str, shim: faults.Shims, tmp_path: Path) -> None:
     path = tmp_path / name
     connection = sqlite3.connect(path)
     with faults.arm("sync@1=IOERR_FSYNC", path) as armed, contextlib.suppress(sqlite3.OperationalError):
@@ -417,7 +416,7 @@ def test_any_file_name_is_reached_by_its_path(name: str, shim: faults.Shim, tmp_
     reader.close()
 
 
-def test_a_name_that_is_no_text_is_passed_on_as_it_is(shim: faults.Shim, tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_passed_on_as_it_is(shim: faults.Shims, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xfe.db"
     connection = sqlite3.connect(path)
     with faults.arm("sync@1=IOERR_FSYNC", os.fsdecode(path)) as armed, pytest.raises(sqlite3.OperationalError):
@@ -427,9 +426,12 @@ def test_a_name_that_is_no_text_is_passed_on_as_it_is(shim: faults.Shim, tmp_pat
     assert Path(os.fsdecode(path)).exists()
 
 
-def test_one_connection_may_opt_in_by_name_and_the_others_stay_out(shim: faults.Shim, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["unix", "unix-dotfile", "unix-excl", "unix-none"])
+def test_a_connection_is_within_reach_whatever_vfs_it_asks_for_by_name(
+    name: str, shim: faults.Shims, tmp_path: Path
+) -> None:
     unwatched = faults.connect_unwatched(_made(tmp_path / "b.db"))
-    connection = sqlite3.connect(f"file:{tmp_path / 'a.db'}?vfs=tornpage", uri=True)
+    connection = sqlite3.connect(f"file:{tmp_path / 'a.db'}?vfs={name}", uri=True)
     with faults.arm("write@*=FULL") as armed:
         unwatched.execute("INSERT INTO t VALUES(1)")
         assert armed.fired == 0
@@ -446,7 +448,7 @@ def _made(path: Path) -> Path:
     return path
 
 
-def test_backup_attach_blob_and_exclusive_locking_run_through_the_shim(shim: faults.Shim, tmp_path: Path) -> None:
+def test_backup_attach_blob_and_exclusive_locking_run_through_the_shim(shim: faults.Shims, tmp_path: Path) -> None:
     source = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
     source.execute("PRAGMA journal_mode=wal")
     source.execute("PRAGMA locking_mode=exclusive")
@@ -474,7 +476,7 @@ def test_backup_attach_blob_and_exclusive_locking_run_through_the_shim(shim: fau
 
 
 def test_a_reader_that_only_reads_recovers_a_wal_and_leaves_the_database_alone(
-    shim: faults.Shim, tmp_path: Path
+    shim: faults.Shims, tmp_path: Path
 ) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = wal").fetchall()

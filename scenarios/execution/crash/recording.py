@@ -62,7 +62,7 @@ class Recording:
         with (
             faults.spare(),
             contextlib.suppress(sqlite3.Error),
-            contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=0)) as connection,
+            contextlib.closing(faults.connect_beside(database)) as connection,
         ):
             connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 

@@ -133,11 +133,11 @@ def _end(job: Job) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shim, job_log: JobLog) -> Iterator[None]:
+def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shims, job_log: JobLog) -> Iterator[None]:
     """The plan in force at its depth, for the store's files only."""
     injector = _Announced(plan, job_log)
     if plan.faults[0].kind in faults.STATEMENT_KINDS:
-        scope = trial.statements.watching(injector)
+        scope: contextlib.AbstractContextManager[None] = trial.statements.watching(injector)
     else:
         scope = shim.watching(faults.OnPath(injector, trial.directory))
     with scope:

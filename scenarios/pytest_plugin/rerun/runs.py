@@ -85,7 +85,7 @@ class Runner:
     def __init__(
         self,
         item: pytest.Item,
-        shim: faults.Shim,
+        shim: faults.Shims,
         timeout_s: float,
         shared: Shared,
         *,

@@ -7,13 +7,12 @@ Not covered: locks held by processes that are no children of this one.
 """
 
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 
 from tornpage import faults
-from tornpage.faults.vfs.library import SIGNATURES
 
 # The plan that is armed, how many firings it had at the last sleep, and the threads that are no part of any test.
 _armed: list[faults.Armed] = []
@@ -32,17 +31,9 @@ def know_also(threads: Iterable[threading.Thread]) -> None:
     _known.update(threads)
 
 
-@contextlib.contextmanager
-def sleeping(shim: faults.Shim) -> Iterator[None]:
+def sleeping(shim: faults.Shims) -> AbstractContextManager[None]:
     """Let SQLite sleep so inside this scope."""
-    with shim.virtual_sleep():
-        outer, own = shim._own["xSleep"], _callback(shim)
-        shim._own["xSleep"] = shim._vfs.xSleep = own
-        try:
-            yield
-        finally:
-            # The slot itself is put right at the end of the scope around this one.
-            shim._own["xSleep"] = outer
+    return shim.virtual_sleep(unless=_has_to_be_real)
 
 
 @contextlib.contextmanager
@@ -57,15 +48,8 @@ def faulted_by(armed: faults.Armed) -> Iterator[None]:
         _seen.pop()
 
 
-@functools.cache
-def _callback(shim: faults.Shim) -> int:
-    real = SIGNATURES["xSleep"](shim._base_vfs.xSleep)
-
-    def sleep(vfs: int, microseconds: int) -> int:
-        slept: int = (shim._sleep if _is_injected() or _is_alone() else real)(vfs, microseconds)
-        return slept
-
-    return shim._guarded("xSleep", sleep)
+def _has_to_be_real() -> bool:
+    return not (_is_injected() or _is_alone())
 
 
 def _is_injected() -> bool:

@@ -30,7 +30,7 @@ _DONE: Final = _Done("sync", "OK")
 class Unsynced:
     """Asks another injector, and lets syncs that it does not fault be done at once; not while they are recorded."""
 
-    def __init__(self, shim: faults.Shim, inner: faults.Injector | None = None) -> None:
+    def __init__(self, shim: faults.Shims, inner: faults.Injector | None = None) -> None:
         self._shim = shim
         self._inner = inner
         self._asked = inner.kinds if inner is not None else frozenset[str]()

@@ -1,0 +1,303 @@
+"""Every SQLite of the process under one set of scopes: what is watched, recorded or timed is so in each of them.
+
+A process may hold several copies of SQLite (``sqlite3``, ``pysqlite3``, ``apsw`` …), each with VFSs, files and locks
+of its own. `Shims` has one `Shim` for each of them, and takes in those that are imported while it is installed, with
+all that is in force at that moment. A library that can't be reached is named (`Shims.unreachable`); only where it is
+Python's own ``sqlite3`` that is an error.
+
+Not covered: copies of SQLite that no known binding leads to (inside other extension modules, say). `Shims.has_opened`
+tells which databases were opened by those that are watched, so that another one can be noticed.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
+
+from tornpage.faults.errors import ShimUnavailableError
+from tornpage.faults.injector import Injector
+from tornpage.faults.vfs import bindings
+from tornpage.faults.vfs.bindings import BINDINGS, Binding, code_of
+from tornpage.faults.vfs.operation_log import Tape
+from tornpage.faults.vfs.shim import Shim, raise_kept, shim_for
+
+_OWN: Final = BINDINGS[0]
+_Scope = Callable[[Shim], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFacts:
+    """What is known of one SQLite: the bindings that use it, how far it is within reach, and what is not.
+
+    `unreachable` says why nothing of it is; "" where it is watched.
+    """
+
+    name: str
+    version: str = ""
+    source_id: str = ""
+    way: str = ""
+    out_of_reach: tuple[str, ...] = ()
+    unreachable: str = ""
+
+    def __str__(self) -> str:
+        if self.unreachable:
+            return f"{self.name} can't be reached: {self.unreachable}"
+        lacking = f", out of reach: {'; '.join(self.out_of_reach)}" if self.out_of_reach else ""
+        return f"{self.name} on SQLite {self.version}{lacking}"
+
+
+class Shims:
+    """The shims of all libraries; get it from `install` or `shims`, never by hand."""
+
+    def __init__(self) -> None:
+        self.unreachable: dict[str, str] = {}
+        self._members: list[Shim] = []
+        self._open: list[tuple[_Scope, ExitStack]] = []
+        self._depth = 0
+        self._lock = threading.RLock()
+        self._importing = _Importing(self._imported)
+
+    # -- what is there -------------------------------------------------------------------------------------
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether an `installed` scope is open."""
+        return self._depth > 0
+
+    @property
+    def members(self) -> tuple[Shim, ...]:
+        """One shim for each library that is within reach; bindings that are loaded by now are looked for."""
+        with self._lock:
+            self._look()
+            return tuple(self._members)
+
+    def facts(self) -> tuple[LibraryFacts, ...]:
+        """What is known of each library of this process."""
+        known = [
+            LibraryFacts(
+                name=one.library.name,
+                version=one.library.version,
+                source_id=one.library.source_id,
+                way="in place, functions by name" if one.library.shows_functions else "in place",
+                out_of_reach=one.library.out_of_reach,
+            )
+            for one in self.members
+        ]
+        return (*known, *(LibraryFacts(name, unreachable=reason) for name, reason in self.unreachable.items()))
+
+    @property
+    def slept_us(self) -> int:
+        """The virtual time that all of them have slept, in microseconds."""
+        return sum(one.slept_us for one in self._members)
+
+    @property
+    def paths(self) -> dict[int, str | None]:
+        """The files that are open, by the addresses that the libraries know them by."""
+        return {file: path for one in self._members for file, path in one.paths.items()}
+
+    @property
+    def kept(self) -> list[BaseException]:
+        """The exceptions that callbacks raised and that nobody has been told of yet."""
+        return [error for one in self._members for error in one.kept]
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a tape is told of changes."""
+        return any(one.is_recording for one in self._members)
+
+    def has_opened(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a library that is watched has ever opened this database."""
+        real = os.path.realpath(path)
+        return any(real in one.databases for one in self._members)
+
+    def holder_of(self, path: str | os.PathLike[str]) -> Shim | None:
+        """The shim of the library that has a database open now."""
+        real = os.path.realpath(path)
+        return next((one for one in self._members if one.has_open(real)), None)
+
+    # -- scopes --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["Shims"]:
+        """Stand in the VFSs of every library inside this scope; scopes nest. What was kept is raised at the end.
+
+        Raises `ShimUnavailableError` where Python's own ``sqlite3`` can't be reached.
+        """
+        with self._lock:
+            self._look()
+            if (reason := self.unreachable.get(_OWN.name)) is not None:
+                raise ShimUnavailableError(reason)
+            self._depth += 1
+            if self._depth == 1:
+                self._importing.begin()
+        try:
+            with self._on_each(Shim.installed), self.telling():
+                yield self
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._importing.end()
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Raise what callbacks kept when this scope ends."""
+        try:
+            yield
+        except BaseException as error:
+            self.raise_kept(during=error)
+            raise
+        self.raise_kept()
+
+    def raise_kept(self, during: BaseException | None = None) -> None:
+        """As `Shim.raise_kept`, for all of them."""
+        raise_kept([error for one in self._members for error in one.take_kept()], during)
+
+    def watching(self, injector: Injector) -> AbstractContextManager[None]:
+        """As `Shim.watching`."""
+        return self._on_each(lambda shim: shim.watching(injector))
+
+    def sparing(self) -> AbstractContextManager[None]:
+        """As `Shim.sparing`."""
+        return self._on_each(Shim.sparing)
+
+    def recording(self, tape: Tape) -> AbstractContextManager[None]:
+        """As `Shim.recording`."""
+        return self._on_each(lambda shim: shim.recording(tape))
+
+    def signals_kept_out_of(self, *functions: Callable[..., Any]) -> AbstractContextManager[None]:
+        """As `Shim.signals_kept_out_of`."""
+        return self._on_each(lambda shim: shim.signals_kept_out_of(*functions))
+
+    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
+        """As `Shim.virtual_sleep`."""
+        return self._on_each(lambda shim: shim.virtual_sleep(unless))
+
+    def deterministic(self, seed: int = 0, now_ms: int = 1_600_000_000_000) -> AbstractContextManager[None]:
+        """As `Shim.deterministic`; a library whose generator can't be seeded anew keeps its own randomness."""
+        return self._on_each(lambda shim: shim.deterministic(seed, now_ms))
+
+    @contextlib.contextmanager
+    def _on_each(self, scope: _Scope) -> Iterator[None]:
+        """Open a scope on each library, on those that come later, too."""
+        entry = (scope, ExitStack())
+        with self._lock:
+            self._open.append(entry)
+            try:
+                for shim in self._members:
+                    entry[1].enter_context(scope(shim))
+            except BaseException:
+                self._open.remove(entry)
+                entry[1].close()
+                raise
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.remove(entry)
+            entry[1].close()
+
+    # -- libraries that come -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        for binding in (_OWN, *bindings.imported()):
+            self._take_in(binding)
+
+    def _take_in(self, binding: Binding) -> None:
+        if binding.name in self.unreachable or any(binding in one.library.bindings for one in self._members):
+            return
+        try:
+            shim = shim_for(code_of(binding))
+        except ShimUnavailableError as error:
+            self.unreachable[binding.name] = error.reason
+            return
+        if shim in self._members:
+            return
+        self._members.append(shim)
+        for scope, stack in self._open:
+            try:
+                stack.enter_context(scope(shim))
+            except ShimUnavailableError as error:
+                self._members.remove(shim)
+                self.unreachable[binding.name] = error.reason
+                return
+
+    def _imported(self) -> None:
+        with self._lock:
+            self._look()
+
+
+class _Importing:
+    """Hears of bindings that are imported: a finder before all others, which finds nothing by itself."""
+
+    def __init__(self, imported: Callable[[], None]) -> None:
+        self._imported = imported
+        self._names = {one.name for one in BINDINGS}
+        self._busy = threading.local()
+
+    def begin(self) -> None:
+        """Listen from now on."""
+        sys.meta_path.insert(0, self)
+
+    def end(self) -> None:
+        """Listen no more."""
+        # When the interpreter goes away there is no path any more.
+        with contextlib.suppress(ValueError, AttributeError):
+            sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """What the other finders find, with a loader that tells when a binding has been executed."""
+        if name not in self._names or getattr(self._busy, "name", None) == name:
+            return None
+        self._busy.name = name
+        try:
+            spec = next(
+                (
+                    found
+                    for finder in sys.meta_path
+                    if finder is not self and (found := finder.find_spec(name, path, target)) is not None
+                ),
+                None,
+            )
+        finally:
+            self._busy.name = None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Telling(spec.loader, spec, self._imported)  # type: ignore[assignment]  # it stands in for it
+        return spec
+
+
+class _Telling:
+    """A loader that says when it has executed its module, and is gone then."""
+
+    def __init__(self, loader: Any, spec: ModuleSpec, imported: Callable[[], None]) -> None:
+        self._loader = loader
+        self._spec = spec
+        self._imported = imported
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the loader does."""
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the loader does; then tell."""
+        self._spec.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._imported()
+
+
+_all = Shims()
+
+
+def shims() -> Shims:
+    """The shims of every library in this process."""
+    return _all
