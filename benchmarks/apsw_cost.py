@@ -134,7 +134,7 @@ def counted(directory: Path, mode: str, number: int, chunks: int) -> Round:
     with faults.install(), _four(directory, mode, number, apsw, theirs) as sides:
         theirs.clear()
         spent, generator = [Spent() for _ in sides], random.Random(number)  # noqa: S311 - an order
-        with faults.vfs.shims().watching(watcher):
+        with faults.shims().watching(watcher):
             for _ in range(chunks):
                 for side in generator.sample(range(4), 4):
                     spent[side].on(sides[side])

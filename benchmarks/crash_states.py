@@ -35,7 +35,7 @@ class CrashDisks:
         self.directory = directory
         self.every = every
         self.target = Measured()
-        with faults.install(), faults.vfs.shims().deterministic():
+        with faults.install(), faults.shims().deterministic():
             executor = Executor(self.target, configuration, directory / "recorded", record=True)
             with executor:
                 for action in self.target.workload():

@@ -1,6 +1,6 @@
 """One SQLite in this process: its VFSs, found through a connection, and those of its functions that it shows by name.
 
-The VFSs are found and proved by `faults.vfs.proof`; that needs no exported symbol, so it works for a Python that has SQLite
+The VFSs are found and proved by `proof`; that needs no exported symbol, so it works for a Python that has SQLite
 linked into it with its symbols hidden, and for every binding that brings a copy of its own. Where the library does
 show its functions they are used for what needs them: failing the nth allocation, limiting the heap, and seeding
 SQLite's random generator anew. That they belong to this very library is proved, not assumed: ``sqlite3_vfs_find`` has

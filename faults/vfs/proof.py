@@ -127,12 +127,16 @@ def handle_of(connection: Any, kind: type, memory: Memory) -> int:
             f"{_name_of(type(connection))} is not {_name_of(kind)} itself, and only of that class it is known where "
             "the handle lies"
         )
-    head = head_bytes()
-    if kind.__basicsize__ < head + _POINTER:
+    if kind.__basicsize__ < head_bytes() + _POINTER:
         raise ShimUnavailableError(f"an object of {_name_of(kind)} is too small for a handle")
-    handle = _read(id(connection) + head, memory, "the connection")
+    return handle_at(id(connection), head_bytes(), memory)
+
+
+def handle_at(connection: int, head: int, memory: Memory) -> int:
+    """The ``sqlite3 *`` of a connection object at an address, whose head has so many bytes."""
+    handle = _read(connection + head, memory, "the connection")
     if not handle:
-        raise ShimUnavailableError(f"the connection of {kind.__module__} is closed")
+        raise ShimUnavailableError("the connection is closed")
     return handle
 
 

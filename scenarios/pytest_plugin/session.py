@@ -44,7 +44,7 @@ class Session:
             raise pytest.UsageError(f"--tornpage-at: {error}") from None
         try:
             faults.shim_for()
-            self.shim = faults.vfs.shims()
+            self.shim = faults.shims()
         except faults.ShimUnavailableError as error:
             self.unreachable = error.reason
 

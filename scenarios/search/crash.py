@@ -104,7 +104,7 @@ class CrashSearch(Search):
         reader = CrashReader(self.target, configuration, self.directory / "crashed")
         tally = CrashesTried(self.target.name, configuration)
         self._starts = []
-        with faults.vfs.shims().deterministic(self.seed):
+        with faults.shims().deterministic(self.seed):
             try:
                 if part.kind == _AFTER_FAULTS:
                     self._after_faults(reader, tally, part)

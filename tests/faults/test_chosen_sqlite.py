@@ -32,7 +32,7 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
     done = run(
         f"""
         import sys; sys.path[:] = SITE
-        import sqlite3; from tornpage import faults
+        from tornpage import faults; import sqlite3
         with faults.install(), faults.arm("sync:wal@1=IOERR_FSYNC"):
             connection = sqlite3.connect({str(tmp_path / "a.db")!r}, isolation_level=None)
             connection.execute("PRAGMA journal_mode=wal")
@@ -74,7 +74,7 @@ def test_it_is_too_late_once_sqlite3_has_been_imported() -> None:
     done = run("import sys; sys.path[:] = SITE\nimport sqlite3; from tornpage import faults", "pysqlite3")
     assert done.stderr.splitlines()[-1] == (
         "ImportError: TORNPAGE_SQLITE is 'pysqlite3', and sqlite3 was imported before it could be heeded: "
-        "from tornpage import faults first"
+        "import tornpage.faults first"
     )
 
 

@@ -28,7 +28,7 @@ _ENDINGS = {
             kept = sqlite3.connect("a.db"); work(kept)
     """,
     "no scope has ended": """
-        stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.vfs.shims().deterministic()]
+        stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.shims().deterministic()]
         for scope in stack: scope.__enter__()
         kept = sqlite3.connect("a.db"); work(kept)
     """,
@@ -58,7 +58,7 @@ _ENDINGS = {
     """,
     "the connection outlives the shim's own module": """
         import builtins
-        stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.vfs.shims().deterministic()]
+        stack = [faults.install(), faults.arm("any@1000000=IOERR"), faults.shims().deterministic()]
         for scope in stack: scope.__enter__()
         # Cleared last of all: its close reads, writes, syncs and deletes when nothing of the shim is left.
         class Last:

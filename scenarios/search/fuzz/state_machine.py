@@ -237,7 +237,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Open the store, with nothing armed."""
         self.taped = self.machine_run.reaches_files and kind == _SCENARIOS_A_TAPE
         # SQLite's own randomness, too, is the same whenever the same scenario is told.
-        self._same_randomness.enter_context(faults.vfs.shims().deterministic())
+        self._same_randomness.enter_context(faults.shims().deterministic())
         self._executor = self.machine_run.new_executor(self.taped)
         self._do(Restart())
 
