@@ -66,7 +66,7 @@ def _setting(config: pytest.Config, name: str) -> Any:
         return None
 
 
-def make_ready(item: Any, shim: faults.Shim) -> None:
+def make_ready(item: Any, shim: faults.Shims) -> None:
     """Between the setup and the call of a run: have the guests on this test let faults through."""
     values = getattr(item, "funcargs", None) or {}
     if hasattr(values.get("subtests"), "test"):
@@ -87,7 +87,7 @@ def _transparent(_message: Any = None, **_parameters: Any) -> contextlib.Abstrac
     return contextlib.nullcontext()
 
 
-def _spared(function: Callable[[], Any], shim: faults.Shim) -> Callable[[], Any]:
+def _spared(function: Callable[[], Any], shim: faults.Shims) -> Callable[[], Any]:
     """The function, with no fault in force while it runs."""
 
     def spared() -> Any:
