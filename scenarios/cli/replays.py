@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -21,6 +21,8 @@ from tornpage.scenarios.run.emit_test import as_test_file
 from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
 from tornpage.scenarios.targets.registry import SHIPPED, find
+
+_EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TESTED}
 
 
 @click.command()
@@ -46,7 +48,10 @@ def replay(
     emit_test: bool,
     files_to: Path | None,
 ) -> None:
-    """Play a finding again, three times: FIXED, FAILED, FLAKY or ERROR.
+    """Play a finding again, three times: FIXED, FAILED, FLAKY, NOT REPRODUCED or ERROR.
+
+    FIXED ends with exit code 0, FAILED and FLAKY with 1. NOT REPRODUCED (2) is told where nothing fails and nothing has
+    been shown by that: the scenario did not show the finding when it was made, either.
 
     The file is data: it is never executed, and nothing is imported because it says so.
 
@@ -80,7 +85,7 @@ def replay(
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
     text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read.check, verdict, lines)} on {chosen.name}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
-    context.exit(Exit.HOLDS if verdict is Verdict.FIXED else Exit.FINDING)
+    context.exit(_EXITS.get(verdict, Exit.FINDING) if verdict else Exit.FINDING)
 
 
 def _what(check: str, verdict: Verdict | None, lines: list[str]) -> str:

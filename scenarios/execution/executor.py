@@ -54,6 +54,8 @@ class Executor:
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self._steps_before = steps_before
+        self._clock = 0
+        self._clock_was_set = False
         self._trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
@@ -99,8 +101,7 @@ class Executor:
 
     def close(self) -> None:
         """Disarm and let go of everything; raises `Violation` where the target does not."""
-        for slot in list(self.armed):
-            self._disarm(slot)
+        self._disarm_all()
         try:
             self.real.close()
         finally:
@@ -116,8 +117,7 @@ class Executor:
         self.counts["steps"] += 1
         if self._trace is not None:
             self._trace(str(step))
-        for trial in (self.real, self.shadow):
-            trial.at_step(self._steps_before + len(self.steps))
+        self._set_clock(step)
         if isinstance(step, Call):
             self._call(step)
         elif isinstance(step, Conditional):
@@ -133,17 +133,26 @@ class Executor:
         if self._trace is not None:
             self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
 
+    def _set_clock(self, step: Step) -> None:
+        """Each step has a minute of its own, unless it says which; what follows such a one belongs to it."""
+        if isinstance(step, Call | Restart | CrashAt) and isinstance(step.at, int):
+            self._clock, self._clock_was_set = step.at, True
+        elif not (isinstance(step, Clear) and self._clock_was_set):
+            self._clock, self._clock_was_set = self._steps_before + len(self.steps), False
+        for trial in (self.real, self.shadow):
+            trial.at_step(self._clock)
+
     def end(self) -> None:
         """Disarm, and show that the store still works and still agrees. Raises `Violation`."""
         self.clear()
         # A scenario may have made the small change itself.
-        if Call(self.real.target.heartbeat()) not in self.steps:
+        beat = self.real.target.heartbeat()
+        if not any(isinstance(step, Call) and step.action == beat for step in self.steps):
             self.real.heartbeat()
 
     def clear(self) -> None:
         """Disarm everything; from now on the session has to answer."""
-        for slot in list(self.armed):
-            self._disarm(slot)
+        self._disarm_all()
         if self.real.session is None and self.counts["opened"]:
             self.real.reopen()
         self.real.look()
@@ -152,10 +161,12 @@ class Executor:
     def _jump(self, step: ClockJump) -> None:
         self.counts["jumps"] += 1
         for trial in (self.real, self.shadow):
-            trial.jump(len(self.steps), step.by_ms)
+            trial.jump(self._clock, step.by_ms)
 
     def _call(self, step: Call) -> None:
         if not self._ensure_open():
+            if step.ends is True:
+                self._disarm_all()
             return
         fired = self._times_fired
         before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
@@ -173,9 +184,10 @@ class Executor:
             if answer.kind == "raised" and not self.armed:
                 message = f"nothing is armed, and {step.action} {answer}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
-            self._judge()
+            fires = self._times_fired != fired
+            self._judge(ends=step.ends is True)
             if files is not None:
-                self._judge_answer(step.action, wanted, answer, files, fired, changes=after != before)
+                self._judge_answer(step.action, wanted, answer, files, fires=fires, changes=after != before)
         if wanted.value is not None:
             self._answering.add(step.action.name)
         if saved is not None and self.real.oracle.settled != after:
@@ -195,10 +207,10 @@ class Executor:
             )
 
     def _judge_answer(
-        self, action: Action, wanted: Answer, answer: Answer, files: Files, fired_before: int, *, changes: bool
+        self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool
     ) -> None:
         """Hold what a call returned against the shadow, as far as what it answers does not depend on memory."""
-        if self._has_failed and changes and self._times_fired == fired_before:
+        if self._has_failed and changes and not fires:
             # A store that numbers its answers in memory has counted the call that failed, and the shadow has not.
             return
         if answer.kind == wanted.kind == "done":
@@ -217,24 +229,30 @@ class Executor:
             cold.environment.now_ms = self.shadow.environment.now_ms
             return cold.open().call(action, {}).value
 
-    def _judge(self) -> None:
+    def _judge(self, *, ends: bool) -> None:
         files = self.real.crash_copy() if self.armed else None
+        if ends:
+            self._disarm_all()
         self.real.look()
         if files is not None:
             self.real.look_after_crash(files)
 
-    def _ensure_open(self) -> bool:
+    def _ensure_open(self, *, ends: bool = False) -> bool:
         """Open the session if it isn't; under an armed fault that may fail, and that is an answer."""
         if self.real.session is not None:
             return True
-        answer = self._open()
+        answer, is_armed = self._open(), bool(self.armed)
         self._count(answer)
-        self._look_after_crash()
+        files = self.real.crash_copy() if is_armed else None
+        if ends:
+            self._disarm_all()
+        if files is not None:
+            self.real.look_after_crash(files)
         if answer.kind == "done":
             self.counts["opened"] += 1
-            self.real.look_after_restart(crashed=False, memory=bool(self.armed))
+            self.real.look_after_restart(crashed=False, memory=is_armed)
             return True
-        if not self.armed:
+        if not is_armed:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, opening {answer}") from answer.error
         return False
 
@@ -257,6 +275,10 @@ class Executor:
         self.armed[step.slot] = armed, scope
         self.counts["armed"] += 1
 
+    def _disarm_all(self) -> None:
+        for slot in list(self.armed):
+            self._disarm(slot)
+
     def _disarm(self, slot: str) -> None:
         if slot not in self.armed:
             return
@@ -271,8 +293,9 @@ class Executor:
 
     def _restart(self, step: Restart) -> None:
         if self.real.session is None:
-            self._ensure_open()
+            self._ensure_open(ends=step.ends is True)
             return
+        was_armed = bool(self.armed)
         if step.crash:
             self.counts["crashes"] += 1
             files = self.real.crash_copy()
@@ -286,12 +309,18 @@ class Executor:
         else:
             self.counts["restarts"] += 1
             self.close_session()
-            self._look_after_crash()
+            files = self.real.crash_copy()
+            if step.ends is True:
+                self._disarm_all()
+            if was_armed:
+                self.real.look_after_crash(files)
         self._count(self._open())
-        files = self.real.crash_copy()
+        files, is_armed = self.real.crash_copy(), bool(self.armed)
+        if step.ends is True:
+            self._disarm_all()
         # A close that is cut short by a fault leaves the WAL as a crash does.
-        self.real.look_after_restart(crashed=step.crash or bool(self.armed), memory=bool(self.armed))
-        if self.armed:
+        self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
+        if is_armed:
             self.real.look_after_crash(files)
         self._follow()
 
@@ -316,7 +345,12 @@ class Executor:
         self._count(answer)
         if answer.kind == "raised" and not self.armed:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening {answer}") from answer.error
-        self.real.look_after_restart(crashed=True, memory=bool(self.armed))
+        is_armed, files = bool(self.armed), self.real.crash_copy()
+        if step.ends is True:
+            self._disarm_all()
+        self.real.look_after_restart(crashed=True, memory=is_armed)
+        if step.ends is True and is_armed:
+            self.real.look_after_crash(files)
 
     def _record_anew(self, files: Files) -> None:
         if self.recording is not None:
@@ -340,10 +374,6 @@ class Executor:
         else:
             with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as told:
                 yield told
-
-    def _look_after_crash(self) -> None:
-        if self.armed:
-            self.real.look_after_crash(self.real.crash_copy())
 
     def _follow(self) -> None:
         """Where a crash brought a maybe-committed write to life, the shadow takes its shape."""

@@ -1,11 +1,17 @@
 """Making a failing scenario short: steps and faults that aren't needed are dropped, and what is left is made simpler.
 
-In this order, until nothing more can be done; each change stands if the same check still fails:
+First it is played as it is. Where it doesn't show what was seen, nothing is dropped: what a shorter one showed would be
+something else. And it is played without anything that is wrong with the world: what fails all the same needs no fault,
+and is told as that.
+
+Then, in this order, until nothing more can be done; each change stands if the same difference is still shown:
 
 - runs of steps are dropped: half the scenario, then a quarter, down to single steps;
 - a fault is armed only just before the last call, with a smaller ordinal;
-- of several faults in one plan each is dropped; one that goes on (``@1..``) happens once (``@1``);
-- a call in a batch, or in another process, is made by itself; an argument is left out.
+- of several faults in one plan each is dropped; one that goes on (``@1..``) happens once (``@1``); a rare one becomes a
+  more ordinary one: a disk that is full, a write that fails;
+- a call is made at its own minute, and a target may know plainer calls in the place of one (`simpler_actions`). Its
+  arguments are left alone otherwise: nobody else knows which of them a call can do without.
 
 So whatever faults a shortest scenario still has are needed, each of them: `what_suffices` says it in words.
 
@@ -14,40 +20,85 @@ own end).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.strace import SyscallFault, possible_effects
+from tornpage.scenarios.execution.difference import difference_of, is_same
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Call, Conditional, Scenario
-from tornpage.scenarios.model.target import Action, Target
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Conditional, CrashAt, Restart, Scenario, Step, Syscall
+from tornpage.scenarios.model.target import Target
 
 Play = Callable[[Scenario, Target, Path], tuple[Violation | None, Counter[str]]]
+NO_FAULT: Final = "no fault is needed"
+# From the most ordinary to the rarest: what happens to every disk some day comes first.
+_ORDINARY: Final = (
+    ("write", "FULL"), ("write", "IOERR_WRITE"), ("sync", "IOERR_FSYNC"), ("read", "IOERR_READ"), ("lock", "BUSY"),
+)  # fmt: skip
+_ORDINARY_CALLS: Final = (("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO"), ("pread64", "EIO"))
+
+
+class Shown(NamedTuple):
+    """The shortest scenario of a finding and what it violates; `again` is whether it shows again what was seen."""
+
+    scenario: Scenario
+    violation: Violation
+    again: bool = True
+    note: str = ""
+
+
+def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, play: Play = play) -> Shown:
+    """The shortest scenario that shows what was `seen` at a point of which `scenario` tells; `play` plays it."""
+    plain = without_faults(scenario)
+    if plain.steps != scenario.steps and (found := _played(plain, target, directory, play)) is not None:
+        return Shown(*minimise(plain, found, target, directory, play), note=NO_FAULT)
+    found = _played(scenario, target, directory, play)
+    if found is None or not _tells_of(found, seen):
+        return Shown(scenario, seen, again=False)
+    return Shown(*minimise(scenario, found, target, directory, play))
+
+
+def without_faults(scenario: Scenario) -> Scenario:
+    """The scenario with nothing wrong with the world."""
+    steps = tuple(step for step in scenario.steps if not isinstance(step, Conditional | Clear))
+    return msgspec.structs.replace(scenario, steps=steps)
 
 
 def minimise(
     scenario: Scenario, violation: Violation, target: Target, directory: Path, play: Play = play
 ) -> tuple[Scenario, Violation]:
-    """The shortest scenario in which the same check still fails, and its violation; `play` plays a scenario."""
+    """The shortest scenario that shows the same difference, and its violation; `play` is how one is played."""
+    seen = violation
 
     def still_fails(shorter: Scenario) -> Violation | None:
-        try:
-            found = play(shorter, target, directory)[0]
-        except RuntimeError:
-            # Without a step that was dropped, a later one makes no sense even without a fault.
-            return None
-        return found if found is not None and found.code == violation.code else None
+        found = _played(shorter, target, directory, play)
+        return found if found is not None and is_same(found, seen) else None
 
     while True:
         scenario, violation = _drop_steps(scenario, violation, still_fails)
-        simpler = _first_of(_simpler(scenario), still_fails)
+        simpler = _first_of(_simpler(scenario, target), still_fails)
         if simpler is None:
             return scenario, violation
         scenario, violation = simpler
+
+
+def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> Violation | None:
+    try:
+        return play(scenario, target, directory)[0]
+    except RuntimeError:
+        # Without a step that was dropped, a later one makes no sense even without a fault.
+        return None
+
+
+def _tells_of(found: Violation, seen: Violation) -> bool:
+    """Whether what a scenario shows is what was seen at the point, which may have been told in other words."""
+    one, other = difference_of(found), difference_of(seen)
+    return one.code == other.code and (one.ways == other.ways or not (one.ways and other.ways))
 
 
 def what_suffices(scenario: Scenario) -> str:
@@ -97,16 +148,73 @@ def _with(scenario: Scenario, start: int, size: int, *steps: Any) -> Scenario:
     return msgspec.structs.replace(scenario, steps=(*scenario.steps[:start], *steps, *scenario.steps[start + size :]))
 
 
-def _simpler(scenario: Scenario) -> Iterator[Scenario]:
+def _simpler(scenario: Scenario, target: Target) -> Iterator[Scenario]:
     """Scenarios that a reader finds simpler, none of them longer; each is simpler than the one before it was."""
+    yield from _at_their_own_minute(scenario)
     yield from _armed_late(scenario)
     for index, step in enumerate(scenario.steps):
-        if isinstance(step, Arm):
-            for plan in _fewer_faults(faults.FaultPlan.parse(step.plan)):
-                yield _with(scenario, index, 1, Arm(str(plan), step.depth))
-        elif isinstance(step, Call):
-            for action in _smaller(step.action):
-                yield _with(scenario, index, 1, Call(action))
+        for simpler in _simpler_step(step, target):
+            yield _with(scenario, index, 1, simpler)
+
+
+def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
+    if isinstance(step, Arm):
+        plan = faults.FaultPlan.parse(step.plan)
+        if "vfs" in target.depths:
+            yield from (Arm(str(one)) for one in _more_ordinary(plan))
+        yield from (Arm(str(one), step.depth) for one in _fewer_faults(plan))
+    elif isinstance(step, Syscall):
+        yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
+    elif isinstance(step, Call) and (simpler_actions := getattr(target, "simpler_actions", None)):
+        yield from (msgspec.structs.replace(step, action=action) for action in simpler_actions(step.action))
+
+
+def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:
+    """A scenario without the minutes of its steps, and without what ends with them."""
+    plain = tuple(_plainly(step) for step in scenario.steps)
+    if plain != scenario.steps:
+        yield msgspec.structs.replace(scenario, steps=plain)
+    for index, (step, other) in enumerate(zip(scenario.steps, plain, strict=True)):
+        if step != other:
+            yield _with(scenario, index, 1, other)
+
+
+def _plainly(step: Step) -> Step:
+    if isinstance(step, Call | Restart | CrashAt):
+        return msgspec.structs.replace(step, at=msgspec.UNSET, ends=msgspec.UNSET)
+    return step
+
+
+def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
+    """Plans of one fault that happens more often in the world than that of a plan."""
+    fault = plan.faults[0]
+    if len(plan.faults) != 1 or fault.effect == faults.KILL:
+        return
+    rank = _rank(_ORDINARY, (fault.kind, fault.effect) if fault.timing == "before" else None)
+    for kind, effect in _ORDINARY[:rank]:
+        for last in (1, None):
+            yield faults.FaultPlan((faults.Fault(kind, effect, when=faults.When(1, last)),))
+
+
+def _more_ordinary_calls(fault: SyscallFault) -> Iterator[SyscallFault]:
+    """System calls that fail more often in the world, and the same one once, or earlier."""
+    rank = _rank(_ORDINARY_CALLS, (fault.call, fault.effect))
+    tried = [(call, role, effect) for call, effect in _ORDINARY_CALLS[:rank] for role in ("wal", "db", "journal")]
+    for call, role, effect in (*tried, (fault.call, fault.role, fault.effect)):
+        for when in (faults.When(1, 1), faults.When(1, None)):
+            simpler = SyscallFault(call, role, when, effect)
+            if (effect, when.sticky) in possible_effects(call, role) and _is_simpler(simpler, fault):
+                yield simpler
+
+
+def _is_simpler(one: SyscallFault, other: SyscallFault) -> bool:
+    if (one.call, one.role, one.effect) != (other.call, other.role, other.effect):
+        return True
+    return (one.when.sticky, one.when.first) < (other.when.sticky, other.when.first)
+
+
+def _rank(order: tuple[tuple[str, str], ...], what: tuple[str, str] | None) -> int:
+    return next((number for number, one in enumerate(order) if one == what), len(order))
 
 
 def _armed_late(scenario: Scenario) -> Iterator[Scenario]:
@@ -137,25 +245,3 @@ def _fewer_faults(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
         once = faults.When(fault.when.first, fault.when.first)
         if fault.when != once:
             yield faults.FaultPlan((*before, fault.at(once), *after))
-
-
-def _smaller(action: Action) -> Iterator[Action]:
-    """An action with less in it: a call of those that it consists of, or without one of its arguments."""
-    for value in action.args.values():
-        yield from (_as_action(one) for one in (value if isinstance(value, list) else [value]) if _is_action(one))
-    for name, value in action.args.items():
-        if isinstance(value, list) and len(value) > 1 and all(map(_is_action, value)):
-            for index in range(len(value)):
-                yield Action(action.name, {**action.args, name: value[:index] + value[index + 1 :]})
-        elif _is_action(value):
-            for inner in _smaller(_as_action(value)):
-                yield Action(action.name, {**action.args, name: {"name": inner.name, "args": inner.args}})
-        yield Action(action.name, {key: one for key, one in action.args.items() if key != name})
-
-
-def _is_action(value: object) -> bool:
-    return isinstance(value, Mapping) and value.keys() == {"name", "args"}
-
-
-def _as_action(value: Mapping[str, Any]) -> Action:
-    return Action(value["name"], dict(value["args"]))

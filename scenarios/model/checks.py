@@ -174,15 +174,25 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Violation(AssertionError):  # noqa: N818 - the field's word for it
-    """A check failed. `code` is one of `CHECKS`; `sides` are the views that tell, by name (memory, disk …)."""
+    """A check failed. `code` is one of `CHECKS`; `sides` are the views that tell, by name (memory, disk …).
 
-    def __init__(self, code: str, message: str, sides: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    `answer` is what the caller of the call had been told, "done", "refused" or "raised"; "" where it doesn't matter.
+    """
+
+    def __init__(
+        self, code: str, message: str, sides: Mapping[str, Mapping[str, Any]] | None = None, answer: str = ""
+    ) -> None:
         if code not in CHECKS:
             raise ValueError(f"unknown check {code!r}; known: {', '.join(CHECKS)}")
         self.code = code
         self.message = message
         self.sides = dict(sides or {})
+        self.answer = answer
         super().__init__(f"{code}: {message}")
+
+    def with_message(self, message: str) -> "Violation":
+        """The same violation in other words, without what it was raised in."""
+        return Violation(self.code, message, self.sides, self.answer)
 
 
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:

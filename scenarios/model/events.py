@@ -12,6 +12,8 @@ from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need
 
 Counts = dict[str, int]
+# What is said of a finding whose scenario, played by itself, does not show it.
+NOT_SHOWN = "seen at this point; its scenario, played again, does not show it"
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -28,20 +30,24 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A check that failed: what was seen, and the scenario that shows it again."""
+    """A check that failed: what was seen, and the scenario that shows it; `shows_again` is whether it did once more."""
 
     code: str
     message: str
     scenario: Scenario
     sides: dict[str, Any]
     search: str
+    shows_again: bool = True
 
     @classmethod
-    def of(cls, violation: Violation, scenario: Scenario, search: str, note: str = "") -> "Finding":
+    def of(
+        cls, violation: Violation, scenario: Scenario, search: str, note: str = "", *, shows_again: bool = True
+    ) -> "Finding":
         """A finding from the violation that playing the scenario raised; `note` is added to its message."""
         sides = {name: dict(view) for name, view in violation.sides.items()}
+        note = note if shows_again else NOT_SHOWN
         message = _printable(f"{violation.message} ({note})" if note else violation.message)
-        return cls(violation.code, message, scenario, sides, search)
+        return cls(violation.code, message, scenario, sides, search, shows_again)
 
 
 def _printable(text: str) -> str:

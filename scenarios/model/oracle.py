@@ -88,12 +88,19 @@ class Oracle:
     def saw_memory(self, memory: View) -> None:
         """Judge the process's own answer against the disk that was just seen; raises `Violation`."""
         if memory != self.settled:
+            difference = describe(differences(memory, self.settled), "memory", "the file")
             raise Violation(
                 "memory-equals-disk",
-                f"after a call that {self.answer}: "
-                + describe(differences(memory, self.settled), "memory", "the file"),
+                f"after a call that {self.answer}{self._yet}: {difference}",
                 {"memory": memory, "disk": self.settled},
+                self.answer.kind,
             )
+
+    @property
+    def _yet(self) -> str:
+        """What has to be known of a call that raised although its change was committed."""
+        happened = self.answer.kind == "raised" and self.settled != self._before
+        return ", although its COMMIT had happened" if happened else ""
 
     def crashed(self, disk: View) -> None:
         """After a crash a maybe-committed write is either alive or gone for good."""
@@ -117,7 +124,7 @@ class Oracle:
         elif self.answer.kind != "done":
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
-        raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides)
+        raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides, self.answer.kind)
 
     def _is_on_the_way(self, disk: View) -> bool:
         """Whether each key is as it was before, after, or at a commit of a call that commits more than once."""
@@ -138,4 +145,4 @@ class Oracle:
             code = "failed-write-changed-nothing"
         else:
             code = "all-or-nothing"
-        raise Violation(code, f"after a call that {self.answer}: {detail}", sides)
+        raise Violation(code, f"after a call that {self.answer}: {detail}", sides, self.answer.kind)

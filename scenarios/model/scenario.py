@@ -15,12 +15,18 @@ LimitKind = Literal["allocation", "heap", "pages", "steps"]
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
-    """Make one call."""
+    """Make one call.
+
+    `at` is the step of the clock at which it is made; else that is its own place in the scenario. With `ends` whatever
+    is wrong with the world is over when the call has returned, before anything is looked at.
+    """
 
     action: Action
+    at: int | msgspec.UnsetType = msgspec.UNSET
+    ends: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __str__(self) -> str:
-        return str(self.action)
+        return f"{self.action}{_how(self)}"
 
 
 class Arm(msgspec.Struct, frozen=True, tag="arm"):
@@ -46,12 +52,24 @@ class Clear(msgspec.Struct, frozen=True, tag="clear"):
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
-    """End the process and start again: in good order, or by a crash that leaves what reached the system."""
+    """End the process and start again: in good order, or by a crash that leaves what reached the system.
+
+    `at` and `ends` as in `Call`; what is wrong with the world is over when the store has been closed, or, where it was
+    not open or crashes, when it has been opened.
+    """
 
     crash: bool = False
+    at: int | msgspec.UnsetType = msgspec.UNSET
+    ends: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __str__(self) -> str:
-        return "crash and restart" if self.crash else "restart"
+        return ("crash and restart" if self.crash else "restart") + _how(self)
+
+
+def _how(step: "Call | Restart | CrashAt") -> str:
+    """When a step is made, and what ends with it, where that is said."""
+    when = "" if step.at is msgspec.UNSET else f", at minute {step.at}"
+    return when + (", which ends what is armed" if step.ends is True else "")
 
 
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
@@ -134,8 +152,8 @@ Conditional = Arm | Limit | Rival | Syscall
 class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
     """Stop at one operation, leave what such a crash may leave, and start again from there.
 
-    `after` counts the operations since the last crash, or since the beginning. The others are those of `faults.Crash`
-    and `faults.Device`.
+    `after` counts the operations since the last crash, or since the beginning. `at` and `ends` are as in `Restart`, the
+    others are those of `faults.Crash` and `faults.Device`.
     """
 
     after: int
@@ -145,6 +163,8 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
     sector_bytes: int = 512
     powersafe_overwrite: bool = True
     atomic_write_bytes: int = 0
+    at: int | msgspec.UnsetType = msgspec.UNSET
+    ends: bool | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(cls, crash: faults.Crash, device: faults.Device) -> "CrashAt":
@@ -170,7 +190,7 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
         return faults.Device(self.sector_bytes, self.powersafe_overwrite, self.atomic_write_bytes)
 
     def __str__(self) -> str:
-        return f"{self.crash}; start again"
+        return f"{self.crash}; start again{_how(self)}"
 
 
 Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall

@@ -63,6 +63,8 @@ class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     sides: dict[str, Any] = {}
     files: Artifact = Artifact()
     origin: Origin
+    # Whether the scenario, played once more after it was found, showed it again.
+    shows_again: bool = True
 
 
 class Verdict(StrEnum):
@@ -71,6 +73,7 @@ class Verdict(StrEnum):
     FIXED = "FIXED"
     FAILED = "FAILED"
     FLAKY = "FLAKY"
+    NOT_REPRODUCED = "NOT REPRODUCED"
     ERROR = "ERROR"
 
 
@@ -93,6 +96,7 @@ def write(finding: Finding, directory: Path, seed: int, files: Artifact = Artifa
         sides=finding.sides,
         files=files,
         origin=origin(),
+        shows_again=finding.shows_again,
     )
     content = msgspec.json.encode(reproducer)
     if len(content) > LARGEST_FILE_BYTES // 2:
@@ -199,6 +203,8 @@ def _require_sound_kills(path: Path, scenario: Scenario) -> None:
 def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
     """Play the scenario three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY.
 
+    NOT REPRODUCED: nothing is violated, but the scenario never showed the finding, so that says nothing.
+
     A scenario that kills is played in child processes, and those are killed.
     """
     with playing(reproducer.scenario, target, directory) as play:
@@ -224,5 +230,5 @@ def _replay(reproducer: Reproducer, target: Target, directory: Path, play: Play)
         fired = f"{counts['fired']} of {counts['armed']} faults fired"
         lines.append(str(violation) if violation else f"nothing violated ({fired})")
     if not any(outcomes):
-        return Verdict.FIXED, lines
+        return (Verdict.FIXED if reproducer.shows_again else Verdict.NOT_REPRODUCED), lines
     return (Verdict.FAILED if len(set(outcomes)) == 1 else Verdict.FLAKY), lines

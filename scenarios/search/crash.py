@@ -27,8 +27,9 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.crash.recording import Recording
-from tornpage.scenarios.execution.executor import Executor
-from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.difference import is_same
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.shrink import Shown, minimise, shown
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.checks import Violation
@@ -309,8 +310,9 @@ class CrashSearch(Search):
         here = (*kind, call_of(scenario), str(scenario.configuration))
         if self.recorder.has_met(kind, here):
             return
-        scenario, violation = self._shortest(violation, scenario)
-        finding = Finding.of(violation, scenario, self.name)
+        short = self._shortest(violation, scenario)
+        scenario, violation = short.scenario, short.violation
+        finding = Finding.of(violation, scenario, self.name, short.note, shows_again=short.again)
         if self.recorder.accepts(finding):
             # What is accepted of one call in one configuration says nothing of the others.
             self.recorder.found(finding, self.target, DedupKeys(before=(kind, here), joins=(here,)))
@@ -323,24 +325,25 @@ class CrashSearch(Search):
         dedup_keys = DedupKeys(before=(kind, here), after=(shorter_kind,), joins=(kind, shorter_kind))
         self.recorder.found(finding, self.target, dedup_keys)
 
-    def _shortest(self, violation: Violation, scenario: Scenario) -> tuple[Scenario, Violation]:
-        directory, code = self.directory / "minimise", violation.code
+    def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
+        directory = self.directory / "minimise"
         if not isinstance(scenario.steps[-1], CrashAt):
-            return minimise(scenario, violation, self.target, directory)
+            return shown(scenario, violation, self.target, directory)
 
-        def play(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
-            crash = self._crash_of(shorter, directory, code)
+        def play_and_crash(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
+            crash = self._crash_of(shorter, directory, violation)
             return (crash[1] if crash else None), Counter()
 
         made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
-        shortest, violation = minimise(made, violation, self.target, directory, play)
-        crash = self._crash_of(shortest, directory, code)
-        if crash is None:
-            return scenario, violation
-        return msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
+        shortest, found = minimise(made, violation, self.target, directory, play_and_crash)
+        crash = self._crash_of(shortest, directory, violation)
+        if crash is not None:
+            scenario, found = msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
+        again, _ = play(scenario, self.target, directory)
+        return Shown(scenario, found, again is not None and again.code == found.code)
 
-    def _crash_of(self, scenario: Scenario, directory: Path, code: str) -> tuple[CrashAt, Violation] | None:
-        """The first crash of a scenario's last step that violates that check; None where playing it does."""
+    def _crash_of(self, scenario: Scenario, directory: Path, seen: Violation) -> tuple[CrashAt, Violation] | None:
+        """The first crash of a scenario's last step that shows what was seen; None where playing it violates one."""
         executor = Executor(self.target, scenario.configuration, directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
         with executor:
@@ -355,7 +358,7 @@ class CrashSearch(Search):
             # From here on files are only read, many of them.
             recording.end()
             for state, violation in recording.wrong_in_last_step(directory / "crashed", self.device, self.seed):
-                if violation.code == code:
+                if is_same(violation, seen):
                     return CrashAt.of(state.crash, self.device), violation
         return None
 

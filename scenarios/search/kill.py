@@ -25,11 +25,12 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.kill.executor import kills, manner_of, play_killed
 from tornpage.scenarios.execution.kill.protocol import Job
 from tornpage.scenarios.execution.kill.recovery_check import RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
-from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.shrink import NO_FAULT, Shown, minimise, without_faults
 from tornpage.scenarios.execution.snapshots import held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.checks import Violation
@@ -186,33 +187,31 @@ class Kill(Search):
         if self.recorder.repeats_one(finding):
             return
         keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
-        shown = self._shown(scenario, supervisor)
-        if shown is None:
-            note = f"{violation.message} [seen at this kill; played again as a scenario it does not show]"
-            finding = Finding.of(Violation(violation.code, note, violation.sides), scenario, self.name)
-        else:
-            finding = Finding.of(shown[1], shown[0], self.name)
-            # A scenario begins before the kill, so it may show another side of the same defect.
-            if finding.code != violation.code:
-                if self.recorder.repeats_one(finding):
-                    return
-                keys = (*keys, self.recorder.key_of(finding))
+        short = self._shown(violation, scenario, supervisor)
+        finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
+        # A scenario begins before the kill, so it may show another side of the same defect.
+        if finding.code != violation.code:
+            if self.recorder.repeats_one(finding):
+                return
+            keys = (*keys, self.recorder.key_of(finding))
         self.recorder.found(finding, self.target, DedupKeys(before=keys[:1], after=keys[1:], joins=keys))
 
-    def _shown(self, scenario: Scenario, supervisor: Supervisor) -> tuple[Scenario, Violation] | None:
-        """The shortest scenario that shows a violation, best one in which the plan has killed; None where nothing does.
+    def _shown(self, violation: Violation, scenario: Scenario, supervisor: Supervisor) -> Shown:
+        """The shortest scenario that shows a violation: one that needs no kill, else one in which the plan has killed.
 
         The cold start is a death of its own: where that one shows it already, a scenario without it may be the better.
         """
-        warm = [step for step in scenario.steps[:-1] if step != Restart(crash=True)]
+        home, plain = self.directory / "minimise", without_faults(scenario)
+        if (found := play(plain, self.target, home)[0]) is not None:
+            return Shown(*minimise(plain, found, self.target, home), note=NO_FAULT)
+        warm = [step for step in scenario.steps[:-1] if not (isinstance(step, Restart) and step.crash)]
         warmer = msgspec.structs.replace(scenario, steps=(*warm, scenario.steps[-1]))
-        home = self.directory / "minimise"
-        for one, by_plan in ((scenario, True), (warmer, True), (scenario, False)):
-            played = partial(_play_if_it_kills, supervisor=supervisor, by_plan=by_plan)
+        played = partial(_play_if_it_kills, supervisor=supervisor)
+        for one in (scenario, warmer):
             again, _ = played(one, self.target, home)
             if again is not None:
-                return minimise(one, again, self.target, home, played)
-        return None
+                return Shown(*minimise(one, again, self.target, home, played))
+        return Shown(scenario, violation, again=False)
 
     def _scenario(self, configuration: Configuration, kill_point: KillPoint) -> Scenario:
         """The same death as a scenario, and the restart after it."""
@@ -225,13 +224,13 @@ class Kill(Search):
 
 
 def _play_if_it_kills(
-    scenario: Scenario, target: Target, directory: Path, supervisor: Supervisor, *, by_plan: bool
+    scenario: Scenario, target: Target, directory: Path, supervisor: Supervisor
 ) -> tuple[Violation | None, Counter[str]]:
     """Play a scenario that has a plan and ends with a restart: a shorter one without them is another scenario.
 
-    With `by_plan` only what is seen after the plan has killed counts.
+    Only what is seen after the plan has killed counts.
     """
     if not kills(scenario) or scenario.steps[-1] != Restart(crash=True):
         return None, Counter()
     violation, counts = play_killed(scenario, target, directory, supervisor)
-    return (violation if counts["fired"] or not by_plan else None), counts
+    return (violation if counts["fired"] else None), counts

@@ -23,9 +23,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.answers import NotCompared, agreed
@@ -33,11 +32,22 @@ from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, Place, PointTried, Series
 from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, Conditional, Depth, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import (
+    Arm,
+    Call,
+    Clear,
+    Conditional,
+    CrashAt,
+    Depth,
+    Restart,
+    Rival,
+    Scenario,
+    Step,
+)
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
-from tornpage.scenarios.search.recorder import DedupKeys, Recorder
+from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.targets.declaration import require_as_declared
 
 _Any = TypeVar("_Any")
@@ -347,15 +357,16 @@ class Sweep(Search):
         finding = Finding.of(violation, scenario, self.name)
         if self.recorder.repeats_one(finding):
             return
-        key = self.recorder.key_of(finding)
-        scenario, violation = minimise(scenario, violation, self.target, self.directory / "minimise")
-        again, _ = play(scenario, self.target, self.directory / "minimise")
-        if again is None or again.code != violation.code:
-            note = f"{violation.message} [seen at this fault point; played again as a scenario it does not show]"
-            violation = Violation(violation.code, note, violation.sides)
-        finding = Finding.of(violation, scenario, self.name)
+        keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
+        short = shown(scenario, violation, self.target, self.directory / "minimise")
+        finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
+        if finding.code != violation.code:
+            # It needs no fault, and without one it is another check that fails first.
+            if self.recorder.repeats_one(finding):
+                return
+            keys = (*keys, self.recorder.key_of(finding))
         # A state that breaks a rule breaks it at every later call, too, and all of these shrink to the same scenario.
-        self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
+        self.recorder.found(finding, self.target, DedupKeys(before=keys[:1], after=keys[1:], joins=keys))
 
     def _play(self, configuration: Configuration, point: Point) -> faults.Armed:
         start = point.start
@@ -385,20 +396,28 @@ class Sweep(Search):
         return self._reopened
 
     def scenario(self, configuration: Configuration, start: Start, condition: Conditional) -> Scenario:
-        """One point as a scenario: the calls before, a crash for the cold start, what goes wrong, the call."""
-        steps: list[Step]
-        action, step = start.action, start.step
+        """One point as a scenario: the calls before, a crash for the cold start, what goes wrong, the call.
+
+        Each step is made at the minute at which the search makes it, and what goes wrong ends with the call, as it does
+        there; only a rival is looked at while it is there.
+        """
+        action, at = start.action, start.step
+        ends = msgspec.UNSET if isinstance(condition, Rival) else True
         if start.lead:
             *before, last = start.lead
-            steps = [*before, condition, last] if action == OPEN else [*start.lead, condition, Call(action)]
-            return Scenario(self.target.name, configuration, (*steps, Clear()))
+            if action != OPEN:
+                before, last = [*start.lead], Call(action, at, ends)
+            elif isinstance(last, CrashAt | Restart):
+                last = msgspec.structs.replace(last, at=at, ends=ends)
+            return Scenario(self.target.name, configuration, (*before, condition, last, Clear()))
         calls = self.target.workload()
-        steps = [Call(earlier) for earlier in calls[: max(step - 1, 0)]]
+        steps: list[Step] = [Restart(at=0)] if at else []
+        steps += [Call(earlier, number) for number, earlier in enumerate(calls[: max(at - 1, 0)], start=1)]
         if action == OPEN:
-            ended = [Restart()] if step > len(calls) + 1 else []
-            steps += [*ended, condition, Restart(crash=True)]
+            ended = [Restart(at=len(calls) + 1)] if at > len(calls) + 1 else []
+            steps += [*ended, condition, Restart(crash=True, at=at, ends=ends)]
         else:
             # Only a store that has been opened before can crash, and so start cold.
-            opened = steps or [Restart()]
-            steps = [*opened, Restart(crash=True), condition, Restart() if action == CLOSE else Call(action)]
+            last = Restart(at=at, ends=ends) if action == CLOSE else Call(action, at, ends)
+            steps += [Restart(crash=True, at=at), condition, last]
         return Scenario(self.target.name, configuration, (*steps, Clear()))

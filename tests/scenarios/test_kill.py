@@ -84,8 +84,6 @@ def test_what_a_target_prints_is_not_taken_for_an_answer(capsys: pytest.CaptureF
 # -- defects -----------------------------------------------------------------------------------------------
 
 DEFECTS = [
-    (dying_stores.Lazy, "acknowledged-is-durable"),
-    (dying_stores.Behind, "acknowledged-is-durable"),
     (dying_stores.Halves, "all-or-nothing"),
     (dying_stores.CleansUp, "acknowledged-is-durable"),
     (dying_stores.RecoversAway, "acknowledged-is-durable"),
@@ -119,15 +117,30 @@ def test_a_defect_is_caught_and_its_scenario_shows_it_again_in_processes_really_
 
 @pytest.mark.quality
 def test_a_finding_is_as_short_as_it_can_be_and_says_how_the_process_died(shim: faults.Shim) -> None:
-    recorder = killed(dying_stores.Behind(), 60, configurations=1)
+    recorder = killed(dying_stores.Halves(), 60, configurations=1)
     in_a_call = [found.finding for found in by_kill(recorder) if found.finding.message.startswith("killed in ")]
     shortest = min(in_a_call, key=lambda finding: len(finding.scenario.steps))
-    deferred, arm, _, restart = shortest.scenario.steps
-    assert deferred == Call(Action("defer", {"key": "b", "value": 2}))
+    *_, arm, _move, restart = shortest.scenario.steps
+    assert len(shortest.scenario.steps) <= 4
     assert isinstance(arm, Arm)
     assert arm.plan.endswith("=KILL")
     assert restart == Restart(crash=True)
-    assert f"by {arm.plan}: b: what was acknowledged has 2, the file has nothing" in shortest.message
+    assert f"by {arm.plan}: " in shortest.message
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [(dying_stores.Lazy, "acknowledged-is-durable"), (dying_stores.Behind, "memory-equals-disk")],
+)
+def test_what_fails_without_a_kill_is_shown_without_one(
+    target: type[tiny_stores.Tiny], code: str, shim: faults.Shim
+) -> None:
+    recorder = killed(target(), 20, configurations=1)
+    (found,) = by_kill(recorder)
+    assert found.finding.code == code
+    assert found.finding.message.endswith("(no fault is needed)")
+    assert not kills(found.finding.scenario)
 
 
 # -- the same seed -----------------------------------------------------------------------------------------

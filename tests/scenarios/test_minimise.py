@@ -1,7 +1,7 @@
 """What is left of a failing scenario is needed, and is as plain as it can be. Scenarios are judged here, not played."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from tornpage.scenarios.execution.shrink import minimise, what_suffices
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
 
 WRONG = Violation("integrity", "it is wrong")
 
@@ -18,13 +19,30 @@ def call(name: str, **args: object) -> Call:
     return Call(Action(name, args))
 
 
-def shortest(steps: tuple[Step, ...], fails: Callable[[Scenario], bool]) -> tuple[Step, ...]:
+class Files:
+    """A target whose files can fail, and which knows of nothing simpler than its calls."""
+
+    depths = ("vfs",)
+
+
+class WithOptionalArguments(Files):
+    """One that knows plainer calls."""
+
+    def simpler_actions(self, action: Action) -> Iterator[Action]:
+        return simpler_actions(action)
+
+
+def shortest(
+    steps: tuple[Step, ...],
+    fails: Callable[[Scenario], bool],
+    target: Files = WithOptionalArguments(),  # noqa: B008
+) -> tuple[Step, ...]:
     def judged(scenario: Scenario, _target: object, _directory: Path) -> tuple[Violation | None, Counter[str]]:
         return (WRONG if fails(scenario) else None), Counter()
 
     scenario = Scenario("none", Configuration(), steps)
     assert fails(scenario)
-    return minimise(scenario, WRONG, None, Path(), judged)[0].steps  # type: ignore[arg-type]
+    return minimise(scenario, WRONG, target, Path(), judged)[0].steps  # type: ignore[arg-type]
 
 
 def armed(scenario: Scenario) -> str:

@@ -49,7 +49,7 @@ class CrashReader:
                 known = violation
             self._seen[state.identity] = known
         if isinstance(known, Violation):
-            raise Violation(known.code, known.message, known.sides)
+            raise known.with_message(known.message)
         return known
 
     def _look(self, state: faults.State, now_ms: int) -> View:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from tornpage import faults
 from tornpage.scenarios.execution.kill.protocol import Answered, Job, Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryCheck, told_of
@@ -22,7 +24,7 @@ from tornpage.scenarios.execution.snapshots import Files, held_open, place, sibl
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
 from tornpage.scenarios.model.answers import in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
 
 
@@ -50,6 +52,12 @@ class _Life:
     armed_until: int | None = None
     # The first process of a scenario opens the store when something is to be done with it, and not before.
     opened: bool = True
+
+    def call(self, minute: int, step: Call) -> None:
+        self.calls.append(Timed(minute, step.action))
+        self.opened = True
+        if step.ends is True:
+            self.clear()
 
     def arm(self, plan: str) -> None:
         if self.plan is not None:
@@ -129,11 +137,10 @@ class KillPlayer:
     def _play(self, scenario: Scenario) -> None:
         life, step = _Life([Timed(0, OPEN)], opened=False), 0
         death = "not killed at all"
-        for step, one in enumerate(scenario.steps, start=1):
+        for step, one in _timed(scenario.steps):
             self.counts["steps"] += 1
             if isinstance(one, Call):
-                life.calls.append(Timed(step, one.action))
-                life.opened = True
+                life.call(step, one)
             elif isinstance(one, Arm):
                 self.counts["armed"] += 1
                 life.arm(one.plan)
@@ -222,6 +229,13 @@ class KillPlayer:
         if is_wrong(answer.value, self.shadow.value, again):
             message = f"{call.action} answered {in_words(answer.value)}; never killed, {in_words(self.shadow.value)}"
             raise Violation("wrong-answer", message)
+
+
+def _timed(steps: tuple[Step, ...]) -> Iterator[tuple[int, Step]]:
+    """Each step with its minute: its place in the scenario, unless it says which."""
+    for number, step in enumerate(steps, start=1):
+        at = step.at if isinstance(step, Call | Restart) else msgspec.UNSET
+        yield (at if isinstance(at, int) else number), step
 
 
 @contextlib.contextmanager

@@ -123,4 +123,4 @@ class RecoveryCheck:
 
 def told_of(violation: Violation, death: str) -> Violation:
     """The same violation, its message beginning with how the process died."""
-    return Violation(violation.code, f"{death}: {violation.message}", violation.sides)
+    return violation.with_message(f"{death}: {violation.message}")

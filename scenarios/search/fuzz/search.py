@@ -34,7 +34,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.shrink import minimise, what_suffices
+from tornpage.scenarios.execution.shrink import shown, what_suffices
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
@@ -281,8 +281,9 @@ class Fuzz(Search):
         return None
 
     def _found(self, scenario: Scenario, violation: Violation) -> Finding:
-        scenario, shortest = minimise(scenario, violation, self.target, self.directory / "minimise")
-        finding = Finding.of(shortest, scenario, self.name, what_suffices(scenario))
+        short = shown(scenario, violation, self.target, self.directory / "minimise")
+        note = short.note or what_suffices(short.scenario)
+        finding = Finding.of(short.violation, short.scenario, self.name, note, shows_again=short.again)
         # What is accepted is met by one batch after the other; nobody reads it twice.
         if not self.recorder.accepts(finding):
             self.recorder.found(finding, self.target)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.shrink import Shown
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, Found
 from tornpage.scenarios.model.plan import Plan, Profile
@@ -162,8 +163,8 @@ class _First(Recorder):
 class _Crashes(CrashSearch):
     """The crash search, without a shorter scenario."""
 
-    def _shortest(self, violation: Violation, scenario: Scenario) -> tuple[Scenario, Violation]:
-        return scenario, violation
+    def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
+        return Shown(scenario, violation)
 
 
 _SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of}

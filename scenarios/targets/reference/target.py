@@ -29,6 +29,7 @@ from tornpage.scenarios.targets.reference.environment import (
 )
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
 from tornpage.scenarios.targets.reference.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
 from tornpage.scenarios.targets.reference.strategies import MACHINES, draw
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
 
@@ -293,6 +294,10 @@ class Reference:
     def heartbeat(self) -> Action:
         """One more task."""
         return HEARTBEAT
+
+    def simpler_actions(self, action: Action) -> Iterator[Action]:
+        """Plainer calls, to shrink a scenario by."""
+        return simpler_actions(action)
 
     def database(self, directory: Path) -> Path:
         """The ledger's one file."""

@@ -1,0 +1,60 @@
+"""Whether two violations show the same difference.
+
+A shorter scenario is one of the same finding only where it shows what was seen: the same check, of a call that was
+answered alike, with the same views on either side, which differ in the same way: a key that only the one has, that only
+the other has, or that both have. Which keys these are may change with the calls before.
+
+Where no views tell, the message does, without what differs from run to run: numbers, quoted texts, and arguments.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+from tornpage.scenarios.model.checks import Violation
+
+# Innermost parentheses, quoted texts, file names and numbers.
+_PARTICULARS = (r"\([^()]*\)", r"'[^']*'", r'"[^"]*"', r"\S*/\S*", r"\d+(?:[.,]\d+)*")
+
+
+class Difference(NamedTuple):
+    """What is to stay the same of a violation."""
+
+    code: str
+    answer: str
+    sides: tuple[str, ...]
+    ways: frozenset[str]
+    words: str
+
+
+def difference_of(violation: Violation) -> Difference:
+    """What a violation shows."""
+    names = tuple(violation.sides)
+    if len(names) < 2:
+        return Difference(violation.code, violation.answer, names, frozenset(), in_general(violation.message))
+    left, right = (violation.sides[name] for name in names[:2])
+    keys = {*left, *right}
+    ways = frozenset(way for key in keys if (way := _way(key, left, right)))
+    return Difference(violation.code, violation.answer, names, ways, "")
+
+
+def _way(key: str, left: Any, right: Any) -> str:
+    if key not in right:
+        return "only the first"
+    if key not in left:
+        return "only the second"
+    return "" if left[key] == right[key] else "another value"
+
+
+def is_same(one: Violation, other: Violation) -> bool:
+    """Whether both show the same difference."""
+    return difference_of(one) == difference_of(other)
+
+
+def in_general(message: str) -> str:
+    """A message without its particulars."""
+    before = ""
+    while before != message:
+        before = message
+        for pattern in _PARTICULARS:
+            message = re.sub(pattern, "…", message)
+    return message
