@@ -174,9 +174,11 @@ def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:
     plain = tuple(_plainly(step) for step in scenario.steps)
     if plain != scenario.steps:
         yield msgspec.structs.replace(scenario, steps=plain)
-    for index, (step, other) in enumerate(zip(scenario.steps, plain, strict=True)):
-        if step != other:
-            yield _with(scenario, index, 1, other)
+    for index, step in enumerate(scenario.steps):
+        if isinstance(step, Call | Restart | CrashAt):
+            for field in ("ends", "at"):
+                if getattr(step, field) is not msgspec.UNSET:
+                    yield _with(scenario, index, 1, msgspec.structs.replace(step, **{field: msgspec.UNSET}))
 
 
 def _plainly(step: Step) -> Step:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tornpage.scenarios.execution.shrink import minimise, what_suffices
+from tornpage.scenarios.execution.shrink import NO_FAULT, Shown, minimise, shown, what_suffices
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
@@ -117,3 +117,55 @@ def test_an_argument_that_is_needed_stays() -> None:
 )
 def test_what_suffices_is_said(steps: tuple[Step, ...], words: str) -> None:
     assert what_suffices(Scenario("none", Configuration(), steps)) == words
+
+
+def test_arguments_stay_where_the_target_knows_of_nothing_plainer() -> None:
+    steps = (call("put", key="a", text="b"), call("job", job={"name": "put", "args": {}}))
+    assert shortest(steps, lambda story: called(story) == {"put", "job"}, Files()) == steps
+
+
+def test_a_rare_fault_gives_way_to_an_ordinary_one() -> None:
+    steps = (Arm("shmlock@3=IOERR_SHMLOCK"), call("c"))
+    fails = lambda story: bool(armed(story)) and "c" in called(story)  # noqa: E731
+    assert shortest(steps, fails) == (Arm("write@1=FULL"), call("c"))
+
+
+def test_a_step_keeps_its_minute_only_where_that_is_needed() -> None:
+    late = Call(Action("c"), at=7, ends=True)
+    assert shortest((late,), lambda story: "c" in called(story)) == (call("c"),)
+    assert shortest((late,), lambda story: story.steps != () and story.steps[0].at == 7) == (  # type: ignore[union-attr]
+        Call(Action("c"), at=7),
+    )
+
+
+# -- of a finding ------------------------------------------------------------------------------------------
+
+
+def shown_where(steps: tuple[Step, ...], judge: Callable[[Scenario], Violation | None]) -> Shown:
+    def judged(scenario: Scenario, _target: object, _directory: Path) -> tuple[Violation | None, Counter[str]]:
+        return judge(scenario), Counter()
+
+    story = Scenario("none", Configuration(), steps)
+    return shown(story, WRONG, Files(), Path(), judged)  # type: ignore[arg-type]
+
+
+def test_a_scenario_that_does_not_show_it_again_is_left_as_it_is_and_says_so() -> None:
+    steps = (call("a"), Arm("sync@2=IOERR_FSYNC"), call("c"), Clear())
+    short = shown_where(steps, lambda _: None)
+    assert (short.scenario.steps, short.violation, short.again) == (steps, WRONG, False)
+
+
+def test_what_another_check_says_of_the_scenario_is_no_proof() -> None:
+    other = Violation("all-or-nothing", "something else")
+    short = shown_where((Arm("sync@2=IOERR_FSYNC"), call("c")), lambda story: other if armed(story) else None)
+    assert not short.again
+
+
+def test_what_fails_without_the_fault_is_told_without_it() -> None:
+    other = Violation("all-or-nothing", "it fails by itself")
+    short = shown_where(
+        (call("a"), Arm("write@1=FULL"), call("c"), Clear()), lambda story: other if story.steps else None
+    )
+    assert (short.violation, short.note) == (other, NO_FAULT)
+    assert len(short.scenario.steps) == 1
+    assert not short.scenario.faults

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_stores
 
@@ -247,3 +248,12 @@ def test_a_recorder_without_a_place_for_files_keeps_the_scenario_as_text() -> No
     recorder = Recorder()
     recorder.found(FINDING, tiny_stores.Tiny())
     assert recorder.findings[0].replay == str(SCENARIO)
+
+
+def test_what_never_showed_the_finding_is_not_reproduced_and_not_fixed(
+    tmp_path: Path, home: Path, shim: faults.Shim
+) -> None:
+    for shows_again, verdict in ((True, Verdict.FIXED), (False, Verdict.NOT_REPRODUCED)):
+        finding = msgspec.structs.replace(FINDING, shows_again=shows_again)
+        read = reproducer.read(reproducer.write(finding, tmp_path, seed=0))
+        assert reproducer.replay(read, tiny_stores.Tiny(), home)[0] is verdict
