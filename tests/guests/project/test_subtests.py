@@ -1,9 +1,9 @@
-"""pytest-subtests, and unittest's: they keep a failure to themselves, so a marked test with them is refused, alone."""
+"""pytest-subtests, and unittest's: the errors that they keep to themselves are seen."""
 
 import unittest
 
 import pytest
-from store import Store
+from store import Hides, Store
 
 
 @pytest.mark.every_fault(operations="write,sync")
@@ -11,6 +11,15 @@ def test_marked(tmp_path, subtests):
     store = Store(tmp_path / "a.db")
     with subtests.test(msg="one"):
         store.add(1)
+    store.close()
+
+
+@pytest.mark.every_fault(operations="write,sync")
+def test_marked_fails(tmp_path, subtests):
+    store = Hides(tmp_path / "a.db")
+    with subtests.test(msg="one"):
+        store.add(1)
+        assert store.all() == [1]
     store.close()
 
 
