@@ -17,6 +17,8 @@ class Limit(abc.ABC):
     """
 
     certain = True
+    # It knows at once whether it was met, as far as it knows at all.
+    is_known_late = False
 
     def __init__(self, module: ModuleType = sqlite3) -> None:
         self.reached = 0

@@ -54,6 +54,9 @@ def mark(error: BaseException) -> object:
 class Armed:
     """What an armed plan came to: faults armed, firings, and errors that surfaced at the caller."""
 
+    # A firing is known at once.
+    is_known_late = False
+
     def __init__(self, plan: FaultPlan, module: ModuleType | None = None, *, marks: list[object] | None = None) -> None:
         self.plan = plan
         # The marks of the exceptions that were injected, where it was not SQLite itself that raised them.

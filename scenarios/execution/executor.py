@@ -11,7 +11,7 @@ fault a copy of the files is opened as after a crash.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,10 +21,10 @@ import msgspec
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.oracle import Answer
-from tornpage.scenarios.model.scenario import Call, Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.targets.declaration import require_as_declared
 
@@ -130,6 +130,7 @@ class Executor:
             self._crash_at(step)
         else:
             self._restart(step)
+        self.real.require_open_errors()
         if self._trace is not None:
             self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
 
@@ -145,6 +146,9 @@ class Executor:
     def end(self) -> None:
         """Disarm, and show that the store still works and still agrees. Raises `Violation`."""
         self.clear()
+        if self.real.session is not None:
+            # What can be checked only in a copy, and what a restart makes of a state that no fault has led to.
+            self.real.look_after_crash(self.real.crash_copy())
         # A scenario may have made the small change itself.
         beat = self.real.target.heartbeat()
         if not any(isinstance(step, Call) and step.action == beat for step in self.steps):
@@ -177,10 +181,11 @@ class Executor:
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
         after = self.shadow.fresh_view()
         with self._told(str(step.action), after, stages) as told:
+            met = self._met()
             answer = told(self.real.call(step.action, after, stages))
             self._count(answer)
             self.answers[step.action.name, answer.kind] += 1
-            self._same_refusal(step, wanted, answer)
+            self._same_refusal(step, wanted, answer, met)
             if answer.kind == "raised" and not self.armed:
                 message = f"nothing is armed, and {step.action} {answer}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
@@ -198,13 +203,28 @@ class Executor:
             self._put_shadow(self.real.crash_copy() if half_way else saved)
         self.view = self.real.oracle.settled
 
-    def _same_refusal(self, step: Call, wanted: Answer, answer: Answer) -> None:
-        """A store must not refuse, or grant, under a fault what it would not without one."""
-        if answer.kind not in {"raised", wanted.kind}:
+    def _same_refusal(self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int]) -> None:
+        """A store must not refuse, or grant, under a fault what it would not without one, nor hide a fault."""
+        if answer.kind == wanted.kind:
+            return
+        if answer.kind == "done" or (answer.kind == "refused" and not self.armed):
             raise Violation(
                 "acknowledged-is-durable",
                 f"{step.action} {answer}; without the fault it would be {wanted}",
             )
+        self._hides(step.action, answer, {} if answer.kind == "refused" else met)
+
+    def _hides(self, action: Action, answer: Answer, met: Mapping[str, int]) -> None:
+        """Remember an answer that hides a fault that was met since `met` was counted; `do` raises it."""
+        for slot, (condition, _scope) in self.armed.items():
+            fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
+            words = fault.plan if isinstance(fault, Arm) else str(fault)
+            is_met = answer.kind == "refused" or times_met(condition) > met.get(slot, 0)
+            self.real.remember_hidden(action, answer, condition, words, is_met=is_met)
+
+    def _met(self) -> dict[str, int]:
+        """How often each condition was met until now."""
+        return {slot: times_met(condition) for slot, (condition, _scope) in self.armed.items()}
 
     def _judge_answer(
         self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool
@@ -358,8 +378,11 @@ class Executor:
             self.recording = Recording(self.real, files, self.view)
 
     def _open(self) -> Answer:
+        met = self._met()
         with self._told("open", self.view) as told:
-            return told(self.real.call(OPEN, self.view))
+            answer = told(self.real.call(OPEN, self.view))
+        self._hides(OPEN, answer, met)
+        return answer
 
     def close_session(self) -> None:
         """Close the session in good order, as far as what is armed allows it."""

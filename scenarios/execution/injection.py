@@ -19,6 +19,9 @@ from tornpage.scenarios.model.scenario import Arm, Limit, LimitKind, Rival, Step
 class Condition(Protocol):
     """What a condition came to, and how to keep it from happening for a while."""
 
+    # Whether it says only when it has ended that it was met.
+    is_known_late: bool
+
     @property
     def fired(self) -> int:
         """How often it has been met."""
@@ -70,6 +73,8 @@ def prepared(steps: Iterable[Step]) -> AbstractContextManager[object]:
 
 class Contention:
     """A rival in the store's way, as a condition: what came of it, and whether the store waited as it should."""
+
+    is_known_late = False
 
     def __init__(self, rival: faults.Rival) -> None:
         self.rival = rival

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.target import Configuration, Environment, Target, View
@@ -67,11 +68,15 @@ class Reopened:
         if database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_integrity(connection)
+                require_full_text(connection)
         return view
 
 
 def require_integrity(connection: sqlite3.Connection) -> None:
-    """Raise `Violation` where SQLite's own check finds damage, or finds so much that it can't run."""
+    """Raise `Violation` where SQLite's own checks find damage, or finds so much that one can't run.
+
+    Pages and indexes, and the foreign keys that the schema declares.
+    """
     try:
         problems = connection.execute("PRAGMA integrity_check").fetchall()
     except sqlite3.DatabaseError as error:
@@ -80,6 +85,7 @@ def require_integrity(connection: sqlite3.Connection) -> None:
         raise Violation("integrity", f"SQLite's own check fails: {error!r}") from error
     if problems != [("ok",)]:
         raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
+    require_foreign_keys(connection)
 
 
 def view_of(target: Target, database: Path, *, integrity: bool, keeps_log: bool = False) -> View:

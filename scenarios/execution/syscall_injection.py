@@ -23,6 +23,9 @@ from tornpage.scenarios.targets.process import DiedError, ProcessSession, Proces
 class SyscallInjection:
     """What came of it: `fired` system calls failed, `surfaced` errors reached a caller; `calls` were seen."""
 
+    # strace says what it did when it lets go.
+    is_known_late = True
+
     def __init__(self, trial: Trial, fault: SyscallFault | None) -> None:
         if not isinstance(trial.target, ProcessTarget):
             raise TargetError(

@@ -11,13 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.hidden_errors import require_named
 from tornpage.scenarios.model.oracle import Answer, Oracle
 from tornpage.scenarios.model.target import (
     Action,
@@ -40,6 +41,25 @@ _EPOCH_MS = 1_700_000_000_000
 _STEP_MS = 60_000
 
 
+class Heard(Protocol):
+    """What is in force, as far as an answer concerns it."""
+
+    # Whether it says only when it has ended that it was met, as of a process that is watched from outside.
+    is_known_late: bool
+
+    @property
+    def fired(self) -> int:
+        """How often it was met."""
+
+    def saw(self, error: BaseException) -> bool:
+        """Take in an error that reached a caller."""
+
+
+def times_met(condition: Heard) -> int:
+    """How often a condition was met until now; a plan counts each of its firings."""
+    return len(getattr(condition, "firings", ())) or condition.fired
+
+
 class Trial:
     """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
 
@@ -59,6 +79,8 @@ class Trial:
         self._limits: list[faults.Limit] = []
         # What was called last and not looked at yet, in which state, and whether it was acknowledged.
         self._unjudged: tuple[Action, View, bool] | None = None
+        # What is wrong with the last answer, for when everything else has been looked at.
+        self._hidden: tuple[Violation, Heard] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -224,6 +246,39 @@ class Trial:
         finally:
             self._holder.release()
 
+    def heard_under(
+        self, action: Action, answer: Answer, condition: Heard, fault: object, *, refused: bool = False
+    ) -> None:
+        """Let the condition in force take in the answer to `action`, and remember one that hides `fault` (in words).
+
+        `require_open_errors` raises it: after all looks, since a state that is wrong says more. `refused` says that the
+        call is refused without the fault, too.
+        """
+        if refused and answer.kind == "refused":
+            return
+        met = times_met(condition)
+        if answer.error is not None and answer.kind == "raised":
+            condition.saw(answer.error)
+        self.remember_hidden(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
+
+    def remember_hidden(self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool) -> None:
+        """Remember an answer that hides the fault, where the fault was met or that is known only later."""
+        if not is_met and not condition.is_known_late:
+            return
+        try:
+            require_named(action, answer, str(fault))
+        except Violation as violation:
+            self._hidden = violation, condition
+
+    def require_open_errors(self) -> None:
+        """Raise the `Violation` of an answer that hid the fault that it met."""
+        if self._hidden is None:
+            return
+        violation, condition = self._hidden
+        if not condition.is_known_late or condition.fired:
+            self._hidden = None
+            raise violation
+
     # -- looks ---------------------------------------------------------------------------------------------
 
     def live_view(self) -> View:
@@ -247,7 +302,7 @@ class Trial:
 
     def look_after_call(self, action: Action, before: View, answer: Answer) -> None:
         """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
-        self.oracle.restarted(self.fresh_view(integrity=False))
+        self.oracle.restarted(self.fresh_view())
         self._unjudged = action, before, answer.kind == "done"
         self._keep_the_rules()
         self._look_into_memory()

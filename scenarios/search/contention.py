@@ -192,8 +192,8 @@ class Contend(Search):
                 trial.open()
             with contention(trial, point.rival) as contended:
                 answer = trial.call(start.action, start.after, start.stages)
+                trial.heard_under(start.action, answer, contended, point.rival, refused=start.is_refused)
                 if answer.error is not None and answer.kind == "raised":
-                    contended.saw(answer.error)
                     if not contended.fired:
                         message = f"nobody was in the way, and {start.action} {answer}"
                         raise Violation("still-usable-after-the-fault", message) from answer.error
@@ -204,6 +204,7 @@ class Contend(Search):
             trial.look_after_crash(files, self._sweep.reopened_at(configuration))
             self._sweep.judge_answer(trial, start, answer)
             trial.heartbeat()
+            trial.require_open_errors()
         return contended.rival
 
 

@@ -157,14 +157,14 @@ class Limits(Sweep):
             limit = limit_of(trial, step.kind, step.at, sticky=step.sticky)
             with trial.limited(limit):
                 answer = trial.call(start.action, start.after, start.stages)
-                if answer.kind == "raised" and answer.error is not None:
-                    limit.saw(answer.error)
+                trial.heard_under(start.action, answer, limit, step, refused=start.is_refused)
                 files = trial.crash_copy()
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
             self.judge_answer(trial, start, answer)
             trial.heartbeat()
+            trial.require_open_errors()
         return limit
 
     @contextlib.contextmanager

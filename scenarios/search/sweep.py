@@ -78,6 +78,8 @@ class Start(msgspec.Struct, frozen=True):
     wanted: Any = NotCompared()
     # The steps of a scenario that lead here; where there are none, the workload does.
     lead: tuple[Step, ...] = ()
+    # Whether the store says no to it without any fault.
+    is_refused: bool = False
 
     def located(self, configuration: Configuration, condition: str) -> Place:
         """Where along the workload it is."""
@@ -247,6 +249,8 @@ class Sweep(Search):
         self.counts["faultless"] += 1
         try:
             dry.look_after_call(action, before, answer)
+            # A copy is opened, too: what a restart makes of the state, and what can be checked only in a copy.
+            dry.look_after_crash(dry.crash_copy(), self.reopened_at(dry.oracle.configuration))
         except Violation as violation:
             steps = tuple(Call(one) for one in self.target.workload()[:step])
             self.found(violation, Scenario(self.target.name, dry.oracle.configuration, steps))
@@ -287,7 +291,7 @@ class Sweep(Search):
     def _as_answered(self, start: Start, warm: Answer) -> Start:
         """The start with what its call answers, where a cold session says the same as the `warm` one."""
         if warm.kind != "done":
-            return start
+            return msgspec.structs.replace(start, is_refused=warm.kind == "refused")
         wanted = agreed(warm.value, start.wanted)
         if isinstance(wanted, NotCompared):
             self.note(f"the answer of {start.action.name} is not compared: {wanted.reason}")
@@ -379,14 +383,14 @@ class Sweep(Search):
                 trial.open()
             with trial.armed(point.plan, point.depth) as armed:
                 answer = trial.call(start.action, start.after, start.stages)
-                if answer.kind == "raised" and answer.error is not None:
-                    armed.saw(answer.error)
+                trial.heard_under(start.action, answer, armed, point.plan, refused=start.is_refused)
                 files = trial.crash_copy()
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
             self.judge_answer(trial, start, answer)
             trial.heartbeat()
+            trial.require_open_errors()
         return armed
 
     def reopened_at(self, configuration: Configuration) -> Reopened:

@@ -186,12 +186,12 @@ class Syscalls(Sweep):
                 trial.open()
             with intrude(trial, point.fault) as met:
                 answer = trial.call(start.action, start.after)
-                if answer.kind == "raised" and answer.error is not None:
-                    met.saw(answer.error)
+                trial.heard_under(start.action, answer, met, point.fault, refused=start.is_refused)
                 files = trial.crash_copy()
             # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
             self.judge_answer(trial, start, answer)
             trial.heartbeat()
+            trial.require_open_errors()
         return met

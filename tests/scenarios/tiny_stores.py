@@ -386,7 +386,7 @@ class GuessesSession(TinySession):
 
 
 class Guesses(Tiny):
-    """acknowledged-is-durable: it refuses under a fault what it would do without one."""
+    """error-is-not-hidden: it refuses under a fault what it would do without one."""
 
     session = GuessesSession
 

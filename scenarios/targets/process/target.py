@@ -36,6 +36,9 @@ _STARTS_WITHIN_S: Final = 30.0
 class StoreError(Exception):
     """The program's answer "failed": its message, and what it said of the change."""
 
+    # What it was raised from stays in the program.
+    is_only_a_message = True
+
     def __init__(self, answer: Failed) -> None:
         self.change = answer.change
         super().__init__(answer.message)

@@ -1,0 +1,131 @@
+"""Whether the caller of a call that failed is told of what really went wrong: the check ``error-is-not-hidden``.
+
+What the caller holds is the exception itself, and what it was raised from: its ``__cause__``, or where there is none
+and nothing suppresses it, its ``__context__``, as a traceback shows it. Walked from the outside in, the first word of
+the database decides:
+
+- an error of SQLite's, of the operating system or of memory that is not itself a *consequence* names the fault;
+- a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) in its place hides it, although
+  the fault is its context: whoever catches it looks at a transaction, and the disk was full;
+- a store's own exception names the fault by what it was raised from, by SQLite's words in its message, or by a word
+  for that kind of trouble in its name (`StoreBusy`, `DiskFull`); where it does neither, it hides it.
+
+A call that is *refused* under a fault, and done without it, hides an error, whatever it was raised from: the caller was
+told "no such key". Only a refusal that repeats SQLite's own message ("database is locked") names the fault.
+Not applied: where nothing has fired; where the call was acknowledged (the other checks look at what it left).
+
+Of a program in another language only a message is known, written by the one who wired it up: there only a message that
+speaks of a consequence and names no fault is held against it.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.target import Action
+
+CODE: Final = "error-is-not-hidden"
+
+# What is said of a transaction that SQLite has ended already, or has not ended, and of a connection that is gone.
+_CONSEQUENCE: Final = re.compile(
+    r"cannot (rollback|commit)|no transaction is active|within a transaction|no such savepoint|closed database|"
+    r"bad parameter or other api misuse|(safety level|wal mode).*(inside|within) a transaction",
+    re.IGNORECASE,
+)
+# SQLite's own words and those for its errors, as a message may quote or repeat them.
+_NAMED: Final = re.compile(
+    r"sqlite_(?!error\b)[a-z]+|\bi/?o[ -_]?error|input/output|\bdisk\b|\bfull\b|no space|\block(ed|s)?\b|\bbusy\b|"
+    r"time[ds]?[ -_]?out|\bmemory\b|interrupt|unable to open|can(no|')?t open|cannot be opened|malformed|corrupt|"
+    r"damaged|not a database|read-?only|errno \d|permission|not permitted",
+    re.IGNORECASE,
+)
+# SQLite's own messages: what a refusal has to repeat. A key may be called "disk".
+_MESSAGES: Final = re.compile(
+    r"sqlite_(?!error\b)[a-z]+|database (table )?is locked|disk i/o error|database or disk is full|unable to open "
+    r"database|out of memory|disk image is malformed|is not a database|readonly database|\binterrupted\b|locking protocol",
+    re.IGNORECASE,
+)
+# The same as parts of a name such as StoreBusy.
+_IN_A_NAME: Final = re.compile(r"busy|lock|timeout|timedout|full|memory|interrupt|corrupt|disk|ioerror", re.IGNORECASE)
+_TELLING: Final = (OSError, MemoryError)
+
+
+def require_named(action: Action, answer: Answer, fault: str) -> None:
+    """Raise `Violation` where the answer to `action`, given under `fault` (in words), does not name the fault."""
+    error = answer.error
+    if answer.kind == "done" or error is None:
+        return
+    if answer.kind == "refused":
+        is_hidden = not _MESSAGES.search(_own_text(error))
+    elif getattr(error, "is_only_a_message", False):
+        is_hidden = bool(_CONSEQUENCE.search(str(error))) and not _NAMED.search(str(error))
+    else:
+        is_hidden = not names_a_fault(error)
+    if not is_hidden:
+        return
+    if answer.kind == "refused":
+        raise Violation(
+            CODE,
+            f"{action} is refused ({_own_text(error)}) under {fault}; without the fault it is acknowledged, and the "
+            "refusal does not name it",
+        )
+    said = f"{type(error).__name__}: {_own_text(error)}".removesuffix(": ")
+    raise Violation(
+        CODE,
+        f"{action} fails under {fault} and hides it: the caller gets {said}; neither that nor what it was raised from "
+        "names the fault",
+    )
+
+
+def names_a_fault(error: BaseException) -> bool:
+    """Whether an exception, or what it shows of its causes, is or names an error of the database or the system."""
+    for one in _shown(error):
+        said = _word_of_the_database(one)
+        if said is not None:
+            return said
+        text = _own_text(one)
+        if _NAMED.search(text) or _IN_A_NAME.search(type(one).__name__):
+            return True
+    return False
+
+
+def _word_of_the_database(error: BaseException) -> bool | None:
+    """Whether an error of the database's is the fault itself or a consequence; None where it is no such error."""
+    if isinstance(error, _TELLING):
+        return True
+    if not isinstance(error, sqlite3.Error | sqlite3.Warning) and not _is_foreign(error):
+        return None
+    return not _CONSEQUENCE.search(str(error))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether it is an error of another module for SQLite, such as pysqlite3 or apsw."""
+    return type(error).__module__.partition(".")[0] in {"pysqlite3", "apsw", "sqlcipher3", "sqlean"}
+
+
+def _own_text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception that can't even be shown names nothing
+        return ""
+
+
+def _shown(error: BaseException) -> Iterator[BaseException]:
+    """The error and what a traceback shows below it, from the outside in; of a group each in turn."""
+    waiting: list[Any] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if one.__cause__ is not None:
+            waiting.append(one.__cause__)
+        elif not one.__suppress_context__:
+            waiting.append(one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            waiting += reversed(one.exceptions)
