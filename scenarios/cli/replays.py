@@ -70,7 +70,7 @@ def replay(
         read = reproducer.read(file)
         chosen = target or _named(read.scenario.target)
         if not emit_test:
-            with faults.install(), scratch() as directory:
+            with faults.install() as shim, shim.deterministic(), scratch() as directory:
                 if in_steps:
                     told = trace(read.scenario, chosen, directory)
                 else:

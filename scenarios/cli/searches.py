@@ -427,7 +427,8 @@ def _keep(record: run_record.RunRecord, path: Path) -> None:
 def _canary_is_caught(quiet: bool) -> bool:
     bug = find_bug("canary")
     with could_not_run():
-        recorder = campaign.run(bug.target(), Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1))
+        plan = Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1, rehearses=False)
+        recorder = campaign.run(bug.target(), plan)
     if recorder.interrupted:
         raise click.Abort
     caught = any(found.finding.code in bug.checks for found in recorder.findings)

@@ -45,7 +45,8 @@ _NAMED: Final = re.compile(
 # SQLite's own messages: what a refusal has to repeat. A key may be called "disk".
 _MESSAGES: Final = re.compile(
     r"sqlite_(?!error\b)[a-z]+|database (table )?is locked|disk i/o error|database or disk is full|unable to open "
-    r"database|out of memory|disk image is malformed|is not a database|readonly database|\binterrupted\b|locking protocol",
+    r"database|out of memory|disk image is malformed|is not a database|readonly database|\binterrupted\b|"
+    r"locking protocol",
     re.IGNORECASE,
 )
 # The same as parts of a name such as StoreBusy.

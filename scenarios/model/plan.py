@@ -96,5 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
     most_findings: int = 25
     # One fault plan for every call, in the place of all that there are.
     by_hand: FaultPlan | None = None
+    # Whether the contract of view, rows and beat is tried before any search.
+    rehearses: bool = True
     # What the disk promises when its power fails.
     device: Device = Device()

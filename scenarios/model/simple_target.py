@@ -3,6 +3,7 @@
 Subclass `SimpleTarget`, and say how the store is made, which calls to try, what it answers and what its tables hold.
 """
 
+import inspect
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.scenarios.model.answers import as_answer
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, View
 
 
 class _SimpleSession:
@@ -23,7 +24,10 @@ class _SimpleSession:
         self._store = store
 
     def call(self, action: Action) -> Any:
-        return self._target.answer(action, getattr(self._store, action.name)(**action.args))
+        method = getattr(self._store, action.name)
+        returned = method(**action.args)
+        _require_not_lazy(self._target, action, method, returned)
+        return self._target.answer(action, returned)
 
     def live_view(self) -> View:
         return self._target.view(self._store)
@@ -35,7 +39,30 @@ class _SimpleSession:
         return
 
     def close(self) -> None:
-        self._store.close()
+        closed = self._store.close()
+        if inspect.isawaitable(closed):
+            _drop(closed)
+            raise SetUpError(self._target.name, "calls-are-not-async", "close() is async, and nothing awaits it")
+
+
+def _require_not_lazy(target: "SimpleTarget", action: Action, method: Any, answer: Any) -> None:
+    """Raise `SetUpError` where a call has only been prepared: nobody awaits it, or asks its generator for anything."""
+    if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
+        _drop(answer)
+        what = f"{action} is async, and nothing awaits it: let `make` return a store whose methods run it to its end"
+        raise SetUpError(target.name, "calls-are-not-async", what)
+    if inspect.isgeneratorfunction(method):
+        _drop(answer)
+        what = (
+            f"{action} is a generator, and nothing asks it for a value, so it has not even begun: call a method that "
+        )
+        raise SetUpError(target.name, "calls-are-not-async", what + "uses it up")
+
+
+def _drop(lazy: Any) -> None:
+    """Let go of a coroutine or a generator without a warning."""
+    if callable(close := getattr(lazy, "close", None)):
+        close()
 
 
 class SimpleTarget:
@@ -101,6 +128,12 @@ class SimpleTarget:
         store = self.make(self.database(directory), configuration, environment)
         if store is None:
             raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
+        if inspect.isawaitable(store):
+            _drop(store)
+            raise SetUpError(self.name, "calls-are-not-async", "`make` is async, and nothing awaits it")
+        if not callable(getattr(store, "close", None)):
+            what = f"the store that `make` returns, a {type(store).__name__}, has no method close"
+            raise SetUpError(self.name, "every-call-works", f"{what}; nothing else lets go of its files")
         return _SimpleSession(self, store)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:

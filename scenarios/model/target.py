@@ -74,6 +74,25 @@ class TargetError(RuntimeError):
     """The target fails without any fault, so there is nothing to put under test: what it did, and where."""
 
 
+class SetUpError(TargetError):
+    """A target that breaks a rule of the contract of view, rows and beat; `rule` is its section in docs/contract.md."""
+
+    def __init__(self, name: str, rule: str, what: str) -> None:
+        self.rule = rule
+        super().__init__(f"{name}: {what} [docs/contract.md#{rule}]")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.rule, str(self))
+
+
+def _again(kind: type[SetUpError], rule: str, message: str) -> SetUpError:
+    """One that comes from another process, with its whole message."""
+    made = kind.__new__(kind, message)
+    made.rule = rule
+    made.args = (message,)
+    return made
+
+
 class Environment:
     """What the outside world is to a session: the time and the way to connect.
 
@@ -119,7 +138,8 @@ class Session(Protocol):
 class Target(Protocol):
     """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised.
 
-    Optional: ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
+    Optional: `refuses`, the names of actions of the workload that the store says no to on purpose;
+    ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
     a state, or for what a call made of one, that the store's own rules forbid; `is_done`: it was acknowledged.
     """
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tornpage import faults
+from tornpage.scenarios.execution.contract import require_contract
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
-from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.model.target import Configuration, Target, TargetError
 from tornpage.scenarios.model.work import Do, Done, Part
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.artifacts import Artifact, artifact_of
@@ -94,13 +95,30 @@ def run(
     recorder.is_share = plan.shard is not None
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory:
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
+        if plan.rehearses:
+            require_contracts(target, searches[0].configurations if searches else (), directory / "rehearsal")
         if alone:
-            with faults.install():
+            # SQLite's own clock stands still: what a store takes from it is the same in each run.
+            with faults.install() as shim, shim.deterministic():
                 for search in searches:
                     _run(search, recorder)
         else:
             _run_elsewhere(searches, target, plan, recorder, accepts, live)
     return recorder
+
+
+# What has been rehearsed in this process: each search of a conformance suite is a campaign of its own.
+_REHEARSED: Final[set[tuple[type, str, Configuration]]] = set()
+
+
+def require_contracts(target: Target, configurations: Sequence[Configuration], directory: Path) -> None:
+    """Raise `SetUpError` where the target breaks the contract of view, rows and beat in one of these."""
+    for configuration in configurations:
+        key = type(target), target.name, configuration
+        if key not in _REHEARSED:
+            with faults.install() as shim, shim.deterministic():
+                require_contract(target, configuration, directory)
+            _REHEARSED.add(key)
 
 
 def kept(finding: Finding, target: Target, plan: Plan) -> str:
@@ -187,7 +205,7 @@ def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, targe
 def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorder], Done]]:
     """What does parts in a process of its own; what they can share, they do."""
     company: dict[str, None] = {}
-    with scratch() as directory, faults.install(), contextlib.ExitStack() as scopes:
+    with scratch() as directory, faults.install() as shim, shim.deterministic(), contextlib.ExitStack() as scopes:
 
         def do(job: Job, recorder: Recorder) -> Done:
             name, part = job
@@ -231,7 +249,12 @@ class Shown:
 
 
 def _artifact(scenario: Scenario, target: Target) -> Artifact:
-    with scratch() as directory, faults.install(), contextlib.suppress(Violation, TargetError, OSError):
+    with (
+        scratch() as directory,
+        faults.install() as shim,
+        shim.deterministic(),
+        contextlib.suppress(Violation, TargetError, OSError),
+    ):
         return artifact_of(scenario, target, directory)
     # A finding is worth more than its files.
     return Artifact()

@@ -66,7 +66,7 @@ def require_holds(scenario: dict[str, Any] | str, target: Target | str, director
     data = json.loads(scenario) if isinstance(scenario, str) else scenario
     decoded = msgspec.convert(data, type=Scenario)
     chosen = find_or_import(target) if isinstance(target, str) else target
-    with faults.install(), playing(decoded, chosen, directory) as play:
+    with faults.install() as shim, shim.deterministic(), playing(decoded, chosen, directory) as play:
         violation, counts = play(decoded, chosen, directory)
     if violation is not None:
         raise Violation(violation.code, violation.message, violation.sides)

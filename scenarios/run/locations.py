@@ -17,7 +17,7 @@ def with_places(record: RunRecord, target: Target, most_seconds: float = 10.0) -
     if record.exit_code == Exit.INTERRUPTED:
         return record
     until = time.monotonic() + most_seconds
-    with faults.install(), scratch() as directory:
+    with faults.install() as shim, shim.deterministic(), scratch() as directory:
 
         def placed(found: FoundRecord) -> FoundRecord:
             late = time.monotonic() > until

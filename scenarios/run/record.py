@@ -284,7 +284,7 @@ def with_timelines(record: RunRecord, target: Target, most_seconds: float = 10.0
     until = time.monotonic() + most_seconds
     drawn: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
     # Whoever interrupts this still wants to see what there is.
-    with contextlib.suppress(KeyboardInterrupt), faults.install(), scratch() as directory:
+    with contextlib.suppress(KeyboardInterrupt), faults.install() as shim, shim.deterministic(), scratch() as directory:
         for them in drawn.values():
             for index, found in enumerate(them):
                 if time.monotonic() > until:

@@ -193,10 +193,9 @@ class Contend(Search):
             with contention(trial, point.rival) as contended:
                 answer = trial.call(start.action, start.after, start.stages)
                 trial.heard_under(start.action, answer, contended, point.rival, refused=start.is_refused)
-                if answer.error is not None and answer.kind == "raised":
-                    if not contended.fired:
-                        message = f"nobody was in the way, and {start.action} {answer}"
-                        raise Violation("still-usable-after-the-fault", message) from answer.error
+                if answer.error is not None and answer.kind == "raised" and not contended.fired:
+                    message = f"nobody was in the way, and {start.action} {answer}"
+                    raise Violation("still-usable-after-the-fault", message) from answer.error
                 files = trial.crash_copy()
                 trial.look(integrity=False)
             trial.look(integrity=False)

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.contract import require_same_when_cold
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
@@ -274,8 +275,11 @@ class Sweep(Search):
             if action != OPEN:
                 trial.open()
             with faults.count_operations(home) as counter:
-                wanted = trial.call(action, after).value
+                answer = trial.call(action, after)
+                wanted = answer.value
             counts.update(counter.counts)
+            if trial.session is not None and action != OPEN and answer.kind == "done":
+                self._require_same_when_cold(trial, action, before, after)
         if "statement" in self.depths:
             place(files, home)
             with Trial(self.target, configuration, home, before) as trial:
@@ -310,6 +314,13 @@ class Sweep(Search):
             again.at_step(start.step)
             again.open()
             return again.call(start.action, start.after).value
+
+    def _require_same_when_cold(self, trial: Trial, action: Action, before: View, after: View) -> None:
+        try:
+            cold = trial.live_view()
+        except Exception:  # noqa: BLE001 - a view that fails is for the points to find
+            return
+        require_same_when_cold(self.target, action, (before, after), cold)
 
     def start_from(
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]

@@ -3,12 +3,12 @@
 A label that is not true makes every verdict about something else, so these are told before anything is tried.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tornpage.scenarios.model.checks import CHECKS
-from tornpage.scenarios.model.target import Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
 
 # "File format write version" in the header of a database: 2 is WAL, 1 a rollback journal (fileformat2, 1.3.3).
 _WRITE_VERSION_AT: Final = 18
@@ -26,6 +26,23 @@ def what_is_wrong(target: Any) -> str:
         return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
     if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
         return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(CHECKS)}"
+    return _what_is_wrong_with_calls(target)
+
+
+def _what_is_wrong_with_calls(target: Any) -> str:
+    """What is wrong with the calls and the beat; "" where nothing is."""
+    try:
+        beat: object = target.heartbeat()
+    except AttributeError as error:
+        return f"there is no `beat` ({error}); give a call that adds one key, such as Action('put', {{'name': 'beat'}})"
+    if not isinstance(beat, Action):
+        return f"the beat is {beat!r:.100}; give a call such as Action('put', {{'name': 'beat'}})"
+    calls: object = target.workload()
+    if not isinstance(calls, Iterable):
+        return f"the calls are {calls!r:.100}; give a tuple of Action('name', {{'argument': 'value'}})"
+    calls = tuple(calls)
+    if wrong := [one for one in calls if not isinstance(one, Action)]:
+        return f"the calls have {wrong[0]!r:.100}; give Action('name', {{'argument': 'value'}})"
     return ""
 
 

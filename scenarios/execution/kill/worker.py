@@ -92,7 +92,7 @@ def run_job(target: Target, job: Job, job_log: JobLog) -> None:
     trial = Trial(target, job.configuration, Path(job.home), {})
     if plan is not None and plan.faults[0].kind in faults.STATEMENT_KINDS:
         trial.watch_statements()
-    with faults.install() as shim, contextlib.ExitStack() as armed:
+    with faults.install() as shim, shim.deterministic(), contextlib.ExitStack() as armed:
         for number, call in enumerate(job.calls):
             if number == job.armed_until:
                 armed.close()

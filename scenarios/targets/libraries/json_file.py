@@ -91,6 +91,8 @@ class JsonFile:
     configurations: tuple[Configuration, ...] = (Configuration("file", "FULL"),)
     depths: tuple[str, ...] = ()
     unpromised: Mapping[str, str] = {}
+    # Without the ledger's other parts there is nothing to cancel.
+    refuses: frozenset[str] = frozenset({"tasks.cancel"})
 
     def __init__(
         self,

@@ -263,6 +263,8 @@ class Reference:
     )  # fmt: skip
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
+    # Nobody here controls a cron task, and cancelling one says so.
+    refuses: frozenset[str] = frozenset({"tasks.cancel"})
 
     # What a restarted process calls first.
     recovery: Action | None = Action("recover")

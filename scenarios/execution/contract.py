@@ -1,0 +1,404 @@
+"""The contract of view, rows and beat, held before any search: a set-up that breaks it would be judged wrongly.
+
+Method, without any fault: the store is opened in an empty directory, the workload is made, then the beat, twice; after
+each call the store's own view is taken, and the rows. A copy of the files is opened beside it. The same calls are made
+once more in another directory, at another time of day, while the first store is still open. What differs says which
+rule is broken, and the store itself decides whose mistake it is: where it shows the same when it is opened again on its
+own files, it is right, and `rows` is not; where it does not, it has lost something, and that is a finding, which the
+search that follows makes.
+
+Each rule is a section of ``docs/contract.md``; each message is one line that names it. Not covered: what a view leaves
+out although a later call depends on it (the sweep notices that: `require_same_when_cold`), and other ways to take the
+time than those of `other_clock`.
+"""
+
+import contextlib
+import inspect
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from tornpage import faults
+from tornpage.scenarios.execution.other_clock import later, times_of_day_in
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View
+from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
+
+_A_MONTH_S: Final = 31 * 86_400
+# Other libraries that bring an SQLite of their own.
+_OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
+
+
+class _Leave(Exception):  # noqa: N818 - not an error: what is wrong is a finding of the search
+    """The store itself goes wrong without a fault."""
+
+
+def require_contract(target: Target, configuration: Configuration, home: Path) -> None:
+    """Raise `SetUpError` where the target, tried below `home` without a fault, breaks a rule of the contract."""
+    if wrong := what_is_wrong(target):
+        raise SetUpError(target.name, "declarations", wrong)
+    with contextlib.suppress(_Leave):
+        _Rehearsal(target, configuration, home).run()
+
+
+def require_same_when_cold(target: Target, action: Action, warm: tuple[View, View], cold: View) -> None:
+    """Raise `SetUpError` where a call leads elsewhere in a session that was just opened than in one that was not.
+
+    `warm` are the views before and after it. Where the call spoils what was there before it, the store has forgotten
+    something at the restart, and that is a finding.
+    """
+    before, after = warm
+    if cold == after or any(cold.get(key) != value for key, value in before.items() if after.get(key) == value):
+        return
+    raise SetUpError(
+        target.name,
+        "the-view-shows-what-later-views-depend-on",
+        f"{action} leads to another state in a session that was just opened than in the one that made the calls "
+        f"before it: {describe(differences(after, cold), 'the session that went on', 'the one just opened')}; what "
+        "the store remembers has to come back when it opens, and to be in the view",
+    )
+
+
+class _Offset:
+    """A time of day that moves on by a month with each call."""
+
+    def __init__(self) -> None:
+        self.seconds = _A_MONTH_S
+
+    def add(self) -> None:
+        self.seconds += _A_MONTH_S
+
+    def __call__(self) -> int:
+        return self.seconds
+
+
+class _Rehearsal:
+    def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
+        self.target = target
+        self.configuration = configuration
+        self.home = home
+        self.beat = target.heartbeat()
+        self._files_left: Files = {}
+        # What a store shows that was just made.
+        self._begun: View = {}
+        # What `rows` found in the copy that was opened last.
+        self._rows_left: View = {}
+
+    def run(self) -> None:
+        first, second = self._trial("first"), self._trial("second")
+        reaches_files = "vfs" in self.target.depths and self.configuration.journal_mode != "file"
+        watching = faults.count_operations(first.directory) if reaches_files else contextlib.nullcontext()
+        with _closing(first), _closing(second):
+            with watching as counter:
+                self._open(first)
+                self._play(first)
+            self._require_file(first)
+            if reaches_files and counter is not None and not counter.counts:
+                self._other_library()
+            self._judge_beat(first)
+            self._require_empty(self._begun)
+            left = self._view(first)
+            self._require_no_time_of_day(left)
+            if "syscall" in self.target.depths:
+                # A program has one store open at a time.
+                self._close(first)
+            self._play_again(first, second, left)
+        self._restart(left)
+
+    # -- playing -------------------------------------------------------------------------------------------
+
+    def _trial(self, name: str) -> Trial:
+        place({}, self.home / name)
+        trial = Trial(self.target, self.configuration, self.home / name, {})
+        if "statement" in self.target.depths:
+            trial.watch_statements()
+        return trial
+
+    def _open(self, trial: Trial, *, is_first: bool = True) -> None:
+        trial.at_step(0)
+        try:
+            trial.open()
+        except TargetError:
+            raise
+        except Exception as error:
+            raise self._wrong("every-call-works", f"opening the store fails without any fault: {error!r}") from error
+        view = self._view(trial)
+        try:
+            require_as_declared(self.target, self.configuration, trial.crash_copy(), view)
+        except TargetError as error:
+            raise self._wrong("declarations", str(error).removeprefix(f"{self.target.name}: ")) from None
+        if is_first:
+            # Judged after the beat, which shows a view that counts.
+            self._begun = view or self._rows(trial)
+        elif view and not self._begun:
+            raise self._wrong(
+                "each-directory-is-a-store-of-its-own",
+                f"a second store, just made in another, empty directory, shows {_some(view)} of the first one",
+            )
+
+    def _require_empty(self, view: View) -> None:
+        if view:
+            raise self._wrong(
+                "an-empty-store-shows-an-empty-view",
+                f"a store that was just made in an empty directory shows {_some(view)}; absent is not zero, and what "
+                "opening itself writes (a version, defaults) is left out of view and rows",
+            )
+
+    def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
+        refused = getattr(self.target, "refuses", ())
+        for step, action in enumerate(self.target.workload(), start=1):
+            trial.at_step(step)
+            between()
+            self._call(trial, action, may_be_refused=action.name in refused)
+            self._view(trial)
+            self._rows(trial)
+
+    def _call(self, trial: Trial, action: Action, *, may_be_refused: bool = False) -> None:
+        answer, _ = trial.call_by_stages(action)
+        if answer.kind == "raised":
+            if isinstance(answer.error, TargetError):
+                raise answer.error
+            raise self._wrong("every-call-works", f"{action} fails without any fault: it {answer}") from answer.error
+        if answer.kind == "refused" and not may_be_refused:
+            raise self._wrong(
+                "every-call-works",
+                f"{action} is refused without any fault ({answer.error}), so no fault in it would be tested: is its "
+                "name right, and is there what it needs? A call that is refused on purpose is named in `refuses`",
+            )
+
+    def _play_again(self, first: Trial, second: Trial, left: View) -> None:
+        """The same calls elsewhere and later: they lead to the same, and leave the first store alone."""
+        offset = _Offset()
+        with later(offset) if "syscall" not in self.target.depths else contextlib.nullcontext():
+            self._open(second, is_first=False)
+            self._play(second, between=offset.add)
+            last = len(self.target.workload())
+            for step in (last + 1, last + 2):
+                second.at_step(step)
+                self._call(second, self.beat, may_be_refused=step > last + 1)
+            again = self._view(second)
+        if first.session is not None and (now := self._view(first)) != left:
+            raise self._wrong(
+                "each-directory-is-a-store-of-its-own",
+                "a second store was opened in another directory, and the first one shows something else since: "
+                f"{describe(differences(left, now), 'it had', 'now it has')}",
+            )
+        if again != left:
+            raise self._wrong(
+                "the-same-calls-lead-to-the-same-state",
+                "the same calls lead to another state in another directory, at another time of day: "
+                f"{describe(differences(left, again), 'the first time', 'the second')}; names come with the calls, "
+                "and the time from `environment.clock`",
+            )
+
+    def _require_no_time_of_day(self, view: View) -> None:
+        known = repr((self.target.workload(), self.beat))
+        for key in times_of_day_in(view, known):
+            raise self._wrong(
+                "the-same-calls-lead-to-the-same-state",
+                f"{key!r} in the view has the time of day, {view[key]!r:.80}, so no two runs are alike: take the time "
+                "from `environment.clock`, or leave it out of view and rows",
+            )
+
+    def _restart(self, left: View) -> None:
+        """Opened again on its own files, the store shows what it showed; what vanished is a finding."""
+        again = self._reopened_view(self._files_left)
+        if again == left or left.keys() != again.keys() or self._rows_left == left:
+            # What vanished or came back, or is in memory only, is the store's own mistake.
+            return
+        raise self._wrong(
+            "a-restart-changes-nothing",
+            "closed in good order and opened again, without any fault, the store shows something else: "
+            f"{describe(differences(left, again), 'before', 'after')}; what is done at the start (a recovery) is a "
+            "call of its own",
+        )
+
+    # -- the beat, and whose mistake it is -------------------------------------------------------------------
+
+    def _judge_beat(self, trial: Trial) -> None:
+        before, rows_before = self._view(trial), self._rows(trial)
+        step = len(self.target.workload())
+        trial.at_step(step + 1)
+        self._call(trial, self.beat)
+        view, rows = self._view(trial), self._rows(trial)
+        files = trial.crash_copy()
+        self._files_left = files
+        self._require_one_more_key(before, view)
+        if view != rows:
+            self._whose_mistake(trial, files, view, rows)
+        elif rows_before != before:
+            raise _Leave
+        trial.at_step(step + 2)
+        answer, _ = trial.call_by_stages(self.beat)
+        if answer.kind == "raised":
+            raise self._wrong("the-beat-adds-one-key", f"the beat {self.beat} fails when it is made again: it {answer}")
+        self._files_left = trial.crash_copy()
+
+    def _require_one_more_key(self, before: View, after: View) -> None:
+        if len(after) == len(before) + 1 and all(after.get(key) == value for key, value in before.items()):
+            return
+        if self._reopened_view(self._files_left) != after:
+            raise _Leave
+        changed = [one for one in differences(before, after) if one.key in before]
+        if changed:
+            advice = ""
+            if not after.keys() - before.keys():
+                advice = "a view has one key for each thing, not a count of them, and the beat makes a thing of its own"
+            raise self._wrong(
+                "one-key-per-thing" if advice else "the-beat-adds-one-key",
+                f"the beat {self.beat} has to add one key to the view and to leave the others alone, and changed "
+                f"{describe(changed, 'the view before', 'the view after')}{'; ' if advice else ''}{advice}",
+            )
+        if len(after) != len(before) + 1:
+            raise self._wrong(
+                "the-beat-adds-one-key",
+                f"the beat {self.beat} has to add one key to the view, and changed the number of keys from "
+                f"{len(before)} to {len(after)}",
+            )
+
+    def _whose_mistake(self, trial: Trial, files: Files, view: View, rows: View) -> NoReturn:
+        """View and rows differ without a fault: what the store shows on a copy of its files decides."""
+        if self._reopened_view(files) != view:
+            raise _Leave
+        if missing := self._missing_table(trial):
+            raise self._wrong("rows-read-what-the-store-writes", missing)
+        detail = describe(differences(view, rows), "the view", "`rows`")
+        if not rows:
+            raise self._wrong(
+                "rows-read-what-the-store-writes",
+                f"`rows` finds nothing in the file although the store, opened again on it, shows all: {detail}",
+            )
+        raise self._wrong(
+            "view-and-rows-are-one-mapping",
+            "view and `rows` differ without any fault, and the store opened again on the same file sides with the "
+            f"view: {detail}; keys and values have to be the same, and of the same types",
+        )
+
+    def _missing_table(self, trial: Trial) -> str:
+        """What `rows` asks for that is not there, in words; "" where that is not it."""
+        rows = getattr(self.target, "rows", None)
+        database = self.target.database(trial.directory)
+        if not callable(rows) or not database.exists():
+            return ""
+        with contextlib.closing(faults.connect_unwatched(database)) as connection:
+            try:
+                rows(connection)
+            except sqlite3.OperationalError as error:
+                found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+                names = ", ".join(sorted(str(one) for (one,) in found)) or "no table at all"
+                return f"`rows` fails with {error}, after all calls; the file has {names}"
+            except Exception:  # noqa: BLE001 - what else goes wrong in it has another message
+                return ""
+        return ""
+
+    def _reopened_view(self, files: Files) -> View:
+        """What the store shows when it is opened on a copy of its files; `_Leave` where it can't be."""
+        copy = self._trial("copy")
+        place(files, copy.directory)
+        copy.at_step(len(self.target.workload()) + 2)
+        try:
+            with _closing(copy):
+                copy.open()
+                view = dict(copy.live_view())
+                self._rows_left = copy.fresh_view(integrity=False)
+                return view
+        except (Exception, Violation) as error:
+            raise _Leave from error
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def _view(self, trial: Trial) -> View:
+        try:
+            view: Any = trial.live_view()
+        except (TargetError, Violation):
+            raise
+        except Exception as error:
+            raise self._wrong("view-and-rows-are-one-mapping", f"`view` fails without any fault: {error!r}") from error
+        self._require_mapping("view", view)
+        return dict(view)
+
+    def _rows(self, trial: Trial) -> View:
+        try:
+            rows: Any = trial.fresh_view(integrity=False)
+        except TargetError:
+            raise
+        except Violation as violation:
+            cause = violation.__cause__
+            if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise _Leave from violation
+            raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {cause}") from cause
+        except Exception as error:
+            raise self._wrong(
+                "rows-read-what-the-store-writes", f"`rows` fails without any fault: {error!r}"
+            ) from error
+        self._require_mapping("rows", rows)
+        return dict(rows)
+
+    def _require_mapping(self, which: str, found: object) -> None:
+        if inspect.isawaitable(found):
+            _forget(found)
+            raise self._wrong("calls-are-not-async", f"`{which}` is async, and nothing awaits it")
+        if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+            raise self._wrong(
+                "view-and-rows-are-one-mapping", f"`{which}` is a mapping from text to plain values, not {found!r:.200}"
+            )
+
+    def _require_file(self, trial: Trial) -> None:
+        """The store's file is where the target says."""
+        if self.configuration.journal_mode == "file" or getattr(self.target, "files_view", None) is not None:
+            return
+        expected = self.target.database(trial.directory)
+        if expected.exists():
+            return
+        there = sorted(path.name for path in trial.directory.iterdir())
+        hint = (
+            f"the directory has {', '.join(there)}" if there else "the directory is empty: does the store use the path "
+            "that it is given, and is it not ':memory:'?"
+        )  # fmt: skip
+        raise self._wrong(
+            "the-store-uses-its-path",
+            f"all calls were made, and there is no {expected.name} in the directory that the store was given; {hint}",
+        )
+
+    def _other_library(self) -> NoReturn:
+        loaded = [name for name in _OTHER_LIBRARIES if name in sys.modules]
+        which = f" (loaded: {', '.join(loaded)})" if loaded else ""
+        raise self._wrong(
+            "the-store-runs-on-a-library-that-can-be-reached",
+            "the store's file has changed, and not one operation went through the SQLite of Python's sqlite3: it is on "
+            f"another library{which}, where no fault would meet it",
+        )
+
+    def _close(self, trial: Trial) -> None:
+        with contextlib.suppress(Violation):
+            trial.close()
+
+    def _wrong(self, rule: str, what: str) -> SetUpError:
+        return SetUpError(self.target.name, rule, what)
+
+
+@contextlib.contextmanager
+def _closing(trial: Trial) -> Iterator[None]:
+    """Close what is open at the end; what can't be closed is the search's to find."""
+    try:
+        yield
+    finally:
+        if trial.session is not None:
+            with contextlib.suppress(Violation):
+                trial.close()
+
+
+def _forget(awaitable: object) -> None:
+    """A coroutine that is dropped would warn; close it."""
+    close = getattr(awaitable, "close", None)
+    if callable(close):
+        close()
+
+
+def _some(view: View) -> str:
+    shown = ", ".join(f"{key!r}: {value!r:.60}" for key, value in list(view.items())[:2])
+    return shown + (f" and {len(view) - 2} more" if len(view) > 2 else "")

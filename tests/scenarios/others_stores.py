@@ -1,0 +1,399 @@
+"""Small stores of other people's kinds, each with one thing wrong with it or with its target; twins are sound.
+
+`Shelf` is the sound base: keys and values in one table, every call one statement. The kinds come from public reports,
+and from what newcomers write first.
+"""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration, Refused
+
+DELETE = (Configuration("delete", "FULL"),)
+WAL = (Configuration("wal", "FULL"),)
+
+
+class Shelf:
+    """Keys and values."""
+
+    schema = "CREATE TABLE IF NOT EXISTS item(key TEXT PRIMARY KEY, value)"
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+        self.db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.set_up()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def set_up(self) -> None:
+        self.db.execute(self.schema)
+
+    def put(self, key: str, value: object = 1) -> Any:
+        self.db.execute("INSERT OR REPLACE INTO item VALUES(?, ?)", (key, value))
+
+    def all(self) -> dict[str, Any]:
+        return dict(self.db.execute("SELECT key, value FROM item"))
+
+    def close(self) -> Any:
+        self.db.close()
+
+
+class ShelfTarget(SimpleTarget):
+    """The target of a shelf; `kind` is its class."""
+
+    kind: type = Shelf
+    configurations = DELETE
+    calls = (Action("put", {"key": "a"}), Action("put", {"key": "b", "value": 2}))
+    beat = Action("put", {"key": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
+        return self.kind(path)
+
+    def view(self, store: Any) -> Any:
+        return store.all()
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM item"))
+
+
+class Sound(ShelfTarget):
+    """Nothing is wrong with it."""
+
+
+class SoundPerCall(ShelfTarget):
+    """Holds no connection between calls."""
+
+    class kind(Shelf):  # noqa: N801 - the attribute's name
+        def __init__(self, path: Any) -> None:
+            self.path = path
+
+        def put(self, key: str, value: object = 1) -> None:
+            shelf = Shelf(self.path)
+            try:
+                shelf.put(key, value)
+            finally:
+                shelf.close()
+
+        def all(self) -> dict[str, Any]:
+            shelf = Shelf(self.path)
+            try:
+                return shelf.all()
+            finally:
+                shelf.close()
+
+        def close(self) -> None:
+            pass
+
+
+class SoundReport(ShelfTarget):
+    """A call whose answer is a generator over what has been done already."""
+
+    class kind(Shelf):  # noqa: N801
+        def report(self) -> Iterator[str]:
+            return (key for key in self.all())
+
+    calls = (*ShelfTarget.calls, Action("report"))
+
+
+class SoundRefusal(ShelfTarget):
+    """One call of the workload is refused on purpose."""
+
+    class kind(Shelf):  # noqa: N801
+        def remove(self, key: str) -> None:
+            raise Refused(f"no such key: {key}")
+
+    calls = (*ShelfTarget.calls, Action("remove", {"key": "z"}))
+    refuses = ("remove",)
+
+
+class SoundSqlClock(ShelfTarget):
+    """Takes the time from SQLite, whose clock stands still."""
+
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            self.db.execute("INSERT OR REPLACE INTO item VALUES(?, CURRENT_TIMESTAMP)", (key,))
+
+
+class BugNeverCommits(ShelfTarget):
+    """The store's own mistake: no set-up error, but a finding."""
+
+    class kind(Shelf):  # noqa: N801
+        def __init__(self, path: Any) -> None:
+            self.db = sqlite3.connect(path)
+            self.db.execute(self.schema)
+
+
+class BugEmptiesAtStart(ShelfTarget):
+    """The store's own mistake: whatever there was is gone after a restart."""
+
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.db.execute("DELETE FROM item")
+
+
+class BugRemembersAnotherType(ShelfTarget):
+    """The store's own mistake: its memory has numbers, and what it reads back is text."""
+
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.memory = super().all()
+
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, str(value))
+            self.memory[key] = value
+
+        def all(self) -> dict[str, Any]:
+            return dict(self.memory)
+
+
+# -- what is wrong with the target -------------------------------------------------------------------------------------
+
+
+class MisspeltTable(ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM items"))
+
+
+class MisspeltColumn(ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, val FROM item"))
+
+
+class AnotherTable(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.db.execute("CREATE TABLE IF NOT EXISTS archive(key, value)")
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM archive"))
+
+
+class InMemory(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def __init__(self, path: Any) -> None:
+            super().__init__(":memory:")
+
+
+class AddsASuffix(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def __init__(self, path: Any) -> None:
+            super().__init__(f"{path}.sqlite3")
+
+
+class AsyncCall(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        async def put(self, key: str, value: object = 1) -> None:
+            super().put(key, value)
+
+
+class FutureCall(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> Any:
+            loop = asyncio.new_event_loop()
+            future = loop.create_future()
+            loop.close()
+            super().put(key, value)
+            return future
+
+
+class AsyncView(ShelfTarget):
+    async def view(self, store: Any) -> Any:
+        return store.all()
+
+
+class LazyCall(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> Iterator[None]:
+            super().put(key, value)
+            yield
+
+
+class NamesKeysOtherwise(ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {f"item/{key}": value for key, value in connection.execute("SELECT key, value FROM item")}
+
+
+class ReadsText(ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, CAST(value AS TEXT) FROM item"))
+
+
+class ReadsAList(ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return connection.execute("SELECT key, value FROM item").fetchall()
+
+
+class NoBeat(SimpleTarget):
+    configurations = DELETE
+    calls = ShelfTarget.calls
+    kind = Shelf
+    make, view, rows = ShelfTarget.make, ShelfTarget.view, ShelfTarget.rows
+
+
+class BeatOnAnOldKey(ShelfTarget):
+    beat = Action("put", {"key": "a", "value": 7})
+
+
+class BeatOnce(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def once(self) -> None:
+            self.db.execute("INSERT INTO item VALUES('once', 1)")
+
+    beat = Action("once")
+
+
+class BeatTwoKeys(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def two(self) -> None:
+            self.put("x")
+            self.put("y")
+
+    beat = Action("two")
+
+
+class MisspeltCall(ShelfTarget):
+    calls = (*ShelfTarget.calls, Action("putt", {"key": "c"}))
+
+
+class RefusedCall(SoundRefusal):
+    refuses = ()
+
+
+class CountsThings(ShelfTarget):
+    def view(self, store: Any) -> Any:
+        return {"items": len(store.all())}
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {"items": connection.execute("SELECT count(*) FROM item").fetchone()[0]}
+
+
+class BeginsWithAVersion(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.db.execute("INSERT OR IGNORE INTO item VALUES('version', 1)")
+
+
+class OneMemoryForAll(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        memory: ClassVar[dict[str, Any]] = {}
+
+        def set_up(self) -> None:
+            super().set_up()
+            if not any(Path(self.path).parents[1].glob("second/*")):
+                self.memory.clear()
+
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, value)
+            self.memory[key] = value
+
+        def all(self) -> dict[str, Any]:
+            return dict(self.memory)
+
+
+class TakesTheTime(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, time.time())
+
+
+class TakesTheDay(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, str(datetime.now().date()))
+
+
+class TakesANumber(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, random.random())  # noqa: S311
+
+
+class Expires(ShelfTarget):
+    """No time is in the view, but what is an hour old is not, either."""
+
+    class kind(Shelf):  # noqa: N801
+        schema = "CREATE TABLE IF NOT EXISTS item(key TEXT PRIMARY KEY, value, at REAL)"
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.db.execute("INSERT OR REPLACE INTO item VALUES(?, ?, ?)", (key, value, time.time()))
+
+        def all(self) -> dict[str, Any]:
+            young = time.time() - 3600
+            return dict(self.db.execute("SELECT key, value FROM item WHERE at > ?", (young,)))
+
+
+class RequeuesAtStart(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.db.execute("UPDATE item SET value = 'queued' WHERE value = 'running'")
+
+    calls = (Action("put", {"key": "a", "value": "running"}),)
+
+
+class AnotherJournalMode(ShelfTarget):
+    configurations = WAL
+
+
+class NoClose(ShelfTarget):
+    class kind:  # noqa: N801
+        schema = Shelf.schema
+        __init__, set_up, put, all = Shelf.__init__, Shelf.set_up, Shelf.put, Shelf.all
+
+
+class RemembersInSecret(ShelfTarget):
+    """A number that is in no view, and begins anew at each start; nothing is lost by it."""
+
+    class kind(Shelf):  # noqa: N801
+        number = 0
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.number += 1
+            super().put(key, self.number)
+
+    calls = (*ShelfTarget.calls, Action("put", {"key": "c"}))
+
+
+SET_UP_ERRORS = {
+    MisspeltTable: "rows-read-what-the-store-writes",
+    MisspeltColumn: "rows-read-what-the-store-writes",
+    AnotherTable: "rows-read-what-the-store-writes",
+    InMemory: "the-store-uses-its-path",
+    AddsASuffix: "the-store-uses-its-path",
+    AsyncCall: "calls-are-not-async",
+    FutureCall: "calls-are-not-async",
+    AsyncView: "calls-are-not-async",
+    LazyCall: "calls-are-not-async",
+    NamesKeysOtherwise: "view-and-rows-are-one-mapping",
+    ReadsText: "view-and-rows-are-one-mapping",
+    ReadsAList: "view-and-rows-are-one-mapping",
+    NoBeat: "declarations",
+    BeatOnAnOldKey: "one-key-per-thing",
+    BeatOnce: "the-beat-adds-one-key",
+    BeatTwoKeys: "the-beat-adds-one-key",
+    MisspeltCall: "every-call-works",
+    RefusedCall: "every-call-works",
+    NoClose: "every-call-works",
+    CountsThings: "one-key-per-thing",
+    BeginsWithAVersion: "an-empty-store-shows-an-empty-view",
+    OneMemoryForAll: "each-directory-is-a-store-of-its-own",
+    TakesTheTime: "the-same-calls-lead-to-the-same-state",
+    TakesTheDay: "the-same-calls-lead-to-the-same-state",
+    TakesANumber: "the-same-calls-lead-to-the-same-state",
+    Expires: "the-same-calls-lead-to-the-same-state",
+    RequeuesAtStart: "a-restart-changes-nothing",
+    AnotherJournalMode: "declarations",
+}

@@ -1,0 +1,99 @@
+"""The contract of view, rows and beat: what breaks it is named first; a store's own mistakes are findings."""
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import others_stores
+import pytest
+import tiny_stores
+
+from tornpage import faults
+from tornpage.scenarios.execution import contract
+from tornpage.scenarios.execution.contract import require_contract
+from tornpage.scenarios.model import simple_target
+from tornpage.scenarios.model.target import SetUpError, TargetError
+from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.registry import SHIPPED, find
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "contract.md"
+Search = Callable[..., Recorder]
+
+
+def rehearsed(target: object, home: Path) -> None:
+    made = target() if isinstance(target, type) else target
+    with faults.install() as shim, shim.deterministic():
+        require_contract(made, made.configurations[0], home)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("target", "rule"), others_stores.SET_UP_ERRORS.items())
+def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> None:
+    with pytest.raises(SetUpError, match=r"\[docs/contract\.md#") as told:
+        rehearsed(target, home)
+    assert told.value.rule == rule
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        others_stores.Sound,
+        others_stores.SoundPerCall,
+        others_stores.SoundReport,
+        others_stores.SoundRefusal,
+        others_stores.SoundSqlClock,
+        tiny_stores.Tiny,
+    ],
+)
+def test_a_sound_target_keeps_the_contract(target: type, home: Path) -> None:
+    rehearsed(target, home)
+
+
+@pytest.mark.parametrize(
+    "name", ["reference", "json-file", "diskcache", "huey", "litequeue", "sqlitedict", "apscheduler"]
+)
+def test_the_targets_that_ship_keep_it(name: str, home: Path) -> None:
+    assert name in SHIPPED
+    pytest.importorskip({"reference": "tornpage", "json-file": "tornpage"}.get(name, name))
+    rehearsed(find(name), home)
+
+
+@pytest.mark.parametrize(
+    "target", [others_stores.BugNeverCommits, others_stores.BugEmptiesAtStart, others_stores.BugRemembersAnotherType]
+)
+def test_what_the_store_does_wrong_without_a_fault_is_a_finding(target: type, home: Path, search: Search) -> None:
+    rehearsed(target, home)
+    recorder = search(target(), points=1)
+    assert verdict(recorder) is Exit.FINDING
+    assert not recorder.findings[0].finding.scenario.faults
+
+
+def test_nothing_is_searched_where_a_rule_is_broken(search: Search) -> None:
+    with pytest.raises(SetUpError, match="one key for each thing"):
+        search(others_stores.CountsThings(), points=1)
+
+
+def test_what_a_store_remembers_in_secret_is_named_by_the_sweep(search: Search) -> None:
+    with pytest.raises(TargetError, match="the-view-shows-what-later-views-depend-on"):
+        search(others_stores.RemembersInSecret(), points=1)
+
+
+def test_the_missing_table_is_named_with_those_that_are_there(home: Path) -> None:
+    with pytest.raises(SetUpError, match="no such table: items, after all calls; the file has item"):
+        rehearsed(others_stores.MisspeltTable, home)
+
+
+def test_each_rule_is_a_section_of_the_document() -> None:
+    sections = set(re.findall(r"^## ([a-z-]+)$", DOCUMENT.read_text(), re.MULTILINE))
+    source = inspect.getsource(contract) + inspect.getsource(simple_target)
+    named = set(re.findall(r'"([a-z]+(?:-[a-z]+){2,}|declarations)"', source))
+    assert set(others_stores.SET_UP_ERRORS.values()) <= named == sections
+
+
+def test_the_command_says_it_in_one_line_and_ends_with_2(command: Callable[..., object]) -> None:
+    ran = command("check", "--quiet", "--target", "others_stores:MisspeltTable")
+    assert ran.code == Exit.NOT_TESTED  # type: ignore[attr-defined]
+    assert len(ran.err.strip().splitlines()) == 1  # type: ignore[attr-defined]
+    assert "docs/contract.md#rows-read-what-the-store-writes" in ran.err  # type: ignore[attr-defined]
