@@ -79,7 +79,7 @@ def _leaves(value: object) -> Iterator[object]:
 def _modules() -> list[ModuleType]:
     """The modules of the program and of what it has installed, and ``time`` itself."""
     here = sys.modules[__name__]
-    loaded = [one for one in list(sys.modules.values()) if isinstance(one, ModuleType) and one is not here]
+    loaded = [one for one in list(sys.modules.values()) if type(one) is ModuleType and one is not here]
     return [time, *(one for one in loaded if _is_users(one))]
 
 

@@ -152,7 +152,7 @@ class NeverTwiceAlike(tiny_stores.Tiny):
         session = super().open(directory, *arguments)  # type: ignore[arg-type]
         if directory.name == "count":
             session.do_put = lambda key, value: [  # type: ignore[method-assign]
-                tiny_stores.TinySession.do_put(session, key, value + more) for more in range(2)
+                tiny_stores.TinySession.do_put(session, key, value) for _ in range(2)
             ]
         return session
 

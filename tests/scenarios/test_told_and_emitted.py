@@ -11,7 +11,7 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.trace import tell
+from tornpage.scenarios.execution.trace import trace
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
@@ -72,7 +72,7 @@ def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim
     class BlindStore(tiny_stores.Tiny):
         session = Blind
 
-    told = tell(
+    told = trace(
         Scenario("tiny", Configuration(), (Call(Action("put", {"key": "a", "value": 1})),)), BlindStore(), tmp_path
     )
     assert told.check == "still-usable-after-the-fault"
@@ -82,7 +82,7 @@ def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim
 def test_a_scenario_that_kills_its_process_is_not_told_in_this_one(tmp_path: Path, shim: faults.Shim) -> None:
     steps = (Arm("write:wal@1=KILL"), Call(Action("put", {"key": "a", "value": 1})))
     with pytest.raises(TargetError, match="without --explain"):
-        tell(Scenario("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
+        trace(Scenario("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
 
 
 @pytest.mark.slow

@@ -1,0 +1,260 @@
+"""``error-is-not-hidden``: what a caller is told under a fault names the fault, or the check fails; for every target."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import others_stores
+import pytest
+
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.hidden_errors import names_a_fault, require_named
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import Arm, Call, Scenario
+from tornpage.scenarios.model.target import Action, Refused
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import StoreError
+from tornpage.scenarios.targets.process.protocol import Failed
+
+Search = Callable[..., Recorder]
+PUT = Action("put", {"key": "a"})
+
+
+class StoreFailedError(Exception):
+    pass
+
+
+class StoreBusy(Exception):  # noqa: N818 - named as a store would
+    pass
+
+
+def full() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
+def raised(make: Callable[[], None]) -> BaseException:
+    try:
+        make()
+    except BaseException as error:  # noqa: BLE001 - it is what is looked at
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def from_it() -> None:
+    try:
+        raise full()
+    except sqlite3.Error as error:
+        raise StoreFailedError("not saved") from error
+
+
+def in_its_handler() -> None:
+    try:
+        raise full()
+    except sqlite3.Error:
+        raise StoreFailedError("not saved")  # noqa: B904 - as many stores do
+
+
+def from_none() -> None:
+    try:
+        raise full()
+    except sqlite3.Error:
+        raise StoreFailedError("not saved") from None
+
+
+def from_none_in_its_words() -> None:
+    try:
+        raise full()
+    except sqlite3.Error as error:
+        raise StoreFailedError(f"not saved: {error}") from None
+
+
+def rolled_back_blindly() -> None:
+    try:
+        raise full()
+    except sqlite3.Error:
+        raise sqlite3.OperationalError("cannot rollback - no transaction is active") from None
+
+
+def masked_with_a_context() -> None:
+    try:
+        raise full()
+    except sqlite3.Error:
+        raise sqlite3.OperationalError("cannot rollback - no transaction is active")  # noqa: B904 - that is the defect
+
+
+def masked_and_wrapped() -> None:
+    try:
+        masked_with_a_context()
+    except sqlite3.Error as error:
+        raise StoreFailedError("not saved") from error
+
+
+def on_a_closed_connection() -> None:
+    try:
+        raise full()
+    except sqlite3.Error:
+        raise sqlite3.ProgrammingError("Cannot operate on a closed database.")  # noqa: B904 - as above
+
+
+def something_else() -> None:
+    raise KeyError("a")
+
+
+def in_a_group() -> None:
+    raise ExceptionGroup("both", [ValueError("no"), full()])
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (from_it, True),
+        (in_its_handler, True),
+        (from_none, False),
+        (from_none_in_its_words, True),
+        (rolled_back_blindly, False),
+        (masked_with_a_context, False),
+        (masked_and_wrapped, False),
+        (on_a_closed_connection, False),
+        (something_else, False),
+        (in_a_group, True),
+    ],
+)
+def test_an_error_names_the_fault_by_itself_its_causes_or_its_words(make: Callable[[], None], names: bool) -> None:
+    assert names_a_fault(raised(make)) is names
+
+
+@pytest.mark.parametrize(
+    "error", [full(), MemoryError(), OSError(5, "Input/output error"), StoreBusy(), TimeoutError()]
+)
+def test_an_error_of_the_database_the_system_or_by_name_is_enough(error: BaseException) -> None:
+    assert names_a_fault(error)
+
+
+def hides(answer: Answer) -> bool:
+    try:
+        require_named(PUT, answer, "write:wal@1=FULL")
+    except Violation as violation:
+        assert violation.code == "error-is-not-hidden"
+        return True
+    return False
+
+
+def test_of_a_program_only_a_message_that_speaks_of_a_consequence_is_held_against_it() -> None:
+    for message, is_hidden in (
+        ("could not save", False),
+        ("cannot rollback - no transaction is active", True),
+        ("database or disk is full; cannot rollback - no transaction is active", False),
+    ):
+        assert hides(Answer("raised", StoreError(Failed(message)))) is is_hidden
+
+
+def test_a_refusal_hides_the_fault_unless_it_repeats_sqlites_message() -> None:
+    refusal = Refused("no such key: disk")
+    refusal.__cause__ = full()
+    assert hides(Answer("refused", refusal))
+    assert not hides(Answer("refused", Refused("database is locked")))
+    assert not hides(Answer("done"))
+
+
+# -- whole stores --------------------------------------------------------------------------------------------------------
+
+
+class Ledger(others_stores.Shelf):
+    """Every put is a transaction of two statements; `undo` and `failed` say how a failure is dealt with."""
+
+    def put(self, key: str, value: object = 1) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            super().put(key, value)
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.undo()
+            self.failed(error)
+
+    def undo(self) -> None:
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+
+    def failed(self, error: sqlite3.Error) -> None:
+        raise StoreFailedError("not saved") from error
+
+
+class SoundLedger(others_stores.ShelfTarget):
+    kind = Ledger
+
+
+class SoundRaisesInTheHandler(others_stores.ShelfTarget):
+    class kind(Ledger):  # noqa: N801 - the attribute's name
+        def failed(self, error: sqlite3.Error) -> None:
+            raise StoreFailedError("not saved")
+
+
+class SoundTriesAgain(others_stores.ShelfTarget):
+    """Handles the error, tries once more, and is told the second error if there is one."""
+
+    class kind(Ledger):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            try:
+                super().put(key, value)
+            except StoreFailedError:
+                super().put(key, value)
+
+
+class BlindRollback(others_stores.ShelfTarget):
+    class kind(Ledger):  # noqa: N801
+        def undo(self) -> None:
+            self.db.execute("ROLLBACK")
+
+
+class SaysNothing(others_stores.ShelfTarget):
+    class kind(Ledger):  # noqa: N801
+        def failed(self, error: sqlite3.Error) -> None:
+            raise StoreFailedError("not saved") from None
+
+
+class MissesOnError(others_stores.ShelfTarget):
+    """Takes a key that it can't read for one that is not there."""
+
+    class kind(others_stores.Shelf):  # noqa: N801
+        def remove(self, key: str) -> None:
+            try:
+                found = self.db.execute("SELECT 1 FROM item WHERE key = ?", (key,)).fetchall()
+            except sqlite3.Error:
+                found = []
+            if not found:
+                raise Refused(f"no such key: {key}")
+            self.db.execute("DELETE FROM item WHERE key = ?", (key,))
+
+    calls = (*others_stores.ShelfTarget.calls, Action("remove", {"key": "a"}))
+
+
+def codes(recorder: Recorder) -> set[str]:
+    return {found.finding.code for found in recorder.findings}
+
+
+@pytest.mark.parametrize("target", [SoundLedger, SoundRaisesInTheHandler, SoundTriesAgain])
+def test_a_store_that_wraps_or_handles_its_errors_is_left_alone(target: Any, search: Search) -> None:
+    recorder = search(target(), points=60)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("surfaced")
+
+
+@pytest.mark.parametrize("target", [BlindRollback, SaysNothing, MissesOnError])
+def test_a_store_that_hides_the_error_is_found_and_its_scenario_shows_it_again(
+    target: Any, search: Search, home: Path
+) -> None:
+    recorder = search(target(), points=60)
+    assert codes(recorder) == {"error-is-not-hidden"}
+    again, _ = play(recorder.findings[0].finding.scenario, target(), home / "again")
+    assert again is not None
+    assert again.code == "error-is-not-hidden"
+
+
+def test_a_fault_that_is_over_is_not_hidden_by_a_later_refusal(home: Path, shim: object) -> None:
+    steps = (Call(PUT), Arm("write:journal@1=FULL"), Call(Action("put", {"key": "b"})))
+    scenario = Scenario("others_stores:Sound", others_stores.DELETE[0], steps)
+    assert play(scenario, others_stores.Sound(), home / "played")[0] is None
