@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import others_stores
 import pytest
@@ -73,7 +73,7 @@ def test_what_can_not_be_looked_at_accuses_nobody(db: sqlite3.Connection) -> Non
     require_full_text(db)
 
 
-# -- whole stores --------------------------------------------------------------------------------------------------------
+# -- whole stores ------------------------------------------------------------------------------------------------------
 
 
 class Family(others_stores.Shelf):
@@ -123,7 +123,7 @@ class Library(others_stores.Shelf):
 
     _out = "INSERT INTO found(found, rowid, value) VALUES('delete', old.rowid, old.value)"
     _in = "INSERT INTO found(rowid, value) VALUES(new.rowid, new.value)"
-    triggers = {"put": ("INSERT", _in), "gone": ("DELETE", _out), "changed": ("UPDATE", f"{_out}; {_in}")}
+    triggers: ClassVar = {"put": ("INSERT", _in), "gone": ("DELETE", _out), "changed": ("UPDATE", f"{_out}; {_in}")}
 
     def put(self, key: str, value: object = "a text") -> None:
         self.db.execute(
@@ -140,7 +140,7 @@ class IndexesOldTexts(SoundLibrary):
     """What is changed is not indexed anew."""
 
     class kind(Library):  # noqa: N801
-        triggers = {name: one for name, one in Library.triggers.items() if name != "changed"}
+        triggers: ClassVar = {name: one for name, one in Library.triggers.items() if name != "changed"}
 
 
 @pytest.mark.parametrize("target", [SoundFamily, SoundLibrary])
