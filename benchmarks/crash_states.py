@@ -51,7 +51,7 @@ class CrashDisks:
         return summed_up("crash state", self.place, sides, found, per="disk", aim=_AIM)
 
     def _round(self) -> Round:
-        reader = self.recording.reader(self.directory / "crashed")
+        reader = self.recording.reader()
         ours_states, theirs_states = self._states(), self._states()
         known: set[object] = set()
         ours, theirs = Spent(), Spent()
@@ -80,7 +80,7 @@ class CrashDisks:
 
     def judged(self) -> int:
         """Make and judge every state once; how many different directories were read."""
-        states, reader = self._states(), self.recording.reader(self.directory / "crashed")
+        states, reader = self._states(), self.recording.reader()
         with faults.install():
             for position in self._positions():
                 self._ours(states, reader, position)

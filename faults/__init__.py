@@ -62,8 +62,10 @@ from tornpage.faults.vfs.arm import (
     connect_unwatched,
     count_operations,
     install,
+    is_open,
     record,
     spare,
+    unseen,
 )
 from tornpage.faults.vfs.operation_log import Operation, Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
@@ -130,6 +132,7 @@ __all__ = [
     "faulting_connect",
     "faulting_connection",
     "install",
+    "is_open",
     "operations_of",
     "possibilities",
     "reason_for",
@@ -140,4 +143,5 @@ __all__ = [
     "shims",
     "slept",
     "spare",
+    "unseen",
 ]

@@ -11,12 +11,20 @@ made anew; otherwise everything after the first lost one is done again, from the
 import bisect
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tornpage.faults.vfs.operation_log import Operation
 
 Torn = tuple[int, int]
 """The index of a write that was torn, and how many of its bytes reached the disk."""
+
+Ranges = tuple[tuple[int, int], ...]
+"""Parts of a write that did not reach the disk, as (start, stop) in its data; the file is as long as with them."""
+
+_Holes = dict[int, Ranges]
+_NO_HOLES: Final[_Holes] = {}
 
 _BLOCK: Final = 4096
 _GARBAGE: Final = b"\xa5"
@@ -107,6 +115,9 @@ class ChangedFile:
     """One file: its durable content, and the changes to it since its last sync, in their order.
 
     `damaged_bytes` is the size of the sectors that a torn write leaves as garbage; None where it damages nothing.
+
+    A sync that failed may have dropped pages (`drop`): the system takes them for clean, so that no later sync writes
+    them. They reach the disk only with a later write to the same page, which takes the whole page along.
     """
 
     def __init__(self, content: bytes, damaged_bytes: int | None = None) -> None:
@@ -116,6 +127,9 @@ class ChangedFile:
     def _begin(self, durable: Content) -> None:
         self.durable = durable
         self.pending: dict[int, Operation] = {}
+        # Of the pending writes, those whose pages a failed sync has dropped, and what of them is settled since.
+        self._dropped: set[int] = set()
+        self._settled: _Holes = {}
         # The content with so many of the first changes.
         self._grown = {0: durable}
         self._by_block: defaultdict[int, list[int]] = defaultdict(list)
@@ -131,31 +145,95 @@ class ChangedFile:
         if operation.kind == "truncate":
             self._is_only_written = False
         else:
-            for block in _blocks_of(operation.offset, operation.offset + len(operation.data)):
+            for block in _touched_by(operation):
                 self._by_block[block].append(index)
 
     def sync(self) -> None:
-        """All of it is durable now."""
-        self._begin(self._with_first(len(self.pending)))
+        """All of it is durable now, but for pages that were dropped and not written again since."""
+        if not self._dropped:
+            self._begin(self._with_first(len(self.pending)))
+            return
+        left = self._still_dropped()
+        draft = Draft(self.durable)
+        for index in self._order:
+            self._apply(draft, index, None, left.get(index, ()))
+        # Cut off where the rest is settled: what a later truncate has removed does not come back.
+        kept = {
+            index: replace(self.pending[index], data=self.pending[index].data[: left[index][-1][1]]) for index in left
+        }
+        self._begin(draft.done())
+        for index, operation in kept.items():
+            self.add(index, operation)
+            self._dropped.add(index)
+            self._settled[index] = _complement(left[index], len(operation.data))
 
-    def after(self, lost: frozenset[int], torn: Torn | None) -> Content:
-        """What is there if these of the changes, and maybe of others' files, were lost, and one was torn."""
+    def drop(self) -> None:
+        """A sync has failed: the pages that were to be written are taken for clean from now on."""
+        self._dropped.update(index for index, operation in self.pending.items() if operation.kind == "write")
+
+    def _still_dropped(self) -> _Holes:
+        """What a sync does not write: of the dropped writes those parts whose pages nothing has written to since."""
+        left: _Holes = {}
+        for index in self._order:
+            if index in self._dropped:
+                later = self._order[self._order.index(index) + 1 :]
+                blocks = self._blocks_written([one for one in later if one not in self._dropped])
+                size = min(
+                    (self.pending[one].size for one in later if self.pending[one].kind == "truncate"), default=None
+                )
+                if ranges := self._parts_off(index, blocks, size):
+                    left[index] = ranges
+        return left
+
+    def _blocks_written(self, indices: Iterable[int]) -> set[int]:
+        return {
+            block for one in indices if self.pending[one].kind == "write" for block in _touched_by(self.pending[one])
+        }
+
+    def _parts_off(self, index: int, blocks: set[int], size: int | None = None) -> Ranges:
+        """The parts of a write that lie in none of these blocks and not beyond that size, without what is settled."""
+        operation = self.pending[index]
+        found: list[tuple[int, int]] = []
+        for start, stop in _complement(self._settled.get(index, ()), len(operation.data)):
+            for block in _blocks_of(operation.offset + start, operation.offset + stop):
+                first = max(block * _BLOCK - operation.offset, start)
+                last = min((block + 1) * _BLOCK - operation.offset, stop)
+                if size is not None:
+                    last = min(last, size - operation.offset)
+                if block not in blocks and first < last:
+                    found.append((first, last))
+        return tuple(found)
+
+    def after(self, lost: frozenset[int], torn: Torn | None, holes: _Holes = _NO_HOLES) -> Content:
+        """What is there if these of the changes, and maybe of others' files, were lost, one torn, some with holes."""
         missing = {index for index in lost if index in self.pending}
         if torn is not None and torn[0] not in self.pending:
             torn = None
-        if not missing and torn is None:
+        if holes or self._dropped:
+            holes = {index: ranges for index, ranges in holes.items() if index in self.pending}
+            holes = self._with_pages_taken_along(missing, holes)
+        if not missing and torn is None and not holes:
             return self._with_first(len(self.pending))
-        wrong = {*missing, torn[0]} if torn else missing
+        wrong = {*missing, *holes, torn[0]} if torn else {*missing, *holes}
         first = bisect.bisect_left(self._order, min(wrong))
-        if torn is None and len(missing) == len(self._order) - first:
+        if torn is None and not holes and len(missing) == len(self._order) - first:
             return self._with_first(first)
         if self._is_only_written and len(wrong) <= _FEW and (torn is None or self._damaged_bytes is None):
-            return self._without(missing, torn)
+            return self._without(missing, torn, holes)
         draft = Draft(self._with_first(first))
         for index in self._order[first:]:
             if index not in missing:
-                self._apply(draft, self.pending[index], torn[1] if torn and torn[0] == index else None)
+                self._apply(draft, index, torn, holes.get(index, ()))
         return draft.done()
+
+    def _with_pages_taken_along(self, missing: set[int], holes: _Holes) -> _Holes:
+        """Let a dropped write that is lost keep what is on pages that a later write, which is kept, has taken along."""
+        for index in sorted(missing & self._dropped):
+            kept = [one for one in self._order if one > index and one not in self._dropped and one not in missing]
+            if blocks := self._blocks_written(kept) & set(_touched_by(self.pending[index])):
+                missing.discard(index)
+                holes = {**holes, index: self._parts_off(index, blocks)}
+        return holes
 
     def _with_first(self, count: int) -> Content:
         """The content with so many of the changes done."""
@@ -163,52 +241,70 @@ class ChangedFile:
             start = max(one for one in self._grown if one < count)
             draft = Draft(self._grown[start])
             for index in self._order[start:count]:
-                self._apply(draft, self.pending[index])
+                self._apply(draft, index)
             if len(self._grown) >= _MOST_GROWN:
                 # Each has a list of all blocks: some of many will do.
                 self._grown = {one: self._grown[one] for one in sorted(self._grown)[::8]}
             self._grown[count] = draft.done()
         return self._grown[count]
 
-    def _apply(self, draft: Draft, operation: Operation, kept: int | None = None) -> None:
-        """Do one change; of a torn write as much as was `kept`."""
+    def _apply(self, draft: Draft, index: int, torn: Torn | None = None, holes: Ranges = ()) -> None:
+        """Do one change; of a torn write as much as was kept, of one with holes what is outside of them."""
+        operation = self.pending[index]
         if operation.kind == "truncate":
             draft.resize(operation.size)
             return
-        draft.write(operation.offset, operation.data if kept is None else operation.data[:kept])
+        kept = torn[1] if torn is not None and torn[0] == index else None
+        for offset, data in self._fragments(index, kept, holes):
+            draft.write(offset, data)
+        if holes and _end_of(operation) > draft.size:
+            draft.resize(_end_of(operation))
         if kept is not None and self._damaged_bytes is not None:
             end = operation.offset + kept
             start = end - end % self._damaged_bytes
             stop = min(start + self._damaged_bytes, max(draft.size, operation.offset + len(operation.data)))
             draft.write(start, _GARBAGE * (stop - start))
 
-    def _without(self, missing: set[int], torn: Torn | None) -> Content:
-        """All changes are writes: only blocks that one of the missing or torn ones touches can differ."""
+    def _fragments(self, index: int, kept: int | None, holes: Ranges) -> Sequence[tuple[int, bytes]]:
+        """Where a write puts what: all of it, or `kept` bytes, without its holes and what is settled of it."""
+        operation = self.pending[index]
+        data = operation.data if kept is None else operation.data[:kept]
+        missing = (*holes, *self._settled.get(index, ()))
+        if not missing:
+            return ((operation.offset, data),)
+        return [(operation.offset + start, data[start:stop]) for start, stop in _complement(missing, len(data))]
+
+    def _without(self, missing: set[int], torn: Torn | None, holes: _Holes) -> Content:
+        """All changes are writes: only blocks that a missing or torn one, or one with holes, touches can differ."""
         whole = self._with_first(len(self.pending))
         draft = Draft(whole)
         size = self._size_without(missing, torn, whole.size)
         if size < whole.size:
             draft.resize(size)
-        wrong = {*missing, torn[0]} if torn else missing
+        wrong = {*missing, *holes, torn[0]} if torn else {*missing, *holes}
         for block in {one for index in wrong for one in _touched_by(self.pending[index])}:
             if block * _BLOCK < size:
-                draft.replace(block, *self._block_without(block, missing, torn, size))
+                draft.replace(block, *self._block_without(block, missing, torn, holes, size))
         return draft.done()
 
-    def _block_without(self, block: int, missing: set[int], torn: Torn | None, size: int) -> tuple[bytes, bytes]:
+    def _block_without(
+        self, block: int, missing: set[int], torn: Torn | None, holes: _Holes, size: int
+    ) -> tuple[bytes, bytes]:
         """One block, and its digest, of a content of that size."""
         changes = tuple([index for index in self._by_block[block] if index not in missing])
         length = min(_BLOCK, size - block * _BLOCK)
-        key = (block, changes, torn if torn and torn[0] in changes else None, length)
+        parts = tuple([(index, holes[index]) for index in changes if index in holes]) if holes else ()
+        key = (block, changes, torn if torn and torn[0] in changes else None, parts, length)
         known = self._made.get(key)
         if known is None:
             durable = self.durable.blocks[block] if block < len(self.durable.blocks) else b""
             made = bytearray(durable.ljust(length, b"\0"))
             for index in changes:
-                operation = self.pending[index]
-                data = operation.data[: torn[1]] if torn and torn[0] == index else operation.data
-                at, piece = _part_in(block, operation.offset, data)
-                made[at : at + len(piece)] = piece
+                kept = torn[1] if torn and torn[0] == index else None
+                for offset, data in self._fragments(index, kept, holes.get(index, ())):
+                    if offset < (block + 1) * _BLOCK:
+                        at, piece = _part_in(block, offset, data)
+                        made[at : at + len(piece)] = piece
             if len(self._made) >= _MOST_MADE:
                 self._made.clear()
             known = self._made[key] = bytes(made), _digest(made)
@@ -223,6 +319,19 @@ class ChangedFile:
         if torn:
             ends.append(self.pending[torn[0]].offset + torn[1])
         return max(self.durable.size, *ends) if ends else self.durable.size
+
+
+def _complement(ranges: Ranges, size: int) -> Ranges:
+    """What is left of so many bytes without these parts."""
+    left: list[tuple[int, int]] = []
+    at = 0
+    for start, stop in sorted(ranges):
+        if start > at:
+            left.append((at, min(start, size)))
+        at = max(at, stop)
+    if at < size:
+        left.append((at, size))
+    return tuple([(start, stop) for start, stop in left if start < stop])
 
 
 def _blocks_of(begin: int, end: int) -> range:

@@ -3,29 +3,38 @@
 Two kinds of crash at a position of the tape (after so many operations):
 
 - *process*: the process died. All that it handed to the system stays; one state per position.
-- *power*: the machine died. What was synced stays. Each change since then (a write, truncate, create, delete or
-  rename) is kept or lost, on its own: nothing orders unsynced changes. A write may also be torn at a sector boundary.
+- *power*: the machine died. What was synced stays. Each change since then (a write, truncate, create, delete, rename or
+  new directory) is kept or lost, on its own: nothing orders unsynced changes. A write may also be torn at a sector
+  boundary, lack some of its pages while later ones are there, or have made the file longer before its data came.
 
-The power states of a position are these: all kept, all lost, each single loss, each single tear, each loss of all that
-came after one change, and seeded random subsets. Where more than `MOST_SINGLES` changes are unsynced, the singles are
-taken from the newest and a seeded sample of the older ones. Equal directories are the same state.
+The power states of a position are these, in this order: all kept; all lost; names without data, data without names,
+sizes without data; each single loss, each loss of all that came after one change, each tear, each hole; and subsets:
+all of them where few changes are unsynced, else seeded random ones. Where more than `MOST_SINGLES` are unsynced, the
+singles are of the newest and of a seeded sample of the older ones, unless `every` is asked for. `left_out`
+says what was not enumerated. Equal directories are the same state.
 
-A `Device` says what can tear. With powersafe overwrite, which SQLite assumes, a torn write damages nothing outside of
-itself; without it the sector in which the write stopped is garbage as a whole.
+A `Device` says what can tear, in which pieces a write arrives, and what a sync that failed has done. With powersafe
+overwrite, which SQLite assumes, a torn write damages nothing outside of itself; without it the sector in which the
+write stopped is garbage as a whole.
 
-The shared-memory file is no part of a state: SQLite rebuilds it. Directories are taken to be durable when they are
-made.
+The shared-memory file is no part of a state: SQLite rebuilds it. A directory that was made is there when its parent was
+synced since; what lies below one that is gone is gone, too.
 
-Source: https://sqlite.org/atomiccommit.html (sections 2 and 9), https://sqlite.org/psow.html.
+Not simulated: reordered sectors inside one page, and pages that the system has dropped and re-reads while it runs.
+
+Source: https://sqlite.org/atomiccommit.html (sections 2 and 9), https://sqlite.org/psow.html; Rebello and others, "Can
+Applications Recover from fsync Failures?" (2020); Pillai and others, "All File Systems Are Not Created Equal" (2014).
 """
 
 import bisect
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Final, Literal, TypeVar
 
-from tornpage.faults.crash.blocks import ChangedFile, Content
+from tornpage.faults.crash.blocks import ChangedFile, Content, Ranges
 from tornpage.faults.vfs.operation_log import Operation
 
 Files = Mapping[str, bytes]
@@ -33,56 +42,103 @@ Files = Mapping[str, bytes]
 MOST_SINGLES: Final = 48
 _RANDOM_SUBSETS: Final = 4
 _MOST_TEARS_A_WRITE: Final = 8
+_MOST_HOLES_A_WRITE: Final = 6
+# So many unsynced changes, at most, have all their subsets enumerated where every state is asked for.
+MOST_FOR_ALL_SUBSETS: Final = 8
+_SUBSETS_OF_MANY: Final = 16
+_OF_NAMES: Final = frozenset({"delete", "rename", "rmdir", "link"})
+FAILED_SYNCS: Final = ("keeps", "drops")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a disk promises: `sector_bytes`; whether a write leaves the rest of its sectors alone; aligned writes of up
-    to `atomic_write_bytes` that are done whole or not at all."""
+    """What a disk, and the system before it, promise.
+
+    `sector_bytes`: where a write may tear; `powersafe_overwrite`: whether a torn write leaves the rest of its sectors
+    alone; `atomic_write_bytes`: aligned writes of up to so many bytes are done whole or not at all. `page_bytes`: the
+    system writes a file back in pages of so many bytes, in any order (0: each write from its beginning to its end).
+    `sized_first`: a file may be longer before its new data is there, with zeros in its place. `failed_sync`: what is
+    left of changes whose sync failed: "keeps" (they wait for the next one), "drops" (they count as clean, so that the
+    next sync says OK and has not written them: Linux).
+    """
 
     sector_bytes: int = 512
     powersafe_overwrite: bool = True
     atomic_write_bytes: int = 0
+    page_bytes: int = 4096
+    sized_first: bool = True
+    failed_sync: Literal["keeps", "drops"] = "keeps"
 
     def __post_init__(self) -> None:
-        if self.sector_bytes < 1 or self.atomic_write_bytes < 0:
-            raise ValueError(f"a device needs sectors of at least one byte and no negative atomic write: {self}")
+        if self.sector_bytes < 1 or self.atomic_write_bytes < 0 or self.page_bytes < 0:
+            raise ValueError(f"a device needs sectors of at least one byte, no negative atomic write or page: {self}")
+        if self.failed_sync not in FAILED_SYNCS:
+            raise ValueError(f"failed_sync is {self.failed_sync!r}; it is one of: {', '.join(FAILED_SYNCS)}")
 
-    def tears(self, write: Operation) -> list[int]:
-        """The numbers of bytes of a write that may have reached the disk, if not all of them.
+    def tears(self, write: Operation, *, every: bool = False) -> list[int]:
+        """The numbers of bytes of a write that may have reached the disk, if not all of them; of many, a few.
 
         None at all is one of them only without powersafe overwrite: the first sector was being written, and is lost
         with what had been in it before.
         """
         size, sector = len(write.data), self.sector_bytes
-        if size <= self.atomic_write_bytes and write.offset % max(size, 1) == 0:
+        if self._is_atomic(write):
             return []
         cuts = [] if self.powersafe_overwrite or not size else [0]
         cuts += range(sector - write.offset % sector, size, sector)
-        if len(cuts) <= _MOST_TEARS_A_WRITE:
-            return cuts
-        step = (len(cuts) - 1) / (_MOST_TEARS_A_WRITE - 1)
-        return [cuts[round(index * step)] for index in range(_MOST_TEARS_A_WRITE)]
+        return cuts if every else _spread(cuts, _MOST_TEARS_A_WRITE)
+
+    def holes(self, write: Operation, size_bytes: int, *, every: bool = False) -> list[tuple[int, int]]:
+        """Which parts of a write, as (start, stop) in its data, may be missing though later ones are there.
+
+        `size_bytes` is how long the file is for certain: beyond it, a part may be missing up to the end of the write.
+        """
+        size, page = len(write.data), self.page_bytes
+        cuts = list(range(page - write.offset % page, size, page)) if page and not self._is_atomic(write) else []
+        found = [(0, cut) for cut in cuts]
+        # Each page alone; the first one is there already, and of the last one `tears` knows.
+        found += list(pairwise((*cuts, size)))[:-1] if cuts else []
+        if self.sized_first and write.offset + size > size_bytes:
+            found += [(cut, size) for cut in (0, *cuts) if cut < size]
+        return found if every else _spread(found, _MOST_HOLES_A_WRITE)
+
+    def _is_atomic(self, write: Operation) -> bool:
+        size = len(write.data)
+        return size <= self.atomic_write_bytes and write.offset % max(size, 1) == 0
+
+
+def _spread(them: list[_T], most: int) -> list[_T]:
+    """The first, the last, and some between."""
+    if len(them) <= most:
+        return them
+    step = (len(them) - 1) / (most - 1)
+    return [them[round(index * step)] for index in range(most)]
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
     """One crash: its position, which unsynced operations were lost (by their index on the tape), and which was torn.
 
-    `torn` is (index, bytes that reached the disk). A process crash loses nothing.
+    `torn` is (index, bytes that reached the disk). `holes` are (index, start, stop): bytes of a write that did not,
+    though the file is as long as with them. A process crash loses nothing.
     """
 
     position: int
     lost: tuple[int, ...] = ()
     torn: tuple[int, int] | None = None
     power: bool = True
+    holes: tuple[tuple[int, int, int], ...] = ()
 
     def __str__(self) -> str:
         if not self.power:
             return f"the process dies after operation {self.position}"
-        lost = f", losing {_ranges(self.lost)}" if self.lost else ", losing nothing"
+        lost = f", losing {_ranges(self.lost)}" if self.lost else ", losing nothing" if not self.holes else ""
         torn = f", with {self.torn[1]} bytes of {self.torn[0] + 1}" if self.torn else ""
-        return f"the power fails after operation {self.position}{lost}{torn}"
+        shown = ", ".join(f"bytes {start}-{stop - 1} of {index + 1}" for index, start, stop in self.holes[:3])
+        more = f" and {len(self.holes) - 3} others" if len(self.holes) > 3 else ""
+        holes = f", {shown}{more} still missing" if shown else ""
+        return f"the power fails after operation {self.position}{lost}{torn}{holes}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +172,26 @@ class _Directory(Mapping[str, bytes]):
 class CrashStates:
     """The states of one tape. Ask with growing positions: it walks along the tape once.
 
-    `base` are the files as they were when the tape began, all of them durable.
+    `base` are the files as they were when the tape began, all of them durable. With `every` nothing is sampled where
+    it can be counted; see `left_out`.
     """
 
     def __init__(
-        self, base: Files, operations: Sequence[Operation], device: Device | None = None, seed: int = 0
+        self,
+        base: Files,
+        operations: Sequence[Operation],
+        device: Device | None = None,
+        seed: int = 0,
+        *,
+        every: bool = False,
     ) -> None:
         self.operations = operations
         self.device = device or Device()
         self.seed = seed
+        self.every = every
         self._base = base
+        # By position: what the rules know and `crashes` does not enumerate there.
+        self._left_out: dict[int, Counter[str]] = {}
         self._rewind()
 
     def _rewind(self) -> None:
@@ -135,10 +201,14 @@ class CrashStates:
         for name, content in self._base.items():
             if not name.endswith("-shm"):
                 self._names[name] = self._new(content)
+        for directory in sorted({above for name in self._names for above in _above(name)} - self._names.keys()):
+            self._names[directory] = self._new(b"")
         # What is durable of the names, and the changes to names since: (index, operation, file).
         self._durable_names = dict(self._names)
         self._pending_names: list[tuple[int, Operation, int]] = []
         self._unsynced_set = frozenset[int]()
+        self._writes: dict[int, int] = {}
+        self._variants: dict[tuple[int, int], tuple[list[int], list[tuple[int, int]]]] = {}
 
     # -- which crashes there are ---------------------------------------------------------------------------
 
@@ -157,28 +227,110 @@ class CrashStates:
 
     def crashes(self, position: int) -> Iterator[Crash]:
         """The ways in which the power can fail at a position, however alike the directories they leave."""
+        yield from self.whole(position)
+        yield from self.partial(position)
+
+    def whole(self, position: int) -> Iterator[Crash]:
+        """All kept, all lost; all names without data, all data without names, all sizes without data."""
         self._walk_to(position)
-        unsynced = sorted(self._unsynced_set)
-        generator = random.Random(self.seed * 1_000_003 + position)  # noqa: S311 - reproducible is the point
+        unsynced = tuple(sorted(self._unsynced_set))
         yield Crash(position)
         if not unsynced:
             return
-        yield Crash(position, tuple(unsynced))
-        chosen = unsynced
-        if len(unsynced) > MOST_SINGLES:
-            newest, older = unsynced[-MOST_SINGLES // 2 :], unsynced[: -MOST_SINGLES // 2]
-            chosen = sorted(generator.sample(older, MOST_SINGLES // 2)) + newest
-        for index in chosen:
+        yield Crash(position, unsynced)
+        names = tuple([index for index, _, _ in self._pending_names])
+        data = tuple(sorted(self._unsynced_set.difference(names)))
+        if names and data:
+            yield Crash(position, data)
+            yield Crash(position, names)
+        if grown := [index for index in data if (0, self._size_of(index)) in self._variants_of(index)[1]]:
+            kept = {*names, *grown, *(index for index in data if self.operations[index].kind == "truncate")}
+            lost = tuple([index for index in unsynced if index not in kept])
+            yield Crash(position, lost, holes=tuple([(index, 0, self._size_of(index)) for index in grown]))
+
+    def partial(self, position: int) -> Iterator[Crash]:
+        """Single losses, losses of all after one change, single tears and holes, the newest first; then subsets."""
+        self._walk_to(position)
+        unsynced = sorted(self._unsynced_set)
+        if not unsynced:
+            return
+        generator = random.Random(self.seed * 1_000_003 + position)  # noqa: S311 - reproducible is the point
+        for index in reversed(self._chosen(unsynced, generator)):
             yield Crash(position, (index,))
             yield Crash(position, tuple(unsynced[bisect.bisect(unsynced, index) :]))
-            for size in self._tears_of(index):
+            tears, holes = self._variants_of(index)
+            for size in tears:
                 yield Crash(position, torn=(index, size))
-        for _ in range(_RANDOM_SUBSETS if len(unsynced) > 2 else 0):
-            lost = tuple(index for index in unsynced if generator.random() < 0.5)
-            kept = [index for index in unsynced if index not in set(lost)]
-            torn = generator.choice(kept) if kept else None
-            tears = self._tears_of(torn) if torn is not None else []
-            yield Crash(position, lost, (torn, generator.choice(tears)) if torn is not None and tears else None)
+            for start, stop in holes:
+                yield Crash(position, holes=((index, start, stop),))
+        yield from self._subsets(position, unsynced, generator)
+
+    def how_many(self, position: int) -> int:
+        """How many `crashes` a position has."""
+        self._walk_to(position)
+        unsynced = sorted(self._unsynced_set)
+        variants = [self._variants_of(index) for index in self._chosen(unsynced, random.Random(0))]  # noqa: S311
+        singles = sum(2 + len(tears) + len(holes) for tears, holes in variants)
+        return sum(1 for _ in self.whole(position)) + singles + self._how_many_subsets(len(unsynced))
+
+    def left_out(self) -> Counter[str]:
+        """What was not enumerated at the positions that were asked for: how much of what."""
+        total: Counter[str] = Counter()
+        for one in self._left_out.values():
+            total.update(one)
+        return total
+
+    def _chosen(self, unsynced: list[int], generator: random.Random) -> list[int]:
+        """The changes that are lost or torn alone."""
+        chosen = unsynced
+        if len(unsynced) > MOST_SINGLES and not self.every:
+            newest, older = unsynced[-MOST_SINGLES // 2 :], unsynced[: -MOST_SINGLES // 2]
+            chosen = sorted(generator.sample(older, MOST_SINGLES // 2)) + newest
+        if self._position not in self._left_out:
+            out: Counter[str] = Counter()
+            if singles := len(unsynced) - len(chosen):
+                out["single losses"] = singles
+            if not self.every:
+                for index in chosen:
+                    if self.operations[index].kind == "write":
+                        out["tears"] += self._all_variants(index) - sum(len(one) for one in self._variants_of(index))
+            many = len(unsynced)
+            if many > 2 and self._how_many_subsets(many) < 2**many - 2 - many:
+                out["positions of which some subsets were tried"] = 1
+            self._left_out[self._position] = +out
+        return chosen
+
+    def _all_variants(self, index: int) -> int:
+        write, size = self.operations[index], self._files[self._writes[index]].durable.size
+        return len(self.device.tears(write, every=True)) + len(self.device.holes(write, size, every=True))
+
+    def _how_many_subsets(self, many: int) -> int:
+        if many <= 2:
+            return 0
+        if self.every:
+            return 2**many - 2 - many if many <= MOST_FOR_ALL_SUBSETS else _SUBSETS_OF_MANY
+        return _RANDOM_SUBSETS
+
+    def _subsets(self, position: int, unsynced: list[int], generator: random.Random) -> Iterator[Crash]:
+        many = len(unsynced)
+        if self.every and 2 < many <= MOST_FOR_ALL_SUBSETS:
+            for bits in range(1, 2**many - 1):
+                lost = tuple([index for place, index in enumerate(unsynced) if bits >> place & 1])
+                if len(lost) > 1:
+                    yield Crash(position, lost)
+            return
+        for _ in range(self._how_many_subsets(many)):
+            lost = tuple([index for index in unsynced if generator.random() < 0.5])
+            kept = sorted({*unsynced}.difference(lost))
+            spoilt = generator.choice(kept) if kept else None
+            tears, holes = self._variants_of(spoilt) if spoilt is not None else ([], [])
+            number = generator.randrange(len(tears) + len(holes)) if tears or holes else -1
+            if spoilt is None or number < 0:
+                yield Crash(position, lost)
+            elif number < len(tears):
+                yield Crash(position, lost, (spoilt, tears[number]))
+            else:
+                yield Crash(position, lost, holes=((spoilt, *holes[number - len(tears)]),))
 
     def _unsynced(self) -> frozenset[int]:
         """The indices of all changes that nothing has made durable."""
@@ -187,9 +339,21 @@ class CrashStates:
         of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
-    def _tears_of(self, index: int) -> list[int]:
+    def _variants_of(self, index: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """The tears and the holes of a change that is a write."""
         operation = self.operations[index]
-        return self.device.tears(operation) if operation.kind == "write" else []
+        if operation.kind != "write":
+            return [], []
+        size = self._files[self._writes[index]].durable.size
+        known = self._variants.get((index, size))
+        if known is None:
+            every = self.every
+            known = self.device.tears(operation, every=every), self.device.holes(operation, size, every=every)
+            self._variants[index, size] = known
+        return known
+
+    def _size_of(self, index: int) -> int:
+        return len(self.operations[index].data)
 
     # -- what a crash leaves -------------------------------------------------------------------------------
 
@@ -201,19 +365,37 @@ class CrashStates:
             raise ValueError(f"{crash}: not unsynced there: {_ranges(sorted(strangers))}")
         if crash.torn is not None:
             self._require_tear(crash, *crash.torn)
+        holes: dict[int, Ranges] = {}
+        for index, start, stop in crash.holes:
+            self._require_hole(crash, index, start, stop)
+            holes[index] = (*holes.get(index, ()), (start, stop))
         names = dict(self._durable_names)
         for index, operation, number in self._pending_names:
             if index not in lost:
                 _rename(names, operation, number)
-        contents = {name: self._files[names[name]].after(lost, crash.torn) for name in sorted(names)}
+        there = _reachable(names)
+        contents = {name: self._files[names[name]].after(lost, crash.torn, holes) for name in there}
         return State(crash, _Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
 
     def _require_tear(self, crash: Crash, index: int, size: int) -> None:
-        operation = self.operations[index] if index in self._unsynced_set else None
-        if operation is None or operation.kind != "write" or index in crash.lost:
+        operation = self._unsynced_write(crash, index)
+        if operation is None or any(index == one for one, _, _ in crash.holes):
             raise ValueError(f"{crash}: operation {index + 1} is no write that can be torn there")
         if not self.device.powersafe_overwrite <= size < len(operation.data):
             raise ValueError(f"{crash}: the write has {len(operation.data)} bytes; none and all are no tear")
+
+    def _require_hole(self, crash: Crash, index: int, start: int, stop: int) -> None:
+        operation = self._unsynced_write(crash, index)
+        if operation is None:
+            raise ValueError(f"{crash}: operation {index + 1} is no write that can lack a part there")
+        if not 0 <= start < stop <= len(operation.data):
+            raise ValueError(
+                f"{crash}: the write has {len(operation.data)} bytes; there are no bytes {start} to {stop}"
+            )
+
+    def _unsynced_write(self, crash: Crash, index: int) -> Operation | None:
+        operation = self.operations[index] if index in self._unsynced_set else None
+        return operation if operation is not None and operation.kind == "write" and index not in crash.lost else None
 
     # -- walking -------------------------------------------------------------------------------------------
 
@@ -233,17 +415,30 @@ class CrashStates:
         kind, name = operation.kind, operation.path
         if kind == "syncdir":
             self._sync_directory(name)
-        elif kind == "create":
-            self._rename(index, operation, self._new(b""))
-        elif kind in ("delete", "rename"):
-            if name in self._names:
-                self._rename(index, operation, self._names[name])
-        elif name in self._names:
-            file = self._files[self._names[name]]
-            if kind == "sync":
+        elif kind == "syncall":
+            for file in self._files:
                 file.sync()
-            else:
-                file.add(index, operation)
+            self._durable_names, self._pending_names = dict(self._names), []
+        elif kind in ("create", "mkdir"):
+            self._rename(index, _of_directory(operation) if kind == "mkdir" else operation, self._new(b""))
+        elif kind in _OF_NAMES:
+            if name not in self._names:
+                operation = _of_directory(operation)
+            if operation.path in self._names:
+                self._rename(index, operation, self._names[operation.path])
+        elif name in self._names:
+            self._change(index, operation, self._names[name])
+
+    def _change(self, index: int, operation: Operation, number: int) -> None:
+        file = self._files[number]
+        if operation.kind == "sync":
+            file.sync()
+        elif operation.kind == "failsync":
+            if self.device.failed_sync == "drops":
+                file.drop()
+        else:
+            self._writes[index] = number
+            file.add(index, operation)
 
     def _new(self, content: bytes) -> int:
         device = self.device
@@ -264,19 +459,44 @@ class CrashStates:
         self._pending_names = kept
 
 
+def _of_directory(operation: Operation) -> Operation:
+    """The same change, to the name of a directory: those end with a separator."""
+    kind = {"mkdir": "create", "rmdir": "delete"}.get(operation.kind, operation.kind)
+    return Operation(kind, f"{operation.path}/", other=f"{operation.other}/" if operation.other else "")
+
+
 def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
-    """Carry out a change of names: a create, a delete or a rename."""
+    """Carry out a change of names: a create, a delete, a link, or a rename, which takes along what is below."""
     if operation.kind == "delete":
         names.pop(operation.path, None)
+    elif operation.kind == "link":
+        names[operation.other] = number
     elif operation.kind == "create":
         names[operation.path] = number
     else:
         names.pop(operation.path, None)
         names[operation.other] = number
+        if operation.path.endswith("/"):
+            for name in [name for name in names if name.startswith(operation.path)]:
+                names[operation.other + name.removeprefix(operation.path)] = names.pop(name)
+
+
+def _reachable(names: Mapping[str, int]) -> list[str]:
+    """The files whose directories are all there, and the directories in which nothing is; sorted."""
+    named = (name for name in names if "\0" not in name)
+    there = sorted(name for name in named if "/" not in name or all(above in names for above in _above(name)))
+    filled = {above for name in there if "/" in name for above in _above(name)}
+    return [name for name in there if name not in filled] if filled else there
+
+
+def _above(path: str) -> list[str]:
+    """The directories in which a file or directory is, each with a separator at its end."""
+    parts = path.rstrip("/").split("/")[:-1]
+    return ["/".join(parts[: count + 1]) + "/" for count in range(len(parts))]
 
 
 def _directory_of(path: str) -> str:
-    return path.rpartition("/")[0]
+    return path.rstrip("/").rpartition("/")[0]
 
 
 def _ranges(indices: Sequence[int]) -> str:

@@ -178,6 +178,13 @@ def spare(*, module: ModuleType | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unseen(*, module: ModuleType | None = None) -> Iterator[None]:
+    """Nothing fires or counts inside this scope, and nothing is recorded: other files stand where those watched did."""
+    with _shim_of(module).sparing(tapes=True):
+        yield
+
+
+@contextlib.contextmanager
 def record(directory: Path, *, module: ModuleType | None = None) -> Iterator[Tape]:
     """Write down every change to the files below a directory, SQLite's (of every library) and Python's own.
 
@@ -198,6 +205,11 @@ def _watching(injector: Injector, path: Path | None, module: ModuleType | None) 
         raise NotInstalledError("arm a plan inside `with faults.install():`, or no file is watched")
     with shim.watching(injector if path is None else OnPath(injector, path)):
         yield shim
+
+
+def is_open(path: str | os.PathLike[str]) -> bool:
+    """Whether SQLite, of any library, has this file open in this process, on a connection that a shim knows."""
+    return shims().holder_of(path) is not None
 
 
 def connect_unwatched(path: Path, *, module: ModuleType = sqlite3, read_only: bool = False) -> sqlite3.Connection:

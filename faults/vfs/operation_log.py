@@ -11,10 +11,11 @@ opened to be created also syncs its directory; so does a delete that asks for it
 Not covered: writes through memory mapping, and files that were open before the tape began.
 """
 
+import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,10 +28,11 @@ KINDS: Final = frozenset({"open", "write", "truncate", "sync", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change. `kind` is create, write, truncate, delete, rename, sync or syncdir; `path` is relative.
+    """One change. `kind` is create, write, truncate, delete, rename, link, mkdir, rmdir or a sync; `path` is relative.
 
-    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename its new name in `other`.
-    A `syncdir` makes names durable in the directory `path` ("" for the tape's own), a `sync` a file's contents.
+    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename its new name in `other`, a link
+    its second one. A `syncdir` makes names durable in the directory `path` ("" for the tape's own), a `sync` a file's
+    contents, a `syncall` everything; a `failsync` is a sync of a file that answered an error.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Tape:
         # Files (by SQLite's address) whose next sync also syncs the directory.
         self._with_directory: set[int] = set()
         self._lock = threading.Lock()
+        self._pauses = 0
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -69,13 +72,23 @@ class Tape:
     def add(self, *operations: Operation) -> None:
         """Write operations down; they stay together."""
         with self._lock:
-            self.operations += operations
+            if not self._pauses:
+                self.operations += operations
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Write nothing down inside this scope: other files are where the recorded ones were."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
 
     # -- what the shim tells -------------------------------------------------------------------------------
 
     def opened(self, path: str | None, role: str, file: int, flags: int, *, existed: bool) -> None:
         """A file was opened."""
-        name = self.relative(path)
+        name = None if self._pauses else self.relative(path)
         self._with_directory.discard(file)
         if name is None or not flags & _CREATE:
             return
@@ -84,10 +97,16 @@ class Tape:
         if not existed:
             self.add(Operation("create", name))
 
+    def failed(self, kind: str, path: str | None) -> None:
+        """An operation has answered an error. Of a sync that matters: the system may have dropped what was unsynced."""
+        name = self.relative(path)
+        if kind == "sync" and name is not None:
+            self.add(Operation("failsync", name))
+
     def performed(self, kind: str, path: str | None, args: Sequence[Any]) -> None:
         """An operation of `KINDS` other than open has succeeded, with SQLite's own arguments."""
         name = self.relative(path)
-        if name is None:
+        if name is None or self._pauses:
             return
         if kind == "write":
             _file, buffer, size, offset = args

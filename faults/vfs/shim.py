@@ -224,13 +224,16 @@ class Shim:
         return bool(self._tapes)
 
     @contextlib.contextmanager
-    def sparing(self) -> Iterator[None]:
-        """Let no injector hear of anything inside this scope; tapes do."""
+    def sparing(self, *, tapes: bool = False) -> Iterator[None]:
+        """Let no injector hear of anything inside this scope; with `tapes`, no tape either."""
         with self._lock:
             watchers, self._watchers = self._watchers, ()
             self._refresh()
         try:
-            yield
+            with contextlib.ExitStack() as pauses:
+                for tape in self._tapes if tapes else ():
+                    pauses.enter_context(tape.paused())
+                yield
         finally:
             with self._lock:
                 self._watchers = (*watchers, *self._watchers)
@@ -338,13 +341,20 @@ class Shim:
         """Ask, and carry out what is decided; tell the tapes of what has succeeded."""
         fault = self._ask(kind, role, path)
         perform = functools.partial(self._record, base, kind, path) if self._tapes else base
-        return perform(*args) if fault is None else self._carry_out(fault, perform, args)
+        if fault is None:
+            return perform(*args)
+        if fault.timing != "after":
+            for tape in self._tapes:
+                tape.failed(kind, path)
+        return self._carry_out(fault, perform, args)
 
     def _record(self, base: Callable[..., int], kind: str, path: str | None, *args: Any) -> int:
         result = base(*args)
-        if result == OK:
-            for tape in self._tapes:
+        for tape in self._tapes:
+            if result == OK:
                 tape.performed(kind, path, args)
+            else:
+                tape.failed(kind, path)
         return result
 
     def _keep(self, error: BaseException) -> int:

@@ -163,9 +163,9 @@ class Shims:
         """As `Shim.watching`."""
         return self._on_each(lambda shim: shim.watching(injector))
 
-    def sparing(self) -> AbstractContextManager[None]:
+    def sparing(self, *, tapes: bool = False) -> AbstractContextManager[None]:
         """As `Shim.sparing`."""
-        return self._on_each(Shim.sparing)
+        return self._on_each(lambda shim: shim.sparing(tapes=tapes))
 
     def recording(self, tape: Tape) -> AbstractContextManager[None]:
         """As `Shim.recording`."""

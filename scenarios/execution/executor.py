@@ -18,8 +18,10 @@ from typing import Final, Self
 
 import msgspec
 
+from tornpage import faults
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
+from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.checks import Violation, describe, differences
@@ -66,7 +68,9 @@ class Executor:
         for name in ("real", "shadow"):
             place(files or {}, directory / name)
         self.real = Trial(target, configuration, directory / "real", view or {})
-        self.shadow = Trial(target, configuration, directory / "shadow", view or {})
+        self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
+        # What files there are, another process has left.
+        self.real.life = self.shadow.life = int(bool(files))
         self._maybe_committed: list[tuple[View, Files]] = []
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
@@ -81,7 +85,7 @@ class Executor:
             raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.shadow.fresh_view()
         try:
-            require_as_declared(target, configuration, self.shadow.crash_copy(), self.view)
+            require_as_declared(target, configuration, self.shadow.journal_mode(), self.view)
         except TargetError:
             self.shadow.close()
             raise
@@ -200,7 +204,7 @@ class Executor:
                 self._maybe_committed.append((after, self.shadow.crash_copy()))
             # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
             half_way = self.real.oracle.settled != before
-            self._put_shadow(self.real.crash_copy() if half_way else saved)
+            self.shadow.put(self.real.crash_copy() if half_way else saved)
         self.view = self.real.oracle.settled
 
     def _same_refusal(self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int]) -> None:
@@ -325,6 +329,7 @@ class Executor:
                     out_of_reach.enter_context(armed.paused())
                 self.real.close()
             place(files, self.real.directory)
+            self._begin_another_life()
             self._record_anew(files)
         else:
             self.counts["restarts"] += 1
@@ -349,18 +354,23 @@ class Executor:
         if self.recording is None:
             raise TargetError(f"{step}: nothing was recorded")
         self.counts["power_cuts" if step.power else "crashes"] += 1
-        state, view = self.recording.after(step)
+        self.recording.require_faithful()
+        self.recording.end()
         with contextlib.ExitStack() as out_of_reach:
             for armed, _scope in self.armed.values():
                 out_of_reach.enter_context(armed.paused())
             self.real.close()
+            # Nothing is open there any more: what the crash leaves is looked at in its own place.
+            with faults.spare():
+                state, view = self.recording.after(step)
         files = dict(state.files)
         place(files, self.real.directory)
         self.view = view
         self.real.oracle.restarted(view)
         self._maybe_committed.clear()
+        self._begin_another_life()
         self._record_anew(files)
-        self._put_shadow(files)
+        self.shadow.put(files)
         answer = self._open()
         self._count(answer)
         if answer.kind == "raised" and not self.armed:
@@ -371,6 +381,11 @@ class Executor:
         self.real.look_after_restart(crashed=True, memory=is_armed)
         if step.ends is True and is_armed:
             self.real.look_after_crash(files)
+
+    def _begin_another_life(self) -> None:
+        """The process has ended; the next one has another number."""
+        self.real.life += 1
+        self.shadow.life += 1
 
     def _record_anew(self, files: Files) -> None:
         if self.recording is not None:
@@ -405,7 +420,7 @@ class Executor:
             return
         for view, files in self._maybe_committed:
             if view == settled:
-                self._put_shadow(files)
+                self.shadow.put(files)
                 self._maybe_committed.clear()
                 self.view = settled
                 return
@@ -414,11 +429,6 @@ class Executor:
             describe(differences(self.view, settled), "what had to be there", "the file"),
             {"expected": self.view, "disk": settled},
         )
-
-    def _put_shadow(self, files: Files) -> None:
-        self.shadow.close()
-        place(files, self.shadow.directory)
-        self.shadow.open()
 
 
 def _in_short(answer: Answer) -> str:

@@ -1,19 +1,22 @@
 """What copies of a store's files show when they are opened as after a crash.
 
-The target opens a copy in a directory of its own, its view is taken, the session is closed, and SQLite checks what was
-left. A target is deterministic and gets the time handed in, so equal files at the same time show the same: they are
-opened once. Most faults of one call leave one of a few states, which makes this the dearest look that need not be
-taken twice.
+The target opens a copy at the path where the files were written (`in_place`), its view is taken, the session is
+closed, and SQLite checks what was left. A target is deterministic and gets the time handed in, so equal files at the
+same time show the same: they are opened once. Most faults of one call leave one of a few states, which makes this the
+dearest look that need not be taken twice.
 
 Not covered: power loss, where what was written but not synced may be missing.
 """
 
 import contextlib
+import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.checks import Violation
@@ -35,25 +38,32 @@ class Reopened:
         self.opened = 0
         self._seen: dict[tuple[object, ...], View] = {}
 
-    def view_of(self, files: Files, now_ms: int) -> View:
-        """What the store shows when it is opened on these files; raises `Violation` where that fails."""
+    def view_of(self, files: Files, now_ms: int, written_in: Path | None = None) -> View:
+        """What the store shows when it is opened on these files; raises `Violation` where that fails.
+
+        `written_in` is the directory in which they were written; it has to be there. None: the reader's own.
+        """
         # The bytes themselves are the key: a digest costs as much as comparing them.
-        key = (now_ms, *sorted(files.items()))
+        key = (now_ms, written_in, *sorted(files.items()))
         view = self._seen.get(key)
         if view is None:
-            view = self._open(files, now_ms)
+            place(files, self.directory)
+            self.opened += 1
+            with contextlib.ExitStack() as scope:
+                if written_in is not None:
+                    scope.enter_context(in_the_place_of(written_in, self.directory))
+                scope.enter_context(another_process())
+                view = self._open(written_in or self.directory, now_ms)
             if len(self._seen) >= _MOST_REMEMBERED:
                 del self._seen[next(iter(self._seen))]
             self._seen[key] = view
         return view
 
-    def _open(self, files: Files, now_ms: int) -> View:
-        place(files, self.directory)
-        self.opened += 1
+    def _open(self, directory: Path, now_ms: int) -> View:
         environment = Environment()
         environment.now_ms = now_ms
         try:
-            session = self.target.open(self.directory, self.configuration, environment)
+            session = self.target.open(directory, self.configuration, environment)
         except Exception as error:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
         try:
@@ -64,7 +74,7 @@ class Reopened:
         except Exception as error:
             message = f"after a crash, the store opens, and then looking at it or closing it fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error
-        database = self.target.database(self.directory)
+        database = self.target.database(directory)
         if database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_integrity(connection)
@@ -88,29 +98,54 @@ def require_integrity(connection: sqlite3.Connection) -> None:
     require_foreign_keys(connection)
 
 
-def view_of(target: Target, database: Path, *, integrity: bool, keeps_log: bool = False) -> View:
-    """What a fresh reader past the shim sees, all of it under one lock instead of one for each statement.
-
-    Whoever closes the last connection writes a WAL back. With `keeps_log` that is one that can't write: it costs less,
-    and the reader itself has to be one that can, or SQLite would not look at CHECK constraints.
-    """
-    with contextlib.ExitStack() as scope:
-        if keeps_log:
-            last = scope.enter_context(contextlib.closing(faults.connect_unwatched(database, read_only=True)))
-            # Enough to open the log, and no schema is parsed for it.
-            last.execute("PRAGMA schema_version").fetchall()
-        connection = scope.enter_context(contextlib.closing(faults.connect_unwatched(database)))
+def view_of(target: Target, database: Path, *, integrity: bool) -> View:
+    """What a fresh reader past the shim sees."""
+    with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
         if integrity:
             require_integrity(connection)
-        # A statement that is not at its end keeps the lock; unlike a BEGIN it is in few other statements' way.
-        try:
-            with contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")):
-                return target.fresh_view(connection)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _IN_THE_WAY:
-                raise
-        # A target may do what a statement under way forbids, such as DETACH: then without it.
-        return target.fresh_view(scope.enter_context(contextlib.closing(faults.connect_unwatched(database))))
+        return fresh_view_on(connection, target, database)
+
+
+def fresh_view_on(connection: sqlite3.Connection, target: Target, database: Path) -> View:
+    """What the target's plain SQL shows on a connection, all of it under one lock instead of one for each statement."""
+    # A statement that is not at its end keeps the lock; unlike a BEGIN it is in few other statements' way.
+    try:
+        with contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")):
+            return target.fresh_view(connection)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _IN_THE_WAY:
+            raise
+    # A target may do what a statement under way forbids, such as DETACH: then without it.
+    with contextlib.closing(faults.connect_unwatched(database)) as another:
+        return target.fresh_view(another)
+
+
+@contextlib.contextmanager
+def kept_logs(directory: Path) -> Iterator[None]:
+    """Let no reader inside this scope be the last to close a database of this directory that has a log.
+
+    Whoever closes the last connection writes the log back and deletes it, and a reader that judges a store may not
+    change it. So a connection that can't write is opened first and closed last, where the store has none open itself.
+    """
+    with contextlib.ExitStack() as scope:
+        for database in _with_logs(os.fspath(directory)):
+            with contextlib.suppress(sqlite3.Error):
+                last = scope.enter_context(contextlib.closing(faults.connect_unwatched(database, read_only=True)))
+                # Enough to open the log, and no schema is parsed for it.
+                last.execute("PRAGMA schema_version").fetchall()
+        yield
+
+
+def _with_logs(directory: str) -> list[Path]:
+    """The databases of a directory that have a log which is not empty, and that this process has not open."""
+    found = []
+    # Asked at every look at a store: pathlib would be half as fast.
+    for name in os.listdir(directory):  # noqa: PTH208
+        if name.endswith("-wal"):
+            path = os.path.join(directory, name)  # noqa: PTH118
+            if os.path.getsize(path) and not faults.is_open(path):  # noqa: PTH202
+                found.append(Path(path.removesuffix("-wal")))
+    return found
 
 
 def is_damage(error: sqlite3.Error) -> bool:

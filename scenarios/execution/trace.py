@@ -132,7 +132,9 @@ def views_of(trial: Trial, *, memory: bool = True) -> tuple[dict[str, View], dic
 
 def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
     home = trial.directory.with_name("told-of-" + trial.directory.name)
-    return Reopened(trial.target, trial.oracle.configuration, home).view_of(files, trial.environment.now_ms)
+    return Reopened(trial.target, trial.oracle.configuration, home).view_of(
+        files, trial.environment.now_ms, trial.directory
+    )
 
 
 def rows_of(views: Mapping[str, View]) -> tuple[Row, ...]:

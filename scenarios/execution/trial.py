@@ -9,12 +9,14 @@ shows that it still works.
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tornpage import faults
-from tornpage.scenarios.execution.reopen import Reopened, is_damage, view_of
+from tornpage.scenarios.execution.in_place import in_life
+from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
@@ -71,6 +73,8 @@ class Trial:
         self.connections = faults.Connections(self.statements.connect)
         self.environment = Environment()
         self.session: Session | None = None
+        # How many crashes the store has gone through: each is the end of a process.
+        self.life = 0
         # Who is in the way of every reader makes room for ours.
         self.before_reading: list[Callable[[], None]] = []
         self._holder = Holder()
@@ -86,7 +90,8 @@ class Trial:
 
     def open(self) -> Self:
         """Open the session; whatever the target raises passes through."""
-        self.session = self._open_in(self.directory, self.environment)
+        with in_life(self.life, opening=True):
+            self.session = self._open_in(self.directory, self.environment)
         return self
 
     def close(self) -> None:
@@ -94,12 +99,16 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                session.close()
+                with self._in_its_process():
+                    session.close()
         except Exception as error:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
         finally:
             self._holder.release()
         require_let_go(self.directory)
+
+    def _in_its_process(self) -> AbstractContextManager[None]:
+        return in_life(self.life) if self.life else contextlib.nullcontext()
 
     def __enter__(self) -> Self:
         return self
@@ -220,7 +229,8 @@ class Trial:
         """Make a call on the open session; what it raises passes through."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        answer: object = self.session.call(action)
+        with self._in_its_process():
+            answer: object = self.session.call(action)
         return answer
 
     def judge_answer(self, action: Action, answer: Answer, wanted: Any, again: Callable[[], Any]) -> None:
@@ -242,7 +252,8 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                session.close()
+                with self._in_its_process():
+                    session.close()
         finally:
             self._holder.release()
 
@@ -285,7 +296,8 @@ class Trial:
         """What the session answers; it must be open."""
         if self.session is None:
             raise RuntimeError("no session is open")
-        return self.session.live_view()
+        with self._in_its_process():
+            return self.session.live_view()
 
     def crash_copy(self) -> Files:
         """The files as a crash of the process would leave them now."""
@@ -321,9 +333,11 @@ class Trial:
         if self.session is None:
             return
         try:
-            memory = self.session.live_view()
+            with self._in_its_process():
+                memory = self.session.live_view()
             self.oracle.saw_memory(memory)
-            self.session.self_check()
+            with self._in_its_process():
+                self.session.self_check()
         except Violation:
             raise
         except Exception as error:
@@ -347,12 +361,27 @@ class Trial:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
 
+    def journal_mode(self) -> str:
+        """What SQLite says of the database's journal to a reader past the shim; "" where there is no database.
+
+        It does not stand in the header alone: where there is a log, SQLite uses it whatever the header says.
+        """
+        database = self.target.database(self.directory)
+        if getattr(self.target, "files_view", None) is not None or not _has_content(database):
+            return ""
+        try:
+            with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
+                return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        except sqlite3.DatabaseError:
+            # It can't be asked now; whatever is wrong with it is found by those that read it.
+            return ""
+
     def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
         """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""
         if reopened is None:
             home = self.directory.with_name("crash-of-" + self.directory.name)
             reopened = Reopened(self.target, self.oracle.configuration, home)
-        self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms))
+        self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms, self.directory))
 
     def look_after_restart(self, *, crashed: bool, memory: bool = True) -> None:
         """Look for the first time after a restart; after a crash a maybe-committed write may have come to life.
@@ -406,6 +435,10 @@ class Trial:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and opening again fails: {error!r}"
             ) from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 class _CommitSpy:

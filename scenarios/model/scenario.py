@@ -3,7 +3,8 @@
 Sweeps, machines and replay files all speak in scenarios; `scenarios.execution.executor` plays them.
 """
 
-from typing import Annotated, Literal
+import dataclasses
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -11,6 +12,7 @@ from tornpage import faults
 from tornpage.scenarios.model.target import Action, Configuration
 
 Depth = Literal["vfs", "statement"]
+_OF_DEVICE: Final = tuple(one.name for one in dataclasses.fields(faults.Device))
 LimitKind = Literal["allocation", "heap", "pages", "steps"]
 
 
@@ -165,29 +167,32 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
     atomic_write_bytes: int = 0
     at: int | msgspec.UnsetType = msgspec.UNSET
     ends: bool | msgspec.UnsetType = msgspec.UNSET
+    holes: tuple[tuple[int, int, int], ...] = ()
+    page_bytes: int = 4096
+    sized_first: bool = True
+    failed_sync: Literal["keeps", "drops"] = "keeps"
 
     @classmethod
     def of(cls, crash: faults.Crash, device: faults.Device) -> "CrashAt":
         """The step that repeats a crash on a device."""
         return cls(
-            crash.position,
-            crash.lost,
-            crash.torn,
-            crash.power,
-            device.sector_bytes,
-            device.powersafe_overwrite,
-            device.atomic_write_bytes,
+            after=crash.position,
+            lost=crash.lost,
+            torn=crash.torn,
+            power=crash.power,
+            holes=crash.holes,
+            **{name: getattr(device, name) for name in _OF_DEVICE},
         )
 
     @property
     def crash(self) -> faults.Crash:
         """The crash."""
-        return faults.Crash(self.after, self.lost, self.torn, self.power)
+        return faults.Crash(self.after, self.lost, self.torn, self.power, self.holes)
 
     @property
     def device(self) -> faults.Device:
         """The device that it happens on."""
-        return faults.Device(self.sector_bytes, self.powersafe_overwrite, self.atomic_write_bytes)
+        return faults.Device(**{name: getattr(self, name) for name in _OF_DEVICE})
 
     def __str__(self) -> str:
         return f"{self.crash}; start again{_how(self)}"

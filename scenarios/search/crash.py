@@ -41,6 +41,7 @@ from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Restart
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.crash_sample import Sample, decisive_positions
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.sweep import Point, Start, Sweep
 
@@ -86,6 +87,8 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
+        # What the rules know and nothing enumerates: how much of what.
+        self.left_out: Counter[str] = Counter()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class CrashSearch(Search):
     def search(self, part: Part) -> bool:
         """Try every state of the part."""
         configuration = part.configuration
-        reader = CrashReader(self.target, configuration, self.directory / "crashed")
+        reader = CrashReader(self.target, configuration)
         tally = CrashesTried(self.target.name, configuration)
         self._starts = []
         with faults.shims().deterministic(self.seed):
@@ -141,7 +144,7 @@ class CrashSearch(Search):
         recording, counts = played
         # The workload is recorded by each of its parts, and counts once.
         tally.operations += 0 if tape.part and tape.part.first else len(recording.tape)
-        for state in self._states(recording, tape):
+        for state in self._states(recording, tape, reader):
             if self.recorder.enough():
                 break
             self._try_state(recording, state, reader, tally, tape)
@@ -177,30 +180,39 @@ class CrashSearch(Search):
             return None
         return executor.recording, executor.counts
 
-    def _states(self, recording: Recording, tape: "_Tape") -> Iterator[faults.State]:
-        """The states of each call, in the order of the tape; a seeded sample where there are too many."""
-        states = faults.CrashStates(recording.base, recording.tape.operations, self.device, self.seed)
+    def _states(self, recording: Recording, tape: "_Tape", reader: CrashReader) -> Iterator[faults.State]:
+        """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
+        operations, every = recording.tape.operations, self.most_states_per_call is None
+        states = faults.CrashStates(recording.base, operations, self.device, self.seed, every=every)
+        spans = recording.history.spans
+        database = recording.trial.target.database(recording.trial.directory).name
+        checkpointed = database if recording.history.configuration.journal_mode == "wal" else None
+        decisive = decisive_positions(operations, {span.end for span in spans}, checkpointed)
+        sample = Sample(states, decisive, self.generator, lambda state: not reader.knows(state))
         first = 0
-        for span in recording.history.spans:
-            if tape.part is not None and span.step not in tape.part:
-                first = max(first, span.end + 1)
-                continue
-            crashes = [
-                crash
-                for position in range(first, span.end + 1)
-                for crash in (faults.Crash(position, power=False), *states.crashes(position))
-            ]
+        for span in spans:
+            positions = range(first, span.end + 1)
             first = max(first, span.end + 1)
-            self.counts["enumerated"] += len(crashes)
-            for crash in self._sampled(crashes, tape.share):
-                yield states.at(crash)
+            if tape.part is not None and span.step not in tape.part:
+                continue
+            self.counts["enumerated"] += sum(states.how_many(position) + 1 for position in positions)
+            yield from self._some(sample, positions, tape.share)
+        self.left_out.update(states.left_out())
+
+    def _some(self, sample: Sample, positions: Sequence[int], share: int) -> Iterator[faults.State]:
+        if self.most_states_per_call is not None:
+            yield from sample.some(positions, max(self.most_states_per_call // share, 1), whole=share == 1)
+        elif share == 1:
+            yield from sample.every(positions)
+        else:
+            yield from sample.some(positions, _MOST_OF_A_SHARE, whole=True)
 
     def _try_state(
         self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: "_Tape"
     ) -> None:
         self.counts["states"] += 1
         tally.states += 1
-        classes = len(reader.classes)
+        kinds = len(reader.kinds)
         # Only the workload itself has a map; other tapes begin elsewhere.
         point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
         point.states += 1
@@ -217,7 +229,7 @@ class CrashSearch(Search):
         else:
             tally.took(outcome)
             point.took(outcome)
-            if len(reader.classes) > classes:
+            if len(reader.kinds) > kinds:
                 # The first disk that shows this, with these files: recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
                 self._starts.append(_Tape((), scenario.steps, dict(state.files), view))
@@ -236,13 +248,11 @@ class CrashSearch(Search):
         return Scenario(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
 
     def _sampled(self, them: Sequence[_Any], share: int) -> Sequence[_Any]:
-        """A seeded sample in order, of as many as the profile wants of a call, or a share of it."""
-        if self.most_states_per_call is None:
-            most = len(them) if share == 1 else _MOST_OF_A_SHARE
-        else:
-            most = max(self.most_states_per_call // share, 1)
+        """A seeded sample in order, of a share of as many as the profile wants of a call."""
+        most = _MOST_OF_A_SHARE if self.most_states_per_call is None else max(self.most_states_per_call // share, 1)
         if len(them) <= most:
             return them
+        self.counts["points_left_out"] += len(them) - most
         return [them[index] for index in sorted(self.generator.sample(range(len(them)), most))]
 
     # -- after a fault -------------------------------------------------------------------------------------
@@ -275,6 +285,8 @@ class CrashSearch(Search):
             configurations=(configuration,),
             depths=("vfs",),
             seed=self.seed,
+            # Where the tapes are recorded: a path may be part of what a store writes.
+            home=self.directory / "recorded" / "real",
         )
 
     # -- recovery ------------------------------------------------------------------------------------------
@@ -311,8 +323,12 @@ class CrashSearch(Search):
         if self.recorder.has_met(kind, here):
             return
         short = self._shortest(violation, scenario)
+        if not short.again:
+            self.recorder.joins(kind, here)
+            self.vacuous(f"{short.violation} [played again it does not show, so it is no finding] {short.scenario}")
+            return
         scenario, violation = short.scenario, short.violation
-        finding = Finding.of(violation, scenario, self.name, short.note, shows_again=short.again)
+        finding = Finding.of(violation, scenario, self.name, short.note)
         if self.recorder.accepts(finding):
             # What is accepted of one call in one configuration says nothing of the others.
             self.recorder.found(finding, self.target, DedupKeys(before=(kind, here), joins=(here,)))
@@ -335,12 +351,15 @@ class CrashSearch(Search):
             return (crash[1] if crash else None), Counter()
 
         made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
-        shortest, found = minimise(made, violation, self.target, directory, play_and_crash)
+        shortest, _ = minimise(made, violation, self.target, directory, play_and_crash)
         crash = self._crash_of(shortest, directory, violation)
         if crash is not None:
-            scenario, found = msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0])), crash[1]
+            shortest = msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0]))
+            again, _ = play(shortest, self.target, directory)
+            if again is not None and again.code == crash[1].code:
+                return Shown(shortest, crash[1])
         again, _ = play(scenario, self.target, directory)
-        return Shown(scenario, found, again is not None and again.code == found.code)
+        return Shown(scenario, violation, again is not None and again.code == violation.code)
 
     def _crash_of(self, scenario: Scenario, directory: Path, seen: Violation) -> tuple[CrashAt, Violation] | None:
         """The first crash of a scenario's last step that shows what was seen; None where playing it violates one."""
@@ -355,9 +374,10 @@ class CrashSearch(Search):
                 return None
             recording = executor.recording
             recording.require_faithful()
-            # From here on files are only read, many of them.
+            # From here on files are only read, many of them, and in their own place.
             recording.end()
-            for state, violation in recording.wrong_in_last_step(directory / "crashed", self.device, self.seed):
+            executor.real.close()
+            for state, violation in recording.wrong_in_last_step(self.device, self.seed):
                 if is_same(violation, seen):
                     return CrashAt.of(state.crash, self.device), violation
         return None

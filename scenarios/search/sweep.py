@@ -64,6 +64,11 @@ _PLAN_KINDS: Final = {
 }
 
 
+# A call as it was met in the workload: its step and action, files and view before it, the view after it, its stages,
+# and what it answered.
+_Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
+
+
 class Start(msgspec.Struct, frozen=True):
     """Where one call of the workload starts, and where it leads; `call` is the action in words."""
 
@@ -127,13 +132,14 @@ class Sweep(Search):
         most_points_per_call: int | None = None,
         seed: int = 0,
         plan: faults.FaultPlan | None = None,
+        home: Path | None = None,
     ) -> None:
         super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.depths = depths or target.depths
         self.most_points_per_call = most_points_per_call
         self.plan = plan
         self._reopened: Reopened | None = None
-        self._homes = siblings(directory / "point")
+        self._homes = siblings(home or directory / "point")
         self._home = next(self._homes)
 
     @classmethod
@@ -207,43 +213,50 @@ class Sweep(Search):
             raise TargetError(message) from error
 
     def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
-        home = self.directory / "dry"
+        home = self._home
         place({}, home)
         with Trial(self.target, configuration, home, {}) as fresh:
             fresh.at_step(0)
             fresh.open()
-            require_as_declared(self.target, configuration, fresh.crash_copy(), fresh.live_view())
+            require_as_declared(self.target, configuration, fresh.journal_mode(), fresh.live_view())
         place({}, home)
+        # The points are tried where this is played, so it has to be over before.
         with Trial(self.target, configuration, home, {}) as dry:
-            if 0 in part:
-                yield self._start(configuration, 0, OPEN, {}, {}, {})
-            dry.at_step(0)
-            if "statement" in self.target.depths:
-                dry.watch_statements()
-            dry.open()
-            view: View = {}
-            step = 0
-            for step, action in enumerate(self.target.workload(), start=1):
-                if part.is_past(step):
-                    return
-                before, files = dry.live_view(), dry.crash_copy()
-                dry.at_step(step)
-                answer, stages = dry.call_by_stages(action)
-                if answer.kind == "raised":
-                    message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                    raise TargetError(message) from answer.error
-                view = dry.live_view()
-                if step in part:
-                    self._judge_without_fault(dry, step, action, before, answer)
-                    start = self._start(configuration, step, action, files, before, view, stages)
-                    yield self._as_answered(start, answer)
-            left, last = dry.crash_copy(), step + 1
-            dry.call(CLOSE, view)
-            closed = dry.crash_copy()
+            met = list(self._met(dry, part))
+        for step, action, files, before, view, stages, answer in met:
+            start = self._start(configuration, step, action, files, before, view, stages)
+            yield start if answer is None else self._as_answered(start, answer)
+
+    def _met(self, dry: Trial, part: Part) -> Iterator[_Met]:
+        """Play the workload; what is met of the part's calls."""
+        if 0 in part:
+            yield 0, OPEN, {}, {}, {}, (), None
+        dry.at_step(0)
+        if "statement" in self.target.depths:
+            dry.watch_statements()
+        dry.open()
+        view: View = {}
+        step = 0
+        for step, action in enumerate(self.target.workload(), start=1):
+            if part.is_past(step):
+                return
+            before, files = dry.live_view(), dry.crash_copy()
+            dry.at_step(step)
+            answer, stages = dry.call_by_stages(action)
+            if answer.kind == "raised":
+                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                raise TargetError(message) from answer.error
+            view = dry.live_view()
+            if step in part:
+                self._judge_without_fault(dry, step, action, before, answer)
+                yield step, action, files, before, view, stages, answer
+        left, last = dry.crash_copy(), step + 1
+        dry.call(CLOSE, view)
+        closed = dry.crash_copy()
         ends = ((last, OPEN, left), (last, CLOSE, left), (last + 1, OPEN, closed))
         for number, (step, action, files) in enumerate(ends, start=last):
             if number in part:
-                yield self._start(configuration, step, action, files, view, view)
+                yield step, action, files, view, view, (), None
 
     def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
         """What is wrong even without a fault is found before any is armed, and told once."""
@@ -267,7 +280,7 @@ class Sweep(Search):
         stages: tuple[View, ...] = (),
     ) -> Start:
         """Count the operations of the call in a cold session, at each depth."""
-        home = self.directory / "count"
+        home = self._home
         counts: dict[tuple[str, str], int] = {}
         place(files, home)
         with Trial(self.target, configuration, home, before) as trial:
@@ -326,7 +339,7 @@ class Sweep(Search):
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
     ) -> Start:
         """The start of one call on files that something else than the workload has left; raises `TargetError`."""
-        step, home = len(lead), self.directory / "dry"
+        step, home = len(lead), self._home
         place(files, home)
         with Trial(self.target, configuration, home, view) as dry:
             dry.at_step(step)

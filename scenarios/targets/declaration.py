@@ -4,15 +4,10 @@ A label that is not true makes every verdict about something else, so these are 
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
-
-# "File format write version" in the header of a database: 2 is WAL, 1 a rollback journal (fileformat2, 1.3.3).
-_WRITE_VERSION_AT: Final = 18
-_WAL: Final = 2
 
 
 def what_is_wrong(target: Any) -> str:
@@ -46,20 +41,17 @@ def _what_is_wrong_with_calls(target: Any) -> str:
     return ""
 
 
-def require_as_declared(target: Target, configuration: Configuration, files: Mapping[str, bytes], view: Any) -> None:
-    """Raise `TargetError` where a store that was opened without a fault is not as its target says."""
-    place = Path("store")
-    try:
-        content = files.get(str(target.database(place).relative_to(place)), b"")
-    except ValueError:
-        content = b""
-    if len(content) > _WRITE_VERSION_AT:
-        is_wal = content[_WRITE_VERSION_AT] == _WAL
-        if is_wal != (configuration.journal_mode == "wal"):
-            found = "wal" if is_wal else "a rollback journal"
-            raise TargetError(
-                f"{target.name}: the file has {found}, and was to be tried at {configuration}: set "
-                "`PRAGMA journal_mode` to the configuration's, or declare `configurations` as they are"
-            )
+def require_as_declared(target: Target, configuration: Configuration, journal_mode: str, view: Any) -> None:
+    """Raise `TargetError` where a store that was opened without a fault is not as its target says.
+
+    `journal_mode` is what SQLite says of the database to another connection; "": there is none yet.
+    """
+    is_wal = journal_mode == "wal"
+    if journal_mode and is_wal != (configuration.journal_mode == "wal"):
+        found = "wal" if is_wal else "a rollback journal"
+        raise TargetError(
+            f"{target.name}: the file has {found}, and was to be tried at {configuration}: set "
+            "`PRAGMA journal_mode` to the configuration's, or declare `configurations` as they are"
+        )
     if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):
         raise TargetError(f"{target.name}: a view is a mapping from text to plain values, not {view!r:.200}")

@@ -79,7 +79,7 @@ def test_a_rename_is_done_or_not_and_the_replaced_file_comes_back() -> None:
 
 def test_a_name_that_was_used_again_leads_to_the_old_file_or_to_the_new_one() -> None:
     operations = [Operation("delete", "a"), Operation("create", "a"), write("a", 0, b"new")]
-    assert {files.get("a") for files in left(operations, {"a": b"old"})} == {None, b"old", b"", b"new"}
+    assert {files.get("a") for files in left(operations, {"a": b"old"})} == {None, b"old", b"", b"new", b"\0\0\0"}
 
 
 def test_what_was_done_to_a_file_before_its_rename_is_lost_with_the_content_and_not_with_the_name() -> None:
@@ -89,7 +89,7 @@ def test_what_was_done_to_a_file_before_its_rename_is_lost_with_the_content_and_
         Operation("rename", "new", other="a"),
         Operation("syncdir", ""),
     ]
-    assert {files["a"] for files in left(operations, {"a": b"o"})} == {b"", b"n"}
+    assert {files["a"] for files in left(operations, {"a": b"o"})} == {b"", b"n", b"\0"}
 
 
 def test_a_write_tears_at_sectors_of_the_disk_and_not_of_the_write() -> None:
@@ -97,7 +97,7 @@ def test_a_write_tears_at_sectors_of_the_disk_and_not_of_the_write() -> None:
     assert Device(sector_bytes=512).tears(write("a", 0, bytes(1536))) == [512, 1024]
     assert Device(sector_bytes=512).tears(write("a", 0, bytes(512))) == []
     found = {files["a"] for files in left([write("a", 2, b"0123456789")], {"a": b""}, Device(sector_bytes=4))}
-    assert found == {b"", b"\0\x0001", b"\0\x00012345", b"\0\x000123456789"}
+    assert found == {b"", b"\0\x0001", b"\0\x00012345", b"\0\x000123456789", bytes(12)}
 
 
 def test_of_a_long_write_the_first_and_the_last_tear_are_tried() -> None:

@@ -34,8 +34,8 @@ def test_a_reader_that_fails_keeps_neither_file_nor_lock(home: Path) -> None:
         connection.execute("CREATE TABLE t (x)")
         connection.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
     content = (home / "made.sqlite").read_bytes()
-    reader = CrashReader(Torn(), Configuration("delete", "FULL"), home / "crashed")
+    reader = CrashReader(Torn(), Configuration("delete", "FULL"))
     state = faults.State(faults.Crash(0), {"store.sqlite": content}, (("store.sqlite", b""),))
     with pytest.raises(Violation, match="a plain reader fails"):
-        reader.view_of(state, 0)
+        reader.view_of(state, 0, home / "crashed")
     assert held_open(home / "crashed") == []

@@ -208,11 +208,11 @@ def test_a_reader_that_keeps_the_log_sees_what_breaks_a_check_constraint(tmp_pat
             return dict(connection.execute("SELECT 'x', x FROM t"))
 
     with faults.install():
-        assert view_of(Plain(), database, integrity=False, keeps_log=True) == {"x": -1}
+        assert view_of(Plain(), database, integrity=False) == {"x": -1}
         assert Path(f"{database}-wal").read_bytes() == log
         # A reader that is opened read-only would not look at CHECK constraints at all.
         with pytest.raises(Violation, match="CHECK constraint failed in t"):
-            view_of(Plain(), database, integrity=True, keeps_log=True)
+            view_of(Plain(), database, integrity=True)
 
 
 def test_what_is_damaged_is_not_read_a_second_time(tmp_path: Path) -> None:

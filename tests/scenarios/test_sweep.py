@@ -1,5 +1,6 @@
 """The sweep on a tiny store: every point fires and a right store is left alone; each defect is caught by its check."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,7 +151,8 @@ class NeverTwiceAlike(tiny_stores.Tiny):
 
     def open(self, directory: Path, *arguments: object) -> tiny_stores.TinySession:
         session = super().open(directory, *arguments)  # type: ignore[arg-type]
-        if directory.name == "count":
+        # The path is the same for all of them, so that a store can't tell: whoever opens it can.
+        if any(frame.function == "_start" for frame in inspect.stack(0)):
             session.do_put = lambda key, value: [  # type: ignore[method-assign]
                 tiny_stores.TinySession.do_put(session, key, value) for _ in range(2)
             ]

@@ -1,50 +1,73 @@
 """Reading what a crash left: what a plain reader finds, and what the target makes of it.
 
-Each directory is read by SQLite alone: hot journals are rolled back, the WAL is recovered, integrity is checked, and
-the view is taken by plain SQL. Opening the target is dearer, and what it meets is what the plain reader has seen; so it
-is opened once for each distinct view and set of files, and has to show the same, to pass its own checks and to work.
+Each directory is put down where its files were written, and read by SQLite alone: hot journals are rolled back, the WAL
+is recovered, integrity is checked, and the view is taken by plain SQL. Opening the target is dearer; so a verdict is
+shared by states in which every file that the store could read is equal: the database by all that is in its tables,
+every other file by its content. The target is opened once for each of those, as another process than the one that wrote
+the files, and has to show what the plain reader has seen, to pass its own checks and to work. Where it does not, each
+further state that is equal in this way is opened by itself, too: none is blamed for another one.
 
-Equal directories are read once.
+Equal directories are read once. Of databases that come to the same pages after their recovery the view is taken once.
 """
 
 import contextlib
+import hashlib
 import sqlite3
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.reopen import is_damage, view_of
+from tornpage.scenarios.execution.in_place import another_process
+from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Configuration, Environment, Refused, Session, Target, View
 
 Identity = tuple[tuple[str, bytes], ...]
+_OWN_SUFFIXES: Final = ("", "-wal", "-journal")
+
+
+class _Plain(msgspec.Struct, frozen=True):
+    """What a plain reader has seen: the view, and a digest of all that is in the database."""
+
+    view: View
+    content: bytes
+
+
+Kind = tuple[bytes, Identity]
+"""What a store could read: a digest of the database's tables, and its other files."""
 
 
 class CrashReader:
-    """Opens the states of crashes, in a directory of its own, and remembers what they showed."""
+    """Opens the states of crashes and remembers what they showed."""
 
-    def __init__(self, target: Target, configuration: Configuration, directory: Path) -> None:
+    def __init__(self, target: Target, configuration: Configuration) -> None:
         self.target = target
         self.configuration = configuration
-        self.directory = directory
-        # One representative of each distinct view and set of files, in the order they were met.
-        self.classes: dict[tuple[bytes, tuple[str, ...]], faults.State] = {}
+        # One representative of each kind, in the order they were met.
+        self.kinds: dict[Kind, faults.State] = {}
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
-        self._views: dict[bytes, View] = {}
-        self._last: tuple[View, bytes] | None = None
-        # What was wrong with a class, whichever of its states showed it.
-        self._wrong: dict[tuple[bytes, tuple[str, ...]], Violation] = {}
+        self._plain: dict[Kind, _Plain | Violation] = {}
+        self._wrong: set[Kind] = set()
+        self._last: View = {}
 
-    def view_of(self, state: faults.State, now_ms: int) -> View:
-        """What the store shows after the crash; raises `Violation` where it is damaged or can't be opened."""
+    def knows(self, state: faults.State) -> bool:
+        """Whether an equal directory was read before."""
+        return state.identity in self._seen
+
+    def view_of(self, state: faults.State, now_ms: int, directory: Path) -> View:
+        """What the store shows after the crash; raises `Violation` where it is damaged or can't be opened.
+
+        `directory` is where the files were written. What is in there is lost, and no session may be open on it.
+        """
         known = self._seen.get(state.identity)
         if known is None:
             try:
-                known = self._look(state, now_ms)
+                with another_process():
+                    known = self._look(state, now_ms, directory)
             except Violation as violation:
                 known = violation
             self._seen[state.identity] = known
@@ -52,35 +75,38 @@ class CrashReader:
             raise known.with_message(known.message)
         return known
 
-    def _look(self, state: faults.State, now_ms: int) -> View:
+    def _look(self, state: faults.State, now_ms: int, directory: Path) -> View:
         self.read += 1
-        place(dict(state.files), self.directory)
-        view = self._plain_view(state.files.keys())
-        # Most disks show the same as the one before.
-        if self._last is None or view != self._last[0]:
-            encoded = msgspec.json.encode(view, order="deterministic")
-            self._last = self._views.setdefault(encoded, view), encoded
-        view, encoded = self._last
-        kind = (encoded, tuple(name for name, _ in state.identity))
-        if kind not in self.classes:
-            self.classes[kind] = state
+        place(dict(state.files), directory)
+        others = self._others(state, directory)
+        plain = self._read(directory, others)
+        kind = plain.content, others
+        if kind not in self.kinds or kind in self._wrong:
+            self.kinds.setdefault(kind, state)
             try:
-                self._open_first(state, view, now_ms)
-            except Violation as violation:
-                self._wrong[kind] = violation
-        if kind in self._wrong:
-            raise self._wrong[kind]
-        return view
+                self._open_first(state, plain.view, now_ms, directory)
+            except Violation:
+                self._wrong.add(kind)
+                raise
+        return plain.view
 
-    def _open_first(self, state: faults.State, view: View, now_ms: int) -> None:
+    def _others(self, state: faults.State, directory: Path) -> Identity:
+        """The files that are not SQLite's own of the one database; all of them where the target reads plain files."""
+        if getattr(self.target, "files_view", None) is not None:
+            return state.identity
+        name = _name_in(self.target, directory)
+        own = {name + suffix for suffix in _OWN_SUFFIXES}
+        return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
+
+    def _open_first(self, state: faults.State, view: View, now_ms: int, directory: Path) -> None:
         if check := getattr(self.target, "check_view", None):
             check(view)
-        place(dict(state.files), self.directory)
-        self._open(view, now_ms)
+        place(dict(state.files), directory)
+        self._open(view, now_ms, directory)
 
-    def _plain_view(self, files: Collection[str]) -> View:
+    def _read(self, directory: Path, others: Identity) -> _Plain:
         try:
-            return self._read_plainly(files)
+            return self._read_plainly(directory, others)
         except Violation:
             raise
         except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader fail in any way
@@ -91,24 +117,44 @@ class CrashReader:
                 code = "integrity"
             raise Violation(code, f"after a crash, a plain reader fails: {error!r}") from None
 
-    def _read_plainly(self, files: Collection[str]) -> View:
+    def _read_plainly(self, directory: Path, others: Identity) -> _Plain:
         read_files = getattr(self.target, "files_view", None)
         if read_files is not None:
-            found: View = read_files(self.directory)
-            return found
-        database = self.target.database(self.directory)
+            return _Plain(self._shared(read_files(directory)), b"")
+        database = self.target.database(directory)
         if not database.exists():
-            return {}
-        # Nobody reads what comes of a WAL that is written back. A hot journal, though, has to be rolled back first.
-        keeps_log = f"{database.name}-wal" in files and not any(name.endswith("-journal") for name in files)
-        return view_of(self.target, database, integrity=True, keeps_log=keeps_log)
+            return _Plain({}, b"")
+        with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
+            pages = _digest_of_pages(connection)
+            known = None if pages is None else self._plain.get((pages, others))
+            if known is None:
+                known = self._read_database(connection, database, pages)
+                if pages is not None:
+                    self._plain[pages, others] = known
+        if isinstance(known, Violation):
+            raise known
+        return known
 
-    def _open(self, view: View, now_ms: int) -> None:
+    def _read_database(self, connection: sqlite3.Connection, database: Path, pages: bytes | None) -> _Plain | Violation:
+        try:
+            require_integrity(connection)
+        except Violation as violation:
+            return violation
+        content = _digest_of_tables(connection) or pages or b""
+        return _Plain(self._shared(fresh_view_on(connection, self.target, database)), content)
+
+    def _shared(self, view: View) -> View:
+        """Most disks show the same as the one before: one view is kept for all of them."""
+        if view != self._last:
+            self._last = view
+        return self._last
+
+    def _open(self, view: View, now_ms: int, directory: Path) -> None:
         """The target itself has to open it, to agree with the plain reader, and to work."""
         environment = Environment()
         environment.now_ms = now_ms
         try:
-            session = self.target.open(self.directory, self.configuration, environment)
+            session = self.target.open(directory, self.configuration, environment)
             try:
                 self._try_out(session, view)
             finally:
@@ -128,3 +174,50 @@ class CrashReader:
         # Where the small change has been made before, the store may say no to it.
         with contextlib.suppress(Refused):
             session.call(self.target.heartbeat())
+
+
+def _name_in(target: Target, directory: Path) -> str:
+    try:
+        return str(target.database(directory).relative_to(directory))
+    except ValueError:
+        # A database that lies elsewhere: then no file here is its own.
+        return "\0"
+
+
+def _is_super(name: str, database: str) -> bool:
+    """Whether a file is a super-journal of SQLite's for a commit over this and other databases."""
+    return name.startswith(f"{database}-mj")
+
+
+def _digest_of_pages(connection: sqlite3.Connection) -> bytes | None:
+    """A digest of the database as it is after its recovery, page by page; None where SQLite can't give it."""
+    serialize: Any = getattr(connection, "serialize", None)
+    if serialize is None:
+        return None
+    try:
+        return hashlib.blake2b(serialize(), digest_size=16).digest()
+    except (sqlite3.Error, MemoryError):
+        return None
+
+
+def _digest_of_tables(connection: sqlite3.Connection) -> bytes | None:
+    """A digest of the schema, all rows, and what the header keeps for applications; None where they can't be read."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    factory, connection.text_factory = connection.text_factory, bytes
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        schema = cursor.execute("SELECT type, name, sql, rootpage > 0 FROM sqlite_master ORDER BY 1, 2").fetchall()
+        kept = [cursor.execute(f"PRAGMA {name}").fetchall() for name in ("user_version", "application_id")]
+        digest.update(msgspec.msgpack.encode((schema, kept)))
+        for kind, name, _, is_stored in schema:
+            if kind == b"table" and is_stored:
+                quoted = name.decode().replace('"', '""')
+                rows = cursor.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - the name is the schema's own
+                digest.update(msgspec.msgpack.encode(rows.fetchall()))
+    except (sqlite3.Error, MemoryError, UnicodeDecodeError, OverflowError):
+        return None
+    finally:
+        connection.text_factory = factory
+        cursor.close()
+    return digest.digest()

@@ -21,17 +21,14 @@ from tornpage.scenarios.model.scenario import CrashAt
 from tornpage.scenarios.model.target import TargetError, View
 
 
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)
-
-
-def _is_hot(database: Path) -> bool:
-    """Whether there is a rollback journal that begins with anything but zeros."""
-    try:
-        with _beside(database, "-journal").open("rb") as journal:
-            return any(journal.read(8))
-    except OSError:
-        return False
+def _hot(directory: Path) -> Iterator[Path]:
+    """The databases of a directory beside which there is a rollback journal that begins with anything but zeros."""
+    # Asked before every look at a store: pathlib would be half as fast.
+    for name in os.listdir(directory):  # noqa: PTH208
+        if name.endswith("-journal"):
+            with contextlib.suppress(OSError), directory.joinpath(name).open("rb") as journal:
+                if any(journal.read(8)):
+                    yield directory / name.removesuffix("-journal")
 
 
 class Recording:
@@ -51,20 +48,18 @@ class Recording:
         self._scope.close()
 
     def _recover(self) -> None:
-        """Whoever reads first rolls a hot journal back, or empties a WAL that nobody has open: let the tape see it.
+        """Whoever reads first rolls a hot journal back: let the tape see it.
 
         The readers of the harness go past the shim, so without this the tape would not know what they have changed.
-        They are none of the store's, so whatever is armed spares them.
+        They are none of the store's, so whatever is armed spares them. A log they leave as it is (`kept_logs`).
         """
-        database = self.trial.target.database(self.trial.directory)
-        if not _is_hot(database) and (self.trial.session is not None or not _beside(database, "-wal").exists()):
-            return
-        with (
-            faults.spare(),
-            contextlib.suppress(sqlite3.Error),
-            contextlib.closing(faults.connect_beside(database)) as connection,
-        ):
-            connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+        for database in _hot(self.trial.target.database(self.trial.directory).parent):
+            with (
+                faults.spare(),
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(faults.connect_beside(database)) as connection,
+            ):
+                connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 
     @contextlib.contextmanager
     def call(
@@ -97,28 +92,27 @@ class Recording:
                 )
 
     def after(self, step: CrashAt) -> tuple[faults.State, View]:
-        """The files that a crash leaves, and what they show; raises `Violation`.
+        """The files that a crash leaves, and what they show where they were written; raises `Violation`.
 
-        A store that was changed since the crash was found makes other operations, and that very crash may not be
-        possible any more. Then any crash of its kind in the last step will do, and the store goes on after the step.
+        No session may be open there. A store that was changed since the crash was found makes other operations, and
+        that very crash may not be possible any more. Then any crash of its kind in the last step will do, and the store
+        goes on after the step.
         """
-        self.require_faithful()
-        home = self.trial.directory.with_name("reader")
         states = faults.CrashStates(self.base, self.tape.operations, step.device)
         try:
             state = states.at(step.crash)
         except ValueError:
-            for _, violation in self.wrong_in_last_step(home, step.device, power=step.power):
+            for _, violation in self.wrong_in_last_step(step.device, power=step.power):
                 raise violation from None
             state = states.process(len(self.tape))
-        view, _ = self.judge(state, self.reader(home))
+        view, _ = self.judge(state, self.reader())
         return state, view
 
     def wrong_in_last_step(
-        self, directory: Path, device: faults.Device, seed: int = 0, *, power: bool | None = None
+        self, device: faults.Device, seed: int = 0, *, power: bool | None = None
     ) -> Iterator[tuple[faults.State, Violation]]:
-        """Each crash of the last step that violates a check, or each of one kind only."""
-        reader, spans = self.reader(directory), self.history.spans
+        """Each crash of the last step that violates a check, or each of one kind only. No session may be open there."""
+        reader, spans = self.reader(), self.history.spans
         states = faults.CrashStates(self.base, self.tape.operations, device, seed)
         first = next(span for span in spans if span.step == spans[-1].step)
         for position in range(first.begin, len(self.tape) + 1):
@@ -129,11 +123,11 @@ class Recording:
                     except Violation as violation:
                         yield state, violation
 
-    def reader(self, directory: Path) -> CrashReader:
+    def reader(self) -> CrashReader:
         """Who opens the states of this recording."""
-        return CrashReader(self.trial.target, self.trial.oracle.configuration, directory)
+        return CrashReader(self.trial.target, self.trial.oracle.configuration)
 
     def judge(self, state: faults.State, reader: CrashReader) -> tuple[View, Outcome]:
-        """What a state shows and what it cost; raises `Violation`."""
-        view = reader.view_of(state, self.trial.environment.now_ms)
+        """What a state shows and what it cost; raises `Violation`. No session may be open where it was recorded."""
+        view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
         return view, self.history.judge(state.crash.position, view, power=state.crash.power)

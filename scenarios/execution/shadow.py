@@ -1,0 +1,73 @@
+"""The shadow of a session: the same target on files of its own that never see a fault, at the very same path.
+
+A store may write down the path at which it works, or be asked for it: so whenever the shadow is asked for something its
+directory takes the place of the other one's, for that long (`in_place`). Nothing that is armed or recorded is told.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from tornpage.scenarios.execution.in_place import in_the_place_of
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
+
+
+class Shadow(Trial):
+    """A trial that works in `directory`, where others work too; its files rest in `home` meanwhile."""
+
+    def __init__(self, target: Target, configuration: Configuration, directory: Path, home: Path, before: View) -> None:
+        super().__init__(target, configuration, directory, before)
+        self.home = home
+        self._is_there = False
+
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        if self._is_there:
+            yield
+            return
+        with in_the_place_of(self.directory, self.home):
+            self._is_there = True
+            try:
+                yield
+            finally:
+                self._is_there = False
+
+    def open(self) -> Self:
+        """Open the session in its place."""
+        with self._in_place():
+            return super().open()
+
+    def close(self) -> None:
+        """Close the session in its place."""
+        with self._in_place():
+            super().close()
+
+    def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
+        """Make one call in its place; see `Trial.call_by_stages`."""
+        with self._in_place():
+            return super().call_by_stages(action)
+
+    def fresh_view(self, *, integrity: bool = True) -> View:
+        """What a fresh reader sees in its place."""
+        with self._in_place():
+            return super().fresh_view(integrity=integrity)
+
+    def crash_copy(self) -> Files:
+        """The files as a crash of its process would leave them."""
+        with self._in_place():
+            return super().crash_copy()
+
+    def journal_mode(self) -> str:
+        """What SQLite says of the journal in its place."""
+        with self._in_place():
+            return super().journal_mode()
+
+    def put(self, files: Files) -> None:
+        """Begin anew on these files."""
+        self.close()
+        place(files, self.home)
+        self.open()

@@ -1,0 +1,331 @@
+"""Stores whose verdict depends on more than their database's rows: other files, other databases, paths and processes.
+
+Of each kind a sound one and one that loses something.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tornpage import Action, Configuration, SimpleTarget
+
+
+def synced(path: Path, content: bytes, *, really: bool = True) -> None:
+    """Write a file beside, sync it, rename it, sync the directory."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        if really:
+            os.fsync(file.fileno())
+    new.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+class Keys:
+    """Keys and values in a database."""
+
+    mode, synchronous = "WAL", "FULL"
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.db = self.connect()
+        try:
+            self.begin()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            db.execute(f"PRAGMA journal_mode={self.mode}")
+            db.execute(f"PRAGMA synchronous={self.synchronous}")
+            db.execute("CREATE TABLE IF NOT EXISTS kv (name TEXT PRIMARY KEY, value)")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def begin(self) -> None:
+        """Look at what is there."""
+
+    def put(self, name: str, value: Any) -> None:
+        self.db.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (name, value))
+
+    def remove(self, name: str) -> None:
+        self.db.execute("DELETE FROM kv WHERE name = ?", (name,))
+
+    def all(self) -> dict[str, Any]:
+        return dict(self.db.execute("SELECT name, value FROM kv"))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Base(SimpleTarget):
+    title = "keys"
+    calls = (Action("put", {"name": "a", "value": 1}), Action("put", {"name": "b", "value": 2}))
+    beat = Action("put", {"name": "heartbeat", "value": 1})
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+    kind: type[Any] = Keys
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
+        return self.kind(path)
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return dict(store.all())
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'kv'").fetchall():
+            return {}
+        return dict(connection.execute("SELECT name, value FROM kv"))
+
+
+# -- a file beside the database that is read when the store opens ---------------------------------------------
+
+
+class Marked(Keys):
+    really = True
+
+    def begin(self) -> None:
+        marker = self.path.with_name("version")
+        if marker.exists():
+            int(marker.read_text())
+        else:
+            synced(marker, b"1", really=self.really)
+
+
+class MarkedUnsynced(Marked):
+    really = False
+
+
+class SideFile(Base):
+    kind = Marked
+
+
+class SideFileUnsynced(Base):
+    kind = MarkedUnsynced
+
+
+# -- rows that no view shows ----------------------------------------------------------------------------------
+
+
+class Counted(Keys):
+    """Keeps the number of its keys in a table of its own, and wants it to be right."""
+
+    separately = False
+
+    def begin(self) -> None:
+        self.db.execute("CREATE TABLE IF NOT EXISTS count (n)")
+        [n] = self.db.execute("SELECT coalesce(sum(n), 0) FROM count").fetchone()
+        if n != len(self.all()):
+            raise RuntimeError(f"{n} keys were counted, and there are {len(self.all())}")
+
+    def put(self, name: str, value: Any) -> None:
+        new = name not in self.all()
+        if not self.separately:
+            self.db.execute("BEGIN IMMEDIATE")
+        try:
+            super().put(name, value)
+            if new:
+                self.db.execute("INSERT INTO count VALUES (1)")
+            if self.db.in_transaction:
+                self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+class CountedSeparately(Counted):
+    separately = True
+
+
+class HiddenRows(Base):
+    kind = Counted
+
+
+class HiddenRowsApart(Base):
+    kind = CountedSeparately
+
+
+# -- two databases, one transaction ---------------------------------------------------------------------------
+
+
+class TwoFiles(Keys):
+    mode, synchronous = "DELETE", "EXTRA"
+
+    def begin(self) -> None:
+        self.db.execute("ATTACH ? AS other", (f"{self.path}.other",))
+        self.db.execute(f"PRAGMA other.journal_mode={self.mode}")
+        self.db.execute(f"PRAGMA other.synchronous={self.synchronous}")
+        self.db.execute("CREATE TABLE IF NOT EXISTS other.names (name TEXT PRIMARY KEY)")
+        names = {name for (name,) in self.db.execute("SELECT name FROM names")}
+        if names != set(self.all()):
+            raise RuntimeError(f"the two files disagree: {names ^ set(self.all())}")
+
+    def put(self, name: str, value: Any) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
+            super().put(name, value)
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+class TwoLogs(TwoFiles):
+    mode = "WAL"
+
+
+class Attached(Base):
+    kind = TwoFiles
+    configurations = (Configuration("delete", "EXTRA"),)
+
+
+class AttachedLogs(Base):
+    kind = TwoLogs
+    configurations = (Configuration("wal", "EXTRA"),)
+
+
+# -- rows with absolute paths ---------------------------------------------------------------------------------
+
+
+class Blobs(Keys):
+    """The row of a key names a file by its whole path, and the file is removed with it."""
+
+    really = True
+
+    def put(self, name: str, value: Any) -> None:
+        blob = self.path.with_name(f"{name}-{value}.blob").absolute()
+        synced(blob, json.dumps(value).encode(), really=self.really)
+        self.db.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", (name, str(blob)))
+
+    def remove(self, name: str) -> None:
+        [blob] = self.db.execute("SELECT value FROM kv WHERE name = ?", (name,)).fetchone()
+        super().remove(name)
+        Path(blob).unlink()
+
+    def all(self) -> dict[str, Any]:
+        return {name: json.loads(Path(blob).read_bytes()) for name, blob in super().all().items()}
+
+
+class BlobsUnsynced(Blobs):
+    really = False
+
+
+class AbsolutePaths(Base):
+    kind = Blobs
+    calls = (*Base.calls, Action("remove", {"name": "a"}))
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return {name: json.loads(Path(blob).read_bytes()) for name, blob in super().rows(connection).items()}
+
+
+class AbsolutePathsUnsynced(AbsolutePaths):
+    kind = BlobsUnsynced
+
+
+# -- a lock file that names a process -------------------------------------------------------------------------
+
+
+class Locked(Keys):
+    """One process at a time: a file names it, and is taken over when that process is no more."""
+
+    takes_over = True
+
+    def __init__(self, path: Path) -> None:
+        self.lock = Path(path).with_name("lock")
+        if self.lock.exists() and not (self.takes_over and self.is_left()):
+            raise RuntimeError(f"in use by process {self.lock.read_text()}")
+        self.lock.write_text(str(os.getpid()))
+        try:
+            super().__init__(path)
+        except BaseException:
+            self.lock.unlink()
+            raise
+
+    def is_left(self) -> bool:
+        try:
+            os.kill(int(self.lock.read_text()), 0)
+        except (ValueError, ProcessLookupError):
+            return True
+        return False
+
+    def close(self) -> None:
+        super().close()
+        self.lock.unlink()
+
+
+class LockedForEver(Locked):
+    takes_over = False
+
+
+class PidFile(Base):
+    kind = Locked
+
+
+class PidFileForEver(Base):
+    kind = LockedForEver
+
+
+# -- no connection between calls ------------------------------------------------------------------------------
+
+
+class PerCall(Keys):
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def put(self, name: str, value: Any) -> None:
+        with contextlib.closing(self.connect()) as self.db:
+            super().put(name, value)
+
+    def all(self) -> dict[str, Any]:
+        with contextlib.closing(self.connect()) as self.db:
+            return super().all()
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class PerCallUnsynced(PerCall):
+    synchronous = "OFF"
+
+
+class OpenedPerCall(Base):
+    kind = PerCall
+
+
+class OpenedPerCallUnsynced(Base):
+    kind = PerCallUnsynced
+
+
+# -- a schema that is older than the log ----------------------------------------------------------------------
+
+
+class Late(Keys):
+    def connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            db.execute("CREATE TABLE IF NOT EXISTS kv (name TEXT PRIMARY KEY, value)")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+class LogAfterSchema(Base):
+    kind = Late

@@ -1,0 +1,81 @@
+"""Crash states are opened where they were written, each kind of them, as another process: verdicts on sound stores."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import crash_places
+import pytest
+
+from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.recorder import Recorder
+
+
+def searched(target: Any, *searches: str, states: int | None = 30, seed: int = 0) -> Recorder:
+    profile = Profile("test", None, 30, 0, 0, crash_states=states)
+    return run(target, Plan(searches or ("crash",), profile, seed=seed, report=None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sound",
+    ["SideFile", "HiddenRows", "Attached", "AbsolutePaths", "PidFile", "OpenedPerCall", "LogAfterSchema"],
+)
+def test_a_sound_store_is_silent_whatever_files_paths_or_processes_it_relies_on(sound: str) -> None:
+    recorder = searched(getattr(crash_places, sound)(), "crash", "sweep")
+    assert not recorder.findings
+    assert not recorder.vacuous
+    assert recorder.crashes[0].disks > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "SideFileUnsynced",
+        "HiddenRowsApart",
+        "AttachedLogs",
+        "AbsolutePathsUnsynced",
+        "PidFileForEver",
+        "OpenedPerCallUnsynced",
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_a_crash_costs_its_neighbour_is_found(broken: str, seed: int) -> None:
+    recorder = searched(getattr(crash_places, broken)(), seed=seed)
+    assert recorder.findings
+
+
+def test_every_state_of_a_store_with_a_late_log_is_legal() -> None:
+    recorder = searched(crash_places.LogAfterSchema(), states=None)
+    assert not recorder.findings
+    assert not recorder.vacuous
+
+
+def test_the_process_that_comes_after_a_crash_is_another_one_and_the_first_is_dead() -> None:
+    own = os.getpid()
+    with in_life(1):
+        first = os.getpid()
+        with pytest.raises(ProcessLookupError):
+            os.kill(own, 0)
+        os.kill(first, 0)
+    with in_life(2):
+        assert os.getpid() not in {own, first}
+        for dead in (own, first):
+            with pytest.raises(ProcessLookupError):
+                os.kill(dead, 0)
+    assert os.getpid() == own
+    os.kill(own, 0)
+
+
+def test_a_directory_takes_the_place_of_another_one_and_gives_it_back(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with (tmp_path / "one" / "file").open() as kept, in_the_place_of(tmp_path / "one", tmp_path / "two"):
+        assert (tmp_path / "one" / "file").read_text() == "two"
+        assert not (tmp_path / "two").exists()
+        assert kept.read() == "one"
+    assert [(tmp_path / name / "file").read_text() for name in ("one", "two")] == ["one", "two"]
