@@ -23,9 +23,12 @@ from benchmarks.warm import WarmTrial
 from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.model.scenario import Arm
 from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.search.sweep import Point, Start, Sweep
+from tornpage.scenarios.search.sweep import Sweep
+from tornpage.scenarios.search.workload import Start
 from tornpage.scenarios.targets.reference.target import Reference
 
 _POINTS_A_SESSION = 25
@@ -95,7 +98,7 @@ class FaultPoints:
             raise RuntimeError("the sweep found something, or nothing fired: its times mean nothing")
 
     def _drawn(self, start: Start, generator: random.Random) -> list[Point]:
-        points = list(self.sweep.points_of(start))
+        points = list(self.sweep.points_of(self.configuration, start))
         return generator.sample(points, min(self.points_per_call, len(points)))
 
     def _cold(self, generator: random.Random) -> Sums:
@@ -121,7 +124,7 @@ class FaultPoints:
         for start in self.starts:
             drawn = self._drawn(start, generator)
             for depth in self.target.depths:
-                points = [point for point in drawn if point.depth == depth]
+                points = [point for point in drawn if isinstance(point.step, Arm) and point.step.depth == depth]
                 for first in range(0, len(points), _POINTS_A_SESSION):
                     self._session(start, depth, points[first : first + _POINTS_A_SESSION], sums)
         return sums
@@ -140,7 +143,7 @@ class FaultPoints:
             same = scopes.enter_context(KeptOpen(self.bare, start.files, start.action))
             short = scopes.enter_context(KeptOpen(shortest, start.files, start.action))
             for point in points:
-                play = functools.partial(warm.play, point.plan, start.action, start.after, reopened)
+                play = functools.partial(warm.play, point.condition, start.action, start.after, reopened)
                 before = reopened.opened
                 with faults.install():
                     sums.harness.on(play)

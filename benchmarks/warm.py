@@ -123,7 +123,7 @@ class WarmTrial:
     def _plain(self) -> contextlib.closing[sqlite3.Connection]:
         return contextlib.closing(faults.connect_unwatched(self.trial.target.database(self.trial.directory)))
 
-    def play(self, plan: faults.FaultPlan, action: Action, after: View, reopened: Reopened) -> faults.Armed:
+    def play(self, plan: str, action: Action, after: View, reopened: Reopened) -> faults.Armed:
         """Try one fault and put everything back; raises `Violation`, `NotUndoneError`."""
         trial = self.trial
         trial.oracle = Oracle(trial.oracle.configuration, self._before)

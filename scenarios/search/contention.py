@@ -22,24 +22,20 @@ writers of one ledger make of each other's changes is tested with the ledger).
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from tornpage import faults
-from tornpage.scenarios.execution.injection import contention
-from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.injection import Condition
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import PointTried, Series
+from tornpage.scenarios.model.events import Series
+from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Rival
-from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need, Part
-from tornpage.scenarios.search.base import Search
-from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.search.sweep import Start, Sweep, needed_calls, parts_of_calls
+from tornpage.scenarios.search.points import Met, Point, PointSearch
+from tornpage.scenarios.search.workload import Start
 
 SHORT_MS: Final = 50
 _OPERATIONS: Final = ("lock", "shmlock")
@@ -47,50 +43,21 @@ _OPERATIONS: Final = ("lock", "shmlock")
 _WAL_HEADER_BYTES: Final = 32
 
 
-class Point(msgspec.Struct, frozen=True):
-    """One rival at one lock operation of one call."""
-
-    start: Start
-    rival: Rival
-
-    @property
-    def series(self) -> Series:
-        """The row of the table that counts it."""
-        stay = "held to the end" if self.rival.held_ms is None else f"held {self.rival.held_ms} ms"
-        return Series(self.rival.kind, self.rival.place, "before", stay)
+def _series(rival: Rival) -> Series:
+    """The row of the table that counts a rival."""
+    stay = "held to the end" if rival.held_ms is None else f"held {rival.held_ms} ms"
+    return Series(rival.kind, rival.place, "before", stay)
 
 
-class Contend(Search):
+class Contend(PointSearch):
     """Lets rivals contend with one target over configurations; tells a `Recorder` what it finds."""
 
     name = "contend"
 
-    def __init__(
-        self,
-        target: Target,
-        recorder: Recorder,
-        directory: Path,
-        *,
-        configurations: tuple[Configuration, ...] | None = None,
-        most_points_per_call: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
-        self.most_points_per_call = most_points_per_call
-        self._sweep = Sweep(target, recorder, directory, configurations=self.configurations, depths=("vfs",))
-        self._sweep.name = self.name
-        self._homes = siblings(directory / "point")
-        self._home = next(self._homes)
-
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """How many points of a call."""
-        return {"most_points_per_call": plan.profile.rival_points}
-
-    def parts(self) -> Iterator[Part]:
-        """A few calls in each configuration."""
-        for configuration in self.configurations:
-            yield from parts_of_calls(self.target, configuration)
+        """How many points of a call; rivals take locks, which are beneath SQLite."""
+        return {"most_points_per_call": plan.profile.rival_points, "depths": ("vfs",)}
 
     def company(self) -> AbstractContextManager[object]:
         """One process for all rivals that need their own."""
@@ -98,19 +65,12 @@ class Contend(Search):
 
     def search(self, part: Part) -> bool:
         """Try every point of the part's calls."""
-        configuration = part.configuration
-        self._sweep.seen = self.seen
         with self.company():
-            for start in self._sweep.starts(configuration, part):
-                for point in self._sampled(list(self.points_of(configuration, start))):
-                    if self.enough():
-                        return False
-                    self.try_point(configuration, point)
-        return True
+            return super().search(part)
 
     def needs(self) -> Iterator[Need]:
         """Every kind of rival that came was in somebody's way."""
-        yield from needed_calls(self.target)
+        yield from super().needs()
         yield Need("contentions", "no rival was ever in the way")
         for name, kind in sorted(faults.RIVAL_KINDS.items()):
             reason = f"no {name} was in anybody's way, at {{}} points: {kind.holds}"
@@ -131,9 +91,10 @@ class Contend(Search):
                         last = min(last, 1)
                     for ordinal in range(1, last + 1):
                         for held_ms in (None, SHORT_MS) if kind.keeps_a_lock else (None,):
-                            yield Point(start, Rival(kind.name, operation, ordinal, where, held_ms))
+                            rival = Rival(kind.name, operation, ordinal, where, held_ms)
+                            yield Point(start, rival, _series(rival))
 
-    def _sampled(self, points: list[Point]) -> list[Point]:
+    def sampled(self, points: list[Any]) -> list[Any]:
         """As many as are wanted of one call, of each kind of rival in its turn."""
         self.counts["points"] += len(points)
         most = self.most_points_per_call
@@ -141,7 +102,7 @@ class Contend(Search):
             return points
         by_kind: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for index, point in enumerate(points):
-            by_kind[point.rival.kind, point.rival.place].append(index)
+            by_kind[point.series.kind, point.series.role].append(index)
         for deck in by_kind.values():
             self.generator.shuffle(deck)
         order = list(by_kind)
@@ -155,56 +116,32 @@ class Contend(Search):
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def try_point(self, configuration: Configuration, point: Point) -> None:
-        """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
-        counts, kind = self.counts, point.rival.kind
-        counts["tried"] += 1
-        contended = surfaced = True
-        is_finding = False
-        try:
-            rival = self._play(configuration, point)
-        except Violation as violation:
-            is_finding = True
-            counts["findings"] += 1
-            if held_open(self._home):
-                # A leftover would spoil every later look, so nobody goes there any more.
-                self._home = next(self._homes)
-                counts["leaks"] += 1
-            self._sweep.found(violation, self._sweep.scenario(configuration, point.start, point.rival))
-        else:
-            contended, surfaced = rival.contended, bool(rival.surfaced)
-            counts["missed"] += not rival.was_held
-            counts["unblocked"] += rival.was_held and not contended
-            counts["waited"] += contended and not surfaced and rival.waited_ms > 0
-        self.seen[_came(kind)] += 1
-        self.seen[_blocked(kind)] += contended
-        counts["contentions"] += contended
-        counts["surfaced"] += surfaced
-        where = point.start.located(configuration, str(point.rival))
-        self.recorder.tell(PointTried(point.series, contended, surfaced, where, is_finding))
+    def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
+        """A call may fail only where a rival was in the way; and memory and disk agree also while it is there."""
+        if answer.kind == "raised" and not condition.fired:
+            message = f"{point.start.action} failed although no rival held a lock: it {answer}"
+            raise Violation("still-usable-after-the-fault", message) from answer.error
+        trial.look(integrity=False)
 
-    def _play(self, configuration: Configuration, point: Point) -> faults.Rival:
-        start = point.start
-        place(start.files, self._home)
-        with Trial(self.target, configuration, self._home, start.before) as trial:
-            trial.at_step(start.step)
-            if start.action != OPEN:
-                trial.open()
-            with contention(trial, point.rival) as contended:
-                answer = trial.call(start.action, start.after, start.stages)
-                trial.heard_under(start.action, answer, contended, point.rival, refused=start.is_refused)
-                if answer.error is not None and answer.kind == "raised" and not contended.fired:
-                    message = f"nobody was in the way, and {start.action} {answer}"
-                    raise Violation("still-usable-after-the-fault", message) from answer.error
-                files = trial.crash_copy()
-                trial.look(integrity=False)
-            trial.look(integrity=False)
-            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
-            trial.look_after_crash(files, self._sweep.reopened_at(configuration))
-            self._sweep.judge_answer(trial, start, answer)
-            trial.heartbeat()
-            trial.require_open_errors()
-        return contended.rival
+    def came_to(self, condition: Any) -> Met:
+        """Whether the rival was in the way."""
+        return super().came_to(condition)._replace(fired=condition.rival.contended, condition=condition.rival)
+
+    def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
+        """Count a point as a contention, or why it is none."""
+        del configuration
+        counts, kind = self.counts, point.series.kind
+        counts["tried"] += 1
+        if not met.is_finding:
+            rival = met.condition
+            counts["missed"] += not rival.was_held
+            counts["unblocked"] += rival.was_held and not met.fired
+            counts["waited"] += met.fired and not met.surfaced and rival.waited_ms > 0
+        self.seen[_came(kind)] += 1
+        self.seen[_blocked(kind)] += met.fired
+        counts["contentions"] += met.fired
+        counts["surfaced"] += met.surfaced
+        return True
 
 
 def _came(kind: str) -> str:

@@ -37,13 +37,15 @@ from tornpage.scenarios.model.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from tornpage.scenarios.model.fingerprint import call_of
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.crash_sample import Sample, decisive_positions
+from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
-from tornpage.scenarios.search.sweep import Point, Start, Sweep
+from tornpage.scenarios.search.sweep import Sweep
+from tornpage.scenarios.search.workload import Start
 
 # What changes files, and one effect that any of it can have: a crash asks what was done, not what was said of it.
 _CHANGES: Final = {
@@ -264,10 +266,10 @@ class CrashSearch(Search):
             if start.action in (OPEN, CLOSE):
                 continue
             before = self._calls[: start.step - 1] or (Restart(),)
-            for point in self._sampled(_changing(sweep, start), _FAULTED_SHARE):
+            for point in self._sampled(_changing(sweep, reader.configuration, start), _FAULTED_SHARE):
                 if self.recorder.enough():
                     return
-                steps = (Arm(str(point.plan)), Call(start.action), Clear(), beat)
+                steps = (point.step, Call(start.action), Clear(), beat)
                 prelude = (*before, Restart(crash=True))
                 came_to = self._try_tape(
                     _Tape(steps, prelude, start.files, start.before, _FAULTED_SHARE), reader, tally
@@ -306,7 +308,7 @@ class CrashSearch(Search):
             self._try_tape(tape, reader, tally)
             for action in (OPEN, recovery) if recovery else (OPEN,):
                 begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
-                for point in self._sampled(list(sweep.points_of(begin)), _RECOVERY_SHARE):
+                for point in self._sampled(list(sweep.points_of(reader.configuration, begin)), _RECOVERY_SHARE):
                     if self.recorder.enough():
                         return
                     sweep.try_point(reader.configuration, point)
@@ -414,10 +416,10 @@ def _kind_of(violation: Violation, scenario: Scenario) -> Key:
     return "kind", violation.code, "power" if cut_power else "process", "after faults" if scenario.faults else "alone"
 
 
-def _changing(sweep: Sweep, start: Start) -> list[Point]:
+def _changing(sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:
     """One-shot faults of the operations that change files, one effect of each."""
     return [
         point
-        for point in sweep.points_of(start)
-        if _CHANGES.get(point.series.kind) == point.series.effect and not point.plan.faults[0].when.sticky
+        for point in sweep.points_of(configuration, start)
+        if _CHANGES.get(point.series.kind) == point.series.effect and not point.is_sticky
     ]

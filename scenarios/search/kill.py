@@ -24,31 +24,29 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.kill.executor import kills, manner_of, play_killed
 from tornpage.scenarios.execution.kill.protocol import Job
 from tornpage.scenarios.execution.kill.recovery_check import RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
 from tornpage.scenarios.execution.shrink import NO_FAULT, Shown, minimise, without_faults
-from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import Finding, PointTried, SearchEnded, Series
+from tornpage.scenarios.model.events import Finding, SearchEnded
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
+from tornpage.scenarios.model.scenario import Call, Restart, Scenario
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.model.work import Need, Part, cut
-from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
+from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
-from tornpage.scenarios.search.sweep import Sweep, needed_calls
 
 # Each part has a process that its children are forked from, which takes half a second to begin.
 _KILLS_A_PART: Final = 50
 
 
-class Kill(Search):
+class Kill(PointSearch):
     """Kills one target's processes over configurations; tells a `Recorder` what it finds."""
 
     name = "kill"
@@ -67,9 +65,10 @@ class Kill(Search):
         super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.kills = self.expected = kills
         self.report = report
-        self._sweep = Sweep(target, recorder, directory / "plain", configurations=self.configurations)
-        self._homes = siblings(directory / "worker")
-        self._home = next(self._homes)
+        # Of the part that is being done.
+        self._supervisor: Supervisor | None = None
+        self._kill_points: KillPoints | None = None
+        self._killed = False
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -91,13 +90,13 @@ class Kill(Search):
         """Kill as often as the part says."""
         with (
             journal_below(self.report, self.directory) as journal,
-            Supervisor(self.target.name, journal) as supervisor,
+            Supervisor(self.target.name, journal) as self._supervisor,
         ):
-            return self._kill(supervisor, part)
+            return super().search(part)
 
     def needs(self) -> Iterator[Need]:
         """Calls, and a process that was killed."""
-        yield from needed_calls(self.target)
+        yield from super().needs()
         yield Need("kills", "no process was killed at all")
 
     def ended(self, *, complete: bool) -> SearchEnded:
@@ -105,84 +104,90 @@ class Kill(Search):
         self.total.counts["kinds"] = len(self.total.seen)
         return super().ended(complete=complete)
 
-    def _kill(self, supervisor: Supervisor, part: Part) -> bool:
-        """Whether all of it was done. All kills of a configuration are drawn, and those of the part are done."""
+    def points(self, part: Part) -> Iterator[KillPoint]:
+        """All kills of a configuration are drawn; those of the part are its points."""
         configuration = part.configuration
-        points = KillPoints(self.target, self._sweep, configuration, self.directory / "warm")
-        self.counts["points"] += 0 if part.first else points.number
+        starts = list(self.starts(configuration))
+        self._kill_points = KillPoints(self.target, starts, configuration, self.directory / "warm")
+        self.counts["points"] += 0 if part.first else self._kill_points.number
         draw = random.Random(f"{self.seed} {self.name} {configuration}")  # noqa: S311 - the same seed, the same kills
-        for number, kill_point in enumerate(points.draw(self._shares()[configuration], draw)):
-            if number in part:
-                if self.enough():
-                    return False
-                self._strike(supervisor, configuration, points, kill_point)
-        return True
+        drawn = self._kill_points.draw(self._shares()[configuration], draw)
+        yield from (kill_point for number, kill_point in enumerate(drawn) if number in part)
 
     # -- one death -----------------------------------------------------------------------------------------
 
-    def _strike(
-        self, supervisor: Supervisor, configuration: Configuration, points: KillPoints, kill_point: KillPoint
-    ) -> None:
-        place({} if kill_point.start is None else kill_point.start.files, self._home)
-        exit_status = supervisor.run(self._job(configuration, points, kill_point))
-        self.counts["tried"] += 1
-        killed = exit_status.fired is not None
-        if killed:
+    def play(self, configuration: Configuration, point: Point) -> ExitStatus:
+        """Let a process make its calls until it is killed, start again, and judge; raises `Violation`."""
+        assert isinstance(point, KillPoint)  # noqa: S101 - `points` gives no others
+        place(point.files, self.home)
+        exit_status = self._strike(configuration, point)
+        try:
+            self._judge(configuration, point, exit_status)
+        except Violation as violation:
+            raise told_of(violation, manner_of(exit_status)) from violation.__cause__
+        return exit_status
+
+    def _strike(self, configuration: Configuration, point: KillPoint) -> ExitStatus:
+        assert self._supervisor is not None  # noqa: S101 - of the part
+        exit_status = self._supervisor.run(self._job(configuration, point))
+        self._killed = exit_status.fired is not None
+        if self._killed:
             self.counts["kills"] += 1
-            self.counts["warm"] += kill_point.start is None
-            self.seen[" ".join(kill_point.kind)] += 1
+            self.counts["warm"] += point.is_warm
+            self.seen[" ".join(point.kind)] += 1
         else:
             how = "was killed by somebody else" if exit_status.killed else "lived on"
-            where = "the whole workload" if kill_point.start is None else kill_point.start.action
-            reason = f"{kill_point.fault} in {where} at {configuration}: the process {how}"
-            self.vacuous(reason)
-        is_finding = False
-        try:
-            self._judge(configuration, points, kill_point, exit_status)
-        except Violation as violation:
-            is_finding = True
-            self.counts["findings"] += 1
-            if held_open(self._home):
-                # A leftover would spoil every later look, so nobody goes there any more.
-                self._home = next(self._homes)
-                self.counts["leaks"] += 1
-            self._found(
-                told_of(violation, manner_of(exit_status)), self._scenario(configuration, kill_point), supervisor
-            )
-        series = Series(*kill_point.kind, faults.KILL)
-        self.recorder.tell(PointTried(series, killed, False, kill_point.located(configuration), is_finding))  # noqa: FBT003
+            self.vacuous(f"{point.condition} in {point.call} at {configuration}: the process {how}")
+        return exit_status
 
-    def _job(self, configuration: Configuration, points: KillPoints, kill_point: KillPoint) -> Job:
-        plan, home = str(kill_point.fault), str(self._home)
-        calls = points.calls_of(kill_point)
+    def came_to(self, condition: Any) -> Met:
+        """Whether the process was killed."""
+        return Met(self._killed, surfaced=False, is_finding=False, condition=condition)
+
+    def failed_at(self, point: Point) -> Met:
+        """Whether the process was killed before a check failed."""
+        del point
+        return Met(self._killed, surfaced=False, is_finding=True)
+
+    def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
+        """Count a point; kills are counted where they happen."""
+        del configuration, point, met
+        self.counts["tried"] += 1
+        return True
+
+    def _job(self, configuration: Configuration, point: KillPoint) -> Job:
+        assert self._kill_points is not None  # noqa: S101 - of the part
+        calls = self._kill_points.calls_of(point)
         # A cold session is opened before the plan is armed, unless it is the opening that is cut short.
-        cold = kill_point.start is not None and kill_point.start.action != OPEN
-        return Job(configuration, home, calls, plan, armed_from=1 if cold else 0)
+        cold = not point.is_warm and point.start.action != OPEN
+        return Job(configuration, str(self.home), calls, str(point.fault), armed_from=1 if cold else 0)
 
-    def _judge(
-        self, configuration: Configuration, points: KillPoints, kill_point: KillPoint, exit_status: ExitStatus
-    ) -> None:
-        exit_status.require_no_failure(restarted=kill_point.start is not None and bool(kill_point.start.files))
+    def _judge(self, configuration: Configuration, point: KillPoint, exit_status: ExitStatus) -> None:
+        assert self._kill_points is not None  # noqa: S101 - of the part
+        exit_status.require_no_failure(restarted=bool(point.files))
         for answer in exit_status.answers:
             call = exit_status.job.calls[answer.call]
-            wanted = points.answers[call.step] if call.action not in (OPEN, CLOSE) else "done"
+            wanted = self._kill_points.answers[call.step] if call.action not in (OPEN, CLOSE) else "done"
             if answer.kind != wanted:
                 message = f"{call.action} was {answer.kind}; in a process that is not killed it is {wanted}"
                 raise Violation("acknowledged-is-durable", message)
             if answer.kind == "done" and answer.compared and call.action not in (OPEN, CLOSE):
-                points.judge_answer(kill_point, call, answer.value)
-        after = RecoveryCheck(self.target, configuration, self._home)
+                self._kill_points.judge_answer(point, call, answer.value)
+        after = RecoveryCheck(self.target, configuration, self.home)
         reached = len(exit_status.answers) if exit_status.pending is None else exit_status.pending
-        call, expected = (
-            exit_status.job.calls[min(reached, len(exit_status.job.calls) - 1)],
-            points.expected(kill_point, exit_status),
-        )
+        call = exit_status.job.calls[min(reached, len(exit_status.job.calls) - 1)]
+        expected = self._kill_points.expected(point, exit_status)
         after.start_again(after.disk(expected), call.step, after.finished(call.action, expected))
 
     # -- findings ------------------------------------------------------------------------------------------
 
-    def _found(self, violation: Violation, scenario: Scenario, supervisor: Supervisor) -> None:
+    def found(self, violation: Violation, scenario: Scenario, search: str = "") -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
+        supervisor = self._supervisor
+        if supervisor is None or not kills(scenario):
+            # What fails without any fault fails in this process, too; it hides nothing that only a kill shows.
+            super().found(violation, scenario, search or "sweep")
+            return
         finding = Finding.of(violation, scenario, self.name)
         if self.recorder.repeats_one(finding):
             return
@@ -213,13 +218,14 @@ class Kill(Search):
                 return Shown(*minimise(one, again, self.target, home, played))
         return Shown(scenario, violation, again=False)
 
-    def _scenario(self, configuration: Configuration, kill_point: KillPoint) -> Scenario:
+    def scenario(self, configuration: Configuration, point: Point) -> Scenario:
         """The same death as a scenario, and the restart after it."""
-        arm, restart = Arm(str(kill_point.fault), kill_point.depth), Restart(crash=True)
-        if kill_point.start is None:
+        assert isinstance(point, KillPoint)  # noqa: S101 - `points` gives no others
+        restart = Restart(crash=True)
+        if point.is_warm:
             calls = [Call(action) for action in self.target.workload()]
-            return Scenario(self.target.name, configuration, (arm, *calls, Restart(), restart))
-        swept = self._sweep.scenario(configuration, kill_point.start, arm)
+            return Scenario(self.target.name, configuration, (point.step, *calls, Restart(), restart))
+        swept = super().scenario(configuration, point)
         return msgspec.structs.replace(swept, steps=(*swept.steps[:-1], restart))
 
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -17,14 +17,15 @@ from tornpage import faults
 from tornpage.scenarios.execution.kill.protocol import Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus
-from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.answers import agreed, in_words, is_wrong
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import Place
-from tornpage.scenarios.model.scenario import Depth
+from tornpage.scenarios.model.events import Place, Series
+from tornpage.scenarios.model.scenario import Arm, Depth
 from tornpage.scenarios.model.target import Configuration, Target
-from tornpage.scenarios.search.sweep import Start, Sweep
+from tornpage.scenarios.search.points import Point
+from tornpage.scenarios.search.workload import Start
 
 # Of so many kills one is warm: its process makes the whole workload up to its death, a cold one a single call.
 _ONE_WARM_IN: Final = 4
@@ -32,34 +33,46 @@ _ONE_WARM_IN: Final = 4
 Kind = tuple[str, str, str]
 
 
-class KillPoint(msgspec.Struct, frozen=True):
-    """One death: the fault that brings it, and the call it comes in; None is a warm one, anywhere in the workload."""
+class KillPoint(Point, frozen=True, kw_only=True):
+    """One death. A warm one comes anywhere in the workload, in a process that makes all of it: `start` is its first."""
 
     fault: faults.Fault
-    start: Start | None
+    is_warm: bool
+
+    @classmethod
+    def of(cls, fault: faults.Fault, start: Start, *, is_warm: bool) -> Self:
+        """The death that a fault brings in one call, or in the whole workload."""
+        depth: Depth = "statement" if fault.kind in faults.STATEMENT_KINDS else "vfs"
+        series = Series(fault.kind, fault.role, fault.timing, faults.KILL)
+        return cls(start=start, step=Arm(str(fault), depth), series=series, fault=fault, is_warm=is_warm)
 
     @property
     def kind(self) -> Kind:
         """What the table of kills counts by: kind of operation, role of the file, timing."""
         return self.fault.kind, self.fault.role, self.fault.timing
 
-    def located(self, configuration: Configuration) -> Place:
-        """Where along the workload it comes."""
-        if self.start is None:
-            return Place(configuration, 0, "the whole workload", str(self.fault))
-        return self.start.located(configuration, str(self.fault))
+    @property
+    def files(self) -> Files:
+        """What is on disk when its process begins."""
+        return {} if self.is_warm else self.start.files
 
     @property
-    def depth(self) -> Depth:
-        """Where the fault is raised."""
-        return "statement" if self.fault.kind in faults.STATEMENT_KINDS else "vfs"
+    def call(self) -> str:
+        """Where it comes, in words."""
+        return "the whole workload" if self.is_warm else self.start.call
+
+    def located(self, configuration: Configuration) -> Place:
+        """Where along the workload it comes."""
+        if self.is_warm:
+            return Place(configuration, 0, self.call, self.condition)
+        return super().located(configuration)
 
 
 class KillPoints:
     """All the points of one configuration. `number` of them; `answers` by step, as a process that lives gets them."""
 
-    def __init__(self, target: Target, sweep: Sweep, configuration: Configuration, home: Path) -> None:
-        self._starts = list(sweep.starts(configuration))
+    def __init__(self, target: Target, starts: list[Start], configuration: Configuration, home: Path) -> None:
+        self._starts = starts
         self.answers: dict[int, str] = {}
         calls = [start for start in self._starts if start.action not in (OPEN, CLOSE)]
         closing = [start for start in self._starts if start.action == CLOSE]
@@ -126,7 +139,8 @@ class KillPoints:
             drawn[chosen] += 1
             kind, role, timing = chosen
             fault = faults.Fault(kind, faults.KILL, role, faults.When(ordinal, ordinal), timing)
-            yield KillPoint(fault, self._starts[index] if pool is self._cold else None)
+            is_warm = pool is self._warm
+            yield KillPoint.of(fault, self._starts[0 if is_warm else index], is_warm=is_warm)
 
     # -- what a process does, and what may come of it ------------------------------------------------------
 
@@ -146,7 +160,7 @@ class KillPoints:
     def judge_answer(self, kill_point: KillPoint, call: Timed, value: object) -> None:
         """Hold what a process was answered before its death against what one that lives is; raises `Violation`."""
         start = kill_point.start
-        if start is None:
+        if kill_point.is_warm:
             wanted = agreed(*(values.get(call.step) for values in self._values))
             again: Callable[[], object] = lambda: self._again().get(call.step)  # noqa: E731 - two of a kind
         else:
@@ -157,7 +171,7 @@ class KillPoints:
 
     def _life(self, kill_point: KillPoint) -> tuple[Start, ...]:
         start = kill_point.start
-        if start is None:
+        if kill_point.is_warm:
             return self._warm_life
         if start.action == OPEN:
             return (start,)

@@ -21,19 +21,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-import msgspec
-
 from tornpage import faults
 from tornpage.scenarios.execution.injection import limit_of
-from tornpage.scenarios.execution.snapshots import held_open, place
-from tornpage.scenarios.execution.trial import OPEN, Trial
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import PointTried, Series
+from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Limit, LimitKind
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need, Part
-from tornpage.scenarios.search.sweep import Start, Sweep, parts_of_calls
+from tornpage.scenarios.search.points import Met, Point, PointSearch
+from tornpage.scenarios.search.workload import Start
 
 _EFFECTS: Final[dict[LimitKind, str]] = {
     "allocation": "NOMEM",
@@ -49,19 +45,7 @@ _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
 _HEAP_STEP_BYTES: Final = 512
 
 
-class LimitPoint(msgspec.Struct, frozen=True):
-    """One limit that one call of the workload meets."""
-
-    start: Start
-    limit: Limit
-
-    @property
-    def series(self) -> Series:
-        """The row of the table that it counts in."""
-        return Series(self.limit.kind, "any", "before", _EFFECTS[self.limit.kind])
-
-
-class Limits(Sweep):
+class Limits(PointSearch):
     """Lets each call meet each limit, at up to `most_points_per_call` points, evenly over the kinds of limit."""
 
     name = "limits"
@@ -75,21 +59,22 @@ class Limits(Sweep):
         """A few calls in each configuration, where allocations are counted and where they are not."""
         for configuration in self.configurations:
             for kinds in _KINDS:
-                yield from parts_of_calls(self.target, configuration, kinds)
+                yield from self.parts_of_calls(configuration, kinds)
 
     def search(self, part: Part) -> bool:
         """Try every point of the part's calls."""
-        configuration, kinds = part.configuration, _KINDS[part.kind]
         try:
-            with _counting(kinds):
-                for start in self.starts(configuration, part):
-                    for point in self.points_under(configuration, start, self._kinds_for(kinds)):
-                        if self.enough():
-                            return False
-                        self._try(configuration, point)
+            with _counting(_KINDS[part.kind]):
+                return super().search(part)
         except faults.AllocatorUnavailableError as error:
-            self.vacuous(f"no single allocation can be failed at {configuration}: {error}")
-        return True
+            self.vacuous(f"no single allocation can be failed at {part.configuration}: {error}")
+            return True
+
+    def points(self, part: Part) -> Iterator[Point]:
+        """The points of a part's calls, under the limits that the part is about."""
+        kinds = self._kinds_for(_KINDS[part.kind])
+        for start in self.starts(part.configuration, part):
+            yield from self.points_under(part.configuration, start, kinds)
 
     def needs(self) -> Iterator[Need]:
         """Each limit was met."""
@@ -97,26 +82,24 @@ class Limits(Sweep):
             yield Need(_met(kind), f"no call ever met the limit on {kind}")
 
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
-        reachable = "statement" in self.target.depths
-        return tuple(kind for kind in kinds if reachable or kind not in _ON_CONNECTIONS)
+        return tuple(kind for kind in kinds if self._reaches_connections or kind not in _ON_CONNECTIONS)
 
     # -- what to try ---------------------------------------------------------------------------------------
 
-    def points_under(
-        self, configuration: Configuration, start: Start, kinds: tuple[LimitKind, ...]
-    ) -> Iterator[LimitPoint]:
+    def points_under(self, configuration: Configuration, start: Start, kinds: tuple[LimitKind, ...]) -> Iterator[Point]:
         """The points of one call under some kinds of limit, sampled where there are too many."""
         for kind in kinds:
-            points = limits_up_to(kind, self._measure(configuration, start, kind))
+            limits = limits_up_to(kind, self._measure(configuration, start, kind))
             if self.most_points_per_call is not None:
                 most = max(self.most_points_per_call // len(_EFFECTS), 1)
-                chosen = self.generator.sample(range(len(points)), min(most, len(points)))
-                points = [points[index] for index in sorted(chosen)]
-            yield from (LimitPoint(start, limit) for limit in points)
+                chosen = self.generator.sample(range(len(limits)), min(most, len(limits)))
+                limits = [limits[index] for index in sorted(chosen)]
+            series = Series(kind, "any", "before", _EFFECTS[kind])
+            yield from (Point(start, limit, series) for limit in limits)
 
     def _measure(self, configuration: Configuration, start: Start, kind: LimitKind) -> int:
         """How far the call comes in the unit of a limit, in a cold session."""
-        with self._begun(configuration, start) as trial:
+        with self.begun(configuration, start, watched=self._reaches_connections) as trial:
             limit = limit_of(trial, kind, None)
             with trial.limited(limit):
                 trial.call(start.action, start.after, start.stages)
@@ -124,63 +107,26 @@ class Limits(Sweep):
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def _try(self, configuration: Configuration, point: LimitPoint) -> None:
-        """Try one point in a cold session and tell the recorder; a finding is recorded, not raised."""
+    @property
+    def _reaches_connections(self) -> bool:
+        return "statement" in self.target.depths
+
+    def is_watched(self, point: Point) -> bool:
+        """Limits on pages and steps are set on connections."""
+        del point
+        return self._reaches_connections
+
+    def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
+        """Count a point; what the call did not need this time is none."""
         self.counts["points"] += 1
-        is_finding = False
-        try:
-            met = self._meet(configuration, point)
-            fired, surfaced = bool(met.fired), bool(met.surfaced)
-        except Violation as violation:
-            fired = surfaced = is_finding = True
-            self.counts["findings"] += 1
-            if held_open(self._home):
-                # A leftover would spoil every later look, so nobody goes there any more.
-                self._home = next(self._homes)
-                self.counts["leaks"] += 1
-            self.found(violation, self.scenario(configuration, point.start, point.limit))
-        else:
-            if met.certain and not fired:
-                return
-        self.counts["tried"] += 1
-        self.counts["fired"] += fired
-        self.counts["limits"] += fired
-        self.counts["surfaced"] += surfaced
-        self.seen[_met(point.limit.kind)] += fired
-        where = point.start.located(configuration, str(point.limit))
-        self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
-
-    def _meet(self, configuration: Configuration, point: LimitPoint) -> faults.Limit:
-        """Make the call under the limit and look at everything; raises `Violation`."""
-        start, step = point.start, point.limit
-        with self._begun(configuration, start) as trial:
-            limit = limit_of(trial, step.kind, step.at, sticky=step.sticky)
-            with trial.limited(limit):
-                answer = trial.call(start.action, start.after, start.stages)
-                trial.heard_under(start.action, answer, limit, step, refused=start.is_refused)
-                files = trial.crash_copy()
-            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
-            trial.look(integrity=False)
-            trial.look_after_crash(files, self.reopened_at(configuration))
-            self.judge_answer(trial, start, answer)
-            trial.heartbeat()
-            trial.require_open_errors()
-        return limit
-
-    @contextlib.contextmanager
-    def _begun(self, configuration: Configuration, start: Start) -> Iterator[Trial]:
-        """A cold session just before a call."""
-        place(start.files, self._home)
-        with Trial(self.target, configuration, self._home, start.before) as trial:
-            trial.at_step(start.step)
-            if "statement" in self.target.depths:
-                trial.watch_statements()
-            if start.action != OPEN:
-                trial.open()
-            yield trial
+        if not met.is_finding and met.condition.certain and not met.fired:
+            return False
+        self.counts["limits"] += met.fired
+        self.seen[_met(point.series.kind)] += met.fired
+        return super().took(configuration, point, met)
 
 
-def _met(kind: LimitKind) -> str:
+def _met(kind: str) -> str:
     """The count of limits of a kind that were met."""
     return f"limit on {kind}"
 

@@ -16,40 +16,27 @@ and power loss.
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
 from tornpage.faults.plan import KILL, When
 from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, possible_effects
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import Finding, PointTried, Series
+from tornpage.scenarios.model.events import Finding, Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario, Syscall
 from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
 from tornpage.scenarios.model.work import Need, Part
+from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import DedupKeys
-from tornpage.scenarios.search.sweep import Start, Sweep
+from tornpage.scenarios.search.workload import Start
 from tornpage.scenarios.targets.process import HungError, ProcessTarget
 from tornpage.scenarios.targets.process.rehearsal import rehearse
 
 _MOST_HANGS: Final = 10
 
 
-class SyscallPoint(msgspec.Struct, frozen=True):
-    """One fault in one system call of one call of the workload."""
-
-    start: Start
-    fault: SyscallFault
-
-    @property
-    def series(self) -> Series:
-        """The row of the table that it counts in."""
-        return Series(self.fault.call, self.fault.role, "before", self.fault.effect)
-
-
-class Syscalls(Sweep):
+class Syscalls(PointSearch):
     """Fails the system calls of a program, at up to `most_points_per_call` points of each call."""
 
     name = "syscalls"
@@ -68,12 +55,7 @@ class Syscalls(Sweep):
             )
         if not part.first:
             rehearse(self.target, part.configuration, self.directory / "rehearsal")
-        for start in self._starts_in_reach(self.target, part):
-            for point in self.sampled(list(self._points_under(start)), self.most_points_per_call):
-                if self.enough():
-                    return False
-                self._try(part.configuration, point)
-        return True
+        return super().search(part)
 
     def needs(self) -> Iterator[Need]:
         """A system call that failed, or killed."""
@@ -81,25 +63,29 @@ class Syscalls(Sweep):
 
     # -- what to try ---------------------------------------------------------------------------------------
 
-    def _starts_in_reach(self, target: ProcessTarget, part: Part) -> list[Start]:
+    def starts(self, configuration: Configuration, part: Part | None = None) -> Iterator[Start]:
         """The calls, each with the system calls that it makes; raises `TargetError` where there are none."""
-        starts = list(self.starts(part.configuration, part))
+        starts = list(super().starts(configuration, part))
         # Opening makes some in any store; later calls may need none.
-        if not part.first and not any(start.counts for start in starts):
+        if part is not None and not part.first and not any(start.counts for start in starts):
+            name = self.target.database(self.directory).name
             raise TargetError(
-                f"{target.name}: its process makes no system call on {target.description.database}; where another one "
+                f"{self.target.name}: its process makes no system call on {name}; where another one "
                 'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
             )
-        return starts
+        yield from starts
 
-    def _points_under(self, start: Start) -> Iterator[SyscallPoint]:
+    def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
+        """Every error of every system call of one call, once and for good, and death in each."""
+        del configuration
         for (call, role), count in sorted(start.counts.items()):
             if count > LARGEST_ORDINAL:
                 self.vacuous(f"{start.action} makes {count:,} calls of {call}; strace counts to {LARGEST_ORDINAL:,}")
             for effect, sticky in possible_effects(call, role):
+                series = Series(call, role, "before", effect)
                 for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
                     when = When(ordinal, None if sticky else ordinal)
-                    yield SyscallPoint(start, SyscallFault(call, role, when, effect))
+                    yield Point(start, Syscall(str(SyscallFault(call, role, when, effect))), series)
 
     def _start(
         self,
@@ -131,28 +117,20 @@ class Syscalls(Sweep):
 
     # -- one point -----------------------------------------------------------------------------------------
 
-    def _try(self, configuration: Configuration, point: SyscallPoint) -> None:
-        """Try one point and tell the recorder; a finding is recorded, not raised."""
-        is_finding = False
-        try:
-            met = self._meet(configuration, point)
-        except Violation as violation:
-            fired = surfaced = is_finding = True
-            self.counts["findings"] += 1
-            self._record(violation, self.scenario(configuration, point.start, Syscall(str(point.fault))))
-        else:
-            fired, surfaced = bool(met.fired), bool(met.surfaced)
-            self._require_hit(configuration, point, met)
+    def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
+        """Count a point; a kill is no error, and what hit nothing or too much is vacuous."""
+        if not met.is_finding:
+            self._require_hit(configuration, point, met.condition)
         self.counts["tried"] += 1
-        self.counts["surfaced"] += surfaced
-        self.counts["kills" if point.fault.effect == KILL else "fired"] += fired
-        self.seen["system calls hit"] += fired
-        where = point.start.located(configuration, str(point.fault))
-        self.recorder.tell(PointTried(point.series, fired, surfaced, where, is_finding))
+        self.counts["surfaced"] += met.surfaced
+        self.counts["kills" if point.series.effect == KILL else "fired"] += met.fired
+        self.seen["system calls hit"] += met.fired
+        return True
 
-    def _record(self, violation: Violation, scenario: Scenario) -> None:
+    def found(self, violation: Violation, scenario: Scenario, search: str = "") -> None:
+        """Record a finding; one that hangs is kept as it is."""
         if not isinstance(violation.__cause__, HungError):
-            self.found(violation, scenario)
+            super().found(violation, scenario, search)
             return
         # To look for a shorter scenario would mean to wait for the limit again and again.
         self.counts["hangs"] += 1
@@ -169,29 +147,9 @@ class Syscalls(Sweep):
             return True
         return super().enough()
 
-    def _require_hit(self, configuration: Configuration, point: SyscallPoint, met: SyscallInjection) -> None:
-        where = f"{point.fault} in {point.start.action} at {configuration}"
+    def _require_hit(self, configuration: Configuration, point: Point, met: SyscallInjection) -> None:
+        where = f"{point.condition} in {point.start.action} at {configuration}"
         if not met.fired:
             self.vacuous(f"{where} never fired")
-        elif met.fired > 1 and not point.fault.when.sticky:
+        elif met.fired > 1 and met.fault is not None and not met.fault.when.sticky:
             self.vacuous(f"{where} hit {met.fired} calls: more than one thread does the I/O, and each has its count")
-
-    def _meet(self, configuration: Configuration, point: SyscallPoint) -> SyscallInjection:
-        """Make the call under the fault and look at everything; raises `Violation`."""
-        start = point.start
-        place(start.files, self._home)
-        with Trial(self.target, configuration, self._home, start.before) as trial:
-            trial.at_step(start.step)
-            if start.action != OPEN:
-                trial.open()
-            with intrude(trial, point.fault) as met:
-                answer = trial.call(start.action, start.after)
-                trial.heard_under(start.action, answer, met, point.fault, refused=start.is_refused)
-                files = trial.crash_copy()
-            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
-            trial.look(integrity=False)
-            trial.look_after_crash(files, self.reopened_at(configuration))
-            self.judge_answer(trial, start, answer)
-            trial.heartbeat()
-            trial.require_open_errors()
-        return met

@@ -207,15 +207,15 @@ def test_the_same_seed_takes_the_same_sample_and_it_holds_every_kind(shim: fault
 
 def points(home: Path, configuration: Configuration) -> list[Point]:
     one = Contend(Patient(), Recorder(), home, configurations=(configuration,))
-    return [point for start in one._sweep.starts(configuration) for point in one.points_of(configuration, start)]
+    return [point for start in one.starts(configuration) for point in one.points_of(configuration, start)]
 
 
 def test_only_rivals_that_the_journal_mode_knows_come(shim: faults.Shim, home: Path) -> None:
-    assert {point.rival.operation for point in points(home, DELETE)} == {"lock"}
-    assert {point.rival.kind for point in points(home, DELETE)} == {"reader", "writer", "exclusive", "committer"}
+    assert {point.step.operation for point in points(home, DELETE)} == {"lock"}
+    assert {point.step.kind for point in points(home, DELETE)} == {"reader", "writer", "exclusive", "committer"}
     in_wal = points(home, WAL)
-    assert {point.start.action.name for point in in_wal if point.rival.kind == "recoverer"} == {"open"}
-    assert "exclusive" not in {point.rival.kind for point in in_wal}
+    assert {point.start.action.name for point in in_wal if point.step.kind == "recoverer"} == {"open"}
+    assert "exclusive" not in {point.step.kind for point in in_wal}
 
 
 class DoesNothing(Patient):
@@ -233,15 +233,16 @@ def test_a_workload_without_calls_tests_nothing(shim: faults.Shim, home: Path) -
 def test_a_kind_of_rival_that_was_never_in_the_way_is_told(
     shim: faults.Shim, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play_one = Contend._play
+    play_one = Contend.play
 
-    def never_but_for_readers(self: Contend, configuration: Configuration, point: Point) -> faults.Rival:
-        rival = play_one(self, configuration, point)
-        if point.rival.kind != "reader":
+    def never_but_for_readers(self: Contend, configuration: Configuration, point: Point) -> Any:
+        contention = play_one(self, configuration, point)
+        if point.series.kind != "reader":
+            rival = contention.rival
             rival.asked = rival.granted = rival.surfaced = rival._waited_us = 0
-        return rival
+        return contention
 
-    monkeypatch.setattr(Contend, "_play", never_but_for_readers)
+    monkeypatch.setattr(Contend, "play", never_but_for_readers)
     recorder = contended(Patient(), home, DELETE, most_points_per_call=10)
     told = " ".join(one.reason for one in recorder.vacuous)
     assert "no writer was in anybody's way" in told

@@ -148,7 +148,7 @@ def test_what_fails_without_a_kill_is_shown_without_one(
 def points(shim: faults.Shim, home: Path) -> Callable[[], KillPoints]:
     target = dying_stores.Right()
     sweep = Sweep(target, Recorder(), home / "plain")
-    return lambda: KillPoints(target, sweep, WAL, home / "warm")
+    return lambda: KillPoints(target, list(sweep.starts(WAL)), WAL, home / "warm")
 
 
 def drawn(points: KillPoints, seed: int, number: int = 40) -> list[KillPoint]:
@@ -156,8 +156,9 @@ def drawn(points: KillPoints, seed: int, number: int = 40) -> list[KillPoint]:
 
 
 def name_of(kill_point: KillPoint) -> str:
-    where = kill_point.start and (kill_point.start.step, kill_point.start.action, sorted(kill_point.start.files))
-    return f"{kill_point.fault} in {where or 'the whole workload'}"
+    start = kill_point.start
+    where = kill_point.call if kill_point.is_warm else (start.step, start.action, sorted(start.files))
+    return f"{kill_point.fault} in {where}"
 
 
 def test_the_same_seed_draws_the_same_kills_and_another_seed_others(points: Callable[[], KillPoints]) -> None:
@@ -198,7 +199,7 @@ def test_a_run_is_the_same_from_the_same_seed() -> None:
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(points: KillPoints, *_: object) -> Iterator[KillPoint]:
-        yield KillPoint(faults.FaultPlan.parse("write:wal@999=KILL").faults[0], None)
+        yield KillPoint.of(faults.FaultPlan.parse("write:wal@999=KILL").faults[0], points._starts[0], is_warm=True)
 
     monkeypatch.setattr(KillPoints, "draw", draw)
 

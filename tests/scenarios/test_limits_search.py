@@ -205,7 +205,7 @@ def test_the_same_seed_meets_the_same_limits_and_another_seed_others(home: Path,
     def sampled(seed: int) -> list[str]:
         search = Limits(tiny_stores.Tiny(), Recorder(), home, most_points_per_call=12, seed=seed)
         start = list(search.starts(WAL))[1]
-        return [str(point.limit) for point in search.points_under(WAL, start, ("pages", "steps"))]
+        return [str(point.step) for point in search.points_under(WAL, start, ("pages", "steps"))]
 
     assert sampled(1) == sampled(1) != sampled(2)
 

@@ -140,7 +140,7 @@ def test_the_work_grows_with_the_number_of_calls_and_not_with_its_square(shim: f
     points = []
     for calls in (2, 4, 8):
         one = Sweep(Longer(calls), Recorder(), home / str(calls), configurations=WAL)
-        points.append(sum(len(list(one.points_of(start))) for start in one.starts(WAL[0])))
+        points.append(sum(len(list(one.points_of(WAL[0], start))) for start in one.starts(WAL[0])))
     first, second = points[1] - points[0], points[2] - points[1]
     # Twice the calls are twice the points, but for what opening and closing cost with a longer WAL.
     assert 1.5 * first < second < 2.5 * first

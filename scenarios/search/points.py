@@ -1,0 +1,266 @@
+"""The one point loop of sweep, limits, contention, system calls and kills: points → inject → judge.
+
+Method. A point is one thing that goes wrong, in one call of the workload: a step of a scenario such as an armed fault,
+a limit or a rival. Each point starts from the copy of the files before its call, in a cold session: put the files
+down, open, inject, call; then judge what the call left by the oracle: the copy that a crash would have left, disk,
+memory, and the next call. So the work grows with the calls, not with their square. A finding is recorded, not raised,
+and the loop goes on.
+
+A subclass lists the points (`points_of`), and may add to what is judged while the injection is in force
+(`judge_during`) or to what is counted (`took`).
+
+Not covered: two faults in one call (``fuzz`` does that), and power loss (``crash``).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from tornpage.faults import FaultPlan
+from tornpage.scenarios.execution.injection import OPENERS, Condition
+from tornpage.scenarios.execution.shrink import shown
+from tornpage.scenarios.execution.snapshots import held_open, place
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Finding, Place, PointTried, Series
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import (
+    Arm,
+    Call,
+    Clear,
+    Conditional,
+    CrashAt,
+    Restart,
+    Rival,
+    Scenario,
+    Step,
+    Syscall,
+)
+from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.model.work import Part
+from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
+from tornpage.scenarios.search.workload import Start, WorkloadSearch
+
+_Any = TypeVar("_Any")
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One thing that goes wrong in one call: `step` says what, `series` is the row of the table that counts it."""
+
+    start: Start
+    step: Conditional
+    series: Series
+
+    def located(self, configuration: Configuration) -> Place:
+        """Where along the workload it is."""
+        return self.start.located(configuration, self.condition)
+
+    @property
+    def condition(self) -> str:
+        """What goes wrong, in words."""
+        if isinstance(self.step, Arm):
+            return self.step.plan
+        return self.step.fault if isinstance(self.step, Syscall) else str(self.step)
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether an armed fault stays for good."""
+        return isinstance(self.step, Arm) and any(one.when.sticky for one in FaultPlan.parse(self.step.plan).faults)
+
+
+class Met(NamedTuple):
+    """What came of a point: whether it fired, whether an error reached the caller, whether a check failed.
+
+    `condition` is the injection, None where a check failed.
+    """
+
+    fired: bool
+    surfaced: bool
+    is_finding: bool
+    condition: Any = None
+
+
+class PointSearch(WorkloadSearch):
+    """Tries points, at up to `most_points_per_call` of each call (None: all); tells a `Recorder` what it finds."""
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        depths: tuple[str, ...] | None = None,
+        most_points_per_call: int | None = None,
+        seed: int = 0,
+        home: Path | None = None,
+    ) -> None:
+        super().__init__(
+            target, recorder, directory, configurations=configurations, depths=depths, seed=seed, home=home
+        )
+        self.most_points_per_call = most_points_per_call
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def search(self, part: Part) -> bool:
+        """Try every point of a part; whether all were tried."""
+        for point in self.points(part):
+            if self.enough():
+                return False
+            self.try_point(part.configuration, point)
+        return True
+
+    def points(self, part: Part) -> Iterator[Point]:
+        """The points of a part's calls, sampled where there are too many of one call."""
+        for start in self.starts(part.configuration, part):
+            yield from self.sampled(list(self.points_of(part.configuration, start)))
+
+    def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
+        """All points of one call."""
+        raise NotImplementedError
+
+    def sampled(self, points: list[_Any]) -> list[_Any]:
+        """All points of one call, or a sample of so many in order; all are counted."""
+        self.counts["points"] += len(points)
+        most = self.most_points_per_call
+        if most is None or len(points) <= most:
+            return points
+        return [points[index] for index in sorted(self.generator.sample(range(len(points)), most))]
+
+    def try_point(self, configuration: Configuration, point: Point) -> None:
+        """Try one point and tell the recorder; a finding is recorded, not raised."""
+        try:
+            condition = self.play(configuration, point)
+        except Violation as violation:
+            self.counts["findings"] += 1
+            self._leave_what_is_held_open()
+            self.found(violation, self.scenario(configuration, point))
+            met = self.failed_at(point)
+        else:
+            met = self.came_to(condition)
+        if self.took(configuration, point, met):
+            place = point.located(configuration)
+            self.recorder.tell(PointTried(point.series, met.fired, met.surfaced, place, met.is_finding))
+
+    def came_to(self, condition: Any) -> Met:
+        """What came of an injection after which every check held."""
+        return Met(bool(condition.fired), bool(condition.surfaced), is_finding=False, condition=condition)
+
+    def failed_at(self, point: Point) -> Met:
+        """What came of a point at which a check failed."""
+        del point
+        return Met(fired=True, surfaced=True, is_finding=True)
+
+    def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
+        """Count a point; False where it proves nothing and is no point at all."""
+        del configuration, point
+        self.counts["tried"] += 1
+        self.counts["fired"] += met.fired
+        self.counts["surfaced"] += met.surfaced
+        return True
+
+    def _leave_what_is_held_open(self) -> None:
+        """A leftover would spoil every later look, so nothing goes to that directory any more."""
+        if held_open(self.home):
+            self.home = next(self._homes)
+            self.counts["leaks"] += 1
+
+    # -- inject, judge -------------------------------------------------------------------------------------
+
+    def play(self, configuration: Configuration, point: Point) -> Any:
+        """Make the call with the injection in force and judge what it left; raises `Violation`.
+
+        Returns what the injection came to, a `Condition`; in a process of its own, that of the process.
+        """
+        start = point.start
+        with self.begun(configuration, start, watched=self.is_watched(point)) as trial:
+            with OPENERS[type(point.step)](trial, point.step) as condition:
+                answer = trial.call(start.action, start.after, start.stages)
+                trial.heard_under(start.action, answer, condition, point.condition, refused=start.is_refused)
+                files = trial.crash_copy()
+                self.judge_during(trial, point, condition, answer)
+            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            trial.look(integrity=False)
+            trial.look_after_crash(files, self.reopened_at(configuration))
+            trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
+            trial.heartbeat()
+            trial.require_open_errors()
+        return condition
+
+    def _answer_again(self, configuration: Configuration, start: Start) -> Any:
+        """What the call answers once more without a fault, where it differed under one."""
+        home = self.directory / "again"
+        place(start.files, home)
+        with Trial(self.target, configuration, home, start.before) as again:
+            again.at_step(start.step)
+            again.open()
+            return again.call(start.action, start.after).value
+
+    def is_watched(self, point: Point) -> bool:
+        """Whether a point is beyond the VFS: at the statement depth, or on a connection."""
+        del point
+        return False
+
+    @contextlib.contextmanager
+    def begun(self, configuration: Configuration, start: Start, *, watched: bool) -> Iterator[Trial]:
+        """A cold session just before a call; its connections are `watched` for the statement depth and for limits."""
+        place(start.files, self.home)
+        with Trial(self.target, configuration, self.home, start.before) as trial:
+            trial.at_step(start.step)
+            if watched:
+                trial.watch_statements()
+            if start.action != OPEN:
+                trial.open()
+            yield trial
+
+    def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
+        """Judge the call while what is injected is still in force; raises `Violation`."""
+
+    # -- findings ------------------------------------------------------------------------------------------
+
+    def found(self, violation: Violation, scenario: Scenario, search: str = "") -> None:
+        """Record a finding of this search, or of another, by its shortest scenario, if it is the first of its kind."""
+        finding = Finding.of(violation, scenario, search or self.name)
+        if self.recorder.repeats_one(finding):
+            return
+        keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
+        short = shown(scenario, violation, self.target, self.directory / "minimise")
+        finding = Finding.of(short.violation, short.scenario, search or self.name, short.note, shows_again=short.again)
+        if finding.code != violation.code:
+            # It needs no fault, and without one it is another check that fails first.
+            if self.recorder.repeats_one(finding):
+                return
+            keys = (*keys, self.recorder.key_of(finding))
+        # A state that breaks a rule breaks it at every later call, too, and all of these shrink to the same scenario.
+        self.recorder.found(finding, self.target, DedupKeys(before=keys[:1], after=keys[1:], joins=keys))
+
+    def scenario(self, configuration: Configuration, point: Point) -> Scenario:
+        """One point as a scenario: the calls before, a crash for the cold start, what goes wrong, the call.
+
+        Each step is made at the minute at which the search makes it, and what goes wrong ends with the call, as it does
+        there; only a rival is looked at while it is there.
+        """
+        start, condition = point.start, point.step
+        action, at = start.action, start.step
+        ends = msgspec.UNSET if isinstance(condition, Rival) else True
+        if start.lead:
+            *before, last = start.lead
+            if action != OPEN:
+                before, last = [*start.lead], Call(action, at, ends)
+            elif isinstance(last, CrashAt | Restart):
+                last = msgspec.structs.replace(last, at=at, ends=ends)
+            return Scenario(self.target.name, configuration, (*before, condition, last, Clear()))
+        calls = self.target.workload()
+        steps: list[Step] = [Restart(at=0)] if at else []
+        steps += [Call(earlier, number) for number, earlier in enumerate(calls[: max(at - 1, 0)], start=1)]
+        if action == OPEN:
+            ended = [Restart(at=len(calls) + 1)] if at > len(calls) + 1 else []
+            steps += [*ended, condition, Restart(crash=True, at=at, ends=ends)]
+        else:
+            # Only a store that has been opened before can crash, and so start cold.
+            last = Restart(at=at, ends=ends) if action == CLOSE else Call(action, at, ends)
+            steps += [Restart(crash=True, at=at), condition, last]
+        return Scenario(self.target.name, configuration, (*steps, Clear()))

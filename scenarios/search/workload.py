@@ -1,0 +1,253 @@
+"""Where each call of a workload starts: the files before it, the state it leads to, the operations that it makes.
+
+Method. The workload is played without a fault, configuration by configuration; before each call the files are copied,
+and a dry run of the call from that copy counts its operations. Opening and closing count as calls. The play itself is
+looked at, too: what is wrong without a fault is a finding of its own, and its scenario arms nothing.
+
+A part of a search is a few calls in one configuration; it plays the workload up to there for itself, which costs a few
+milliseconds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.scenarios.execution.contract import require_same_when_cold
+from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.snapshots import Files, place, siblings
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.answers import NotCompared, agreed
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.events import Place
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import Call, Scenario, Step
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+from tornpage.scenarios.model.work import Need, Part, cut
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.declaration import require_as_declared
+
+_CALLS_A_PART: Final = 8
+# Opening is tried before the first call, and opening, closing and opening again after the last.
+_OPENINGS: Final = 4
+
+
+# A call as it was met in the workload: its step and action, files and view before it, the view after it, its stages,
+# and what it answered.
+_Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where one call of the workload starts, and where it leads; `call` is the action in words."""
+
+    step: int
+    action: Action
+    call: str
+    files: Files
+    before: View
+    after: View
+    counts: dict[tuple[str, str], int]
+    stages: tuple[View, ...] = ()
+    # What the call answers without a fault.
+    wanted: Any = NotCompared()
+    # Whether the store says no to it without any fault.
+    is_refused: bool = False
+    # The steps of a scenario that lead here; where there are none, the workload does.
+    lead: tuple[Step, ...] = ()
+
+    def located(self, configuration: Configuration, condition: str) -> Place:
+        """Where along the workload it is."""
+        return Place(configuration, self.step, self.call, condition)
+
+
+class WorkloadSearch(Search):
+    """A search that begins at the calls of a target's workload. `depths` are those at which operations are counted."""
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        depths: tuple[str, ...] | None = None,
+        seed: int = 0,
+        home: Path | None = None,
+    ) -> None:
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.depths = depths or target.depths
+        # A path may be part of what a store writes, so the points are tried where the workload is played.
+        self._homes = siblings(home or directory / "point")
+        self.home = next(self._homes)
+        self._reopened: Reopened | None = None
+
+    def parts(self) -> Iterator[Part]:
+        """A few calls in each configuration."""
+        for configuration in self.configurations:
+            yield from self.parts_of_calls(configuration)
+
+    def parts_of_calls(self, configuration: Configuration, kind: str = "") -> Iterator[Part]:
+        """The calls of the workload in one configuration, and the openings round it, some at a time."""
+        yield from cut(configuration, len(self.target.workload()) + _OPENINGS, _CALLS_A_PART, kind)
+
+    def needs(self) -> Iterator[Need]:
+        """A workload has to make calls."""
+        if not self.target.workload():
+            yield Need("calls of the workload", f"the workload of {self.target.name} makes no call")
+
+    def found(self, violation: Violation, scenario: Scenario, search: str = "") -> None:
+        """Record a finding, of this search or of another."""
+        raise NotImplementedError
+
+    def reopened_at(self, configuration: Configuration) -> Reopened:
+        """Who opens the crash copies of this configuration."""
+        if self._reopened is None or self._reopened.configuration != configuration:
+            self._reopened = Reopened(self.target, configuration, self.directory / "reopened")
+        return self._reopened
+
+    def starts(self, configuration: Configuration, part: Part | None = None) -> Iterator[Start]:
+        """Play the workload without a fault; before each call of a part, what a sweep of it needs.
+
+        Raises `TargetError`.
+        """
+        try:
+            yield from self._starts(configuration, part or Part(configuration))
+        except (faults.FaultError, TargetError):
+            raise
+        except Exception as error:
+            message = f"{self.target.name} fails without any fault at {configuration}: {error!r}"
+            raise TargetError(message) from error
+
+    def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
+        home = self.home
+        place({}, home)
+        with Trial(self.target, configuration, home, {}) as fresh:
+            fresh.at_step(0)
+            fresh.open()
+            require_as_declared(self.target, configuration, fresh.journal_mode(), fresh.live_view())
+        place({}, home)
+        # The points are tried where this is played, so it has to be over before.
+        with Trial(self.target, configuration, home, {}) as dry:
+            met = list(self._met(dry, part))
+        for step, action, files, before, view, stages, answer in met:
+            start = self._start(configuration, step, action, files, before, view, stages)
+            yield start if answer is None else self._as_answered(start, answer)
+
+    def _met(self, dry: Trial, part: Part) -> Iterator[_Met]:
+        """Play the workload; what is met of the part's calls."""
+        if 0 in part:
+            yield 0, OPEN, {}, {}, {}, (), None
+        dry.at_step(0)
+        if "statement" in self.target.depths:
+            dry.watch_statements()
+        dry.open()
+        view: View = {}
+        step = 0
+        for step, action in enumerate(self.target.workload(), start=1):
+            if part.is_past(step):
+                return
+            before, files = dry.live_view(), dry.crash_copy()
+            dry.at_step(step)
+            answer, stages = dry.call_by_stages(action)
+            if answer.kind == "raised":
+                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                raise TargetError(message) from answer.error
+            view = dry.live_view()
+            if step in part:
+                self._judge_without_fault(dry, step, action, before, answer)
+                yield step, action, files, before, view, stages, answer
+        left, last = dry.crash_copy(), step + 1
+        dry.call(CLOSE, view)
+        closed = dry.crash_copy()
+        ends = ((last, OPEN, left), (last, CLOSE, left), (last + 1, OPEN, closed))
+        for number, (step, action, files) in enumerate(ends, start=last):
+            if number in part:
+                yield step, action, files, view, view, (), None
+
+    def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
+        """What is wrong even without a fault is found before any is armed, and told once."""
+        self.counts["faultless"] += 1
+        try:
+            dry.look_after_call(action, before, answer)
+            # A copy is opened, too: what a restart makes of the state, and what can be checked only in a copy.
+            dry.look_after_crash(dry.crash_copy(), self.reopened_at(dry.oracle.configuration))
+        except Violation as violation:
+            steps = tuple(Call(one) for one in self.target.workload()[:step])
+            self.found(violation, Scenario(self.target.name, dry.oracle.configuration, steps))
+
+    def _start(
+        self,
+        configuration: Configuration,
+        step: int,
+        action: Action,
+        files: Files,
+        before: View,
+        after: View,
+        stages: tuple[View, ...] = (),
+    ) -> Start:
+        """Count the operations of the call in a cold session, at each depth."""
+        home = self.home
+        counts: dict[tuple[str, str], int] = {}
+        place(files, home)
+        with Trial(self.target, configuration, home, before) as trial:
+            trial.at_step(step)
+            if action != OPEN:
+                trial.open()
+            with faults.count_operations(home) as counter:
+                answer = trial.call(action, after)
+                wanted = answer.value
+            counts.update(counter.counts)
+            if trial.session is not None and action != OPEN and answer.kind == "done":
+                self._require_same_when_cold(trial, action, before, after)
+        if "statement" in self.depths:
+            place(files, home)
+            with Trial(self.target, configuration, home, before) as trial:
+                trial.at_step(step)
+                trial.watch_statements()
+                if action != OPEN:
+                    trial.open()
+                with trial.statements.count_operations() as counter:
+                    trial.call(action, after)
+            counts.update(counter.counts)
+        return Start(step, action, str(action), files, before, after, counts, stages, wanted)
+
+    def _as_answered(self, start: Start, warm: Answer) -> Start:
+        """The start with what its call answers, where a cold session says the same as the `warm` one."""
+        if warm.kind != "done":
+            return msgspec.structs.replace(start, is_refused=warm.kind == "refused")
+        wanted = agreed(warm.value, start.wanted)
+        if isinstance(wanted, NotCompared):
+            self.note(f"the answer of {start.action.name} is not compared: {wanted.reason}")
+        elif wanted is not None:
+            self.counts["answers"] += 1
+        return msgspec.structs.replace(start, wanted=wanted)
+
+    def _require_same_when_cold(self, trial: Trial, action: Action, before: View, after: View) -> None:
+        try:
+            cold = trial.live_view()
+        except Exception:  # noqa: BLE001 - a view that fails is for the points to find
+            return
+        require_same_when_cold(self.target, action, (before, after), cold)
+
+    def start_from(
+        self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
+    ) -> Start:
+        """The start of one call on files that something else than the workload has left; raises `TargetError`."""
+        step, home = len(lead), self.home
+        place(files, home)
+        with Trial(self.target, configuration, home, view) as dry:
+            dry.at_step(step)
+            if "statement" in self.target.depths:
+                dry.watch_statements()
+            if action != OPEN:
+                dry.open()
+            answer, stages = dry.call_by_stages(action)
+            if answer.kind == "raised":
+                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                raise TargetError(message) from answer.error
+            after = dry.live_view()
+        start = self._as_answered(self._start(configuration, step, action, files, view, after, stages), answer)
+        return msgspec.structs.replace(start, lead=lead)
