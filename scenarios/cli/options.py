@@ -109,6 +109,14 @@ def search_options(command: _Command) -> _Command:
         click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
         click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
         click.option(
+            "--call-timeout",
+            "call_timeout_s",
+            type=click.FloatRange(min=0.1),
+            default=10.0,
+            show_default=True,
+            help="Stop a call that has not returned after so many seconds; it is a finding.",
+        ),
+        click.option(
             "--configuration",
             "configurations",
             type=ConfigurationName(),

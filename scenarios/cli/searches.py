@@ -329,6 +329,7 @@ def _run(
         profile=profile,
         seed=options["seed"],
         max_time_s=options["max_time_s"],
+        call_timeout_s=options["call_timeout_s"],
         report=options["report"],
         configurations=options["configurations"] or None,
         depths=depths,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
@@ -63,14 +64,20 @@ class Reopened:
         environment = Environment()
         environment.now_ms = now_ms
         try:
-            session = self.target.open(directory, self.configuration, environment)
+            with in_time("after a crash, opening the store"):
+                session = self.target.open(directory, self.configuration, environment)
+        except TookTooLongError as hang:
+            raise Violation("still-usable-after-the-fault", str(hang)) from None
         except Exception as error:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
         try:
-            try:
-                view = session.live_view()
-            finally:
-                session.close()
+            with in_time("after a crash, looking at the store and closing it"):
+                try:
+                    view = session.live_view()
+                finally:
+                    session.close()
+        except TookTooLongError as hang:
+            raise Violation("still-usable-after-the-fault", str(hang)) from None
         except Exception as error:
             message = f"after a crash, the store opens, and then looking at it or closing it fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error

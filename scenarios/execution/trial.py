@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tornpage import faults
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
@@ -79,6 +80,7 @@ class Trial:
         self.before_reading: list[Callable[[], None]] = []
         self._holder = Holder()
         self._armed = 0
+        self._was_troubled = False
         self._jumped_ms = 0
         self._limits: list[faults.Limit] = []
         # What was called last and not looked at yet, in which state, and whether it was acknowledged.
@@ -99,8 +101,10 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                with self._in_its_process():
+                with in_time("closing the store"), self._in_its_process():
                     session.close()
+        except TookTooLongError as hang:
+            raise self._hung(hang) from None
         except Exception as error:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
         finally:
@@ -123,7 +127,15 @@ class Trial:
             self.close()
 
     def _open_in(self, directory: Path, environment: Environment) -> Session:
-        return self.target.open(directory, self.oracle.configuration, environment)
+        with in_time("opening the store"):
+            return self.target.open(directory, self.oracle.configuration, environment)
+
+    def _hung(self, hang: TookTooLongError) -> Violation | TargetError:
+        """What a call that did not return comes to: without any fault there is nothing to put under test."""
+        forget_frames(hang)
+        if not self._was_troubled:
+            return TargetError(f"{self.target.name}: {hang}, without any fault")
+        return Violation("still-usable-after-the-fault", str(hang))
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -140,18 +152,23 @@ class Trial:
     @contextlib.contextmanager
     def armed(self, plan: faults.FaultPlan | str, depth: str = "vfs") -> Iterator[faults.Armed]:
         """Put a plan in force for the target's files, at either depth."""
-        with self.troubled():
-            if depth == "statement":
-                with self.statements.arm(plan) as armed:
-                    yield armed
-            else:
-                with faults.arm(plan, self.directory) as armed:
-                    yield armed
+        try:
+            with self.troubled():
+                if depth == "statement":
+                    with self.statements.arm(plan) as armed:
+                        yield armed
+                else:
+                    with faults.arm(plan, self.directory) as armed:
+                        yield armed
+        except TookTooLongError as hang:
+            # The shim's callbacks keep what is raised in them until the plan is disarmed.
+            raise self._hung(hang) from None
 
     @contextlib.contextmanager
     def troubled(self) -> Iterator[None]:
         """Inside this scope something may be wrong with the world: the session may decline to answer."""
         self._armed += 1
+        self._was_troubled = True
         for begin in BEGINNINGS_OF_TROUBLE:
             begin()
         try:
@@ -200,6 +217,8 @@ class Trial:
         except Refused as refusal:
             forget_frames(refusal)
             return Answer("refused", refusal)
+        except TookTooLongError as hang:
+            raise self._hung(hang) from None
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
             forget_frames(error)
             certainty = self.session.outcome_of(error) if self.session is not None else None
@@ -229,7 +248,7 @@ class Trial:
         """Make a call on the open session; what it raises passes through."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with self._in_its_process():
+        with in_time(action), self._in_its_process():
             answer: object = self.session.call(action)
         return answer
 
@@ -252,7 +271,7 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                with self._in_its_process():
+                with in_time("closing the store"), self._in_its_process():
                     session.close()
         finally:
             self._holder.release()
@@ -296,8 +315,11 @@ class Trial:
         """What the session answers; it must be open."""
         if self.session is None:
             raise RuntimeError("no session is open")
-        with self._in_its_process():
-            return self.session.live_view()
+        try:
+            with in_time("the live view"), self._in_its_process():
+                return self.session.live_view()
+        except TookTooLongError as hang:
+            raise self._hung(hang) from None
 
     def crash_copy(self) -> Files:
         """The files as a crash of the process would leave them now."""
@@ -333,8 +355,7 @@ class Trial:
         if self.session is None:
             return
         try:
-            with self._in_its_process():
-                memory = self.session.live_view()
+            memory = self.live_view()
             self.oracle.saw_memory(memory)
             with self._in_its_process():
                 self.session.self_check()
@@ -410,6 +431,8 @@ class Trial:
         """Make the small change; raises `Violation` where it fails."""
         try:
             self.call_session(self.target.heartbeat())
+        except TookTooLongError as hang:
+            raise self._hung(hang) from None
         except Exception as error:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
@@ -431,6 +454,8 @@ class Trial:
         """Open again, with nothing armed: it has to work."""
         try:
             self.open()
+        except TookTooLongError as hang:
+            raise self._hung(hang) from None
         except Exception as error:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and opening again fails: {error!r}"

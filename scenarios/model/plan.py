@@ -96,6 +96,8 @@ class Plan(msgspec.Struct, frozen=True):
     most_findings: int = 25
     # One fault plan for every call, in the place of all that there are.
     by_hand: FaultPlan | None = None
+    # How long a call may take before it is stopped.
+    call_timeout_s: float = 10.0
     # Whether the contract of view, rows and beat is tried before any search.
     rehearses: bool = True
     # What the disk promises when its power fails.

@@ -43,11 +43,13 @@ class Conformance:
     """The base class. Set `target`: a target, its class, or its name as ``--target`` takes it.
 
     `profile` (quick, ci, nightly) says how much is searched where ``--tornpage-profile`` does not, `seed` which sample.
+    `call_timeout_s` is how long a call may take before it is stopped, where ``--tornpage-timeout`` does not say.
     """
 
     target: ClassVar[Any] = None
     profile: ClassVar[str] = "quick"
     seed: ClassVar[int] = 0
+    call_timeout_s: ClassVar[float] = 10.0
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """A test for each configuration of the target that the profile covers."""
@@ -106,6 +108,7 @@ class Conformance:
             seed=self.seed,
             report=Path(settings.value_of(request.config, "report") or _REPORT),
             configurations=(configuration,),
+            call_timeout_s=float(settings.value_of(request.config, "timeout") or self.call_timeout_s),
         )
         try:
             recorder = campaign.run(target, plan)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tornpage import faults
+from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.contract import require_contract
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
@@ -93,7 +94,7 @@ def run(
         accepts=accepts,
     )
     recorder.is_share = plan.shard is not None
-    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory:
+    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, patience(plan.call_timeout_s):
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
         if plan.rehearses:
             require_contracts(target, searches[0].configurations if searches else (), directory / "rehearsal")
@@ -205,7 +206,13 @@ def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, targe
 def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorder], Done]]:
     """What does parts in a process of its own; what they can share, they do."""
     company: dict[str, None] = {}
-    with scratch() as directory, faults.install() as shim, shim.deterministic(), contextlib.ExitStack() as scopes:
+    with (
+        scratch() as directory,
+        faults.install() as shim,
+        shim.deterministic(),
+        patience(plan.call_timeout_s),
+        contextlib.ExitStack() as scopes,
+    ):
 
         def do(job: Job, recorder: Recorder) -> Done:
             name, part = job

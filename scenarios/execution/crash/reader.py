@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
@@ -154,13 +155,16 @@ class CrashReader:
         environment = Environment()
         environment.now_ms = now_ms
         try:
-            session = self.target.open(directory, self.configuration, environment)
-            try:
-                self._try_out(session, view)
-            finally:
-                session.close()
+            with in_time("after a crash, opening, looking or one small change"):
+                session = self.target.open(directory, self.configuration, environment)
+                try:
+                    self._try_out(session, view)
+                finally:
+                    session.close()
         except Violation:
             raise
+        except TookTooLongError as hang:
+            raise Violation("still-usable-after-the-fault", str(hang)) from None
         except Exception as error:
             message = f"after a crash, opening, looking or one small change fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error

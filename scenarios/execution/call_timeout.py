@@ -1,0 +1,162 @@
+"""A call that never returns: it is stopped after a while, so that what it met can be named and the search goes on.
+
+Method. SIGALRM ends the call by an exception that ``except Exception`` does not catch, again every so often until the
+call has given up: a store that retries for ever with a bare ``except`` is hit in its handler sooner or later. A timer
+that was set before (by pytest-timeout, say) rings in its own time, and has the rest of its time afterwards.
+
+A store that has hung once hangs at each point of that kind. From then on a call has ten times what the longest call
+took that did return: more of the same is told sooner, and nobody new is accused by that, since the same check has
+failed for the store before.
+
+Nothing is raised inside a callback of the shim, where C would lose it: the timer rings again a moment later.
+
+Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite, and a program
+of its own, which says itself how long an answer may take.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final
+
+DEFAULT_S: Final = 10.0
+_SHIM: Final = "tornpage.faults.vfs."
+_AGAIN_AFTER_S: Final = 0.05
+_SOON_S: Final = 0.001
+_LEAST_S: Final = 0.25
+_TIMES_THE_LONGEST: Final = 10
+
+
+class TookTooLongError(BaseException):
+    """A call took longer than it may."""
+
+
+class Patience:
+    """How long a call may take in this process, in seconds; less once one has hung."""
+
+    def __init__(self, seconds: float = DEFAULT_S) -> None:
+        self.seconds = seconds
+        self.has_met_a_hang = False
+        self._longest = 0.0
+
+    @property
+    def limit(self) -> float:
+        """How long the next call may take."""
+        if not self.has_met_a_hang:
+            return self.seconds
+        return min(self.seconds, max(_LEAST_S, _TIMES_THE_LONGEST * self._longest))
+
+    def returned(self, after: float) -> None:
+        """Take in how long a call took that has returned."""
+        self._longest = max(self._longest, after)
+
+
+_patience = Patience()
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[Patience]:
+    """Inside this scope a call may take so long; raises nothing by itself."""
+    global _patience  # noqa: PLW0603 - there is one timer in a process, and one patience
+    outer, _patience = _patience, Patience(seconds)
+    try:
+        yield _patience
+    finally:
+        _patience = outer
+
+
+@contextlib.contextmanager
+def in_time(what: object) -> Iterator[None]:
+    """Raise `TookTooLongError`, naming `what`, where the scope is not left in time."""
+    mine = _patience
+    began = time.monotonic()
+    try:
+        # The same words whenever it is played again, however long that one was waited for.
+        with limit(mine.limit, f"{what} did not return within {mine.seconds:g} s (--call-timeout)", insists=True):
+            yield
+    except TookTooLongError:
+        mine.has_met_a_hang = True
+        raise
+    mine.returned(time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[None]:
+    """Raise `TookTooLongError` with this message in this scope once so many seconds are over.
+
+    With `insists` also at its end, where something has swallowed it.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    timer = _Timer(seconds, message)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.stop()
+    if timer.has_rung and insists:
+        raise TookTooLongError(message)
+
+
+def _in_a_callback(frame: FrameType | None) -> bool:
+    """Whether this is code of the shim, or was called by it: SQLite waits for its result."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_SHIM):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _Timer:
+    """The one timer that a process has, shared with whoever had set it before."""
+
+    def __init__(self, seconds: float, message: str) -> None:
+        self.has_rung = False
+        self._message = message
+        self._ends_at = time.monotonic() + seconds
+        self._live = True
+        self._outer_handler: Any = signal.SIG_DFL
+        self._outer_at: float | None = None
+        self._outer_interval = 0.0
+
+    def start(self) -> None:
+        """Set it."""
+        self._outer_handler = signal.signal(signal.SIGALRM, self._ring)
+        remaining, self._outer_interval = signal.setitimer(signal.ITIMER_REAL, 0)
+        if remaining and callable(self._outer_handler):
+            self._outer_at = time.monotonic() + remaining
+        self._set_again()
+
+    def stop(self) -> None:
+        """Have it as it was before."""
+        self._live = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._outer_handler)
+        if self._outer_at is not None:
+            remaining = max(self._outer_at - time.monotonic(), _SOON_S)
+            signal.setitimer(signal.ITIMER_REAL, remaining, self._outer_interval)
+
+    def _set_again(self) -> None:
+        due = self._ends_at if self._outer_at is None else min(self._ends_at, self._outer_at)
+        signal.setitimer(signal.ITIMER_REAL, max(due - time.monotonic(), _SOON_S), _AGAIN_AFTER_S)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if not self._live:
+            return
+        now = time.monotonic()
+        if self._outer_at is not None and now >= self._outer_at:
+            self._outer_at = now + self._outer_interval if self._outer_interval else None
+            self._set_again()
+            self._outer_handler(number, frame)
+            return
+        if now >= self._ends_at:
+            if _in_a_callback(frame):
+                signal.setitimer(signal.ITIMER_REAL, _SOON_S, _AGAIN_AFTER_S)
+                return
+            self.has_rung = True
+            raise TookTooLongError(self._message)
+        self._set_again()

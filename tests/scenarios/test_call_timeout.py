@@ -1,0 +1,143 @@
+"""A call that never returns is stopped, named and a finding; whoever had set a timer before has it afterwards."""
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import others_stores
+import pytest
+
+from tornpage.scenarios.execution import call_timeout
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import Action, TargetError
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+
+PUT = Action("put", {"key": "a"})
+
+
+@pytest.fixture(autouse=True)
+def little_patience() -> Iterator[call_timeout.Patience]:
+    with patience(0.2) as found:
+        yield found
+
+
+def wait_for_ever() -> None:
+    while True:
+        time.sleep(0.001)
+
+
+def wait_whatever_happens() -> None:
+    until = time.monotonic() + 0.6
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.001)
+        except:  # noqa: E722, S112 - as stores do that retry for ever
+            continue
+
+
+@pytest.mark.parametrize("wait", [wait_for_ever, wait_whatever_happens])
+def test_what_does_not_return_is_stopped_and_named(wait: Callable[[], None]) -> None:
+    with pytest.raises(TookTooLongError, match=r"put\(key='a'\) did not return within 0.2 s"), in_time(PUT):
+        wait()
+
+
+def test_after_a_hang_less_time_is_lost(little_patience: call_timeout.Patience) -> None:
+    with in_time(PUT):
+        pass
+    with patience(60.0) as found:
+        found.has_met_a_hang = True
+        found.returned(0.01)
+        assert found.limit == 0.25
+        found.returned(0.1)
+        assert found.limit == 1.0
+    assert not little_patience.has_met_a_hang
+    assert little_patience.limit == 0.2
+
+
+def test_a_timer_that_was_set_before_still_rings() -> None:
+    rung: list[int] = []
+    outer = signal.signal(signal.SIGALRM, lambda number, _frame: rung.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TookTooLongError), in_time(PUT):
+            wait_for_ever()
+        assert rung == [signal.SIGALRM]
+        signal.setitimer(signal.ITIMER_REAL, 30)
+        with in_time(PUT):
+            pass
+        assert 29 < signal.getitimer(signal.ITIMER_REAL)[0] <= 30
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, outer)
+
+
+class TriesForEver(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def put(self, key: str, value: object = 1) -> None:
+            while True:
+                try:
+                    super().put(key, value)
+                except sqlite3.OperationalError:
+                    continue
+                return
+
+
+class TriesForEverWhateverHappens(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            while True:
+                try:
+                    super().put(key, value)
+                except:  # noqa: E722 - that is the defect
+                    time.sleep(0.001)
+                else:
+                    return
+
+
+class SoundTriesThrice(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            for left in (2, 1, 0):
+                try:
+                    super().put(key, value)
+                except sqlite3.OperationalError:
+                    if not left:
+                        raise
+                else:
+                    return
+
+
+class HangsAnyway(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            wait_for_ever()
+
+
+def searched(target: Any) -> Any:
+    profile = Profile("test", None, 4, 0, 0)
+    return run(target, Plan(("sweep",), profile, report=None, call_timeout_s=0.3, seed=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [TriesForEver, TriesForEverWhateverHappens])
+def test_a_store_that_retries_for_ever_is_a_finding_and_the_search_goes_on(target: Any) -> None:
+    recorder = searched(target())
+    assert verdict(recorder) is Exit.FINDING
+    assert {found.finding.code for found in recorder.findings} == {"still-usable-after-the-fault"}
+    first = recorder.findings[0].finding
+    assert "did not return within 0.3 s" in first.message
+    assert "1..=" in str(first.scenario)
+    assert recorder.complete
+
+
+def test_a_store_that_gives_up_is_left_alone() -> None:
+    recorder = searched(SoundTriesThrice())
+    assert [found.finding.message for found in recorder.findings] == []
+
+
+def test_a_call_that_hangs_without_a_fault_is_a_set_up_error() -> None:
+    with pytest.raises(TargetError, match=r"put\(key='a'\) did not return within 0.3 s .*, without any fault"):
+        searched(HangsAnyway())
