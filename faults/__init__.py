@@ -41,6 +41,7 @@ from tornpage.faults.limits.connection import Connections, Interruption, PageLim
 from tornpage.faults.limits.limit import Limit
 from tornpage.faults.limits.memory import Allocator, FailedAllocation, HeapLimit, exact_allocations
 from tornpage.faults.plan import (
+    FILE_KINDS,
     KILL,
     KINDS,
     RESULT_CODES,
@@ -75,6 +76,7 @@ __all__ = [
     "BEGIN_LOCK",
     "COMMIT_END",
     "COMMIT_LOCK",
+    "FILE_KINDS",
     "KILL",
     "KINDS",
     "RESULT_CODES",

@@ -8,6 +8,10 @@ on their not happening:
 - a *short read* of an existing page (the page cache would keep zeros),
 - a lock or shared-memory lock whose *release* fails and leaves it held (everything would be stuck for ever),
 - an error after a lock was taken (nobody would ever let go of it).
+
+For plain files it follows the manual pages of the system calls, and what Python makes of them (PEP 475): a call that a
+signal interrupts is made again by Python itself, so EINTR is seen only from those which it does not repeat. Absent: an
+error of ``close`` that leaves the descriptor open (Linux always lets go of it), and a short write of nothing.
 """
 
 import functools
@@ -16,7 +20,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from tornpage.faults.errors import ImpossibleFaultError
-from tornpage.faults.plan import KILL, RESULT_CODES, ROLES, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+from tornpage.faults.plan import (
+    FILE_EFFECTS,
+    FILE_KINDS,
+    KILL,
+    RESULT_CODES,
+    ROLES,
+    STATEMENT_KINDS,
+    VFS_KINDS,
+    Fault,
+    FaultPlan,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,8 @@ class Possibility:
 _FILES = ("db", "wal", "journal", "super", "temp")
 _LASTING = ("db", "wal", "journal", "super")
 _NO_ROLE = ("any",)
+# Plain files have any name: the catalogue doesn't ask for their role.
+_ANY_FILE = ("any",)
 
 POSSIBILITIES: Final = (
     Possibility("open", _FILES, "before", ("CANTOPEN",), "no permission, or no descriptor left (EACCES, EMFILE)"),
@@ -62,17 +78,38 @@ POSSIBILITIES: Final = (
     Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark; BUSY only where COMMIT takes a lock: rollback-journal modes, and one statement by itself"),
     Possibility("commit", _NO_ROLE, "after", ("IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "IOERR_DIR_FSYNC", "IOERR_UNLOCK"), "rollback-journal modes only: the journal was ended, then an error"),
     Possibility("rollback", _NO_ROLE, "before", ("NOMEM",), "ROLLBACK never raises for an I/O fault; only preparing it can fail"),
+    Possibility("file-open", _ANY_FILE, "before", ("EACCES", "EMFILE", "EIO"), "permissions that were changed; no descriptor left; the device did not answer"),
+    Possibility("file-create", _ANY_FILE, "before", ("ENOSPC", "EDQUOT", "EACCES", "EMFILE", "EIO"), "no room, or no inode, for one more file; a quota; a read-only or closed directory; no descriptor left"),
+    Possibility("file-write", _ANY_FILE, "before", ("ENOSPC", "EDQUOT", "EIO"), "the disk is full; a quota; the device did not answer"),
+    Possibility("file-write", _ANY_FILE, "half", ("ENOSPC",), "the disk was full in the middle: the call says how much it wrote, and the next one fails"),
+    Possibility("file-write", _ANY_FILE, "half", ("SHORT",), "a signal on an interruptible mount, or room that was made in between: the call says how much it wrote"),
+    Possibility("file-write", _ANY_FILE, "after", ("EIO",), "a network file system did the write and lost the answer"),
+    Possibility("file-truncate", _ANY_FILE, "before", ("ENOSPC", "EIO"), "posix_fallocate finds no room; a copy-on-write file system needs some even to cut; EIO"),
+    Possibility("file-truncate", _ANY_FILE, "after", ("EIO",), "done, and the answer was lost"),
+    Possibility("file-fsync", _ANY_FILE, "before", ("EIO", "ENOSPC", "EDQUOT"), "write-back failed: the device, or no room where space is given out late (NFS, XFS, thin volumes)"),
+    Possibility("file-fsync", _ANY_FILE, "after", ("EIO",), "flushed, and an older write-back error was reported with it"),
+    Possibility("file-close", _ANY_FILE, "after", ("EIO", "ENOSPC", "EDQUOT"), "NFS and FUSE write back when a file is closed; the descriptor is gone all the same"),
+    Possibility("file-close", _ANY_FILE, "after", ("EINTR",), "a signal came; the descriptor is gone, and Python does not close twice"),
+    Possibility("file-rename", _ANY_FILE, "before", ("ENOSPC", "EACCES", "EIO"), "the directory needs one more block; permissions that were changed; EIO"),
+    Possibility("file-rename", _ANY_FILE, "before", ("EINTR",), "a signal on an interruptible mount; Python does not try again"),
+    Possibility("file-rename", _ANY_FILE, "after", ("EIO",), "renamed, and the answer was lost"),
+    Possibility("file-link", _ANY_FILE, "before", ("ENOSPC", "EACCES", "EIO"), "the directory needs one more block; permissions that were changed; EIO"),
+    Possibility("file-unlink", _ANY_FILE, "before", ("EACCES", "EIO"), "permissions that were changed; EIO"),
+    Possibility("file-unlink", _ANY_FILE, "before", ("EINTR",), "a signal on an interruptible mount; Python does not try again"),
+    Possibility("file-unlink", _ANY_FILE, "after", ("EIO",), "unlinked, and the answer was lost"),
+    Possibility("file-mkdir", _ANY_FILE, "before", ("ENOSPC", "EDQUOT", "EACCES", "EIO"), "no room, or no inode, for one more directory; permissions; EIO"),
+    Possibility("file-rmdir", _ANY_FILE, "before", ("EACCES", "EIO"), "permissions that were changed; EIO"),
 )  # fmt: skip
 
-_KILL_TIMINGS: Final = {"write": ("before", "half", "after")}
+_KILL_TIMINGS: Final = dict.fromkeys(("write", "file-write"), ("before", "half", "after"))
 _KILL_REASON: Final = "SIGKILL, the out-of-memory killer, a container that is stopped"
 
 
 def possibilities() -> Iterator[Possibility]:
     """Every line of the catalogue, the process's death included."""
     yield from POSSIBILITIES
-    for kind in (*VFS_KINDS, *STATEMENT_KINDS, "any"):
-        roles = _NO_ROLE if kind in STATEMENT_KINDS else ROLES
+    for kind in (*VFS_KINDS, *FILE_KINDS, *STATEMENT_KINDS, "any"):
+        roles = _NO_ROLE if kind in STATEMENT_KINDS or kind in FILE_KINDS else ROLES
         for timing in _KILL_TIMINGS.get(kind, ("before", "after")):
             yield Possibility(kind, roles, timing, (KILL,), _KILL_REASON)
 
@@ -80,7 +117,7 @@ def possibilities() -> Iterator[Possibility]:
 def effects_of(kind: str, role: str) -> Iterator[tuple[str, str]]:
     """The (timing, effect) pairs other than KILL that an operation of this kind on this role can meet."""
     for line in POSSIBILITIES:
-        if line.kind == kind and (role in line.roles or role == "any"):
+        if line.kind == kind and (role in line.roles or role == "any" or kind in FILE_KINDS):
             for effect in line.effects:
                 yield line.timing, effect
 
@@ -93,7 +130,8 @@ def _lines_of(kind: str) -> tuple[Possibility, ...]:
 
 def _matching(fault: Fault) -> list[Possibility]:
     """The lines with the fault's kind, and its role unless it leaves that open."""
-    return [line for line in _lines_of(fault.kind) if fault.role == "any" or fault.role in line.roles]
+    any_role = fault.role == "any" or fault.kind in FILE_KINDS
+    return [line for line in _lines_of(fault.kind) if any_role or fault.role in line.roles]
 
 
 def require_possible(plan: FaultPlan) -> None:
@@ -127,6 +165,6 @@ def reason_for(fault: Fault) -> str:
     )
 
 
-_unknown = {effect for line in POSSIBILITIES for effect in line.effects} - RESULT_CODES.keys()
+_unknown = {effect for line in POSSIBILITIES for effect in line.effects} - {*RESULT_CODES, *FILE_EFFECTS}
 if _unknown:  # pragma: no cover - a slip in the table above
-    raise AssertionError(f"the catalogue names results that sqlite3 does not know: {sorted(_unknown)}")
+    raise AssertionError(f"the catalogue names results that nothing knows: {sorted(_unknown)}")

@@ -8,13 +8,14 @@ The shim and the statement depth only describe operations, ask, and carry out; e
 - `OperationCounter` never fires; it counts, for dry runs.
 """
 
+import fnmatch
 import os
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-from tornpage.faults.plan import STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
+from tornpage.faults.plan import FILE_KINDS, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 
 # A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
 # acquisition can be refused and only the release can report an error after the fact: two operations.
@@ -58,7 +59,7 @@ class Firing:
 def operations_of(fault: Fault) -> frozenset[str]:
     """The kinds of operation a fault can match, `SHM_RELEASE`, `BEGIN_LOCK` and their like among them."""
     if fault.effect == "KILL":
-        every = (*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE)
+        every = (*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE, *FILE_KINDS)
         return frozenset(every if fault.kind == "any" else (fault.kind,))
     if fault.kind == "any":
         return _ANY_AFTER if fault.timing == "after" else _ANY_BEFORE
@@ -90,7 +91,9 @@ class PlanInjector:
             return None
         with self._lock:
             for index, fault in enumerate(self.plan.faults):
-                if kind not in self._operations[index] or fault.role not in ("any", role):
+                if kind not in self._operations[index]:
+                    continue
+                if fault.role not in ("any", role) and not _is_meant(fault, path):
                     continue
                 self.matches[index] += 1
                 if due is None and self.matches[index] in fault.when:
@@ -101,10 +104,15 @@ class PlanInjector:
             return due[0]
 
 
+def _is_meant(fault: Fault, path: str | None) -> bool:
+    """Whether a plain file has a name like the pattern that the fault has in the place of a role."""
+    return path is not None and fault.kind in FILE_KINDS and fnmatch.fnmatchcase(path.rpartition(os.sep)[2], fault.role)
+
+
 class OperationCounter:
     """Counts operations by (kind, role) and lets all of them pass."""
 
-    def __init__(self, kinds: frozenset[str] = frozenset((*VFS_KINDS, SHM_RELEASE))) -> None:
+    def __init__(self, kinds: frozenset[str] = frozenset((*VFS_KINDS, SHM_RELEASE, *FILE_KINDS))) -> None:
         self.kinds = kinds
         # Adding to a Counter takes twice as long as adding to a plain dict.
         self._counts: dict[tuple[str, str], int] = {}

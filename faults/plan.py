@@ -4,6 +4,7 @@ Grammar (``plan`` is the start)::
 
     plan   := fault (";" fault)*
     fault  := kind [":" role] ["@" when] ["/" timing] "=" effect
+    role   := one of `ROLES`; for a plain file its suffix, "other", "dir", or a pattern such as ``a[0-9]*.json``
     when   := N | N.. | N..M | *
 
 The printed form of a plan *is* its reproducer: ``FaultPlan.parse(str(plan)) == plan``. This module knows names
@@ -20,11 +21,18 @@ from tornpage.faults.errors import PlanError
 VFS_KINDS: Final = (
     "open", "read", "write", "truncate", "sync", "delete", "access", "lock", "unlock", "shmmap", "shmlock",
 )  # fmt: skip
+FILE_KINDS: Final = (
+    "file-open", "file-create", "file-write", "file-truncate", "file-fsync", "file-close", "file-rename", "file-link",
+    "file-unlink", "file-mkdir", "file-rmdir",
+)  # fmt: skip
 STATEMENT_KINDS: Final = ("begin", "statement", "commit", "rollback")
-KINDS: Final = (*VFS_KINDS, *STATEMENT_KINDS, "any")
+KINDS: Final = (*VFS_KINDS, *FILE_KINDS, *STATEMENT_KINDS, "any")
 ROLES: Final = ("db", "wal", "journal", "super", "temp", "any")
 TIMINGS: Final = ("before", "after", "half")
 KILL: Final = "KILL"
+SHORT: Final = "SHORT"
+# What Python's own file functions can meet: errors by their number's name, and a write that is not whole.
+FILE_EFFECTS: Final = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EINTR", SHORT)
 
 _PRIMARY: Final = frozenset({
     "ABORT", "AUTH", "BUSY", "CANTOPEN", "CONSTRAINT", "CORRUPT", "EMPTY", "ERROR", "FORMAT", "FULL", "INTERNAL",
@@ -39,6 +47,9 @@ RESULT_CODES: Final[dict[str, int]] = {
     if name.startswith("SQLITE_") and name.split("_")[1] in _PRIMARY
 }
 
+# A pattern of a file's name, a suffix among them; what else a plan is made of can't be in it.
+_FILE_ROLE: Final = re.compile(r"[^\s:;@/=]+")
+_FILE_ROLES: Final = "a suffix (.json), a pattern of its name (*.tmp, blob-?), other (no suffix), dir, any"
 _LARGEST_ORDINAL: Final = 10**9
 
 
@@ -79,8 +90,8 @@ class Fault:
 
     @property
     def code(self) -> int:
-        """SQLite's numeric (extended) result code; -1 for KILL, which returns nothing."""
-        return -1 if self.effect == KILL else RESULT_CODES[self.effect]
+        """SQLite's numeric (extended) result code; -1 for what is none of SQLite's, such as KILL."""
+        return RESULT_CODES.get(self.effect, -1)
 
     def at(self, when: When) -> "Fault":
         """The same fault at another time."""
@@ -123,14 +134,24 @@ class _Reader:
         return tuple(found)
 
     def fault(self) -> Fault:
-        kind = self.name(r"[a-z]+", KINDS, "a kind of operation")
-        role = self.name(r"[a-z]+", ROLES, "a role") if self.take(":") else "any"
+        kind = self.name(r"[a-z]+(-[a-z]+)*", KINDS, "a kind of operation")
+        role = self.role(kind) if self.take(":") else "any"
         when = self.when() if self.take("@") else When()
         timing = self.name(r"[a-z]+", TIMINGS, "a timing") if self.take("/") else "before"
         if not self.take("="):
             raise PlanError(self.text, self.position, "'=' and an effect, such as '=FULL'")
-        effect = self.name(r"[A-Z][A-Z0-9_]*", (*RESULT_CODES, KILL), "an effect")
+        known = FILE_EFFECTS if kind in FILE_KINDS else tuple(RESULT_CODES)
+        effect = self.name(r"[A-Z][A-Z0-9_]*", (*known, KILL), "an effect")
         return Fault(kind, effect, role, when, timing)
+
+    def role(self, kind: str) -> str:
+        if kind not in FILE_KINDS:
+            return self.name(r"[a-z]+", ROLES, "a role")
+        match = _FILE_ROLE.match(self.text, self.position)
+        if match is None:
+            raise PlanError(self.text, self.position, f"a role of a plain file: {_FILE_ROLES}")
+        self.position = match.end()
+        return match.group()
 
     def take(self, token: str) -> bool:
         if self.text.startswith(token, self.position):

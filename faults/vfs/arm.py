@@ -9,20 +9,20 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Final, overload
+from typing import Any, overload
 
+from tornpage.faults import files
 from tornpage.faults.catalogue import require_possible, require_reachable
 from tornpage.faults.errors import NotInstalledError
+from tornpage.faults.files.watch import MARK as _MARK
 from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
-from tornpage.faults.plan import VFS_KINDS, FaultPlan
-from tornpage.faults.vfs import python_files as plain_files
+from tornpage.faults.plan import FILE_KINDS, VFS_KINDS, FaultPlan
 from tornpage.faults.vfs.bindings import sqlite_errors
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
 from tornpage.faults.vfs.shims import Shims, shims
 
 Path = str | os.PathLike[str]
-_MARK: Final = "injected_by_faults"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -98,7 +98,7 @@ class Armed:
         if len(self.firings) == self._fired_when_last_seen:
             return False
         errors = (*((self._module.Error,) if self._module is not None else sqlite_errors()), MemoryError)
-        if not any(isinstance(cause, errors) for cause in causes(error)):
+        if not any(isinstance(cause, errors) or _is_made(cause) for cause in causes(error)):
             return False
         self._fired_when_last_seen = len(self.firings)
         self.surfaced += 1
@@ -115,6 +115,11 @@ class Armed:
 
     def __str__(self) -> str:
         return f"{self.plan}: {self.armed} armed, {self.fired} fired, {self.surfaced} surfaced"
+
+
+def _is_made(error: BaseException) -> bool:
+    """Whether it was made here, as the answer of one of Python's file functions."""
+    return isinstance(error, OSError) and _MARK in vars(error)
 
 
 @overload
@@ -135,7 +140,7 @@ def install(
 
 @contextlib.contextmanager
 def _installed(shim: Shims | Shim, *, virtual_sleep: bool) -> Iterator[Shims | Shim]:
-    with shim.installed(), shim.virtual_sleep() if virtual_sleep else contextlib.nullcontext():
+    with files.reached(), shim.installed(), shim.virtual_sleep() if virtual_sleep else contextlib.nullcontext():
         yield shim
 
 
@@ -152,7 +157,7 @@ def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType |
     """
     plan = FaultPlan.parse(plan) if isinstance(plan, str) else plan
     require_possible(plan)
-    require_reachable(plan, VFS_KINDS, "vfs")
+    require_reachable(plan, (*VFS_KINDS, *FILE_KINDS), "vfs")
     armed = Armed(plan, module)
     with _watching(armed.injector, path, module) as shim, shim.telling():
         try:
@@ -173,14 +178,14 @@ def count_operations(path: Path | None = None, *, module: ModuleType | None = No
 @contextlib.contextmanager
 def spare(*, module: ModuleType | None = None) -> Iterator[None]:
     """Nothing that is armed at the vfs depth fires inside this scope, or counts; what is recorded goes on."""
-    with _shim_of(module).sparing():
+    with _shim_of(module).sparing(), files.spared():
         yield
 
 
 @contextlib.contextmanager
 def unseen(*, module: ModuleType | None = None) -> Iterator[None]:
     """Nothing fires or counts inside this scope, and nothing is recorded: other files stand where those watched did."""
-    with _shim_of(module).sparing(tapes=True):
+    with _shim_of(module).sparing(tapes=True), files.spared():
         yield
 
 
@@ -194,7 +199,7 @@ def record(directory: Path, *, module: ModuleType | None = None) -> Iterator[Tap
     if not shim.is_installed:
         raise NotInstalledError("record inside `with faults.install():`, or no file is watched")
     tape = Tape(directory)
-    with shim.recording(tape), plain_files.recording(tape), shim.telling():
+    with shim.recording(tape), files.recording(tape), shim.telling():
         yield tape
 
 
@@ -203,7 +208,8 @@ def _watching(injector: Injector, path: Path | None, module: ModuleType | None) 
     shim = _shim_of(module)
     if not shim.is_installed:
         raise NotInstalledError("arm a plan inside `with faults.install():`, or no file is watched")
-    with shim.watching(injector if path is None else OnPath(injector, path)):
+    on_path = injector if path is None else OnPath(injector, path)
+    with shim.watching(on_path), files.watching(on_path):
         yield shim
 
 

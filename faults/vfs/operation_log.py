@@ -1,14 +1,15 @@
 """The tape: every operation that changed a file, in order, with what it wrote.
 
 Method. The shim tells a tape of each operation that succeeded on a file of one directory; plain Python files are told
-of by `faults.vfs.python_files`. From the files as they were when the tape began and the operations on it,
-`faults.crash.states` makes every disk that a crash could have left.
+of by `faults.files`. From the files as they were when the tape began and the operations on it, `faults.crash.states`
+makes every disk that a crash could have left.
 
 What is synced is written down as the unix VFS does it: the first sync of a journal, super-journal or WAL that was
 opened to be created also syncs its directory; so does a delete that asks for it; nothing else ever does
 (``os_unix.c``, `unixSync` and `unixDelete`).
 
-Not covered: writes through memory mapping, and files that were open before the tape began.
+Not covered: writes through memory mapping, SQLite's files that were open before the tape began, and what does not pass
+SQLite or Python's own functions. `Tape.notes` keeps what may have done so, for whoever finds a difference.
 """
 
 import contextlib
@@ -28,11 +29,12 @@ KINDS: Final = frozenset({"open", "write", "truncate", "sync", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change. `kind` is create, write, truncate, delete, rename, link, mkdir, rmdir or a sync; `path` is relative.
+    """One change. `kind` is create, write, truncate, delete, rename, link, mkdir, rmdir, sync, syncdir, syncall or
+    failsync; `path` is relative.
 
-    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename its new name in `other`, a link
-    its second one. A `syncdir` makes names durable in the directory `path` ("" for the tape's own), a `sync` a file's
-    contents, a `syncall` everything; a `failsync` is a sync of a file that answered an error.
+    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename (of a file, or of a directory)
+    its new name in `other`, a link one name more. A `syncdir` makes names durable in the directory `path` ("" for the
+    tape's own), a `sync` a file's contents, a `syncall` everything; a `failsync` was tried and reported an error.
     """
 
     kind: str
@@ -50,11 +52,31 @@ class Operation:
         return f"{self.kind} {self.path or 'the directory'}" + (f" to {self.other}" if self.other else "")
 
 
+def unnamed_in(directory: str, number: int) -> str:
+    """The path of a file that has been made without a name, which no file can have; `link` may give it one."""
+    return os.path.join(directory, f"\0unnamed-{number}")  # noqa: PTH118 - on a hot path
+
+
+def is_unnamed(name: str) -> bool:
+    """Whether it is no name, but one of `unnamed_in`."""
+    return "\0" in name
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that may have changed a file unseen, or (`syncs`) synced any, after `position` operations."""
+
+    position: int
+    way: str
+    syncs: bool = False
+
+
 class Tape:
     """Operations below one directory, as they happen; `len(tape)` is the position now."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.operations: list[Operation] = []
+        self.notes: list[Note] = []
         self.root = os.path.realpath(directory)
         self._below = self.root + os.sep
         # Files (by SQLite's address) whose next sync also syncs the directory.
@@ -68,6 +90,17 @@ class Tape:
     def relative(self, path: str | None) -> str | None:
         """The path inside the directory, or None for a file of somebody else's."""
         return path.removeprefix(self._below) if path is not None and path.startswith(self._below) else None
+
+    def name_of(self, path: str) -> str | None:
+        """The name below the directory, "" for that itself, None for a file of somebody else's."""
+        return "" if path == self.root else self.relative(path)
+
+    def note(self, way: str, *, syncs: bool = False) -> None:
+        """Write down in which way a file may have been changed, or synced, unseen."""
+        if self._pauses:
+            return
+        with self._lock:
+            self.notes.append(Note(len(self.operations), way, syncs))
 
     def add(self, *operations: Operation) -> None:
         """Write operations down; they stay together."""

@@ -9,8 +9,6 @@ Not covered: a writer that is still at work in the directory. A file that change
 but stop the old program first.
 """
 
-# no fault in this file: it reads plain files, and faults are raised beneath SQLite.
-
 import hashlib
 import json
 import os
@@ -28,6 +26,7 @@ from tornpage.ledger.records import JsonValue
 from tornpage.ledger.values import EARLIEST_MS, LATEST_MS
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+UNREADABLE: Final = "it can't be read"
 _MOST_ATTEMPTS: Final = 1_000_000
 _ATTEMPT_DATA: Final = frozenset({"id", "enqueuedAt", "retryCount", "lastAttemptAt", "lastError"})
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -50,11 +49,11 @@ def files_in(directory: Path) -> list[Path]:
     """The candidates, by name. Raises `UsageError` where it is no directory, `StoreIOError` where it can't be read."""
     try:
         return sorted(path for path in directory.iterdir() if path.name.endswith(".json"))
-    except FileNotFoundError as error:
+    except FileNotFoundError as error:  # no fault: no search takes the directory away.
         raise UsageError(f"there is no directory {directory} to import from") from error
-    except NotADirectoryError as error:
+    except NotADirectoryError as error:  # no fault: no search puts a file there.
         raise UsageError(f"{directory} is not a directory") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # no fault: to list a directory is none of the operations that fail.
         raise StoreIOError(f"the directory {directory} can't be read: {error}") from error
 
 
@@ -62,10 +61,10 @@ def read(path: Path, *, now: int) -> LegacyFile:
     """The message in a file. Raises `BadFileError`, and `FileNotFoundError` where it has gone."""
     try:
         content, identity = _content(path)
-    except FileNotFoundError:
+    except FileNotFoundError:  # no fault: it takes another import that is at work just now.
         raise
     except OSError as error:
-        raise BadFileError(f"it can't be read: {error.strerror or error}") from error
+        raise BadFileError(f"{UNREADABLE}: {error.strerror or error}") from error
     entry = _document(content)
     message = _message(entry, now)
     return LegacyFile(path, message, fingerprint(rules.parse_payload(message.payload)), identity)
@@ -110,9 +109,9 @@ def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
 def _document(content: bytes) -> dict[str, Any]:
     try:
         entry = rules.parse_payload(content.decode())
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError as error:  # no fault: no search has a file that is no message.
         raise BadFileError(f"it is not UTF-8: {error.reason} at byte {error.start}") from error
-    except rules.PayloadError as error:
+    except rules.PayloadError as error:  # no fault: no search has a file that is no message.
         raise BadFileError(f"it is not JSON: {error.__cause__}") from error
     if not isinstance(entry, dict):
         raise BadFileError(f"it holds no JSON object, but {type(entry).__name__}")
@@ -137,7 +136,7 @@ def _message(entry: Mapping[str, Any], now: int) -> Message:
             account_id=_optional_text(entry.get("accountId")),
             idempotency_key=_optional_text(entry.get("idempotencyKey")),
         )
-    except UsageError as error:
+    except UsageError as error:  # no fault: no search has a file that is no message.
         raise BadFileError(str(error)) from error
     wait_ms = rules.backoff_ms(attempts) if attempts and last_attempt_at is not None else 0
     return msgspec.structs.replace(

@@ -68,7 +68,7 @@ class Outbox(RecoveringQueue):
         for path in legacy.files_in(Path(directory)):
             try:
                 problem = self._import_file(path, counts)
-            except legacy.BadFileError as error:  # no fault: no search has a file that is no message.
+            except legacy.BadFileError as error:
                 problem = ImportProblem(_shown(path), str(error))
             except FileNotFoundError:  # no fault: it takes another import that is at work just now.
                 # Another import has taken it meanwhile.
@@ -121,9 +121,9 @@ class Outbox(RecoveringQueue):
             if not legacy.is_unchanged(file):
                 return ImportProblem(_shown(file.path), "it changed while it was imported", imported=True)
             file.path.unlink()
-        except FileNotFoundError:  # no fault: files are removed by Python, not by SQLite.
+        except FileNotFoundError:  # no fault: it takes another import that is at work just now.
             return None
-        except OSError as error:  # no fault: files are removed by Python, not by SQLite.
+        except OSError as error:
             reason = f"it could not be removed: {error.strerror or error}"
             return ImportProblem(_shown(file.path), reason, imported=True)
         return None

@@ -7,8 +7,6 @@ that can't be read is quarantined; it is kept in the file by later saves.
 Not covered: several processes writing to one file; the last one wins.
 """
 
-# no fault in this file: it writes plain files, and faults are raised beneath SQLite.
-
 import contextlib
 import os
 import tempfile

@@ -25,7 +25,7 @@ from tornpage.scenarios.cli.options import (
 from tornpage.scenarios.cli.reports import write_page
 from tornpage.scenarios.model.events import Finding, Handler
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
-from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.model.target import Target, TargetError, has_plain_files_only
 from tornpage.scenarios.report.terminal import verdict
 from tornpage.scenarios.report.terminal.error_paths import show_error_paths
 from tornpage.scenarios.report.terminal.error_paths import summary as error_paths_summary
@@ -321,6 +321,11 @@ def _run(
         )
         shown = ", ".join(reached)
         raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
+    if has_plain_files_only(target) and not set(searches) <= {*reached}:
+        raise click.UsageError(
+            f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} says that it keeps plain files "
+            f"({target.configurations[0]}); what reaches it: {', '.join(reached)}"
+        )
     chosen = {name: size for name, size in sizes.items() if size is not None}
     chosen |= dict.fromkeys(options.get("unlimited", ()))
     profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)

@@ -4,6 +4,8 @@ Closing any descriptor of a file drops every POSIX lock that this process holds 
 is taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`).
 The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is
 part of it, under a name that ends with a separator: a store may ask whether it is there.
+
+What is armed for plain files doesn't fire here: it is meant for the store.
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
@@ -18,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from tornpage.faults.files import spared
 from tornpage.scenarios.model.checks import Violation
 
 Files = dict[str, bytes]
@@ -36,7 +39,8 @@ class Holder:
     def copy(self, directory: Path) -> Files:
         """The directory's files, and its empty directories, by relative name, without ``-shm``."""
         root = os.fspath(directory)
-        return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
+        with spared():
+            return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
 
     def _read(self, path: str) -> bytes:
         if path.endswith(os.sep):
@@ -55,7 +59,11 @@ class Holder:
 
 def place(files: Files, directory: Path) -> None:
     """Make `directory`, and let it hold exactly these files and directories. No session may be open on it."""
-    root = os.fspath(directory)
+    with spared():
+        _place(files, os.fspath(directory))
+
+
+def _place(files: Files, root: str) -> None:
     if not files:
         # A target opens in a directory that is there, be it empty.
         os.makedirs(root, exist_ok=True)

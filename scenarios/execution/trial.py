@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tornpage import faults
+from tornpage.faults.files import spared
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
@@ -369,10 +370,19 @@ class Trial:
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
-        for make_way in self.before_reading:
-            make_way()
+        # SQLite's files are read past the shim; what is armed for plain files spares the reader.
+        with spared():
+            for make_way in self.before_reading:
+                make_way()
+            return self._read_freshly(integrity=integrity)
+
+    def _read_freshly(self, *, integrity: bool) -> View:
         if (read_files := getattr(self.target, "files_view", None)) is not None:
-            found: View = read_files(self.directory)
+            try:
+                found: View = read_files(self.directory)
+            except Exception as error:  # a file that a fault has torn can make a reader fail in any way
+                forget_frames(error)
+                raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
             return found
         if not self.target.database(self.directory).exists():
             return {}

@@ -93,6 +93,10 @@ def _again(kind: type[SetUpError], rule: str, message: str) -> SetUpError:
     return made
 
 
+class NotJudged(TargetError):  # noqa: N818 - no failure of the target's
+    """Something that looks wrong, and may be right: what would have to be known for a verdict is not."""
+
+
 class Environment:
     """What the outside world is to a session: the time and the way to connect.
 
@@ -163,3 +167,8 @@ class Target(Protocol):
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The state as the file has it, read by plain SQL on a connection that the harness opened."""
+
+
+def has_plain_files_only(target: Target) -> bool:
+    """Whether a target says that there is no SQLite beneath it."""
+    return all(one.journal_mode == "file" for one in target.configurations)

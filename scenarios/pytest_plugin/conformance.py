@@ -27,7 +27,7 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
-from tornpage.scenarios.model.target import Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
 from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
 from tornpage.scenarios.run import campaign
@@ -159,7 +159,8 @@ def _unsuited(name: str, target: Target) -> str:
         )
     if name not in campaign.searches_for(target):
         reached = ", ".join(target.depths) or "none, only its files"
-        return f"it can be reached at these depths: {reached}; {name} is for others"
+        plain = " of plain files" if has_plain_files_only(target) else ""
+        return f"it can be reached at these depths{plain}: {reached}; {name} is for others"
     if name == "fuzz" and not machines_of(target):
         return "it has no `actions(view)` to draw calls from"
     if name == "kill" and not hasattr(os, "fork"):

@@ -18,7 +18,7 @@ from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
-from tornpage.scenarios.model.target import Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
 from tornpage.scenarios.model.work import Do, Done, Part
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.artifacts import Artifact, artifact_of
@@ -287,13 +287,15 @@ EVIDENCE: Final[Mapping[str, str]] = {
 
 
 def searches_for(target: Target) -> tuple[str, ...]:
-    """Every search that reaches a target: without SQLite beneath it, its files can only crash.
-
-    A program of its own is reached from outside.
+    """Every search that reaches a target. A program of its own is reached from outside; one that is reached at no depth
+    can only crash. Plain files have no locks and no limits of SQLite's.
     """
     if "syscall" in target.depths:
         return ("syscalls",)
-    return tuple(name for name in SEARCHES if name != "syscalls") if target.depths else ("crash",)
+    if not target.depths:
+        return ("crash",)
+    others = {"syscalls", "contend", "limits"} if has_plain_files_only(target) else {"syscalls"}
+    return tuple(name for name in SEARCHES if name not in others)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the user said so

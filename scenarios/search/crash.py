@@ -38,7 +38,7 @@ from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, P
 from tornpage.scenarios.model.fingerprint import call_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, NotJudged, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.crash_sample import Sample, decisive_positions
@@ -53,6 +53,7 @@ _CHANGES: Final = {
     "sync": "IOERR_FSYNC",
     "truncate": "IOERR_TRUNCATE",
     "delete": "IOERR_DELETE",
+    **dict.fromkeys(("file-write", "file-truncate", "file-fsync", "file-rename", "file-unlink"), "EIO"),
 }
 _Any = TypeVar("_Any")
 _TOLD_EVERY: Final = 50
@@ -220,6 +221,8 @@ class CrashSearch(Search):
         point.states += 1
         try:
             view, outcome = recording.judge(state, reader)
+        except NotJudged as doubt:
+            self._doubted(doubt)
         except Violation as violation:
             if promise_of(reader.configuration, power=state.crash.power) is Promise.NOTHING:
                 tally.damaged += 1
@@ -237,6 +240,12 @@ class CrashSearch(Search):
                 self._starts.append(_Tape((), scenario.steps, dict(state.files), view))
         if self.counts["states"] % _TOLD_EVERY == 0:
             self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
+
+    def _doubted(self, doubt: NotJudged) -> None:
+        """Say once why a state could not be judged; the others are."""
+        self.counts["not_judged"] += 1
+        if self.counts["not_judged"] == 1:
+            self.vacuous(str(doubt))
 
     def _scenario(self, tape: "_Tape", recording: Recording, state: faults.State) -> Scenario:
         """The steps of a tape up to a crash, and the crash."""

@@ -1,5 +1,7 @@
 """The catalogue: nothing impossible is armed, and what is possible says why."""
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tornpage import faults
 from tornpage.faults import Fault, FaultPlan, ImpossibleFaultError, Possibility
 from tornpage.faults.catalogue import POSSIBILITIES
+from tornpage.faults.plan import FILE_EFFECTS
 
 _CASES = [
     pytest.param(line, role, effect, id=f"{line.kind}:{role}/{line.timing}={effect}")
@@ -91,8 +94,11 @@ def test_effects_of_lists_the_pairs_without_kill() -> None:
     assert not list(faults.effects_of("sync", "temp"))
 
 
-def test_every_effect_of_the_table_is_a_result_that_sqlite_knows() -> None:
-    assert {effect for line in POSSIBILITIES for effect in line.effects} <= faults.RESULT_CODES.keys()
+def test_every_effect_of_the_table_is_a_result_that_sqlite_or_the_system_knows() -> None:
+    for line in POSSIBILITIES:
+        known = FILE_EFFECTS if line.kind in faults.FILE_KINDS else faults.RESULT_CODES
+        assert set(line.effects) <= set(known), line
+    assert {effect for effect in FILE_EFFECTS if not hasattr(errno, effect)} == {"SHORT"}
 
 
 def test_a_plan_that_cannot_fire_at_its_depth_is_refused(shim: faults.Shim) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornpage.faults import KILL, KINDS, RESULT_CODES, ROLES, TIMINGS, Fault, FaultPlan, PlanError, When
+from tornpage.faults import FILE_KINDS, KILL, KINDS, RESULT_CODES, ROLES, TIMINGS, Fault, FaultPlan, PlanError, When
+from tornpage.faults.plan import FILE_EFFECTS
 
 _ordinals = st.integers(1, 10**9)
 _whens = st.one_of(
@@ -15,14 +16,25 @@ _whens = st.one_of(
     st.just(When(1, None, star=True)),
     st.tuples(_ordinals, _ordinals).map(lambda pair: When(min(pair), max(pair))),
 )
-_faults = st.builds(
+_of_sqlite = st.builds(
     Fault,
-    kind=st.sampled_from(KINDS),
+    kind=st.sampled_from([kind for kind in KINDS if kind not in FILE_KINDS]),
     effect=st.sampled_from([*RESULT_CODES, KILL]),
     role=st.sampled_from(ROLES),
     when=_whens,
     timing=st.sampled_from(TIMINGS),
 )
+_of_plain_files = st.builds(
+    Fault,
+    kind=st.sampled_from(FILE_KINDS),
+    effect=st.sampled_from([*FILE_EFFECTS, KILL]),
+    role=st.one_of(
+        st.sampled_from(["any", "dir", "other", ".json", "blob-[0-9]*.bin"]), st.text("a.*?[-]", min_size=1)
+    ),
+    when=_whens,
+    timing=st.sampled_from(TIMINGS),
+)
+_faults = st.one_of(_of_sqlite, _of_plain_files)
 _plans = st.lists(_faults, min_size=1, max_size=5).map(lambda faults: FaultPlan(tuple(faults)))
 
 
@@ -68,6 +80,9 @@ def test_a_damaged_plan_is_read_as_another_plan_or_refused_at_a_place_in_it(
         ("write", 5, "'='"),
         ("write=ENOSPC", 6, "FULL"),
         ("write=IOERR_WRIT", 6, "IOERR_WRITE"),
+        ("file-sync=EIO", 0, "file-fsync"),
+        ("file-write:=EIO", 11, "a suffix"),
+        ("file-write:.json=FULL", 17, "ENOSPC"),
         ("write=FULL;", 11, "a kind of operation"),
         ("write=FULL,sync=FULL", 10, "';'"),
         ("write=FULL ", 10, "';'"),

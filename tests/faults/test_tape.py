@@ -168,13 +168,12 @@ def test_files_of_somebody_else_are_not_on_the_tape(tmp_path: Path) -> None:
 
 
 def test_after_the_scope_nothing_is_written_down(tmp_path: Path) -> None:
-    functions = {name: getattr(os, name) for name in ("open", "write", "fsync", "replace", "unlink", "close")}
     with faults.record(tmp_path) as tape:
-        assert os.fsync is not functions["fsync"]
+        pass
     with opened(tmp_path / "a.db") as connection:
         connection.execute("CREATE TABLE t(a)")
+    (tmp_path / "plain").write_text("x")
     assert len(tape) == 0
-    assert {name: getattr(os, name) for name in functions} == functions
 
 
 def test_the_recorder_changes_no_byte(tmp_path: Path, shim: faults.Shim) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import mmap
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -226,8 +227,11 @@ class RewritesAtClose(Files):
 class GoesRoundSession(FilesSession):
     def save(self, content: dict[str, Any]) -> None:
         super().save(content)
-        with self.path.open("rb") as source, self.path.with_suffix(".backup").open("wb") as copy:
-            os.sendfile(copy.fileno(), source.fileno(), 0, self.path.stat().st_size)
+        size = self.path.stat().st_size
+        with self.path.with_suffix(".backup").open("w+b") as copy:
+            copy.truncate(size)
+            with mmap.mmap(copy.fileno(), size) as mapped:
+                mapped[:] = self.path.read_bytes()
 
 
 class GoesRound(Files):

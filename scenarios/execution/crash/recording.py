@@ -9,8 +9,10 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from tornpage import faults
+from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import Trial
@@ -18,7 +20,7 @@ from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.crash_oracle import History, Outcome
 from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.scenario import CrashAt
-from tornpage.scenarios.model.target import TargetError, View
+from tornpage.scenarios.model.target import NotJudged, TargetError, View
 
 
 def _hot(directory: Path) -> Iterator[Path]:
@@ -31,6 +33,10 @@ def _hot(directory: Path) -> Iterator[Path]:
                     yield directory / name.removesuffix("-journal")
 
 
+# Neither a map nor a child was seen.
+_UNKNOWN_WAY: Final = "by C code that writes by itself, or a process that was started before"
+
+
 class Recording:
     """What one trial's files went through since `files`, when the store showed `view`."""
 
@@ -38,6 +44,10 @@ class Recording:
         self.trial = trial
         self.base = {name: content for name, content in files.items() if not name.endswith("-shm")}
         self.history = History(trial.oracle.configuration, view)
+        # What the tape says is in the directory; and how many of the tape's notes are about what is behind it.
+        self._replica = Replica(self.base)
+        self._noted = 0
+        self._libraries: list[str] | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
         trial.before_reading.append(self._recover)
@@ -75,21 +85,26 @@ class Recording:
 
         yield told
         # What is settled now was seen after the answer, by a look inside this scope.
+        self.require_faithful(call)
         end, answer = heard[0]
         oracle = self.trial.oracle
         self.history.called(step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed)
 
-    def require_faithful(self) -> None:
-        """Raise `TargetError` where the files are not what the tape makes of them: then no crash state is right."""
-        told = faults.CrashStates(self.base, self.tape.operations).process(len(self.tape)).files
-        there = self.trial.crash_copy()
-        for name in sorted(told.keys() | there.keys()):
-            # Directories are not recorded: a file brings its own.
-            if not name.endswith(os.sep) and told.get(name) != there.get(name):
-                raise TargetError(
-                    f"{self.trial.target.name}: {name} was changed in a way that the recorder does not see; "
-                    "crash states can't be made of what it wrote down"
-                )
+    def require_faithful(self, call: str = "") -> None:
+        """Raise `TargetError` where the files are not what the tape makes of them: then no crash state is right.
+
+        Asked after every `call`, so that it can be said which one changed a file unseen, and how it may have done so.
+        """
+        self._replica.follow(self.tape.operations)
+        notes, self._noted = self.tape.notes[self._noted :], len(self.tape.notes)
+        ways = "; ".join(dict.fromkeys(note.way for note in notes)) or _UNKNOWN_WAY
+        for name in self._replica.different(self.trial.crash_copy()):
+            by = f"{call}: " if call else ""
+            raise TargetError(
+                f"{self.trial.target.name}: {by}{name} was changed in a way that the recorder does not see "
+                f"({ways}); crash states can't be made of what it wrote down. "
+                "It sees SQLite's own operations and those of `os`, `open`, pathlib, shutil and tempfile"
+            )
 
     def after(self, step: CrashAt) -> tuple[faults.State, View]:
         """The files that a crash leaves, and what they show where they were written; raises `Violation`.
@@ -129,5 +144,24 @@ class Recording:
 
     def judge(self, state: faults.State, reader: CrashReader) -> tuple[View, Outcome]:
         """What a state shows and what it cost; raises `Violation`. No session may be open where it was recorded."""
-        view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
-        return view, self.history.judge(state.crash.position, view, power=state.crash.power)
+        try:
+            view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
+            return view, self.history.judge(state.crash.position, view, power=state.crash.power)
+        except Violation as violation:
+            self._require_certain(state.crash, violation)
+            raise
+
+    def _require_certain(self, crash: faults.Crash, violation: Violation) -> None:
+        """Raise `NotJudged` where what a crash has lost may have been synced by what the recorder doesn't see."""
+        spoilt = [*crash.lost, *(index for index, _, _ in crash.holes), *([crash.torn[0]] if crash.torn else [])]
+        if not spoilt:
+            return
+        ways = [note.way for note in self.tape.notes if note.syncs and min(spoilt) < note.position <= crash.position]
+        if self._libraries is None:
+            self._libraries = syncing_libraries()
+        ways += [f"{name} was called through ctypes" for name in self._libraries]
+        if ways:
+            raise NotJudged(
+                f"{self.trial.target.name}: {crash}: {violation.message}; but {ways[-1]}, and the recorder does not "
+                "see what is synced so: whether this can happen is not known. Sync through `os`, or in this process"
+            )

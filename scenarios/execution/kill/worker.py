@@ -26,6 +26,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.files import watching
 from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.answers import NotCompared, as_answer
@@ -137,11 +138,12 @@ def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shims, job_log:
     """The plan in force at its depth, for the store's files only."""
     injector = _Announced(plan, job_log)
     if plan.faults[0].kind in faults.STATEMENT_KINDS:
-        scope: contextlib.AbstractContextManager[None] = trial.statements.watching(injector)
+        with trial.statements.watching(injector):
+            yield
     else:
-        scope = shim.watching(faults.OnPath(injector, trial.directory))
-    with scope:
-        yield
+        on_path = faults.OnPath(injector, trial.directory)
+        with shim.watching(on_path), watching(on_path):
+            yield
 
 
 def _be_the_child(target: Target, directory: Path) -> NoReturn:

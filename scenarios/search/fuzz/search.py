@@ -35,12 +35,22 @@ from hypothesis.stateful import run_state_machine_as_test
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.shrink import shown, what_suffices
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
-from tornpage.scenarios.model.target import Action, Configuration, Machine, Target, TargetError, View
+from tornpage.scenarios.model.target import (
+    Action,
+    Configuration,
+    Machine,
+    Target,
+    TargetError,
+    View,
+    has_plain_files_only,
+)
 from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint, Range
@@ -134,6 +144,7 @@ class Fuzz(Search):
         self.range = Range(target.name, seed, steps, scenarios_a_batch, tuple(self.machines), self.configurations)
         self._batch = Checkpoint(self.range)
         self._goes_wrong = False
+        self._plain: dict[Configuration, frozenset[tuple[str, str]]] = {}
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -232,7 +243,13 @@ class Fuzz(Search):
                 self.target, configuration, home, record=taped, trace=lambda line: digest.update(f"{line}\n".encode())
             )
 
-        machine_run = MachineRun(self.target, self.machines[name], configuration, new_executor)
+        machine_run = MachineRun(
+            self.target,
+            self.machines[name],
+            configuration,
+            new_executor,
+            self._operations_on_plain_files(configuration),
+        )
         try:
             violation = self._tell(part, machine_run)
         finally:
@@ -243,6 +260,18 @@ class Fuzz(Search):
             return None
         self._batch.add(name, Counter(findings=1), Counter(), Counter(), set())
         return self._found(machine_run.failed[-1], violation)
+
+    def _operations_on_plain_files(self, configuration: Configuration) -> frozenset[tuple[str, str]]:
+        """Which of them the workload makes, as (kind, role); a fault of one that is never made would tell nothing."""
+        if configuration not in self._plain:
+            home = self.directory / "plain"
+            place({}, home)
+            with Trial(self.target, configuration, home, {}) as trial, faults.count_operations(home) as counter:
+                for step, action in enumerate((OPEN, *self.target.workload())):
+                    trial.at_step(step)
+                    trial.call(action, {})
+            self._plain[configuration] = frozenset(one for one in counter.counts if one[0] in faults.FILE_KINDS)
+        return self._plain[configuration]
 
     def _turn(self, batch: int) -> tuple[str, Configuration]:
         """Whose turn it is: each machine meets each configuration before any pair comes again."""
@@ -319,9 +348,11 @@ class Fuzz(Search):
 
     def _rules(self, steps: int) -> set[str]:
         """The rules that a machine can have used in so many steps."""
-        rules = {"call", "arm", "clear", "restart", "crash", "limit"}
+        rules = {"call", "arm", "clear", "restart", "crash"}
+        if not has_plain_files_only(self.target):
+            rules |= {"limit", "contend"} if "vfs" in self.target.depths else {"limit"}
         if "vfs" in self.target.depths:
-            rules |= {"contend", "die"}
+            rules.add("die")
             promising = [one for one in self.configurations if promise_of(one, power=True) is not Promise.NOTHING]
             # A machine meets one configuration after the other.
             if promising and (len(promising) == len(self.configurations) or steps > _MANY_STEPS):

@@ -18,7 +18,7 @@ Not covered: limits on single allocations, which need SQLite to themselves; the 
 import contextlib
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import hypothesis
@@ -67,14 +67,25 @@ _LARGEST_LIMITS: Final[Mapping[LimitKind, tuple[int, ...]]] = {
 # -- what may be drawn -----------------------------------------------------------------------------------------
 
 
-def plans(configuration: Configuration, depths: tuple[str, ...]) -> SearchStrategy[tuple[str, str]]:
-    """Possible faults as (depth, plan), of the kinds that occur in this journal mode."""
+def plans(
+    configuration: Configuration, depths: tuple[str, ...], plain: Collection[tuple[str, str]] = ()
+) -> SearchStrategy[tuple[str, str]]:
+    """Possible faults as (depth, plan), of the kinds that occur in this journal mode.
+
+    `plain` are the operations on plain files, as (kind, role), that the store is known to make.
+    """
     roles = ("db", "wal") if configuration.journal_mode == "wal" else ("db", "journal")
     shared = {"shmmap", "shmlock"} if configuration.journal_mode != "wal" else set()
     lines: list[tuple[str, str, str, str]] = []
     for line in faults.possibilities():
         depth = "statement" if line.kind in faults.STATEMENT_KINDS else "vfs"
         if depth not in depths or line.kind in shared or line.kind == "any":
+            continue
+        if line.kind in faults.FILE_KINDS:
+            found = sorted(role for kind, role in plain if kind == line.kind)
+            lines += [(depth, f"{line.kind}:{role}", line.timing, effect) for role in found for effect in line.effects]
+            continue
+        if configuration.journal_mode == "file":
             continue
         for role in line.roles if depth == "statement" else set(line.roles) & set(roles):
             lines += [(depth, f"{line.kind}:{role}", line.timing, effect) for effect in line.effects]
@@ -160,8 +171,9 @@ def settings_of(
 class MachineRun:
     """What the scenarios of one batch have in common: what they are told to, what may go wrong, and what came of them.
 
-    `new_executor` makes an executor, recording or not. `rules` counts how often each rule was used, `answers` the
-    answers by action and kind, `shapes` collects what states there were.
+    `new_executor` makes an executor, recording or not; `plain` are the operations on plain files that it makes.
+    `rules` counts how often each rule was used, `answers` the answers by action and kind, `shapes` collects what states
+    there were.
     """
 
     def __init__(
@@ -170,13 +182,16 @@ class MachineRun:
         machine: Machine,
         configuration: Configuration,
         new_executor: Callable[[bool], Executor],
+        plain: Collection[tuple[str, str]] = (),
     ) -> None:
         self.target = target
         self.machine = machine
         self.configuration = configuration
         self.new_executor = new_executor
-        self.plans = plans(configuration, target.depths)
-        self.reaches_files = "vfs" in target.depths and configuration.journal_mode != "file"
+        self.plans = plans(configuration, target.depths, plain)
+        self.reaches_files = "vfs" in target.depths
+        self.has_locks = self.reaches_files and configuration.journal_mode != "file"
+        self.has_limits = configuration.journal_mode != "file"
         self.limits = limits(("heap", "pages", "steps") if "statement" in target.depths else ("heap",))
         self.rivals = rivals(configuration)
         self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
@@ -276,14 +291,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.machine_run.rules["crash" if crash else "restart"] += 1
         self._do(Restart(crash))
 
-    @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.reaches_files)
+    @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.has_locks)
     @rule(data=strategies.data())
     def contend(self, data: strategies.DataObject) -> None:
         """Let a rival be in the way of one call."""
         self.machine_run.rules["contend"] += 1
         self._do(data.draw(self.machine_run.rivals), self._action(data, alone=True), Clear())
 
-    @precondition(lambda self: not self.executor.armed)
+    @precondition(lambda self: not self.executor.armed and self.machine_run.has_limits)
     @rule(data=strategies.data())
     def limit(self, data: strategies.DataObject) -> None:
         """Let one call meet a limit."""

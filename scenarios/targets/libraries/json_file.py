@@ -1,6 +1,6 @@
-"""The ledger's tasks in one JSON file: a store without SQLite, whose crash states come from its plain file operations.
+"""The ledger's tasks in one JSON file: a store without SQLite, whose faults and crash states are those of plain files.
 
-Only the crash search reaches it: there is no SQLite beneath it that could fail. Configuration ``file/FULL``.
+Configuration ``file/FULL``.
 """
 
 import json
@@ -87,9 +87,9 @@ class JsonFile:
     """Target: tasks over a `JsonSnapshotStore`, or over a build of it with a defect."""
 
     name = "json-file"
-    title = "the ledger's tasks in one JSON file, without SQLite: for the crash search"
+    title = "the ledger's tasks in one JSON file, without SQLite"
     configurations: tuple[Configuration, ...] = (Configuration("file", "FULL"),)
-    depths: tuple[str, ...] = ()
+    depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str] = {}
     # Without the ledger's other parts there is nothing to cancel.
     refuses: frozenset[str] = frozenset({"tasks.cancel"})

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.files import spared
 from tornpage.ledger import Task
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers
@@ -133,8 +134,10 @@ class LegacyQueue:
         if Path(name).name != name:
             # An action may come from a replay file, which must not write anywhere else.
             raise ValueError(f"a legacy file's name is no path: {name!r}")
-        self.directory.mkdir(exist_ok=True)
-        (self.directory / name).write_bytes(msgspec.json.encode(content))
+        # The old program writes it, and what is armed is for the new one.
+        with spared():
+            self.directory.mkdir(exist_ok=True)
+            (self.directory / name).write_bytes(msgspec.json.encode(content))
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[Path]:
@@ -148,7 +151,8 @@ class LegacyQueue:
     def _ids(self) -> set[str]:
         if not self.directory.is_dir():
             return set()
-        return {msgspec.json.decode(file.read_bytes())["id"] for file in self.directory.glob("*.json")}
+        with spared():
+            return {msgspec.json.decode(file.read_bytes())["id"] for file in self.directory.glob("*.json")}
 
     def check(self) -> None:
         """Whatever file has gone, its message has been committed. Raises `Violation`."""

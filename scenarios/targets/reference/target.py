@@ -14,8 +14,9 @@ import msgspec
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, UsageError
+from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, StoreIOError, UsageError
 from tornpage.ledger.files import DATABASE_NAME
+from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, View
 from tornpage.scenarios.targets.reference.environment import (
@@ -145,7 +146,11 @@ class ReferenceSession:
 
     def _do_outbox_import_legacy(self) -> None:
         with self._legacy.importing() as directory:
-            self.ledger.outbox.import_legacy(directory)
+            report = self.ledger.outbox.import_legacy(directory)
+        for problem in report.problems:
+            # Its caller is told by the report: that message was not taken over, and the others were.
+            if problem.reason.startswith(UNREADABLE):
+                raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
 
     def _do_memory_import_legacy(self) -> None:
         """Somebody tries it out with a ledger in memory."""

@@ -1,0 +1,11 @@
+"""Plain files: what Python's own file functions do to them is seen, recorded and made to fail, beside SQLite's I/O.
+
+`watching` asks an injector about each operation on a plain file, `recording` tells a tape of it, `spared` keeps
+injectors out. `FILE_KINDS` and their errors are part of the plan's grammar (`faults.plan`).
+"""
+
+from tornpage.faults.files.replica import Replica
+from tornpage.faults.files.scopes import reached, recording, spared, watching
+from tornpage.faults.files.unseen import syncing_libraries
+
+__all__ = ["Replica", "reached", "recording", "spared", "syncing_libraries", "watching"]

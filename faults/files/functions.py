@@ -1,0 +1,329 @@
+"""The functions of `os`, each of one shape: find out which file it is about, ask, do it, and tell the tapes.
+
+A write, whatever function makes it, is told with its bytes and its place in the file; through a descriptor that was
+opened with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. What only reads is not here.
+"""
+
+import fcntl
+import functools
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from tornpage.faults.files import names
+from tornpage.faults.files.watch import WATCH
+from tornpage.faults.vfs.operation_log import Operation, unnamed_in
+
+Function = Callable[..., Any]
+
+_SYNCED: Final = getattr(os, "O_DSYNC", 0) | getattr(os, "O_SYNC", 0)
+_SYNCED_WRITE: Final = getattr(os, "RWF_DSYNC", 0) | getattr(os, "RWF_SYNC", 0)
+_NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
+
+# Files that were made without a name, by what makes them the same: they may be given one later.
+_unnamed: dict[names.Identity, str] = {}
+
+
+def path_of(descriptor: int) -> str | None:
+    """The full path of an open file; for one that never had a name, one that no file can have."""
+    path = names.of_descriptor(descriptor)
+    if path is None and _unnamed:
+        try:
+            return _unnamed.get(names.identity_of(descriptor))
+        except OSError:
+            return None
+    return path
+
+
+# -- opening, closing ----------------------------------------------------------------------------------------
+
+
+def _open(original: Function, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    call = functools.partial(original, path, flags, mode, dir_fd=dir_fd)
+    where = names.of_path(path, dir_fd, follow=not flags & os.O_NOFOLLOW)
+    unnamed = bool(_NAMELESS) and flags & _NAMELESS == _NAMELESS
+    existed = where is not None and not unnamed and os.path.exists(where)  # noqa: PTH110 - on a hot path
+    if where is None or not (existed or unnamed or flags & os.O_CREAT):
+        # It is none of ours, or it isn't there.
+        return call()  # type: ignore[no-any-return]
+    if unnamed:
+        where = unnamed_in(where, len(_unnamed) + 1)
+    role = names.DIRECTORY if existed and os.path.isdir(where) else ""  # noqa: PTH112
+    descriptor: int = WATCH.perform("file-open" if existed else "file-create", where, call, path, role=role)
+    if unnamed:
+        _unnamed[names.identity_of(descriptor)] = where
+    if not existed:
+        WATCH.tell(where, lambda name: [Operation("create", name)])
+    elif flags & os.O_TRUNC:
+        WATCH.tell(where, lambda name: [Operation("truncate", name)])
+    return descriptor
+
+
+def closing(descriptor: int, close: Callable[[], None]) -> None:
+    """Close a descriptor; what was opened only for reading has nothing left that could fail."""
+    path = path_of(descriptor)
+    if path is None or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE:
+        close()
+    else:
+        WATCH.perform("file-close", path, close)
+
+
+def _close(original: Function, fd: int) -> None:
+    closing(fd, functools.partial(original, fd))
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+def writing(
+    descriptor: int,
+    data: Any,
+    write: Callable[[Any], int | None],
+    offset: int | None = None,
+    *,
+    synced: bool = False,
+) -> int | None:
+    """Write bytes-like `data`, all or some of it, through `write`; at an `offset`, or where the descriptor is."""
+    path = path_of(descriptor)
+    if path is None:
+        return write(data)
+    whole = memoryview(data).cast("B")
+
+    def do(size: int | None) -> int:
+        written = write(data if size is None else whole[:size]) or 0
+        if WATCH.tapes:
+            _tell_of_write(descriptor, path, bytes(whole[:written]), offset, synced=synced)
+        return written
+
+    return WATCH.perform_write(path, whole.nbytes, do)
+
+
+def _tell_of_write(descriptor: int, path: str, data: bytes, offset: int | None, *, synced: bool = False) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    if offset is not None and flags & os.O_APPEND:
+        # Linux appends, whatever offset it is given.
+        at = os.fstat(descriptor).st_size - len(data)
+    else:
+        at = os.lseek(descriptor, 0, os.SEEK_CUR) - len(data) if offset is None else offset
+    synced = synced or bool(flags & _SYNCED)
+    WATCH.tell(path, lambda name: [Operation("write", name, at, data)] + ([Operation("sync", name)] if synced else []))
+
+
+def _write(original: Function, fd: int, data: Any, /) -> int | None:
+    return writing(fd, data, functools.partial(original, fd))
+
+
+def _pwrite(original: Function, fd: int, buffer: Any, offset: int, /) -> int | None:
+    return writing(fd, buffer, lambda data: original(fd, data, offset), offset)
+
+
+def _writev(original: Function, fd: int, buffers: Sequence[Any], /) -> int | None:
+    return writing(fd, b"".join(buffers), lambda data: original(fd, [data]))
+
+
+def _pwritev(original: Function, fd: int, buffers: Sequence[Any], offset: int, flags: int = 0, /) -> int | None:
+    synced = bool(flags & _SYNCED_WRITE)
+    return writing(fd, b"".join(buffers), lambda data: original(fd, [data], offset, flags), offset, synced=synced)
+
+
+def _sendfile(original: Function, out_fd: int, in_fd: int, offset: int | None, count: int, *more: Any) -> int:
+    def copy(size: int) -> int:
+        return original(out_fd, in_fd, offset, size, *more)  # type: ignore[no-any-return]
+
+    return _copying(in_fd, out_fd, count, copy, offset, None)
+
+
+def _copy_file_range(
+    original: Function, src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
+) -> int:
+    def copy(size: int) -> int:
+        return original(src, dst, size, offset_src, offset_dst)  # type: ignore[no-any-return]
+
+    return _copying(src, dst, count, copy, offset_src, offset_dst)
+
+
+def _copying(
+    source: int, destination: int, count: int, copy: Callable[[int], int], begin: int | None, offset: int | None
+) -> int:
+    """Copy inside the system; what was copied is read from the source."""
+    path = path_of(destination)
+    if path is None:
+        return copy(count)
+    start = os.lseek(source, 0, os.SEEK_CUR) if begin is None else begin
+    left = os.fstat(source).st_size - start
+
+    def do(size: int | None) -> int:
+        copied = copy(count if size is None else size)
+        if WATCH.tapes and copied:
+            _tell_of_write(destination, path, os.pread(source, copied, start), offset)
+        return copied
+
+    # At the end of the source nothing is written, and nothing can fail.
+    return WATCH.perform_write(path, min(count, left), do) if left > 0 else do(None)
+
+
+def _truncate(original: Function, path: Any, length: int) -> None:
+    truncating(path_of(path) if isinstance(path, int) else names.of_path(path, follow=True), length,
+               functools.partial(original, path, length), path)  # fmt: skip
+
+
+def _ftruncate(original: Function, fd: int, length: int, /) -> None:
+    truncating(path_of(fd), length, functools.partial(original, fd, length))
+
+
+def truncating(path: str | None, size: int, truncate: Callable[[], Any], *given: Any) -> Any:
+    """Cut a file, or let it grow, to `size` bytes."""
+
+    def do() -> Any:
+        result = truncate()
+        WATCH.tell(path, lambda name: [Operation("truncate", name, size=size)])
+        return result
+
+    return WATCH.perform("file-truncate", path, do, *(one for one in given if not isinstance(one, int)))
+
+
+def _posix_fallocate(original: Function, fd: int, offset: int, length: int, /) -> None:
+    truncating(path_of(fd), max(os.fstat(fd).st_size, offset + length), lambda: original(fd, offset, length))
+
+
+# -- syncing -------------------------------------------------------------------------------------------------
+
+
+def _fsync(original: Function, fd: Any) -> None:
+    descriptor = fd if isinstance(fd, int) else fd.fileno()
+    path = path_of(descriptor)
+    if path is None:
+        original(fd)
+        return
+    is_directory = names.is_directory(descriptor)
+    kind, role = ("syncdir", names.DIRECTORY) if is_directory else ("sync", "")
+
+    def do() -> None:
+        original(fd)
+        WATCH.tell(path, lambda name: [Operation(kind, name)])
+
+    try:
+        WATCH.perform("file-fsync", path, do, role=role)
+    except OSError:
+        if not is_directory:
+            WATCH.tell(path, lambda name: [Operation("failsync", name)])
+        raise
+
+
+def _sync(original: Function) -> None:
+    original()
+    # On Linux it returns when everything is written; elsewhere it may return before, and a store can't rely on it.
+    for tape in WATCH.tapes:
+        tape.add(Operation("syncall", ""))
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def _unlink(original: Function, path: Any, *, dir_fd: int | None = None) -> None:
+    where = names.of_path(path, dir_fd)
+
+    def do() -> None:
+        original(path, dir_fd=dir_fd)
+        WATCH.tell(where, lambda name: [Operation("delete", name)])
+
+    WATCH.perform("file-unlink", where, do, path)
+
+
+def _rename(
+    original: Function, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
+    source, destination = names.of_path(src, src_dir_fd), names.of_path(dst, dst_dir_fd)
+
+    def do() -> None:
+        # Two names of one file stay both.
+        changes = source != destination and not _is_same(source, destination)
+        original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        if changes:
+            _tell_of_move("rename", source, destination)
+
+    WATCH.perform("file-rename", destination, do, src, dst)
+
+
+def _link(
+    original: Function,
+    src: Any,
+    dst: Any,
+    *,
+    src_dir_fd: int | None = None,
+    dst_dir_fd: int | None = None,
+    follow_symlinks: bool = True,
+) -> None:
+    source, destination = names.of_path(src, src_dir_fd), names.of_path(dst, dst_dir_fd)
+    if _unnamed:
+        status = os.stat(src, dir_fd=src_dir_fd)
+        source = _unnamed.get((status.st_dev, status.st_ino), source)
+
+    def do() -> None:
+        original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
+        _tell_of_move("link", source, destination)
+
+    WATCH.perform("file-link", destination, do, src, dst)
+
+
+def _tell_of_move(kind: str, source: str | None, destination: str | None) -> None:
+    """A file has another name, or one more; a tape does not know what one that came from elsewhere holds."""
+    for tape in WATCH.tapes:
+        old = tape.name_of(source) if source is not None else None
+        new = tape.name_of(destination) if destination is not None else None
+        if old is not None and new is not None:
+            tape.add(Operation(kind, old, other=new))
+        elif old is not None and kind == "rename":
+            tape.add(Operation("delete", old))
+        elif new is not None:
+            tape.note(f"{new} came from outside of the directory (os.{kind})")
+
+
+def _is_same(one: str | None, other: str | None) -> bool:
+    try:
+        first, second = os.lstat(one or ""), os.lstat(other or "")
+    except OSError:
+        return False
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino) and not stat.S_ISDIR(first.st_mode)
+
+
+def _symlink(original: Function, src: Any, dst: Any, *more: Any, **named: Any) -> None:
+    original(src, dst, *more, **named)
+    WATCH.note_of(names.of_path(dst, named.get("dir_fd")), "is a symbolic link (os.symlink)")
+
+
+def _mkdir(original: Function, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+    where = names.of_path(path, dir_fd)
+
+    def do() -> None:
+        original(path, mode, dir_fd=dir_fd)
+        WATCH.tell(where, lambda name: [Operation("mkdir", name)])
+
+    WATCH.perform("file-mkdir", where, do, path, role=names.DIRECTORY)
+
+
+def _rmdir(original: Function, path: Any, *, dir_fd: int | None = None) -> None:
+    where = names.of_path(path, dir_fd)
+
+    def do() -> None:
+        original(path, dir_fd=dir_fd)
+        WATCH.tell(where, lambda name: [Operation("rmdir", name)])
+
+    WATCH.perform("file-rmdir", where, do, path, role=names.DIRECTORY)
+
+
+BODIES: Final[dict[str, Function]] = {
+    "open": _open, "close": _close,
+    "write": _write, "pwrite": _pwrite, "writev": _writev, "pwritev": _pwritev,
+    "sendfile": _sendfile, "copy_file_range": _copy_file_range,
+    "truncate": _truncate, "ftruncate": _ftruncate, "posix_fallocate": _posix_fallocate,
+    "fsync": _fsync, "fdatasync": _fsync, "sync": _sync,
+    "unlink": _unlink, "remove": _unlink, "rename": _rename, "replace": _rename, "link": _link, "symlink": _symlink,
+    "mkdir": _mkdir, "rmdir": _rmdir,
+}  # fmt: skip
+
+
+def forget() -> None:
+    """Nobody watches any more: what was known of files without a name is not needed."""
+    _unnamed.clear()

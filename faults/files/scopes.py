@@ -1,0 +1,146 @@
+"""Scopes in which plain files are watched: put Python's functions in place while somebody wants to know, then out.
+
+Inside `reached` they stay in place once they are needed: a search begins and ends thousands of shorter scopes.
+"""
+
+import contextlib
+import ctypes
+import functools
+import io
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from tornpage.faults.files import functions, raw_file, unseen
+from tornpage.faults.files.in_place import BuiltinFunction, BuiltinMethods, is_supported
+from tornpage.faults.files.watch import WATCH
+from tornpage.faults.injector import Injector
+from tornpage.faults.plan import FILE_KINDS
+from tornpage.faults.vfs.operation_log import Tape
+
+try:
+    import _posixsubprocess
+except ImportError:  # pragma: no cover - a system without fork
+    _posixsubprocess = None  # type: ignore[assignment]
+
+Function = Callable[..., Any]
+_FILE_KINDS: Final = frozenset(FILE_KINDS)
+
+
+class _Replaceable(Protocol):
+    def put_in(self) -> None: ...
+    def take_out(self) -> None: ...
+
+
+class _Place:
+    """All of Python's functions that are watched: in place, or not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._users = self._keepers = 0
+        self._is_in = False
+
+    @functools.cached_property
+    def _all(self) -> list[_Replaceable]:
+        """What is exchanged; made at the first use, and kept for the life of the process."""
+        bodies = {**functions.BODIES, **unseen.BODIES}
+        made: list[_Replaceable] = [
+            BuiltinFunction(getattr(os, name), _unless_idle(body)) for name, body in bodies.items() if hasattr(os, name)
+        ]
+        if _posixsubprocess is not None:
+            made.append(BuiltinFunction(_posixsubprocess.fork_exec, _unless_idle(unseen.FORK_EXEC)))
+        methods = {name: _unless_idle(body) for name, body in raw_file.BODIES.items()}
+        return [
+            *made,
+            BuiltinMethods(io.FileIO, {**methods, "__init__": raw_file.INIT}),
+            BuiltinMethods(mmap.mmap, {"__init__": unseen.MAP}),
+            BuiltinMethods(ctypes.CDLL, {"__getitem__": unseen.LOOK_UP}),
+        ]
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        with self._lock:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keepers -= 1
+                self._settle()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+            self._settle()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._settle()
+                if not self._users:
+                    functions.forget()
+
+    def _settle(self) -> None:
+        wanted = bool(self._users or (self._keepers and self._is_in))
+        if wanted == self._is_in or not is_supported():
+            return
+        for one in self._all:
+            (one.put_in if wanted else one.take_out)()
+        self._is_in = wanted
+
+
+def _unless_idle(body: Function) -> Function:
+    """The body, where somebody wants to know; else the original."""
+
+    @functools.wraps(body)
+    def function(original: Function, /, *args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs) if WATCH.is_idle else body(original, *args, **kwargs)
+
+    return function
+
+
+_PLACE: Final = _Place()
+
+
+@contextlib.contextmanager
+def reached() -> Iterator[None]:
+    """Once somebody has wanted to know of plain files in this scope, let the functions stay in place until its end."""
+    with _PLACE.kept():
+        yield
+
+
+@contextlib.contextmanager
+def watching(injector: Injector) -> Iterator[None]:
+    """Ask `injector` about operations on plain files inside this scope, if it wants to know of any."""
+    if _FILE_KINDS.isdisjoint(injector.kinds):
+        yield
+        return
+    with _PLACE.used():
+        WATCH.injectors = (*WATCH.injectors, injector)
+        try:
+            yield
+        finally:
+            WATCH.injectors = tuple(one for one in WATCH.injectors if one is not injector)
+            WATCH.forget()
+
+
+@contextlib.contextmanager
+def recording(tape: Tape) -> Iterator[None]:
+    """Tell `tape` of changes to plain files inside this scope."""
+    if not is_supported():
+        tape.note("Python's own file functions can't be watched in this interpreter")
+    with _PLACE.used():
+        WATCH.tapes = (*WATCH.tapes, tape)
+        try:
+            yield
+        finally:
+            WATCH.tapes = tuple(one for one in WATCH.tapes if one is not tape)
+
+
+def spared() -> contextlib.AbstractContextManager[None]:
+    """Let no injector hear of plain files inside this scope; tapes do."""
+    return WATCH.spared()

@@ -1,0 +1,75 @@
+"""Ways to change or to sync a file that are not followed; that they were taken is noted, so that they can be named."""
+
+import ctypes
+import gc
+import mmap
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from tornpage.faults.files.functions import path_of
+from tornpage.faults.files.watch import WATCH
+
+Function = Callable[..., Any]
+
+_SYNCING: Final = frozenset({"fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync"})
+
+
+def _child(name: str) -> Function:
+    def body(original: Function, *args: Any, **kwargs: Any) -> Any:
+        WATCH.note(f"a child process was started: {_program_of(name, args)}", syncs=True)
+        return original(*args, **kwargs)
+
+    return body
+
+
+def _program_of(name: str, args: tuple[Any, ...]) -> str:
+    """The program that is started, as far as the arguments say it."""
+    first = args[0] if args else None
+    if name == "fork_exec" and first:
+        first = first[0]
+    return os.fsdecode(first) if isinstance(first, str | bytes | os.PathLike) else name
+
+
+def _splice(original: Function, src: int, dst: int, *args: Any, **kwargs: Any) -> Any:
+    WATCH.note_of(path_of(dst), "was written to by os.splice")
+    return original(src, dst, *args, **kwargs)
+
+
+def _map(
+    _original: Function,
+    _map: mmap.mmap,
+    fileno: int,
+    length: int,  # noqa: ARG001 - a name that callers may use
+    flags: int = mmap.MAP_SHARED,
+    prot: int = mmap.PROT_WRITE | mmap.PROT_READ,
+    access: int = mmap.ACCESS_DEFAULT,
+    **_more: Any,
+) -> None:
+    """In the place of an ``__init__`` that ``mmap.mmap`` doesn't have."""
+    if access == mmap.ACCESS_WRITE or (
+        access == mmap.ACCESS_DEFAULT and prot & mmap.PROT_WRITE and flags & mmap.MAP_SHARED
+    ):
+        WATCH.note_of(path_of(fileno), "was mapped into memory (mmap)")
+
+
+def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
+    """Python code asks `ctypes` for a C function."""
+    if name in _SYNCING:
+        WATCH.note(f"{name} was called through ctypes", syncs=True)
+    return original(library, name)
+
+
+def syncing_libraries() -> list[str]:
+    """The C functions that Python code has asked `ctypes` for long ago by which it can sync files itself."""
+    # One that nobody uses any more is in a cycle with its functions.
+    gc.collect()
+    libraries = [one for one in gc.get_objects() if isinstance(one, ctypes.CDLL)]
+    return sorted({name for one in libraries for name in vars(one) if name in _SYNCING})
+
+
+CHILDREN: Final = {name: _child(name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")}
+FORK_EXEC: Final = _child("fork_exec")
+BODIES: Final[dict[str, Function]] = {**CHILDREN, "splice": _splice}
+MAP: Final = _map
+LOOK_UP: Final = _look_up

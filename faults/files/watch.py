@@ -1,0 +1,134 @@
+"""Who wants to know of operations on plain files, and the one shape of all of them: describe, ask, then do or refuse.
+
+There is one `Watch` for the process, since there is one set of Python's functions. It knows the injectors to ask and
+the tapes to tell. What the harness itself reads and writes is `spared`: no injector hears of it.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from tornpage.faults.files.names import role_of
+from tornpage.faults.injector import Injector
+from tornpage.faults.plan import KILL, SHORT, Fault
+from tornpage.faults.vfs.operation_log import Operation, Tape
+
+_Any = TypeVar("_Any")
+MARK: Final = "injected_by_faults"
+
+
+class Watch:
+    """The injectors and the tapes of this process's plain files."""
+
+    def __init__(self) -> None:
+        self.injectors: tuple[Injector, ...] = ()
+        self.tapes: tuple[Tape, ...] = ()
+        self._spared = 0
+        # A device that ended in the middle of a write has no room for the next one either.
+        self._owed: dict[str, Fault] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody wants to know anything."""
+        return not self.injectors and not self.tapes
+
+    @contextlib.contextmanager
+    def spared(self) -> Iterator[None]:
+        """Ask no injector inside this scope."""
+        self._spared += 1
+        try:
+            yield
+        finally:
+            self._spared -= 1
+
+    def forget(self) -> None:
+        """What was owed to an injector that has gone is not any more."""
+        self._owed.clear()
+
+    # -- faults --------------------------------------------------------------------------------------------
+
+    def ask(self, kind: str, path: str | None, role: str = "") -> Fault | None:
+        """The fault that an operation is to meet; None lets it pass."""
+        if path is None or self._spared or not self.injectors:
+            return None
+        # Only the very next operation on the file: what comes after a new beginning may find room.
+        owed = self._owed.pop(path, None)
+        owed = owed if kind == "file-write" else None
+        for injector in self.injectors:
+            if kind in injector.kinds:
+                fault = injector.decide(kind, role or role_of(path), path)
+                if fault is not None and owed is None:
+                    return fault
+        return owed
+
+    def perform(self, kind: str, path: str | None, do: Callable[[], _Any], *names: Any, role: str = "") -> _Any:
+        """Ask, and do the operation, or refuse it, or do it and then report failure."""
+        fault = self.ask(kind, path, role)
+        if fault is None:
+            return do()
+        if fault.timing == "before":
+            raise refused(fault, *names)
+        do()
+        raise refused(fault, *names)
+
+    def perform_write(
+        self, path: str | None, size: int, do: Callable[[int | None], int], kind: str = "file-write"
+    ) -> int:
+        """Ask, and write all (`do` of None), or so many bytes of `size`, or nothing."""
+        fault = self.ask(kind, path)
+        if fault is None:
+            return do(None)
+        if fault.timing == "before":
+            raise refused(fault)
+        if fault.timing == "after":
+            do(None)
+            raise refused(fault)
+        if fault.effect == SHORT:
+            return do((size + 1) // 2)
+        written = do(size // 2) if size > 1 else 0
+        if fault.effect == KILL or not written:
+            raise refused(fault)
+        assert path is not None  # noqa: S101 - only an operation with a path meets a fault
+        self._owed[path] = dataclasses.replace(fault, timing="before")
+        return written
+
+    # -- tapes ---------------------------------------------------------------------------------------------
+
+    def tell(self, path: str | None, describe: Callable[[str], list[Operation]]) -> None:
+        """Tell each tape that has this file in its directory what was done; `describe` is handed the name there."""
+        if path is None:
+            return
+        for tape in self.tapes:
+            name = tape.name_of(path)
+            if name is not None:
+                tape.add(*describe(name))
+
+    def note(self, way: str, *, syncs: bool = False) -> None:
+        """Tell each tape of something that may change, or sync, any file unseen."""
+        for tape in self.tapes:
+            tape.note(way, syncs=syncs)
+
+    def note_of(self, path: str | None, way: str) -> None:
+        """Tell each tape that has this file in its directory of something that may change it unseen."""
+        for tape in self.tapes:
+            if path is not None and (name := tape.name_of(path)) is not None:
+                tape.note(f"{name} {way}")
+
+
+def refused(fault: Fault, *names: Any) -> OSError:
+    """The error that Python raises for a fault's number, with the names that the call was given; or no more process."""
+    if fault.effect == KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    number = getattr(errno, fault.effect)
+    # The third of five arguments is Windows's own number.
+    given = (names[0], None, names[1]) if len(names) == 2 else names
+    error = OSError(number, os.strerror(number), *given)
+    vars(error)[MARK] = fault
+    return error
+
+
+WATCH: Final = Watch()
