@@ -17,13 +17,15 @@ from tornpage.scenarios.model.target import Configuration
 class Part(msgspec.Struct, frozen=True):
     """A piece of a search: `kind` is the search's own word, and numbers from `first` up to `end` (None: all) are its.
 
-    What is numbered, each search says: calls of the workload, kills, batches of scenarios.
+    What is numbered, each search says: calls of the workload, kills, batches of scenarios. `most` is the most points of
+    one call, where they are spread over all calls first; None: as many as the profile says.
     """
 
     configuration: Configuration
     first: int = 0
     end: int | None = None
     kind: str = ""
+    most: int | None = None
 
     def __contains__(self, number: int) -> bool:
         """Whether a number is its own."""
@@ -34,7 +36,8 @@ class Part(msgspec.Struct, frozen=True):
         return self.end is not None and number >= self.end
 
     def __str__(self) -> str:
-        return " ".join(str(one) for one in (self.configuration, self.kind, self.first, self.end) if one != "")
+        parts = (self.configuration, self.kind, self.first, self.end, *(() if self.most is None else (self.most,)))
+        return " ".join(str(one) for one in parts if one != "")
 
 
 # Each part of a workload plays all of it up to its own calls: few parts, or that grows with the square of the calls.

@@ -101,7 +101,11 @@ def run(
         if alone:
             # SQLite's own clock stands still: what a store takes from it is the same in each run.
             with faults.install() as shim, shim.deterministic():
-                for search in searches:
+                for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
+                    if deadline is not None:
+                        # Each search has its share of what is left; what one does not need goes to the others.
+                        now = time.monotonic()
+                        recorder.deadline = now + (deadline - now) / left
                     _run(search, recorder)
         else:
             _run_elsewhere(searches, target, plan, recorder, accepts, live)

@@ -35,6 +35,8 @@ class Search:
     # Which of its parts are tried here: all of them, or those of a shard, counted from some number on.
     shard: Shard | None = None
     shard_from: int = 0
+    # Whether its time is limited: then a few points of each call are tried before more of any.
+    is_timed: bool = False
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Search:
         made = cls(target, recorder, directory, configurations=configurations, seed=plan.seed, **sizes)
         # Searches of few parts would else all fall to the first shard.
         made.shard, made.shard_from = plan.shard, plan.searches.index(cls.name) if cls.name in plan.searches else 0
+        made.is_timed = plan.max_time_s is not None
         return made
 
     @classmethod
@@ -150,10 +153,20 @@ class Search:
 
     def judge(self, *, complete: bool) -> None:
         """Tell of what all parts together should have met, and have not: where all of them are done, and done here."""
+        if not complete:
+            for reason in self.cut_short():
+                self.vacuous(reason)
         if not complete or self.shard is not None:
             return
         for reason in unmet(self.needs(), self.total.counts, self.total.seen):
             self.vacuous(reason)
+
+    def cut_short(self) -> Iterator[str]:
+        """What a search that did not come to its end has never begun with; its time was up, or it has found enough."""
+        if not self.recorder.is_late:
+            return
+        if not any(self.total.counts[name] for name in ("tried", "states", "kills", "steps")):
+            yield "the time was up before anything was tried: give it more (--max-time), or fewer searches"
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How it ended. A shard can't be judged by itself: it says what was needed, and what it has seen of that."""

@@ -12,8 +12,9 @@ until the store has waited 50 ms in virtual time. Each point starts from the fil
   the next call has to work.
 
 A point counts as a *contention* only where the store was refused a lock, waited for one or was told that it is busy. A
-rival that was in nobody's way is *unblocked*; one that could not get its own lock there has *missed*. A kind of rival
-that was in nobody's way in the whole run makes the run vacuous.
+rival that was in nobody's way is *unblocked*; one that could not get its own lock there has *missed*. Of a kind of
+rival that blocked the store at none of the points that were tried all points are tried until one does; where none of
+them does, that is told as a note: such a rival can't be in this store's way.
 
 Not covered: two rivals at once, and a rival that changes what the store shows (its change changes nothing; what two
 writers of one ledger make of each other's changes is tested with the ledger).
@@ -69,12 +70,22 @@ class Contend(PointSearch):
             return super().search(part)
 
     def needs(self) -> Iterator[Need]:
-        """Every kind of rival that came was in somebody's way."""
+        """Some rival was in the way."""
         yield from super().needs()
         yield Need("contentions", "no rival was ever in the way")
-        for name, kind in sorted(faults.RIVAL_KINDS.items()):
-            reason = f"no {name} was in anybody's way, at {{}} points: {kind.holds}"
-            yield Need(_blocked(name), reason, given=(_came(name), "contentions"))
+
+    def kinds_never_met(self) -> list[str]:
+        """Kinds of rivals that came and never blocked the store."""
+        seen = self.total.seen
+        return [name for name in sorted(faults.RIVAL_KINDS) if seen[_came(name)] and not seen[_blocked(name)]]
+
+    def is_met(self, kind: str) -> bool:
+        """Whether such a rival was in the way."""
+        return bool(self.seen[_blocked(kind)])
+
+    def never_met(self, kind: str) -> str:
+        """Which rival it is, and what it holds."""
+        return f"rival {kind!r} ({faults.RIVAL_KINDS[kind].holds}) blocked the store nowhere"
 
     # -- what to try ---------------------------------------------------------------------------------------
 
@@ -96,8 +107,8 @@ class Contend(PointSearch):
 
     def sampled(self, points: list[Any]) -> list[Any]:
         """As many as are wanted of one call, of each kind of rival in its turn."""
-        self.counts["points"] += len(points)
-        most = self.most_points_per_call
+        self.count_points(points)
+        most = self.at_most
         if most is None or len(points) <= most:
             return points
         by_kind: defaultdict[tuple[str, str], list[int]] = defaultdict(list)

@@ -77,9 +77,33 @@ class Limits(PointSearch):
             yield from self.points_under(part.configuration, start, kinds)
 
     def needs(self) -> Iterator[Need]:
-        """Each limit was met."""
-        for kind in self._kinds_for((*_EXACT, *_COARSE)):
-            yield Need(_met(kind), f"no call ever met the limit on {kind}")
+        """Some limit was met."""
+        yield Need("limits", "no call ever met a limit")
+
+    def kinds_never_met(self) -> list[str]:
+        """Limits that no call met."""
+        return [kind for kind in self._kinds_for((*_EXACT, *_COARSE)) if not self.total.seen[_met(kind)]]
+
+    def is_met(self, kind: str) -> bool:
+        """Whether the limit was met."""
+        return bool(self.seen[_met(kind)])
+
+    def never_met(self, kind: str) -> str:
+        """Which limit it is."""
+        return f"the limit on {kind} was met by no call"
+
+    def further_points(self, configuration: Configuration, kind: str) -> Iterator[Point]:
+        """Every limit of that kind in one configuration."""
+        outer, self.most_points_per_call = self.most_points_per_call, None
+        kinds: tuple[LimitKind, ...] = tuple(one for one in (*_EXACT, *_COARSE) if one == kind)
+        try:
+            with _counting(kinds):
+                for start in self.starts(configuration):
+                    yield from self.points_under(configuration, start, kinds)
+        except faults.AllocatorUnavailableError:
+            return
+        finally:
+            self.most_points_per_call = outer
 
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
         return tuple(kind for kind in kinds if self._reaches_connections or kind not in _ON_CONNECTIONS)
@@ -90,8 +114,8 @@ class Limits(PointSearch):
         """The points of one call under some kinds of limit, sampled where there are too many."""
         for kind in kinds:
             limits = limits_up_to(kind, self._measure(configuration, start, kind))
-            if self.most_points_per_call is not None:
-                most = max(self.most_points_per_call // len(_EFFECTS), 1)
+            if (of_all := self.at_most) is not None:
+                most = max(of_all // len(_EFFECTS), 1)
                 chosen = self.generator.sample(range(len(limits)), min(most, len(limits)))
                 limits = [limits[index] for index in sorted(chosen)]
             series = Series(kind, "any", "before", _EFFECTS[kind])

@@ -13,12 +13,14 @@ Not covered: two faults in one call (``fuzz`` does that), and power loss (``cras
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from tornpage import faults
 from tornpage.faults import FaultPlan
 from tornpage.scenarios.execution.injection import OPENERS, Condition
 from tornpage.scenarios.execution.shrink import shown
@@ -40,11 +42,14 @@ from tornpage.scenarios.model.scenario import (
     Syscall,
 )
 from tornpage.scenarios.model.target import Configuration, Target
-from tornpage.scenarios.model.work import Part
+from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.workload import Start, WorkloadSearch
 
 _Any = TypeVar("_Any")
+# Of each call, before more of any is tried in a run whose time is limited.
+_FIRST_POINTS: Final = 3
+_REACHED: Final = "reached "
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -86,6 +91,9 @@ class Met(NamedTuple):
 class PointSearch(WorkloadSearch):
     """Tries points, at up to `most_points_per_call` of each call (None: all); tells a `Recorder` what it finds."""
 
+    # Whether its parts are calls of the workload, each of which is to be reached before the time is up.
+    goes_by_call = True
+
     def __init__(
         self,
         target: Target,
@@ -102,6 +110,7 @@ class PointSearch(WorkloadSearch):
             target, recorder, directory, configurations=configurations, depths=depths, seed=seed, home=home
         )
         self.most_points_per_call = most_points_per_call
+        self._most: int | None = None
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -113,10 +122,24 @@ class PointSearch(WorkloadSearch):
             self.try_point(part.configuration, point)
         return True
 
+    def own_parts(self) -> Iterator[Part]:
+        """All parts; where the time is limited, first each of them with a few points of each call."""
+        if self.is_timed and self.goes_by_call:
+            yield from (msgspec.structs.replace(part, most=_FIRST_POINTS) for part in super().own_parts())
+        yield from super().own_parts()
+
+    def do(self, part: Part) -> Done:
+        """Do one part."""
+        self._most = part.most
+        return super().do(part)
+
     def points(self, part: Part) -> Iterator[Point]:
         """The points of a part's calls, sampled where there are too many of one call."""
         for start in self.starts(part.configuration, part):
-            yield from self.sampled(list(self.points_of(part.configuration, start)))
+            points = list(self.points_of(part.configuration, start))
+            # A call without any is reached as far as it can be.
+            self.seen[f"{_REACHED}{start.action}"] += not points
+            yield from self.sampled(points)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
         """All points of one call."""
@@ -124,11 +147,75 @@ class PointSearch(WorkloadSearch):
 
     def sampled(self, points: list[_Any]) -> list[_Any]:
         """All points of one call, or a sample of so many in order; all are counted."""
-        self.counts["points"] += len(points)
-        most = self.most_points_per_call
+        self.count_points(points)
+        most = self.at_most
         if most is None or len(points) <= most:
             return points
         return [points[index] for index in sorted(self.generator.sample(range(len(points)), most))]
+
+    @property
+    def at_most(self) -> int | None:
+        """The most points of one call in the part that is done; None: all."""
+        return self._most if self._most is not None else self.most_points_per_call
+
+    def count_points(self, points: list[Any]) -> None:
+        """Count what there is to try of one call; once, also where a few of them are tried first."""
+        self.counts["points"] += len(points) if self._most is None else 0
+
+    # -- what was not reached ------------------------------------------------------------------------------
+
+    def cut_short(self) -> Iterator[str]:
+        """Calls that no point of this search came to before the time was up."""
+        yield from super().cut_short()
+        reached = {key.removeprefix(_REACHED) for key in self.total.seen if key.startswith(_REACHED)}
+        names = dict.fromkeys(str(action) for action in self.target.workload())
+        missed = [name for name in names if name not in reached]
+        if self.goes_by_call and self.recorder.is_late and reached and missed:
+            more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
+            yield f"the time was up before any point of {', '.join(missed[:3])}{more}: give it more (--max-time)"
+
+    def judge(self, *, complete: bool) -> None:
+        """Try more of what came and was never met, before anything is said of it."""
+        if complete:
+            for kind in self.kinds_never_met():
+                self._try_further(kind)
+        super().judge(complete=complete)
+
+    def kinds_never_met(self) -> list[str]:
+        """Kinds of points that were tried, or could have been, and never met; by the `kind` of their series."""
+        return []
+
+    def further_points(self, configuration: Configuration, kind: str) -> Iterator[Point]:
+        """Every point of that kind in one configuration."""
+        for start in self.starts(configuration):
+            yield from (one for one in self.points_of(configuration, start) if one.series.kind == kind)
+
+    def _try_further(self, kind: str) -> None:
+        """Try every point of a kind until one is met: a sample may have missed what there is."""
+        self.counts, self.seen, tried = Counter(), Counter(), 0
+        with faults.install() as shim, shim.deterministic(), self.company():
+            for configuration in self.configurations:
+                for point in self.further_points(configuration, kind):
+                    if self.recorder.enough():
+                        return
+                    tried += 1
+                    self.try_point(configuration, point)
+                    if self.is_met(kind):
+                        break
+                if self.is_met(kind):
+                    break
+        if not self.is_met(kind):
+            self.note(f"{self.never_met(kind)}, at none of all {tried:,} points")
+        self.total.counts.update(self.counts)
+        self.total.seen.update(self.seen)
+
+    def is_met(self, kind: str) -> bool:
+        """Whether a point of that kind was met in what was tried last."""
+        raise NotImplementedError
+
+    def never_met(self, kind: str) -> str:
+        """What a kind that can't be met here says to people."""
+        raise NotImplementedError
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point and tell the recorder; a finding is recorded, not raised."""
@@ -141,6 +228,7 @@ class PointSearch(WorkloadSearch):
             met = self.failed_at(point)
         else:
             met = self.came_to(condition)
+        self.seen[f"{_REACHED}{point.start.action}"] += 1
         if self.took(configuration, point, met):
             place = point.located(configuration)
             self.recorder.tell(PointTried(point.series, met.fired, met.surfaced, place, met.is_finding))

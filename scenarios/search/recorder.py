@@ -199,11 +199,16 @@ class Recorder:
 
     def enough(self) -> bool:
         """Whether to stop: the time is up, the user said so, or this search, or a part of it, has found enough."""
-        late = self.deadline is not None and time.monotonic() > self.deadline
+        late = self.is_late
         self.interrupted = self.interrupted or self._told_to_stop()
         # Where in a part to stop must not depend on what other parts have found.
         found = max(self._found_before_part, self._found_in_part)
         return late or self.interrupted or found >= self.most_findings
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def transcript(self) -> Transcript:
         """What was met beside the events that were told, for a recorder that takes them in."""

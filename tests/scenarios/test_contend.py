@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,10 +245,31 @@ def test_a_kind_of_rival_that_was_never_in_the_way_is_told(
 
     monkeypatch.setattr(Contend, "play", never_but_for_readers)
     recorder = contended(Patient(), home, DELETE, most_points_per_call=10)
-    told = " ".join(one.reason for one in recorder.vacuous)
-    assert "no writer was in anybody's way" in told
-    assert "a reader" not in told
-    assert verdict(recorder) is Exit.NOT_TESTED
+    told = " ".join(recorder.ended[0].notes)
+    assert "rival 'writer' (" in told
+    assert "blocked the store nowhere, at none of all" in told
+    assert "rival 'reader'" not in told
+    assert verdict(recorder) is Exit.HOLDS
+
+
+def test_a_kind_that_a_sample_missed_is_tried_further_and_nothing_is_said(
+    shim: faults.Shim, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_one, came = Contend.play, Counter[str]()
+
+    def not_at_first(self: Contend, configuration: Configuration, point: Point) -> Any:
+        contention = play_one(self, configuration, point)
+        came[point.series.kind] += 1
+        if point.series.kind == "writer" and came["writer"] <= 12:
+            rival = contention.rival
+            rival.asked = rival.granted = rival.surfaced = rival._waited_us = 0
+        return contention
+
+    monkeypatch.setattr(Contend, "play", not_at_first)
+    recorder = contended(Patient(), home, DELETE, most_points_per_call=10)
+    assert came["writer"] > 12
+    assert recorder.ended[0].notes == ()
+    assert verdict(recorder) is Exit.HOLDS
 
 
 def test_a_time_limit_cuts_it_short_and_no_process_is_left(
