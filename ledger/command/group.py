@@ -126,11 +126,11 @@ def ledger_group(
 
     \b
     Example:
-      ledger tasks create "water the plants" --runtime cli --owner me
-      ledger tasks list
-      ledger tasks finish TOKEN succeeded
-      ledger recover
-      ledger tasks audit
+      tornpage ledger tasks create "water the plants" --runtime cli --owner me
+      tornpage ledger tasks list
+      tornpage ledger tasks finish TOKEN succeeded
+      tornpage ledger recover
+      tornpage ledger tasks audit
     """
     context.obj = LedgerOptions(state_dir, journal_mode, busy_timeout_ms)
 
@@ -145,4 +145,4 @@ ledger_group.add_command(recover_command)
 
 def main() -> None:
     """Run the command by itself."""
-    ledger_group(prog_name="ledger")
+    ledger_group(prog_name="python -m tornpage.ledger")

@@ -130,7 +130,8 @@ def _maintenance_line(report: MaintenanceReport) -> str:
 
 def _print_report(report: AuditReport) -> None:
     summary = report.summary
-    click.echo(f"Task audit: {summary.total} findings · {summary.errors} errors · {summary.warnings} warnings")
+    counts = {"finding": summary.total, "error": summary.errors, "warning": summary.warnings}
+    click.echo("Task audit: " + " · ".join(f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items()))
     in_force = _filters_line(report)
     if in_force:
         click.echo(in_force)

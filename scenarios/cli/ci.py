@@ -1,7 +1,7 @@
 """What a gate and other tools want of a run: a baseline, JUnit, SARIF, GitHub, a history, events and observations.
 
-The options are those of every search. A file that can't be written costs one line on standard error and no verdict; one
-that can't be read ends the command before anything is run.
+The options are those of every search. A file that can't be written costs one line on standard error, and makes the exit
+code 2; one that can't be read ends the command before anything is run.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from tornpage.scenarios.report.summary import summary
 from tornpage.scenarios.run.campaign import searches_for
 from tornpage.scenarios.run.locations import with_places
 from tornpage.scenarios.run.record import RunRecord
+from tornpage.scenarios.run.whole_file import report_directory, why_not_writable, write_whole
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -92,7 +93,40 @@ class _Careful:
             click.echo(f"no more {self._what} from here on: {error}", err=True)
 
 
-def completed(record: RunRecord, target: Target, baseline: Baseline | None, options: Mapping[str, Any]) -> RunRecord:
+class Outputs:
+    """The files that a run was asked for; `missing` are those that could not be written."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+
+    @contextlib.contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """What can't be written in this scope is told in one line, and the run ends with exit code 2 for it."""
+        try:
+            yield
+        except (OSError, HistoryError) as error:
+            self.missing.append(what)
+            click.echo(f"no {what}: {error}", err=True)
+
+
+def require_writable(report: Path | None, options: Mapping[str, Any]) -> None:
+    """Raise `click.UsageError` for a file that was asked for and can't be written: before the work, not after it."""
+    for name in ("html", "junit", "sarif", "history", "events"):
+        path = options.get(name)
+        if path is not None and (reason := why_not_writable(path)):
+            raise click.UsageError(f"--{name} {path}: {reason}")
+    if report is not None:
+        try:
+            report_directory(report)
+        except OSError as error:
+            raise click.UsageError(
+                f"--report {report}: {error.strerror}; name a directory that can be written"
+            ) from error
+
+
+def completed(
+    record: RunRecord, target: Target, baseline: Baseline | None, options: Mapping[str, Any], outputs: Outputs
+) -> RunRecord:
     """The record with the places of its findings, what the baseline has to say, and the history so far."""
     record = with_places(record, target)
     if baseline is not None:
@@ -100,28 +134,22 @@ def completed(record: RunRecord, target: Target, baseline: Baseline | None, opti
         whole = record.complete and searched >= set(searches_for(target)) and not options["configurations"]
         record = msgspec.structs.replace(record, baseline_notes=baseline.notes(target.name, whole=whole))
     if options["history"]:
-        with _or_one_line("no line in the history"), _history(options["history"]) as history:
+        with outputs.writing("line in the history"), _history(options["history"]) as history:
             history.append(line_of(record))
             record = msgspec.structs.replace(record, trend=history.trend(target.name))
     return record
 
 
-def deliver(record: RunRecord, options: Mapping[str, Any]) -> None:
+def deliver(record: RunRecord, options: Mapping[str, Any], outputs: Outputs) -> None:
     """Write the files that are asked for, and tell GitHub where it is there."""
     makers: dict[str, Callable[[RunRecord], str]] = {"junit": junit, "sarif": sarif}
     for name, make in makers.items():
         if options[name]:
-            with _or_one_line(f"no {name} of this run"):
-                write(options[name], make(record))
-    with _or_one_line("no summary of this run"):
+            with outputs.writing(f"{name} of this run"):
+                write_whole(options[name], make(record))
+    with outputs.writing("summary of this run"):
         # Standard output is the result's own; GitHub reads both.
         click.echo(github.tell(record, summary(record)), err=True, nl=False)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a report; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -129,12 +157,3 @@ def _history(path: Path) -> Iterator[History]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with History(path) as history:
         yield history
-
-
-@contextlib.contextmanager
-def _or_one_line(what: str) -> Iterator[None]:
-    """A verdict is worth more than its files."""
-    try:
-        yield
-    except (OSError, HistoryError) as error:
-        click.echo(f"{what}: {error}", err=True)

@@ -1,17 +1,15 @@
-"""The group ``tornpage`` and its entry point."""
+"""The group ``tornpage``: all its commands."""
 
 import importlib
 import importlib.util
-import traceback
 
 import click
 
-from tornpage.ledger.command import is_output_lost, ledger_group
+from tornpage.ledger.command import ledger_group
 from tornpage.scenarios.cli.known_bugs import bugs, probe
 from tornpage.scenarios.cli.replays import explain, replay, targets
 from tornpage.scenarios.cli.reports import report
 from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import tornpage_version
 
 
@@ -31,7 +29,7 @@ def tornpage() -> None:
       0    holds
       1    a finding; each ends with the line that replays it
       2    could not run, or tested nothing
-      130  interrupted; what was done until then is reported
+      130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); what was done until then is reported
     """
 
 
@@ -43,27 +41,3 @@ tornpage.add_command(ledger_group, "ledger")
 # The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
 if importlib.util.find_spec("tornpage.scenarios.cli.mutants") is not None:
     tornpage.add_command(importlib.import_module("tornpage.scenarios.cli.mutants").mutants)
-
-
-def main() -> None:
-    """Run the command."""
-    try:
-        # Outside its standalone mode click hands the exit code back.
-        code = tornpage(prog_name="tornpage", standalone_mode=False)
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        code = Exit.INTERRUPTED
-    except SystemExit:
-        # That is click's way to end where nobody reads any more, with the exit code that here means a finding.
-        code = Exit.NOT_TESTED
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
-        if isinstance(error, OSError) and is_output_lost():
-            click.echo(f"the operating system refused the answer: {error}", err=True)
-        else:
-            traceback.print_exc()
-            click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
-        code = Exit.NOT_TESTED
-    raise SystemExit(code)

@@ -8,9 +8,11 @@ from rich.table import Table
 
 from tornpage import faults
 from tornpage.scenarios.cli.options import could_not_run, output
+from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run import gate_record as bugs_record
-from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.gate_record import Catch
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.selftest import probe as probing
 from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
@@ -97,7 +99,9 @@ def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
         if catch.check and not catch.caught:
             by += f" (expected {', '.join(bug.checks)})"
         over = "" if gate.within_budget(catch, bug) else f" (budget {bug.budget})"
-        scenario = f"{catch.scenario_steps} steps, {catch.scenario_faults} faults" if catch.check else ""
+        scenario = (
+            f"{plural(catch.scenario_steps, 'step')}, {plural(catch.scenario_faults, 'fault')}" if catch.check else ""
+        )
         table.add_row(bug.name, catch.search, by, f"{catch.work:,} {unit}{over}", scenario)
     console = output()
     console.print(table)

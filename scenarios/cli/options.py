@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -15,10 +15,11 @@ from rich.console import Console
 from tornpage.faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
 from tornpage.faults.strace import SyscallsUnavailableError
 from tornpage.scenarios.cli import ci
-from tornpage.scenarios.model.plan import PROFILES
+from tornpage.scenarios.model.plan import PROFILES, without_password
 from tornpage.scenarios.model.target import Configuration, Target, TargetError
 from tornpage.scenarios.model.work import Shard
 from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.run.scratch import ScratchError, choose
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
 
@@ -98,81 +99,97 @@ def target_option(command: _Command) -> _Command:
 
 def search_options(command: _Command) -> _Command:
     """What check, sweep and fuzz have in common."""
-    for option in (
-        click.option(
-            "--profile",
-            type=click.Choice(list(PROFILES)),
-            default="quick",
-            show_default=True,
-            help="How much to search.",
-        ),
-        click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
-        click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
-        click.option(
-            "--call-timeout",
-            "call_timeout_s",
-            type=click.FloatRange(min=0.1),
-            default=10.0,
-            show_default=True,
-            help="Stop a call that has not returned after so many seconds; it is a finding.",
-        ),
-        click.option(
-            "--configuration",
-            "configurations",
-            type=ConfigurationName(),
-            multiple=True,
-            help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
-        ),
-        click.option(
-            "--report",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path(".tornpage"),
-            show_default=True,
-            help="Where replay files are written.",
-        ),
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="How many processes do the work; the result is the same for any number.",
-        ),
-        click.option(
-            "--cluster",
-            metavar="ADDRESS",
-            help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
-        ),
-        click.option(
-            "--shard",
-            type=ShardName(),
-            metavar="NUMBER/OF",
-            help="Do only this share of the work, such as 1/3; tornpage report merge judges all shares together.",
-        ),
-        click.option(
-            "--error-paths",
-            "error_paths",
-            metavar="PACKAGE",
-            multiple=True,
-            help="Say which handlers of this package ran under which fault; may be given several times.",
-        ),
-        click.option(
-            "--fail-under-error-paths",
-            "least_error_paths",
-            metavar="PERCENT",
-            type=click.FloatRange(0, 100),
-            help="Fail where fewer of them ran under a fault, leaving out those with a reason.",
-        ),
-        click.option(
-            "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the run as a page to look at, too."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
-        click.option("--quiet", is_flag=True, help="No progress, only the result."),
-        click.option("--verbose", is_flag=True, help="A line for each call and configuration, too."),
-        *ci.OPTIONS,
-    ):
+    for option in reversed(_SEARCH_OPTIONS):
         command = option(command)
     return command
 
+
+def _keep_below(_context: click.Context, _option: click.Parameter, directory: Path | None) -> None:
+    choose(directory)
+
+
+scratch_option: Final = click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    expose_value=False,
+    callback=_keep_below,
+    help="Keep the stores under test below this directory, not in TMPDIR or in memory.",
+)
+
+# From what most runs need to what few do; `--help` shows them in this order.
+_SEARCH_OPTIONS: Final = (
+    click.option(
+        "--profile",
+        type=click.Choice(list(PROFILES)),
+        default="quick",
+        show_default=True,
+        help="How much to search.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
+    click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
+    click.option(
+        "--call-timeout",
+        "call_timeout_s",
+        type=click.FloatRange(min=0.1),
+        default=10.0,
+        show_default=True,
+        help="Stop a call that has not returned after so many seconds; it is a finding.",
+    ),
+    click.option(
+        "--configuration",
+        "configurations",
+        type=ConfigurationName(),
+        multiple=True,
+        help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="How many processes do the work; the result is the same for any number.",
+    ),
+    click.option(
+        "--report",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(".tornpage"),
+        show_default=True,
+        help="Where replay files are written.",
+    ),
+    click.option(
+        "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the run as a page to look at, too."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option("--quiet", is_flag=True, help="No progress, only the result."),
+    click.option("--verbose", is_flag=True, help="A line for each call and configuration, too."),
+    *ci.OPTIONS,
+    click.option(
+        "--shard",
+        type=ShardName(),
+        metavar="NUMBER/OF",
+        help="Do only this share of the work, such as 1/3; tornpage report merge judges all shares together.",
+    ),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Let a cluster of dask.distributed do the work: tcp://HOST:PORT, or local for --jobs workers here.",
+    ),
+    click.option(
+        "--error-paths",
+        "error_paths",
+        metavar="PACKAGE",
+        multiple=True,
+        help="Say which handlers of this package ran under which fault; may be given several times.",
+    ),
+    click.option(
+        "--fail-under-error-paths",
+        "least_error_paths",
+        metavar="PERCENT",
+        type=click.FloatRange(0, 100),
+        help="Fail where fewer of them ran under a fault, leaving out those with a reason.",
+    ),
+    scratch_option,
+)
 
 # Where a run leaves its files, and what it prints, is no part of what it does.
 _NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet", "verbose")) | ci.NOT_REPEATED
@@ -183,14 +200,18 @@ def as_typed(context: click.Context) -> str:
     words = ["tornpage", str(context.info_name)]
     for option in context.command.params:
         name = str(option.name)
-        if name in _NOT_REPEATED or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        if (
+            name in _NOT_REPEATED
+            or name not in context.params
+            or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
+        ):
             continue
         value = context.params[name]
         if isinstance(value, bool):
             words.append(option.opts[0] if value else option.secondary_opts[0])
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0], one.name if isinstance(one, Target) else str(one)]
+            words += [option.opts[0], one.name if isinstance(one, Target) else without_password(str(one))]
     return shlex.join(words)
 
 
@@ -215,8 +236,8 @@ def could_not_run() -> Iterator[None]:
     """Turn what keeps a search from being begun into one clear line and exit code 2."""
     try:
         yield
-    except (ShimUnavailableError, SyscallsUnavailableError, TargetError) as error:
-        raise CouldNotRun(str(error)) from error
+    except (ShimUnavailableError, SyscallsUnavailableError, TargetError, ScratchError) as error:
+        raise CouldNotRun(without_password(str(error))) from error
     except OSError as error:
         if error.errno not in _NO_PLACE:
             raise

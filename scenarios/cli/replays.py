@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.cli.options import TargetName, output
+from tornpage.scenarios.cli.options import TargetName, output, scratch_option
 from tornpage.scenarios.execution.trace import Trace, trace
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.explain import explanation
@@ -16,9 +16,10 @@ from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.trace import show_told
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.artifacts import ArtifactError, put_down
-from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.emit_test import as_test_file
 from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
 from tornpage.scenarios.targets.registry import SHIPPED, find
 
@@ -29,6 +30,7 @@ _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TES
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", type=TargetName(), help="Play it on this target instead of the one that the file names.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@scratch_option
 @click.option("--explain", "in_steps", is_flag=True, help="Tell the scenario step by step, to the first difference.")
 @click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
 @click.option(

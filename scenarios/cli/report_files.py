@@ -21,6 +21,7 @@ from tornpage.scenarios.report.words import headline, plural
 from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import RunFileError, RunRecord, TrendRecord
+from tornpage.scenarios.run.whole_file import write_whole
 
 _PATH: Final = click.Path(dir_okay=False, path_type=Path)
 _output = click.option("--output", type=_PATH, help="Write it to this file instead of standard output.")
@@ -65,7 +66,7 @@ def _put(make: Callable[[RunRecord], str], run: Path, output: Path | None) -> No
         click.echo(text, nl=False)
         return
     try:
-        ci.write(output, text)
+        write_whole(output, text)
     except OSError as error:
         raise CouldNotRun(f"cannot write {output}: {error.strerror or error}") from error
 

@@ -10,6 +10,7 @@ from tornpage.scenarios.run import gate_record as bugs_record
 from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.gate_record import BugsRecord
 from tornpage.scenarios.run.record import RunFileError, RunRecord
+from tornpage.scenarios.run.whole_file import write_whole
 
 
 @click.group()
@@ -40,9 +41,9 @@ def html(file: Path, output: Path | None) -> None:
         if bugs_record.is_one(file):
             from tornpage.scenarios.report.html import page_of_bugs  # noqa: PLC0415 - only a page needs the templates
 
-            _write(page_of_bugs(bugs_record.read(file)), output)
+            write_whole(output, page_of_bugs(bugs_record.read(file)))
         else:
-            _write(_page_of(run_record.read(file), file.parent), output)
+            write_whole(output, _page_of(run_record.read(file), file.parent))
     except RunFileError as error:
         raise CouldNotRun(str(error)) from error
     except OSError as error:
@@ -51,12 +52,8 @@ def html(file: Path, output: Path | None) -> None:
 
 
 def write_page(record: RunRecord, path: Path, kept: Path | None) -> None:
-    """Write the page of a run that has just ended; `kept` is where known bugs may have left a record."""
-    try:
-        _write(_page_of(record, kept), path)
-    except OSError as error:
-        # A verdict is worth more than its picture.
-        click.echo(f"no page of this run: {path}: {error.strerror or error}", err=True)
+    """Write the page of a run; `kept` is where known bugs may have left a record. Raises OSError."""
+    write_whole(path, _page_of(record, kept))
 
 
 def _page_of(record: RunRecord, kept: Path | None) -> str:
@@ -73,8 +70,3 @@ def _bugs_in(kept: Path | None) -> BugsRecord | None:
     except RunFileError as error:
         click.echo(f"the known bugs are left out: {error}", err=True)
         return None
-
-
-def _write(page: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")

@@ -3,7 +3,6 @@
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -35,6 +34,7 @@ from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.fuzz.checkpoint import seed_in
 from tornpage.scenarios.search.fuzz.search import machines_of
 from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
@@ -62,11 +62,11 @@ def check(context: click.Context, /, target: Target, **options: Any) -> None:
 
 @click.command()
 @target_option
-@search_options
 @click.option("--depth", type=click.Choice(["vfs", "statement"]), help="Only faults at this depth.")
 @click.option(
     "--plan", "faults_by_hand", type=FaultPlanText(), help="Only this fault plan, at every call: write:wal@1=FULL."
 )
+@search_options
 @click.pass_context
 def sweep(
     context: click.Context,
@@ -89,7 +89,6 @@ def sweep(
 
 @click.command()
 @target_option
-@search_options
 @click.option("--scenarios", type=click.IntRange(min=1), help="How many scenarios to tell.")
 @click.option("--steps", type=click.IntRange(min=1), help="How many steps a scenario has at most.")
 @click.option(
@@ -101,6 +100,7 @@ def sweep(
     help="Share failing examples with other runs: a directory, or redis://HOST. They are told first.",
 )
 @click.option("--continue", "goes_on", is_flag=True, help="Go on after the last batch that was told.")
+@search_options
 @click.pass_context
 def fuzz(
     context: click.Context,
@@ -145,7 +145,6 @@ def fuzz(
 
 @click.command()
 @target_option
-@search_options
 @click.option("--states", "crash_states", type=click.IntRange(min=1), help="At most so many crash states of each call.")
 @click.option("--every-state", is_flag=True, help="Every crash state, however many there are.")
 @click.option(
@@ -168,6 +167,7 @@ def fuzz(
     show_default=True,
     help="Aligned writes of up to so many bytes do not tear.",
 )
+@search_options
 @click.pass_context
 def crash(
     context: click.Context,
@@ -204,10 +204,10 @@ def crash(
 
 @click.command()
 @target_option
-@search_options
 @click.option(
     "--kills", type=click.IntRange(min=1), help="How many processes to kill, instead of the profile's number."
 )
+@search_options
 @click.pass_context
 def kill(context: click.Context, /, target: Target, kills: int | None, **options: Any) -> None:
     """Run the target in child processes, SIGKILL each inside an operation, start again and look.
@@ -228,8 +228,8 @@ def kill(context: click.Context, /, target: Target, kills: int | None, **options
 
 @click.command()
 @target_option
-@search_options
 @click.option("--points", "rival_points", type=click.IntRange(min=1), help="At most so many points of each call.")
+@search_options
 @click.pass_context
 def contend(context: click.Context, /, target: Target, rival_points: int | None, **options: Any) -> None:
     """Let rivals take real locks just before each lock operation of each call; nothing ever sleeps.
@@ -253,8 +253,8 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
 
 @click.command()
 @target_option
-@search_options
 @click.option("--points", type=click.IntRange(min=1), help="The most points of one call, instead of the profile's.")
+@search_options
 @click.pass_context
 def limits(context: click.Context, /, target: Target, points: int | None, **options: Any) -> None:
     """Let memory run out, the database be full, a statement be interrupted, at each point of each call.
@@ -278,8 +278,8 @@ def limits(context: click.Context, /, target: Target, points: int | None, **opti
 
 @click.command()
 @target_option
-@search_options
 @click.option("--points", "points_per_call", type=click.IntRange(min=1), help="At most so many points of each call.")
+@search_options
 @click.pass_context
 def syscalls(context: click.Context, /, target: Target, points_per_call: int | None, **options: Any) -> None:
     """Fail the system calls of a program in any language, one after the other, and kill it in each (Linux, strace).
@@ -348,9 +348,10 @@ def _run(
         shard=options["shard"],
         examples=options.get("examples"),
     )
-    points, baseline = run_record.Points(), ci.baseline_of(options)
+    points, baseline, outputs = run_record.Points(), ci.baseline_of(options), ci.Outputs()
     if options["quiet"] and options["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other")
+    ci.require_writable(plan.report, options)
     loud = {"quiet": options["quiet"], "verbose": options["verbose"]}
     accepts = baseline.accepts if baseline else nothing_accepted
     with _tracer(options) as tracer, ci.watching(options) as others:
@@ -360,25 +361,27 @@ def _run(
         error_paths = tracer.result() if tracer else None
     record = run_record.record_of(recorder, target, plan, points, error_paths)
     record = run_record.with_timelines(msgspec.structs.replace(record, command=as_typed(context)), target)
-    record = ci.completed(record, target, baseline, options)
+    record = ci.completed(record, target, baseline, options, outputs)
     if plan.report is not None:
-        _keep(record, plan.report / "run.json")
+        with outputs.writing("record of this run"):
+            run_record.write(record, plan.report / "run.json")
     if options["html"] is not None:
-        write_page(record, options["html"], plan.report)
+        with outputs.writing("page of this run"):
+            write_page(record, options["html"], plan.report)
     if options["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(run_record.without_points(record))).decode())
     else:
         if error_paths:
             show_error_paths(error_paths, output())
         verdict.show(recorder, target, headline(record), plan.seed, output(), record.baseline_notes)
-    ci.deliver(record, options)
+    ci.deliver(record, options, outputs)
     code = campaign.verdict(recorder)
     least = options["least_error_paths"]
     if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
         wanted = f"at least {least:g} % are wanted, and no reason that is none"
         click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
         code = Exit.FINDING
-    context.exit(code)
+    context.exit(Exit.NOT_TESTED if outputs.missing and code is not Exit.INTERRUPTED else code)
 
 
 @contextlib.contextmanager
@@ -389,7 +392,7 @@ def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
             raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE: whose error paths?")
         yield None
         return
-    with campaign.scratch() as directory:
+    with scratch() as directory:
         try:
             tracer = ErrorPathTracer(options["error_paths"], directory)
         except SourceError as error:
@@ -420,14 +423,6 @@ def run_shown(
             return campaign.run(target, plan, handlers, accepts, live=lambda name, event: each[name](event))
         with new_progress() as progress:
             return campaign.run(target, plan, (progress, *handlers), accepts)
-
-
-def _keep(record: run_record.RunRecord, path: Path) -> None:
-    try:
-        run_record.write(record, path)
-    except OSError as error:
-        # A verdict is worth more than its file.
-        click.echo(f"no record of this run: {error}", err=True)
 
 
 def _canary_is_caught(quiet: bool) -> bool:

@@ -1,5 +1,6 @@
 """How much is searched: the profiles of ``tornpage check``, and the plan of one run."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -100,5 +101,16 @@ class Plan(msgspec.Struct, frozen=True):
     call_timeout_s: float = 10.0
     # Whether the contract of view, rows and beat is tried before any search.
     rehearses: bool = True
+    # Below which directory the stores under test are kept; None: where this system has room for them.
+    scratch: Path | None = None
     # What the disk promises when its power fails.
     device: Device = Device()
+
+
+# All of an address up to the last @ before its path: a password may hold one, too.
+_PASSWORD: Final = re.compile(r"(\w+://)[^\s/]*@")
+
+
+def without_password(text: str) -> str:
+    """A text in which whatever stands before the host of an address is hidden."""
+    return _PASSWORD.sub(r"\1***@", text)

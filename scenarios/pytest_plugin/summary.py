@@ -60,7 +60,7 @@ def _notes(report: pytest.TestReport) -> Iterator[str]:
     if possible := number(report, "tornpage_possible"):
         yield f"{report.nodeid}: a sample of {points:,} of {possible:,} fault points"
     if values(report, "tornpage_repeated"):
-        yield f"{report.nodeid}: {number(report, 'tornpage_repeated'):,} times the caller tried again"
+        yield f"{report.nodeid}: {_times(number(report, 'tornpage_repeated'))} the caller tried again"
     if unjudged := number(report, "tornpage_not_repeated"):
         yield f"{report.nodeid}: {_plural(unjudged, 'point')} not judged by retry"
     if left := number(report, "tornpage_left_open"):
@@ -104,3 +104,7 @@ def _property(text: str) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"

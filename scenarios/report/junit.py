@@ -13,7 +13,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from tornpage.scenarios.model.events import SearchEnded
-from tornpage.scenarios.report.words import headline, searches_of
+from tornpage.scenarios.report.words import headline, plural, searches_of
 from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
@@ -95,7 +95,7 @@ def _paragraph(found: FoundRecord) -> str:
         str(found.scenario),
         f"where: {found.where or 'not known'}",
     )
-    return "\n".join((*lines, f"Reproduce with: {found.replay}", f"met {found.seen} times"))
+    return "\n".join((*lines, f"Reproduce with: {found.replay}", f"met {plural(found.seen, 'time')}"))
 
 
 def _case(

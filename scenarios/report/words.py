@@ -40,7 +40,7 @@ def is_partial(record: RunRecord) -> bool:
 def evidence(record: RunRecord) -> str:
     """What the run can show for itself, such as "5,210 faults fired"; "" for nothing."""
     counts = {name: sum(ended.counts.get(name, 0) for ended in record.searches) for name in EVIDENCE}
-    return ", ".join(f"{count:,} {EVIDENCE[name]}" for name, count in counts.items() if count)
+    return ", ".join(f"{count:,} {unit(count, EVIDENCE[name])}" for name, count in counts.items() if count)
 
 
 def searches_of(record: RunRecord) -> tuple[SearchEnded, ...]:
@@ -73,3 +73,21 @@ def shortest(findings: Iterable[FoundRecord]) -> FoundRecord:
 def plural(number: int, noun: str, many: str = "") -> str:
     """Such as "1 finding" and "2 findings"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {many or noun + 's'}"
+
+
+_ONE_OF: Final = {
+    "crashes": "crash", "processes killed": "process killed", "crash states tried": "crash state tried",
+    "faults fired": "fault fired", "locks contended": "lock contended", "limits met": "limit met",
+    **{
+        many: many.removesuffix("s")
+        for many in (
+            "states", "disks", "points", "scenarios", "steps", "calls", "restarts", "power_cuts", "limits", "jumps",
+            "actions", "shapes", "kills", "kinds", "hangs", "contentions", "findings", "leaks",
+        )
+    },
+}  # fmt: skip
+
+
+def unit(number: int, many: str) -> str:
+    """What is counted, where it is so many: "findings", or "finding" where it is one."""
+    return _ONE_OF.get(many, many) if number == 1 else many

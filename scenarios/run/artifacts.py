@@ -20,7 +20,8 @@ from tornpage.scenarios.model.scenario import CrashAt, Scenario
 from tornpage.scenarios.model.target import Target
 
 LARGEST_BYTES: Final = 131_072
-_LARGEST_UNPACKED_BYTES: Final = 268_435_456
+_LARGEST_UNPACKED_BYTES: Final = 16_777_216
+_MOST_FILES: Final = 1_000
 
 
 class ArtifactError(ValueError):
@@ -52,18 +53,32 @@ def artifact_of(scenario: Scenario, target: Target, directory: Path) -> Artifact
                 else:
                     executor.do(step)
         except Violation:
-            packed = Artifact(_packed(before), _packed(executor.real.crash_copy()))
-            total = sum(map(len, (*packed.before.values(), *packed.after.values())))
+            after = executor.real.crash_copy()
             with contextlib.suppress(Violation):
                 executor.close()
-            return packed if total <= LARGEST_BYTES else Artifact()
+            return _small_enough(before, after)
     return Artifact()
+
+
+def _small_enough(before: Files, after: Files) -> Artifact:
+    """The files packed; none where they are more than a replay file should carry."""
+    unpacked = sum(map(len, (*before.values(), *after.values())))
+    if unpacked > _LARGEST_UNPACKED_BYTES or len(before) + len(after) > _MOST_FILES:
+        return Artifact()
+    packed = Artifact(_packed(before), _packed(after))
+    total = sum(map(len, (*packed.before.values(), *packed.after.values())))
+    return packed if total <= LARGEST_BYTES else Artifact()
 
 
 def put_down(artifact: Artifact, directory: Path) -> list[Path]:
     """Write the files into ``before`` and ``after`` of a directory without them; raises `ArtifactError`, OSError."""
     if not artifact:
         raise ArtifactError("the replay file has no database files: they were too large, or a process was killed")
+    if (many := len(artifact.before) + len(artifact.after)) > _MOST_FILES:
+        raise ArtifactError(f"the replay file has {many:,} database files; at most {_MOST_FILES:,} are put down")
+    for name in (*artifact.before, *artifact.after):
+        # Before anything is written: a name that is none must not leave half of the others behind.
+        _sound(name)
     left = _LARGEST_UNPACKED_BYTES
     written = []
     for side, files in (("before", artifact.before), ("after", artifact.after)):
@@ -100,6 +115,6 @@ def _unpacked(name: str, packed: bytes, most: int) -> bytes:
 
 def _sound(name: str) -> PurePath:
     path = PurePath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
+    if path.is_absolute() or ".." in path.parts or not path.name or not name.isprintable():
         raise ArtifactError(f"{name!r} is no name of a file in the store's directory")
     return path

@@ -3,13 +3,14 @@
 import contextlib
 import importlib
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.execution.call_timeout import patience
@@ -21,7 +22,10 @@ from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
 from tornpage.scenarios.model.work import Do, Done, Part
 from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.artifacts import Artifact, artifact_of
+from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
+from tornpage.scenarios.run.whole_file import report_directory
 from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, WorkerPool
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
@@ -59,14 +63,6 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A directory for the stores under test, in memory where the system has such a place: it is rewritten a lot."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
-    with tempfile.TemporaryDirectory(prefix="tornpage-", dir=memory if memory.is_dir() else None) as directory:
-        yield Path(directory)
-
-
 def run(
     target: Target,
     plan: Plan,
@@ -92,7 +88,10 @@ def run(
         deadline=deadline if alone else None,
         most_findings=plan.most_findings,
         accepts=accepts,
+        told_to_stop=stop.requested,
+        before_finding=require_room,
     )
+    recorder.lost_interrupt = stop.requested
     recorder.is_share = plan.shard is not None
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, patience(plan.call_timeout_s):
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
@@ -108,7 +107,10 @@ def run(
                         recorder.deadline = now + (deadline - now) / left
                     _run(search, recorder)
         else:
-            _run_elsewhere(searches, target, plan, recorder, accepts, live)
+            # A process that is killed leaves nothing behind where its directory is in ours.
+            below = directory if plan.cluster is None else None
+            there = msgspec.structs.replace(plan, scratch=below)
+            _run_elsewhere(searches, target, there, recorder, accepts, live)
     return recorder
 
 
@@ -131,6 +133,7 @@ def kept(finding: Finding, target: Target, plan: Plan) -> str:
     if plan.report is None:
         return ""
     try:
+        report_directory(plan.report)
         path = reproducer.write(finding, plan.report, plan.seed, _artifact(finding.scenario, target))
     except OSError as error:
         # A finding is worth more than its file.
@@ -144,11 +147,21 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
     is_first = not recorder.ended
     try:
         search.run(do)
-    except TargetError as error:
-        if is_first and not recorder.findings:
-            raise
+    except (TargetError, ScratchError, OSError) as error:
+        failed = _without_room() or error
+        if isinstance(failed, OSError) or (is_first and not recorder.findings):
+            raise failed from error
         # What has been found until now is worth more than a search that can't go on.
-        recorder.tell(Vacuous(search.name, f"it could not go on: {error}"))
+        recorder.tell(Vacuous(search.name, f"it could not go on: {failed}"))
+
+
+def _without_room() -> ScratchError | None:
+    """What is said of a failure instead, where there is no room for the stores under test any more."""
+    try:
+        require_room()
+    except ScratchError as error:
+        return error
+    return None
 
 
 def _run_elsewhere(
@@ -211,7 +224,7 @@ def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorde
     """What does parts in a process of its own; what they can share, they do."""
     company: dict[str, None] = {}
     with (
-        scratch() as directory,
+        scratch(plan.scratch) as directory,
         faults.install() as shim,
         shim.deterministic(),
         patience(plan.call_timeout_s),
@@ -264,7 +277,7 @@ def _artifact(scenario: Scenario, target: Target) -> Artifact:
         scratch() as directory,
         faults.install() as shim,
         shim.deterministic(),
-        contextlib.suppress(Violation, TargetError, OSError),
+        contextlib.suppress(Violation, TargetError, OSError, ScratchError),
     ):
         return artifact_of(scenario, target, directory)
     # A finding is worth more than its files.

@@ -20,9 +20,10 @@ import distributed as untyped
 import msgspec
 
 from tornpage.scenarios.model.events import Event, Finding
-from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.plan import Plan, without_password
 from tornpage.scenarios.model.target import TargetError
-from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, Work, done_alone, interrupts_to
+from tornpage.scenarios.run.stop import note, signals_to
+from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, Work, done_alone
 
 # It has types for some of what it does.
 distributed: Any = untyped
@@ -51,7 +52,7 @@ def connected(address: str, jobs: int) -> Iterator[Any]:
         try:
             client = scope.enter_context(distributed.Client(place, timeout=_ANSWERS_WITHIN_S))
         except (OSError, ValueError) as error:
-            message = f"no cluster answers at {address}: {error}; write tcp://HOST:PORT, or local"
+            message = f"no cluster answers at {without_password(address)}: {error}; write tcp://HOST:PORT, or local"
             raise TargetError(message) from error
         threads = client.nthreads()
         if not threads or set(threads.values()) != {1}:
@@ -91,7 +92,7 @@ class Cluster:
         with contextlib.ExitStack() as scope:
             self._client = scope.enter_context(connected(str(self._plan.cluster), self._plan.jobs))
             self._workers = len(self._client.nthreads())
-            scope.enter_context(interrupts_to(self._interrupt))
+            scope.enter_context(signals_to(self._interrupt))
             self._scope = scope.pop_all()
         return self
 
@@ -120,7 +121,9 @@ class Cluster:
             return None
         self._told_lost.add(job[0])
         # Other parts may have ended before.
-        message = f"the cluster at {self._plan.cluster} was lost; what it had done until then is told"
+        message = (
+            f"the cluster at {without_password(str(self._plan.cluster))} was lost; what it had done until then is told"
+        )
         raise DiedError(message, ends=False)
 
     def _result(self, job: Job) -> Result | None:
@@ -182,9 +185,8 @@ class Cluster:
                 for event in self._ended[job].transcript.events:
                     self._live(job[0], event)
 
-    def _interrupt(self, *_: object) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
+    def _interrupt(self, number: int, _frame: object) -> None:
+        note(number)
         self.interrupted = True
 
 

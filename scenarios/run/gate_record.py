@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError, tornpage_version
+from tornpage.scenarios.run.whole_file import write_whole
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
 FORMAT: Final = "tornpage-bugs"
@@ -106,8 +107,7 @@ def record_of_bugs(
 
 def write(record: BugsRecord, path: Path) -> None:
     """Write it as JSON; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.encode(record) + b"\n")
+    write_whole(path, msgspec.json.encode(record) + b"\n")
 
 
 def read(path: Path) -> BugsRecord:

@@ -8,8 +8,9 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.source_location import locate
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run.campaign import Exit, scratch
+from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
+from tornpage.scenarios.run.scratch import scratch
 
 
 def with_places(record: RunRecord, target: Target, most_seconds: float = 10.0) -> RunRecord:

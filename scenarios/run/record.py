@@ -36,8 +36,10 @@ from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run.campaign import Exit, scratch, verdict
+from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.run.error_paths.join import ErrorPaths
+from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.run.whole_file import write_whole
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
 FORMAT: Final = "tornpage-run"
@@ -303,8 +305,7 @@ def without_points(record: RunRecord) -> RunRecord:
 
 def write(record: RunRecord, path: Path) -> None:
     """Write it as JSON; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.encode(record) + b"\n")
+    write_whole(path, msgspec.json.encode(record) + b"\n")
 
 
 def read(path: Path) -> RunRecord:

@@ -27,6 +27,7 @@ from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
 from tornpage.scenarios.run.artifacts import Artifact
+from tornpage.scenarios.run.whole_file import write_whole
 
 FORMAT: Final = "tornpage-replay"
 VERSION: Final = 2
@@ -104,9 +105,8 @@ def write(finding: Finding, directory: Path, seed: int, files: Artifact = Artifa
         content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
     digest = hashlib.sha256(msgspec.json.encode(finding.scenario)).hexdigest()[:8]
     name = re.sub(r"[^\w-]+", "-", finding.scenario.target.removeprefix("bug:")).strip("-")
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}-{finding.code}-{digest}.json"
-    path.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(content, indent=2) + b"\n")
     return path
 
 

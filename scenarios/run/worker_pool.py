@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ import msgspec
 from tornpage.scenarios.model.events import Event, Finding, PointTried
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.work import Done, Part
+from tornpage.scenarios.run.stop import note, signals_to
 from tornpage.scenarios.search.recorder import Recorder, Transcript
 
 # A part, and the name of the search that it is of.
@@ -93,7 +93,7 @@ class WorkerPool:
         self._scope = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._scope.enter_context(interrupts_to(self._interrupt))
+        self._scope.enter_context(signals_to(self._interrupt))
         return self
 
     def __exit__(
@@ -173,7 +173,7 @@ class WorkerPool:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._stop, *self._job), name="tornpage")
         # Ignored from its first moment on: whoever presses Ctrl-C reaches every process of the terminal.
-        with interrupts_to(signal.SIG_IGN):
+        with signals_to(signal.SIG_IGN):
             process.start()
         # With our copy open, its end would never be seen.
         theirs.close()
@@ -213,24 +213,10 @@ class WorkerPool:
         else:
             self._results[job] = None
 
-    def _interrupt(self, *_: object) -> None:
-        """The first only raises the flag, so that nothing that was heard is lost."""
-        if self._stop.is_set():
-            raise KeyboardInterrupt
+    def _interrupt(self, number: int, _frame: object) -> None:
+        """The first only raises the flag, so that nothing that was heard is lost; the second ends everything."""
+        note(number)
         self._stop.set()
-
-
-@contextlib.contextmanager
-def interrupts_to(handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
-    """Inside this scope Ctrl-C comes to the handler; outside of the main thread nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # -- in the other process ------------------------------------------------------------------------------------

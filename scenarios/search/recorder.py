@@ -78,6 +78,7 @@ class Recorder:
         most_findings: int = 25,
         accepts: Callable[[Finding], str] = nothing_accepted,
         told_to_stop: Callable[[], bool] = lambda: False,
+        before_finding: Callable[[], None] = lambda: None,
     ) -> None:
         self.handlers = tuple(handlers)
         self.keep = keep
@@ -102,6 +103,9 @@ class Recorder:
         # Whether others do the rest of the work.
         self.is_share = False
         self._told_to_stop = told_to_stop
+        self.lost_interrupt: Callable[[], bool] = lambda: False
+        # Raises where what was seen is nothing of the target's.
+        self._before_finding = before_finding
 
     def tell(self, event: Event) -> None:
         """Take an event in and pass it on."""
@@ -145,6 +149,7 @@ class Recorder:
 
     def repeats_one(self, finding: Finding) -> bool:
         """Whether the same check failed for the same call already; then it is only counted."""
+        self._before_finding()
         key = self.key_of(finding)
         self.repeats[key] += 1
         has_met = key in self._met
@@ -181,6 +186,7 @@ class Recorder:
 
         One that an earlier search has shown by the very same scenario is not kept again; nor is one more than enough.
         """
+        self._before_finding()
         dedup_keys = dedup_keys or DedupKeys()
         self.joins(*dedup_keys.joins)
         if self.knows(finding):
@@ -196,6 +202,11 @@ class Recorder:
         (counted if promised else self.observations).append(found)
         self.dedup_keys_of_findings.append(dedup_keys)
         self.tell(found)
+
+    def require_going_on(self) -> None:
+        """Raise `KeyboardInterrupt` where one was raised already, and has got lost in the store under test."""
+        if self.lost_interrupt():
+            raise KeyboardInterrupt
 
     def enough(self) -> bool:
         """Whether to stop: the time is up, the user said so, or this search, or a part of it, has found enough."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tornpage.scenarios.model.events import Finding
-from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.plan import Plan, Profile, without_password
 from tornpage.scenarios.model.target import Target, TargetError
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.gate_record import Catch
@@ -51,7 +51,7 @@ def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
             try:
                 yield executor.map
             except CancelledError as error:
-                raise TargetError(f"the cluster at {cluster} was lost") from error
+                raise TargetError(f"the cluster at {without_password(cluster)} was lost") from error
             finally:
                 # What nobody waits for any more is dropped.
                 executor.shutdown(wait=False)

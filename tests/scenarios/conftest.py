@@ -22,7 +22,8 @@ import tiny_stores  # noqa: E402 - found only now
 from tornpage.scenarios.cli import main  # noqa: E402
 from tornpage.scenarios.model.plan import Plan, Profile  # noqa: E402
 from tornpage.scenarios.model.target import Target  # noqa: E402
-from tornpage.scenarios.run.campaign import run, scratch  # noqa: E402
+from tornpage.scenarios.run.campaign import run  # noqa: E402
+from tornpage.scenarios.run.scratch import scratch  # noqa: E402
 from tornpage.scenarios.search.recorder import Recorder  # noqa: E402
 
 

@@ -66,7 +66,7 @@ TELL = """
 import sys
 import {modules}
 import tiny_stores; from tornpage import faults
-from tornpage.scenarios.run.campaign import scratch
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.search.recorder import Recorder

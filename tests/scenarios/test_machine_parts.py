@@ -258,7 +258,7 @@ def test_the_command_names_the_machines_that_there_are(command: Command) -> None
 
 TELL = """
 from tornpage import faults
-from tornpage.scenarios.run.campaign import scratch
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.reference.target import Reference

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.record import OUTCOMES, RunRecord
 
 _DEPTHS: Final = {
@@ -79,7 +80,7 @@ def _nothing_tested(record: RunRecord) -> Iterator[Caveat]:
         yield Caveat(
             "Points that never fired",
             "scope",
-            (f"{never.total():,} of {len(record.points):,} points, marked n in the map: {parts}", _HARMLESS),
+            (f"{never.total():,} of {plural(len(record.points), 'point')}, marked n in the map: {parts}", _HARMLESS),
         )
 
 

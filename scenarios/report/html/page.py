@@ -19,7 +19,7 @@ from tornpage.scenarios.report.html.caveats import caveats_of
 from tornpage.scenarios.report.html.crash_map import crashes_of
 from tornpage.scenarios.report.html.fault_map import LETTERS, MEANINGS, map_of
 from tornpage.scenarios.report.html.timelines import drawn
-from tornpage.scenarios.report.words import plural
+from tornpage.scenarios.report.words import plural, unit
 from tornpage.scenarios.run.campaign import EVIDENCE, Exit
 from tornpage.scenarios.run.gate_record import BugRecord, BugsRecord, is_caught
 from tornpage.scenarios.run.record import OUTCOMES, FoundRecord, RunRecord
@@ -82,7 +82,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, plural=plural, sides=_sides, drawn=drawn, unit=_unit)
+    environment.filters.update(number=_number, plural=plural, one_of=_one_of, sides=_sides, drawn=drawn, unit=_unit)
     environment.tests.update(caught=is_caught)
     environment.globals.update(searches_of=_searches_of)
     return environment
@@ -131,6 +131,10 @@ def _sides(found: FoundRecord) -> str:
 
 def _searches_of(bugs: tuple[BugRecord, ...]) -> list[str]:
     return list(dict.fromkeys(catch.search for bug in bugs for catch in bug.catches))
+
+
+def _one_of(many: str, number: int) -> str:
+    return unit(number, many)
 
 
 def _unit(search: str) -> str:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.error_paths.join import ErrorPath, ErrorPaths, ExitStatus
 
 _UNCOUNTED: Final[dict[ExitStatus, str]] = {
@@ -31,7 +32,7 @@ def show_error_paths(found: ErrorPaths, console: Console) -> None:
     for path in found.paths:
         if path.place.kind != "rollback" and path.without_rollback:
             where = f"{path.place.file}:{path.place.line} {path.place.what}"
-            missed = f"{path.without_rollback} times without a rollback, as under {path.missed_under}"
+            missed = f"{plural(path.without_rollback, 'time')} without a rollback, as under {path.missed_under}"
             console.print(Text(f"{where}: entered {missed}"), soft_wrap=True)
     for note in _notes(found):
         console.print(Text(note), soft_wrap=True)

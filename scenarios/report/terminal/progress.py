@@ -26,6 +26,7 @@ from tornpage.scenarios.model.events import (
     StepsDone,
     Vacuous,
 )
+from tornpage.scenarios.report.words import plural, unit
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
 _COUNTS = (
@@ -121,7 +122,7 @@ class Progress:
             self._console.print(line, soft_wrap=True)
 
     def _found(self) -> str:
-        return "1 finding" if self._findings == 1 else f"{self._findings:,} findings"
+        return plural(self._findings, "finding")
 
     def _left(self, now: float) -> str:
         """How long it may take yet: by the number of things to try, where that is known, and by the time that is given.
@@ -151,7 +152,9 @@ class Progress:
     def _end_place(self) -> None:
         if self._place is not None and self._verbose:
             configuration, step, call = self._place
-            points = f"{self._here.tried:,} points, {self._here.fired:,} fired, {self._here.surfaced:,} surfaced"
+            points = (
+                f"{plural(self._here.tried, 'point')}, {self._here.fired:,} fired, {self._here.surfaced:,} surfaced"
+            )
             found = f", {self._found_here:,} with findings" if self._found_here else ""
             self._console.print(Text(f"  {configuration} {step}. {call}: {points}{found}"), soft_wrap=True)
         self._place, self._here, self._found_here = None, Tally(), 0
@@ -161,7 +164,8 @@ class Progress:
             rate = self._states.states / max(seconds, 0.001)
             return f"{self._states.states:,} crash states, {self._states.disks:,} disks, {rate:,.0f}/s"
         if self._counts:
-            return f"{self._counts.get('scenarios', 0)} scenarios, {self._counts.get('steps', 0)} steps"
+            scenarios, steps = (self._counts.get(name, 0) for name in ("scenarios", "steps"))
+            return f"{plural(scenarios, 'scenario')}, {plural(steps, 'step')}"
         return f"{self._points:,} fault points, {self._fired:,} fired, {self._points / max(seconds, 0.001):,.0f}/s"
 
 
@@ -174,7 +178,8 @@ def _time(seconds: float) -> str:
 
 def summary(event: SearchEnded) -> str:
     """What a search came to, in one line."""
-    counts = ", ".join(f"{event.counts[name]:,} {name}" for name in _COUNTS if event.counts.get(name))
+    met = {name: event.counts[name] for name in _COUNTS if event.counts.get(name)}
+    counts = ", ".join(f"{count:,} {unit(count, name)}" for name, count in met.items())
     return f"{counts or 'nothing'} in {event.seconds:.1f} s" + ("" if event.complete else " (cut short)")
 
 

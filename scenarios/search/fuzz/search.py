@@ -249,6 +249,7 @@ class Fuzz(Search):
             configuration,
             new_executor,
             self._operations_on_plain_files(configuration),
+            self.recorder.require_going_on,
         )
         try:
             violation = self._tell(part, machine_run)

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
+from tornpage.scenarios.model.plan import without_password
 from tornpage.scenarios.model.target import TargetError
 
 _REDIS = ("redis://", "rediss://", "unix://")
@@ -46,7 +47,7 @@ class _Keyed(ExampleDatabase):
 def _require_directory(place: str) -> None:
     """Hypothesis says nothing where it can't keep an example, so it is asked here."""
     if not place.strip() or ":/" in place:
-        raise TargetError(f"{place!r} is no place for examples; name a directory, or redis://HOST")
+        raise TargetError(f"{without_password(place)!r} is no place for examples; name a directory, or redis://HOST")
     try:
         Path(place).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -67,10 +68,12 @@ def shared_examples(place: str, salt: str) -> ExampleDatabase:
         redis: Any = importlib.import_module("redis")
         extra: Any = importlib.import_module("hypothesis.extra.redis")
     except ImportError as error:
-        raise TargetError(f"examples in {place} need the redis library: pip install redis") from error
+        raise TargetError(f"examples in {without_password(place)} need the redis library: pip install redis") from error
     connection = redis.Redis.from_url(place)
     try:
         connection.ping()
     except redis.RedisError as error:
-        raise TargetError(f"no examples from {place}: {error}; is it running, and is the address right?") from error
+        raise TargetError(
+            f"no examples from {without_password(place)}: {error}; is it running, and is the address right?"
+        ) from error
     return _Keyed(extra.RedisExampleDatabase(connection), salt)

@@ -183,11 +183,13 @@ class MachineRun:
         configuration: Configuration,
         new_executor: Callable[[bool], Executor],
         plain: Collection[tuple[str, str]] = (),
+        before_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.target = target
         self.machine = machine
         self.configuration = configuration
         self.new_executor = new_executor
+        self.before_step = before_step
         self.plans = plans(configuration, target.depths, plain)
         self.reaches_files = "vfs" in target.depths
         self.has_locks = self.reaches_files and configuration.journal_mode != "file"
@@ -225,6 +227,7 @@ class StoreMachine(RuleBasedStateMachine):
         machine_run, executor = self.machine_run, self.executor
         try:
             for step in steps:
+                machine_run.before_step()
                 executor.do(step)
                 machine_run.shapes.add(shape_of(executor.view))
         except Violation:

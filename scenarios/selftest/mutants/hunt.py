@@ -22,7 +22,8 @@ from tornpage.scenarios.model.events import Finding, Found
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
-from tornpage.scenarios.run.campaign import SEARCHES, scratch
+from tornpage.scenarios.run.campaign import SEARCHES
+from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.crash import CrashSearch
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 from tornpage.scenarios.targets.known_bugs import all_bugs

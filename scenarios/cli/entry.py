@@ -1,0 +1,69 @@
+"""From the group to a process: signals, streams that can't show everything, and exit codes."""
+
+import codecs
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from tornpage.ledger.command import is_output_lost
+from tornpage.scenarios.cli.group import tornpage
+from tornpage.scenarios.run import stop
+from tornpage.scenarios.run.campaign import Exit
+
+
+def run() -> NoReturn:
+    """Run the command."""
+    _require_streams()
+    with stop.listening():
+        code = _code()
+    raise SystemExit(stop.exit_code() if code == Exit.INTERRUPTED else code)
+
+
+def _code() -> int:
+    try:
+        # Outside its standalone mode click hands the exit code back.
+        return int(tornpage(prog_name="tornpage", standalone_mode=False) or 0)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
+    except SystemExit:
+        # That is click's way to end where nobody reads any more, with the exit code that here means a finding.
+        return Exit.NOT_TESTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+        if isinstance(error, OSError) and is_output_lost():
+            click.echo(f"the operating system refused the answer: {error}", err=True)
+        else:
+            traceback.print_exc()
+            click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
+        return Exit.NOT_TESTED
+
+
+def _require_streams() -> None:
+    """Give a process without standard streams some that take everything; let narrow ones escape what they can't show.
+
+    A descriptor below 3 that is free would else become that of a file, and what is printed would go into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open to the end
+    codecs.register_error("tornpage", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="tornpage")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding has no place for, as JSON would write it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    text = "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))
+    return text, error.end

@@ -1,0 +1,91 @@
+"""Being told to stop: Ctrl-C, SIGTERM, SIGHUP.
+
+The first signal ends the run in good order: a `KeyboardInterrupt` is raised, what was done until then is reported, and
+the exit code is 128 and the signal's number (130, 143, 129). The second one ends the process at once: its children are
+killed and its scratch directories removed, and nothing else is done.
+
+Not covered: other systems than Linux keep the children of a process that ends at once, until they see that it is gone.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from tornpage.scenarios.run.scratch import sweep_up
+
+SIGNALS: Final = tuple(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+_received: list[int] = []
+
+
+def requested() -> bool:
+    """Whether a signal has told this process to stop."""
+    return bool(_received)
+
+
+def exit_code() -> int:
+    """The exit code of a run that was interrupted."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Inside this scope a signal ends the run as this module says; what is ignored stays ignored (nohup)."""
+    _received.clear()
+    with signals_to(_heard):
+        yield
+
+
+@contextlib.contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    """Inside this scope these signals come to the handler; outside of the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Handler] = {number: signal.getsignal(number) for number in SIGNALS}
+    mine = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in mine:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in mine:
+            # None: it was set by something else than Python, and can't be set again by it.
+            signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
+
+
+def note(number: int) -> None:
+    """Take in a signal; the second one ends the process."""
+    if _received:
+        end_at_once(number)
+    _received.append(number)
+
+
+def _heard(number: int, _frame: FrameType | None) -> None:
+    note(number)
+    raise KeyboardInterrupt
+
+
+def end_at_once(number: int) -> NoReturn:
+    """Kill the children, remove the scratch directories, and end."""
+    for child in _children():
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    sweep_up()
+    os._exit(128 + number)
+
+
+def _children() -> list[int]:
+    """The process numbers of this process's children; none where the system doesn't say."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        for thread in Path("/proc/self/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
