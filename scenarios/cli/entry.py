@@ -12,13 +12,17 @@ from tornpage.ledger.command import is_output_lost
 from tornpage.scenarios.cli.group import tornpage
 from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.run.scratch import choose
 
 
 def run() -> NoReturn:
     """Run the command."""
     _require_streams()
-    with stop.listening():
-        code = _code()
+    try:
+        with stop.listening():
+            code = _code()
+    finally:
+        choose(None)
     raise SystemExit(stop.exit_code() if code == Exit.INTERRUPTED else code)
 
 
