@@ -39,7 +39,14 @@ from tornpage.faults.injector import (
 )
 from tornpage.faults.limits.connection import Connections, Interruption, PageLimit
 from tornpage.faults.limits.limit import Limit
-from tornpage.faults.limits.memory import Allocator, FailedAllocation, HeapLimit, exact_allocations
+from tornpage.faults.limits.memory import (
+    Allocator,
+    FailedAllocation,
+    HeapLimit,
+    can_fail_allocations,
+    can_limit_heap,
+    exact_allocations,
+)
 from tornpage.faults.plan import (
     FILE_KINDS,
     KILL,
@@ -68,6 +75,7 @@ from tornpage.faults.vfs.arm import (
     spare,
     unseen,
 )
+from tornpage.faults.vfs.bindings import errors_of_the_code, result_code, sqlite_errors
 from tornpage.faults.vfs.operation_log import Operation, Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
 from tornpage.faults.vfs.shims import LibraryFacts, Shims, shims
@@ -124,12 +132,15 @@ __all__ = [
     "Tape",
     "When",
     "arm",
+    "can_fail_allocations",
+    "can_limit_heap",
     "causes",
     "connect_beside",
     "connect_unwatched",
     "contend",
     "count_operations",
     "effects_of",
+    "errors_of_the_code",
     "exact_allocations",
     "faulting_connect",
     "faulting_connection",
@@ -140,10 +151,12 @@ __all__ = [
     "reason_for",
     "record",
     "require_possible",
+    "result_code",
     "shared_rival_process",
     "shim_for",
     "shims",
     "slept",
     "spare",
+    "sqlite_errors",
     "unseen",
 ]

@@ -12,11 +12,11 @@ only; whether a real system can produce a fault is the business of `faults.catal
 """
 
 import re
-import sqlite3
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from tornpage.faults.errors import PlanError
+from tornpage.faults.sqlite_library import sqlite3
 
 VFS_KINDS: Final = (
     "open", "read", "write", "truncate", "sync", "delete", "access", "lock", "unlock", "shmmap", "shmlock",

@@ -8,11 +8,11 @@ locked table, say), because it belongs to a real failure.
 
 import os
 import signal
-import sqlite3
 from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.plan import KILL, RESULT_CODES, Fault
+from tornpage.faults.sqlite_library import sqlite3
 
 _CLASSES: Final = {
     "INTERNAL": "InternalError",

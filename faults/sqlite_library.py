@@ -5,16 +5,21 @@ It is loaded for all to see before ``sqlite3`` is: the dynamic linker then binds
 is put under test, unmodified, runs on it, with every error code that Python knows. So ``faults`` imports this first.
 Child processes inherit the variable.
 
+Everything here and in the harness takes `sqlite3` from this module: Python's own, also where a program has put another
+binding in its place (``sys.modules["sqlite3"] = pysqlite3``), before or after this was imported.
+
 Not covered: systems whose linker looks a function up in one named library (macOS, Windows), and a Python that has
 SQLite built in. There, and where ``sqlite3`` was imported before, an ImportError says so.
 """
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 VARIABLE: Final = "TORNPAGE_SQLITE"
 
@@ -53,3 +58,24 @@ def _file_of(name: str) -> Path:
 
 if name := os.environ.get(VARIABLE):
     choose(name)
+
+
+def _own() -> ModuleType:
+    """Python's own module, under whatever name another one stands."""
+    mine = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
+    if all(getattr(module, "__name__", name) == name for name, module in mine.items()):
+        return importlib.import_module("sqlite3")
+    for name in mine:
+        del sys.modules[name]
+    try:
+        return importlib.import_module("sqlite3")
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sqlite3"]:
+            del sys.modules[name]
+        sys.modules.update(mine)
+
+
+if TYPE_CHECKING:
+    import sqlite3 as sqlite3  # noqa: PLC0414 - for the others
+else:
+    sqlite3 = _own()

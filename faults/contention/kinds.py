@@ -8,10 +8,11 @@ A rival's own change is ``PRAGMA user_version`` set to what it is: a commit like
 reader can see the contents of.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from tornpage.faults.sqlite_library import sqlite3
 
 RivalPlace = Literal["connection", "process"]
 

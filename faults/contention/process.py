@@ -11,7 +11,6 @@ left to the harness.
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Final, NoReturn
 
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, perform
 from tornpage.faults.errors import FaultError
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_beside, install
 from tornpage.faults.vfs.shims import Shims
 

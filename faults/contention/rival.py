@@ -17,7 +17,6 @@ What is armed for the same files hits a rival on a connection of this process, t
 
 import contextlib
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from typing import Final
@@ -28,6 +27,7 @@ from tornpage.faults.contention.virtual_time import VirtualTime, virtual_time
 from tornpage.faults.errors import FaultError, NotInstalledError
 from tornpage.faults.injector import OnPath
 from tornpage.faults.plan import Fault
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import causes, connect_beside
 from tornpage.faults.vfs.shims import shims
 

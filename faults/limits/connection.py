@@ -9,7 +9,6 @@ are bound to it are left alone.
 """
 
 import contextlib
-import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.limits.limit import Limit
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.shim import shim_for
 
 

@@ -2,10 +2,10 @@
 
 import abc
 import contextlib
-import sqlite3
 from contextlib import AbstractContextManager
 from types import ModuleType
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import causes
 
 

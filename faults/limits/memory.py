@@ -21,13 +21,13 @@ so it can't fail, here as in any real process. Python's own allocations don't fa
 import contextlib
 import ctypes
 import gc
-import sqlite3
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import AllocatorUnavailableError
 from tornpage.faults.limits.limit import Limit
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.library import OK, Library, reach
 from tornpage.faults.vfs.shim import shim_for
 
@@ -221,6 +221,35 @@ class FailedAllocation(Limit):
                 gc.enable()
 
 
+def can_fail_allocations(library: Library) -> bool:
+    """Whether single allocations of a library can be made to fail.
+
+    That needs its functions by name, and a binding whose connections can all be found: Python's own.
+    """
+    return library.shows_functions and library.code.__name__ == "_sqlite3"
+
+
+def can_limit_heap(library: Library) -> bool:
+    """Whether a library's heap can be limited and measured: by its functions, or by apsw's."""
+    return library.shows_functions or library.code.__name__ == "apsw"
+
+
+def _heap_functions(module: ModuleType) -> tuple[Any, Any, Any, Any]:
+    """What limits the heap hard and soft, how much is used, and how much was used at most."""
+    library = reach(module)
+    if not library.shows_functions and can_limit_heap(library):
+        # apsw has them in Python.
+        apsw: Any = library.code
+        functions = apsw.hard_heap_limit, apsw.soft_heap_limit, apsw.memory_used
+        return *functions, lambda reset: apsw.memory_high_water(bool(reset))
+    return (
+        library.function("sqlite3_hard_heap_limit64", ctypes.c_int64, ctypes.c_int64),
+        library.function("sqlite3_soft_heap_limit64", ctypes.c_int64, ctypes.c_int64),
+        library.function("sqlite3_memory_used", ctypes.c_int64),
+        library.function("sqlite3_memory_highwater", ctypes.c_int64, ctypes.c_int),
+    )
+
+
 class HeapLimit(Limit):
     """SQLite may take no more than `extra_bytes` beyond what it has when this comes into force; None: only measured.
 
@@ -232,11 +261,7 @@ class HeapLimit(Limit):
     def __init__(self, extra_bytes: int | None, *, module: ModuleType = sqlite3) -> None:
         super().__init__(module)
         self.extra_bytes = extra_bytes
-        library = reach(module)
-        self._limit = library.function("sqlite3_hard_heap_limit64", ctypes.c_int64, ctypes.c_int64)
-        self._soft_limit = library.function("sqlite3_soft_heap_limit64", ctypes.c_int64, ctypes.c_int64)
-        self._used = library.function("sqlite3_memory_used", ctypes.c_int64)
-        self._most_used = library.function("sqlite3_memory_highwater", ctypes.c_int64, ctypes.c_int)
+        self._limit, self._soft_limit, self._used, self._most_used = _heap_functions(module)
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:

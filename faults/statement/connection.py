@@ -25,7 +25,6 @@ and at the opening of a connection.
 import contextlib
 import functools
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from tornpage.faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK
 from tornpage.faults.plan import KILL, Fault
 from tornpage.faults.result_codes import die, rolls_back
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.statement.sql import (
     begin_takes_locks,
     certainly_writes,

@@ -12,7 +12,6 @@ do and says what they don't cover). One connection may live through many plans, 
 
 import contextlib
 import functools
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -30,6 +29,7 @@ from tornpage.faults.injector import (
 )
 from tornpage.faults.plan import STATEMENT_KINDS, FaultPlan
 from tornpage.faults.result_codes import error_for
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.statement.connection import Ruling, WatchedConnection, WatchedCursor
 from tornpage.faults.vfs.arm import Armed, Path, mark
 

@@ -19,7 +19,6 @@ one in WAL mode say ``ambiguous=False``, and ``commit/after`` matches nothing bu
 """
 
 import functools
-import sqlite3
 import threading
 from collections.abc import Callable, Collection
 from types import ModuleType, TracebackType
@@ -28,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from tornpage.faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK, Injector
 from tornpage.faults.plan import KILL, FaultPlan
 from tornpage.faults.result_codes import die
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.statement.depth import StatementDepth, depth_of
 
 # Python looks these up on the class, past __getattr__; those that only read, and those that change something.

@@ -5,9 +5,10 @@ parsed: whether a ``WITH`` writes, SQLite itself is asked elsewhere.
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from typing import Final
+
+from tornpage.faults.sqlite_library import sqlite3
 
 _BLANK = r"(?:[ \t\f\r\n\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*"
 _SKIP: Final = re.compile(_BLANK, re.DOTALL)

@@ -6,7 +6,6 @@ context managers, both nest, and both leave nothing behind. A plan is for all li
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, overload
@@ -17,6 +16,7 @@ from tornpage.faults.errors import NotInstalledError
 from tornpage.faults.files.watch import MARK as _MARK
 from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
 from tornpage.faults.plan import FILE_KINDS, VFS_KINDS, FaultPlan
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.bindings import sqlite_errors
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, shim_for

@@ -69,6 +69,12 @@ def sqlite_errors() -> tuple[type[BaseException], ...]:
     return tuple(code_of(one).Error for one in imported())
 
 
+def errors_of_the_code() -> tuple[type[BaseException], ...]:
+    """Those that come of what a caller asked for, and not of what happened beneath SQLite."""
+    names = ("IntegrityError", "ProgrammingError", "InterfaceError", "NotSupportedError", "DataError")
+    return tuple(getattr(code_of(one), name) for one in imported() if one.is_dbapi for name in names)
+
+
 def result_code(error: BaseException) -> int | None:
     """The (extended) result code that an error of any binding carries; None where it has none."""
     # apsw calls it extendedresult; before Python 3.11 and in old pysqlite3 there is none.

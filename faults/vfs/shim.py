@@ -33,7 +33,6 @@ import operator
 import os
 import random
 import signal
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +42,7 @@ from typing import Any, Final
 from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import SHM_RELEASE, Injector
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.bindings import open_memory
 from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
 from tornpage.faults.vfs.names import Names
@@ -161,6 +161,10 @@ class Shim:
     def is_installed(self) -> bool:
         """Whether an `installed` scope is open."""
         return self._depth > 0
+
+    def open_databases(self) -> set[str]:
+        """The databases that connections of this library have open now."""
+        return {path for path in self.paths.values() if path in self.databases}
 
     def has_open(self, path: str) -> bool:
         """Whether a connection of this library has this database open."""

@@ -28,6 +28,8 @@ from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, raise_kept, shim_for
 
 _OWN: Final = BINDINGS[0]
+# Of a source id: the date, the time, and enough of the hash to find it by.
+_SHOWN: Final = 32
 _Scope = Callable[[Shim], AbstractContextManager[Any]]
 
 
@@ -49,7 +51,7 @@ class LibraryFacts:
         if self.unreachable:
             return f"{self.name} can't be reached: {self.unreachable}"
         lacking = f", out of reach: {'; '.join(self.out_of_reach)}" if self.out_of_reach else ""
-        return f"{self.name} on SQLite {self.version}{lacking}"
+        return f"{self.name} on SQLite {self.version} ({self.source_id[:_SHOWN]}){lacking}"
 
 
 class Shims:
@@ -76,6 +78,13 @@ class Shims:
         with self._lock:
             self._look()
             return tuple(self._members)
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told of the libraries, one line each: nothing where there is one, wholly within reach."""
+        facts = self.facts()
+        if len(facts) == 1 and not (facts[0].unreachable or facts[0].out_of_reach):
+            return ()
+        return tuple(map(str, facts))
 
     def facts(self) -> tuple[LibraryFacts, ...]:
         """What is known of each library of this process."""
@@ -115,6 +124,14 @@ class Shims:
         """Whether a library that is watched has ever opened this database."""
         real = os.path.realpath(path)
         return any(real in one.databases for one in self._members)
+
+    def opener_of(self, path: str | os.PathLike[str]) -> Shim | None:
+        """The shim of a library that has ever opened a database; where there are several, one that is not `sqlite3`'s.
+
+        The harness reads everything with that one, on files that no store has open.
+        """
+        real = os.path.realpath(path)
+        return next((one for one in reversed(self._members) if real in one.databases), None)
 
     def holder_of(self, path: str | os.PathLike[str]) -> Shim | None:
         """The shim of the library that has a database open now."""

@@ -14,13 +14,13 @@ time than those of `other_clock`.
 
 import contextlib
 import inspect
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial

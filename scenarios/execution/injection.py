@@ -56,7 +56,7 @@ def limit_of(trial: Trial, kind: LimitKind, at: int | None, *, sticky: bool = Fa
     if kind == "allocation":
         return faults.FailedAllocation(at, sticky=sticky)
     if kind == "heap":
-        return faults.HeapLimit(at)
+        return faults.HeapLimit(at, module=trial.library.code)
     if kind == "pages":
         return faults.PageLimit(trial.connections, at)
     return faults.Interruption(trial.connections, at, sticky=sticky)

@@ -10,18 +10,18 @@ Not covered: power loss, where what was written but not synced may be missing.
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.target import Configuration, Environment, Target, View
+from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
 
 _MOST_REMEMBERED: Final = 64
 
@@ -61,7 +61,7 @@ class Reopened:
         return view
 
     def _open(self, directory: Path, now_ms: int) -> View:
-        environment = Environment()
+        environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
             with in_time("after a crash, opening the store"):

@@ -12,10 +12,10 @@ tokenizer or a module that this connection does not know prove nothing, and are 
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.checks import Violation
 
 _FULL_TEXT: Final = re.compile(r"\bUSING\s+[\"'`\[]?(fts[345])\b", re.IGNORECASE)

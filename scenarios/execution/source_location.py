@@ -17,7 +17,6 @@ Not covered: programs of their own, and threads that a call starts: there the pl
 
 import contextlib
 import inspect
-import sqlite3
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
@@ -38,7 +38,6 @@ from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.names import BUG_PREFIX
 
 _HARNESS: Final = frozenset({"faults", "scenarios", "hypothesis"})
-_OF_THE_CODE: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 _STANDARD: Final = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MOST_FUNCTIONS: Final = 1_000
@@ -141,7 +140,8 @@ class _Watch:
 
 
 def _is_of_the_world(error: object) -> bool:
-    return isinstance(error, sqlite3.Error | MemoryError | OSError) and not isinstance(error, _OF_THE_CODE)
+    of_the_world = (*faults.sqlite_errors(), MemoryError, OSError)
+    return isinstance(error, of_the_world) and not isinstance(error, faults.errors_of_the_code())
 
 
 def _line(frame: FrameType, number: int) -> _Line:

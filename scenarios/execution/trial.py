@@ -7,7 +7,6 @@ shows that it still works.
 """
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, Protocol, Self
 
 from tornpage import faults
 from tornpage.faults.files import spared
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs.library import Library
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
@@ -33,6 +34,8 @@ from tornpage.scenarios.model.target import (
     Target,
     TargetError,
     View,
+    binding_of,
+    environment_of,
 )
 
 OPEN = Action("open")
@@ -71,9 +74,11 @@ class Trial:
         self.target = target
         self.directory = directory
         self.oracle = Oracle(configuration, before)
-        self.statements = faults.StatementDepth()
-        self.connections = faults.Connections(self.statements.connect)
-        self.environment = Environment()
+        binding = binding_of(target)
+        # The statement depth stands in for a connect of the DB-API's kind, which apsw does not have.
+        self.statements = faults.StatementDepth(binding if hasattr(binding, "connect") else sqlite3)
+        self.connections = faults.Connections(self.statements.connect, self.statements.module)
+        self.environment = environment_of(target)
         self.session: Session | None = None
         # How many crashes the store has gone through: each is the end of a process.
         self.life = 0
@@ -186,6 +191,12 @@ class Trial:
                 yield
             finally:
                 self._limits.remove(limit)
+
+    @property
+    def library(self) -> Library:
+        """The SQLite that the store's database was opened with; before it has been, the one of its binding."""
+        shim = faults.shims().opener_of(self.target.database(self.directory))
+        return shim.library if shim is not None else faults.shim_for(binding_of(self.target)).library
 
     def watch_statements(self) -> None:
         """Let sessions that are opened from now on be within reach of the statement depth, and of limits."""

@@ -11,12 +11,13 @@ import decimal
 import enum
 import math
 import pathlib
-import sqlite3
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+
+from tornpage.faults.sqlite_library import sqlite3
 
 
 class NotCompared(msgspec.Struct, frozen=True):

@@ -19,10 +19,10 @@ speaks of a consequence and names no fault is held against it.
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.target import Action

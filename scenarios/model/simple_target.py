@@ -4,14 +4,15 @@ Subclass `SimpleTarget`, and say how the store is made, which calls to try, what
 """
 
 import inspect
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.answers import as_answer
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, View
 
@@ -70,6 +71,7 @@ class SimpleTarget:
 
     `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
     what those before it have left. `beat` is a call that adds exactly one key to the view, and may be made again.
+    `binding` is what ``environment.connect`` opens connections of: ``sqlite3``, or pysqlite3 and its like.
     A call that the store rightly says no to raises `Refused`: wrap the store in `make` where it has a word of its own.
 
     What a call returns is judged, too: see `answer`.
@@ -83,6 +85,7 @@ class SimpleTarget:
     configurations: tuple[Configuration, ...] = (Configuration("wal", "FULL"),)
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str] = {}
+    binding: ModuleType = sqlite3
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()
     beat: Action

@@ -9,12 +9,14 @@ enough for a small store; see ``docs/your-own-store.md``.
 """
 
 import reprlib
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
+
+from tornpage.faults.sqlite_library import sqlite3
 
 View = Mapping[str, Any]
 
@@ -115,6 +117,23 @@ class Environment:
         return self.now_ms
 
 
+def environment_of(target: "Target", connect: Callable[..., sqlite3.Connection] | None = None) -> Environment:
+    """A new environment for a target; `connect` stands in for that of the binding it uses."""
+    return Environment(connect or connect_of(binding_of(target)))
+
+
+def binding_of(target: "Target") -> ModuleType:
+    """The binding of SQLite that a target opens its connections with, as far as it says so."""
+    module: ModuleType = getattr(target, "binding", sqlite3)
+    return module
+
+
+def connect_of(module: ModuleType) -> Callable[..., sqlite3.Connection]:
+    """How a binding opens a connection; apsw has its class for that."""
+    connect: Callable[..., sqlite3.Connection] = getattr(module, "connect", None) or module.Connection
+    return connect
+
+
 class Session(Protocol):
     """A target that is open."""
 
@@ -145,6 +164,7 @@ class Target(Protocol):
     Optional: `refuses`, the names of actions of the workload that the store says no to on purpose;
     ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
     a state, or for what a call made of one, that the store's own rules forbid; `is_done`: it was acknowledged.
+    ``binding``: the module whose connections ``environment.connect`` opens, where that is not ``sqlite3``.
     """
 
     name: str

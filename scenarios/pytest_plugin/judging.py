@@ -8,7 +8,6 @@ a fault is a consequence that the code under test has made of it, and no answer 
 the test itself that ran the failing statement, a transaction open.
 """
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType
@@ -17,6 +16,7 @@ from typing import Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
 
 # Primary result codes that come of what the code asked for, and not of what happened beneath SQLite.
@@ -24,14 +24,11 @@ _OF_THE_CODE: Final = frozenset(
     getattr(sqlite3, f"SQLITE_{name}")
     for name in ("ERROR", "CONSTRAINT", "MISUSE", "MISMATCH", "RANGE", "SCHEMA", "TOOBIG", "AUTH", "ABORT")
 )
-_CLASSES_OF_THE_CODE: Final = (
-    sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError,
-    sqlite3.DataError,
-)  # fmt: skip
 # Packages that hand a statement on to ``sqlite3`` for whoever calls them, and what they use to do so elsewhere.
 _DRIVERS: Final = frozenset({
-    "aiosqlite", "anyio", "asgiref", "asyncio", "concurrent", "contextlib", "databases", "django", "greenlet",
-    "peewee", "playhouse", "sqlalchemy", "sqlite3", "sqlmodel", "threading", "tortoise", "trio", "uvloop",
+    "aiosqlite", "anyio", "apsw", "asgiref", "asyncio", "concurrent", "contextlib", "databases", "django", "greenlet",
+    "peewee", "playhouse", "pysqlite3", "sqlalchemy", "sqlean", "sqlite3", "sqlmodel", "threading", "tortoise", "trio",
+    "uvloop",
 })  # fmt: skip
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 
@@ -47,11 +44,12 @@ class Verdict:
     shown: bool = False
 
 
-def injected(error: BaseException) -> sqlite3.Error | None:
-    """The error of SQLite that a fault brings about, in an exception or in what led to it."""
+def injected(error: BaseException) -> BaseException | None:
+    """The error of SQLite, of whichever binding, that a fault brings about; in an exception or in what led to it."""
+    errors, of_the_code = faults.sqlite_errors(), faults.errors_of_the_code()
     for cause in faults.causes(error):
-        if isinstance(cause, sqlite3.Error) and not isinstance(cause, _CLASSES_OF_THE_CODE):
-            code = getattr(cause, "sqlite_errorcode", None)
+        if isinstance(cause, errors) and not isinstance(cause, of_the_code):
+            code = faults.result_code(cause)
             if code is None or code & 0xFF not in _OF_THE_CODE:
                 return cause
     return None
@@ -99,7 +97,9 @@ def cure_of(error: BaseException) -> str:
     )
 
 
-def left_open(connections: Iterable[sqlite3.Connection], error: BaseException | None, test: CodeType | None) -> str:
+def left_open(
+    connections: Iterable[sqlite3.Connection | str], error: BaseException | None, test: CodeType | None
+) -> str:
     """What is wrong with the transactions that are open after a run, "" where nothing is.
 
     The test's own statements are its own business: it has ended there, and nobody goes on with its connection.
@@ -124,7 +124,9 @@ def _raised_in(error: BaseException) -> CodeType | None:
     found, trace = None, error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _DRIVERS:
+        # apsw puts frames of its own code in C into a traceback.
+        is_python = not frame.f_code.co_filename.endswith(".c")
+        if is_python and str(frame.f_globals.get("__name__")).partition(".")[0] not in _DRIVERS:
             found = frame.f_code
         trace = trace.tb_next
     return found

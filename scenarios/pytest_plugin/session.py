@@ -6,7 +6,6 @@ a marker: `scenarios.pytest_plugin.rerun.sleep`.
 """
 
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Generator, Iterable
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin import guests, judging, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, tracked
@@ -68,9 +68,10 @@ class Session:
         if self.only is not None and not worker and not any(_every in item.stash for item in session.items):
             raise pytest.UsageError("--tornpage-at runs tests with @pytest.mark.every_fault, and none is selected")
 
-    def pytest_report_collectionfinish(self) -> str | None:
-        """The line that says what is under test."""
-        return f"tornpage: {describe_sqlite(self.unreachable)}" if self._marked else None
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """The lines that say what is under test."""
+        notes = () if self.shim is None else self.shim.notes()
+        return [f"tornpage: {describe_sqlite(self.unreachable)}", *notes] if self._marked else []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:

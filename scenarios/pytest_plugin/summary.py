@@ -1,11 +1,12 @@
 """The end of a session of pytest: what came of every fault, and annotations where GitHub runs it."""
 
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+
+from tornpage.faults.sqlite_library import sqlite3
 
 
 def values(report: pytest.TestReport, name: str) -> list[Any]:

@@ -8,7 +8,6 @@ Not kept: points and scenarios; they are in the ``run.json`` of their run.
 """
 
 import contextlib
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.run.record import RunRecord, TrendRecord
 
 Connect = Callable[..., sqlite3.Connection]

@@ -102,6 +102,7 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
         error_paths=records[0].error_paths if len(records) == 1 else None,
         command=records[0].command if len(records) == 1 else "",
         depths=_depths(records),
+        libraries=tuple(dict.fromkeys(one for record in records for one in record.libraries)),
         run_id=records[0].run_id if len(records) == 1 else "",
         shard=records[0].shard if len(records) == 1 else "",
         runs=runs if len(runs) > 1 else (),

@@ -1,13 +1,13 @@
 """The record of ``tornpage bugs``: which known bug was caught by which search, as one JSON document with a version."""
 
 import platform
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError, tornpage_version
 from tornpage.scenarios.run.whole_file import write_whole
 from tornpage.scenarios.targets.known_bugs.build import KnownBug

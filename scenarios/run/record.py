@@ -8,7 +8,6 @@ Not in it: what was tried by a machine step by step; its counts are.
 
 import contextlib
 import platform
-import sqlite3
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.timeline import Timeline, timeline_of
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.events import (
@@ -152,6 +152,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run on one target, or several that were merged. Times: ISO 8601 in UTC, and seconds.
 
     `command` is the line that makes this run again, `depths` where the target can be reached; both may be unknown.
+    `libraries` are the copies of SQLite that were in the process, each with what is out of reach in it.
     `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
     of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
     merged; none: it is one. `trend` is a history of runs, the oldest first.
@@ -184,6 +185,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     error_paths: ErrorPaths | None = None
     command: str = ""
     depths: tuple[str, ...] | None = None
+    libraries: tuple[faults.LibraryFacts, ...] = ()
     run_id: str = ""
     accepted: tuple[FoundRecord, ...] = ()
     baseline_notes: tuple[str, ...] = ()
@@ -272,6 +274,7 @@ def record_of(
         points=tuple(points.rows),
         error_paths=error_paths,
         depths=tuple(target.depths),
+        libraries=faults.shims().facts(),
         shard=str(plan.shard or ""),
         run_id=uuid.uuid4().hex,
         accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import platform
 import re
-import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.kill.executor import kills, play_killed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor

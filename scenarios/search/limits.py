@@ -17,12 +17,15 @@ Not covered: two limits at once; pages and steps of a target that opens its conn
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.vfs.library import Library
 from tornpage.scenarios.execution.injection import limit_of
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Limit, LimitKind
@@ -42,6 +45,7 @@ _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
 _KINDS: Final = {"allocations": _EXACT, "others": _COARSE}
 _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
+_IN_MEMORY: Final = frozenset(("allocation", "heap"))
 _HEAP_STEP_BYTES: Final = 512
 
 
@@ -63,8 +67,13 @@ class Limits(PointSearch):
 
     def search(self, part: Part) -> bool:
         """Try every point of the part's calls."""
+        kinds = self._kinds_for(_KINDS[part.kind])
+        if lacking := [kind for kind in _KINDS[part.kind] if kind in _IN_MEMORY and kind not in kinds]:
+            self.note(f"{' and '.join(lacking)}: out of reach in {self._library.name}'s SQLite")
+        if not kinds:
+            return True
         try:
-            with _counting(_KINDS[part.kind]):
+            with _counting(kinds):
                 return super().search(part)
         except faults.AllocatorUnavailableError as error:
             self.vacuous(f"no single allocation can be failed at {part.configuration}: {error}")
@@ -106,7 +115,24 @@ class Limits(PointSearch):
             self.most_points_per_call = outer
 
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
-        return tuple(kind for kind in kinds if self._reaches_connections or kind not in _ON_CONNECTIONS)
+        """Those that can be met: some only on connections that we open, some only in some libraries."""
+        out = set() if self._reaches_connections else set(_ON_CONNECTIONS)
+        if not faults.can_fail_allocations(self._library):
+            out.add("allocation")
+        if not faults.can_limit_heap(self._library):
+            out.add("heap")
+        return tuple(kind for kind in kinds if kind not in out)
+
+    @functools.cached_property
+    def _library(self) -> Library:
+        """The SQLite that the target runs on: what opens its database."""
+        directory = next(self._homes)
+        directory.mkdir(parents=True, exist_ok=True)
+        with faults.install(), Trial(self.target, self.configurations[0], directory, {}) as trial:
+            # A target that can't be opened is told of where it is opened to be tried.
+            with contextlib.suppress(Exception):
+                trial.open()
+            return trial.library
 
     # -- what to try ---------------------------------------------------------------------------------------
 

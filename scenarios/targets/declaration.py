@@ -4,10 +4,11 @@ A label that is not true makes every verdict about something else, so these are 
 """
 
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from tornpage.scenarios.model.checks import CHECKS
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, binding_of
 
 
 def what_is_wrong(target: Any) -> str:
@@ -17,6 +18,8 @@ def what_is_wrong(target: Any) -> str:
         return f"configurations is {configurations!r}; give a tuple such as (Configuration('wal', 'FULL'),)"
     if wrong := [one for one in configurations if not isinstance(one, Configuration)]:
         return f"configurations has {wrong[0]!r}; give Configuration('wal', 'FULL') or the like"
+    if wrong_binding := _wrong_binding(target):
+        return wrong_binding
     if not isinstance(target.unpromised, Mapping):
         return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
     if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
@@ -38,6 +41,15 @@ def _what_is_wrong_with_calls(target: Any) -> str:
     calls = tuple(calls)
     if wrong := [one for one in calls if not isinstance(one, Action)]:
         return f"the calls have {wrong[0]!r:.100}; give Action('name', {{'argument': 'value'}})"
+    return ""
+
+
+def _wrong_binding(target: Any) -> str:
+    binding: object = binding_of(target)
+    if not isinstance(binding, ModuleType) or not hasattr(binding, "Connection"):
+        return f"binding is {binding!r}; give the module that connections are opened with, such as pysqlite3"
+    if "statement" in target.depths and not hasattr(binding, "connect"):
+        return f"depths has 'statement', which stands in for connect(), and {binding.__name__} has none: leave it out"
     return ""
 
 

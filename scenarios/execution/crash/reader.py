@@ -12,19 +12,19 @@ Equal directories are read once. Of databases that come to the same pages after 
 
 import contextlib
 import hashlib
-import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.target import Configuration, Environment, Refused, Session, Target, View
+from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, environment_of
 
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
@@ -152,7 +152,7 @@ class CrashReader:
 
     def _open(self, view: View, now_ms: int, directory: Path) -> None:
         """The target itself has to open it, to agree with the plain reader, and to work."""
-        environment = Environment()
+        environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
             with in_time("after a crash, opening, looking or one small change"):

@@ -6,13 +6,13 @@ good order. `after` says what one crash leaves and judges it.
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from tornpage import faults
 from tornpage.faults.files import Replica, syncing_libraries
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import Trial

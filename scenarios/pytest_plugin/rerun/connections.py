@@ -9,19 +9,20 @@ the program keeps on purpose (in a module, a pool, a thread): it stays open, and
 those of fixtures with a wider scope. What only a cycle referred to was left open by the run, and is closed.
 
 An audit hook can't be taken away again. It is added once, when the first test is about to be run under faults, and
-does nothing outside of such a run. Not covered: drivers other than ``sqlite3``, which do not tell.
+does nothing outside of such a run. Other bindings do not tell of their connections: of those it is known which
+databases they have open, and whether one has begun to write there (`transactions.elsewhere`).
 """
 
 import contextlib
 import gc
 import os
-import sqlite3
 import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tornpage.scenarios.pytest_plugin.rerun.transactions import has_transaction, put_right
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.pytest_plugin.rerun.transactions import elsewhere, has_transaction, put_right
 
 # So many connections may be kept by the program before the oldest ones, which nobody closes, are taken for a leak.
 MOST_KEPT: Final = 100
@@ -67,6 +68,7 @@ class Connections:
         self._before = list(shared)
         # What others have begun before this run is no business of its own.
         self._busy_before = {id(connection) for connection in self._before if has_transaction(connection)}
+        self._busy_elsewhere_before = set(elsewhere())
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Keep one."""
@@ -97,14 +99,16 @@ class Connections:
             self.own = kept[::-1]
         return closed
 
-    def in_transaction(self) -> list[sqlite3.Connection]:
-        """Those with a transaction that is open."""
+    def in_transaction(self) -> list[sqlite3.Connection | str]:
+        """Those with a transaction that is open; of other bindings' the databases."""
         self.let_go()
-        return [connection for connection in (*self.own, *self.shared) if has_transaction(connection)]
+        mine = (connection for connection in (*self.own, *self.shared) if has_transaction(connection))
+        return [*mine, *elsewhere()]
 
-    def left_in_transaction(self) -> list[sqlite3.Connection]:
+    def left_in_transaction(self) -> list[sqlite3.Connection | str]:
         """Those with a transaction that is open and was not when the run began."""
-        return [connection for connection in self.in_transaction() if id(connection) not in self._busy_before]
+        before = self._busy_before, self._busy_elsewhere_before
+        return [one for one in self.in_transaction() if id(one) not in before[0] and one not in before[1]]
 
     def databases(self) -> set[str]:
         """The files of those that outlive the run."""
@@ -183,8 +187,10 @@ def close(connection: sqlite3.Connection) -> None:
         sqlite3.Connection.close(connection)
 
 
-def file_of(connection: sqlite3.Connection) -> str:
+def file_of(connection: sqlite3.Connection | str) -> str:
     """The main database's file, for people."""
+    if isinstance(connection, str):
+        return connection
     try:
         rows = sqlite3.Cursor(connection).execute("PRAGMA database_list").fetchall()
     except sqlite3.Error:
@@ -197,10 +203,11 @@ _hooked = False
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    # Only Python's own binding is known by its events; another one may use the same.
     if _runs and event.startswith("sqlite3.connect"):
         if event == "sqlite3.connect":
             _runs[-1].let_go()
-        elif event == "sqlite3.connect/handle":
+        elif event == "sqlite3.connect/handle" and isinstance(arguments[0], sqlite3.Connection):
             _runs[-1].opened(arguments[0])
 
 

@@ -14,11 +14,11 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 
 _WRITES: Final = 2  # SQLITE_TXN_WRITE
 
@@ -73,6 +73,16 @@ def _txn_state() -> Callable[[int, None], int] | None:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         served = connection.execute("SELECT sqlite_source_id()").fetchone()[0]
     return ask if str(served).encode() == identify() else None
+
+
+def elsewhere() -> list[str]:
+    """The databases on which a connection of another binding than ``sqlite3`` has begun to write.
+
+    No other binding tells of its connections. So it is asked whether the database would let another writer in.
+    """
+    own, *others = faults.shims().members
+    paths = {path for shim in others if shim is not own for path in shim.open_databases()}
+    return sorted(filter(_refuses_a_writer, paths))
 
 
 def _is_write_locked(connection: sqlite3.Connection) -> bool:

@@ -54,6 +54,8 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
         out = tuple(f"{depth}: {what}" for depth, what in _DEPTHS.items() if depth not in record.depths)
         if out:
             yield Caveat("Depths out of reach of this target", "scope", out)
+    if lacking := tuple(str(one) for one in record.libraries if one.unreachable or one.out_of_reach):
+        yield Caveat("Out of reach in a library", "scope", lacking)
     if record.unpromised:
         lines = tuple(f"{check}: {reason}" for check, reason in sorted(record.unpromised.items()))
         yield Caveat("Not promised: what fails here is observed, not found", "scope", lines)

@@ -1,11 +1,12 @@
 """The end of a run: what makes it meaningless first, then the verdict, for people."""
 
 import platform
-import sqlite3
 
 from rich.console import Console
 from rich.text import Text
 
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
@@ -39,6 +40,8 @@ def show(
         console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
     console.print(Text(f"\n{headline}"), soft_wrap=True)
     console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
+    for note in faults.shims().notes():
+        console.print(Text(f"  {note}"), soft_wrap=True)
 
 
 def _show_found(recorder: Recorder, target: Target, console: Console) -> None:

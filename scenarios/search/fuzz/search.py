@@ -55,7 +55,14 @@ from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint, Range
 from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
-from tornpage.scenarios.search.fuzz.state_machine import MachineRun, StoreMachine, jumps, plans, settings_of
+from tornpage.scenarios.search.fuzz.state_machine import (
+    MachineRun,
+    StoreMachine,
+    jumps,
+    kinds_of_limits,
+    plans,
+    settings_of,
+)
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
@@ -351,7 +358,8 @@ class Fuzz(Search):
         """The rules that a machine can have used in so many steps."""
         rules = {"call", "arm", "clear", "restart", "crash"}
         if not has_plain_files_only(self.target):
-            rules |= {"limit", "contend"} if "vfs" in self.target.depths else {"limit"}
+            rules |= {"contend"} if "vfs" in self.target.depths else set()
+            rules |= {"limit"} if kinds_of_limits(self.target) else set()
         if "vfs" in self.target.depths:
             rules.add("die")
             promising = [one for one in self.configurations if promise_of(one, power=True) is not Promise.NOTHING]

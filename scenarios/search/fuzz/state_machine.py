@@ -46,7 +46,7 @@ from tornpage.scenarios.model.scenario import (
     Scenario,
     Step,
 )
-from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Machine, Target, TargetError, View, binding_of
 
 _LARGEST_ORDINAL: Final = 8
 # One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
@@ -110,6 +110,13 @@ def jumps() -> SearchStrategy[int]:
     return strategies.builds(operator.mul, strategies.sampled_from(_JUMPS_MS), strategies.sampled_from((1, -1)))
 
 
+def kinds_of_limits(target: Target) -> tuple[LimitKind, ...]:
+    """The limits that a target can meet: some need connections of ours, one a library whose heap can be limited."""
+    library = faults.shim_for(binding_of(target)).library
+    heap: tuple[LimitKind, ...] = ("heap",) if faults.can_limit_heap(library) else ()
+    return (*heap, "pages", "steps") if "statement" in target.depths else heap
+
+
 def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
     """A limit of one of these kinds, mostly a tight one."""
 
@@ -119,7 +126,7 @@ def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
             return at.map(lambda extra: Limit(kind, extra))
         return strategies.builds(lambda one, sticky: Limit(kind, one + 1, sticky), at, strategies.booleans())
 
-    return strategies.sampled_from(kinds).flatmap(of)
+    return strategies.sampled_from(kinds).flatmap(of) if kinds else strategies.nothing()
 
 
 def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
@@ -193,8 +200,8 @@ class MachineRun:
         self.plans = plans(configuration, target.depths, plain)
         self.reaches_files = "vfs" in target.depths
         self.has_locks = self.reaches_files and configuration.journal_mode != "file"
-        self.has_limits = configuration.journal_mode != "file"
-        self.limits = limits(("heap", "pages", "steps") if "statement" in target.depths else ("heap",))
+        self.limits = limits(kinds_of_limits(target))
+        self.has_limits = configuration.journal_mode != "file" and not self.limits.is_empty
         self.rivals = rivals(configuration)
         self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
         self.by_others: frozenset[str] = getattr(target, "by_others", frozenset())

@@ -8,12 +8,12 @@ Faults reach such a target from outside only: at the `syscall` depth (`scenarios
 """
 
 import os
-import sqlite3
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.target import Action, Configuration, Environment, TargetError, View
 from tornpage.scenarios.model.target import Refused as RefusedCall

@@ -5,7 +5,6 @@ of the kill search and of the ledger's own tests.
 """
 
 import contextlib
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -16,6 +15,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.files import spared
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import Task
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers

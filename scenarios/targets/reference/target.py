@@ -5,7 +5,6 @@ An action is named after the part and the method that it calls (``tasks.start``,
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ import msgspec
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, StoreIOError, UsageError
 from tornpage.ledger.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
