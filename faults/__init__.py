@@ -14,8 +14,9 @@ import tornpage.faults.sqlite_library  # noqa: F401 - before anything imports sq
 from tornpage.faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, RivalPlace
 from tornpage.faults.contention.process import shared_rival_process
-from tornpage.faults.contention.rival import Rival, contend
+from tornpage.faults.contention.rival import Rival, contend, is_busy
 from tornpage.faults.contention.virtual_time import slept
+from tornpage.faults.contention.virtual_time import virtual_time as waiting_in_virtual_time
 from tornpage.faults.crash.states import Crash, CrashStates, Device, State
 from tornpage.faults.errors import (
     AllocatorUnavailableError,
@@ -145,6 +146,7 @@ __all__ = [
     "faulting_connect",
     "faulting_connection",
     "install",
+    "is_busy",
     "is_open",
     "operations_of",
     "possibilities",
@@ -159,4 +161,5 @@ __all__ = [
     "spare",
     "sqlite_errors",
     "unseen",
+    "waiting_in_virtual_time",
 ]

@@ -187,13 +187,29 @@ class RegistryEngine:
         with self._observers.together():
             self._tell_restored()
             changes = tuple(self._pending)
+            unheard = self._unheard(changes)
             for change in changes:
                 self._adopt(change)
             # Only now: an interrupt before this line leaves them pending, and the next read loads everything.
             self._pending.clear()
             self._working = None
-            for change in changes:
+            for change in (*unheard, *changes):
                 self._announce(change)
+
+    def _unheard(self, changes: Sequence[Change]) -> list[Change]:
+        """What others have made of the tasks that changed here, and no observer was told of yet.
+
+        A change begins with the row as it is, and memory may not have read it since another process changed it.
+        """
+        found, seen = [], set[str]()
+        for change in changes:
+            known = self._memory.tasks.get(change.task_id)
+            if change.task is UNSET or change.task_id in seen:
+                continue
+            seen.add(change.task_id)
+            if change.previous != known:
+                found.append(Change(change.task_id, task=change.previous, previous=known))
+        return found
 
     def rolled_back(self) -> None:
         """Nothing of the unit was committed."""

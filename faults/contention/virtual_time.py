@@ -9,13 +9,16 @@ environment's), and waiting for other threads.
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Final
 from unittest import mock
 
+from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.shims import Shims
 
+_monotonic = time.monotonic
 _LOOK_US: Final = 10
 _clocks: "list[VirtualTime]" = []
 
@@ -37,6 +40,7 @@ class VirtualTime:
     def sleep(self, seconds: float) -> None:
         """Move the clock."""
         self._in_python_us += round(seconds * 1_000_000)
+        waiting.tell()
 
     def monotonic(self) -> float:
         """The time, in seconds."""
@@ -48,7 +52,11 @@ class VirtualTime:
 def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
     """Let all sleep be virtual inside this scope; the shim has to be installed with ``virtual_sleep``."""
     clock = VirtualTime(shim)
-    with mock.patch.object(time, "sleep", clock.sleep), mock.patch.object(time, "monotonic", clock.monotonic):
+    with (
+        mock.patch.object(time, "sleep", clock.sleep),
+        mock.patch.object(time, "monotonic", clock.monotonic),
+        _event_loops_in_real_time(),
+    ):
         _clocks.append(clock)
         try:
             yield clock
@@ -56,7 +64,19 @@ def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
             _clocks.remove(clock)
 
 
+def _event_loops_in_real_time() -> contextlib.AbstractContextManager[object]:
+    """An event loop waits in the system, not in ``sleep``: on a clock that stands still its timers never end."""
+    loops = sys.modules.get("asyncio.base_events")
+    if loops is None:
+        return contextlib.nullcontext()
+    return mock.patch.object(loops.BaseEventLoop, "time", _in_real_time)
+
+
 def slept(seconds: float) -> None:
     """Tell every scope that is open of a sleep that somebody else has made virtual."""
     for clock in _clocks:
         clock.sleep(seconds)
+
+
+def _in_real_time(_loop: object) -> float:
+    return _monotonic()

@@ -43,6 +43,7 @@ from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import SHM_RELEASE, Injector
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.bindings import open_memory
 from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
 from tornpage.faults.vfs.names import Names
@@ -549,6 +550,7 @@ class Shim:
         if self._unless and self._unless[-1]():
             return base(vfs, microseconds)
         self.slept_us += microseconds
+        waiting.tell()
         return microseconds
 
     def _randomness(self, _vfs: int, size: int, out: int) -> int:

@@ -9,7 +9,7 @@ from tornpage.ledger.command import ledger_group
 from tornpage.scenarios.cli.known_bugs import bugs, probe
 from tornpage.scenarios.cli.replays import explain, replay, targets
 from tornpage.scenarios.cli.reports import report
-from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, kill, limits, sweep, syscalls
+from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, interleave, kill, limits, sweep, syscalls
 from tornpage.scenarios.run.record import tornpage_version
 
 
@@ -34,7 +34,8 @@ def tornpage() -> None:
 
 
 for _command in (
-    check, sweep, crash, contend, limits, fuzz, kill, syscalls, probe, bugs, replay, explain, targets, report,
+    check, sweep, crash, contend, interleave, limits, fuzz, kill, syscalls, probe, bugs, replay, explain, targets,
+    report,
 ):  # fmt: skip
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")

@@ -24,6 +24,7 @@ from tornpage.scenarios.cli.options import (
 from tornpage.scenarios.cli.reports import write_page
 from tornpage.scenarios.model.events import Finding, Handler
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
+from tornpage.scenarios.model.scenario import CALLERS, Callers
 from tornpage.scenarios.model.target import Target, TargetError, has_plain_files_only
 from tornpage.scenarios.report.terminal import verdict
 from tornpage.scenarios.report.terminal.error_paths import show_error_paths
@@ -49,7 +50,7 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenari
 @search_options
 @click.pass_context
 def check(context: click.Context, /, target: Target, **options: Any) -> None:
-    """Search everywhere: faults, crashes, rivals, limits, kills, and the machine's scenarios.
+    """Search everywhere: faults, crashes, rivals, two callers, limits, kills, and the machine's scenarios.
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
     """
@@ -253,6 +254,36 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
 
 @click.command()
 @target_option
+@click.option("--schedules", type=click.IntRange(min=1), help="At most so many schedules of one configuration.")
+@click.option("--preemptions", type=click.IntRange(1, 2), default=2, show_default=True, help="2: B is stopped, too.")
+@click.option(
+    "--callers", type=click.Choice(CALLERS), multiple=True, help="Who calls, instead of what the target promises."
+)
+@search_options
+@click.pass_context
+def interleave(
+    context: click.Context, /, target: Target, schedules: int | None, callers: tuple[Callers, ...], **options: Any
+) -> None:
+    """Let two callers make a call each, and switch between them at every lock; judge by one after the other.
+
+    At states of the workload one call runs up to a lock operation, another caller's call to its end, and the first
+    goes on. What both were told, what both show then, and the file have to be what one after the other comes to. Time
+    is virtual; who was told that the store is busy was told an answer like any other.
+
+    \b
+    tornpage interleave                                 the reference, some schedules
+    tornpage interleave --profile nightly               every schedule of every pair of calls
+    tornpage interleave --callers threads               two threads with a store each
+    tornpage interleave --callers shared                two threads on one store
+
+    A target that is for one caller only (callers = (), or by its nature: it does not see what others commit) is not
+    tried; the run says so, and ends with exit code 2.
+    """
+    _run(context, target, ("interleave",), {**options, "callers": callers}, schedules=schedules)
+
+
+@click.command()
+@target_option
 @click.option("--points", type=click.IntRange(min=1), help="The most points of one call, instead of the profile's.")
 @search_options
 @click.pass_context
@@ -339,6 +370,8 @@ def _run(
         configurations=options["configurations"] or None,
         depths=depths,
         by_hand=by_hand,
+        callers=options.get("callers") or None,
+        preemptions=options.get("preemptions", 2),
         device=options.get("device", Device()),
         machines=options.get("machines", ()),
         progress=options.get("progress"),

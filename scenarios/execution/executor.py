@@ -19,14 +19,28 @@ from typing import Final, Self
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
+from tornpage.scenarios.execution.interleave.schedule import play_step
+from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.oracle import Answer
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import (
+    Arm,
+    Call,
+    Clear,
+    ClockJump,
+    Conditional,
+    CrashAt,
+    Interleave,
+    Restart,
+    Scenario,
+    Step,
+)
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.targets.declaration import require_as_declared
 
@@ -72,6 +86,8 @@ class Executor:
         # What files there are, another process has left.
         self.real.life = self.shadow.life = int(bool(files))
         self._maybe_committed: list[tuple[View, Files]] = []
+        # What two callers did last, in order.
+        self.hops: list[Hop] = []
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
         self._has_failed = False
@@ -132,6 +148,8 @@ class Executor:
             self._jump(step)
         elif isinstance(step, CrashAt):
             self._crash_at(step)
+        elif isinstance(step, Interleave):
+            self._interleave(step)
         else:
             self._restart(step)
         self.real.require_open_errors()
@@ -386,6 +404,26 @@ class Executor:
         """The process has ended; the next one has another number."""
         self.real.life += 1
         self.shadow.life += 1
+
+    def _interleave(self, step: Interleave) -> None:
+        """Let two callers make their calls from the state that there is, and go on from what they have left."""
+        self.counts["schedules"] += 1
+        files, number = self.shadow.crash_copy(), self._clock
+        self._close_paused()
+        self.hops = []
+        files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
+        place(files, self.real.directory)
+        self.real.oracle.restarted(self.view)
+        self._record_anew(files)
+        self.shadow.put(files)
+        self._count(self._open())
+
+    def _close_paused(self) -> None:
+        """Close the session; how the harness lets go of it is no part of the scenario."""
+        with contextlib.ExitStack() as out_of_reach:
+            for armed, _scope in self.armed.values():
+                out_of_reach.enter_context(armed.paused())
+            self.real.close()
 
     def _record_anew(self, files: Files) -> None:
         if self.recording is not None:

@@ -31,7 +31,18 @@ from tornpage.faults.strace import SyscallFault, possible_effects
 from tornpage.scenarios.execution.difference import difference_of, is_same
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, Conditional, CrashAt, Restart, Scenario, Step, Syscall
+from tornpage.scenarios.model.scenario import (
+    Arm,
+    Call,
+    Clear,
+    Conditional,
+    CrashAt,
+    Interleave,
+    Restart,
+    Scenario,
+    Step,
+    Syscall,
+)
 from tornpage.scenarios.model.target import Target
 
 Play = Callable[[Scenario, Target, Path], tuple[Violation | None, Counter[str]]]
@@ -167,6 +178,19 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
         yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
     elif isinstance(step, Call) and (simpler_actions := getattr(target, "simpler_actions", None)):
         yield from (msgspec.structs.replace(step, action=action) for action in simpler_actions(step.action))
+    elif isinstance(step, Interleave):
+        yield from _simpler_schedules(step, target)
+
+
+def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]:
+    """A schedule that switches once instead of twice, or not at all, or earlier; and simpler calls."""
+    if step.back:
+        yield msgspec.structs.replace(step, back=0)
+        yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)
+    yield from (msgspec.structs.replace(step, switch=switch) for switch in range(step.switch))
+    if simpler_actions := getattr(target, "simpler_actions", None):
+        yield from (msgspec.structs.replace(step, first=one) for one in simpler_actions(step.first))
+        yield from (msgspec.structs.replace(step, second=one) for one in simpler_actions(step.second))
 
 
 def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:

@@ -18,7 +18,7 @@ import msgspec
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
-from tornpage.scenarios.execution.trace import Row, outcome_of, rows_of, views_of
+from tornpage.scenarios.execution.trace import Row, hops_of, outcome_of, rows_of, views_of
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.scenario import Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Target, View
@@ -44,12 +44,16 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One step, what it came to, what was armed at its end, and the lanes by name."""
+    """One step, what it came to, what was armed at its end, and the lanes by name.
+
+    `caller`: which of two callers took it, "" where there is one.
+    """
 
     step: str
     outcome: str
     armed: tuple[str, ...]
     lanes: dict[str, Lane]
+    caller: str = ""
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -121,8 +125,13 @@ class _Playing:
         else:
             cold = isinstance(step, Restart | CrashAt) and not armed and violation is None
             views, lanes = self._look(cold=cold)
-        text = str(step) if step is not None else "with nothing armed, one more small change"
-        self._moments.append(Moment(text, _short(outcome, _LONGEST_OUTCOME), armed, lanes))
+        text, caller = str(step) if step is not None else "with nothing armed, one more small change", ""
+        for hop in (hops := hops_of(executor, step, outcome))[:-1]:
+            between = {name: Lane(None, reason="in the middle of a call") for name in LANES}
+            self._moments.append(Moment(hop.step, _short(hop.outcome, _LONGEST_OUTCOME), armed, between, hop.caller))
+        if hops:
+            text, caller = hops[-1].step, hops[-1].caller
+        self._moments.append(Moment(text, _short(outcome, _LONGEST_OUTCOME), armed, lanes, caller))
         if self._first is None:
             rows = rows_of(views) or (rows_of(violation.sides) if violation else ())
             if rows or violation:

@@ -14,19 +14,21 @@ import msgspec
 
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
+from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Clear, CrashAt, Scenario
+from tornpage.scenarios.model.scenario import Arm, Clear, CrashAt, Interleave, Scenario, Step
 from tornpage.scenarios.model.target import Target, TargetError, View
 
 
 class TraceStep(msgspec.Struct, frozen=True):
-    """One step, and what it came to in words."""
+    """One step, and what it came to in words; `caller`: which of two callers took it, "" where there is one."""
 
     step: str
     outcome: str
+    caller: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ def _traced(scenario: Scenario, target: Target, directory: Path) -> Trace:
     first: tuple[int, tuple[Row, ...], dict[str, str]] | None = None
     violation: Violation | None = None
     with contextlib.suppress(Violation), executor:
-        for number, step in enumerate((*scenario.steps, None), start=1):
+        for step in (*scenario.steps, None):
             try:
                 if step is None:
                     executor.end()
@@ -75,7 +77,10 @@ def _traced(scenario: Scenario, target: Target, directory: Path) -> Trace:
             except Violation as error:
                 violation = error
             outcome = violation.message if violation else outcome_of(executor)
-            steps.append(TraceStep(str(step or "with nothing armed, one more small change"), outcome))
+            steps += hops_of(executor, step, outcome) or [
+                TraceStep(str(step or "with nothing armed, one more small change"), outcome)
+            ]
+            number = len(steps)
             if first is None:
                 rows, failing = _differences(executor.real)
                 if violation is not None and not rows:
@@ -89,10 +94,20 @@ def _traced(scenario: Scenario, target: Target, directory: Path) -> Trace:
     return Trace(tuple(steps), check, message, where, rows, failing)
 
 
+def hops_of(executor: Executor, step: Step | None, outcome: str) -> list[TraceStep]:
+    """The stretches of a schedule, one a step; none where two callers did nothing. The last one has the `outcome`."""
+    if not isinstance(step, Interleave):
+        return []
+    hops = [TraceStep(what, went, caller) for caller, what, went in hops_in_words(executor.hops, step)]
+    return [*hops[:-1], msgspec.structs.replace(hops[-1], outcome=outcome)] if hops else []
+
+
 def outcome_of(executor: Executor) -> str:
     """What the last step that was played came to, in words."""
     fired = {slot: armed.fired for slot, (armed, _) in executor.armed.items() if armed.fired}
     last = executor.steps[-1] if executor.steps else None
+    if isinstance(last, Interleave):
+        return "both calls came to what one after the other comes to"
     if isinstance(last, Clear):
         return "nothing is armed any more"
     said = "armed" if last is None or isinstance(last, Arm) else str(executor.real.oracle.answer)

@@ -154,6 +154,31 @@ _TABLE: Final = (
         "Let an error of SQLite reach the caller, or try again until the answer is the true one.",
     ),
     Check(
+        "not-serializable",
+        "what two callers were told, and what the file shows, is what one of them after the other would come to",
+        "linkid 397, codeigniter4/queue 86: two workers claimed one job, each by a SELECT and then an UPDATE.",
+        "Read and write in one statement (UPDATE … RETURNING), or begin with BEGIN IMMEDIATE before the read; where "
+        "the store is for one caller only, declare callers = ().",
+    ),
+    Check(
+        "handed-out-twice",
+        "what only one caller may have is handed to one of them",
+        "reinhardt-web 5889, tg_content_factory 450: a job that one worker ran was taken by another.",
+        "Claim with one UPDATE … RETURNING, or inside BEGIN IMMEDIATE; answer with what that statement has changed.",
+    ),
+    Check(
+        "stale-view",
+        "a session that looks again sees what another caller has committed",
+        "perch-hoplite 156: a cache went on answering from before another process's commit.",
+        "Ask PRAGMA data_version before answering from memory, and read the rows again inside the same transaction.",
+    ),
+    Check(
+        "deadlock",
+        "two callers don't wait for each other, and none is left waiting for good",
+        "qdrant-loader 363: one thread held the connection's lock and waited for the database, the other the reverse.",
+        "Take locks in one order: the program's own before the database's; begin with BEGIN IMMEDIATE.",
+    ),
+    Check(
         "error-is-not-hidden",
         "the error that a caller gets is, or is caused by, the one that SQLite raised",
         "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "

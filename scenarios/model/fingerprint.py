@@ -20,6 +20,7 @@ from tornpage.scenarios.model.scenario import (
     ClockJump,
     Conditional,
     CrashAt,
+    Interleave,
     Limit,
     Restart,
     Rival,
@@ -29,7 +30,13 @@ from tornpage.scenarios.model.scenario import (
 )
 
 _DIGITS: Final = 16
-_CAUSES: Final[Mapping[type, str]] = {Limit: "limit", Rival: "rival", ClockJump: "clock", Syscall: "system call"}
+_CAUSES: Final[Mapping[type, str]] = {
+    Limit: "limit",
+    Rival: "rival",
+    ClockJump: "clock",
+    Syscall: "system call",
+    Interleave: "two callers",
+}
 
 
 def fingerprint(check: str, scenario: Scenario) -> str:
@@ -50,6 +57,8 @@ def call_of(scenario: Scenario) -> str:
     step = None if index is None else scenario.steps[index]
     if isinstance(step, Call):
         return step.action.name
+    if isinstance(step, Interleave):
+        return step.names
     return "restart" if isinstance(step, Restart) else "heartbeat"
 
 
@@ -64,8 +73,8 @@ def decisive_step(scenario: Scenario) -> int | None:
     last = crashes[-1] if crashes else len(steps)
     conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | ClockJump)]
     first = conditions[-1] + 1 if conditions and not crashes else last
-    following = [index for index in range(first, last) if isinstance(steps[index], Call | Restart)]
-    calls = [index for index in range(last) if isinstance(steps[index], Call)]
+    following = [index for index in range(first, last) if isinstance(steps[index], Call | Restart | Interleave)]
+    calls = [index for index in range(last) if isinstance(steps[index], Call | Interleave)]
     restarts = [index for index in range(last) if isinstance(steps[index], Restart)]
     return next(iter((*following, *reversed(calls), *reversed(restarts))), None)
 

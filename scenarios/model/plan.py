@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from tornpage.faults import Device, FaultPlan
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Shard
 
@@ -20,6 +21,7 @@ class Profile(msgspec.Struct, frozen=True):
     `scenarios_a_batch` share a seed, and a campaign that was stopped goes on with the next batch.
     `crash_states`: the most crash states of one call and configuration. `kills`: processes to kill. `rival_points`,
     `limit_points`: the most points of one call and configuration at which a rival holds a lock, or a limit is met.
+    `schedules`: the most schedules of two callers in one configuration, per kind of callers (None: all).
     `shrinks`: whether Hypothesis, too, makes a failing scenario simpler; that is most of the time that a finding takes.
     """
 
@@ -34,6 +36,7 @@ class Profile(msgspec.Struct, frozen=True):
     limit_points: int | None = None
     scenarios_a_batch: int = 20
     shrinks: bool = True
+    schedules: int | None = None
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
@@ -50,6 +53,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             rival_points=10,
             limit_points=10,
             shrinks=False,
+            schedules=120,
         ),
         Profile(
             "ci",
@@ -62,6 +66,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             rival_points=40,
             limit_points=40,
             shrinks=False,
+            schedules=480,
         ),
         Profile("nightly", None, None, scenarios=1_000_000, steps=50, kills=2_000),
     )
@@ -103,6 +108,9 @@ class Plan(msgspec.Struct, frozen=True):
     rehearses: bool = True
     # Below which directory the stores under test are kept; None: where this system has room for them.
     scratch: Path | None = None
+    # Who the two callers are, where that is not left to the target; and how often a schedule switches before an end.
+    callers: tuple[Callers, ...] | None = None
+    preemptions: int = 2
     # What the disk promises when its power fails.
     device: Device = Device()
 

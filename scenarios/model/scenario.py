@@ -14,6 +14,9 @@ from tornpage.scenarios.model.target import Action, Configuration
 Depth = Literal["vfs", "statement"]
 _OF_DEVICE: Final = tuple(one.name for one in dataclasses.fields(faults.Device))
 LimitKind = Literal["allocation", "heap", "pages", "steps"]
+# Where two callers of one store may be; in this order they are tried.
+Callers = Literal["processes", "threads", "shared"]
+CALLERS: Final[tuple[Callers, ...]] = ("processes", "threads", "shared")
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
@@ -198,7 +201,37 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
         return f"{self.crash}; start again{_how(self)}"
 
 
-Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall
+class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
+    """Let two callers, A and B, make a call each, and switch between them.
+
+    A runs up to its switch point `switch` (0: to its end), B up to its own `back` (0: to its end), A goes on, then
+    B. `callers` is "processes", "threads" or "shared"; the last is one session that both call.
+    """
+
+    first: Action
+    second: Action
+    switch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    back: Annotated[int, msgspec.Meta(ge=0)] = 0
+    callers: Callers = "processes"
+
+    @property
+    def names(self) -> str:
+        """The names of both calls, whichever comes first."""
+        return " and ".join(sorted((self.first.name, self.second.name)))
+
+    def __str__(self) -> str:
+        where = {"processes": "two processes", "threads": "two threads", "shared": "two threads on one store"}
+        hops = [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
+        hops += ["[A] goes on"] if self.switch else []
+        hops += ["[B] goes on"] if self.back else []
+        return f"{', '.join(hops)} ({where[self.callers]})"
+
+
+def _up_to(point: int) -> str:
+    return f"up to switch point {point}" if point else "to its end"
+
+
+Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall | Interleave
 
 
 class Scenario(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.fuzz.search import machines_of
+from tornpage.scenarios.search.interleave import NOT_TRIED
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
 from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
@@ -80,6 +81,10 @@ class Conformance:
         """Other users of the database hold its locks."""
         self._search("contend", configuration, request)
 
+    def test_interleave(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
+        """Two callers make their calls at once."""
+        self._search("interleave", configuration, request)
+
     def test_limits(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
         """Memory, the disk and patience run out."""
         self._search("limits", configuration, request)
@@ -114,6 +119,9 @@ class Conformance:
             recorder = campaign.run(target, plan)
         except (TargetError, faults.FaultError) as error:
             pytest.fail(str(error), pytrace=False)
+        if alone := _for_one_caller(recorder):
+            told.append(("tornpage_unsuited", f"does not suit {target.name}: {alone}"))
+            pytest.skip(alone)
         told += [("tornpage_searched", summary(ended)) for ended in recorder.ended]
         told += [("tornpage_unpromised", one) for one in _observed(recorder, target)]
         _require_holds(recorder, target)
@@ -153,6 +161,12 @@ def _share(profile: Profile, parts: int) -> Profile:
 
 def _unsuited(name: str, target: Target) -> str:
     """Why a search does not suit a target, "" where it does."""
+    if name == "interleave" and getattr(target, "callers", None) == ():
+        return "it is declared for one caller only: callers = ()"
+    return _out_of_reach(name, target)
+
+
+def _out_of_reach(name: str, target: Target) -> str:
     if name == "syscalls" and "syscall" not in target.depths:
         return (
             "system calls are faulted in a program that is driven from outside; this target is called in this process"
@@ -165,9 +179,16 @@ def _unsuited(name: str, target: Target) -> str:
         return "it has no `actions(view)` to draw calls from"
     if name == "kill" and not hasattr(os, "fork"):
         return "this system has no os.fork and no SIGKILL"
-    if name == "kill" and not _is_importable(target.name):
+    if name in ("kill", "interleave") and not _is_importable(target.name):
         return f"a process of its own can't import {target.name}: put the target into a module on sys.path"
     return ""
+
+
+def _for_one_caller(recorder: Recorder) -> str:
+    """Why two callers were not tried; "" where they were, or something else was."""
+    notes = [note for ended in recorder.ended for note in ended.notes if note.startswith(NOT_TRIED)]
+    tried = any(map(recorder.count, campaign.EVIDENCE)) or recorder.findings or recorder.vacuous
+    return notes[0] if notes and not tried else ""
 
 
 def _is_importable(name: str) -> bool:

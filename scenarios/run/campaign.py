@@ -31,6 +31,7 @@ from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
 from tornpage.scenarios.search.crash import CrashSearch
 from tornpage.scenarios.search.fuzz.search import Fuzz
+from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.kill import Kill
 from tornpage.scenarios.search.limits import Limits
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
@@ -288,6 +289,7 @@ SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] 
     "sweep": Sweep.of,
     "crash": CrashSearch.of,
     "contend": Contend.of,
+    "interleave": Interleavings.of,
     "limits": Limits.of,
     "kill": Kill.of,
     "fuzz": Fuzz.of,
@@ -298,6 +300,7 @@ EVIDENCE: Final[Mapping[str, str]] = {
     "fired": "faults fired",
     "states": "crash states tried",
     "contentions": "locks contended",
+    "schedules": "schedules of two callers",
     "limits": "limits met",
     "kills": "processes killed",
 }

@@ -24,8 +24,8 @@ from tornpage.scenarios.execution.kill.executor import kills, play_killed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor
 from tornpage.scenarios.execution.shrink import Play
 from tornpage.scenarios.model.events import Finding
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
-from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Target
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
+from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Action, Target
 from tornpage.scenarios.run.artifacts import Artifact
 from tornpage.scenarios.run.whole_file import write_whole
 
@@ -165,9 +165,16 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
     for step in scenario.steps:
         if isinstance(step, Arm):
             _require_sound_plan(path, step.plan)
-        elif isinstance(step, Call) and not all(_is_public(part) for part in step.action.name.split(".")):
-            raise ReplayFileError(f"{path}: {step.action.name!r} is no name of an action")
+        for action in _actions_of(step):
+            if not all(_is_public(part) for part in action.name.split(".")):
+                raise ReplayFileError(f"{path}: {action.name!r} is no name of an action")
     _require_sound_kills(path, scenario)
+
+
+def _actions_of(step: Step) -> tuple[Action, ...]:
+    if isinstance(step, Interleave):
+        return step.first, step.second
+    return (step.action,) if isinstance(step, Call) else ()
 
 
 def _is_public(name: str) -> bool:

@@ -24,7 +24,7 @@ from tornpage.scenarios.model.events import (
     Series,
     Vacuous,
 )
-from tornpage.scenarios.model.scenario import Conditional, Scenario
+from tornpage.scenarios.model.scenario import Conditional, Interleave, Scenario
 from tornpage.scenarios.model.target import Target
 
 
@@ -257,4 +257,7 @@ def _last_call(scenario: Scenario) -> str:
     without = len(scenario.steps) - 2
     last = max((index for index, step in enumerate(scenario.steps) if isinstance(step, Conditional)), default=without)
     following = scenario.steps[last + 1 :]
+    if following and isinstance(following[0], Interleave):
+        # Where the switch was is not what tells two findings apart.
+        return following[0].names
     return str(following[0]) if following else ""

@@ -30,6 +30,7 @@ _PROFILE = Profile(
     steps=12,
     crash_states=60,
     rival_points=6,
+    schedules=240,
     shrinks=False,
 )
 # The calls of a build on the reference: fewer points, since the reference's own calls have met all of them.
@@ -130,7 +131,8 @@ def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]
     searches = sorted({search for bug in bugs for search in bug.searches}, reverse=True)
     told = over(functools.partial(_noise_of_search, seed), searches)
     told_of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
-    return chain.from_iterable(chain(told, told_of_calls))
+    told_of_twins = over(functools.partial(_noise_of_twin, seed), [bug.name for bug in bugs if bug.sound])
+    return chain.from_iterable(chain(told, told_of_calls, told_of_twins))
 
 
 def _noise_of_search(seed: int, search: str) -> list[str]:
@@ -140,6 +142,16 @@ def _noise_of_search(seed: int, search: str) -> list[str]:
 def _noise_of_calls(seed: int, name: str) -> list[str]:
     plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
     return [f"the calls of {name}: {line}" for line in _told(_run(Reference(calls=find_bug(name).calls), plan))]
+
+
+def _noise_of_twin(seed: int, name: str) -> list[str]:
+    """What the searches of a bug find in the same store without the defect."""
+    bug = find_bug(name)
+    twin = bug.twin()
+    if twin is None:
+        return []
+    lines = _told(_run(twin, Plan(bug.searches, _PROFILE, seed=seed, report=None, most_findings=1)))
+    return [f"the sound twin of {name}: {line}" for line in lines]
 
 
 def _told(recorder: Recorder) -> list[str]:

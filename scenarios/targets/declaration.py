@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.scenario import CALLERS
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, binding_of
 
 
@@ -22,6 +23,10 @@ def what_is_wrong(target: Any) -> str:
         return wrong_binding
     if not isinstance(target.unpromised, Mapping):
         return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
+    callers = getattr(target, "callers", None)
+    if callers is not None and not (isinstance(callers, tuple) and set(callers) <= set(CALLERS)):
+        known = ", ".join(map(repr, CALLERS))
+        return f"callers is {callers!r}; give a tuple of {known}, or () for a store that one caller has to itself"
     if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
         return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(CHECKS)}"
     return _what_is_wrong_with_calls(target)

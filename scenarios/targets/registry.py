@@ -15,6 +15,7 @@ from typing import Final
 from tornpage.scenarios.model.target import Target, TargetError
 from tornpage.scenarios.targets.declaration import what_is_wrong
 from tornpage.scenarios.targets.known_bugs import find_bug
+from tornpage.scenarios.targets.known_bugs.build import SOUND
 from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, UnknownTargetError, is_imported
 
 
@@ -100,7 +101,11 @@ def find(name: str) -> Target:
                 f"pip install 'tornpage[{_EXTRAS.get(name, name)}]'"
             ) from error
     if name.startswith(BUG_PREFIX):
-        return find_bug(name.removeprefix(BUG_PREFIX)).target()
+        bug = find_bug(name.removeprefix(BUG_PREFIX).removesuffix(SOUND))
+        found = bug.twin() if name.endswith(SOUND) else bug.target()
+        if found is None:
+            raise UnknownTargetError(f"{name!r} has no store of its own: what is sound there is the reference")
+        return found
     raise UnknownTargetError(
         f"unknown target {name!r}; known: {', '.join(SHIPPED)}, bug:NAME (see tornpage bugs), "
         "module:attribute of your own, or command:PROGRAM ARGUMENT ..."

@@ -28,11 +28,14 @@ REPORTED = {
     "replay-after-crash", "restore-failure-is-empty", "restore-torn", "running-survives-restart",
     "sender-and-recovery-race", "session-counts-as-life", "start-not-persisted", "summary-after-filter",
     "update-memory-first", "wal-never-truncates", "world-readable",
+    # Of two callers.
+    "blob-read-outside", "cache-not-refreshed", "claim-by-select", "counter-in-python", "finish-without-lease",
+    "insert-after-lookup", "lease-renewed-late", "shared-rollback",
 }  # fmt: skip
 
 
 def test_every_file_of_a_bug_is_found_and_the_canary_comes_first() -> None:
-    files = {module.name for module in pkgutil.iter_modules(known_bugs.__path__)} - {"build"}
+    files = {module.name for module in pkgutil.iter_modules(known_bugs.__path__)} - {"build", "small"}
     assert {name.replace("-", "_") for name in BUGS} == files
     assert next(iter(BUGS)) == "canary"
     assert BUGS.keys() >= REPORTED | {"canary"}

@@ -147,7 +147,7 @@ class Supervisor:
         with self._complaints_file.open("wb") as complaints:
             process = self._process = subprocess.Popen(  # noqa: S603 - our own program, and no shell
                 [sys.executable, "-m", "tornpage.scenarios.execution.kill.worker", self.target_name],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=_environment(),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment_for_children(),
                 start_new_session=True, bufsize=0,
             )  # fmt: skip
         try:
@@ -192,7 +192,7 @@ class Supervisor:
         return self._complaints_file.read_text(errors="replace").strip() or "it says nothing"
 
 
-def _environment() -> dict[str, str]:
+def environment_for_children() -> dict[str, str]:
     """The environment, with all that this process can import on the path of the other."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(one) for one in sys.path)}  # noqa: PTH100
 

@@ -17,6 +17,7 @@ _SEARCHES: Final = {
     "sweep": "single faults",
     "crash": "power cuts and crashes",
     "contend": "locks that others hold",
+    "interleave": "two callers at once",
     "limits": "memory, space and time that run out",
     "kill": "processes that are really killed",
     "fuzz": "calls and faults in any order",

@@ -116,6 +116,10 @@ def repeats(record: RunRecord) -> dict[str, dict[str, str]]:
             "line": f"tornpage contend {at} --profile nightly",
             "note": "every rival at every lock operation of that configuration, and so this one",
         },
+        "interleave": {
+            "line": f"tornpage interleave {at} --profile nightly",
+            "note": "every schedule of every pair of calls in that configuration, and so this one",
+        },
         "syscalls": {
             "line": f"tornpage syscalls {at} --profile nightly",
             "note": "every fault in every system call of that configuration, and so this one",

@@ -1,5 +1,6 @@
 """A finding's timeline as it is drawn: states as letters, faults as bands, and where the lanes part."""
 
+from collections.abc import Iterator
 from itertools import groupby
 
 import msgspec
@@ -32,6 +33,8 @@ class Drawn(msgspec.Struct, frozen=True):
     moments: tuple[Moment, ...]
     first: int | None
     bands: tuple[Band, ...]
+    # Who was told what, in one lane; in three, where two callers took turns.
+    answers: tuple[tuple[str, tuple[str, ...]], ...]
     lanes: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
@@ -42,8 +45,16 @@ def drawn(timeline: Timeline) -> Drawn:
         timeline.moments,
         timeline.first_difference,
         tuple(armed),
+        tuple(_answers(timeline.moments)),
         tuple((name, tuple(_cells(timeline.moments, name))) for name in LANES),
     )
+
+
+def _answers(moments: tuple[Moment, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for caller in sorted({"", *(one.caller for one in moments)}):
+        said = tuple(one.outcome if one.caller == caller else "" for one in moments)
+        if any(said):
+            yield f"caller {caller}" if caller else "answer", said
 
 
 def _cells(moments: tuple[Moment, ...], name: str) -> list[Cell]:

@@ -9,13 +9,18 @@ from rich.text import Text
 from tornpage.scenarios.execution.trace import Row, Trace
 
 _MOST_ROWS = 10
+_LANE = 40
 
 
 def show_told(told: Trace, console: Console) -> None:
     """Print the steps, the check that failed, and the table of the first difference."""
     for number, step in enumerate(told.steps, start=1):
         mark = "»" if number == told.first_difference else " "
-        console.print(Text(f"{mark} {number}. {step.step}\n     {step.outcome}"), soft_wrap=True)
+        # Two callers are two lanes: what B does stands to the right of what A does.
+        lane = " " * _LANE if step.caller == "B" else ""
+        caller = f"[{step.caller}] " if step.caller else ""
+        text = f"{mark} {number}. {lane}{caller}{step.step}\n     {lane}{step.outcome}"
+        console.print(Text(text), soft_wrap=True)
     if told.rows:
         console.print()
         console.print(_table(told))

@@ -27,7 +27,7 @@ class KnownBug:
     back; `checks` the codes of which one must be the first finding; `searches` the ways of search that reach it;
     `budget` the most calls and fault points a sweep, or steps a machine, may take; `calls` the workload in which the
     defect shows, where the reference's doesn't show it or takes long to come to it; `make` builds a target that is
-    more than the reference with other parts, from its name.
+    more than the reference with other parts, from its name, and `sound` the same store without the defect.
     """
 
     name: str
@@ -39,12 +39,20 @@ class KnownBug:
     budget: int = 2_000
     calls: tuple[Action, ...] = ()
     make: Callable[[str], Target] | None = None
+    sound: Callable[[str], Target] | None = None
 
     def target(self) -> Target:
         """The build as a target."""
         if self.make is not None:
             return self.make(f"bug:{self.name}")
         return Reference(f"bug:{self.name}", calls=self.calls, **self.parts())
+
+    def twin(self) -> Target | None:
+        """The same store without the defect, as a target; None where that is the reference."""
+        return None if self.sound is None else self.sound(f"bug:{self.name}{SOUND}")
+
+
+SOUND: Final = "/sound"
 
 
 class MemoryFirst(TaskRegistry):

@@ -18,6 +18,7 @@ from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, Sto
 from tornpage.ledger.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, View
 from tornpage.scenarios.targets.reference.environment import (
     LegacyQueue,
@@ -279,6 +280,11 @@ class Reference:
     )
     # Made past the connections of the ledger under test: out of reach of what is armed there, and of a recorder.
     by_others: frozenset[str] = frozenset({"elsewhere", "meanwhile", "legacy_file", "older_row", "damaged_payload"})
+
+    # Another process knows that a pass lives by a lock of the system's, and workers are pretended here: what two passes
+    # make of each other is tested with the ledger, in real processes.
+    by_one_caller: frozenset[str] = frozenset({"outbox.recover"})
+    callers: tuple[Callers, ...] = ("processes", "threads")
 
     def __init__(self, name: str = "reference", *, calls: tuple[Action, ...] = (), **parts: Any) -> None:
         self.name = name

@@ -1,0 +1,393 @@
+"""Turns: two callers of which only one runs at a time, and which are switched at operations that are counted.
+
+A caller does its work on a thread of its own and runs only while it has the turn (`Caller.go`). It hands the turn back
+where it comes to a *switch point* that it was told to stop before, where it waits (in SQLite's busy handler, or in
+``time.sleep``: both are virtual), where the system says that it is blocked (a lock of Python's that the other caller
+holds), and at its end. So one schedule is the same switches in every run, whatever the machine does.
+
+Switch points are, by `Gate.kinds`, the lock operations of SQLite: between two of them nothing that another connection
+does can become visible. Where two callers share one connection that is too late, since the paused thread would hold
+SQLite's mutex: `calls_of_sqlite3` counts the calls into the connection instead.
+
+Not covered: a switch inside Python code that makes no such operation, and code that starts threads of its own.
+"""
+
+import contextlib
+import linecache
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+from tornpage.faults.vfs import waiting
+
+_PATIENCE_S: Final = 20.0
+_POLL_S: Final = 0.005
+# So many looks in a row at a process that sleeps, and who has the turn is blocked.
+_LOOKS: Final = 3
+# So many such times in a row, a few seconds in all, and nothing will wake it.
+_STUCK: Final = 150
+# So often may both wait in turn, each having tried again, before they are waiting for each other; and in all.
+_MOST_ROUNDS: Final = 30
+_MOST_WAITS: Final = 20_000
+_real_monotonic = time.monotonic
+_OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
+
+
+class Point(NamedTuple):
+    """A switch point: its number in the call (from 1), the operation, and the line of the store that led to it."""
+
+    number: int
+    operation: str
+    where: str = ""
+
+
+class Paused(NamedTuple):
+    """The caller stands before a point that it was to stop at."""
+
+    point: Point
+
+
+class Waiting(NamedTuple):
+    """The caller waits: `for_what` is "sleep" (virtual) or "blocked" (by the system's word); `stack` says where."""
+
+    for_what: str
+    stack: str = ""
+
+
+class Ended(NamedTuple):
+    """The caller's work has come to its end after so many points; `result` is what it returned."""
+
+    points: int
+    result: Any
+
+
+class Hung(NamedTuple):
+    """The caller has not given the turn back for long; `stack` says where it is."""
+
+    stack: str
+
+
+Event = Paused | Waiting | Ended | Hung
+
+
+class Turns:
+    """The caller's own side: counts its points and gives the turn back; a subclass says how."""
+
+    def __init__(self) -> None:
+        self.points = 0
+        self.stops: frozenset[int] = frozenset()
+
+    def begin(self, stops: frozenset[int]) -> None:
+        """Count anew, and stop before these points."""
+        self.points, self.stops = 0, stops
+
+    def at_point(self, operation: str) -> None:
+        """Stand before an operation."""
+        self.points += 1
+        if self.points in self.stops:
+            self.hand_over(Paused(Point(self.points, operation, line_of(sys._getframe(1)))))
+
+    def waits(self) -> None:
+        """Let the other one go on, instead of waiting."""
+        self.hand_over(Waiting("sleep", stack_of(sys._getframe(1))))
+
+    def hand_over(self, event: Event) -> None:
+        """Give the turn back, and return when it is here again."""
+        raise NotImplementedError
+
+
+class Gate:
+    """An injector that never fires: each lock operation of a caller is a switch point of it.
+
+    A thread that is no caller's works for the one that has the turn.
+    """
+
+    kinds = frozenset({"lock", "shmlock"})
+
+    def __init__(self) -> None:
+        self.turns: dict[int, Turns] = {}
+        self.current: Turns | None = None
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Let the caller know where it is, and let the operation pass."""
+        turns = self.turns.get(threading.get_ident(), self.current)
+        if turns is not None and role == "db":
+            turns.at_point(kind)
+
+
+class Caller(Turns):
+    """A caller on a thread of this process. `do` makes it work to the end; `start` and `go` let it work by turns."""
+
+    def __init__(self, name: str, gate: Gate, *, at_calls: bool = False) -> None:
+        super().__init__()
+        self.name = name
+        self._gate = gate
+        self._at_calls = at_calls
+        # Who has the turn is said under the lock; `_turn` is what the caller waits for, `_back` the coordinator.
+        self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Semaphore(0)
+        self._work: Callable[[], Any] | None = None
+        self._event: Event | None = None
+        self._has_turn = self._is_free = False
+        self._thread = threading.Thread(target=self._live, name=f"caller {name}", daemon=True)
+        self._thread.start()
+
+    # -- the coordinator's side ----------------------------------------------------------------------------
+
+    def start(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
+        """Give it work, which it begins when it first gets the turn."""
+        self.begin(stops)
+        self._work = work
+
+    def go(self) -> Event:
+        """Give it the turn until it stops, waits or ends."""
+        self._gate.current = self
+        try:
+            return self._go()
+        finally:
+            # Between two turns what is done in this process is nobody's.
+            self._gate.current = None
+
+    def _go(self) -> Event:
+        with self._lock:
+            self._has_turn = True
+            self._turn.set()
+        quiet, began = Quiet(), _real_monotonic()
+        while not self._back.acquire(timeout=_POLL_S):
+            blocked = quiet.lasts()
+            # Not the patched clock: this is about the machine.
+            if not blocked and _real_monotonic() - began < _PATIENCE_S:
+                continue
+            with self._lock:
+                if self._back.acquire(blocking=False):
+                    break
+                self._has_turn = False
+                self._turn.clear()
+            stack = stack_of(sys._current_frames().get(self._thread.ident or 0))
+            return Waiting("blocked", stack) if blocked else Hung(stack)
+        assert self._event is not None  # noqa: S101 - it is set before the turn is given back
+        return self._event
+
+    def do(self, work: Callable[[], Any]) -> Any:
+        """Have it do something to the end, and return what comes of it; what that raises is raised here."""
+        self.start(work)
+        event = alone(self)
+        if isinstance(event.result, BaseException):
+            raise event.result
+        return event.result
+
+    def close(self) -> None:
+        """Let it run freely to its end, if it can."""
+        with self._lock:
+            self._is_free, self._work = True, None
+            self._turn.set()
+        self._thread.join(_PATIENCE_S / 10)
+
+    # -- the caller's side ---------------------------------------------------------------------------------
+
+    def hand_over(self, event: Event) -> None:
+        """Give the turn back and wait for it."""
+        self._give_back(event)
+        if not self._is_free:
+            self._turn.wait()
+
+    def _give_back(self, event: Event) -> None:
+        with self._lock:
+            if self._is_free:
+                return
+            if self._has_turn:
+                self._event, self._has_turn = event, False
+                self._turn.clear()
+                self._back.release()
+
+    def at_point(self, operation: str) -> None:
+        """Stand before an operation; who was taken for blocked waits here for its turn."""
+        if not self._is_free:
+            self._turn.wait()
+            super().at_point(operation)
+
+    def _live(self) -> None:
+        me = threading.get_ident()
+        waiting.by_thread[me] = self.waits
+        self._gate.turns[me] = self
+        try:
+            while True:
+                self._turn.wait()
+                work, self._work = self._work, None
+                if work is None:
+                    return
+                result = self._worked(work)
+                # Who was taken for blocked, and has come to its end since, says so when it is asked.
+                self._turn.wait()
+                self._give_back(Ended(self.points, result))
+        finally:
+            waiting.by_thread.pop(me, None)
+            self._gate.turns.pop(me, None)
+
+    def _worked(self, work: Callable[[], Any]) -> Any:
+        try:
+            with calls_of_sqlite3(self) if self._at_calls else contextlib.nullcontext():
+                return work()
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asked for the work
+            return error
+
+
+def alone(caller: Any) -> Ended:
+    """Let a caller that has been given work come to its end, whatever it waits for; raises `Deadlock`."""
+    stack = ""
+    for turn in range(_MOST_WAITS):
+        event: Event = caller.go()
+        if isinstance(event, Ended):
+            return event
+        if isinstance(event, Hung | Waiting):
+            stack = event.stack
+            if isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
+                break
+    raise Deadlock({caller.name: stack}, f"{caller.name} does not come back")
+
+
+@contextlib.contextmanager
+def calls_of_sqlite3(turns: Turns) -> Iterator[None]:
+    """Let each call of this thread into a connection or cursor of ``sqlite3`` be a switch point inside this scope."""
+
+    def profile(_frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and isinstance(getattr(argument, "__self__", None), sqlite3.Connection | sqlite3.Cursor):
+            turns.at_point(argument.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+class Hop(NamedTuple):
+    """One stretch of a schedule: who ran, and what it ran into."""
+
+    caller: str
+    event: Event
+
+
+class Deadlock(Exception):  # noqa: N818 - a finding, not an error
+    """Both callers wait for each other, or one that waits is never let go; `stacks` by the caller's name."""
+
+    def __init__(self, stacks: dict[str, str], reason: str) -> None:
+        self.stacks = stacks
+        super().__init__(reason)
+
+
+def switch(first: Any, second: Any, hops: list[Hop] | None = None) -> list[Hop]:
+    """Run two callers that have been given work: the first until it stops, the second to its end, the first again.
+
+    Who waits gives way to the other one. Returns what happened, in order, which is also added to `hops` as it happens.
+    Raises `Deadlock`.
+    """
+    return _Schedule(first, second, [] if hops is None else hops).run()
+
+
+class _Schedule:
+    def __init__(self, first: Any, second: Any, hops: list[Hop]) -> None:
+        self._others = {first.name: second, second.name: first}
+        self._active = first
+        self._hops = hops
+        self._ended: set[str] = set()
+        # Who waits, and where, since anybody has come any further.
+        self._waiting: dict[str, Waiting] = {}
+        self._rounds = self._waits = 0
+
+    def run(self) -> list[Hop]:
+        while len(self._ended) < 2:
+            active = self._active
+            event = active.go()
+            other = self._others[active.name]
+            if isinstance(event, Waiting | Hung):
+                self._wait(active.name, event, other.name)
+            else:
+                self._hops.append(Hop(active.name, event))
+                self._waiting.clear()
+                self._rounds = 0
+                if isinstance(event, Ended):
+                    self._ended.add(active.name)
+            if other.name not in self._ended:
+                self._active = other
+        return self._hops
+
+    def _wait(self, name: str, event: Waiting | Hung, other: str) -> None:
+        self._waits += 1
+        self._rounds += 1
+        stacks = {one: event.stack for one, event in self._waiting.items()} | {name: event.stack}
+        if isinstance(event, Hung) or self._waits > _MOST_WAITS:
+            raise Deadlock(stacks, f"{name} does not come back")
+        if not isinstance(self._waiting.get(name), Waiting):
+            self._hops.append(Hop(name, event))
+        self._waiting[name] = event
+        blocked = event.for_what == "blocked"
+        if other in self._ended:
+            if blocked and self._rounds > _STUCK:
+                raise Deadlock(stacks, f"{name} is blocked, and {other} has ended")
+        elif other in self._waiting and (self._rounds > (_STUCK if blocked else _MOST_ROUNDS)):
+            raise Deadlock(stacks, f"{name} and {other} wait for each other")
+
+
+# -- where a caller is --------------------------------------------------------------------------------------
+
+
+def line_of(frame: FrameType | None) -> str:
+    """The innermost line of code that is neither the harness's nor a library of locks: ``file:line: source``."""
+    return next(iter(_lines(frame)), "")
+
+
+def stack_of(frame: FrameType | None) -> str:
+    """Such lines, the innermost first, a few of them."""
+    return " < ".join(_lines(frame)[:4])
+
+
+def _lines(frame: FrameType | None) -> list[str]:
+    found: list[str] = []
+    while frame is not None:
+        code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
+        is_ours = name.startswith(_OURS) and ".known_bugs" not in name and ".libraries" not in name
+        if not is_ours and "importlib" not in name:
+            source = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            found.append(f"{Path(code.co_filename).name}:{frame.f_lineno}: {source}")
+        frame = frame.f_back
+    return found
+
+
+class Quiet:
+    """Whether all threads of a process but the asking one sleep, and go on sleeping: then nothing moves by itself."""
+
+    def __init__(self, pid: int | str = "self") -> None:
+        self._pid = pid
+        self._before: object = None
+        self._looks = 0
+
+    def lasts(self) -> bool:
+        """Look once more; True when it has lasted for a few looks. Never where the system has no /proc."""
+        seen = _asleep(self._pid)
+        self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
+        self._before = seen
+        return self._looks >= _LOOKS
+
+
+def _asleep(pid: int | str) -> dict[str, str] | None:
+    """How often each thread has gone to sleep, by its id; None where one of them is awake, or nobody can say."""
+    seen = {}
+    asking = str(threading.get_native_id()) if pid == "self" else ""
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - it is polled
+            if thread == asking:
+                continue
+            status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+            if "State:\tS" not in status:
+                return None
+            seen[thread] = status[status.index("voluntary_ctxt") :]
+    except (OSError, ValueError):
+        return None
+    return seen

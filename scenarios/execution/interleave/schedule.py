@@ -1,0 +1,163 @@
+"""One schedule, played and judged: the first caller up to a switch point, the second, the first again.
+
+Both sessions are opened before either call, so what one of them remembers from then is part of what is tried. When both
+calls have ended, each session is looked at (`stale-view`), then the file (`not-serializable`, `handed-out-twice`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tornpage.faults.contention.turns import Deadlock, Ended, Hop, Paused, Waiting, switch
+from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
+from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.scenario import Interleave
+from tornpage.scenarios.model.target import Configuration, TargetError, View
+
+_MOST_CHARACTERS: Final = 90
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What a schedule came to: the hops in order, what was said, what the file shows, how many points each call had."""
+
+    hops: tuple[Hop, ...]
+    outcome: Outcome
+    points: tuple[int, int]
+    files: Files = {}
+
+
+class Stage:
+    """Where schedules are played: two callers, a directory, and a configuration."""
+
+    def __init__(self, sessions: tuple[Session, Session], home: Path, configuration: Configuration) -> None:
+        self.sessions = sessions
+        self.home = home
+        self.configuration = configuration
+        # What was played last, also where it was a violation.
+        self.hops: list[Hop] = []
+
+    def play(self, step: Interleave, serial: Serial) -> Played:
+        """Play one schedule and judge it; raises `Violation`, `OpenedOnceError`, `TargetError`."""
+        # A store may know the path at which it works: one after the other, the calls are made at the same one.
+        serial.prepare(step.first, step.second)
+        place(serial.state.files, self.home)
+        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
+        try:
+            played, views = self._switch(step, serial)
+        except BaseException:
+            self._abandon()
+            raise
+        both_closed(self.sessions, self.home)
+        files = left_in(self.home)
+        require_serial(played.outcome, serial, step.first, step.second)
+        for session, shown in zip(self.sessions, views, strict=True):
+            if shown != played.outcome.view:
+                detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
+                sides = {"memory": shown, "disk": played.outcome.view}
+                raise Violation("stale-view", f"after both calls: {detail}", sides)
+        return msgspec.structs.replace(played, files=files)
+
+    def follows(self, step: Interleave, serial: Serial) -> bool:
+        """Whether the second session, opened before, sees what the first one's call has committed."""
+        place(serial.state.files, self.home)
+        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
+        first, second = self.sessions
+        try:
+            first.start(step.first, frozenset())
+            while not isinstance(first.go(), Ended):
+                pass
+            return second.look() == file_view(serial.target, self.home)
+        except Violation:
+            return False
+        finally:
+            both_closed(self.sessions, self.home)
+
+    def _open(self, setting: Setting, serial: Serial) -> None:
+        opened = []
+        try:
+            for session in self.sessions:
+                session.open(setting)
+                opened.append(session)
+        except Exception as error:
+            for session in opened:
+                session.close()
+            if not opened:
+                raise
+            raise OpenedOnceError(f"{serial.target.name} can't be opened a second time: {error}") from error
+
+    def _switch(self, step: Interleave, serial: Serial) -> tuple[Played, list[View]]:
+        """Play it; what it came to, and what each session shows then."""
+        first, second = self.sessions
+        first.start(step.first, frozenset({step.switch} if step.switch else ()))
+        second.start(step.second, frozenset({step.back} if step.back else ()))
+        self.hops = []
+        try:
+            switch(first, second, self.hops)
+        except Deadlock as deadlock:
+            stacks = "; ".join(f"{name} at {stack}" for name, stack in sorted(deadlock.stacks.items()))
+            raise Violation("deadlock", f"{deadlock}: {stacks}") from deadlock
+        ended = {hop.caller: hop.event for hop in self.hops if isinstance(hop.event, Ended)}
+        said: list[Said] = [ended[session.name].result for session in self.sessions]
+        views = [self._look(session) for session in self.sessions]
+        outcome = Outcome(said[0], said[1], file_view(serial.target, self.home))
+        return Played(tuple(self.hops), outcome, (ended["A"].points, ended["B"].points)), views
+
+    def _look(self, session: Session) -> View:
+        try:
+            return session.look()
+        except Deadlock as deadlock:
+            raise Violation("deadlock", f"a look at {session.name} does not come back: {deadlock.stacks}") from deadlock
+
+    def _abandon(self) -> None:
+        """Close what can be closed: what is on its way says more than that it can't."""
+        for session in reversed(self.sessions):
+            try:
+                session.close()
+            except Exception:  # noqa: BLE001, S112 - as above
+                continue
+
+
+def play_step(step: Interleave, twin: Trial, state: State, hops: list[Hop]) -> tuple[Files, View]:
+    """Play one schedule beside a trial's directory, and judge it; the files that it leaves, and what they show.
+
+    `hops` is told what happened, also where it is a violation. Raises `Violation`, `TargetError`.
+    """
+    target, configuration = twin.target, twin.oracle.configuration
+    home = twin.directory.with_name("two-callers")
+    serial = Serial(target, configuration, home, state)
+    with pair(target, step.callers, home) as sessions:
+        stage = Stage(sessions, home, configuration)
+        try:
+            played = stage.play(step, serial)
+        finally:
+            hops += stage.hops
+    return played.files, played.outcome.view
+
+
+class OpenedOnceError(TargetError):
+    """A store that can't be opened twice at the same time."""
+
+
+def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str, str]]:
+    """A schedule in words: by stretch which caller ran, what it was at, and how far it came."""
+    calls, begun, words = {"A": step.first, "B": step.second}, set[str](), []
+    for hop in hops:
+        what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} goes on"
+        begun.add(hop.caller)
+        words.append((hop.caller, what, _how_far(hop)))
+    return words
+
+
+def _how_far(hop: Hop) -> str:
+    event = hop.event
+    if isinstance(event, Paused):
+        where = f", at {event.point.where[:_MOST_CHARACTERS]}" if event.point.where else ""
+        return f"stopped before switch point {event.point.number} ({event.point.operation}){where}"
+    if isinstance(event, Waiting):
+        return "waits for the other one"
+    return str(event.result) if isinstance(event, Ended) else "does not come back"

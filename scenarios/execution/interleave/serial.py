@@ -1,0 +1,223 @@
+"""What two calls may come to: one after the other, in either order; and what is wrong with anything else.
+
+A call that was refused, or failed, may be as if it had never been made; one that failed may also have been made before
+it failed, unless SQLite said busy or the store says ``unchanged``. An acknowledged call has been made, with the answer
+that it has in that order. One exception: a call that changes something and has an answer may also answer *nothing*
+(None, False, zero, something empty) where it lost a race, and then has changed nothing: so says many a queue whose
+claim is a compare-and-swap. Of calls that commit more than once (`many_commits`) each key may be as in any order.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.execution.interleave.sessions import Said, Setting, closed, made, opened
+from tornpage.scenarios.execution.reopen import view_of
+from tornpage.scenarios.execution.snapshots import Files, Holder, place
+from tornpage.scenarios.model.answers import NotCompared, agreed, in_words
+from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
+
+_SIMPLE: Final = (bool, int, float)
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where two calls begin: the files, what they show, and the clock's step."""
+
+    files: Files
+    view: View
+    step: int
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What one call came to: what was said, what the file shows then, and the files."""
+
+    said: Said
+    view: View
+    files: Files
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a schedule came to: what each caller was told, and what the file shows."""
+
+    first: Said
+    second: Said
+    view: View
+
+
+class Serial:
+    """Calls that are made one after the other from one state, each in a session of its own; remembered."""
+
+    def __init__(self, target: Target, configuration: Configuration, home: Path, state: State) -> None:
+        self.state = state
+        self.target = target
+        self._configuration = configuration
+        self._home = home
+        self._known: dict[tuple[str, ...], tuple[tuple[Action, ...], Run]] = {}
+        self._confirmed: Serial | None = None
+
+    def run(self, *actions: Action) -> Run:
+        """What the last of these calls comes to, after the others."""
+        key = tuple(map(_key, actions))
+        if key not in self._known:
+            files = self.run(*actions[:-1]).files if len(actions) > 1 else self.state.files
+            self._known[key] = actions, self._make(actions[-1], files)
+        return self._known[key][1]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of it has been made a second time."""
+        return self._confirmed is not self
+
+    def confirmed(self) -> "Serial":
+        """The same calls made once more; an answer that is another one then is not compared."""
+        if self._confirmed is None:
+            again = Serial(self.target, self._configuration, self._home, self.state)
+            again._confirmed = again
+            for key, (actions, run) in self._known.items():
+                value = agreed(run.said.value, again.run(*actions).said.value)
+                said = msgspec.structs.replace(run.said, value=value)
+                again._known[key] = actions, msgspec.structs.replace(run, said=said)
+            self._confirmed = again
+        return self._confirmed
+
+    def _make(self, action: Action, files: Files) -> Run:
+        place(files, self._home)
+        trial = opened(self.target, Setting(self._home, self._configuration, self.state.step))
+        try:
+            said = made(trial, action)
+        finally:
+            closed(trial)
+        return Run(said, file_view(self.target, self._home), left_in(self._home))
+
+    def prepare(self, first: Action, second: Action) -> None:
+        """Make these calls in either order, before two sessions are open."""
+        list(orders(self, first, second))
+
+
+def left_in(home: Path) -> Files:
+    """The files of a directory in which no session is open."""
+    holder = Holder()
+    try:
+        return holder.copy(home)
+    finally:
+        holder.release()
+
+
+def _key(action: Action) -> str:
+    return msgspec.json.encode(action, enc_hook=repr, order="deterministic").decode()
+
+
+def file_view(target: Target, home: Path) -> View:
+    """What a fresh reader of the file sees; SQLite's own check included."""
+    database = target.database(home)
+    return view_of(target, database, integrity=True) if database.exists() else {}
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """A serial order, in words: what each caller is told in it (None: its call is not made), and the view after it."""
+
+    words: str
+    first: Said | None
+    second: Said | None
+    view: View
+
+
+def orders(serial: Serial, first: Action, second: Action) -> Iterator[_Order]:
+    """All of them: both calls in either order, each alone, and neither."""
+    one, two = serial.run(first), serial.run(second)
+    both, turned = serial.run(first, second), serial.run(second, first)
+    yield _Order("A, then B", one.said, both.said, both.view)
+    yield _Order("B, then A", turned.said, two.said, turned.view)
+    yield _Order("A alone", one.said, None, one.view)
+    yield _Order("B alone", None, two.said, two.view)
+    yield _Order("neither", None, None, serial.state.view)
+
+
+def require_serial(outcome: Outcome, serial: Serial, first: Action, second: Action) -> None:
+    """Raise `Violation` where the outcome is that of no serial order."""
+    possible = list(orders(serial, first, second))
+    if any(_fits(outcome, order, possible) for order in possible):
+        return
+    if serial.is_first:
+        # Before anybody is accused: what is another answer each time, or another state, is no promise.
+        require_serial(outcome, serial.confirmed(), first, second)
+        return
+    loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
+    if loose and _is_a_mixture(outcome.view, possible):
+        return
+    _accuse(outcome, serial, first, second, possible)
+
+
+def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
+    return (
+        outcome.view == order.view
+        and _may_be_told(outcome.first, order.first, [one.first for one in possible])
+        and _may_be_told(outcome.second, order.second, [one.second for one in possible])
+    )
+
+
+def _may_be_told(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
+    """Whether a caller may be told this where the order has it told `wanted`, or has no call of its at all."""
+    if wanted is None:
+        return said.kind != "done" or _says_that_nothing_was_done(said, usual)
+    if said.kind == "raised":
+        return not (said.busy or said.certainty == "unchanged") or wanted.kind != "done"
+    if said.kind != wanted.kind:
+        return False
+    return said.kind == "refused" or _alike(said.value, wanted.value)
+
+
+def _alike(value: Any, wanted: Any) -> bool:
+    return isinstance(value, NotCompared) or isinstance(wanted, NotCompared) or value == wanted
+
+
+def _says_that_nothing_was_done(said: Said, usual: list[Said | None]) -> bool:
+    """Whether an answer is empty that is not empty in any order."""
+    answers = [one.value for one in usual if one is not None and one.kind == "done"]
+    return not said.value and bool(answers) and all(answers)
+
+
+def _is_a_mixture(view: View, possible: list[_Order]) -> bool:
+    keys = view.keys() | {key for order in possible for key in order.view}
+    return all(any(view.get(key) == order.view.get(key) for order in possible) for key in keys)
+
+
+def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]) -> None:
+    told = f"A: {first} was told {outcome.first}; B: {second} was told {outcome.second}"
+    allowed = "; ".join(dict.fromkeys(
+        f"{order.words} is {_in_short(order.first)} and {_in_short(order.second)}" for order in possible[:2]
+    ))  # fmt: skip
+    views = {"A then B": possible[0].view, "B then A": possible[1].view}
+    sides = {"before": serial.state.view, "disk": outcome.view} | views
+    if _is_handed_out_twice(outcome, serial, first, second, possible):
+        value = in_words(outcome.first.value)
+        raise Violation("handed-out-twice", f"both callers were handed {value}: {told}; but {allowed}", sides)
+    closest = min((differences(order.view, outcome.view) for order in possible[:2]), key=len)
+    rows = f"; {describe(closest, 'the nearest order', 'the file')}" if closest else ""
+    raise Violation("not-serializable", f"{told}; but {allowed}{rows}", sides)
+
+
+def _in_short(said: Said | None) -> str:
+    return "not made" if said is None else str(said)
+
+
+def _is_handed_out_twice(
+    outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]
+) -> bool:
+    """Whether both got the same thing, of which in each order only one of them gets it.
+
+    Numbers and yes or no are things only where the target says so in `hands_out`.
+    """
+    one, two = outcome.first, outcome.second
+    if one.kind != "done" or two.kind != "done" or one.value != two.value or not one.value:
+        return False
+    declared = {first.name, second.name} <= set(getattr(serial.target, "hands_out", ()))
+    if isinstance(one.value, (*_SIMPLE, NotCompared)) and not declared:
+        return False
+    return all(
+        order.first is not None and order.second is not None and order.first.value != order.second.value
+        for order in possible[:2]
+    )

@@ -1,0 +1,336 @@
+"""The two callers: a session each, on a thread of this process or in a process of its own; or one session for both.
+
+What a session is asked for is the same in all three: open, make a call by turns, say what it shows, close.
+"""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from tornpage import faults
+from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Quiet, Waiting
+from tornpage.scenarios.execution.kill.supervisor import environment_for_children
+from tornpage.scenarios.execution.snapshots import require_let_go
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.answers import NotCompared
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.scenario import Callers
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+
+_STARTS_WITHIN_S: Final = 60.0
+_POLL_S: Final = 0.005
+_POLLS: Final = 4_000
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a caller was told: as `oracle.Answer`, without the error itself; `detail` is its text.
+
+    `busy`: SQLite said that somebody else is in the way.
+    """
+
+    kind: str
+    value: Any = None
+    detail: str = ""
+    busy: bool = False
+    certainty: str | None = None
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        """What an answer says."""
+        error = answer.error
+        detail = "" if error is None else f"{type(error).__name__}: {error}"
+        busy = error is not None and any(faults.is_busy(cause) for cause in faults.causes(error))
+        return cls(answer.kind, answer.value, detail, busy, answer.certainty)
+
+    def __str__(self) -> str:
+        if self.kind == "done":
+            return "acknowledged" if self.value is None or isinstance(self.value, NotCompared) else repr(self.value)
+        return f"{'refused' if self.kind == 'refused' else 'failed'} ({self.detail})"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Where and when a session is opened."""
+
+    home: Path
+    configuration: Configuration
+    step: int
+
+
+def opened(target: Target, setting: Setting) -> Trial:
+    """A session that has just been opened; raises what the target does."""
+    trial = Trial(target, setting.configuration, setting.home, {})
+    trial.at_step(setting.step)
+    return trial.open()
+
+
+def made(trial: Trial, action: Action) -> Said:
+    """Make a call."""
+    return Said.of(trial.call_by_stages(action)[0])
+
+
+def shown(trial: Trial) -> View:
+    """What the session shows, after its own checks; raises `Violation`."""
+    try:
+        view = trial.live_view()
+        if trial.session is not None:
+            trial.session.self_check()
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
+    return view
+
+
+def closed(trial: Trial) -> None:
+    """Close the session; its files are looked for when both are closed."""
+    session, trial.session = trial.session, None
+    if session is not None:
+        session.close()
+
+
+class OnThread:
+    """A session on a thread of this process; `other`: the same session, called on a thread of its own."""
+
+    def __init__(self, name: str, target: Target, gate: Gate, other: "OnThread | None" = None, *, shared: bool = False):
+        self.name = name
+        self._target = target
+        self._other = other
+        self._caller = Caller(name, gate, at_calls=shared)
+        self._trial: Trial | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """The session that it calls."""
+        trial = self._trial if self._other is None else self._other.trial
+        if trial is None:
+            raise RuntimeError(f"{self.name} has no session")
+        return trial
+
+    def open(self, setting: Setting) -> None:
+        """Open the session, where it has one of its own."""
+        if self._other is None:
+            self._trial = self._caller.do(lambda: opened(self._target, setting))
+
+    def start(self, action: Action, stops: frozenset[int]) -> None:
+        """Have a call to make, and to stop before these points."""
+        trial = self.trial
+        self._caller.start(lambda: made(trial, action), stops)
+
+    def go(self) -> Event:
+        """Give it the turn."""
+        event = self._caller.go()
+        if isinstance(event, Ended) and isinstance(event.result, BaseException):
+            raise event.result
+        return event
+
+    def look(self) -> View:
+        """What the session shows; raises `Violation`."""
+        trial = self.trial
+        view: View = self._caller.do(lambda: shown(trial))
+        return view
+
+    def close(self) -> None:
+        """Close the session."""
+        if self._trial is not None:
+            trial, self._trial = self._trial, None
+            self._caller.do(lambda: closed(trial))
+
+    def end(self) -> None:
+        """Let go of the thread."""
+        self._caller.close()
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What the process is asked to do: open, call, go, look or close."""
+
+    what: str
+    argument: Any = None
+
+
+class InProcess:
+    """A session in a process of its own, which lives for as long as its caller is needed.
+
+    Raises `TargetError` where the target can't be loaded there, or the process ends.
+    """
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self._target_name = target.name
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, and no shell
+                [sys.executable, "-m", "tornpage.scenarios.execution.interleave.worker", target.name,
+                 str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, env=environment_for_children(), start_new_session=True,
+            )  # fmt: skip
+        self._pipe = Connection(ours.detach())
+        self._runs = False
+        # Whether it answers what it is asked; who does not is not asked again.
+        self.fit = True
+        if (why := self._hear(_STARTS_WITHIN_S)) is not None:
+            raise TargetError(f"{target.name} can't be loaded in a process of its own: {why}")
+
+    def open(self, setting: Setting) -> None:
+        """Open the session."""
+        self._do(Ask("open", setting))
+
+    def start(self, action: Action, stops: frozenset[int]) -> None:
+        """Have a call to make, and to stop before these points."""
+        self._pipe.send(Ask("call", (action, stops)))
+
+    def go(self) -> Event:
+        """Give it the turn."""
+        if not self._runs:
+            # Who was blocked has had its turn ever since.
+            self._pipe.send(Ask("go"))
+        self._runs = True
+        quiet = Quiet(self._process.pid)
+        for _ in range(_POLLS):
+            if self._pipe.poll(_POLL_S):
+                self._runs = False
+                event: Event = self._answer()
+                return event
+            if quiet.lasts():
+                self.fit = False
+                return Waiting("blocked", "in the other process")
+        return Hung("in the other process")
+
+    def look(self) -> View:
+        """What the session shows; raises `Violation`."""
+        view: View = self._do(Ask("look"))
+        return view
+
+    def close(self) -> None:
+        """Close the session."""
+        self._do(Ask("close"))
+
+    def end(self) -> None:
+        """End the process."""
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        with self._process:
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    def _do(self, ask: Ask) -> Any:
+        self._pipe.send(ask)
+        return self._hear(_STARTS_WITHIN_S)
+
+    def _hear(self, within_s: float) -> Any:
+        if not self._pipe.poll(within_s):
+            self.fit = False
+            self._process.kill()
+            raise TargetError(f"{self._target_name} hangs in a process of its own: no answer in {within_s:.0f} s")
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self.fit = False
+            self._process.kill()
+            said = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
+            raise TargetError(f"the process of {self._target_name} has ended: {said or 'it says nothing'}") from error
+        if isinstance(answer, Wrong):
+            raise answer.as_error()
+        return answer
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """Something that was raised in the other process."""
+
+    message: str
+    code: str = ""
+    sides: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """What an error says."""
+        if isinstance(error, Violation):
+            return cls(error.message, error.code, error.sides)
+        return cls(str(error) if isinstance(error, TargetError) else repr(error))
+
+    def as_error(self) -> Exception:
+        """The same here."""
+        return Violation(self.code, self.message, self.sides) if self.code else TargetError(self.message)
+
+
+Session = OnThread | InProcess
+
+
+_shared: dict[str, InProcess] | None = None
+
+
+@contextlib.contextmanager
+def shared_processes() -> Iterator[None]:
+    """Inside this scope the process of a second caller is kept for the next pair; scopes nest."""
+    global _shared  # noqa: PLW0603 - one to a process, as the processes are
+    if _shared is not None:
+        yield
+        return
+    _shared = {}
+    try:
+        yield
+    finally:
+        kept, _shared = _shared, None
+        for one in kept.values():
+            one.end()
+
+
+@contextlib.contextmanager
+def _process(target: Target) -> Iterator[InProcess]:
+    made = _shared.pop(target.name, None) if _shared is not None else None
+    made = made or InProcess("B", target)
+    try:
+        yield made
+    finally:
+        if _shared is not None and made.fit and target.name not in _shared:
+            _shared[target.name] = made
+        else:
+            made.end()
+
+
+@contextlib.contextmanager
+def pair(target: Target, callers: Callers, home: Path) -> Iterator[tuple[Session, Session]]:
+    """Two callers of stores in `home`, within an installed shim; all is ended with the scope.
+
+    The first one is on a thread of this process, the second where `callers` says.
+    """
+    gate, shims = Gate(), faults.shims()
+    with contextlib.ExitStack() as scope:
+        shared = callers == "shared"
+        first = OnThread("A", target, gate, shared=shared)
+        scope.callback(first.end)
+        second: Session
+        if callers == "processes":
+            second = scope.enter_context(_process(target))
+        else:
+            second = OnThread("B", target, gate, first if shared else None, shared=shared)
+            scope.callback(second.end)
+        scope.enter_context(faults.waiting_in_virtual_time(shims))
+        if not shared:
+            scope.enter_context(shims.watching(faults.OnPath(gate, home)))
+        yield first, second
+
+
+def both_closed(sessions: tuple[Session, Session], home: Path) -> None:
+    """Close both; raises `Violation` where that fails, or leaves files open in this process."""
+    try:
+        for session in reversed(sessions):
+            session.close()
+    except (Violation, TargetError):
+        raise
+    except Exception as error:
+        raise Violation("still-usable-after-the-fault", f"closing fails: {error!r}") from error
+    require_let_go(home)

@@ -1,0 +1,107 @@
+"""The process of one caller: ``python -m tornpage.scenarios.execution.interleave.worker TARGET DESCRIPTOR``.
+
+It opens a session, makes calls by turns and says what it shows, as it is asked to over a socket; when that ends, the
+process ends. While a call stands before a switch point, or waits, the answer to "go" says so, and the call goes on with
+the next one.
+"""
+
+import contextlib
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tornpage import faults
+from tornpage.faults.contention.turns import Ended, Event, Gate, Turns
+from tornpage.faults.vfs import waiting
+from tornpage.scenarios.execution.interleave.sessions import Ask, Wrong, closed, made, opened, shown
+from tornpage.scenarios.execution.snapshots import require_let_go
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.targets.names import UnknownTargetError
+from tornpage.scenarios.targets.registry import find_or_import
+
+
+class _OverPipe(Turns):
+    """Gives the turn to the other process, and waits for it there."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+        # Outside a call there is nobody to take turns with.
+        self.at_work = False
+
+    def hand_over(self, event: Event) -> None:
+        if self.at_work:
+            self._pipe.send(event)
+            self._pipe.recv()
+
+
+class _Worker:
+    def __init__(self, target: Target, pipe: Connection) -> None:
+        self._target = target
+        self._pipe = pipe
+        self._turns = _OverPipe(pipe)
+        self._gate = Gate()
+        self._gate.current = self._turns
+        self._trial: Trial | None = None
+        self._watching = contextlib.ExitStack()
+
+    def serve(self) -> None:
+        """Answer until nobody asks any more."""
+        with faults.install() as shims, faults.waiting_in_virtual_time(shims):
+            waiting.anywhere.append(self._turns.waits)
+            while True:
+                try:
+                    ask = self._pipe.recv()
+                except (EOFError, OSError):
+                    return
+                try:
+                    self._pipe.send(self._answer(ask, shims))
+                except Exception as error:  # noqa: BLE001 - whatever it is, the other process has to hear of it
+                    self._pipe.send(Wrong.of(error))
+
+    def _answer(self, ask: Ask, shims: faults.Shims) -> Any:
+        if ask.what == "open":
+            self._watching.enter_context(shims.watching(faults.OnPath(self._gate, ask.argument.home)))
+            self._trial = opened(self._target, ask.argument)
+            return None
+        if self._trial is None:
+            return None
+        if ask.what == "call":
+            return self._call(*ask.argument)
+        if ask.what == "look":
+            return shown(self._trial)
+        if ask.what == "close":
+            trial, self._trial = self._trial, None
+            self._watching.close()
+            closed(trial)
+            require_let_go(trial.directory)
+        return None
+
+    def _call(self, action: Any, stops: frozenset[int]) -> Ended:
+        assert self._trial is not None  # noqa: S101 - looked at by whoever calls this
+        self._pipe.recv()
+        self._turns.begin(stops)
+        self._turns.at_work = True
+        try:
+            said = made(self._trial, action)
+        finally:
+            self._turns.at_work = False
+        return Ended(self._turns.points, said)
+
+
+def main() -> None:
+    """Load the target and serve."""
+    pipe = Connection(int(sys.argv[2]))
+    try:
+        target = find_or_import(sys.argv[1])
+        faults.shim_for()
+    except (UnknownTargetError, faults.ShimUnavailableError) as error:
+        pipe.send(str(error))
+        return
+    pipe.send(None)
+    _Worker(target, pipe).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""The search ``interleave``: two callers of the store itself, switched at every lock, judged against the serial orders.
+
+Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory,
+the first up to a switch point, the second to its end, the first on: every switch point of the first is tried, which is
+every schedule with one preemption, and some in which the second is stopped as well, drawn by the seed. Ordered pairs
+come first in which both calls change the same row, then those of which one changes something. What the two come to has
+to be what one after the other comes to (`execution.interleave.serial`).
+
+Who calls is the target's promise, `callers`: "processes", "threads" (each with a store of its own) or "shared" (two
+threads on one store); () is a store for one caller, which is not tried. A target that says nothing is tried in two
+processes, unless it is a store for one caller by its nature: it can't be opened twice, or a second session that is
+looked at again does not see what the first has committed. Such a store keeps its state in memory, and is right as long
+as nobody else writes the file. Either is said at the end of the search, and no finding.
+
+Not covered: opening and closing beside a call, more than two callers, and faults in the schedule (fuzz has those before
+and after it).
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from tornpage.faults.contention.turns import Ended
+from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
+from tornpage.scenarios.execution.interleave.serial import Serial, State
+from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
+from tornpage.scenarios.execution.shrink import shown
+from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.checks import Violation, differences
+from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
+from tornpage.scenarios.model.plan import Plan
+from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.work import Need, Part, cut
+from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.recorder import DedupKeys, Recorder
+
+# How a note begins that says why two callers were not tried.
+NOT_TRIED: Final = "not tried: "
+_STATES_A_PART: Final = 8
+# What one state gets of a budget, so that a pair or two of calls fit into it.
+_SCHEDULES_A_STATE: Final = 24
+# How much later a pair comes that is less likely to meet; what chance adds is up to 1.
+_LATER: Final = 0.3
+# Of the calls at one state so many are tried for what they change, where there is a budget.
+_CALLS_A_STATE: Final = 8
+
+
+class Interleavings(Search):
+    """Lets two callers of one target meet; tells a `Recorder` what it finds."""
+
+    name = "interleave"
+
+    def __init__(
+        self,
+        target: Target,
+        recorder: Recorder,
+        directory: Path,
+        *,
+        configurations: tuple[Configuration, ...] | None = None,
+        seed: int = 0,
+        most_schedules: int | None = None,
+        preemptions: int = 2,
+        callers: tuple[Callers, ...] | None = None,
+    ) -> None:
+        super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
+        self.most_schedules = most_schedules
+        self.preemptions = preemptions
+        declared: tuple[Callers, ...] | None = getattr(target, "callers", None)
+        self.is_declared = callers is not None or declared is not None
+        chosen = callers or declared
+        self.callers: tuple[Callers, ...] = ("processes",) if chosen is None else chosen
+        self._homes = siblings(directory / "two-callers")
+
+    @classmethod
+    def sizes(cls, plan: Plan) -> dict[str, Any]:
+        """How many schedules of one configuration, how many preemptions, and who calls, where the user says so."""
+        return {
+            "most_schedules": plan.profile.schedules,
+            "preemptions": plan.preemptions,
+            "callers": plan.callers,
+        }
+
+    def parts(self) -> Iterator[Part]:
+        """A few states of the workload, in each configuration and for each kind of callers."""
+        for configuration in self.configurations:
+            for callers in self.callers:
+                yield from cut(configuration, len(self.target.workload()) + 1, _STATES_A_PART, callers)
+
+    def company(self) -> AbstractContextManager[object]:
+        """One process for all that need a second one."""
+        return shared_processes()
+
+    def needs(self) -> Iterator[Need]:
+        """A schedule, where there was a pair of calls to make one of."""
+        yield Need("schedules", "no schedule of two callers was tried", given=("pairs",))
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended; a store that is declared for one caller is not tried, and that is said."""
+        if not self.callers:
+            self.seen = self.total.seen
+            self.note(f"{NOT_TRIED}{self.target.name} is declared for one caller only: callers = ()")
+        return super().ended(complete=complete)
+
+    def search(self, part: Part) -> bool:
+        """Try the pairs of calls at every state of the part."""
+        callers: Callers = next(one for one in CALLERS if one == part.kind)
+        with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
+            stage = Stage(sessions, home, part.configuration)
+            try:
+                return self._search(part, stage, callers)
+            except OpenedOnceError as error:
+                if self.is_declared:
+                    raise
+                self._one_caller(str(error))
+                return True
+
+    def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
+        for state in self._states(part):
+            serial = Serial(self.target, part.configuration, stage.home, state)
+            calls = self._calls_worth_making(serial)
+            if not self._is_for_two(stage, serial, calls):
+                return True
+            budget = self._budget
+            for first, second in self._pairs(serial, calls):
+                self.counts["pairs"] += 1
+                for step in self._schedules(first, second, callers):
+                    if self.enough():
+                        return False
+                    if budget is not None and budget <= 0:
+                        break
+                    budget = None if budget is None else budget - 1
+                    self._try(stage, serial, step)
+        return True
+
+    @property
+    def _budget(self) -> int | None:
+        """How many schedules one state gets."""
+        if self.most_schedules is None:
+            return None
+        return max(_SCHEDULES_A_STATE, self.most_schedules // (len(self.target.workload()) + 1))
+
+    def _one_caller(self, why: str) -> None:
+        self.note(
+            f"{NOT_TRIED}{why}; it says nothing of `callers`, and so is taken for a store of one caller: declare "
+            'callers = ("processes",) to have it judged, callers = () to say that it is for one'
+        )
+
+    # -- what to try ---------------------------------------------------------------------------------------
+
+    def _states(self, part: Part) -> Iterator[State]:
+        """The states of the workload that fall to the part, each once, and not more than the budget has room for."""
+        workload, configuration = self.target.workload(), part.configuration
+        chosen = set(range(len(workload) + 1))
+        if self.most_schedules is not None:
+            draw = Random(f"{self.seed} {self.name} {configuration} {part.kind}")  # noqa: S311 - the same for each part
+            chosen = set(
+                draw.sample(sorted(chosen), min(len(chosen), max(1, self.most_schedules // _SCHEDULES_A_STATE)))
+            )
+        home = self.directory / "dry"
+        place({}, home)
+        seen = []
+        with Trial(self.target, configuration, home, {}) as dry:
+            dry.at_step(0)
+            dry.open()
+            for step, action in enumerate((*workload, None)):
+                if part.is_past(step):
+                    return
+                view = dry.live_view()
+                if step in part and step in chosen and view not in seen:
+                    seen.append(view)
+                    yield State(dry.crash_copy(), view, step + 1)
+                if action is not None:
+                    dry.at_step(step + 1)
+                    answer, _ = dry.call_by_stages(action)
+                    if answer.kind == "raised":
+                        message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                        raise TargetError(message) from answer.error
+
+    def _calls_worth_making(self, serial: Serial) -> list[Action]:
+        """Calls that the store takes here: those that come next in the workload first, and what changes something."""
+        workload = list(self.target.workload())
+        step = serial.state.step - 1
+        ordered = [*workload[step:], *reversed(workload[:step])]
+        found: list[Action] = []
+        changing = 0
+        for action in ordered:
+            if action in found or action.name in self._left_out:
+                continue
+            run = serial.run(action)
+            if run.said.kind == "raised":
+                continue
+            found.append(action)
+            changing += run.view != serial.state.view
+            if self.most_schedules is not None and (changing >= _CALLS_A_STATE or len(found) >= 2 * _CALLS_A_STATE):
+                break
+        return found
+
+    @property
+    def _left_out(self) -> set[str]:
+        """Calls that are made past the store, and such as the target says only one caller makes."""
+        names = (getattr(self.target, name, ()) for name in ("by_others", "by_one_caller"))
+        return {name for each in names for name in each}
+
+    def _pairs(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
+        """Ordered pairs, those sooner that change the same rows, or are the same call; of any kind some come early."""
+        before = serial.state.view
+        changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
+        ranked: list[tuple[float, tuple[Action, Action]]] = []
+        for first, second in product(calls, repeat=2):
+            ours, theirs = changed[str(first)], changed[str(second)]
+            if ours or theirs:
+                rank = 0 if ours & theirs else 1 if first.name == second.name else 2
+                ranked.append((self.generator.random() + _LATER * rank, (first, second)))
+        return [one for _, one in sorted(ranked, key=lambda ranked: ranked[0])]
+
+    def _schedules(self, first: Action, second: Action, callers: Callers) -> Iterator[Interleave]:
+        """One after the other, then every switch point of the first, then some of both."""
+        self._points = (0, 0)
+        yield Interleave(first, second, callers=callers)
+        one, two = self._points
+        self.counts["points"] += one
+        yield from (Interleave(first, second, at, callers=callers) for at in range(1, one + 1))
+        if self.preemptions < 2 or two < 2:
+            return
+        both = list(product(range(1, one + 1), range(2, two + 1)))
+        most = len(both) if self.most_schedules is None else 2
+        for at, back in sorted(self.generator.sample(both, min(most, len(both)))):
+            yield Interleave(first, second, at, back, callers)
+
+    def _is_for_two(self, stage: Stage, serial: Serial, calls: list[Action]) -> bool:
+        """Whether the store is for two callers by what it says, or by its nature."""
+        if self.is_declared:
+            return True
+        for action in calls:
+            if serial.run(action).view != serial.state.view:
+                if stage.follows(Interleave(action, action, callers="processes"), serial):
+                    continue
+                self._one_caller(f"a session that is open does not see what another one's {action.name} has committed")
+                return False
+        return True
+
+    # -- one schedule --------------------------------------------------------------------------------------
+
+    def _try(self, stage: Stage, serial: Serial, step: Interleave) -> None:
+        """Play one schedule and tell the recorder; a finding is recorded, not raised."""
+        counts, is_finding = self.counts, False
+        played: Played | None = None
+        try:
+            played = stage.play(step, serial)
+        except Violation as violation:
+            is_finding = True
+            counts["findings"] += 1
+            if held_open(stage.home):
+                # A leftover would spoil every later look, so nobody goes there any more.
+                stage.home = next(self._homes)
+                counts["leaks"] += 1
+            self._found(violation, stage, serial, step)
+        if not step.switch:
+            ended = {hop.caller: hop.event.points for hop in stage.hops if isinstance(hop.event, Ended)}
+            self._points = ended.get("A", 0), ended.get("B", 0)
+        counts["tried"] += 1
+        counts["schedules"] += 1
+        told_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)
+        counts["told_busy"] += told_busy
+        series = Series("switch", step.callers, "before", "twice" if step.back else "once" if step.switch else "never")
+        where = Place(stage.configuration, serial.state.step, f"{step.first} and {step.second}", str(step))
+        self.recorder.tell(PointTried(series, True, told_busy, where, is_finding))  # noqa: FBT003 - it is a record
+
+    def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
+        """Record a finding by its shortest scenario, if it is the first of its kind."""
+        before = [Call(action) for action in self.target.workload()[: serial.state.step - 1]]
+        scenario = Scenario(self.target.name, stage.configuration, (*before, step))
+        finding = Finding.of(violation, scenario, self.name)
+        if self.recorder.repeats_one(finding):
+            return
+        key, home = self.recorder.key_of(finding), self.directory / "minimise"
+        short = shown(scenario, violation, self.target, home)
+        finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
+        self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))

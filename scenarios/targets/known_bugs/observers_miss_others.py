@@ -1,0 +1,31 @@
+"""observers-miss-others: a change of a row that another process has changed is told as if observers knew of that."""
+
+from collections.abc import Sequence
+
+from tornpage.ledger import TaskRegistry
+from tornpage.ledger.store import Change
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
+
+
+class _TellsItsOwnOnly(TaskRegistry):
+    """Tells of what it has changed itself, and leaves out what it found changed."""
+
+    def _unheard(self, changes: Sequence[Change]) -> list[Change]:  # noqa: ARG002 - as overridden
+        return []
+
+
+BUG = KnownBug(
+    name="observers-miss-others",
+    source="our own ledger until 0.2, found by interleave",
+    defect="an observer is told that a task has changed from a state which nobody has told it of",
+    checks=("observers-saw-exactly-the-commits",),
+    parts=lambda: {"registry": _TellsItsOwnOnly},
+    calls=(
+        CREATE,
+        Action("tasks.progress", {"task_id": "a", "text": "half way"}),
+        Action("tasks.set_notify_policy", {"task_id": "a", "policy": "silent"}),
+    ),
+    searches=("interleave",),
+    budget=300,
+)

@@ -1,0 +1,129 @@
+"""Turns: only one of two callers runs at a time, and both are switched where they were told to be."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import faults
+from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Paused, Waiting, alone, switch
+
+Two = Callable[..., tuple[Caller, Caller]]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    with faults.install() as shim, faults.waiting_in_virtual_time(shim):
+        gate, made = Gate(), []
+        with shim.watching(faults.OnPath(gate, tmp_path)):
+
+            def callers(*, at_calls: bool = False) -> tuple[Caller, Caller]:
+                made.extend(Caller(name, gate, at_calls=at_calls) for name in "AB")
+                return made[0], made[1]
+
+            yield callers
+            for one in made:
+                one.close()
+
+
+def connect(path: Path, **options: Any) -> sqlite3.Connection:
+    connection = sqlite3.connect(path / "t.db", isolation_level=None, **options)
+    connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
+    return connection
+
+
+def test_a_caller_stops_before_the_lock_that_it_was_told(two: Two, tmp_path: Path) -> None:
+    one, other = two()
+    first, second = one.do(lambda: connect(tmp_path)), other.do(lambda: connect(tmp_path))
+    one.start(lambda: first.execute("INSERT INTO t VALUES (1)").rowcount, frozenset({2}))
+    other.start(lambda: second.execute("SELECT count(*) FROM t").fetchall())
+    hops = switch(one, other)
+    assert [hop.caller for hop in hops] == ["A", "B", "A"]
+    assert isinstance(hops[0].event, Paused)
+    assert hops[0].event.point.operation == "lock"
+    assert "test_turns.py" in hops[0].event.point.where
+    assert hops[1].event.result == [(0,)]  # type: ignore[union-attr] # it has ended
+    one.do(first.close)
+    other.do(second.close)
+
+
+def test_who_waits_for_a_lock_gives_way_and_no_time_passes(two: Two, tmp_path: Path) -> None:
+    one, other = two()
+    first, second = one.do(lambda: connect(tmp_path)), other.do(lambda: connect(tmp_path, timeout=3_600))
+
+    def slowly() -> None:
+        first.execute("BEGIN IMMEDIATE")
+        time.sleep(1_000)
+        first.execute("COMMIT")
+
+    began = time.perf_counter()
+    one.start(slowly)
+    other.start(lambda: second.execute("INSERT INTO t VALUES (2)").rowcount)
+    one.go()
+    hops = switch(other, one)
+    assert [type(hop.event) for hop in hops] == [Waiting, Ended, Ended]
+    assert [hop.caller for hop in hops] == ["B", "A", "B"]
+    assert time.perf_counter() - began < 20
+    one.do(first.close)
+    other.do(second.close)
+
+
+def test_who_is_blocked_by_a_lock_of_pythons_gives_way(two: Two, tmp_path: Path) -> None:
+    one, other = two(at_calls=True)
+    lock = threading.Lock()
+    shared = one.do(lambda: connect(tmp_path, check_same_thread=False))
+
+    def both() -> None:
+        with lock:
+            shared.execute("INSERT INTO t VALUES (1)")
+            shared.execute("INSERT INTO t VALUES (2)")
+
+    one.start(both, frozenset({2}))
+    other.start(both)
+    hops = switch(one, other)
+    assert [hop.caller for hop in hops] == ["A", "B", "A", "B"]
+    assert isinstance(hops[1].event, Waiting)
+    assert hops[1].event.for_what == "blocked"
+    assert one.do(lambda: shared.execute("SELECT count(*) FROM t").fetchall()) == [(4,)]
+    one.do(shared.close)
+
+
+def test_two_databases_locked_in_two_orders_are_a_deadlock(two: Two, tmp_path: Path) -> None:
+    one, other = two()
+
+    def make() -> sqlite3.Connection:
+        connection = connect(tmp_path)
+        connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
+        connection.execute("CREATE TABLE IF NOT EXISTS other.u (n)")
+        return connection
+
+    first, second = one.do(make), other.do(make)
+
+    def fill(connection: sqlite3.Connection, *tables: str) -> None:
+        connection.execute("BEGIN")
+        for table in tables:
+            connection.execute(f"INSERT INTO {table} VALUES (1)")
+            time.sleep(1)
+        connection.execute("COMMIT")
+
+    one.start(lambda: fill(first, "main.t", "other.u"))
+    other.start(lambda: fill(second, "other.u", "main.t"))
+    with pytest.raises(Deadlock, match="wait for each other") as found:
+        switch(one, other)
+    assert found.value.stacks.keys() == {"A", "B"}
+
+
+def test_what_a_caller_raises_is_its_result(two: Two) -> None:
+    one, _ = two()
+
+    def fail() -> None:
+        raise KeyError("no")
+
+    one.start(fail)
+    assert isinstance(alone(one).result, KeyError)
+    with pytest.raises(KeyError, match="no"):
+        one.do(fail)

@@ -1,0 +1,215 @@
+"""Stores for two callers: right ones that lose races in every honest way, and some that one caller has to itself."""
+
+import fcntl
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tornpage import Action, Configuration, Environment, Refused, SimpleTarget, View
+
+
+class Jobs:
+    """Jobs, claimed by a compare-and-swap: who loses the race is told that there is nothing."""
+
+    timeout = 5.0
+    mode = "WAL"
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=self.timeout, check_same_thread=False)
+        try:
+            self.db.execute(f"PRAGMA journal_mode = {self.mode}").fetchall()
+            self.db.execute("CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, owner TEXT, n INTEGER DEFAULT 0)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def add(self, name: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO job (id) VALUES (?)", (name,))
+
+    def waiting(self) -> str | None:
+        rows = self.db.execute("SELECT id FROM job WHERE owner IS NULL ORDER BY id LIMIT 1").fetchall()
+        return str(rows[0][0]) if rows else None
+
+    def claim(self, worker: str) -> str | None:
+        name = self.waiting()
+        done = self.db.execute("UPDATE job SET owner = ? WHERE id = ? AND owner IS NULL", (worker, name))
+        return name if done.rowcount == 1 else None
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Conflicts(Jobs):
+    """Who loses the race is told of it by an error."""
+
+    def claim(self, worker: str) -> str | None:
+        found = self.waiting()
+        name = super().claim(worker)
+        if found is not None and name is None:
+            raise RuntimeError("somebody was faster")
+        return name
+
+
+class Refuses(Jobs):
+    """Who loses the race is refused."""
+
+    def claim(self, worker: str) -> str | None:
+        if (name := super().claim(worker)) is None:
+            raise Refused("nothing to do")
+        return name
+
+
+class Snapshots(Jobs):
+    """A transaction that reads first: SQLite itself says busy to who would write on an old snapshot."""
+
+    def claim(self, worker: str) -> str | None:
+        self.db.execute("BEGIN")
+        try:
+            if (name := self.waiting()) is not None:
+                self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+        return name
+
+
+class Retries(Snapshots):
+    """The same, and tries again, with a sleep of its own in between."""
+
+    timeout = 0.0
+    mode = "DELETE"
+
+    def claim(self, worker: str) -> str | None:
+        until = time.monotonic() + 600
+        while True:
+            try:
+                return super().claim(worker)
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(10)
+
+
+class ReturnsStatus(Jobs):
+    """Says by a row what it claimed; the claim itself is one statement."""
+
+    def claim(self, worker: str) -> Any:
+        rows = self.db.execute(
+            "UPDATE job SET owner = ? WHERE id = (SELECT id FROM job WHERE owner IS NULL ORDER BY id LIMIT 1)"
+            " RETURNING id, owner",
+            (worker,),
+        ).fetchall()
+        return {"job": rows[0][0], "by": rows[0][1]} if rows else {"job": None}
+
+
+class Takes(Jobs):
+    """Wrong, another way than the known bugs: takes whatever was waiting a moment ago, and says so by a record."""
+
+    def claim(self, worker: str) -> Any:
+        name = self.waiting()
+        self.db.execute("UPDATE job SET owner = ?, n = n + 1 WHERE id = ?", (worker, name))
+        return {"job": name}
+
+
+class Remembers(Jobs):
+    """Answers from memory, and is right as long as it has the file to itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.memory = {row[0]: list(row[1:]) for row in self.db.execute("SELECT * FROM job").fetchall()}
+
+    def add(self, name: str) -> None:
+        super().add(name)
+        self.memory.setdefault(name, [None, 0])
+
+    def claim(self, worker: str) -> str | None:
+        name = next((name for name, (owner, _) in sorted(self.memory.items()) if owner is None), None)
+        if name is not None:
+            self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+            self.memory[name][0] = worker
+        return name
+
+
+class OpensOnce(Jobs):
+    """Has the file to itself, by a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock = path.with_suffix(".lock").open("a")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            super().__init__(path)
+        except BaseException:
+            self.lock.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self.lock.close()
+
+
+class TwoLocks(Jobs):
+    """One lock for jobs and one for owners, taken in either order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.jobs, self.owners = threading.Lock(), threading.Lock()
+
+    def add(self, name: str) -> None:
+        with self.owners:
+            super().waiting()
+            with self.jobs:
+                super().add(name)
+
+    def claim(self, worker: str) -> str | None:
+        with self.jobs:
+            name = super().waiting()
+            with self.owners:
+                self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+        return name
+
+
+class JobsTarget(SimpleTarget):
+    title = "jobs"
+    kind: type[Jobs] = Jobs
+    calls = (
+        Action("add", {"name": "a"}),
+        Action("add", {"name": "b"}),
+        Action("claim", {"worker": "one"}),
+        Action("claim", {"worker": "two"}),
+    )
+    beat = Action("add", {"name": "heartbeat"})
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+
+    def __init__(self, kind: type[Jobs] | None = None, callers: Any = None) -> None:
+        self.kind = kind or self.kind
+        self.name = f"{type(self).__module__}:{self.kind.__name__}Target"
+        if self.kind.mode == "DELETE":
+            self.configurations = (Configuration("delete", "FULL"),)
+        if callers is not None:
+            self.callers = callers
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Jobs:
+        return self.kind(path)
+
+    def view(self, store: Jobs) -> View:
+        return dict(store.memory) if isinstance(store, Remembers) else self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        return {row[0]: list(row[1:]) for row in connection.execute("SELECT * FROM job").fetchall()}
+
+
+class TakesTarget(JobsTarget):
+    kind = Takes
+
+
+class RemembersTarget(JobsTarget):
+    kind = Remembers
+
+
+class OpensOnceTarget(JobsTarget):
+    kind = OpensOnce

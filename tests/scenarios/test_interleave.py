@@ -1,0 +1,224 @@
+"""Two callers at once: judged by one after the other; a store that loses a race honestly is right."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import meeting_stores
+import msgspec
+import pytest
+from meeting_stores import JobsTarget
+
+from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.interleave.schedule import hops_in_words
+from tornpage.scenarios.execution.timeline import timeline_of
+from tornpage.scenarios.execution.trace import trace
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
+from tornpage.scenarios.model.target import Action, Target, TargetError
+from tornpage.scenarios.report.html.timelines import drawn
+from tornpage.scenarios.run import campaign, replay_file
+from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.run.emit_test import require_holds
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.known_bugs import all_bugs
+from tornpage.scenarios.targets.known_bugs.build import KnownBug
+from tornpage.scenarios.targets.registry import find, find_or_import
+
+ADD, CLAIM = Action("add", {"name": "a"}), Action("claim", {"worker": "one"})
+OTHER = Action("claim", {"worker": "two"})
+BUGS = [bug for bug in all_bugs().values() if "interleave" in bug.searches and bug.sound]
+
+
+def interleave(target: Target, *callers: Callers, schedules: int | None = 120, seed: int = 0) -> Recorder:
+    profile = Profile("test", 1, None, 0, 0, schedules=schedules)
+    return campaign.run(target, Plan(("interleave",), profile, seed=seed, report=None, callers=callers or None))
+
+
+def codes(recorder: Recorder) -> set[str]:
+    return {found.finding.code for found in recorder.findings}
+
+
+def notes(recorder: Recorder) -> str:
+    return "\n".join(note for ended in recorder.ended for note in ended.notes)
+
+
+HONEST = [
+    meeting_stores.Jobs,
+    meeting_stores.Conflicts,
+    meeting_stores.Refuses,
+    meeting_stores.Snapshots,
+    meeting_stores.Retries,
+    meeting_stores.ReturnsStatus,
+]
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_a_store_that_loses_a_race_honestly_is_right(kind: type[meeting_stores.Jobs]) -> None:
+    recorder = interleave(JobsTarget(kind), "threads")
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS
+    assert recorder.count("schedules") > 50
+
+
+def test_one_that_takes_what_another_has_is_found_in_threads_and_processes() -> None:
+    for callers in ("threads", "processes"):
+        recorder = interleave(meeting_stores.TakesTarget(), callers, schedules=60)
+        assert codes(recorder) == {"handed-out-twice"}
+        steps = recorder.findings[0].finding.scenario.steps
+        assert len(steps) == 2
+        assert isinstance(steps[-1], Interleave)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+def test_known_bugs_are_caught_in_threads_and_their_twins_are_silent(bug: KnownBug) -> None:
+    callers: Any = [one for one in bug.target().callers if one != "processes"]  # type: ignore[attr-defined]
+    caught = interleave(bug.target(), *callers, schedules=bug.budget // 2)
+    assert codes(caught) <= set(bug.checks)
+    assert codes(caught)
+    twin = bug.twin()
+    assert twin is not None
+    silent = interleave(twin, *callers, schedules=60)
+    assert [found.finding.message for found in silent.findings] == []
+
+
+# -- who is tried -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (meeting_stores.RemembersTarget, "a session that is open does not see what another one's add has committed"),
+        (meeting_stores.OpensOnceTarget, "can't be opened a second time: .*BlockingIOError"),
+    ],
+)
+def test_a_store_of_one_caller_by_its_nature_is_not_tried_and_that_is_said(target: type[Target], why: str) -> None:
+    recorder = interleave(target())
+    assert recorder.findings == []
+    assert recorder.count("schedules") == 0
+    assert verdict(recorder) is Exit.NOT_TESTED
+    note = notes(recorder)
+    assert re.search(f"not tried: .*{why}", note), note
+    assert 'declare callers = ("processes",)' in note
+
+
+def test_one_that_declares_two_callers_is_held_to_it() -> None:
+    recorder = interleave(JobsTarget(meeting_stores.Remembers, ("threads",)), schedules=60)
+    assert "stale-view" in codes(recorder) or "handed-out-twice" in codes(recorder)
+    with pytest.raises(TargetError, match="can't be opened a second time"):
+        interleave(JobsTarget(meeting_stores.OpensOnce, ("threads",)))
+
+
+def test_one_that_declares_one_caller_is_not_tried() -> None:
+    recorder = interleave(JobsTarget(meeting_stores.Takes, ()))
+    assert recorder.findings == []
+    assert "declared for one caller only: callers = ()" in notes(recorder)
+
+
+@pytest.mark.parametrize("callers", ["threads", ["threads"], ("thread",)])
+def test_a_wrong_declaration_is_refused_with_what_is_allowed(callers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting_stores.TakesTarget, "callers", callers, raising=False)
+    with pytest.raises(ValueError, match=r"callers is .*; give a tuple of 'processes', 'threads', 'shared', or \(\)"):
+        find_or_import("meeting_stores:TakesTarget")
+
+
+# -- schedules ----------------------------------------------------------------------------------------------
+
+
+def story(target: Target, *steps: Any) -> Scenario:
+    return Scenario(target.name, target.configurations[0], steps)
+
+
+def test_the_same_schedule_gives_the_same_trace(home: Path, shim: object) -> None:
+    target, step = JobsTarget(meeting_stores.Snapshots), Interleave(CLAIM, OTHER, 2, 2, "threads")
+    seen = []
+    for run in range(3):
+        with Executor(target, target.configurations[0], home / str(run)) as executor:
+            executor.do(Call(ADD))
+            executor.do(step)
+            seen.append(hops_in_words(executor.hops, step))
+    assert seen[0] == seen[1] == seen[2]
+    assert [caller for caller, _, _ in seen[0]] == ["A", "B", "A", "B"]
+
+
+def test_a_scenario_goes_on_from_what_two_callers_have_left(home: Path, shim: object) -> None:
+    target = JobsTarget()
+    steps = (Call(ADD), Interleave(CLAIM, OTHER, 2, callers="threads"), Call(Action("add", {"name": "b"})), Call(CLAIM))
+    violation, counts = play(story(target, *steps), target, home)
+    assert violation is None
+    assert counts["schedules"] == 1
+
+
+def test_a_store_that_waits_by_sleeping_is_driven_in_virtual_time(home: Path, shim: object) -> None:
+    target = JobsTarget(meeting_stores.Retries)
+    waited = set()
+    for at in range(1, 5):
+        step = Interleave(CLAIM, OTHER, at, callers="threads")
+        with Executor(target, target.configurations[0], home) as executor:
+            executor.do(Call(ADD))
+            executor.do(step)
+            waited |= {how for _, _, how in hops_in_words(executor.hops, step)}
+    assert "waits for the other one" in waited
+
+
+@pytest.mark.slow
+def test_two_locks_in_two_orders_are_a_deadlock_with_both_places(home: Path, shim: object) -> None:
+    target = JobsTarget(meeting_stores.TwoLocks, ("shared",))
+    violation, _ = play(story(target, Interleave(ADD, CLAIM, 2, callers="shared")), target, home)
+    assert violation is not None
+    assert violation.code == "deadlock"
+    assert "A at meeting_stores.py" in violation.message
+    assert "B at meeting_stores.py" in violation.message
+
+
+def test_a_trace_and_a_timeline_have_a_lane_for_each_caller(home: Path, shim: object) -> None:
+    target = meeting_stores.TakesTarget()
+    scenario = story(target, Call(ADD), Interleave(CLAIM, OTHER, 2, callers="threads"))
+    told = trace(scenario, target, home)
+    assert [step.caller for step in told.steps] == ["", "A", "B", "A"]
+    assert "stopped before switch point 2 (shmlock), at meeting_stores.py" in told.steps[1].outcome
+    assert told.check == "handed-out-twice"
+    timeline = timeline_of(scenario, target, home)
+    assert [name for name, _ in drawn(timeline).answers] == ["answer", "caller A", "caller B"]
+    assert timeline.first_difference == 4
+
+
+def test_a_finding_replays_from_its_file_and_as_a_test(tmp_path: Path, home: Path) -> None:
+    target = meeting_stores.TakesTarget()
+    scenario = story(target, Call(ADD), Interleave(CLAIM, OTHER, 2, callers="threads"))
+    recorder = interleave(target, "threads", schedules=60)
+    path = replay_file.write(recorder.findings[0].finding, tmp_path, 0)
+    assert replay_file.read(path).check == "handed-out-twice"
+    with pytest.raises(AssertionError, match="both callers were handed"):
+        require_holds(_data(scenario), target, home)
+    require_holds(_data(story(JobsTarget(), *scenario.steps)), JobsTarget(), home / "sound")
+
+
+def _data(scenario: Scenario) -> Any:
+    return msgspec.to_builtins(scenario)
+
+
+def test_a_replay_file_names_no_private_action(tmp_path: Path) -> None:
+    target = meeting_stores.TakesTarget()
+    finding = interleave(target, "threads", schedules=60).findings[0].finding
+    path = replay_file.write(finding, tmp_path, 0)
+    path.write_text(path.read_text().replace('"name": "claim"', '"name": "__init__"'))
+    with pytest.raises(replay_file.ReplayFileError, match="'__init__' is no name of an action"):
+        replay_file.read(path)
+
+
+def test_the_command_says_what_it_did(command: Callable[..., Any]) -> None:
+    ran = command("interleave", "--target", "meeting_stores:TakesTarget", "--callers", "threads", "--schedules", "60")
+    assert ran.code == 1, ran
+    assert "handed-out-twice" in ran.out
+    assert "[A] claim(" in ran.out
+    ran = command("interleave", "--target", "meeting_stores:RemembersTarget")
+    assert ran.code == 2, ran
+    assert "not tried" in ran.out
+
+
+def test_the_sound_twins_of_bugs_have_names() -> None:
+    assert find("bug:claim-by-select/sound").name == "bug:claim-by-select/sound"
+    with pytest.raises(ValueError, match="has no store of its own"):
+        find("bug:canary/sound")
