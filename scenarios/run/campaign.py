@@ -314,7 +314,7 @@ def searches_for(target: Target) -> tuple[str, ...]:
         return ("syscalls",)
     if not target.depths:
         return ("crash",)
-    others = {"syscalls", "contend", "limits"} if has_plain_files_only(target) else {"syscalls"}
+    others = {"syscalls", "contend", "interleave", "limits"} if has_plain_files_only(target) else {"syscalls"}
     return tuple(name for name in SEARCHES if name not in others)
 
 

@@ -93,7 +93,7 @@ def run(project: pytest.Pytester, target: str, *arguments: str, rest: str = "") 
 @pytest.mark.slow
 def test_a_store_that_is_right_passes_every_search(project: pytest.Pytester) -> None:
     done = run(project, "stores.Right", "-rs")
-    done.assert_outcomes(passed=7, skipped=1)
+    done.assert_outcomes(passed=8, skipped=1)
     done.stdout.fnmatch_lines(
         [
             "test_it.py::TestIt::test_declared: waits-for-a-short-lock is not promised: a new file is switched *",
@@ -111,7 +111,7 @@ def test_a_store_that_is_right_passes_every_search(project: pytest.Pytester) -> 
 def test_what_is_seen_and_not_promised_is_told_and_fails_nothing(project: pytest.Pytester) -> None:
     # Few of all points show it, so all of them are tried.
     done = run(project, "stores.Right", "-k", "contend", "--tornpage-profile", "nightly")
-    done.assert_outcomes(passed=1, deselected=7)
+    done.assert_outcomes(passed=1, deselected=8)
     done.stdout.fnmatch_lines(
         ["*::test_contend[[]wal/FULL]: waits-for-a-short-lock was seen, and is not promised (*): a writer held *"]
     )
@@ -120,7 +120,7 @@ def test_what_is_seen_and_not_promised_is_told_and_fails_nothing(project: pytest
 @pytest.mark.quality
 def test_memory_first_fails_at_its_check_and_replays(project: pytest.Pytester) -> None:
     done = run(project, "stores.Wrong", "-k", "sweep", "--tornpage-report", "found")
-    done.assert_outcomes(failed=1, deselected=7)
+    done.assert_outcomes(failed=1, deselected=8)
     done.stdout.fnmatch_lines(
         [
             "memory-equals-disk: what the process answers and what a fresh reader of the file sees are the same",
@@ -150,7 +150,7 @@ def test_each_configuration_is_a_test_of_its_own(project: pytest.Pytester) -> No
 
 def test_a_search_that_does_not_suit_says_why(project: pytest.Pytester) -> None:
     done = run(project, "stores.Files", "-k", "sweep or kill")
-    done.assert_outcomes(skipped=2, deselected=6)
+    done.assert_outcomes(skipped=2, deselected=7)
     done.stdout.fnmatch_lines(
         [
             "*::test_sweep[[]wal/FULL]: does not suit stores:Files: it can be reached at these depths: none, only *",
@@ -189,7 +189,7 @@ def test_a_target_that_another_process_can_not_import_is_not_killed(
         "-k",
         "kill",
     )
-    done.assert_outcomes(skipped=1, deselected=7)
+    done.assert_outcomes(skipped=1, deselected=8)
     done.stdout.fnmatch_lines(
         ["*a process of its own can't import test_it:Right: put the target into a module on sys.path"]
     )
