@@ -23,13 +23,18 @@ def what_is_wrong(target: Any) -> str:
         return wrong_binding
     if not isinstance(target.unpromised, Mapping):
         return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
-    callers = getattr(target, "callers", None)
-    if callers is not None and not (isinstance(callers, tuple) and set(callers) <= set(CALLERS)):
-        known = ", ".join(map(repr, CALLERS))
-        return f"callers is {callers!r}; give a tuple of {known}, or () for a store that one caller has to itself"
     if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
         return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(CHECKS)}"
-    return _what_is_wrong_with_calls(target)
+    return _wrong_callers(target) or _what_is_wrong_with_calls(target)
+
+
+def _wrong_callers(target: Any) -> str:
+    """What is wrong with who may call; "" where nothing is."""
+    callers = getattr(target, "callers", None)
+    if callers is None or (isinstance(callers, tuple) and set(callers) <= set(CALLERS)):
+        return ""
+    known = ", ".join(map(repr, CALLERS))
+    return f"callers is {callers!r}; give a tuple of {known}, or () for a store that one caller has to itself"
 
 
 def _what_is_wrong_with_calls(target: Any) -> str:
