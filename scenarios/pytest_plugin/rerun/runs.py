@@ -327,14 +327,18 @@ class Runner:
         """Let go of what the frames of a failed run hold: cursors keep a connection open, and its locks held.
 
         What they have to say when they are let go of, such as a coroutine that was never awaited, is due to the error.
+        A frame that is cleared still holds what its function closes over, so nothing may hold the frame either.
         """
         _drop_instance(self.item)
         with quiet():
             for call in (run.setup, run.call, run.teardown):
                 if call is None or call.excinfo is None:
                     continue
-                for cause in faults.causes(call.excinfo.value):
+                error = call.excinfo.value
+                for cause in faults.causes(error):
                     traceback.clear_frames(cause.__traceback__)
+                    cause.__traceback__ = None
+                call.excinfo = pytest.ExceptionInfo.from_exc_info((type(error), error, None))  # type: ignore[arg-type]
                 for name in ("last_type", "last_value", "last_traceback", "last_exc"):
                     vars(sys).pop(name, None)
 
