@@ -30,6 +30,7 @@ from tornpage.faults.limits.limit import Limit
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.library import OK, Library, reach
 from tornpage.faults.vfs.shim import shim_for
+from tornpage.faults.vfs.signals import raise_pending, with_pending
 
 _CONFIG_MALLOC: Final = 4
 _CONFIG_GETMALLOC: Final = 5
@@ -147,12 +148,20 @@ class Allocator:
 
         # No container is made in these, so that no garbage is collected in the middle of an allocation.
         def malloc(size: int) -> int | None:
+            try:
+                raise_pending()
+            except BaseException as error:  # noqa: BLE001 - it is set again
+                return with_pending(error, 0 if must_fail() else base_malloc(size) or 0)
             if must_fail():
                 return None
             address: int | None = base_malloc(size)
             return address
 
         def realloc(block: int, size: int) -> int | None:
+            try:
+                raise_pending()
+            except BaseException as error:  # noqa: BLE001 - as above
+                return with_pending(error, 0 if must_fail() else base_realloc(block, size) or 0)
             address: int | None = None if must_fail() else base_realloc(block, size)
             return address
 

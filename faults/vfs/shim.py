@@ -49,7 +49,7 @@ from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMetho
 from tornpage.faults.vfs.names import Names
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
-from tornpage.faults.vfs.signals import Interrupts
+from tornpage.faults.vfs.signals import Interrupts, raise_pending, was_pending, with_pending
 from tornpage.faults.vfs.slots import GUEST, PAST, Callbacks, Past, Place, Slot, copy_of_methods
 
 _OPEN_ROLES: Final = (
@@ -368,6 +368,10 @@ class Shim:
             _stop_all(stopped=True)
         return IOERR
 
+    def _keep_or_again(self, error: BaseException, callback: Callable[..., int], args: Sequence[Any]) -> int:
+        """Keep an exception; one that was set before SQLite called us is not ours: then the callback begins again."""
+        return with_pending(error, callback(*args)) if was_pending(error) else self._keep(error)
+
     def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, table: int, base_address: int) -> Slot:
         """Our function for a slot of the files of one role. Called for every watched operation: no frame too many."""
         base = SIGNATURES[field](base_address)
@@ -375,6 +379,7 @@ class Shim:
 
         def operation(*args: Any) -> int:
             try:
+                raise_pending()
                 if self._interrupted and refusable:
                     return IOERR
                 # Of the slot for both, the flags are the last argument.
@@ -389,7 +394,7 @@ class Shim:
                             return self._carry_out(fault, base, args)
                 return base(*args)  # type: ignore[no-any-return]
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
-                return self._keep(error)
+                return self._keep_or_again(error, operation, args)
 
         ours = self._callbacks.address(field, operation)
         return Slot.at(table + getattr(IoMethods, field).offset, field, base_address, ours, kinds)
@@ -399,6 +404,7 @@ class Shim:
 
         def operation(*args: Any) -> int:
             try:
+                raise_pending()
                 if self._interrupted:
                     return IOERR
                 path = _text(args[1])
@@ -407,7 +413,7 @@ class Shim:
                     return base(*args)  # type: ignore[no-any-return]
                 return self._perform(base, kind, role, path, args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
-                return self._keep(error)
+                return self._keep_or_again(error, operation, args)
 
         ours = self._callbacks.address(field, operation)
         return Slot.at(place.cell_of(field), field, place.base[field], ours, (kind,))
@@ -482,12 +488,13 @@ class Shim:
 
         def close(file: int) -> int:
             try:
+                raise_pending()
                 self.paths.pop(file, None)
                 self._supers.discard(file)
                 self._names.closed(file)
                 return base(file)  # type: ignore[no-any-return]
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
-                return self._keep(error)
+                return self._keep_or_again(error, close, (file,))
 
         # An interrupt before the base's turn would leave the descriptor open, and its locks held.
         return self._callbacks.address("xClose", close)
@@ -540,9 +547,10 @@ class Shim:
     def _guarded(self, field: str, function: Callable[..., int]) -> int:
         def callback(*args: Any) -> int:
             try:
+                raise_pending()
                 return function(*args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
-                return self._keep(error)
+                return self._keep_or_again(error, callback, args)
 
         return self._callbacks.address(field, callback)
 

@@ -12,6 +12,7 @@ Not covered: a handler that is set inside a scope and after the last plan was ar
 
 import _thread
 import contextlib
+import ctypes
 import signal
 import threading
 import time
@@ -74,3 +75,46 @@ class _Held:
 def _raise_again(number: int) -> None:
     time.sleep(_AGAIN_AFTER_S)
     signal.raise_signal(number)
+
+
+# -- exceptions that are set when C calls us -------------------------------------------------------------------
+
+# Raises a SystemError if an exception is set, like every call of a function written in C that its interpreter does not
+# inline; of those it is one of the cheapest, and does nothing.
+raise_pending: Final = _thread.get_ident
+
+
+class _SettingMemoryError(int):
+    """A result of a callback that sets a MemoryError once C has taken it.
+
+    ctypes takes back an exception that a callback raises, so a callback can't set one. It throws the result away after
+    that, and with it a capsule, whose destructor is C's own ``PyErr_NoMemory``.
+    """
+
+    def __init__(self, _result: int) -> None:
+        self.capsule = _new_capsule(1, None, _no_memory)
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_no_memory = ctypes.cast(ctypes.pythonapi.PyErr_NoMemory, ctypes.c_void_p)
+
+
+def was_pending(error: BaseException) -> bool:
+    """Whether an exception was set before C called us: `raise_pending` has raised it, and nothing has been done yet.
+
+    ``sqlite3`` closes a connection with ``autocommit=False`` so where the ROLLBACK before it has failed.
+    """
+    return isinstance(error, ctypes.ArgumentError) or (
+        isinstance(error, SystemError) and "with an exception set" in str(error)
+    )
+
+
+def with_pending(error: BaseException, result: int) -> int:
+    """The result of what was done in a second try, with the exception set again.
+
+    That works for a MemoryError. Of any other kind the caller of ``close`` gets a SystemError instead.
+    """
+    is_memory = any("MemoryError" in repr(one) for one in (error, error.__cause__))
+    return _SettingMemoryError(result) if is_memory else result
