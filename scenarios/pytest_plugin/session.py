@@ -8,7 +8,7 @@ a marker: `scenarios.pytest_plugin.rerun.sleep`.
 import contextlib
 import threading
 from collections.abc import Generator, Iterable
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -21,7 +21,6 @@ from tornpage.scenarios.pytest_plugin.rerun.runs import Runner
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know, sleeping
 from tornpage.scenarios.pytest_plugin.sweep import sweep
 
-DEFAULT_TIMEOUT_S: Final = 10.0
 _wrong = pytest.StashKey[str]()
 _plan = pytest.StashKey[faults.FaultPlan]()
 _every = pytest.StashKey[EveryFault]()
@@ -89,7 +88,7 @@ class Session:
         if asked is None or self.shim is None or self.config.getoption("setuponly", default=False):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        timeout_s = asked.timeout_s or settings.value_of(self.config, "timeout") or DEFAULT_TIMEOUT_S
+        timeout_s = asked.timeout_s or settings.value_of(self.config, "timeout")
         most = asked.max_points or settings.value_of(self.config, "max_points")
         self._runner = Runner(item, self.shim, timeout_s, self._shared, leaves_transactions=asked.open_transactions)
         try:

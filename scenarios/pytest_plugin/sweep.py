@@ -15,6 +15,7 @@ fault, so that the next point begins as the first one did. If that run fails, it
 if it fails twice, no other point can be tried.
 """
 
+import copy
 import dataclasses
 import shlex
 import traceback
@@ -163,8 +164,7 @@ class Sweep:
 
     def _counted(self, run: Run) -> Run:
         self.last = run
-        for phase in (run.setup, run.call, run.teardown):
-            self.seconds += phase.duration if phase is not None else 0.0
+        self.seconds += run.seconds
         self.counts["left_open"] += run.left_open
         self.threads_left.update(map(kind_of, run.threads))
         self.workers = max(self.workers, run.workers)
@@ -307,7 +307,8 @@ class Sweep:
         report = head.report
         if report is None or report.passed or not report.longrepr:
             report = reports.failed(self.runner.item, report or base, head.message)
-        report = reports.as_failure(report)
+        # The last run's teardown may be the one that failed, and is reported as what it is, too.
+        report = reports.as_failure(copy.deepcopy(report))
         sections = [("fault points that failed", self.lines())]
         sections += [(f"at {one.plan}", one.report.longreprtext) for one in others if one.report is not None]
         crash = getattr(report.longrepr, "reprcrash", None)

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import shlex
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
@@ -15,7 +16,6 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.contract import require_contract
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
@@ -154,6 +154,16 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
             raise failed from error
         # What has been found until now is worth more than a search that can't go on.
         recorder.tell(Vacuous(search.name, f"it could not go on: {failed}"))
+    except Exception as error:
+        if not recorder.findings:
+            raise
+        recorder.tell(Vacuous(search.name, f"internal error in tornpage, so it did not go on: {_in_a_line(error)}"))
+
+
+def _in_a_line(error: BaseException) -> str:
+    """An error, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error!r} at {place.filename}:{place.lineno}"
 
 
 def _without_room() -> ScratchError | None:
@@ -274,11 +284,12 @@ class Shown:
 
 
 def _artifact(scenario: Scenario, target: Target) -> Artifact:
+    # Whatever goes wrong there, the finding is one.
     with (
+        contextlib.suppress(Exception),
         scratch() as directory,
         faults.install() as shim,
         shim.deterministic(),
-        contextlib.suppress(Violation, TargetError, OSError, ScratchError),
     ):
         return artifact_of(scenario, target, directory)
     # A finding is worth more than its files.

@@ -1,11 +1,20 @@
 """A limit on the time of a run: code that waits for ever under a fault gets a verdict."""
 
 from contextlib import AbstractContextManager
+from typing import Final
 
 from tornpage.scenarios.execution import call_timeout
 from tornpage.scenarios.execution.call_timeout import TookTooLongError
 
-__all__ = ["TookTooLongError", "limit"]
+__all__ = ["TookTooLongError", "limit", "limit_of"]
+
+DEFAULT_S: Final = 10.0
+_TIMES_AS_LONG: Final = 10
+
+
+def limit_of(given_s: float | None, usual_s: float) -> float:
+    """How long a run may take: what is asked for, else ten seconds, or ten times what a run without a fault takes."""
+    return given_s if given_s is not None else max(DEFAULT_S, _TIMES_AS_LONG * usual_s)
 
 
 def limit(seconds: float) -> AbstractContextManager[None]:

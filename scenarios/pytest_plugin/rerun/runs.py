@@ -24,7 +24,7 @@ from tornpage.scenarios.pytest_plugin import guests, judging, reports
 from tornpage.scenarios.pytest_plugin.judging import FAILED, Verdict
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, Shared, quiet, tracked
-from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit
+from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit, limit_of
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know_also
 from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for
@@ -73,6 +73,11 @@ class Run:
         return all(one is not None and one.excinfo is None for one in (self.setup, self.call, self.teardown))
 
     @property
+    def seconds(self) -> float:
+        """How long its phases took."""
+        return sum(one.duration for one in (self.setup, self.call, self.teardown) if one is not None)
+
+    @property
     def failed_phase(self) -> Call | None:
         """The first phase that did not pass."""
         phases = (self.setup, self.call, self.teardown)
@@ -86,14 +91,15 @@ class Runner:
         self,
         item: pytest.Item,
         shim: faults.Shims,
-        timeout_s: float,
+        timeout_s: float | None,
         shared: Shared,
         *,
         leaves_transactions: bool = False,
     ) -> None:
         self.item = item
         self.shim = shim
-        self.timeout_s = timeout_s
+        self._asked_timeout_s = timeout_s
+        self.timeout_s = limit_of(timeout_s, 0)
         # Connections that outlive the test.
         self.shared = shared
         self._nextitem: pytest.Item | None = None
@@ -125,7 +131,9 @@ class Runner:
             run.operations, run.workers = operations.made, len(operations.workers)
             run.in_transaction = bool(connections.left_in_transaction())
 
-        return self._run(call, nextitem_after, is_faulted=False)
+        run = self._run(call, nextitem_after, is_faulted=False)
+        self.timeout_s = max(self.timeout_s, limit_of(self._asked_timeout_s, run.seconds))
+        return run
 
     def under(self, plan: faults.FaultPlan, nextitem_after: NextItem) -> Run:
         """Run it once with a fault armed, and judge it."""

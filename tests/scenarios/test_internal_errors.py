@@ -1,0 +1,46 @@
+"""Whatever goes wrong inside the harness, what was found before is told."""
+
+from collections.abc import Callable
+
+import pytest
+import tiny_stores
+
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.search.limits import Limits
+from tornpage.scenarios.search.recorder import Recorder
+
+
+def broken(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("a defect of ours")
+
+
+def test_findings_are_kept_where_a_later_search_breaks(
+    search: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "run", broken)
+    recorder = search(tiny_stores.RemembersFirst(), "sweep", "limits", points=10)
+    assert recorder.findings
+    assert [one.search for one in recorder.vacuous] == ["limits"]
+    assert "internal error in tornpage" in recorder.vacuous[0].reason
+    assert "ZeroDivisionError('a defect of ours') at " in recorder.vacuous[0].reason
+    assert campaign.verdict(recorder) == campaign.Exit.FINDING
+
+
+def test_with_nothing_found_the_error_is_all_there_is(
+    search: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "run", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect of ours"):
+        search(tiny_stores.Tiny(), "sweep", "limits", points=5)
+
+
+def test_a_finding_is_kept_where_its_files_can_not_be_made(
+    search: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(campaign, "artifact_of", broken)
+    assert (
+        campaign._artifact(
+            search(tiny_stores.RemembersFirst(), points=10).findings[0].finding.scenario, tiny_stores.RemembersFirst()
+        )
+        == campaign.Artifact()
+    )
