@@ -3,16 +3,19 @@
 With the plugins themselves: tests/guests.
 """
 
+import gc
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 # In the process from the start: pytester forgets what its runs import, and an audit hook can't be taken away.
 from tornpage.scenarios.pytest_plugin import session, sweep  # noqa: F401 - as above
+from tornpage.scenarios.pytest_plugin.rerun.connections import quiet
 from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit, limit_of
 
 pytest_plugins = ["pytester"]
@@ -26,12 +29,15 @@ HEAD = """
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
     """A project of its own, without other plugins."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     pytester.syspathinsert()
-    return pytester
+    yield pytester
+    # Its modules are gone, and with them what they have kept.
+    with quiet():
+        gc.collect()
 
 
 def run(project: pytest.Pytester, source: str, *arguments: str, conftest: str = "") -> pytest.RunResult:
