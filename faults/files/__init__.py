@@ -7,5 +7,6 @@ injectors out. `FILE_KINDS` and their errors are part of the plan's grammar (`fa
 from tornpage.faults.files.replica import Replica
 from tornpage.faults.files.scopes import reached, recording, spared, watching
 from tornpage.faults.files.unseen import syncing_libraries
+from tornpage.faults.files.watch import is_made
 
-__all__ = ["Replica", "reached", "recording", "spared", "syncing_libraries", "watching"]
+__all__ = ["Replica", "is_made", "reached", "recording", "spared", "syncing_libraries", "watching"]

@@ -19,6 +19,9 @@ from tornpage.faults.vfs.operation_log import Operation, Tape
 
 _Any = TypeVar("_Any")
 MARK: Final = "injected_by_faults"
+# A buffered file whose write fails tries the same again when it is flushed and when it is closed, in the same instant:
+# a disk that was full is still full then. Not for ever: a caller may wait and try again.
+_WRITES_THAT_FAIL: Final = 3
 
 
 class Watch:
@@ -28,8 +31,8 @@ class Watch:
         self.injectors: tuple[Injector, ...] = ()
         self.tapes: tuple[Tape, ...] = ()
         self._spared = 0
-        # A device that ended in the middle of a write has no room for the next one either.
-        self._owed: dict[str, Fault] = {}
+        # What the next writes of a file meet, and how many of them.
+        self._owed: dict[str, tuple[Fault, int]] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -55,9 +58,7 @@ class Watch:
         """The fault that an operation is to meet; None lets it pass."""
         if path is None or self._spared or not self.injectors:
             return None
-        # Only the very next operation on the file: what comes after a new beginning may find room.
-        owed = self._owed.pop(path, None)
-        owed = owed if kind == "file-write" else None
+        owed = self._still_owed(kind, path)
         for injector in self.injectors:
             if kind in injector.kinds:
                 fault = injector.decide(kind, role or role_of(path), path)
@@ -82,19 +83,29 @@ class Watch:
         fault = self.ask(kind, path)
         if fault is None:
             return do(None)
-        if fault.timing == "before":
-            raise refused(fault)
         if fault.timing == "after":
             do(None)
             raise refused(fault)
         if fault.effect == SHORT:
             return do((size + 1) // 2)
-        written = do(size // 2) if size > 1 else 0
-        if fault.effect == KILL or not written:
+        written = do(size // 2) if size > 1 and fault.timing == "half" else 0
+        if fault.effect == KILL:
             raise refused(fault)
-        assert path is not None  # noqa: S101 - only an operation with a path meets a fault
-        self._owed[path] = dataclasses.replace(fault, timing="before")
+        if path is not None and path not in self._owed:
+            self._owed[path] = dataclasses.replace(fault, timing="before"), _WRITES_THAT_FAIL
+        if not written:
+            raise refused(fault)
         return written
+
+    def _still_owed(self, kind: str, path: str) -> Fault | None:
+        """What a write meets because of an earlier one; any other operation on the file ends that."""
+        if kind != "file-write" or path not in self._owed:
+            self._owed.pop(path, None)
+            return None
+        fault, more = self._owed[path]
+        # At its end it stays, or the last one would be owed anew.
+        self._owed[path] = fault, more - 1
+        return fault if more > 0 else None
 
     # -- tapes ---------------------------------------------------------------------------------------------
 
@@ -129,6 +140,11 @@ def refused(fault: Fault, *names: Any) -> OSError:
     error = OSError(number, os.strerror(number), *given)
     vars(error)[MARK] = fault
     return error
+
+
+def is_made(error: BaseException) -> bool:
+    """Whether an error was made here, as the answer of one of Python's file functions."""
+    return isinstance(error, OSError) and MARK in vars(error)
 
 
 WATCH: Final = Watch()

@@ -98,7 +98,7 @@ class Armed:
         if len(self.firings) == self._fired_when_last_seen:
             return False
         errors = (*((self._module.Error,) if self._module is not None else sqlite_errors()), MemoryError)
-        if not any(isinstance(cause, errors) or _is_made(cause) for cause in causes(error)):
+        if not any(isinstance(cause, errors) or files.is_made(cause) for cause in causes(error)):
             return False
         self._fired_when_last_seen = len(self.firings)
         self.surfaced += 1
@@ -115,11 +115,6 @@ class Armed:
 
     def __str__(self) -> str:
         return f"{self.plan}: {self.armed} armed, {self.fired} fired, {self.surfaced} surfaced"
-
-
-def _is_made(error: BaseException) -> bool:
-    """Whether it was made here, as the answer of one of Python's file functions."""
-    return isinstance(error, OSError) and _MARK in vars(error)
 
 
 @overload

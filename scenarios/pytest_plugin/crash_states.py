@@ -14,7 +14,7 @@ import os
 import random
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.files import Replica
 from tornpage.scenarios.execution.snapshots import Holder, place
 
 MODELS: Final = ("power", "process")
@@ -158,14 +159,31 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         shim = stack.enter_context(faults.install())
         stack.enter_context(shim.deterministic(seed))
         tape = stack.enter_context(faults.record(home))
+        replica = Replica(base)
         made = work(home)
         if inspect.isgenerator(made):
-            told += [(len(tape), value) for value in made]
+            for value in made:
+                _require_faithful(replica, tape, holder.copy(home), f"when it yielded {value!r}")
+                told.append((len(tape), value))
         elif made is not None:
             told.append((len(tape), made))
+        _require_faithful(replica, tape, holder.copy(home), "at the end of the work")
+        holder.release()
     if not tape.operations:
         pytest.fail(f"crash_states: the work changed no file below {home}, so there is no crash to try", pytrace=False)
     return _Recorded(base, tape.operations, told)
+
+
+def _require_faithful(replica: Replica, tape: faults.Tape, there: Mapping[str, bytes], when: str) -> None:
+    """The files have to be what was recorded, or no disk is right."""
+    replica.follow(tape.operations)
+    for name in replica.different(there):
+        ways = "; ".join(dict.fromkeys(note.way for note in tape.notes)) or "by C code, or another process"
+        pytest.fail(
+            f"crash_states: {when}, {name} had been changed in a way that the recorder does not see ({ways}), so no "
+            "disk can be made of what it wrote down",
+            pytrace=False,
+        )
 
 
 def _different(

@@ -1,8 +1,9 @@
 """What one run under a fault comes to: the fault surfaced, was absorbed, or showed something wrong.
 
 *Surfaced*: the test ended with an exception that is, or is caused by, an error of ``sqlite3`` that a failing file
-system can bring about. The kind of the error counts, not only its class: "no such table" or a UNIQUE constraint after
-a fault is a consequence that the code under test has made of it, and no answer to it.
+system can bring about, or the very error of a plain file that was injected. The kind of the error counts, not only its
+class: "no such table" or a UNIQUE constraint after a fault is a consequence that the code under test has made of it,
+and no answer to it.
 
 *Absorbed*: the test passed. *Failed*: it ended in any other way; or it left the database damaged, or, where it was not
 the test itself that ran the failing statement, a transaction open.
@@ -16,6 +17,7 @@ from typing import Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.files import is_made
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
 
@@ -45,9 +47,11 @@ class Verdict:
 
 
 def injected(error: BaseException) -> BaseException | None:
-    """The error of SQLite, of whichever binding, that a fault brings about; in an exception or in what led to it."""
+    """The error of SQLite, of whichever binding, or of a plain file, that a fault brings about; or what led to one."""
     errors, of_the_code = faults.sqlite_errors(), faults.errors_of_the_code()
     for cause in faults.causes(error):
+        if is_made(cause):
+            return cause
         if isinstance(cause, errors) and not isinstance(cause, of_the_code):
             code = faults.result_code(cause)
             if code is None or code & 0xFF not in _OF_THE_CODE:

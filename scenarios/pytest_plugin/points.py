@@ -6,7 +6,7 @@ them apart (a lock that is busy, a lock that can't be had); every one of them is
 
 For ``retry`` only those faults are used after which nothing can have changed: they come before the operation, and of
 the syncs only the database's own (after a journal's or a WAL's the transaction may be there; see
-docs/sqlite-under-faults.md).
+docs/sqlite-under-faults.md). None of plain files: what a statement has done to others before can't be known.
 """
 
 import random
@@ -32,6 +32,17 @@ DEFAULTS: Final = {
     "shmmap": ("before=IOERR_SHMMAP",),
     "shmlock": ("before=BUSY", "before=IOERR_SHMLOCK"),
     faults.SHM_RELEASE: ("after=IOERR_SHMLOCK",),
+    "file-open": ("before=EMFILE",),
+    "file-create": ("before=ENOSPC",),
+    "file-write": ("before=ENOSPC", "half=ENOSPC"),
+    "file-truncate": ("before=EIO",),
+    "file-fsync": ("before=EIO",),
+    "file-close": ("after=EIO",),
+    "file-rename": ("before=EIO",),
+    "file-link": ("before=EIO",),
+    "file-unlink": ("before=EACCES",),
+    "file-mkdir": ("before=ENOSPC",),
+    "file-rmdir": ("before=EACCES",),
 }
 # What a release is called in a plan.
 _PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock"}
@@ -65,10 +76,12 @@ class Choice:
                 )
         for operation in self.operations or ():
             kind, colon, role = operation.partition(":")
-            if kind not in faults.VFS_KINDS or (colon and role not in faults.ROLES):
+            is_plain = kind in faults.FILE_KINDS and (role or not colon)
+            if not is_plain and (kind not in faults.VFS_KINDS or (colon and role not in faults.ROLES)):
                 raise ChoiceError(
                     f"no operation {operation!r}; write one of: {', '.join(faults.VFS_KINDS)}, alone or with a role: "
-                    f":{', :'.join(faults.ROLES)}"
+                    f":{', :'.join(faults.ROLES)}; or one of: {', '.join(faults.FILE_KINDS)}, alone or with a suffix: "
+                    ":.json, :other, :dir"
                 )
 
     def effects_of(self, operation: Operation) -> Iterator[tuple[str, str]]:
@@ -105,6 +118,8 @@ class Choice:
 
 def is_certain(fault: faults.Fault) -> bool:
     """Whether an error that comes of it means that nothing was changed by this operation, for those who are alive."""
+    if fault.kind in faults.FILE_KINDS:
+        return False
     return fault.timing == "before" and (fault.kind != "sync" or fault.role == "db")
 
 

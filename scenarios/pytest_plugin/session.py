@@ -17,6 +17,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin import guests, judging, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, tracked
+from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.runs import Runner
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know, sleeping
 from tornpage.scenarios.pytest_plugin.sweep import sweep
@@ -117,7 +118,13 @@ class Session:
             return (yield)
         armed = faults.Armed(plan)
         try:
-            with sleeping(self.shim), faulted_by(armed), self.shim.watching(armed.injector), self.shim.telling():
+            with (
+                sleeping(self.shim),
+                faulted_by(armed),
+                self.shim.watching(armed.injector),
+                watched_files(armed.injector, item),
+                self.shim.telling(),
+            ):
                 result = yield
         finally:
             item.user_properties += [("tornpage_armed", armed.armed), ("tornpage_fired", armed.fired)]

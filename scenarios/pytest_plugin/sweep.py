@@ -205,7 +205,7 @@ class Sweep:
         if not self.made_any:
             return (
                 "every_fault tested nothing: the call of this test made no I/O beneath SQLite. It has no database, or "
-                "one in memory, or one that was opened before the tests began"
+                "one in memory, or one that was opened before the tests began; and it changes no file in tmp_path"
             )
         if not self.plans:
             return (

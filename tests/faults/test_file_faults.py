@@ -114,10 +114,30 @@ def test_a_disk_that_is_full_in_the_middle_fails_the_next_write(tmp_path: Path) 
     descriptor = os.open(tmp_path / "a", os.O_WRONLY | os.O_CREAT)
     with faults.arm("file-write@1/half=ENOSPC", tmp_path):
         assert os.write(descriptor, b"0123456789") == 5
-        with pytest.raises(OSError, match="No space"):
-            os.write(descriptor, b"56789")
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                os.write(descriptor, b"56789")
         assert os.write(descriptor, b"there is room again") == 19
     os.close(descriptor)
+    assert (tmp_path / "a").read_bytes() == b"01234there is room again"
+
+
+@pytest.mark.parametrize("plan", ["file-write@1=ENOSPC", "file-write@1/half=ENOSPC"])
+def test_what_a_buffered_file_could_not_write_is_not_written_when_it_is_closed(plan: str, tmp_path: Path) -> None:
+    with faults.arm(plan, tmp_path) as armed:
+        with pytest.raises(OSError, match="No space"), (tmp_path / "a").open("w") as file:
+            print("0123456789", end="", file=file, flush=True)
+        (tmp_path / "b").write_text("0123456789")
+    assert (tmp_path / "a").read_text() == ("01234" if "half" in plan else "")
+    assert len(armed.firings) == 1
+
+
+def test_a_file_that_is_written_anew_may_find_room(tmp_path: Path) -> None:
+    with faults.arm("file-write@1=ENOSPC", tmp_path):
+        with pytest.raises(OSError, match="No space"):
+            (tmp_path / "a").write_text("one")
+        (tmp_path / "a").write_text("two")
+    assert (tmp_path / "a").read_text() == "two"
 
 
 def test_a_pattern_stands_for_a_name(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tornpage.scenarios.pytest_plugin.judging import FAILED, Verdict
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, Shared, quiet, tracked
 from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit, limit_of
+from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know_also
 from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for
@@ -123,7 +124,7 @@ class Runner:
 
         def call(run: Run, connections: Connections) -> None:
             def watched() -> None:
-                with self.shim.watching(Unsynced(self.shim, operations)):
+                with self.shim.watching(Unsynced(self.shim, operations)), watched_files(operations, self.item):
                     self.item.ihook.pytest_runtest_call(item=self.item)
 
             run.call = self._phase("call", watched)
@@ -154,6 +155,7 @@ class Runner:
                         stack.enter_context(self.shim.watching(commits))
                     stack.enter_context(self.shim.watching(workers))
                     stack.enter_context(self.shim.watching(Unsynced(self.shim, armed.injector)))
+                    stack.enter_context(watched_files(armed.injector, self.item))
                     stack.enter_context(self.shim.telling())
                     self.item.ihook.pytest_runtest_call(item=self.item)
 

@@ -47,7 +47,7 @@ class Unsynced:
 class Operations:
     """Every operation, in its order."""
 
-    kinds = frozenset((*faults.VFS_KINDS, faults.SHM_RELEASE))
+    kinds = frozenset((*faults.VFS_KINDS, faults.SHM_RELEASE, *faults.FILE_KINDS))
 
     def __init__(self) -> None:
         self.made: list[Operation] = []
