@@ -19,6 +19,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.library import Library
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import in_life
+from tornpage.scenarios.execution.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.answers import as_data, in_words, is_wrong
@@ -368,7 +369,7 @@ class Trial:
             return
         try:
             memory = self.live_view()
-            self.oracle.saw_memory(memory)
+            self._hold_against_disk(memory)
             with self._in_its_process():
                 self.session.self_check()
         except Violation:
@@ -378,6 +379,14 @@ class Trial:
             if self._armed:
                 return
             raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
+
+    def _hold_against_disk(self, memory: View) -> None:
+        try:
+            self.oracle.saw_memory(memory)
+        except Violation as violation:
+            if more := of_an_open_transaction(self.oracle.answer.error, self.directory):
+                raise Violation(violation.code, violation.message + more, violation.sides) from None
+            raise
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""

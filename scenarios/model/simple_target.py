@@ -84,7 +84,7 @@ class SimpleTarget:
     title = "a store of your own"
     configurations: tuple[Configuration, ...] = (Configuration("wal", "FULL"),)
     depths: tuple[str, ...] = ("vfs",)
-    unpromised: Mapping[str, str] = {}
+    unpromised: Mapping[str, str | Mapping[str, str]] = {}
     binding: ModuleType = sqlite3
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()

@@ -159,7 +159,8 @@ class Session(Protocol):
 
 @runtime_checkable
 class Target(Protocol):
-    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised.
+    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised, or to such
+    reasons by search or condition (`model.unpromised`).
 
     Optional: `refuses`, the names of actions of the workload that the store says no to on purpose;
     ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
@@ -171,7 +172,7 @@ class Target(Protocol):
     title: str
     configurations: tuple[Configuration, ...]
     depths: tuple[str, ...]
-    unpromised: Mapping[str, str]
+    unpromised: Mapping[str, Any]
 
     def workload(self) -> tuple[Action, ...]:
         """The calls that a sweep makes fail, in order."""

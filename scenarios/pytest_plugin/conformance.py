@@ -18,7 +18,6 @@ Not covered: the probe and the known bugs, which are about the reference.
 import importlib.machinery
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -29,6 +28,7 @@ from tornpage import faults
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
+from tornpage.scenarios.model.unpromised import in_words, reason_for
 from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
 from tornpage.scenarios.run import campaign
@@ -66,9 +66,10 @@ class Conformance:
         for code, reason in target.unpromised.items():
             if code not in CHECKS:
                 pytest.fail(f"unpromised: there is no check {code!r}; there are: {', '.join(CHECKS)}", pytrace=False)
-            if not reason.strip():
+            if not all(one.strip() for one in ([reason] if isinstance(reason, str) else reason.values())):
                 pytest.fail(f"unpromised: say why {code} is not promised", pytrace=False)
-            request.node.user_properties.append(("tornpage_unpromised", f"{code} is not promised: {reason}"))
+            told = f"{code} is not promised: {in_words(reason)}"
+            request.node.user_properties.append(("tornpage_unpromised", told))
 
     def test_sweep(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
         """Every operation of each call fails."""
@@ -203,9 +204,10 @@ def _is_importable(name: str) -> bool:
 
 
 def _observed(recorder: Recorder, target: Target) -> list[str]:
-    unpromised: Mapping[str, str] = target.unpromised
     return [
-        f"{one.finding.code} was seen, and is not promised ({unpromised[one.finding.code]}): {one.finding.message}"
+        f"{one.finding.code} was seen, and is not promised "
+        f"({reason_for(target.unpromised, one.finding.code, one.finding.scenario, one.finding.search)}): "
+        f"{one.finding.message}"
         for one in recorder.observations
     ]
 

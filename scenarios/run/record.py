@@ -10,7 +10,6 @@ import contextlib
 import platform
 import time
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +35,7 @@ from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.model.unpromised import Unpromised, in_words, reason_for
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.run.error_paths.join import ErrorPaths
 from tornpage.scenarios.run.scratch import scratch
@@ -262,7 +262,7 @@ def record_of(
         system=platform.platform(),
         findings=tuple(_found(found, recorder, {}) for found in recorder.findings),
         observations=tuple(_found(found, recorder, target.unpromised) for found in recorder.observations),
-        unpromised=dict(target.unpromised),
+        unpromised={code: in_words(reasons) for code, reasons in target.unpromised.items()},
         vacuous=tuple(recorder.vacuous),
         crash_states=tuple(recorder.crashes),
         searches=tuple(recorder.ended),
@@ -344,7 +344,7 @@ class _Head(msgspec.Struct):
     version: int = 0
 
 
-def _found(found: Found, recorder: Recorder, unpromised: Mapping[str, str]) -> FoundRecord:
+def _found(found: Found, recorder: Recorder, unpromised: Unpromised) -> FoundRecord:
     finding = found.finding
     return FoundRecord(
         check=finding.code,
@@ -355,7 +355,7 @@ def _found(found: Found, recorder: Recorder, unpromised: Mapping[str, str]) -> F
         sides=finding.sides,
         replay=found.replay,
         seen=max(recorder.times_seen(finding), 1),
-        unpromised_because=unpromised.get(finding.code, ""),
+        unpromised_because=reason_for(unpromised, finding.code, finding.scenario, finding.search),
         fingerprint=fingerprint(finding.code, finding.scenario),
         accepted_because=found.accepted_because,
     )

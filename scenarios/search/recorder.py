@@ -26,6 +26,7 @@ from tornpage.scenarios.model.events import (
 )
 from tornpage.scenarios.model.scenario import Conditional, Interleave, Scenario
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.model.unpromised import reason_for
 
 
 class Tally:
@@ -191,7 +192,7 @@ class Recorder:
         self.joins(*dedup_keys.joins)
         if self.knows(finding):
             return
-        promised = finding.code not in target.unpromised
+        promised = not reason_for(target.unpromised, finding.code, finding.scenario, finding.search)
         accepted_because = self.accepts(finding) if promised else ""
         if promised and not accepted_because:
             self._found_in_part += 1

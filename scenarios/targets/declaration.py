@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from tornpage.scenarios.model import unpromised
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, binding_of
@@ -21,10 +22,8 @@ def what_is_wrong(target: Any) -> str:
         return f"configurations has {wrong[0]!r}; give Configuration('wal', 'FULL') or the like"
     if wrong_binding := _wrong_binding(target):
         return wrong_binding
-    if not isinstance(target.unpromised, Mapping):
-        return f"unpromised is {target.unpromised!r}; give a mapping from the codes of checks to reasons"
-    if unknown := sorted(set(target.unpromised) - CHECKS.keys()):
-        return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(CHECKS)}"
+    if wrong_promise := unpromised.what_is_wrong(target.unpromised, CHECKS):
+        return wrong_promise
     return _wrong_callers(target) or _what_is_wrong_with_calls(target)
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.model.unpromised import reason_for
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
 from tornpage.scenarios.search.recorder import Recorder
@@ -46,7 +47,9 @@ def show(
 
 def _show_found(recorder: Recorder, target: Target, console: Console) -> None:
     for found in recorder.observations:
-        console.print(Text(f"\nobserved, not promised ({target.unpromised[found.finding.code]}):"), soft_wrap=True)
+        one = found.finding
+        reason = reason_for(target.unpromised, one.code, one.scenario, one.search)
+        console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
         console.print(Text(describe_finding(found)), soft_wrap=True)
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"

@@ -18,10 +18,11 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.shrink import Shown
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.events import Finding, Found
+from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.unpromised import reason_for
 from tornpage.scenarios.run.campaign import SEARCHES
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.crash import CrashSearch
@@ -157,7 +158,7 @@ class _First(Recorder):
 
     def found(self, finding: Finding, target: Target, dedup_keys: DedupKeys | None = None) -> None:  # noqa: ARG002 - it is the first
         """Raise it, if it was promised not to be."""
-        if Found(finding, "", finding.code not in target.unpromised).promised:
+        if not reason_for(target.unpromised, finding.code, finding.scenario, finding.search):
             raise _Caught(finding)
 
 

@@ -76,7 +76,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     title: str = "a program that speaks JSON lines"
     configurations: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("wal/FULL",)
-    unpromised: dict[str, str] = {}
+    unpromised: dict[str, str | dict[str, str]] = {}
     answers_within_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
     opens_once: bool = False
     dies_on_errors: bool = False

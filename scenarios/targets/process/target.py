@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model import unpromised
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.target import Action, Configuration, Environment, TargetError, View
 from tornpage.scenarios.model.target import Refused as RefusedCall
@@ -144,7 +145,7 @@ class ProcessTarget:
             self.close()
             raise TargetError(f"{name} describes itself with {error}") from error
         self.title = description.title
-        self.unpromised: Mapping[str, str] = description.unpromised
+        self.unpromised: Mapping[str, str | Mapping[str, str]] = description.unpromised
 
     def __enter__(self) -> Self:
         return self
@@ -246,8 +247,8 @@ def _require_sound(description: Description) -> None:
     """Raise ValueError, as the end of a sentence, for what the types can't say."""
     if Path(description.database).name != description.database:
         raise ValueError(f'"database": {description.database!r}; it is the name of a file in the given directory')
-    if unknown := sorted(description.unpromised.keys() - CHECKS.keys()):
-        raise ValueError(f'"unpromised": {unknown[0]!r}, which is no check; known: {", ".join(CHECKS)}')
+    if wrong := unpromised.what_is_wrong(description.unpromised, CHECKS):
+        raise ValueError(f'"unpromised": {wrong}')
 
 
 def _open_files(pid: int) -> list[Path]:

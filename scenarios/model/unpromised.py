@@ -1,0 +1,91 @@
+"""What a target does not promise: a check's code and the reason, or the reason for some searches or conditions only.
+
+``{"memory-equals-disk": "it is a cache"}`` lets the check off altogether; ``{"memory-equals-disk": {"limits": "…"}}``
+only for findings of the search ``limits``, and for those that need nothing but a limit, whichever search shows them
+(``fuzz`` does, too). A key names a search, a limit ("heap"), a rival ("writer"), an operation ("sync", "sync:wal"), a
+result code ("NOMEM", "FULL"), "power" or "process" for crashes, or "no fault". A finding is let off if each condition
+that its scenario needs is named.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final, get_args
+
+from tornpage import faults
+from tornpage.scenarios.model.scenario import Arm, CrashAt, Limit, LimitKind, Rival, Scenario, Step, Syscall
+
+Reasons = str | Mapping[str, str]
+Unpromised = Mapping[str, Reasons]
+
+NO_FAULT: Final = "no fault"
+SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "fuzz", "syscalls", "interleave")
+_OF_LIMITS: Final[Mapping[str, str]] = {"allocation": "NOMEM", "heap": "NOMEM", "pages": "FULL", "steps": "INTERRUPT"}
+
+
+def reason_for(unpromised: Unpromised, code: str, scenario: Scenario, search: str) -> str:
+    """Why a finding of `search` is not promised not to be, by its check's code and its scenario; "" where it is."""
+    reasons = unpromised.get(code, "")
+    if isinstance(reasons, str):
+        return reasons
+    if search in reasons:
+        return reasons[search]
+    covering: list[str] = []
+    for words in list(_conditions(scenario)) or [frozenset({NO_FAULT})]:
+        named = [reason for key, reason in reasons.items() if key in words]
+        if not named:
+            return ""
+        covering += named
+    return covering[0]
+
+
+def in_words(reasons: Reasons) -> str:
+    """The reasons of one check as a line."""
+    if isinstance(reasons, str):
+        return reasons
+    return "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
+
+
+def what_is_wrong(unpromised: object, known: Mapping[str, object]) -> str:
+    """What is wrong with a declaration, and what is allowed; "" where nothing is. `known` has the codes of checks."""
+    if not isinstance(unpromised, Mapping):
+        return f"unpromised is {unpromised!r}; give a mapping from the codes of checks to reasons"
+    if unknown := sorted(set(unpromised) - known.keys()):
+        return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(known)}"
+    for code, reasons in unpromised.items():
+        if isinstance(reasons, str):
+            continue
+        if not isinstance(reasons, Mapping) or not all(isinstance(one, str) for one in reasons.values()):
+            return f"unpromised gives {reasons!r} for {code!r}; give a reason, or a mapping from searches to reasons"
+        if unknown := [key for key in reasons if not _is_known(key)]:
+            return (
+                f"unpromised narrows {code!r} to {unknown[0]!r}; give a search ({', '.join(SEARCHES)}), a limit "
+                f"({', '.join(get_args(LimitKind))}), a rival ({', '.join(faults.RIVAL_KINDS)}), an operation such as "
+                f"sync or sync:wal, a result code such as NOMEM, power, process, or {NO_FAULT!r}"
+            )
+    return ""
+
+
+def _is_known(key: object) -> bool:
+    words = {*SEARCHES, *get_args(LimitKind), *faults.RIVAL_KINDS, *faults.RESULT_CODES, "power", "process", NO_FAULT}
+    kind, _, role = str(key).partition(":")
+    return key in words or (kind in faults.KINDS and role in ("", *faults.ROLES))
+
+
+def _conditions(scenario: Scenario) -> Iterator[frozenset[str]]:
+    """By what words each condition of a scenario can be named."""
+    for step in scenario.steps:
+        yield from _words(step)
+
+
+def _words(step: Step) -> Iterator[frozenset[str]]:
+    if isinstance(step, Arm):
+        for fault in faults.FaultPlan.parse(step.plan).faults:
+            effect = {fault.effect, fault.effect.partition("_")[0]}
+            yield frozenset({"sweep", fault.kind, f"{fault.kind}:{fault.role}"} | effect)
+    elif isinstance(step, Limit):
+        yield frozenset({"limits", step.kind, _OF_LIMITS[step.kind]})
+    elif isinstance(step, Rival):
+        yield frozenset({"contend", step.kind, "BUSY"})
+    elif isinstance(step, Syscall):
+        yield frozenset({"syscalls"})
+    elif isinstance(step, CrashAt):
+        yield frozenset({"crash", "power" if step.power else "process"})

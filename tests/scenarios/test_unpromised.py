@@ -1,0 +1,107 @@
+"""What a target does not promise may be narrowed to searches and conditions; the rest of the check stays promised."""
+
+import sqlite3
+from collections.abc import Callable
+
+import others_stores
+import pytest
+
+from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, CrashAt, Limit, Rival, Scenario, Step
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.model.unpromised import in_words, reason_for, what_is_wrong
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.declaration import what_is_wrong as what_is_wrong_with
+
+CODE = "memory-equals-disk"
+HEAP, SYNC, WRITER = Limit("heap", 0), Arm("sync:wal@1=IOERR_FSYNC"), Rival("writer", "lock", 1)
+
+
+def let_off(search: str, *steps: Step, **reasons: str) -> str:
+    scenario = Scenario("store", others_stores.WAL[0], steps)
+    return reason_for({CODE: {key.replace("no_", "no "): why for key, why in reasons.items()}}, CODE, scenario, search)
+
+
+def test_a_search_is_named_or_what_it_puts_in_the_way_of_another() -> None:
+    assert let_off("limits", HEAP, limits="no memory") == "no memory"
+    assert let_off("fuzz", HEAP, limits="no memory") == "no memory"
+    assert let_off("fuzz", SYNC, limits="no memory") == ""
+    assert let_off("kill", limits="no memory") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "step"),
+    [
+        ("heap", HEAP), ("NOMEM", HEAP), ("sync", SYNC), ("IOERR", SYNC), ("IOERR_FSYNC", SYNC), ("writer", WRITER),
+        ("BUSY", WRITER), ("power", CrashAt(3)), ("process", CrashAt(3, power=False)),
+    ],
+)  # fmt: skip
+def test_a_condition_is_named_by_what_it_is_or_does(key: str, step: Step) -> None:
+    assert let_off("fuzz", step, **{key: "why"}) == "why"
+    assert let_off("fuzz", step, pages="why") == ""
+
+
+def test_each_condition_that_a_finding_needs_has_to_be_named() -> None:
+    assert let_off("fuzz", HEAP, SYNC, heap="why") == ""
+    assert let_off("fuzz", HEAP, SYNC, heap="why", sync="because") == "why"
+    assert let_off("fuzz", HEAP, no_fault="why") == ""
+    assert let_off("fuzz", no_fault="why") == "why"
+
+
+def test_the_whole_check_or_none() -> None:
+    scenario = Scenario("store", others_stores.WAL[0], (SYNC,))
+    assert reason_for({CODE: "a cache"}, CODE, scenario, "sweep") == "a cache"
+    assert reason_for({}, CODE, scenario, "sweep") == ""
+
+
+def test_a_wrong_declaration_is_told_with_what_is_allowed() -> None:
+    assert what_is_wrong({CODE: {"limits": "why", "sync:wal": "why", "no fault": "why"}}, CHECKS) == ""
+    assert "give a search (sweep, " in what_is_wrong({CODE: {"limitz": "why"}}, CHECKS)
+    assert "a mapping from searches to reasons" in what_is_wrong({CODE: 3}, CHECKS)
+    assert "no check" in what_is_wrong({"memory": "why"}, CHECKS)
+    target = others_stores.Sound()
+    target.unpromised = {CODE: {"limitz": "why"}}
+    assert "narrows" in what_is_wrong_with(target)
+
+
+def test_the_reasons_are_a_line() -> None:
+    assert in_words({"limits": "no memory", "BUSY": "a cache"}) == "limits: no memory; BUSY: a cache"
+
+
+class Idiom(others_stores.ShelfTarget):
+    """Python's own idiom; where ROLLBACK finds no memory, the transaction stays open."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def __init__(self, path: object) -> None:
+            self.db = sqlite3.connect(str(path))
+            self.db.execute(self.schema)
+            self.db.commit()
+
+        def put(self, key: str, value: object = 1) -> None:
+            with self.db:
+                super().put(key, value)
+
+    calls = (Action("put", {"key": "a"}),)
+
+
+@pytest.fixture
+def limited() -> Callable[[others_stores.ShelfTarget], Recorder]:
+    def limited(target: others_stores.ShelfTarget) -> Recorder:
+        return run(target, Plan(("limits",), Profile("test", 1, None, 0, 0, limit_points=160), report=None))
+
+    return limited
+
+
+@pytest.mark.slow
+def test_a_finding_of_memory_says_that_rollback_had_none_and_is_let_off_by_its_search(
+    limited: Callable[[others_stores.ShelfTarget], Recorder],
+) -> None:
+    recorder = limited(Idiom())
+    assert verdict(recorder) is Exit.FINDING
+    messages = [found.finding.message for found in recorder.findings]
+    assert any("ROLLBACK had no memory either: the transaction is still open" in one for one in messages)
+    narrowed = Idiom()
+    narrowed.unpromised = {found.finding.code: {"limits": "no memory for ROLLBACK"} for found in recorder.findings}
+    assert verdict(limited(narrowed)) is Exit.HOLDS
