@@ -10,11 +10,11 @@ The shim and the statement depth only describe operations, ask, and carry out; e
 
 import fnmatch
 import os
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+from tornpage.faults.locks import new_lock
 from tornpage.faults.plan import FILE_KINDS, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 
 # A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
@@ -82,7 +82,7 @@ class PlanInjector:
         self._operations = [operations_of(fault) for fault in plan.faults]
         self.kinds = frozenset[str]().union(*self._operations)
         # Two connections may run on two threads; a lost count would make the run depend on the scheduler.
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
         """Count the operation for each fault that matches it and return the first that is due."""
@@ -116,7 +116,7 @@ class OperationCounter:
         self.kinds = kinds
         # Adding to a Counter takes twice as long as adding to a plain dict.
         self._counts: dict[tuple[str, str], int] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:

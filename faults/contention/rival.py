@@ -17,7 +17,6 @@ What is armed for the same files hits a rival on a connection of this process, t
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,6 +25,7 @@ from tornpage.faults.contention.process import RivalProcess, shared_rival_proces
 from tornpage.faults.contention.virtual_time import VirtualTime, virtual_time
 from tornpage.faults.errors import FaultError, NotInstalledError
 from tornpage.faults.injector import OnPath
+from tornpage.faults.locks import new_reentrant_lock
 from tornpage.faults.plan import Fault
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import causes, connect_beside
@@ -89,7 +89,7 @@ class Rival:
         self._working = self._paused = False
         self._overheard = _Overheard.by(self)
         # A store may use its connections on several threads; the rival is one.
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
 
     # -- evidence ------------------------------------------------------------------------------------------
 

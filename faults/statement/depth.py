@@ -12,7 +12,6 @@ do and says what they don't cover). One connection may live through many plans, 
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -27,6 +26,7 @@ from tornpage.faults.injector import (
     OperationCounter,
     PlanInjector,
 )
+from tornpage.faults.locks import new_lock
 from tornpage.faults.plan import STATEMENT_KINDS, FaultPlan
 from tornpage.faults.result_codes import error_for
 from tornpage.faults.sqlite_library import sqlite3
@@ -51,7 +51,7 @@ class StatementDepth:
         self.module = module
         self.kinds: frozenset[str] = frozenset()
         self._watchers: tuple[_Watcher, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._classes: dict[type, type] = {}
         self._cursor_class: type[sqlite3.Cursor] = _shared(WatchedCursor, module.Cursor)
 

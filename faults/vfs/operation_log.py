@@ -15,10 +15,11 @@ SQLite or Python's own functions. `Tape.notes` keeps what may have done so, for 
 import contextlib
 import ctypes
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from tornpage.faults.locks import new_lock
 
 # SQLITE_OPEN_CREATE, and what xDelete is asked for.
 _CREATE: Final = 0x4
@@ -81,7 +82,7 @@ class Tape:
         self._below = self.root + os.sep
         # Files (by SQLite's address) whose next sync also syncs the directory.
         self._with_directory: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._pauses = 0
 
     def __len__(self) -> int:

@@ -41,6 +41,7 @@ from typing import Any, Final
 
 from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import SHM_RELEASE, Injector
+from tornpage.faults.locks import new_lock, new_reentrant_lock
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import waiting
@@ -121,7 +122,7 @@ class Shim:
         self._supers: set[int] = set()
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
         self._tables: dict[tuple[int, str], tuple[int, list[Slot]]] = {}
         self._interrupts = Interrupts()
         self._callbacks = Callbacks(self._interrupts)
@@ -662,7 +663,7 @@ def _stop_all(*, stopped: bool) -> None:
 
 
 _shims: dict[int, Shim] = {}
-_shims_lock = threading.Lock()
+_shims_lock = new_lock()
 
 
 def shim_for(module: ModuleType = sqlite3) -> Shim:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import Injector
+from tornpage.faults.locks import new_reentrant_lock
 from tornpage.faults.vfs import bindings
 from tornpage.faults.vfs.bindings import BINDINGS, Binding, code_of
 from tornpage.faults.vfs.operation_log import Tape
@@ -62,7 +63,7 @@ class Shims:
         self._members: list[Shim] = []
         self._open: list[tuple[_Scope, ExitStack]] = []
         self._depth = 0
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
         self._importing = _Importing(self._imported)
 
     # -- what is there -------------------------------------------------------------------------------------

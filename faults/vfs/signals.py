@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from tornpage.faults.locks import GUARDED
+
 _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP") if hasattr(signal, name)
 )
@@ -59,14 +61,14 @@ class Interrupts:
 
 
 class _Held:
-    """A handler that is never run directly in one of these frames."""
+    """A handler that is never run directly in one of these frames, nor while one of our locks is being taken."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any], codes: set[CodeType]) -> None:
         self.handler = handler
         self._codes = codes
 
     def __call__(self, number: int, frame: FrameType | None) -> Any:
-        if frame is None or frame.f_code not in self._codes:
+        if frame is None or (frame.f_code not in self._codes and frame.f_code not in GUARDED):
             return self.handler(number, frame)
         # The signal comes again by itself: there is nothing to remember, and nothing to look after.
         return _thread.start_new_thread(_raise_again, (number,))
