@@ -488,16 +488,19 @@ class Shim:
         base = SIGNATURES["xClose"](base_address)
 
         def close(file: int) -> int:
+            # An interrupt before the base's turn would leave the descriptor open, and its locks held.
             try:
                 raise_pending()
                 self.paths.pop(file, None)
                 self._supers.discard(file)
                 self._names.closed(file)
+            except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                self._keep(error)
+            try:
                 return base(file)  # type: ignore[no-any-return]
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 return self._keep_or_again(error, close, (file,))
 
-        # An interrupt before the base's turn would leave the descriptor open, and its locks held.
         return self._callbacks.address("xClose", close)
 
     def _refresh(self) -> None:

@@ -62,11 +62,21 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
 @linux
 @pytest.mark.skipif(bool(os.environ.get("TORNPAGE_SQLITE")), reason="sqlite3 is bound already")
 def test_the_chosen_sqlite_is_another_one_than_pythons_own() -> None:
-    chosen = run(
-        "import sys; sys.path[:] = SITE\nimport sqlite3; from tornpage import faults; print(sqlite3.sqlite_version)",
-        "pysqlite3",
-    )
-    assert chosen.stdout.strip() != sqlite3.sqlite_version
+    """By version and options: a new Python may have the very version that the package brings."""
+    build = """
+        import sqlite3
+        connection = sqlite3.connect(":memory:")
+        print([sqlite3.sqlite_version, *sorted(option for (option,) in connection.execute("PRAGMA compile_options"))])
+        connection.close()
+        """
+    imports = """
+        import sys; sys.path[:] = SITE
+        from tornpage import faults
+        """
+    chosen, own = run(imports + build, "pysqlite3"), run(imports + build, "")
+    assert chosen.stdout.startswith("['3.")
+    assert own.stdout.startswith(f"['{sqlite3.sqlite_version}'")
+    assert chosen.stdout != own.stdout
 
 
 @linux
