@@ -332,6 +332,11 @@ class CrashStates:
             else:
                 yield Crash(position, lost, holes=((spoilt, *holes[number - len(tears)]),))
 
+    def unsynced(self, position: int) -> frozenset[int]:
+        """The indices of the changes that nothing has made durable by then."""
+        self._walk_to(position)
+        return self._unsynced_set
+
     def _unsynced(self) -> frozenset[int]:
         """The indices of all changes that nothing has made durable."""
         # A file that has lost its last name can't come back but by a name that is durable or still pending.

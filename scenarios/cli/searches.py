@@ -1,6 +1,7 @@
 """``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
 
 import contextlib
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from tornpage.faults import Device, FaultPlan
 from tornpage.scenarios.cli import ci
+from tornpage.scenarios.cli.device import DeviceSetting
 from tornpage.scenarios.cli.options import (
     FaultPlanText,
     as_typed,
@@ -149,6 +151,14 @@ def fuzz(
 @click.option("--states", "crash_states", type=click.IntRange(min=1), help="At most so many crash states of each call.")
 @click.option("--every-state", is_flag=True, help="Every crash state, however many there are.")
 @click.option(
+    "--device",
+    "device_settings",
+    type=DeviceSetting(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What a disk and its system promise, such as failed-sync=drops; docs/crash.md has all of them.",
+)
+@click.option(
     "--sector",
     type=click.IntRange(min=1),
     default=512,
@@ -176,6 +186,7 @@ def crash(
     target: Target,
     crash_states: int | None,
     every_state: bool,
+    device_settings: tuple[tuple[str, Any], ...],
     sector: int,
     powersafe_overwrite: bool,
     atomic_write: int,
@@ -199,7 +210,7 @@ def crash(
         raise click.UsageError("--states and --every-state exclude each other")
     if every_state:
         options["unlimited"] = ("crash_states",)
-    options["device"] = Device(sector, powersafe_overwrite, atomic_write)
+    options["device"] = dataclasses.replace(Device(sector, powersafe_overwrite, atomic_write), **dict(device_settings))
     _run(context, target, ("crash",), options, crash_states=crash_states)
 
 

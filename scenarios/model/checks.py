@@ -185,6 +185,15 @@ _TABLE: Final = (
         "transaction is active'.",
         "Ask connection.in_transaction before ROLLBACK; raise from the original error.",
     ),
+    Check(
+        "survives-a-failed-sync",
+        "what is acknowledged after a sync has failed is there after a power cut, though the system has dropped what "
+        "that sync was to write",
+        "PostgreSQL, 2018 ('fsyncgate'): Linux takes pages for clean whose write has failed, so that the next fsync "
+        "says OK; Rebello and others, 'Can Applications Recover from fsync Failures?' (2020).",
+        "After a sync has failed take nothing in the cache for written: write it anew to new pages, or stop and start "
+        "again from what is on the disk.",
+    ),
 )
 
 CHECKS: Final[Mapping[str, Check]] = {check.code: check for check in _TABLE}

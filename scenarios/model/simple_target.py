@@ -86,6 +86,8 @@ class SimpleTarget:
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str | Mapping[str, str]] = {}
     binding: ModuleType = sqlite3
+    # Whether the check survives-a-failed-sync is promised: it is tried without being asked for, then.
+    survives_failed_sync = False
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()
     beat: Action

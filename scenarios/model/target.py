@@ -163,6 +163,7 @@ class Target(Protocol):
     reasons by search or condition (`model.unpromised`).
 
     Optional: `refuses`, the names of actions of the workload that the store says no to on purpose;
+    `survives_failed_sync`, True where a sync that failed, and dropped its pages, costs nothing acknowledged later;
     ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
     a state, or for what a call made of one, that the store's own rules forbid; `is_done`: it was acknowledged.
     ``binding``: the module whose connections ``environment.connect`` opens, where that is not ``sqlite3``.

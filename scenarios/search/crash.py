@@ -19,6 +19,7 @@ Not covered: damage to what was synced, and disks that say that they have synced
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -55,6 +56,8 @@ _CHANGES: Final = {
     "delete": "IOERR_DELETE",
     **dict.fromkeys(("file-write", "file-truncate", "file-fsync", "file-rename", "file-unlink"), "EIO"),
 }
+# What may drop pages: SQLite's syncs, and those of plain files.
+_SYNCS: Final = frozenset({"sync", "file-fsync"})
 _Any = TypeVar("_Any")
 _TOLD_EVERY: Final = 50
 _WORKLOAD: Final = "workload"
@@ -186,7 +189,8 @@ class CrashSearch(Search):
     def _states(self, recording: Recording, tape: "_Tape", reader: CrashReader) -> Iterator[faults.State]:
         """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
         operations, every = recording.tape.operations, self.most_states_per_call is None
-        states = faults.CrashStates(recording.base, operations, self.device, self.seed, every=every)
+        device = tape.device or self.device
+        states = faults.CrashStates(recording.base, operations, device, self.seed, every=every)
         spans = recording.history.spans
         database = recording.trial.target.database(recording.trial.directory).name
         checkpointed = database if recording.history.configuration.journal_mode == "wal" else None
@@ -220,7 +224,7 @@ class CrashSearch(Search):
         point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
         point.states += 1
         try:
-            view, outcome = recording.judge(state, reader)
+            view, outcome = recording.judge(state, reader, tape.device or self.device)
         except NotJudged as doubt:
             self._doubted(doubt)
         except Violation as violation:
@@ -255,7 +259,7 @@ class CrashSearch(Search):
         if recording.history.is_closing_at(state.crash.position):
             # The search closes the store at the end of its tape; in a scenario a restart does.
             steps = (*steps, Restart())
-        crash = CrashAt.of(state.crash, self.device)
+        crash = CrashAt.of(state.crash, tape.device or self.device)
         return Scenario(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
 
     def _sampled(self, them: Sequence[_Any], share: int) -> Sequence[_Any]:
@@ -278,15 +282,45 @@ class CrashSearch(Search):
             for point in self._sampled(_changing(sweep, reader.configuration, start), _FAULTED_SHARE):
                 if self.recorder.enough():
                     return
-                steps = (point.step, Call(start.action), Clear(), beat)
-                prelude = (*before, Restart(crash=True))
-                came_to = self._try_tape(
-                    _Tape(steps, prelude, start.files, start.before, _FAULTED_SHARE), reader, tally
-                )
-                fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
-                self.counts.update(fired=fired, surfaced=surfaced, tried=1)
-                # What goes wrong here goes wrong in a crash, and is counted there.
-                self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
+                self._after_fault(point, before, beat, reader, tally, None)
+            for point in self._sampled(self._failed_syncs(sweep, reader.configuration, start), _FAULTED_SHARE):
+                if self.recorder.enough():
+                    return
+                self._after_fault(point, before, beat, reader, tally, replace(self.device, failed_sync="drops"))
+
+    def _after_fault(
+        self,
+        point: Point,
+        before: tuple[Step, ...],
+        beat: Call,
+        reader: CrashReader,
+        tally: CrashesTried,
+        device: faults.Device | None,
+    ) -> None:
+        start = point.start
+        tape = _Tape(
+            (point.step, Call(start.action), Clear(), beat),
+            (*before, Restart(crash=True)),
+            start.files,
+            start.before,
+            _FAULTED_SHARE,
+            device=device,
+        )
+        came_to = self._try_tape(tape, reader, tally)
+        fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
+        self.counts.update(fired=fired, surfaced=surfaced, tried=1)
+        # What goes wrong here goes wrong in a crash, and is counted there.
+        self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
+
+    def _failed_syncs(self, sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:
+        """One-shot faults of syncs, where what they drop is asked for: by the target, or by the device."""
+        if not getattr(self.target, "survives_failed_sync", False) and self.device.failed_sync == "keeps":
+            return []
+        return [
+            point
+            for point in sweep.points_of(configuration, start)
+            if point.series.kind in _SYNCS and point.series.timing == "before" and not point.is_sticky
+        ]
 
     def _sweep(self, configuration: Configuration) -> Sweep:
         return Sweep(
@@ -354,16 +388,18 @@ class CrashSearch(Search):
 
     def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
         directory = self.directory / "minimise"
-        if not isinstance(scenario.steps[-1], CrashAt):
+        last = scenario.steps[-1]
+        if not isinstance(last, CrashAt):
             return shown(scenario, violation, self.target, directory)
+        device = last.device
 
         def play_and_crash(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
-            crash = self._crash_of(shorter, directory, violation)
+            crash = self._crash_of(shorter, directory, violation, device)
             return (crash[1] if crash else None), Counter()
 
         made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
         shortest, _ = minimise(made, violation, self.target, directory, play_and_crash)
-        crash = self._crash_of(shortest, directory, violation)
+        crash = self._crash_of(shortest, directory, violation, device)
         if crash is not None:
             shortest = msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0]))
             again, _ = play(shortest, self.target, directory)
@@ -372,7 +408,9 @@ class CrashSearch(Search):
         again, _ = play(scenario, self.target, directory)
         return Shown(scenario, violation, again is not None and again.code == violation.code)
 
-    def _crash_of(self, scenario: Scenario, directory: Path, seen: Violation) -> tuple[CrashAt, Violation] | None:
+    def _crash_of(
+        self, scenario: Scenario, directory: Path, seen: Violation, device: faults.Device
+    ) -> tuple[CrashAt, Violation] | None:
         """The first crash of a scenario's last step that shows what was seen; None where playing it violates one."""
         executor = Executor(self.target, scenario.configuration, directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
@@ -388,9 +426,9 @@ class CrashSearch(Search):
             # From here on files are only read, many of them, and in their own place.
             recording.end()
             executor.real.close()
-            for state, violation in recording.wrong_in_last_step(self.device, self.seed):
+            for state, violation in recording.wrong_in_last_step(device, self.seed):
                 if is_same(violation, seen):
-                    return CrashAt.of(state.crash, self.device), violation
+                    return CrashAt.of(state.crash, device), violation
         return None
 
 
@@ -398,6 +436,7 @@ class _Tape(msgspec.Struct, frozen=True):
     """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
 
     Of its crash states, one in `share` of what the profile wants is tried; where it is the workload, those of a `part`.
+    `device` is another one than the search's own.
     """
 
     steps: tuple[Step, ...]
@@ -406,6 +445,7 @@ class _Tape(msgspec.Struct, frozen=True):
     view: View = {}
     share: int = 1
     part: Part | None = None
+    device: faults.Device | None = None
 
 
 def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) -> CrashPoint:

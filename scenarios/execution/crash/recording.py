@@ -7,6 +7,7 @@ good order. `after` says what one crash leaves and judges it.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,8 @@ class Recording:
         self._replica = Replica(self.base)
         self._noted = 0
         self._libraries: list[str] | None = None
+        # The states where a failed sync drops nothing, once somebody asks for them.
+        self._kept: faults.CrashStates | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
         trial.before_reading.append(self._recover)
@@ -120,7 +123,7 @@ class Recording:
             for _, violation in self.wrong_in_last_step(step.device, power=step.power):
                 raise violation from None
             state = states.process(len(self.tape))
-        view, _ = self.judge(state, self.reader())
+        view, _ = self.judge(state, self.reader(), step.device)
         return state, view
 
     def wrong_in_last_step(
@@ -134,7 +137,7 @@ class Recording:
             for state in (states.process(position), *states.power(position)):
                 if power in (None, state.crash.power):
                     try:
-                        self.judge(state, reader)
+                        self.judge(state, reader, device)
                     except Violation as violation:
                         yield state, violation
 
@@ -142,18 +145,26 @@ class Recording:
         """Who opens the states of this recording."""
         return CrashReader(self.trial.target, self.trial.oracle.configuration)
 
-    def judge(self, state: faults.State, reader: CrashReader) -> tuple[View, Outcome]:
-        """What a state shows and what it cost; raises `Violation`. No session may be open where it was recorded."""
+    def judge(
+        self, state: faults.State, reader: CrashReader, device: faults.Device | None = None
+    ) -> tuple[View, Outcome]:
+        """What a state shows and what it cost; raises `Violation`. No session may be open where it was recorded.
+
+        What goes wrong only because a sync that failed has dropped something has a check of its own.
+        """
         try:
             view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
             return view, self.history.judge(state.crash.position, view, power=state.crash.power)
         except Violation as violation:
             self._require_certain(state.crash, violation)
-            raise
+            if device is None or device.failed_sync == "keeps" or not self.needs_dropped(state.crash, device):
+                raise
+            message = f"a sync had failed, and its pages were dropped: {violation.code}: {violation.message}"
+            raise Violation("survives-a-failed-sync", message, violation.sides) from None
 
     def _require_certain(self, crash: faults.Crash, violation: Violation) -> None:
         """Raise `NotJudged` where what a crash has lost may have been synced by what the recorder doesn't see."""
-        spoilt = [*crash.lost, *(index for index, _, _ in crash.holes), *([crash.torn[0]] if crash.torn else [])]
+        spoilt = _spoilt(crash)
         if not spoilt:
             return
         ways = [note.way for note in self.tape.notes if note.syncs and min(spoilt) < note.position <= crash.position]
@@ -165,3 +176,15 @@ class Recording:
                 f"{self.trial.target.name}: {crash}: {violation.message}; but {ways[-1]}, and the recorder does not "
                 "see what is synced so: whether this can happen is not known. Sync through `os`, or in this process"
             )
+
+    def needs_dropped(self, crash: faults.Crash, device: faults.Device) -> bool:
+        """Whether a crash loses what a later sync would have written, had an earlier one that failed not dropped it."""
+        if self._kept is None or self._kept.device != replace(device, failed_sync="keeps"):
+            kept_device = replace(device, failed_sync="keeps")
+            self._kept = faults.CrashStates(self.base, self.tape.operations, kept_device)
+        return crash.power and not set(_spoilt(crash)) <= self._kept.unsynced(crash.position)
+
+
+def _spoilt(crash: faults.Crash) -> list[int]:
+    """The changes that a crash has lost, torn, or left without a part."""
+    return [*crash.lost, *(index for index, _, _ in crash.holes), *([crash.torn[0]] if crash.torn else [])]

@@ -269,6 +269,8 @@ class Reference:
     )  # fmt: skip
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
+    # A COMMIT that failed is settled by another one, which writes the same pages anew, before anything is acknowledged.
+    survives_failed_sync = True
     # Nobody here controls a cron task, and cancelling one says so.
     refuses: frozenset[str] = frozenset({"tasks.cancel"})
 

@@ -1,0 +1,162 @@
+"""The states of the crash model: pages out of order, sizes first, names and data apart, dropped pages, directories."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tornpage.faults import Crash, CrashStates, Device, Operation
+from tornpage.faults.crash import blocks
+
+ROOT = Path(__file__).parents[2]
+DROPS = Device(failed_sync="drops")
+
+
+def write(path: str, offset: int, data: bytes) -> Operation:
+    return Operation("write", path, offset, data)
+
+
+def left(
+    operations: Sequence[Operation], base: dict[str, bytes] | None = None, device: Device | None = None
+) -> list[dict[str, bytes]]:
+    states = CrashStates(base or {}, operations, device)
+    return [dict(state.files) for state in states.power(len(operations))]
+
+
+@pytest.fixture
+def naive_crash_model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The naive model, which is one of the benchmarks."""
+    if not (ROOT / "benchmarks").is_dir():
+        pytest.skip("the benchmarks are not part of the wheel")
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.naive_crash_model")
+
+
+def test_random_tapes_leave_what_a_naive_model_of_the_rules_says(naive_crash_model: Any) -> None:
+    compared = 0
+    for seed in range(300):
+        count, difference = naive_crash_model.differences(seed, most_a_position=6)
+        assert not difference
+        compared += count
+    assert compared > 5_000
+
+
+@pytest.mark.parametrize("part", ["_with_pages_taken_along", "_still_dropped", "_size_without"])
+def test_the_naive_model_sees_what_the_state_builder_gets_wrong(naive_crash_model: Any, part: str) -> None:
+    wrong = {
+        "_with_pages_taken_along": lambda _self, _missing, holes: holes,
+        "_still_dropped": lambda _self: {},
+        "_size_without": lambda _self, _missing, _torn, whole: whole,
+    }
+    with mock.patch.object(blocks.ChangedFile, part, wrong[part]):
+        assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
+
+
+def test_later_pages_of_one_write_may_be_there_without_earlier_ones() -> None:
+    found = {files["a"] for files in left([write("a", 0, b"x" * 12288)], {"a": b"." * 12288})}
+    assert b"." * 4096 + b"x" * 8192 in found
+    assert b"." * 8192 + b"x" * 4096 in found
+    assert b"x" * 4096 + b"." * 4096 + b"x" * 4096 in found
+    in_order = left([write("a", 0, b"x" * 12288)], {"a": b"." * 12288}, Device(page_bytes=0))
+    assert all(files["a"].startswith(b"x") or b"x" not in files["a"] for files in in_order)
+
+
+def test_a_file_may_be_longer_before_its_data_is_there() -> None:
+    append = [write("a", 3, b"new")]
+    assert {files["a"] for files in left(append, {"a": b"old"})} == {b"old", b"old\0\0\0", b"oldnew"}
+    data_first = left(append, {"a": b"old"}, Device(sized_first=False))
+    assert {files["a"] for files in data_first} == {b"old", b"oldnew"}
+
+
+def test_names_may_be_there_without_any_data_and_data_without_names() -> None:
+    operations = [
+        Operation("create", "new"),
+        write("new", 0, b"1"),
+        write("new", 1, b"2"),
+        Operation("rename", "new", other="a"),
+    ]
+    found = left(operations, {"a": b"old"})
+    for expected in ({"a": b""}, {"a": b"\0\0"}, {"a": b"12"}, {"a": b"old"}, {"a": b"old", "new": b"12"}):
+        assert expected in found
+
+
+def test_a_directory_that_was_never_synced_into_its_parent_takes_along_what_is_in_it() -> None:
+    operations = [
+        Operation("mkdir", "d"),
+        Operation("create", "d/a"),
+        write("d/a", 0, b"1"),
+        Operation("sync", "d/a"),
+        Operation("syncdir", "d"),
+    ]
+    assert left(operations) == [{"d/a": b"1"}, {}]
+    assert left([*operations, Operation("syncdir", "")]) == [{"d/a": b"1"}]
+
+
+def test_a_directory_is_renamed_with_what_is_in_it_or_not_at_all() -> None:
+    base = {"d/a": b"1", "d/b": b"2"}
+    operations = [Operation("rename", "d", other="e")]
+    assert left(operations, base) == [{"e/a": b"1", "e/b": b"2"}, base]
+
+
+def test_a_link_is_one_more_name_for_one_file_and_what_has_no_name_is_in_no_state() -> None:
+    operations = [
+        Operation("create", "\0unnamed"),
+        write("\0unnamed", 0, b"1"),
+        Operation("sync", "\0unnamed"),
+        Operation("link", "\0unnamed", other="a"),
+    ]
+    assert left(operations) == [{"a": b"1"}, {}]
+    assert left([*operations, Operation("syncdir", "")]) == [{"a": b"1"}]
+
+
+def test_everything_is_durable_after_a_sync_of_everything() -> None:
+    operations = [Operation("create", "a"), write("a", 0, b"1"), Operation("mkdir", "d"), Operation("syncall", "")]
+    assert left(operations) == [{"a": b"1", "d/": b""}]
+
+
+def test_what_a_failed_sync_has_dropped_is_not_written_by_the_next_one() -> None:
+    operations = [write("a", 0, b"x" * 10), Operation("failsync", "a"), Operation("sync", "a")]
+    base = {"a": b"." * 10}
+    assert left(operations, base) == [{"a": b"x" * 10}]
+    assert {files["a"] for files in left(operations, base, DROPS)} == {b"x" * 10, b"." * 10}
+
+
+def test_a_later_write_to_the_same_page_takes_what_was_dropped_along() -> None:
+    dropped = [write("a", 0, b"x" * 10), Operation("failsync", "a")]
+    same_page = [*dropped, write("a", 100, b"y"), Operation("sync", "a")]
+    assert {files["a"][:10] for files in left(same_page, {"a": b"." * 200}, DROPS)} == {b"x" * 10}
+    another_page = [*dropped, write("a", 5000, b"y"), Operation("sync", "a")]
+    found = {(files["a"][:1], files["a"][5000:]) for files in left(another_page, {"a": b"." * 200}, DROPS)}
+    assert found == {(b"x", b"y"), (b".", b"y")}
+
+
+def test_where_every_state_is_asked_for_what_is_left_out_is_counted() -> None:
+    operations = [write("a", number * 4096, b"x" * 4096) for number in range(60)]
+    some, every = CrashStates({"a": b""}, operations), CrashStates({"a": b""}, operations, every=True)
+    assert len(list(some.crashes(60))) == some.how_many(60)
+    assert len(list(every.crashes(60))) == every.how_many(60) > some.how_many(60)
+    assert some.left_out()["single losses"] == 12
+    assert set(every.left_out()) == {"positions of which some subsets were tried"}
+    few = CrashStates({"a": b""}, operations[:6], every=True)
+    assert len({crash.lost for crash in few.crashes(6) if not crash.torn and not crash.holes}) == 2**6
+    assert not few.left_out()
+
+
+def test_a_hole_that_is_not_there_is_refused() -> None:
+    states = CrashStates({"a": b""}, [write("a", 0, b"1234"), Operation("sync", "a"), write("a", 0, b"12")])
+    for crash, reason in (
+        (Crash(3, holes=((0, 0, 1),)), "no write that can lack a part"),
+        (Crash(3, holes=((2, 1, 3),)), "there are no bytes 1 to 3"),
+        (Crash(3, lost=(2,), holes=((2, 0, 1),)), "no write that can lack a part"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            states.at(crash)
+    assert str(Crash(3, holes=((2, 0, 1),))) == "the power fails after operation 3, bytes 0-0 of 3 still missing"
+
+
+def test_a_failed_sync_is_something_that_a_device_knows() -> None:
+    with pytest.raises(ValueError, match="it is one of: keeps, drops"):
+        Device(failed_sync="forgets")  # type: ignore[arg-type]
