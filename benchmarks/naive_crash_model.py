@@ -172,13 +172,14 @@ class Naive:
                 keep = {one for one in keep if (operation.offset + one) // _PAGE in along}
                 if not along & _pages(operation, set(range(len(operation.data)))):
                     continue
+            # Of what a sync has dropped the size is durable.
             if crash.torn is not None and crash.torn[0] == index:
                 keep = {one for one in keep if one < crash.torn[1]}
                 end = operation.offset + crash.torn[1]
             for hole, start, stop in crash.holes:
                 if hole == index:
                     keep -= set(range(start, stop))
-            _apply(content, operation, keep, max(end if not file.written.get(index) else 0, _reach(operation, keep)))
+            _apply(content, operation, keep, max(0 if index in file.written else end, _reach(operation, keep)))
             if crash.torn is not None and crash.torn[0] == index and not self.device.powersafe_overwrite:
                 sector = self.device.sector_bytes
                 first = end - end % sector

@@ -329,3 +329,85 @@ class Late(Keys):
 
 class LogAfterSchema(Base):
     kind = Late
+
+
+# -- after a sync has failed ----------------------------------------------------------------------------------
+
+
+class Log:
+    """Records of one length, one after the other; whoever reads stops at the first one that is not whole."""
+
+    size = 5000
+    goes_on = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.end = len(self.records(self.path)) * self.size
+
+    @classmethod
+    def records(cls, path: Path) -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = []
+        content = path.read_bytes() if path.exists() else b""
+        for start in range(0, len(content), cls.size):
+            text = content[start : start + cls.size]
+            if len(text) < cls.size or b"\0" in text or not text.endswith(b"\n"):
+                break
+            name, _, value = text.decode().strip().partition("=")
+            found.append((name, int(value)))
+        return found
+
+    def put(self, name: str, value: Any) -> None:
+        record = f"{name}={value}".encode().ljust(self.size - 1) + b"\n"
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(file, self.end)
+            self.write(file, record)
+        finally:
+            os.close(file)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def write(self, file: int, record: bytes) -> None:
+        try:
+            written = 0
+            while written < len(record):
+                written += os.pwrite(file, record[written:], self.end + written)
+            if self.goes_on:
+                self.end += self.size
+            os.fsync(file)
+        except OSError:
+            if not self.goes_on:
+                # Written over by the next record, and so taken along when that is synced; until then it is cut off.
+                os.ftruncate(file, self.end)
+                os.fsync(file)
+            raise
+        if not self.goes_on:
+            self.end += self.size
+
+    def all(self) -> dict[str, Any]:
+        return dict(self.records(self.path))
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class LogGoesOn(Log):
+    """Appends behind what could not be synced."""
+
+    goes_on = True
+
+
+class AppendOnly(Base):
+    kind = Log
+    configurations = (Configuration("file", "FULL"),)
+    survives_failed_sync = True
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return dict(Log.records(directory / self.file))
+
+
+class AppendOnlyGoesOn(AppendOnly):
+    kind = LogGoesOn

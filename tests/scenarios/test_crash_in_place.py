@@ -7,15 +7,19 @@ from typing import Any
 import crash_places
 import pytest
 
+from tornpage.faults import Device
 from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.search.recorder import Recorder
 
 
-def searched(target: Any, *searches: str, states: int | None = 30, seed: int = 0) -> Recorder:
+def searched(
+    target: Any, *searches: str, states: int | None = 30, seed: int = 0, device: Device | None = None
+) -> Recorder:
     profile = Profile("test", None, 30, 0, 0, crash_states=states)
-    return run(target, Plan(searches or ("crash",), profile, seed=seed, report=None))
+    plan = Plan(searches or ("crash",), profile, seed=seed, report=None, device=device or Device())
+    return run(target, plan)
 
 
 @pytest.mark.slow
@@ -46,6 +50,26 @@ def test_a_sound_store_is_silent_whatever_files_paths_or_processes_it_relies_on(
 def test_what_a_crash_costs_its_neighbour_is_found(broken: str, seed: int) -> None:
     recorder = searched(getattr(crash_places, broken)(), seed=seed)
     assert recorder.findings
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_store_that_goes_on_after_a_sync_has_failed_loses_what_it_acknowledges_then(seed: int) -> None:
+    assert {found.finding.code for found in searched(crash_places.AppendOnlyGoesOn(), seed=seed).findings} == {
+        "survives-a-failed-sync"
+    }
+    sound = searched(crash_places.AppendOnly(), seed=seed)
+    assert not sound.findings
+    assert not sound.vacuous
+
+
+def test_what_a_failed_sync_drops_is_tried_only_where_it_is_promised_or_asked_for() -> None:
+    class DoesNotSay(crash_places.AppendOnlyGoesOn):
+        survives_failed_sync = False
+
+    assert not searched(DoesNotSay()).findings
+    asked = searched(DoesNotSay(), device=Device(failed_sync="drops"))
+    assert [found.finding.code for found in asked.findings] == ["survives-a-failed-sync"]
+    assert asked.findings[0].promised
 
 
 def test_every_state_of_a_store_with_a_late_log_is_legal() -> None:
