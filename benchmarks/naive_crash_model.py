@@ -173,14 +173,15 @@ class Naive:
                 if not along & _pages(operation, set(range(len(operation.data)))):
                     continue
             # Of what a sync has dropped the size is durable.
-            if crash.torn is not None and crash.torn[0] == index:
+            is_torn = crash.torn is not None and crash.torn[0] == index and crash.torn[1] < len(operation.data)
+            if crash.torn is not None and is_torn:
                 keep = {one for one in keep if one < crash.torn[1]}
                 end = operation.offset + crash.torn[1]
             for hole, start, stop in crash.holes:
                 if hole == index:
                     keep -= set(range(start, stop))
             _apply(content, operation, keep, max(0 if index in file.written else end, _reach(operation, keep)))
-            if crash.torn is not None and crash.torn[0] == index and not self.device.powersafe_overwrite:
+            if is_torn and not self.device.powersafe_overwrite:
                 sector = self.device.sector_bytes
                 first = end - end % sector
                 last = min(first + sector, max(len(content), operation.offset + len(operation.data)))

@@ -207,7 +207,8 @@ class ChangedFile:
     def after(self, lost: frozenset[int], torn: Torn | None, holes: _Holes = _NO_HOLES) -> Content:
         """What is there if these of the changes, and maybe of others' files, were lost, one torn, some with holes."""
         missing = {index for index in lost if index in self.pending}
-        if torn is not None and torn[0] not in self.pending:
+        if torn is not None and (torn[0] not in self.pending or torn[1] >= len(self.pending[torn[0]].data)):
+            # Another file's, or beyond what a later truncate has left of it.
             torn = None
         if holes or self._dropped:
             holes = {index: ranges for index, ranges in holes.items() if index in self.pending}
