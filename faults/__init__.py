@@ -25,6 +25,7 @@ from tornpage.faults.errors import (
     NotInstalledError,
     PlanError,
     ShimUnavailableError,
+    SubinterpreterError,
 )
 from tornpage.faults.injector import (
     BEGIN_LOCK,
@@ -130,6 +131,7 @@ __all__ = [
     "Shims",
     "State",
     "StatementDepth",
+    "SubinterpreterError",
     "Tape",
     "When",
     "arm",

@@ -39,5 +39,9 @@ class NotInstalledError(FaultError, RuntimeError):
     """Arming was asked for outside an ``install()`` scope, so no file would have been watched."""
 
 
+class SubinterpreterError(FaultError, RuntimeError):
+    """A subinterpreter and the shim exclude each other: SQLite would call the shim's functions in it."""
+
+
 class AllocatorUnavailableError(FaultError, RuntimeError):
     """SQLite's allocator cannot be exchanged now, or has not been: exact allocations are out of reach."""

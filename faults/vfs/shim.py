@@ -44,7 +44,7 @@ from tornpage.faults.injector import SHM_RELEASE, Injector
 from tornpage.faults.locks import new_lock, new_reentrant_lock
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs import waiting
+from tornpage.faults.vfs import subinterpreters, waiting
 from tornpage.faults.vfs.bindings import open_memory
 from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
 from tornpage.faults.vfs.names import Names
@@ -178,24 +178,26 @@ class Shim:
     def installed(self) -> Iterator["Shim"]:
         """Stand in the library's VFSs inside this scope; scopes nest. What was kept is raised at the end.
 
-        Raises `ShimUnavailableError` where the library has been unloaded, or does not call what was put in place.
+        Raises `ShimUnavailableError` where the library has been unloaded, or does not call what was put in place, and
+        `SubinterpreterError`.
         """
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                try:
-                    self._enter()
-                except BaseException:
-                    self._depth = 0
-                    raise
-        try:
-            with self._interrupts.held(), self.telling():
-                yield self
-        finally:
+        with subinterpreters.refused():
             with self._lock:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._leave()
+                self._depth += 1
+                if self._depth == 1:
+                    try:
+                        self._enter()
+                    except BaseException:
+                        self._depth = 0
+                        raise
+            try:
+                with self._interrupts.held(), self.telling():
+                    yield self
+            finally:
+                with self._lock:
+                    self._depth -= 1
+                    if self._depth == 0:
+                        self._leave()
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
