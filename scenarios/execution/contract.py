@@ -128,7 +128,7 @@ class _Rehearsal:
             raise self._wrong("every-call-works", f"opening the store fails without any fault: {error!r}") from error
         view = self._view(trial)
         try:
-            require_as_declared(self.target, self.configuration, trial.journal_mode(), view)
+            require_as_declared(self.target, self.configuration, trial.directory, trial.journal_mode(), view)
         except TargetError as error:
             raise self._wrong("declarations", str(error).removeprefix(f"{self.target.name}: ")) from None
         if is_first:

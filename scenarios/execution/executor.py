@@ -101,7 +101,7 @@ class Executor:
             raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
         self.view: View = self.shadow.fresh_view()
         try:
-            require_as_declared(target, configuration, self.shadow.journal_mode(), self.view)
+            require_as_declared(target, configuration, self.shadow.directory, self.shadow.journal_mode(), self.view)
         except TargetError:
             self.shadow.close()
             raise

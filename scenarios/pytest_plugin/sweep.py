@@ -70,6 +70,9 @@ class Sweep:
         self.threads_left: Counter[str] = Counter()
         # Whether the call made any operation at all; on how many threads; its second run, where that failed.
         self.made_any = False
+        # What was written past every library that is watched, in words; and whether that leaves the test untested.
+        self.passed_by = ""
+        self.is_passed_by = False
         self.workers = 0
         self.failed_again: Run | None = None
         self.first: Run | None = None
@@ -176,6 +179,9 @@ class Sweep:
         if run.call is None or run.call.excinfo is not None:
             return []
         self.made_any |= bool(run.operations)
+        self.passed_by = self.passed_by or run.passed_by
+        # Other processes are out of reach of this test, which says so; it is still one of what this process does.
+        self.is_passed_by |= bool(run.passed_by) and not run.by_a_process
         plans = [self.only] if self.only is not None else self.asked.choice.points(run.operations)
         self.possible = len(plans)
         self.plans = sample(plans, self.most)
@@ -202,6 +208,8 @@ class Sweep:
 
     def vacuous(self) -> str:
         """Why the sweep as a whole says nothing, "" where it does."""
+        if self.is_passed_by:
+            return f"every_fault can't judge this test: {self.passed_by}"
         if not self.made_any:
             return (
                 "every_fault tested nothing: the call of this test made no I/O beneath SQLite. It has no database, or "

@@ -127,7 +127,7 @@ class WorkloadSearch(Search):
         with Trial(self.target, configuration, home, {}) as fresh:
             fresh.at_step(0)
             fresh.open()
-            require_as_declared(self.target, configuration, fresh.journal_mode(), fresh.live_view())
+            require_as_declared(self.target, configuration, home, fresh.journal_mode(), fresh.live_view())
         place({}, home)
         # The points are tried where this is played, so it has to be over before.
         with Trial(self.target, configuration, home, {}) as dry:

@@ -4,9 +4,12 @@ A label that is not true makes every verdict about something else, so these are 
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tornpage import faults
+from tornpage.faults.vfs.passed_by import in_words, is_database
 from tornpage.scenarios.model import unpromised
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
@@ -62,7 +65,9 @@ def _wrong_binding(target: Any) -> str:
     return ""
 
 
-def require_as_declared(target: Target, configuration: Configuration, journal_mode: str, view: Any) -> None:
+def require_as_declared(
+    target: Target, configuration: Configuration, directory: Path, journal_mode: str, view: Any
+) -> None:
     """Raise `TargetError` where a store that was opened without a fault is not as its target says.
 
     `journal_mode` is what SQLite says of the database to another connection; "": there is none yet.
@@ -74,5 +79,9 @@ def require_as_declared(target: Target, configuration: Configuration, journal_mo
             f"{target.name}: the file has {found}, and was to be tried at {configuration}: set "
             "`PRAGMA journal_mode` to the configuration's, or declare `configurations` as they are"
         )
+    database = target.database(directory)
+    is_seen = not faults.shims().is_installed or faults.shims().has_opened(database)
+    if "vfs" in target.depths and is_database(database) and not is_seen:
+        raise TargetError(f"{target.name}: {in_words([database])}")
     if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):
         raise TargetError(f"{target.name}: a view is a mapping from text to plain values, not {view!r:.200}")

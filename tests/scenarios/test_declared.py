@@ -119,7 +119,7 @@ def test_what_is_declared_wrongly_is_named_with_what_is_allowed(parts: dict[str,
 @pytest.mark.parametrize("view", [["a"], {("a", 1): 2}, None])
 def test_a_view_of_another_shape_is_named(view: Any) -> None:
     with pytest.raises(TargetError, match="a view is a mapping from text"):
-        require_as_declared(tiny_stores.Tiny(), Configuration("wal", "FULL"), "", view)
+        require_as_declared(tiny_stores.Tiny(), Configuration("wal", "FULL"), Path("nowhere"), "", view)
 
 
 class NoSuchStory(tiny_stores.RemembersFirst):

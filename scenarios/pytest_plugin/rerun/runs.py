@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.vfs import passed_by
 from tornpage.scenarios.pytest_plugin import guests, judging, reports
 from tornpage.scenarios.pytest_plugin.judging import FAILED, Verdict
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
@@ -59,6 +60,9 @@ class Run:
     threads: list[threading.Thread] = field(default_factory=list)
     # Databases that could not be looked at while the run had them open.
     locked: list[str] = field(default_factory=list)
+    # Databases that were written past every library that is watched, in words; and whether a process may have done so.
+    passed_by: str = ""
+    by_a_process: bool = False
     # Whether the connections that outlive it are others than those before it.
     changed_shared: bool = False
     # Whether the fault hit a file that other runs have open, too.
@@ -127,8 +131,12 @@ class Runner:
                 with self.shim.watching(Unsynced(self.shim, operations)), watched_files(operations, self.item):
                     self.item.ihook.pytest_runtest_call(item=self.item)
 
-            run.call = self._phase("call", watched)
+            with passed_by.heard() as written:
+                run.call = self._phase("call", watched)
             run.reports["call"] = self._report(run.call)
+            if self._scratch is not None and (files := passed_by.passed_by(self._scratch, written)):
+                run.passed_by = passed_by.in_words(files, has_processes=written.has_processes)
+                run.by_a_process = written.has_processes
             run.operations, run.workers = operations.made, len(operations.workers)
             run.in_transaction = bool(connections.left_in_transaction())
 

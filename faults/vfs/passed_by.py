@@ -1,0 +1,100 @@
+"""Databases that were written past every SQLite that is watched: by a copy that no known binding leads to, say.
+
+Method. A database is a file that begins as SQLite's files do. One that no watched library has ever opened, and that no
+Python code has written by itself (`Written` hears of that by Python's audit events), was made by somebody else: another
+copy of SQLite in this process, or another process.
+
+Not covered: a database that a watched library has open as well.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.faults.vfs.shims import shims
+
+_MAGIC: Final = b"SQLite format 3\0"
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_PROCESSES: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.spawn"})
+
+
+class Written:
+    """What Python code itself writes, and whether it begins other processes; `heard` makes one."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.has_processes = False
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take in an audit event."""
+        if event == "open":
+            path, mode, flags = arguments
+            is_writing = isinstance(mode, str) and any(one in mode for one in "wax+")
+            if is_writing or (mode is None and isinstance(flags, int) and flags & _WRITING):
+                self._wrote(path)
+        elif event in ("os.rename", "os.link", "os.symlink"):
+            self._wrote(arguments[1])
+        elif event in _PROCESSES:
+            self.has_processes = True
+
+    def _wrote(self, path: object) -> None:
+        if isinstance(path, str | bytes | os.PathLike):
+            self.paths.add(os.path.realpath(os.fsdecode(path)))
+
+
+_hearing: list[Written] = []
+_hooked: list[bool] = []
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[Written]:
+    """Hear what Python code writes inside this scope."""
+    if not _hooked:
+        # A hook can be added once and never be taken away.
+        _hooked.append(True)
+        sys.addaudithook(_hear)
+    written = Written()
+    _hearing.append(written)
+    try:
+        yield written
+    finally:
+        _hearing.remove(written)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    for one in _hearing:
+        one.hear(event, arguments)
+
+
+def passed_by(directory: Path, written: Written | None = None) -> list[Path]:
+    """The databases below a directory that no watched library has opened and no Python code has written."""
+    known = written.paths if written is not None else frozenset[str]()
+    return [
+        file
+        for file in sorted(directory.rglob("*"))
+        if not shims().has_opened(file) and os.path.realpath(file) not in known and is_database(file)
+    ]
+
+
+def is_database(file: Path) -> bool:
+    """Whether a file begins as a database does."""
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as opened:
+            return opened.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
+def in_words(files: list[Path], *, has_processes: bool = False) -> str:
+    """What to say of databases that were passed by."""
+    known = "; ".join(map(str, shims().facts()))
+    who = "by another process, or by" if has_processes else "by"
+    return (
+        f"{', '.join(map(str, files))} was written {who} a SQLite that is not watched, so no fault can come to it; "
+        f"watched: {known}"
+    )
