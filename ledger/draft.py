@@ -100,7 +100,7 @@ class _DraftIndexes(Indexes):
 
 
 class Draft:
-    """What a `Memory` will be once a batch is committed; see `ledger.memory.View`."""
+    """What a `Memory` will be once a batch is committed; see `ledger.store.View`."""
 
     def __init__(self, beneath: Memory) -> None:
         self._beneath = beneath

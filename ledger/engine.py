@@ -22,9 +22,9 @@ from msgspec import UNSET
 
 from tornpage.ledger.draft import Draft
 from tornpage.ledger.errors import StoreError, UsageError
-from tornpage.ledger.memory import Memory, View
+from tornpage.ledger.memory import Memory
 from tornpage.ledger.observers import Observers
-from tornpage.ledger.store import Backend, Change, Snapshot, TaskStore, Unit
+from tornpage.ledger.store import Backend, Change, Snapshot, TaskStore, Unit, View
 from tornpage.ledger.stores.plain import PlainBackend
 from tornpage.ledger.transaction import unavailable
 

@@ -11,7 +11,7 @@ Not covered: removing old history, which nothing asks for.
 """
 
 import builtins
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from tornpage.ledger import runs
@@ -19,16 +19,13 @@ from tornpage.ledger.clock import Clock
 from tornpage.ledger.database import Database
 from tornpage.ledger.errors import IllegalTransition, NotFound
 from tornpage.ledger.records import JsonValue, Task
-from tornpage.ledger.recovery import Recovered, Recovery
+from tornpage.ledger.recovery import Recovered, Recovery, WorkerReferences
 from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.rows import TASKS, Quarantined, Unreadable
 from tornpage.ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
 from tornpage.ledger.transaction import Transaction
 from tornpage.ledger.values import checked_id, given_text, member, trimmed
 from tornpage.ledger.workers import Workers, checked_worker_id
-
-WorkerReferences = Callable[[Transaction], Collection[str]]
-"""The workers that some rows still refer to; their ids must not be used again."""
 
 
 class RunHistory:

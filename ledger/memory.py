@@ -5,8 +5,8 @@ of their insertion. A batch works on a draft laid over it (`ledger.draft`), so t
 here.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -16,32 +16,6 @@ from tornpage.ledger.rows import Quarantined
 from tornpage.ledger.store import Change, Snapshot
 
 _RecordT = TypeVar("_RecordT")
-
-
-class View(Protocol):
-    """What can be asked of a memory; also of one as a batch under way will leave it."""
-
-    @property
-    def tasks(self) -> Mapping[str, Task]:
-        """The tasks by id, in the order of their insertion."""
-
-    @property
-    def deliveries(self) -> Mapping[str, DeliveryState]:
-        """The delivery states by task id."""
-
-    @property
-    def quarantined(self) -> tuple[Quarantined, ...]:
-        """The rows that could not be read when everything was last loaded."""
-
-    @property
-    def indexes(self) -> Indexes:
-        """The look-ups by run, owner, flow and session."""
-
-    def snapshot(self) -> Snapshot:
-        """The state, as a snapshot of its own."""
-
-    def in_order(self, task_ids: Iterable[str]) -> list[Task]:
-        """The tasks with these ids, in insertion order."""
 
 
 class Memory:

@@ -14,20 +14,23 @@ Not covered: restarting the work, which is for whoever owns it to decide.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from tornpage.ledger import runs
+from tornpage.ledger.clock import Clock
+from tornpage.ledger.database import Database
 from tornpage.ledger.errors import StoreError
 from tornpage.ledger.rows import Quarantined
 from tornpage.ledger.runs import RUNS, Run, RunEnd, RunStatus
 from tornpage.ledger.transaction import Found, Transaction
+from tornpage.ledger.workers import Workers
 
-if TYPE_CHECKING:
-    from tornpage.ledger.history import RunHistory
+WorkerReferences = Callable[[Transaction], Collection[str]]
+"""The workers that some rows still refer to; their ids must not be used again."""
 
 _log = logging.getLogger("ledger.recovery")
 
@@ -45,10 +48,33 @@ class Recovered(msgspec.Struct, frozen=True):
     quarantined: tuple[Quarantined, ...] = ()
 
 
+class Recoverable(Protocol):
+    """What recovery needs of a run history: the rows, the time, who lives, and how the end of a run is written."""
+
+    @property
+    def database(self) -> Database:
+        """Where the rows are."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time of a flag."""
+
+    @property
+    def workers(self) -> Workers:
+        """Who lives."""
+
+    @property
+    def worker_references(self) -> Sequence[WorkerReferences]:
+        """Finds the workers that rows refer to."""
+
+    def write_end(self, transaction: Transaction, ended: Run, now: int) -> int:
+        """Write the end of a run, its sessions and its task; how many sessions became invalid."""
+
+
 class Recovery:
     """One pass of recovery over a run history."""
 
-    def __init__(self, history: "RunHistory") -> None:
+    def __init__(self, history: Recoverable) -> None:
         self._history = history
 
     def run(self) -> Recovered:

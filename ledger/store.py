@@ -7,18 +7,16 @@ that end in one commit. SQLite is one itself; every other store is wrapped by `l
 Not covered: how a store makes things durable. A store's methods may raise before or after they did their work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tornpage.ledger.indexes import Indexes
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rows import Quarantined
-
-if TYPE_CHECKING:
-    from tornpage.ledger.memory import View
 
 OPTIONAL_METHODS = (
     "list_for_owner",
@@ -70,6 +68,32 @@ def offers(store: object, method: str) -> bool:
     return callable(getattr(store, method, None))
 
 
+class View(Protocol):
+    """What can be asked of a memory; also of one as a batch under way will leave it."""
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by id, in the order of their insertion."""
+
+    @property
+    def deliveries(self) -> Mapping[str, DeliveryState]:
+        """The delivery states by task id."""
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The rows that could not be read when everything was last loaded."""
+
+    @property
+    def indexes(self) -> Indexes:
+        """The look-ups by run, owner, flow and session."""
+
+    def snapshot(self) -> Snapshot:
+        """The state, as a snapshot of its own."""
+
+    def in_order(self, task_ids: Iterable[str]) -> list[Task]:
+        """The tasks with these ids, in insertion order."""
+
+
 class Owner(Protocol):
     """The registry, as a backend sees it."""
 
@@ -86,7 +110,7 @@ class Owner(Protocol):
     def rolled_back(self) -> None:
         """Nothing was committed."""
 
-    def view(self) -> "View":
+    def view(self) -> View:
         """The tasks as the unit of work under way sees them; only to look at."""
         ...
 

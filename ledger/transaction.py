@@ -20,15 +20,13 @@ exception of an inner block that has already written; a refusal that wrote nothi
 Not covered: an exception that a signal handler raises in the few instructions between ``BEGIN`` and the with-block.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite, is_database_error
 from tornpage.ledger.rows import Row, Table, fetch
-
-if TYPE_CHECKING:
-    from tornpage.ledger.database import Database
 
 RowKey = tuple[str, str]
 """A table's name and a row's key."""
@@ -51,7 +49,7 @@ class TouchedRow:
 class Transaction:
     """One outermost transaction; a context manager that nested calls enter again."""
 
-    def __init__(self, database: "Database") -> None:
+    def __init__(self, database: "Connected") -> None:
         self._database = database
         self._connection: Any = None
         self._touched: dict[RowKey, TouchedRow] = {}
@@ -224,6 +222,32 @@ class Transaction:
             raise error
         outcome: Outcome = "unchanged" if settlement.verdict == "unchanged" else "unknown"
         raise from_sqlite(error, doing=f"commit ({settlement.explanation})", outcome=outcome) from error
+
+
+class Connected(Protocol):
+    """What a transaction needs of the database: its connection from BEGIN to the end, and what settles a commit."""
+
+    active: "Transaction | None"
+    fence_owed: bool
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The re-entrant lock of everything that uses the database."""
+
+    def begin(self, transaction: "Transaction") -> Any:
+        """Take the lock and send BEGIN; the connection."""
+
+    def end(self) -> None:
+        """Let go of the lock."""
+
+    def abandon(self) -> bool:
+        """Roll back whatever is open."""
+
+    def lay_fence(self) -> bool:
+        """Make the log's state durable by a small commit of its own; whether that worked."""
+
+    def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> "Settlement":
+        """Find out what a COMMIT that raised did."""
 
 
 class Participant(Protocol):

@@ -13,8 +13,9 @@ class _TrustsSessions(Recovery):
     """Takes a stored session for a sign of life."""
 
     def _with_dead_worker(self, in_flight: Sequence[Run]) -> list[Run]:
-        dead = super()._with_dead_worker(in_flight)
-        return [run for run in dead if not any(one.valid for one in self._history.list_sessions(run.id))]
+        dead, history = super()._with_dead_worker(in_flight), self._history
+        assert isinstance(history, _History)  # noqa: S101 - it is the one below
+        return [run for run in dead if not any(one.valid for one in history.list_sessions(run.id))]
 
 
 class _History(RunHistory):
