@@ -25,7 +25,7 @@ from tornpage.scenarios.execution.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View, completed
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 
 _A_MONTH_S: Final = 31 * 86_400
@@ -78,7 +78,7 @@ class _Offset:
 
 class _Rehearsal:
     def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
-        self.target = target
+        self.target = completed(target)
         self.configuration = configuration
         self.home = home
         self.beat = target.heartbeat()
@@ -149,7 +149,7 @@ class _Rehearsal:
             )
 
     def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
-        refused = getattr(self.target, "refuses", ())
+        refused = self.target.refuses
         for step, action in enumerate(self.target.workload(), start=1):
             trial.at_step(step)
             between()
@@ -349,7 +349,7 @@ class _Rehearsal:
 
     def _require_file(self, trial: Trial) -> None:
         """The store's file is where the target says."""
-        if self.configuration.journal_mode == "file" or getattr(self.target, "files_view", None) is not None:
+        if self.configuration.journal_mode == "file" or self.target.files_view is not None:
             return
         expected = self.target.database(trial.directory)
         if expected.exists():

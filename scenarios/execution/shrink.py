@@ -176,8 +176,8 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
         yield from (Arm(str(one), step.depth) for one in _fewer_faults(plan))
     elif isinstance(step, Syscall):
         yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
-    elif isinstance(step, Call) and (simpler_actions := getattr(target, "simpler_actions", None)):
-        yield from (msgspec.structs.replace(step, action=action) for action in simpler_actions(step.action))
+    elif isinstance(step, Call):
+        yield from (msgspec.structs.replace(step, action=action) for action in target.simpler_actions(step.action))
     elif isinstance(step, Interleave):
         yield from _simpler_schedules(step, target)
 
@@ -188,9 +188,8 @@ def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]
         yield msgspec.structs.replace(step, back=0)
         yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)
     yield from (msgspec.structs.replace(step, switch=switch) for switch in range(step.switch))
-    if simpler_actions := getattr(target, "simpler_actions", None):
-        yield from (msgspec.structs.replace(step, first=one) for one in simpler_actions(step.first))
-        yield from (msgspec.structs.replace(step, second=one) for one in simpler_actions(step.second))
+    yield from (msgspec.structs.replace(step, first=one) for one in target.simpler_actions(step.first))
+    yield from (msgspec.structs.replace(step, second=one) for one in target.simpler_actions(step.second))
 
 
 def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:

@@ -155,9 +155,7 @@ class _Code:
         self._target = target
         self._adapter = inspect.getsourcefile(type(target))
         self.is_bug = target.name.startswith(BUG_PREFIX)
-        self._packages = (
-            ("tornpage.scenarios.targets.known_bugs",) if self.is_bug else tuple(getattr(target, "packages", ()))
-        )
+        self._packages = ("tornpage.scenarios.targets.known_bugs",) if self.is_bug else target.packages
         self._known: dict[CodeType, bool] = {}
 
     def is_under_test(self, frame: FrameType) -> bool:

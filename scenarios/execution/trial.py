@@ -9,6 +9,7 @@ shows that it still works.
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -36,14 +37,26 @@ from tornpage.scenarios.model.target import (
     TargetError,
     View,
     binding_of,
+    completed,
     environment_of,
 )
 
 OPEN = Action("open")
 CLOSE = Action("close")
 
-# Whoever wants to know when something begins to be wrong with the world of a trial.
-BEGINNINGS_OF_TROUBLE: list[Callable[[], None]] = []
+# Called when something begins to be wrong with the environment of a trial.
+_LISTENER: ContextVar[Callable[[], None]] = ContextVar("tornpage_trouble", default=lambda: None)
+
+
+@contextlib.contextmanager
+def trouble_heard_by(listener: Callable[[], None]) -> Iterator[None]:
+    """Inside this scope `listener` is called whenever a fault, a limit or a rival is put in force in a trial."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
 
 _EPOCH_MS = 1_700_000_000_000
 _STEP_MS = 60_000
@@ -72,7 +85,7 @@ class Trial:
     """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path, before: View) -> None:
-        self.target = target
+        self.target = completed(target)
         self.directory = directory
         self.oracle = Oracle(configuration, before)
         binding = binding_of(target)
@@ -176,8 +189,7 @@ class Trial:
         """Inside this scope something may be wrong with the world: the session may decline to answer."""
         self._armed += 1
         self._was_troubled = True
-        for begin in BEGINNINGS_OF_TROUBLE:
-            begin()
+        _LISTENER.get()()
         try:
             yield
         finally:
@@ -216,7 +228,7 @@ class Trial:
         Only what the target declares in `many_commits` is asked for that, and only at the statement depth.
         """
         spy = _CommitSpy(self)
-        if action.name not in getattr(self.target, "many_commits", ()):
+        if action.name not in self.target.many_commits:
             return self._ask(action), ()
         with self.statements.watching(spy):
             return self._ask(action), tuple(spy.seen)
@@ -358,11 +370,10 @@ class Trial:
         """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any."""
         called, self._unjudged = self._unjudged, None
         view = self.oracle.settled
-        if check_view := getattr(self.target, "check_view", None):
-            check_view(view)
-        if called is not None and (check_change := getattr(self.target, "check_change", None)):
+        self.target.check_view(view)
+        if called is not None:
             action, before, is_done = called
-            check_change(before, action, view, is_done=is_done, now_ms=self.environment.now_ms)
+            self.target.check_change(before, action, view, is_done=is_done, now_ms=self.environment.now_ms)
 
     def _look_into_memory(self) -> None:
         if self.session is None:
@@ -397,13 +408,12 @@ class Trial:
             return self._read_freshly(integrity=integrity)
 
     def _read_freshly(self, *, integrity: bool) -> View:
-        if (read_files := getattr(self.target, "files_view", None)) is not None:
+        if self.target.files_view is not None:
             try:
-                found: View = read_files(self.directory)
+                return self.target.files_view(self.directory)
             except Exception as error:  # a file that a fault has torn can make a reader fail in any way
                 forget_frames(error)
                 raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
-            return found
         if not self.target.database(self.directory).exists():
             return {}
         try:
@@ -418,7 +428,7 @@ class Trial:
         It does not stand in the header alone: where there is a log, SQLite uses it whatever the header says.
         """
         database = self.target.database(self.directory)
-        if getattr(self.target, "files_view", None) is not None or not _has_content(database):
+        if self.target.files_view is not None or not _has_content(database):
             return ""
         try:
             with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:

@@ -21,7 +21,7 @@ from itertools import pairwise
 import msgspec
 
 from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.oracle import Answer, is_on_the_way
 from tornpage.scenarios.model.target import Configuration, View
 
 
@@ -127,7 +127,7 @@ class History:
         """Whether a crash after so many operations may show `view`; raises `Violation` where it may not."""
         rest, pending = self.at(position)
         pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
-        if _is_on_the_way(view, pending_too) or (power and view in rest.before):
+        if view in pending_too or is_on_the_way(view, pending_too) or (power and view in rest.before):
             return Outcome()
         if view in rest.maybe_committed:
             return Outcome(reappeared=True)
@@ -144,7 +144,7 @@ class History:
             return False
         for previous, span in reversed(list(pairwise(self._until(rest)))):
             half_way = (previous.settled, *span.stages, span.settled)
-            if span.answer.kind == "raised" and len(span.stages) > 1 and _is_on_the_way(view, half_way):
+            if span.answer.kind == "raised" and len(span.stages) > 1 and is_on_the_way(view, half_way):
                 return True
             if promise is Promise.LAST and span.settled != previous.settled:
                 break
@@ -199,11 +199,3 @@ class History:
         many = f" ({lost} acknowledged changes are lost)" if lost else ""
         detail = describe(differences(rest.settled, view), "what had to be there", "the reopened file")
         return Violation(code, f"a {kind} {told}{many}: {detail}", {"expected": rest.settled, "reopened": view})
-
-
-def _is_on_the_way(view: View, stages: tuple[View, ...]) -> bool:
-    """Whether a call that commits in these stages may have stopped there: at one of them, or key by key between."""
-    if view in stages:
-        return True
-    keys = view.keys() | {key for stage in stages for key in stage}
-    return len(stages) > 2 and all(any(view.get(key) == stage.get(key) for stage in stages) for key in keys)

@@ -16,6 +16,7 @@ A call that commits more than once (a recovery pass over many messages) is not a
 failed each key may be as before, as after, or as at one of its commits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ class Oracle:
     def saw_disk(self, disk: View) -> None:
         """Judge what a fresh reader sees, and settle on it; raises `Violation`."""
         possible = self._possible or (self.settled,)
-        if disk not in possible and not self._is_on_the_way(disk):
+        if disk not in possible and not is_on_the_way(disk, self._stages):
             self._accuse_disk(disk, possible)
         if disk != self.settled:
             # What a reader sees was committed, and a commit overwrites every maybe-committed write but later ones.
@@ -115,7 +116,7 @@ class Oracle:
 
     def saw_after_crash(self, reopened: View) -> None:
         """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
-        if reopened == self.settled or reopened in self.maybe_committed or self._is_on_the_way(reopened):
+        if reopened == self.settled or reopened in self.maybe_committed or is_on_the_way(reopened, self._stages):
             return
         sides = {"disk": self.settled, "reopened": reopened}
         code = "acknowledged-is-durable"
@@ -125,13 +126,6 @@ class Oracle:
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
         raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides, self.answer.kind)
-
-    def _is_on_the_way(self, disk: View) -> bool:
-        """Whether each key is as it was before, after, or at a commit of a call that commits more than once."""
-        keys = disk.keys() | {key for stage in self._stages for key in stage}
-        return bool(self._stages) and all(
-            any(disk.get(key) == stage.get(key) for stage in self._stages) for key in keys
-        )
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Name the promise that a disk state breaks; always raises."""
@@ -146,3 +140,13 @@ class Oracle:
         else:
             code = "all-or-nothing"
         raise Violation(code, f"after a call that {self.answer}: {detail}", sides, self.answer.kind)
+
+
+def is_on_the_way(view: View, stages: Sequence[View]) -> bool:
+    """Whether a call that commits more than once may have stopped there: each key is as it is at one of its `stages`.
+
+    The stages are the state before, that at each commit, and the one after: a call that commits once has two, and
+    nothing between them.
+    """
+    keys = view.keys() | {key for stage in stages for key in stage}
+    return len(stages) > 2 and all(any(view.get(key) == stage.get(key) for stage in stages) for key in keys)

@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.answers import as_answer
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
 
 
 class _SimpleSession:
@@ -66,7 +66,7 @@ def _drop(lazy: Any) -> None:
         close()
 
 
-class SimpleTarget:
+class SimpleTarget(Target):
     """The base of a small target. Set `file`, `calls` and `beat`; write `make`, `view` and `rows`.
 
     `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is

@@ -9,10 +9,10 @@ enough for a small store; see ``docs/your-own-store.md``.
 """
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -124,8 +124,7 @@ def environment_of(target: "Target", connect: Callable[..., sqlite3.Connection] 
 
 def binding_of(target: "Target") -> ModuleType:
     """The binding of SQLite that a target opens its connections with, as far as it says so."""
-    module: ModuleType = getattr(target, "binding", sqlite3)
-    return module
+    return completed(target).binding
 
 
 def connect_of(module: ModuleType) -> Callable[..., sqlite3.Connection]:
@@ -159,20 +158,23 @@ class Session(Protocol):
 
 @runtime_checkable
 class Target(Protocol):
-    """Something to put under test. `unpromised` maps a check's code to the reason why it is not promised, or to such
-    reasons by search or condition (`model.unpromised`).
+    """Something to put under test, and the base of it: a subclass gets the defaults of all that is optional.
 
-    Optional: `refuses`, the names of actions of the workload that the store says no to on purpose;
-    `survives_failed_sync`, True where a sync that failed, and dropped its pages, costs nothing acknowledged later;
-    ``check_view(view)`` and ``check_change(before, action, after, *, is_done, now_ms)`` raise `Violation` for
-    a state, or for what a call made of one, that the store's own rules forbid; `is_done`: it was acknowledged.
-    ``binding``: the module whose connections ``environment.connect`` opens, where that is not ``sqlite3``.
+    A class without this base is a target, too, if it has the members that are required; `completed` gives it the rest.
     """
 
+    # -- required ------------------------------------------------------------------------------------------
+
+    # How the command line and reports call it.
     name: str
+    # In a few words, what it is.
     title: str
+    # What it can be set up as; the first ones are tried first.
     configurations: tuple[Configuration, ...]
+    # At which depths faults reach it: "vfs", and "statement" where it connects through `Environment.connect`.
     depths: tuple[str, ...]
+    # Codes of checks that it does not promise to pass, each with the reason, or with reasons by search or condition
+    # (`model.unpromised`).
     unpromised: Mapping[str, Any]
 
     def workload(self) -> tuple[Action, ...]:
@@ -189,6 +191,73 @@ class Target(Protocol):
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The state as the file has it, read by plain SQL on a connection that the harness opened."""
+
+    # -- optional, with what stands in its place -----------------------------------------------------------
+
+    # Names of actions of the workload that the store says no to on purpose.
+    refuses: Collection[str] = ()
+    # What a restarted process calls before anything else.
+    recovery: Action | None = None
+    # Names of actions that commit more than once: a crash may leave them half-way, at one of their commits.
+    many_commits: Collection[str] = ()
+    # Names of actions that are made past the store's own connections, as another process would.
+    by_others: Collection[str] = ()
+    # The packages of the code under test: a finding's line is looked for there. None named: wherever the target's is.
+    packages: tuple[str, ...] = ()
+    # Whether a sync that failed, and dropped its pages, costs nothing that is acknowledged later.
+    survives_failed_sync: bool = False
+    # Which callers at once it promises to serve ("processes", "threads", "shared"), () for one only, None where it says
+    # nothing: see ``docs/interleave.md``.
+    callers: tuple[str, ...] | None = None
+    # The module whose connections ``Environment.connect`` opens.
+    binding: ModuleType = sqlite3
+    # Reads the state of a store that keeps plain files instead of a database; None: it has a database.
+    files_view: Callable[[Path], View] | None = None
+
+    @property
+    def machines(self) -> Mapping[str, Machine]:
+        """What ``fuzz`` may draw, by name; none: one machine that draws from `actions`, where there is that method."""
+        return {}
+
+    def simpler_actions(self, action: Action) -> Iterable[Action]:
+        """Plainer calls than `action` that the target's own `actions` could draw, to shrink a scenario by."""
+        del action
+        return ()
+
+    def check_view(self, view: View) -> None:
+        """Raise `Violation` for a state that the store's own rules forbid."""
+        del view
+
+    def check_change(self, before: View, action: Action, after: View, *, is_done: bool, now_ms: int) -> None:
+        """Raise `Violation` for what a call made of a state, where the rules forbid it; `is_done`: acknowledged."""
+        del before, action, after, is_done, now_ms
+
+
+_OPTIONAL: Final = (
+    "binding",
+    "by_others",
+    "callers",
+    "check_change",
+    "check_view",
+    "files_view",
+    "machines",
+    "many_commits",
+    "packages",
+    "recovery",
+    "refuses",
+    "simpler_actions",
+    "survives_failed_sync",
+)
+
+
+def completed(target: Target) -> Target:
+    """The same target; where its class has another base, with the defaults of what it lacks."""
+    if Target not in type(target).__mro__:
+        for name in _OPTIONAL:
+            if not hasattr(target, name):
+                default = Target.__dict__[name]
+                setattr(target, name, default.__get__(target) if hasattr(default, "__get__") else default)
+    return target
 
 
 def has_plain_files_only(target: Target) -> bool:

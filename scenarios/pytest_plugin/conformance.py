@@ -27,7 +27,7 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
-from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed, has_plain_files_only
 from tornpage.scenarios.model.unpromised import in_words, reason_for
 from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
@@ -144,7 +144,7 @@ def _target(suite: type[Conformance]) -> Target:
             raise pytest.UsageError(f"{suite.__name__}: {error}") from None
     if not isinstance(given, type):
         return given  # type: ignore[no-any-return]  # whoever hands in an instance has named it
-    made: Target = given()
+    made = completed(given())
     if not (made.name in SHIPPED or is_imported(made.name)):
         made.name = f"{given.__module__}:{given.__qualname__}"
     return made
@@ -166,7 +166,7 @@ def _share(profile: Profile, parts: int) -> Profile:
 
 def _unsuited(name: str, target: Target) -> str:
     """Why a search does not suit a target, "" where it does."""
-    if name == "interleave" and getattr(target, "callers", None) == ():
+    if name == "interleave" and target.callers == ():
         return "it is declared for one caller only: callers = ()"
     return _out_of_reach(name, target)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from tornpage.scenarios.model.events import SearchEnded, SearchStarted, Vacuous
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.model.target import Configuration, Target, completed
 from tornpage.scenarios.model.work import Do, Done, Need, Part, Shard, unmet
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -47,7 +47,7 @@ class Search:
         configurations: tuple[Configuration, ...] | None = None,
         seed: int = 0,
     ) -> None:
-        self.target = target
+        self.target = completed(target)
         self.recorder = recorder
         self.directory = directory
         self.configurations = configurations or target.configurations

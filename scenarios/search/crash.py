@@ -39,7 +39,7 @@ from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, P
 from tornpage.scenarios.model.fingerprint import call_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, NotJudged, Target, View
+from tornpage.scenarios.model.target import Configuration, NotJudged, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.crash_sample import Sample, decisive_positions
@@ -314,7 +314,7 @@ class CrashSearch(Search):
 
     def _failed_syncs(self, sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:
         """One-shot faults of syncs, where what they drop is asked for: by the target, or by the device."""
-        if not getattr(self.target, "survives_failed_sync", False) and self.device.failed_sync == "keeps":
+        if not self.target.survives_failed_sync and self.device.failed_sync == "keeps":
             return []
         return [
             point
@@ -339,7 +339,7 @@ class CrashSearch(Search):
     def _recoveries(self, starts: list["_Tape"], reader: CrashReader, tally: CrashesTried) -> None:
         """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
         sweep = self._sweep(reader.configuration)
-        recovery: Action | None = getattr(self.target, "recovery", None)
+        recovery = self.target.recovery
         workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
         for start in self._sampled(starts, _RECOVERY_SHARE * workloads):
             if self.recorder.enough():

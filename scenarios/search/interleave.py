@@ -70,7 +70,7 @@ class Interleavings(Search):
         super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.most_schedules = most_schedules
         self.preemptions = preemptions
-        declared: tuple[Callers, ...] | None = getattr(target, "callers", None)
+        declared: Any = self.target.callers
         self.is_declared = callers is not None or declared is not None
         chosen = callers or declared
         self.callers: tuple[Callers, ...] = ("processes",) if chosen is None else chosen

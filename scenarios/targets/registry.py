@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tornpage.scenarios.model.target import Target, TargetError
+from tornpage.scenarios.model.target import Target, TargetError, completed
 from tornpage.scenarios.targets.declaration import what_is_wrong
 from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.known_bugs.build import SOUND
@@ -135,7 +135,7 @@ def find_or_import(name: str) -> Target:
         raise UnknownTargetError(f"{name!r} is not a target: it lacks {', '.join(missing)}")
     if wrong := what_is_wrong(made):
         raise UnknownTargetError(f"{name!r}: {wrong}")
-    target: Target = made
+    target: Target = completed(made)
     target.name = name
     return target
 

@@ -24,7 +24,7 @@ from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, environment_of
+from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
 
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
@@ -45,7 +45,7 @@ class CrashReader:
     """Opens the states of crashes and remembers what they showed."""
 
     def __init__(self, target: Target, configuration: Configuration) -> None:
-        self.target = target
+        self.target = completed(target)
         self.configuration = configuration
         # One representative of each kind, in the order they were met.
         self.kinds: dict[Kind, faults.State] = {}
@@ -93,15 +93,14 @@ class CrashReader:
 
     def _others(self, state: faults.State, directory: Path) -> Identity:
         """The files that are not SQLite's own of the one database; all of them where the target reads plain files."""
-        if getattr(self.target, "files_view", None) is not None:
+        if self.target.files_view is not None:
             return state.identity
         name = _name_in(self.target, directory)
         own = {name + suffix for suffix in _OWN_SUFFIXES}
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
     def _open_first(self, state: faults.State, view: View, now_ms: int, directory: Path) -> None:
-        if check := getattr(self.target, "check_view", None):
-            check(view)
+        self.target.check_view(view)
         place(dict(state.files), directory)
         self._open(view, now_ms, directory)
 
@@ -119,9 +118,8 @@ class CrashReader:
             raise Violation(code, f"after a crash, a plain reader fails: {error!r}") from None
 
     def _read_plainly(self, directory: Path, others: Identity) -> _Plain:
-        read_files = getattr(self.target, "files_view", None)
-        if read_files is not None:
-            return _Plain(self._shared(read_files(directory)), b"")
+        if self.target.files_view is not None:
+            return _Plain(self._shared(self.target.files_view(directory)), b"")
         database = self.target.database(directory)
         if not database.exists():
             return _Plain({}, b"")

@@ -18,8 +18,8 @@ import msgspec
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.oracle import Answer
-from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View
+from tornpage.scenarios.model.oracle import Answer, is_on_the_way
+from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View, completed
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Expected(msgspec.Struct, frozen=True):
 
     def require(self, disk: View) -> None:
         """Raise `Violation` where the file holds something else."""
-        if disk in (self.before, self.after) or self._is_on_the_way(disk):
+        if disk in (self.before, self.after) or is_on_the_way(disk, (self.before, *self.stages, self.after)):
             return
         # What the pending call does not touch was acknowledged before it.
         old = [
@@ -47,17 +47,12 @@ class Expected(msgspec.Struct, frozen=True):
         changed = describe(differences(self.after, disk), "the whole change", "the file")
         raise Violation("all-or-nothing", f"a part of the pending change is there: {changed}", sides)
 
-    def _is_on_the_way(self, disk: View) -> bool:
-        stages = (self.before, *self.stages, self.after)
-        keys = disk.keys() | {key for stage in stages for key in stage}
-        return bool(self.stages) and all(any(disk.get(key) == stage.get(key) for stage in stages) for key in keys)
-
 
 class RecoveryCheck:
     """Looks at what dead processes left in `home`."""
 
     def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
-        self.target = target
+        self.target = completed(target)
         self.configuration = configuration
         self.home = home
         self._copy = home.with_name(home.name + "-read")
@@ -69,13 +64,12 @@ class RecoveryCheck:
         place(files, self._copy)
         view = Trial(self.target, self.configuration, self._copy, {}).fresh_view()
         expected.require(view)
-        if check := getattr(self.target, "check_view", None):
-            check(view)
+        self.target.check_view(view)
         return view
 
     def finished(self, action: Action, expected: Expected) -> View | None:
         """Where it was the recovery that was killed: what the next one has to come to."""
-        return expected.after if action == getattr(self.target, "recovery", None) else None
+        return expected.after if action == self.target.recovery else None
 
     def start_again(self, disk: View, step: int, finished: View | None = None) -> None:
         """Open the store on what is there, recover, look, change something; raises `Violation`.
@@ -87,7 +81,7 @@ class RecoveryCheck:
             trial.at_step(step)
             trial.reopen()
             trial.look()
-            recovery: Action | None = getattr(self.target, "recovery", None)
+            recovery = self.target.recovery
             if recovery is not None:
                 self._recover(trial, recovery, finished)
             trial.heartbeat()

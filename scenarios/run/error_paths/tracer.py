@@ -17,7 +17,7 @@ from typing import Final
 import coverage
 import msgspec
 
-from tornpage.scenarios.execution.trial import BEGINNINGS_OF_TROUBLE
+from tornpage.scenarios.execution.trial import trouble_heard_by
 from tornpage.scenarios.model.events import Event, PointTried
 from tornpage.scenarios.run.error_paths.join import ErrorPaths, join
 from tornpage.scenarios.run.error_paths.places import Place, SourceError, places_of, sources_of
@@ -56,11 +56,10 @@ class ErrorPathTracer:
     def running(self) -> Iterator[None]:
         """Watch inside this scope."""
         self._coverage.start()
-        BEGINNINGS_OF_TROUBLE.append(self._begin)
         try:
-            yield
+            with trouble_heard_by(self._begin):
+                yield
         finally:
-            BEGINNINGS_OF_TROUBLE.remove(self._begin)
             # What was collected goes to the data with a change of context only.
             self._coverage.switch_context("")
             self._coverage.stop()

@@ -84,9 +84,8 @@ class Playable(Protocol):
 
 def machines_of(target: Target) -> Mapping[str, Machine]:
     """The machines that a target offers; the one that it has anyway where it offers none, and none without actions."""
-    if offered := getattr(target, "machines", None):
-        made: Mapping[str, Machine] = offered
-        return made
+    if offered := target.machines:
+        return offered
     return {_THE_ONE: Machine(target.actions)} if isinstance(target, Playable) else {}
 
 

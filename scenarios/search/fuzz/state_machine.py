@@ -204,7 +204,7 @@ class MachineRun:
         self.has_limits = configuration.journal_mode != "file" and not self.limits.is_empty
         self.rivals = rivals(configuration)
         self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
-        self.by_others: frozenset[str] = getattr(target, "by_others", frozenset())
+        self.by_others = target.by_others
         self.totals: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()

@@ -23,7 +23,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import has_table, require_known, silence
 
 _CALLS: Final = frozenset({"add_job", "modify_job", "pause_job", "remove_all_jobs", "remove_job", "resume_job"})
@@ -90,7 +90,7 @@ class APSchedulerSession:
         self._scheduler.shutdown()
 
 
-class APScheduler:
+class APScheduler(Target):
     """Target: a scheduler with apscheduler.jobstores.sqlalchemy.SQLAlchemyJobStore, unmodified."""
 
     name = "apscheduler"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import has_table, require_known
 
 # The stubs of the oldest Python do not know it.
@@ -65,7 +65,7 @@ class DbmSession:
         self._mapping.close()
 
 
-class DbmSqlite3:
+class DbmSqlite3(Target):
     """Target: dbm.sqlite3 of this Python, unmodified."""
 
     name = "dbm-sqlite3"

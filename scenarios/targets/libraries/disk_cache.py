@@ -18,7 +18,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage import faults
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, View
 
 _CALLS: Final = ("add", "decr", "delete", "incr", "pop", "set", "touch")
 
@@ -82,7 +82,7 @@ class DiskCacheSession:
             self._cache.close()
 
 
-class DiskCache:
+class DiskCache(Target):
     """Target: diskcache.Cache, unmodified."""
 
     name = "diskcache"

@@ -20,7 +20,7 @@ import huey.storage
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import VirtualTime, has_table, require_known
 
 _CALLS: Final = frozenset({
@@ -71,7 +71,7 @@ class HueySession:
             yield
 
 
-class Huey:
+class Huey(Target):
     """Target: huey.storage.SqliteStorage, unmodified."""
 
     name = "huey"

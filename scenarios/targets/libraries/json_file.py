@@ -16,7 +16,7 @@ from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, Tas
 from tornpage.ledger.store import Snapshot
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.reference.strategies import draw_tasks
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, TASKS
 
@@ -83,7 +83,7 @@ class _JsonSession:
         self.ledger.close()
 
 
-class JsonFile:
+class JsonFile(Target):
     """Target: tasks over a `JsonSnapshotStore`, or over a build of it with a defect."""
 
     name = "json-file"

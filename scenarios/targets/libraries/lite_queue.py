@@ -23,7 +23,7 @@ import litequeue
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import VirtualTime, has_table, require_known
 
 _CALLS: Final = frozenset({"done", "mark_failed", "pop", "prune", "put", "retry"})
@@ -91,7 +91,7 @@ class LiteQueueSession:
             yield
 
 
-class LiteQueue:
+class LiteQueue(Target):
     """Target: litequeue.LiteQueue, unmodified."""
 
     name = "litequeue"

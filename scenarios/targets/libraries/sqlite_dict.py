@@ -23,7 +23,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.handover import WaitsForEverError, by_turns, opened
 from tornpage.scenarios.targets.libraries.support import has_table, require_known, silence
 
@@ -110,7 +110,7 @@ class SqliteDictSession:
                 raise
 
 
-class SqliteDict:
+class SqliteDict(Target):
     """Target: sqlitedict.SqliteDict, unmodified, with a commit after each change."""
 
     name = "sqlitedict"

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model import unpromised
 from tornpage.scenarios.model.checks import CHECKS
-from tornpage.scenarios.model.target import Action, Configuration, Environment, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, TargetError, View
 from tornpage.scenarios.model.target import Refused as RefusedCall
 from tornpage.scenarios.targets.process.program import Program, ProgramError
 from tornpage.scenarios.targets.process.protocol import (
@@ -120,7 +120,7 @@ class ProcessSession:
                 )
 
 
-class ProcessTarget:
+class ProcessTarget(Target):
     """Target: the program that `command` starts. Closing it, or letting go of it, ends its processes.
 
     Raises `TargetError` where the program can't be started, or describes a store that can't be tested.

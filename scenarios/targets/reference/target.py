@@ -19,7 +19,7 @@ from tornpage.ledger.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.scenario import Callers
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, Target, View
 from tornpage.scenarios.targets.reference.environment import (
     LegacyQueue,
     Mirror,
@@ -253,7 +253,7 @@ class ReferenceSession:
             self.ledger.close()
 
 
-class Reference:
+class Reference(Target):
     """Target: the reference ledger, or a build of it in which a part (an argument of `Ledger.open`) has a defect."""
 
     name = "reference"
