@@ -25,7 +25,7 @@ from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.shadow import Shadow
-from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
+from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.checks import Violation, describe, differences
 from tornpage.scenarios.model.oracle import Answer
@@ -78,7 +78,7 @@ class Executor:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
         # What an earlier scenario has never let go of must not spoil this one.
-        directory = next(one for one in siblings(directory) if not held_open(one))
+        directory = first_free(siblings(directory))
         for name in ("real", "shadow"):
             place(files or {}, directory / name)
         self.real = Trial(target, configuration, directory / "real", view or {})

@@ -11,11 +11,12 @@ What is armed for plain files doesn't fire here: it is meant for the store.
 # All of this happens several times at every fault point; pathlib would make it half as fast.
 # ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
 
+import bisect
 import functools
 import gc
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -125,11 +126,26 @@ def _overwrite(path: str, content: bytes) -> None:
 def held_open(directory: Path) -> list[str]:
     """The files below `directory` that this process has open; empty where the system doesn't say."""
     below = _below(os.path.abspath(directory))
+    return sorted(name.removeprefix(below) for name in _open_files() if name.startswith(below))
+
+
+def first_free(directories: Iterable[Path]) -> Path:
+    """The first of these in which this process has no file open; the process is asked once, however many there are."""
+    opened = sorted(_open_files())
+    for directory in directories:
+        below = _below(os.path.abspath(directory))
+        index = bisect.bisect_left(opened, below)
+        if index == len(opened) or not opened[index].startswith(below):
+            return directory
+    raise ValueError("files are open in all of these directories")
+
+
+def _open_files() -> Iterator[str]:
+    """The names of all files that this process has open."""
     try:
         descriptors = os.listdir("/proc/self/fd")
     except OSError:
-        return []
-    found = []
+        return
     for descriptor in descriptors:
         try:
             # To ask for a name is dear, and terminals, sockets and the like are in no directory of ours.
@@ -138,9 +154,7 @@ def held_open(directory: Path) -> list[str]:
             name = os.readlink(f"/proc/self/fd/{descriptor}")
         except OSError:
             continue
-        if name.startswith(below):
-            found.append(name.removeprefix(below))
-    return sorted(found)
+        yield name
 
 
 @functools.lru_cache(maxsize=256)
@@ -168,4 +182,4 @@ def require_let_go(directory: Path) -> None:
     if held_open(directory):
         gc.collect()
     if left := held_open(directory):
-        raise Violation("still-usable-after-the-fault", f"after closing, these are still open: {', '.join(left)}")
+        raise Violation("still-usable-after-the-fault", f"after closing, files are still open ({', '.join(left)})")

@@ -72,7 +72,7 @@ def test_an_empty_place_is_a_directory_all_the_same(tmp_path: Path) -> None:
 def test_what_a_session_holds_after_its_end_is_named(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         connection.execute("CREATE TABLE t(a)")
-        with pytest.raises(Violation, match=r"still open: a\.db") as found:
+        with pytest.raises(Violation, match=r"still open \(a\.db") as found:
             require_let_go(tmp_path)
     assert found.value.code == "still-usable-after-the-fault"
     require_let_go(tmp_path)
