@@ -144,7 +144,8 @@ class CrashesTried(msgspec.Struct):
     `operations` were recorded, `disks` read; `lossy` states had lost acknowledged changes as the configuration allows,
     `most_lost` of them at most; in `reappeared` states a failed change had come back as the rules allow; `damaged`
     states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried. `by_position`
-    has those of the workload itself, by the number of operations before the crash.
+    has those of the workload itself, by the number of operations before the crash. `enumerable` is how many states the
+    rules make of what was recorded; `left_out` how much of what was not even among those, or not recorded.
     """
 
     target: str
@@ -159,6 +160,8 @@ class CrashesTried(msgspec.Struct):
     recoveries: int = 0
     broken: int = 0
     by_position: dict[int, CrashPoint] = {}
+    enumerable: int = 0
+    left_out: dict[str, int] = {}
 
     def took(self, outcome: Outcome) -> None:
         """Count an allowed outcome."""
@@ -168,8 +171,22 @@ class CrashesTried(msgspec.Struct):
 
     def add(self, other: "CrashesTried") -> None:
         """Take in what another part of the same configuration came to; positions of one tape are the same in both."""
-        for name in ("operations", "states", "disks", "lossy", "reappeared", "damaged", "recoveries", "broken"):
+        for name in (
+            "operations",
+            "states",
+            "disks",
+            "lossy",
+            "reappeared",
+            "damaged",
+            "recoveries",
+            "broken",
+            "enumerable",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.left_out = {
+            what: self.left_out.get(what, 0) + other.left_out.get(what, 0)
+            for what in sorted({*self.left_out, *other.left_out})
+        }
         self.most_lost = max(self.most_lost, other.most_lost)
         for position, point in other.by_position.items():
             if (mine := self.by_position.setdefault(position, point)) is not point:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from tornpage.scenarios.model.events import SearchEnded
+from tornpage.scenarios.model.events import CrashesTried, SearchEnded
 from tornpage.scenarios.run.campaign import EVIDENCE, Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
@@ -73,6 +73,16 @@ def shortest(findings: Iterable[FoundRecord]) -> FoundRecord:
 def plural(number: int, noun: str, many: str = "") -> str:
     """Such as "1 finding" and "2 findings"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {many or noun + 's'}"
+
+
+def left_out(crashes: Iterable[CrashesTried]) -> list[str]:
+    """What the crash search has not tried of each configuration, a line each; nothing where that is nothing."""
+    lines = []
+    for one in crashes:
+        rest = {"crash states": one.enumerable - one.states, **one.left_out}
+        if told := [f"{number:,} {what}" for what, number in sorted(rest.items()) if number > 0]:
+            lines.append(f"{one.configuration}: left out: {'; '.join(told)}")
+    return lines
 
 
 _ONE_OF: Final = {

@@ -18,7 +18,7 @@ Not covered: damage to what was synced, and disks that say that they have synced
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -60,6 +60,9 @@ _CHANGES: Final = {
 _SYNCS: Final = frozenset({"sync", "file-fsync"})
 _Any = TypeVar("_Any")
 _TOLD_EVERY: Final = 50
+_FAULTS: Final = "faults of calls, and the crashes after each"
+_STARTS: Final = "disks, and the recovery from each"
+_RECOVERY_FAULTS: Final = "faults of a recovery"
 _WORKLOAD: Final = "workload"
 _AFTER_FAULTS: Final = "after faults"
 # Recording the workload anew is cheap beside the states of one call.
@@ -70,6 +73,7 @@ _FAULTED_SHARE: Final = 10
 _RECOVERY_SHARE: Final = 6
 # Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
 _MOST_OF_A_SHARE: Final = 100
+_FEW_OF_A_SHARE: Final = 1_000
 
 
 class CrashSearch(Search):
@@ -93,8 +97,6 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
-        # What the rules know and nothing enumerates: how much of what.
-        self.left_out: Counter[str] = Counter()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class CrashSearch(Search):
         recording, counts = played
         # The workload is recorded by each of its parts, and counts once.
         tally.operations += 0 if tape.part and tape.part.first else len(recording.tape)
-        for state in self._states(recording, tape, reader):
+        for state in self._states(recording, tape, reader, tally):
             if self.recorder.enough():
                 break
             self._try_state(recording, state, reader, tally, tape)
@@ -186,7 +188,9 @@ class CrashSearch(Search):
             return None
         return executor.recording, executor.counts
 
-    def _states(self, recording: Recording, tape: "_Tape", reader: CrashReader) -> Iterator[faults.State]:
+    def _states(
+        self, recording: Recording, tape: "_Tape", reader: CrashReader, tally: CrashesTried
+    ) -> Iterator[faults.State]:
         """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
         operations, every = recording.tape.operations, self.most_states_per_call is None
         device = tape.device or self.device
@@ -202,14 +206,15 @@ class CrashSearch(Search):
             first = max(first, span.end + 1)
             if tape.part is not None and span.step not in tape.part:
                 continue
-            self.counts["enumerated"] += sum(states.how_many(position) + 1 for position in positions)
-            yield from self._some(sample, positions, tape.share)
-        self.left_out.update(states.left_out())
+            many = sum(states.how_many(position) + 1 for position in positions)
+            tally.enumerable += many
+            yield from self._some(sample, positions, tape.share, many)
+        _leave_out(tally, states.left_out())
 
-    def _some(self, sample: Sample, positions: Sequence[int], share: int) -> Iterator[faults.State]:
+    def _some(self, sample: Sample, positions: Sequence[int], share: int, many: int) -> Iterator[faults.State]:
         if self.most_states_per_call is not None:
             yield from sample.some(positions, max(self.most_states_per_call // share, 1), whole=share == 1)
-        elif share == 1:
+        elif share == 1 or many <= _FEW_OF_A_SHARE:
             yield from sample.every(positions)
         else:
             yield from sample.some(positions, _MOST_OF_A_SHARE, whole=True)
@@ -262,12 +267,12 @@ class CrashSearch(Search):
         crash = CrashAt.of(state.crash, tape.device or self.device)
         return Scenario(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
 
-    def _sampled(self, them: Sequence[_Any], share: int) -> Sequence[_Any]:
-        """A seeded sample in order, of a share of as many as the profile wants of a call."""
+    def _sampled(self, them: Sequence[_Any], share: int, what: str, tally: CrashesTried) -> Sequence[_Any]:
+        """A seeded sample in order, of a share of as many as the profile wants of a call; `what` they are."""
         most = _MOST_OF_A_SHARE if self.most_states_per_call is None else max(self.most_states_per_call // share, 1)
         if len(them) <= most:
             return them
-        self.counts["points_left_out"] += len(them) - most
+        _leave_out(tally, {what: len(them) - most})
         return [them[index] for index in sorted(self.generator.sample(range(len(them)), most))]
 
     # -- after a fault -------------------------------------------------------------------------------------
@@ -279,11 +284,13 @@ class CrashSearch(Search):
             if start.action in (OPEN, CLOSE):
                 continue
             before = self._calls[: start.step - 1] or (Restart(),)
-            for point in self._sampled(_changing(sweep, reader.configuration, start), _FAULTED_SHARE):
+            for point in self._sampled(_changing(sweep, reader.configuration, start), _FAULTED_SHARE, _FAULTS, tally):
                 if self.recorder.enough():
                     return
                 self._after_fault(point, before, beat, reader, tally, None)
-            for point in self._sampled(self._failed_syncs(sweep, reader.configuration, start), _FAULTED_SHARE):
+            for point in self._sampled(
+                self._failed_syncs(sweep, reader.configuration, start), _FAULTED_SHARE, _FAULTS, tally
+            ):
                 if self.recorder.enough():
                     return
                 self._after_fault(point, before, beat, reader, tally, replace(self.device, failed_sync="drops"))
@@ -341,7 +348,7 @@ class CrashSearch(Search):
         sweep = self._sweep(reader.configuration)
         recovery = self.target.recovery
         workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
-        for start in self._sampled(starts, _RECOVERY_SHARE * workloads):
+        for start in self._sampled(starts, _RECOVERY_SHARE * workloads, _STARTS, tally):
             if self.recorder.enough():
                 return
             tally.recoveries += 1
@@ -351,7 +358,8 @@ class CrashSearch(Search):
             self._try_tape(tape, reader, tally)
             for action in (OPEN, recovery) if recovery else (OPEN,):
                 begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
-                for point in self._sampled(list(sweep.points_of(reader.configuration, begin)), _RECOVERY_SHARE):
+                points = list(sweep.points_of(reader.configuration, begin))
+                for point in self._sampled(points, _RECOVERY_SHARE, _RECOVERY_FAULTS, tally):
                     if self.recorder.enough():
                         return
                     sweep.try_point(reader.configuration, point)
@@ -446,6 +454,10 @@ class _Tape(msgspec.Struct, frozen=True):
     share: int = 1
     part: Part | None = None
     device: faults.Device | None = None
+
+
+def _leave_out(tally: CrashesTried, what: Mapping[str, int]) -> None:
+    tally.left_out = dict(Counter(tally.left_out) + Counter(what))
 
 
 def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) -> CrashPoint:

@@ -164,3 +164,32 @@ def test_a_finding_is_told_once_for_each_check_and_kind_of_crash() -> None:
     kinds = [(one.code, one.scenario.steps[-1].power, bool(one.scenario.faults)) for one in found]
     assert len(kinds) == len(set(kinds)) >= 1
     assert all(isinstance(step, Call | CrashAt) for step in found[0].scenario.steps)
+
+
+def test_what_was_tried_of_all_is_told_in_text_and_json_and_on_the_page(command: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    wal = ("crash", "--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--states", 10)
+    text = command(*wal, "--html", page)
+    tried = json.loads(command(*wal, "--json").out)["crash_states"][0]
+    assert 0 < tried["states"] < tried["enumerable"]
+    left_out = f"{tried['enumerable'] - tried['states']:,} crash states"
+    assert tried["left_out"]["faults of calls, and the crashes after each"] > 0
+    assert f"wal/FULL: left out: {left_out}" in text.out
+    assert left_out in page.read_text()
+
+
+def test_every_state_leaves_no_state_out_where_few_changes_are_unsynced_and_tells_the_rest() -> None:
+    recorder = searched(Shortest(), None)
+    [tried] = recorder.crashes
+    assert tried.states == tried.enumerable
+    assert set(tried.left_out) <= {
+        "positions of which some subsets were tried",
+        "faults of calls, and the crashes after each",
+        "faults of a recovery",
+        "disks, and the recovery from each",
+    }
+
+
+class Shortest(tiny_stores.Tiny):
+    configurations = (Configuration("wal", "FULL"),)
+    calls = tiny_stores.Tiny.calls[:1]

@@ -209,10 +209,19 @@ def crash_states(recorder: Recorder) -> Table:
     """What the crash states of each configuration came to."""
     table = Table(title="crash states", title_justify="left")
     table.add_column("configuration")
-    for name in ("operations", "states", "disks", "recoveries", "lost some", "most lost", "came back", "damaged"):
+    for name in ("operations", "states", "of", "disks", "recoveries", "lost some", "most lost", "came back", "damaged"):
         table.add_column(name, justify="right")
     for one in recorder.crashes:
-        numbers = (one.operations, one.states, one.disks, one.recoveries, one.lossy, one.most_lost, one.reappeared)
+        numbers = (
+            one.operations,
+            one.states,
+            max(one.enumerable, one.states),
+            one.disks,
+            one.recoveries,
+            one.lossy,
+            one.most_lost,
+            one.reappeared,
+        )
         table.add_row(str(one.configuration), *(f"{number:,}" for number in (*numbers, one.damaged)))
     return table
 

@@ -11,6 +11,7 @@ from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.model.unpromised import reason_for
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
+from tornpage.scenarios.report.words import left_out
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -30,6 +31,8 @@ def show(
         console.print(kills_table(recorder))
     if recorder.crashes:
         console.print(crash_states(recorder))
+        for line in left_out(recorder.crashes):
+            console.print(Text(line), soft_wrap=True)
     for ended in recorder.ended:
         console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
         for note in ended.notes:
