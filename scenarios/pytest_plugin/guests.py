@@ -44,6 +44,16 @@ def timers_of(item: pytest.Item) -> Iterator[None]:
             hook.pytest_timeout_cancel_timer(item=item)
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether this is how pytest-timeout ends a test."""
+    trace = error.__traceback__
+    while isinstance(error, pytest.fail.Exception) and trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") == "pytest_timeout":
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def _dump_later(config: pytest.Config) -> None:
     """Let the clock of ``faulthandler_timeout`` begin anew."""
     seconds = float(_setting(config, "faulthandler_timeout") or 0.0)

@@ -19,4 +19,4 @@ def limit_of(given_s: float | None, usual_s: float) -> float:
 
 def limit(seconds: float) -> AbstractContextManager[None]:
     """Raise `TookTooLongError` in this scope once so many seconds are over."""
-    return call_timeout.limit(seconds, f"still running after {seconds:g} s (--tornpage-timeout)")
+    return call_timeout.limit(seconds, f"still running after {seconds:g} s (--tornpage-timeout)", insists=True)

@@ -169,7 +169,7 @@ class Runner:
 
             run.call = self._phase("call", watched, self.timeout_s)
             run.repeated, run.fired = repeats.line is not None, bool(armed.firings)
-            run.timed_out = run.call.excinfo is not None and isinstance(run.call.excinfo.value, TookTooLongError)
+            run.timed_out = run.call.excinfo is not None and _hung(run.call.excinfo.value) is not None
             run.workers, run.matches = len(workers.seen), list(armed.injector.matches)
             run.hit_shared = self._is_shared({firing.path for firing in armed.firings})
             self._judge(run, armed, connections, repeats, retrying)
@@ -309,8 +309,8 @@ class Runner:
             run.reports["call"] = self._report(_passed("call"))
 
     def _verdict(self, error: BaseException | None, armed: faults.Armed, repeats: Repeats) -> Verdict:
-        if isinstance(error, TookTooLongError):
-            return Verdict(FAILED, f"still-usable-after-the-fault: {error}", shown=True)
+        if (hung := _hung(error)) is not None:
+            return Verdict(FAILED, f"still-usable-after-the-fault: {hung}", shown=True)
         if repeats.line is not None and error is not None:
             again = f"line {repeats.line} raised {repeats.first}, was executed once more, and then"
             return Verdict(FAILED, f"{again} {judging.in_words(error)}{judging.cure_of(error)}", shown=True)
@@ -363,6 +363,12 @@ class Runner:
 
 def _is_injected(error: BaseException) -> bool:
     return judging.injected(error) is not None
+
+
+def _hung(error: BaseException | None) -> BaseException | None:
+    """What ended a run that took too long, whatever was made of it on its way."""
+    causes = faults.causes(error) if error is not None else ()
+    return next((one for one in causes if isinstance(one, TookTooLongError) or guests.is_timeout(one)), None)
 
 
 def _passed(when: Any) -> Call:
