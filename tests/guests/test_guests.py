@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 GUESTS = (
-    "anyio", "pytest_asyncio", "pytest_benchmark", "pytest_cov", "pytest_django", "pytest_randomly",
+    "aiosqlite", "anyio", "pytest_asyncio", "pytest_benchmark", "pytest_cov", "pytest_django", "pytest_randomly",
     "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "xdist",
 )  # fmt: skip
 MISSING = [name for name in GUESTS if importlib.util.find_spec(name) is None]
@@ -26,12 +26,23 @@ pytestmark = [
 ]
 
 EXPECTED = {
+    "test_aiosqlite_.test_marked": "passed",
+    "test_aiosqlite_.test_marked_fails": "failed",
+    "test_aiosqlite_.test_marked_that_never_closes": "passed",
+    "test_aiosqlite_.test_marked_twin": "passed",
+    "test_aiosqlite_.test_marked_twin_fails": "failed",
+    "test_aiosqlite_.test_unmarked": "passed",
     "test_anyio_.test_marked": "passed",
     "test_anyio_.test_unmarked": "passed",
     "test_asyncio_.test_marked": "passed",
     "test_asyncio_.test_unmarked": "passed",
     "test_benchmark.test_marked": "passed",
+    "test_benchmark.test_marked_without_measuring": "passed",
     "test_benchmark.test_unmarked": "passed",
+    "test_django.TestInATransaction.test_refused": "refused",
+    "test_django.TestInATransaction.test_unmarked": "passed",
+    "test_django.TestOfTransactions.test_marked": "passed",
+    "test_django.TestOfTransactions.test_unmarked": "passed",
     "test_django.test_marked": "passed",
     "test_django.test_marked_fails": "failed",
     "test_django.test_unmarked": "passed",
@@ -43,11 +54,14 @@ EXPECTED = {
     "test_randomly.test_unmarked": "passed",
     "test_rerunfailures.test_marked_fails": "failed",
     "test_rerunfailures.test_unmarked_passes_at_the_second_try": "passed",
+    "test_subtests.TestOfUnittest.test_marked": "passed",
+    "test_subtests.TestOfUnittest.test_marked_fails": "failed",
     "test_subtests.TestOfUnittest.test_unmarked": "passed",
     "test_subtests.test_marked": "passed",
     "test_subtests.test_marked_fails": "failed",
     "test_subtests.test_unmarked": "passed",
     "test_timeout.test_marked": "passed",
+    "test_timeout.test_marked_fails": "failed",
     "test_timeout.test_unmarked_fails": "failed",
 }
 
@@ -81,6 +95,10 @@ def test_each_plugin_does_what_it_does_alone(tmp_path: Path) -> None:
     assert "Using --randomly-seed=5" in said
     assert "Timeout (>0.2s) from pytest-timeout" in said
     assert "1 rerun" in said
+    # The same statements come to the same, on whatever thread they run.
+    points = dict(re.findall(r"FAILED test_aiosqlite_.py::(\w+) - (\d+ of \d+) fault points", said))
+    assert points["test_marked_fails"] == points["test_marked_twin_fails"], said
+    assert re.search(r"test_marked_that_never_closes: \d+ threads? left behind after a fault: ", said) is None
     swept = re.search(r"every_fault: (\d+) tests, (\d+) fault points: (\d+) fired", said)
     assert swept is not None, said
     tests, points, fired = map(int, swept.groups())

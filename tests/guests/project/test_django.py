@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 from django.db import DatabaseError
+from django.test import TestCase, TransactionTestCase
 from shop.models import Order
 
 
@@ -31,3 +32,26 @@ def test_unmarked():
 @pytest.mark.django_db
 def test_unmarked_in_a_transaction():
     assert Order.objects.count() == 0
+
+
+class TestOfTransactions(TransactionTestCase):
+    @pytest.mark.every_fault(operations="write,sync,delete")
+    def test_marked(self):
+        Order.objects.create(name="tea")
+        assert Order.objects.count() == 1
+
+    def test_unmarked(self):
+        assert Order.objects.count() == 0
+
+
+class TestInATransaction(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        Order.objects.create(name="tea")
+
+    @pytest.mark.every_fault
+    def test_refused(self):
+        assert Order.objects.count() == 1
+
+    def test_unmarked(self):
+        assert Order.objects.count() == 1

@@ -1,5 +1,6 @@
 """pytest-subtests, and unittest's: the errors that they keep to themselves are seen."""
 
+import tempfile
 import unittest
 
 import pytest
@@ -35,3 +36,21 @@ class TestOfUnittest(unittest.TestCase):
         for number in range(2):
             with self.subTest(number=number):
                 assert number < 2
+
+    @pytest.mark.every_fault(operations="write,sync")
+    def test_marked(self):
+        with tempfile.TemporaryDirectory() as home:
+            store = Store(f"{home}/a.db")
+            for number in range(2):
+                with self.subTest(number=number):
+                    store.add(number)
+            store.close()
+
+    @pytest.mark.every_fault(operations="write,sync")
+    def test_marked_fails(self):
+        with tempfile.TemporaryDirectory() as home:
+            store = Hides(f"{home}/a.db")
+            with self.subTest("one"):
+                store.add(1)
+                assert store.all() == [1]
+            store.close()

@@ -1,5 +1,6 @@
 """pytest-timeout: its timer counts one run, not the whole sweep."""
 
+import sqlite3
 import threading
 
 import pytest
@@ -20,3 +21,14 @@ def test_marked(tmp_path):
 @pytest.mark.timeout(0.2)
 def test_unmarked_fails():
     threading.Event().wait(20)
+
+
+@pytest.mark.timeout(0.5)
+@pytest.mark.every_fault(operations="sync")
+def test_marked_fails(tmp_path):
+    store = Store(tmp_path / "a.db")
+    try:
+        store.add(1)
+    except sqlite3.Error:
+        threading.Event().wait(20)
+    store.close()
