@@ -1,15 +1,18 @@
 """What all tests share: a process that can be interrupted, and a SQLite with hidden symbols."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
 import pytest
 
+DOCS = Path(__file__).parents[1] / "docs"
 BUILD_HIDDEN_SQLITE = Path(__file__).parent / "environments" / "hidden_sqlite.py"
 
 
@@ -41,3 +44,30 @@ def hidden_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode:
         pytest.skip(done.stderr.strip())
     return folder
+
+
+@pytest.fixture
+def as_documented(tmp_path: Path) -> Callable[..., None]:
+    """Runs the files of a how-to whose examples need more than the tests of the documents have.
+
+    Its blocks of ``py`` are files, and the line of each test in its ``text`` block has to come true.
+    """
+
+    def run(name: str, **environment: str) -> None:
+        document = (DOCS / name).read_text()
+        for file, source in re.findall(r"^```py\n# (\S+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
+            path = tmp_path / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+        expected = re.findall(r"^(test_\S+) (PASSED|FAILED|ERROR)$", document, re.MULTILINE)
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTEST_DISABLE_PLUGIN_AUTOLOAD"}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"],
+            cwd=tmp_path, env={**inherited, **environment}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        seen = re.findall(r"^(PASSED|FAILED|ERROR) (test_\S+)", done.stdout, re.MULTILINE)
+        outcomes = {test: outcome for outcome, test in seen}
+        assert expected
+        assert outcomes == dict(expected), done.stdout + done.stderr
+
+    return run

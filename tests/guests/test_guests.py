@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -113,3 +114,11 @@ def test_so_they_do_over_processes_with_coverage(tmp_path: Path) -> None:
     assert outcomes == {name: ended for name, ended in EXPECTED.items() if name.startswith(files)}, said
     # Each line of the store ran under pytest-cov's measurement; that the sweep measures itself takes nothing from it.
     assert "100%" in next(line for line in said.splitlines() if line.startswith("store.py"))
+
+
+def test_the_examples_of_asynchronous_code_run(as_documented: Callable[..., None]) -> None:
+    as_documented("async.md")
+
+
+def test_the_examples_of_django_code_run(as_documented: Callable[..., None]) -> None:
+    as_documented("django.md", DJANGO_SETTINGS_MODULE="shop.settings")

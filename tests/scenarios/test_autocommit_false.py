@@ -270,3 +270,7 @@ def test_each_search_holds_for_the_right_store(name: str) -> None:
 def test_each_search_finds_the_one_that_is_not(name: str) -> None:
     recorder = searched(GivesUpLateTarget(), name)
     assert {found.finding.code for found in recorder.findings} == {"memory-equals-disk"}
+
+
+def test_the_documents_examples_run(as_documented: Callable[..., None]) -> None:
+    as_documented("autocommit-false.md")
