@@ -497,6 +497,8 @@ class Shim:
                 self._supers.discard(file)
                 self._names.closed(file)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
+                if was_pending(error):
+                    return with_pending(error, close(file))
                 self._keep(error)
             try:
                 return base(file)  # type: ignore[no-any-return]
