@@ -7,6 +7,7 @@ import click
 
 from tornpage.ledger.command import ledger_group
 from tornpage.scenarios.cli.known_bugs import bugs, probe
+from tornpage.scenarios.cli.libraries import libraries
 from tornpage.scenarios.cli.replays import explain, replay, targets
 from tornpage.scenarios.cli.reports import report
 from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, interleave, kill, limits, sweep, syscalls
@@ -35,7 +36,7 @@ def tornpage() -> None:
 
 for _command in (
     check, sweep, crash, contend, interleave, limits, fuzz, kill, syscalls, probe, bugs, replay, explain, targets,
-    report,
+    libraries, report,
 ):  # fmt: skip
     tornpage.add_command(_command)
 tornpage.add_command(ledger_group, "ledger")
