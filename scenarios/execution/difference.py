@@ -8,6 +8,7 @@ Where no views tell, the message does, without what differs from run to run: num
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tornpage.scenarios.model.checks import Violation
@@ -31,10 +32,15 @@ def difference_of(violation: Violation) -> Difference:
     names = tuple(violation.sides)
     if len(names) < 2:
         return Difference(violation.code, violation.answer, names, frozenset(), in_general(violation.message))
-    left, right = (violation.sides[name] for name in names[:2])
-    keys = {*left, *right}
-    ways = frozenset(way for key in keys if (way := _way(key, left, right)))
-    return Difference(violation.code, violation.answer, names, ways, "")
+    return Difference(violation.code, violation.answer, names, ways_of(violation.sides), "")
+
+
+def ways_of(sides: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """In which ways the first two of some views differ."""
+    if len(sides) < 2:
+        return frozenset()
+    left, right, *_ = sides.values()
+    return frozenset(way for key in {*left, *right} if (way := _way(key, left, right)))
 
 
 def _way(key: str, left: Any, right: Any) -> str:

@@ -24,6 +24,7 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
+from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
@@ -72,6 +73,8 @@ class Executor:
         self._steps_before = steps_before
         self._clock = 0
         self._clock_was_set = False
+        # Whether the shadow has files that faults or a crash have left; what fails on those is no fault of the set-up.
+        self._shadow_has_lived = bool(files)
         self._trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
@@ -199,8 +202,7 @@ class Executor:
         files = self.shadow.crash_copy() if keeps else None
         saved = files if self.armed else None
         wanted, stages = self.shadow.call_by_stages(step.action)
-        if wanted.kind == "raised":
-            raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
+        self._require_wanted(step, wanted)
         after = self.shadow.fresh_view()
         with self._told(str(step.action), after, stages) as told:
             met = self._met()
@@ -222,8 +224,18 @@ class Executor:
                 self._maybe_committed.append((after, self.shadow.crash_copy()))
             # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
             half_way = self.real.oracle.settled != before
-            self.shadow.put(self.real.crash_copy() if half_way else saved)
+            if half_way:
+                self._put_shadow(self.real.crash_copy())
+            else:
+                self.shadow.put(saved)
         self.view = self.real.oracle.settled
+
+    def _require_wanted(self, step: Call, wanted: Answer) -> None:
+        """A call has to work where nothing is wrong, or else there is nothing to compare it with."""
+        if wanted.kind == "raised" and self._shadow_has_lived:
+            raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
+        if wanted.kind == "raised":
+            raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
 
     def _same_refusal(self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int]) -> None:
         """A store must not refuse, or grant, under a fault what it would not without one, nor hide a fault."""
@@ -388,7 +400,7 @@ class Executor:
         self._maybe_committed.clear()
         self._begin_another_life()
         self._record_anew(files)
-        self.shadow.put(files)
+        self._put_shadow(files)
         answer = self._open()
         self._count(answer)
         if answer.kind == "raised" and not self.armed:
@@ -450,6 +462,16 @@ class Executor:
         else:
             with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as told:
                 yield told
+
+    def _put_shadow(self, files: Files) -> None:
+        """Let the shadow go on from files that faults or a crash have left; raises `Violation` where it can't."""
+        self._shadow_has_lived = True
+        try:
+            self.shadow.put(files)
+        except Violation:
+            raise
+        except Exception as error:
+            raise fails_later("with nothing armed, opening the store fails", error) from error
 
     def _follow(self) -> None:
         """Where a crash brought a maybe-committed write to life, the shadow takes its shape."""

@@ -159,3 +159,9 @@ def _with_logs(directory: str) -> list[Path]:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the file is damaged, or not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def fails_later(what: str, error: BaseException | None) -> Violation:
+    """What fails with nothing armed, on files that earlier faults or crashes have left: they have caused it."""
+    code = "integrity" if isinstance(error, sqlite3.Error) and is_damage(error) else "still-usable-after-the-fault"
+    return Violation(code, f"{what}, on what the faults before it have left: {error!r}")

@@ -234,6 +234,13 @@ def _up_to(point: int) -> str:
 Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall | Interleave
 
 
+def plainly(step: Step) -> str:
+    """A step in words, without when it is made, or switched."""
+    if isinstance(step, Interleave):
+        return step.names
+    return str(step.action) if isinstance(step, Call) else str(step).partition(", at minute")[0].partition(", which")[0]
+
+
 class Scenario(msgspec.Struct, frozen=True):
     """What to play: the target by name, its configuration, and the steps."""
 

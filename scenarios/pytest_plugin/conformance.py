@@ -215,7 +215,7 @@ def _observed(recorder: Recorder, target: Target) -> list[str]:
 def _require_holds(recorder: Recorder, target: Target) -> None:
     if recorder.interrupted:
         raise KeyboardInterrupt
-    said = [describe_finding(found) for found in recorder.findings]
+    said = [describe_finding(found, recorder.also_at(found.finding)) for found in recorder.findings]
     said += [f"vacuous: {one.search}: {one.reason}" for one in recorder.vacuous]
     if not said and campaign.verdict(recorder) != campaign.Exit.HOLDS:
         said.append("nothing was tested: nothing that this search does has happened")

@@ -95,7 +95,14 @@ def _paragraph(found: FoundRecord) -> str:
         str(found.scenario),
         f"where: {found.where or 'not known'}",
     )
-    return "\n".join((*lines, f"Reproduce with: {found.replay}", f"met {plural(found.seen, 'time')}"))
+    return "\n".join(
+        (
+            *lines,
+            f"Reproduce with: {found.replay}",
+            f"met {plural(found.seen, 'time')}",
+            *(f"also at {line}" for line in found.also),
+        )
+    )
 
 
 def _case(

@@ -93,6 +93,7 @@ def run(
         before_finding=require_room,
     )
     recorder.lost_interrupt = stop.requested
+    recorder.unpromised = target.unpromised
     recorder.is_share = plan.shard is not None
     with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, patience(plan.call_timeout_s):
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
@@ -244,7 +245,9 @@ def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorde
 
         def do(job: Job, recorder: Recorder) -> Done:
             name, part = job
-            search = SEARCHES[name](find_or_import(target_name), recorder, directory, plan)
+            target = find_or_import(target_name)
+            recorder.unpromised = target.unpromised
+            search = SEARCHES[name](target, recorder, directory, plan)
             if name not in company:
                 company[name] = None
                 scopes.enter_context(search.company())

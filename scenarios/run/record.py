@@ -58,8 +58,8 @@ class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A finding, or an observation of what was not promised; `seen` is how often the same was met.
 
     `fingerprint` is the same on every machine and with every seed; `where` is ``file:line`` in the code under test, ""
-    where nobody can tell; `accepted_because` is a baseline's reason, "" where none accepts it.
-    `timeline` is None where nobody has played the scenario once more.
+    where nobody can tell; `accepted_because` is a baseline's reason, "" where none accepts it. `also` says where else
+    the same was seen, a call a line. `timeline` is None where nobody has played the scenario once more.
     """
 
     check: str
@@ -73,6 +73,7 @@ class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     unpromised_because: str = ""
     timeline: Timeline | None = None
     fingerprint: str = ""
+    also: tuple[str, ...] = ()
     where: str = ""
     accepted_because: str = ""
 
@@ -358,6 +359,7 @@ def _found(found: Found, recorder: Recorder, unpromised: Unpromised) -> FoundRec
         unpromised_because=reason_for(unpromised, finding.code, finding.scenario, finding.search),
         fingerprint=fingerprint(finding.code, finding.scenario),
         accepted_because=found.accepted_because,
+        also=recorder.also_at(finding),
     )
 
 

@@ -17,6 +17,7 @@ Power fails on the `device` that is given; what it promises says what can tear.
 Not covered: damage to what was synced, and disks that say that they have synced and have not.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -357,7 +358,12 @@ class CrashSearch(Search):
             )
             self._try_tape(tape, reader, tally)
             for action in (OPEN, recovery) if recovery else (OPEN,):
-                begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
+                try:
+                    begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)
+                except Violation as violation:
+                    steps = start.prelude if action == OPEN else (*start.prelude, Call(action))
+                    self._found(violation, Scenario(self.target.name, reader.configuration, steps))
+                    continue
                 points = list(sweep.points_of(reader.configuration, begin))
                 for point in self._sampled(points, _RECOVERY_SHARE, _RECOVERY_FAULTS, tally):
                     if self.recorder.enough():
@@ -422,7 +428,8 @@ class CrashSearch(Search):
         """The first crash of a scenario's last step that shows what was seen; None where playing it violates one."""
         executor = Executor(self.target, scenario.configuration, directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
-        with executor:
+        # A store that leaks can't be closed, either; what it has shown by then counts.
+        with contextlib.suppress(Violation), executor:
             try:
                 for step in scenario.steps:
                     executor.do(step)

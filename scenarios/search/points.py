@@ -49,6 +49,8 @@ from tornpage.scenarios.search.workload import Start, WorkloadSearch
 _Any = TypeVar("_Any")
 # Of each call, before more of any is tried in a run whose time is limited.
 _FIRST_POINTS: Final = 3
+# So many points of one kind are shrunk until one of them shows again what was seen.
+_TRIES: Final = 4
 _REACHED: Final = "reached "
 
 
@@ -111,6 +113,8 @@ class PointSearch(WorkloadSearch):
         )
         self.most_points_per_call = most_points_per_call
         self._most: int | None = None
+        # By key, the first finding whose scenario does not show it again.
+        self._not_shown: dict[Key, tuple[Finding, tuple[Key, ...]]] = {}
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -131,7 +135,12 @@ class PointSearch(WorkloadSearch):
     def do(self, part: Part) -> Done:
         """Do one part."""
         self._most = part.most
-        return super().do(part)
+        self._not_shown.clear()
+        done = super().do(part)
+        for finding, keys in self._not_shown.values():
+            # None of its kind that was seen here could be shown again.
+            self.recorder.found(finding, self.target, DedupKeys(before=keys))
+        return done
 
     def points(self, part: Part) -> Iterator[Point]:
         """The points of a part's calls, sampled where there are too many of one call."""
@@ -317,6 +326,13 @@ class PointSearch(WorkloadSearch):
         keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
         short = shown(scenario, violation, self.target, self.directory / "minimise")
         finding = Finding.of(short.violation, short.scenario, search or self.name, short.note, shows_again=short.again)
+        if not short.again:
+            # Another point of its kind may be shown; without a limit a target that is never twice alike takes for ever.
+            self._not_shown.setdefault(keys[0], (finding, keys))
+            if self.recorder.repeats[keys[0]] < _TRIES:
+                self.recorder.forget(keys[0])
+            return
+        self._not_shown.pop(keys[0], None)
         if finding.code != violation.code:
             # It needs no fault, and without one it is another check that fails first.
             if self.recorder.repeats_one(finding):

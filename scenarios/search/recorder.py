@@ -1,17 +1,21 @@
 """The recorder: every search tells it what happens; it keeps what the verdict needs and passes all of it on.
 
-It also says when it is enough: a time limit, an interrupt, or more findings than anybody will read. A finding is kept
-once per check and call; further points that show the same are counted. What a baseline accepts is kept apart: it stops
-nothing, and hides nothing that is not accepted.
+It also says when it is enough: a time limit, an interrupt, or more findings than anybody will read.
+
+One cause is told once: findings are of one *group* where the same check fails for the same call (whatever its
+arguments), in the same way, under the same kind of trouble: faults, limits, rivals and system calls that fail are one
+kind. Further points of a group, of whatever search, are counted, and their places told with the finding (`also_at`).
+What a baseline accepts is kept apart: it stops nothing, and hides nothing that is not accepted.
 """
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tornpage.scenarios.execution.difference import ways_of
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -24,7 +28,8 @@ from tornpage.scenarios.model.events import (
     Series,
     Vacuous,
 )
-from tornpage.scenarios.model.scenario import Conditional, Interleave, Scenario
+from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step
+from tornpage.scenarios.model.scenario import plainly
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.model.unpromised import reason_for
 
@@ -38,8 +43,13 @@ class Tally:
         self.tried = self.fired = self.surfaced = 0
 
 
-# What makes findings of one search alike to a reader; the first word says what kind of likeness.
+# What makes findings of one search alike to a reader; the first word says what kind of likeness, or the search.
 Key = tuple[str, ...]
+# Where one of a group was seen: the call, the configuration, and the search.
+Point = tuple[str, str, str]
+_OF_THE_WORLD: Final = frozenset(("fault", "limit", "rival", "system call"))
+_GROUP_WORDS: Final = 5
+_MOST_CALLS: Final = 5
 
 
 class DedupKeys(NamedTuple):
@@ -60,6 +70,7 @@ class Transcript(NamedTuple):
     dedup_keys_of_findings: list[DedupKeys]
     met: frozenset[Key]
     repeats: "Counter[Key]"
+    also: "dict[Key, Counter[Point]]"
 
 
 def nothing_accepted(_finding: Finding) -> str:
@@ -91,6 +102,9 @@ class Recorder:
         self.findings: list[Found] = []
         self.observations: list[Found] = []
         self.repeats: Counter[Key] = Counter()
+        # By group, where it was seen; and each finding that was told with the groups that it stands for.
+        self.also: dict[Key, Counter[Point]] = {}
+        self._stands_for: list[tuple[Finding, set[Key]]] = []
         # Of each finding that was told, in order.
         self.dedup_keys_of_findings: list[DedupKeys] = []
         # Each search begins anew, so that what it tells does not depend on those before it.
@@ -104,6 +118,8 @@ class Recorder:
         # Whether others do the rest of the work.
         self.is_share = False
         self._told_to_stop = told_to_stop
+        # What the target does not promise.
+        self.unpromised: Any = {}
         self.lost_interrupt: Callable[[], bool] = lambda: False
         # Raises where what was seen is nothing of the target's.
         self._before_finding = before_finding
@@ -153,6 +169,7 @@ class Recorder:
         self._before_finding()
         key = self.key_of(finding)
         self.repeats[key] += 1
+        self._note(finding)
         has_met = key in self._met
         self._met.add(key)
         return has_met
@@ -165,15 +182,68 @@ class Recorder:
         """From now on these dedup_keys_of_findings were met in this search."""
         self._met.update(keys)
 
+    def forget(self, key: Key) -> None:
+        """The next finding of this key counts as the first."""
+        self._met.discard(key)
+
     def times_seen(self, finding: Finding) -> int:
-        """How often the same check failed for the same call."""
-        return self.repeats[self.key_of(finding)]
+        """How often one of the finding's group was seen."""
+        return sum(sum(self.also.get(group, Counter()).values()) for group in self._groups_of(finding))
+
+    def also_at(self, finding: Finding) -> tuple[str, ...]:
+        """Where else one of the finding's group was seen: a line for each call, with its points."""
+        by_call: dict[str, Counter[Point]] = {}
+        for group in self._groups_of(finding):
+            for point, many in self.also.get(group, Counter()).items():
+                by_call.setdefault(point[0], Counter())[point] += many
+        if len(by_call) < 2 and sum(sum(points.values()) for points in by_call.values()) < 2:
+            return ()
+        lines = [_line(call, points) for call, points in by_call.items()]
+        return (*lines[:_MOST_CALLS], *([f"and {len(lines) - _MOST_CALLS} more calls"] if lines[_MOST_CALLS:] else []))
 
     def key_of(self, finding: Finding) -> Key:
-        """By what findings are alike: the same check fails for the same call."""
+        """By what findings of one search are alike: its name, and the group."""
+        return finding.search, *self.group_of(finding)
+
+    def group_of(self, finding: Finding) -> Key:
+        """By what findings are alike to a reader."""
         # What is accepted in one configuration must not hide the same in another.
         accepted = "accepted" if self.accepts(finding) else ""
-        return finding.search, finding.code, _last_call(finding.scenario), accepted
+        causes = {"fault" if cause in _OF_THE_WORLD else cause for cause in causes_of(finding.scenario)}
+        ways = ", ".join(sorted(ways_of(finding.sides)))
+        # Nor must what is not promised there hide what is promised elsewhere.
+        kept_apart = accepted or reason_for(self.unpromised, finding.code, finding.scenario, finding.search)
+        return finding.code, call_of(finding.scenario), ", ".join(sorted(causes)), ways, kept_apart
+
+    def _groups_of(self, finding: Finding) -> list[Key]:
+        """The groups that a finding that was told stands for, or its own."""
+        for one, groups in self._stands_for:
+            if one is finding or one == finding:
+                return sorted(groups)
+        return [self.group_of(finding)]
+
+    def _note(self, finding: Finding) -> None:
+        """Take down where one of a group was seen."""
+        step = decisive_step(finding.scenario)
+        call = "" if step is None else plainly(finding.scenario.steps[step])
+        point = call or "the next call", str(finding.scenario.configuration), finding.search
+        self.also.setdefault(self.group_of(finding), Counter())[point] += 1
+
+    def _joins_one(self, finding: Finding, dedup_keys: DedupKeys) -> bool:
+        """Whether one of its group was told already, by whatever search; then it stands for this one, too."""
+        seen = {key[1:] for key in (*dedup_keys.before, *dedup_keys.joins) if len(key) == _GROUP_WORDS + 1}
+        group = self.group_of(finding)
+        for one, groups in self._stands_for:
+            # What can be shown again is told, also where something like it was seen and could not be.
+            if group in groups and (one.shows_again or not finding.shows_again):
+                groups.update(seen)
+                if not seen:
+                    self._note(finding)
+                return True
+        if not seen:
+            self._note(finding)
+        self._stands_for.append((finding, {group, *seen}))
+        return False
 
     def knows(self, finding: Finding) -> bool:
         """Whether the same scenario was found already, by the same check."""
@@ -190,7 +260,7 @@ class Recorder:
         self._before_finding()
         dedup_keys = dedup_keys or DedupKeys()
         self.joins(*dedup_keys.joins)
-        if self.knows(finding):
+        if self._joins_one(finding, dedup_keys) or self.knows(finding):
             return
         promised = not reason_for(target.unpromised, finding.code, finding.scenario, finding.search)
         accepted_because = self.accepts(finding) if promised else ""
@@ -224,7 +294,7 @@ class Recorder:
 
     def transcript(self) -> Transcript:
         """What was met beside the events that were told, for a recorder that takes them in."""
-        return Transcript([], self.dedup_keys_of_findings, frozenset(self._met), self.repeats)
+        return Transcript([], self.dedup_keys_of_findings, frozenset(self._met), self.repeats, self.also)
 
     def take(self, transcript: Transcript, target: Target) -> None:
         """Take in what a part has told another recorder, as if it had been told here."""
@@ -242,6 +312,8 @@ class Recorder:
                 self.found(event.finding, target, dedup_keys)
         self.joins(*transcript.met)
         self.repeats.update(transcript.repeats)
+        for group, points in transcript.also.items():
+            self.also.setdefault(group, Counter()).update(points)
 
     @property
     def complete(self) -> bool:
@@ -253,12 +325,8 @@ class Recorder:
         return sum(end.counts.get(name, 0) for end in self.ended)
 
 
-def _last_call(scenario: Scenario) -> str:
-    """The step that goes wrong: the first one after the last condition, and without any the last one."""
-    without = len(scenario.steps) - 2
-    last = max((index for index, step in enumerate(scenario.steps) if isinstance(step, Conditional)), default=without)
-    following = scenario.steps[last + 1 :]
-    if following and isinstance(following[0], Interleave):
-        # Where the switch was is not what tells two findings apart.
-        return following[0].names
-    return str(following[0]) if following else ""
+def _line(call: str, points: "Counter[Point]") -> str:
+    """Such as "put(name='a') in wal/FULL and delete/FULL, by sweep and contend: 34 points"."""
+    configurations, searches = (" and ".join(dict.fromkeys(point[index] for point in points)) for index in (1, 2))
+    total = sum(points.values())
+    return f"{call} in {configurations}, by {searches}: {total:,} point{'s' * (total != 1)}"

@@ -16,7 +16,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.execution.contract import require_same_when_cold
-from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.reopen import Reopened, fails_later
 from tornpage.scenarios.execution.snapshots import Files, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.answers import NotCompared, agreed
@@ -235,7 +235,7 @@ class WorkloadSearch(Search):
     def start_from(
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
     ) -> Start:
-        """The start of one call on files that something else than the workload has left; raises `TargetError`."""
+        """The start of one call on files that a crash has left; raises `Violation` where it fails without a fault."""
         step, home = len(lead), self.home
         place(files, home)
         with Trial(self.target, configuration, home, view) as dry:
@@ -246,8 +246,7 @@ class WorkloadSearch(Search):
                 dry.open()
             answer, stages = dry.call_by_stages(action)
             if answer.kind == "raised":
-                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                raise TargetError(message) from answer.error
+                raise fails_later(f"with nothing armed, {action} fails", answer.error) from answer.error
             after = dry.live_view()
         start = self._as_answered(self._start(configuration, step, action, files, view, after, stages), answer)
         return msgspec.structs.replace(start, lead=lead)

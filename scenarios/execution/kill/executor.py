@@ -20,6 +20,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.kill.protocol import Answered, Job, Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
+from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
 from tornpage.scenarios.model.answers import in_words, is_wrong
@@ -86,6 +87,8 @@ class _Shadow:
     view: View = field(default_factory=dict)
     # What the last call returned.
     value: object = None
+    # Whether it has files that a killed process has left.
+    has_lived: bool = False
 
     def open(self) -> None:
         self.trial.at_step(0)
@@ -102,6 +105,8 @@ class _Shadow:
             return "done", Expected(before, before)
         self.trial.at_step(call.step)
         answer, stages = self.trial.call_by_stages(call.action)
+        if answer.kind == "raised" and self.has_lived:
+            raise fails_later(f"with nothing armed, {call.action} fails", answer.error) from answer.error
         if answer.kind == "raised":
             raise TargetError(f"{call.action} fails without any fault: it {answer}") from answer.error
         self.view, self.value = self.trial.live_view(), answer.value
@@ -211,6 +216,7 @@ class KillPlayer:
             left = Trial(self.shadow.trial.target, self.configuration, self.home, {})
             with left:
                 files = left.crash_copy() if half_way else cut_off
+            self.shadow.has_lived = self.shadow.has_lived or half_way
             self.shadow.trial.close()
             place(files, self.shadow.trial.directory)
             self.shadow.trial.open()

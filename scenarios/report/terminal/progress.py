@@ -230,7 +230,7 @@ def _numbers(tally: Tally) -> tuple[str, str, str, str]:
     return f"{tally.tried:,}", f"{tally.fired:,}", f"{tally.surfaced:,}", f"{tally.fired - tally.surfaced:,}"
 
 
-def describe_finding(found: Found) -> str:
+def describe_finding(found: Found, also: tuple[str, ...] = ()) -> str:
     """A finding as a paragraph: what failed, how to get there, and the line that replays it."""
     finding = found.finding
     lines = [
@@ -239,5 +239,7 @@ def describe_finding(found: Found) -> str:
         *(f"  {line}" for line in str(finding.scenario).splitlines()),
         "  Reproduce with:",
         f"    {found.replay}",
+        *(["  Also at:"] if also else []),
+        *(f"    {line}" for line in also),
     ]
     return "\n".join(lines)

@@ -53,9 +53,9 @@ def _show_found(recorder: Recorder, target: Target, console: Console) -> None:
         one = found.finding
         reason = reason_for(target.unpromised, one.code, one.scenario, one.search)
         console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
-        console.print(Text(describe_finding(found)), soft_wrap=True)
+        console.print(Text(describe_finding(found, recorder.also_at(one))), soft_wrap=True)
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
         console.print(Text(line), soft_wrap=True)
     for found in recorder.findings:
-        console.print(Text("\n" + describe_finding(found)), soft_wrap=True)
+        console.print(Text("\n" + describe_finding(found, recorder.also_at(found.finding))), soft_wrap=True)
