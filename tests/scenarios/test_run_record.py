@@ -81,12 +81,15 @@ def test_another_file_is_refused_with_what_it_is(tmp_path: Path, content: str, m
         run_record.read(tmp_path / "nothing.json")
 
 
-def test_a_directory_that_takes_no_record_leaves_the_verdict(command: Command, tmp_path: Path) -> None:
+def test_a_directory_that_takes_no_record_leaves_the_verdict_and_makes_exit_code_2(
+    command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "report/run.json").mkdir(parents=True)
     ran = command(
         "sweep", "--target", "tiny_stores:Tiny", "--plan", "write:wal@1=FULL", "--configuration", "wal/FULL",
         "--report", tmp_path / "report",
     )  # fmt: skip
-    assert ran.code == 0
+    assert ran.code == 2
+    assert "HOLDS" in ran.out
     assert "no record of this run" in ran.err

@@ -80,7 +80,8 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
 def test_a_finding_is_as_short_as_it_can_be(search: Search) -> None:
     recorder = search(tiny_stores.RemembersFirst(), points=70)
     sizes = [len(found.finding.scenario.steps) for found in recorder.findings]
-    assert sizes[:1] == [2]  # the fault, and the call that meets it
+    # The fault, and the call that meets it; where an ordinary fault needs an open store, opening it.
+    assert sizes[:1] in ([2], [3])
     assert max(sizes) <= 4
 
 
