@@ -24,6 +24,9 @@ class Files:
 
     depths = ("vfs",)
 
+    def simpler_actions(self, action: Action) -> Iterator[Action]:
+        return iter(())
+
 
 class WithOptionalArguments(Files):
     """One that knows plainer calls."""

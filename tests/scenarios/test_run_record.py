@@ -84,8 +84,6 @@ def test_another_file_is_refused_with_what_it_is(tmp_path: Path, content: str, m
 def test_a_directory_that_takes_no_record_leaves_the_verdict_and_makes_exit_code_2(
     command: Command, tmp_path: Path
 ) -> None:
-    command: Command, tmp_path: Path
-) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "report/run.json").mkdir(parents=True)
     ran = command(
