@@ -2,7 +2,7 @@
 
 The work is recorded once (`faults.record`), with SQLite's clock and randomness fixed, so that the disks have the same
 numbers every time. Work that is a generator acknowledges something by each ``yield``: what a caller has been told by
-then. Of each crash (`faults.crash.states` says which there are) the disk is put down in a directory of its own, to be
+then. Of each crash (`faults.crash.states` says which there are) the disk is put down where the work was done, to be
 opened and changed at will; equal disks with the same acknowledgements are handed out once.
 
 Not covered: faults during the work, and crashes of whatever the test does with a disk.
@@ -23,7 +23,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.files import Replica
-from tornpage.scenarios.execution.snapshots import Holder, place
+from tornpage.scenarios.execution.snapshots import Holder, held_open, place
 
 MODELS: Final = ("power", "process")
 
@@ -101,12 +101,14 @@ class CrashDisks:
     def _hand_out(
         self, recorded: _Recorded, states: list[tuple[int, tuple[faults.State, int]]], home: Path
     ) -> Iterator[Disk]:
-        place_of = home.with_name(f"{home.name}-after-a-crash")
+        # A path is part of what a store writes, so a disk is put where the work was done; unless the work has left
+        # something open there.
+        elsewhere = home.with_name(f"{home.name}-after-a-crash") if held_open(home) else None
         for index, (state, told) in states:
             if self._only is not None and index + 1 != self._only:
                 continue
-            directory = place_of / str(index + 1)
-            directory.mkdir(parents=True)
+            directory = home if elsewhere is None else elsewhere / str(index + 1)
+            directory.mkdir(parents=True, exist_ok=True)
             place(dict(state.files), directory)
             values = [value for _, value in recorded.told]
             disk = Disk(
@@ -121,6 +123,7 @@ class CrashDisks:
             yield disk
             # A disk at which the test stops stays where it is, to be looked at.
             shutil.rmtree(directory, ignore_errors=True)
+        home.mkdir(exist_ok=True)
         self._say(None)
 
     def _say(self, disk: Disk | None) -> None:
