@@ -24,6 +24,7 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
+from tornpage.scenarios.execution.log_growth import require_bounded
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
@@ -40,6 +41,7 @@ from tornpage.scenarios.model.scenario import (
     Interleave,
     Restart,
     Scenario,
+    Soak,
     Step,
 )
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
@@ -151,6 +153,8 @@ class Executor:
             self._jump(step)
         elif isinstance(step, CrashAt):
             self._crash_at(step)
+        elif isinstance(step, Soak):
+            self._soak()
         elif isinstance(step, Interleave):
             self._interleave(step)
         else:
@@ -176,7 +180,7 @@ class Executor:
             self.real.look_after_crash(self.real.crash_copy())
         # A scenario may have made the small change itself.
         beat = self.real.target.heartbeat()
-        if not any(isinstance(step, Call) and step.action == beat for step in self.steps):
+        if not any(isinstance(step, Soak) or (isinstance(step, Call) and step.action == beat) for step in self.steps):
             self.real.heartbeat()
 
     def clear(self) -> None:
@@ -186,6 +190,15 @@ class Executor:
             self.real.reopen()
         self.real.look()
         self._follow()
+
+    def _soak(self) -> None:
+        """Make the small change until the log begins anew; the shadow takes the shape that this leaves."""
+        if not self._ensure_open():
+            return
+        require_bounded(self.real.beat_again, self.real.target.database(self.real.directory))
+        self.view = self.real.fresh_view()
+        self.real.oracle.restarted(self.view)
+        self.shadow.put(self.real.crash_copy())
 
     def _jump(self, step: ClockJump) -> None:
         self.counts["jumps"] += 1
@@ -427,7 +440,7 @@ class Executor:
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
         self._record_anew(files)
-        self.shadow.put(files)
+        self._put_shadow(files)
         self._count(self._open())
 
     def _close_paused(self) -> None:

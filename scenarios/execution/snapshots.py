@@ -26,6 +26,9 @@ from tornpage.scenarios.model.checks import Violation
 
 Files = dict[str, bytes]
 
+# What others may read, the store has opened to them: see `file_modes`.
+_FOR_THE_OWNER: Final = 0o600
+
 # What has no place in a directory; 0 is what epoll and its like show.
 _NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
 
@@ -110,10 +113,10 @@ def _remove(root: str, name: str) -> None:
 def _overwrite(path: str, content: bytes) -> None:
     # Without truncating first: to give blocks back and take them again is dearer than to write over them.
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FOR_THE_OWNER)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FOR_THE_OWNER)
     try:
         written = 0
         while written < len(content):

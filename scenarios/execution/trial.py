@@ -19,6 +19,7 @@ from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.library import Library
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.file_modes import require_private, strict_umask
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
@@ -147,7 +148,7 @@ class Trial:
             self.close()
 
     def _open_in(self, directory: Path, environment: Environment) -> Session:
-        with in_time("opening the store"):
+        with in_time("opening the store"), strict_umask():
             return self.target.open(directory, self.oracle.configuration, environment)
 
     def _hung(self, hang: TookTooLongError) -> Violation | TargetError:
@@ -273,7 +274,7 @@ class Trial:
         """Make a call on the open session; what it raises passes through."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process():
+        with in_time(action), self._in_its_process(), strict_umask():
             answer: object = self.session.call(action)
         return answer
 
@@ -358,6 +359,7 @@ class Trial:
         self.oracle.saw_disk(self.fresh_view(integrity=integrity))
         self._keep_the_rules()
         self._look_into_memory()
+        require_private(self.directory)
 
     def look_after_call(self, action: Action, before: View, answer: Answer) -> None:
         """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
@@ -365,6 +367,7 @@ class Trial:
         self._unjudged = action, before, answer.kind == "done"
         self._keep_the_rules()
         self._look_into_memory()
+        require_private(self.directory)
 
     def _keep_the_rules(self) -> None:
         """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any."""
@@ -477,6 +480,11 @@ class Trial:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
             ) from error
+
+    def beat_again(self) -> None:
+        """Make the small change once more; the store may say no to it."""
+        with contextlib.suppress(Refused):
+            self.call_session(self.target.heartbeat())
 
     def judge_heartbeat(self, before: View, disk: View) -> None:
         """Hold the disk after the small change, and memory, against the state before it."""

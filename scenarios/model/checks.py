@@ -4,8 +4,8 @@ A check's code is stable: reports, replay files and baselines refer to it. The t
 ``tornpage explain CODE`` prints.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +17,25 @@ class Check(msgspec.Struct, frozen=True):
     meaning: str
     source: str
     advice: str
+    scope: "Scope" = "every"
+
+    @property
+    def applies_to(self) -> str:
+        """For which targets it holds, in words."""
+        return SCOPES[self.scope]
+
+
+Scope = Literal["every", "sqlite", "wal", "contend", "interleave", "failed-sync", "own"]
+SCOPES: Final[Mapping[Scope, str]] = {
+    "every": "every target",
+    "sqlite": "every target that keeps an SQLite file",
+    "wal": "every target in WAL mode; asked without a fault, while no rival reads (sweep, syscalls)",
+    "contend": "every target whose file a rival can lock (contend, fuzz)",
+    "interleave": "every target that two callers may use (interleave)",
+    "failed-sync": "targets that declare `survives_failed_sync` (crash)",
+    "own": "targets whose own rules say it (`self_check`, `check_view`, `check_change`); of those that ship, the "
+    "reference",
+}
 
 
 _ISSUE_88007 = "openclaw issue 88007: the in-memory map was changed before the SQLite write, and the write threw"
@@ -65,48 +84,57 @@ _TABLE: Final = (
         "openclaw 29998 review: without a busy timeout a lock held for 50 ms failed the write at once.",
         "Set a busy timeout on every connection, and begin what will write with BEGIN IMMEDIATE: SQLite does not wait "
         "where a read turns into a write.",
+        scope="contend",
     ),
     Check(
         "integrity",
-        "PRAGMA integrity_check finds nothing",
+        "PRAGMA integrity_check and foreign_key_check find nothing, and full-text indexes are what their content says",
         "How to corrupt an SQLite database file: https://sqlite.org/howtocorrupt.html",
-        "Look for journal files that were deleted or moved apart from their database, and for synchronous=OFF.",
+        "Look for journal files that were deleted or moved apart from their database, and for synchronous=OFF; say "
+        "PRAGMA foreign_keys = ON on each connection; keep an external content table's index by triggers.",
+        scope="sqlite",
     ),
     Check(
         "observers-saw-exactly-the-commits",
         "observers were told of each committed change once, in order, and of nothing else",
         "openclaw PR 56927, review: 'restored' was not announced on an empty ledger.",
         "Tell observers after the commit, from what was committed.",
+        scope="own",
     ),
     Check(
         "indexes-derived",
         "every in-memory index is what one would build anew from the rows",
         "openclaw 104990: the owner index was stale after a restore that read two transactions.",
         "Change map and indexes in one place, after the commit.",
+        scope="own",
     ),
     Check(
         "terminal-is-final",
         "a terminal state never becomes another one",
         "openclaw 95618: a late success overwrote cancelled and timed_out tasks.",
         "Read the row again inside the transaction that changes it.",
+        scope="own",
     ),
     Check(
         "in-flight-flagged-once",
         "restart finds each run that was in flight, and flags it once",
         "claude-hooks issue 1107; openclaw 65136, 75307, 78463: running rows of a dead process were never reconciled.",
         "Write the row when the run starts; recover in one transaction at boot.",
+        scope="own",
     ),
     Check(
         "no-lost-message",
         "a message that was accepted ends delivered, failed with its reason, or expired",
         "openclaw 27638, 27710, 98354: one row that was not due, or one bad payload, stopped all recovery.",
         "Treat each row apart; skip what is not due.",
+        scope="own",
     ),
     Check(
         "no-duplicate-after-ack",
         "a message that was acknowledged as delivered is not sent again",
         "openclaw 29106, 50496: a crash between delivery and ack replayed the message at each restart.",
         "Send the idempotency key with the message; treat terminal rows as final.",
+        scope="own",
     ),
     Check(
         "state-makes-sense",
@@ -114,12 +142,14 @@ _TABLE: Final = (
         "openclaw 69229, 70887, 72035: a creation time was read from the clock after the start; 57439: lost tasks got "
         "no date to be pruned.",
         "Read the clock once for each change; write all that belongs to a transition in the same statement.",
+        scope="own",
     ),
     Check(
         "only-what-is-over-goes",
         "a call removes what it was asked to remove, or what is over and old enough, and nothing else",
         "openclaw 29998 review: prune(0) deleted every message that had ended.",
         "Refuse an age that is none before anything is read; delete by the row's own end, inside the transaction.",
+        scope="own",
     ),
     Check(
         "report-is-true",
@@ -127,24 +157,29 @@ _TABLE: Final = (
         "openclaw 57361 review: the audit told of a lost task twice, and its summary counted only what a filter let "
         "through.",
         "Count before filtering; let one rule speak for each state.",
+        scope="own",
     ),
     Check(
         "snapshot-is-a-copy",
         "what a store was handed to keep does not change afterwards",
         "openclaw 56927 review: the store was handed the live map and kept it.",
         "Hand over a copy of the containers; the records in them may be shared, as long as they are frozen.",
+        scope="own",
     ),
     Check(
         "files-are-private",
-        "nobody but their owner can read the store's files, whatever the umask",
-        "openclaw 57361 review: the state directory and the database were left to the umask.",
-        "Make the directory 0700 and the database 0600 before SQLite opens it; its side files follow the database.",
+        "a store opens the files that it makes to nobody whom the user's umask keeps out",
+        "openclaw 57361 review: the state directory and the database were left to the umask. (The reference promises "
+        "more: that they are private whatever the umask.)",
+        "Leave the mode to the umask, or make the directory 0700 and the database 0600 before SQLite opens it; its "
+        "side files follow the database. No chmod that opens them, no umask of your own.",
     ),
     Check(
         "log-stays-small",
         "the write-ahead log does not grow beyond its bound, however long the process lives",
         "openclaw 72774, 112950: the log grew until the disk was full.",
         "Leave the automatic checkpoint on, end every read, and truncate the log on close.",
+        scope="wal",
     ),
     Check(
         "wrong-answer",
@@ -159,28 +194,32 @@ _TABLE: Final = (
         "linkid 397, codeigniter4/queue 86: two workers claimed one job, each by a SELECT and then an UPDATE.",
         "Read and write in one statement (UPDATE … RETURNING), or begin with BEGIN IMMEDIATE before the read; where "
         "the store is for one caller only, declare callers = ().",
+        scope="interleave",
     ),
     Check(
         "handed-out-twice",
         "what only one caller may have is handed to one of them",
         "reinhardt-web 5889, tg_content_factory 450: a job that one worker ran was taken by another.",
         "Claim with one UPDATE … RETURNING, or inside BEGIN IMMEDIATE; answer with what that statement has changed.",
+        scope="interleave",
     ),
     Check(
         "stale-view",
         "a session that looks again sees what another caller has committed",
         "perch-hoplite 156: a cache went on answering from before another process's commit.",
         "Ask PRAGMA data_version before answering from memory, and read the rows again inside the same transaction.",
+        scope="interleave",
     ),
     Check(
         "deadlock",
         "two callers don't wait for each other, and none is left waiting for good",
         "qdrant-loader 363: one thread held the connection's lock and waited for the database, the other the reverse.",
         "Take locks in one order: the program's own before the database's; begin with BEGIN IMMEDIATE.",
+        scope="interleave",
     ),
     Check(
         "error-is-not-hidden",
-        "the error that a caller gets is, or is caused by, the one that SQLite raised",
+        "the error that a caller gets under a fault is the one that SQLite raised, shows it as its cause, or names it",
         "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "
         "transaction is active'.",
         "Ask connection.in_transaction before ROLLBACK; raise from the original error.",
@@ -193,10 +232,32 @@ _TABLE: Final = (
         "says OK; Rebello and others, 'Can Applications Recover from fsync Failures?' (2020).",
         "After a sync has failed take nothing in the cache for written: write it anew to new pages, or stop and start "
         "again from what is on the disk.",
+        scope="failed-sync",
     ),
 )
 
 CHECKS: Final[Mapping[str, Check]] = {check.code: check for check in _TABLE}
+
+
+def applied_to(
+    searches: Collection[str],
+    journal_modes: Collection[str],
+    *,
+    keeps_sqlite: bool,
+    has_own_rules: bool,
+    survives_failed_sync: bool = False,
+) -> tuple[str, ...]:
+    """The codes of the checks that a run with these searches holds a target to."""
+    scopes: dict[Scope, bool] = {
+        "every": True,
+        "sqlite": keeps_sqlite,
+        "wal": "wal" in journal_modes and not {"sweep", "syscalls"}.isdisjoint(searches),
+        "contend": keeps_sqlite and not {"contend", "fuzz"}.isdisjoint(searches),
+        "interleave": "interleave" in searches,
+        "failed-sync": survives_failed_sync and "crash" in searches,
+        "own": has_own_rules,
+    }
+    return tuple(check.code for check in _TABLE if scopes[check.scope])
 
 
 class Difference(msgspec.Struct, frozen=True):

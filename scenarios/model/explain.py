@@ -34,7 +34,10 @@ def explanation(code: str) -> str | None:
     name = code.upper().removeprefix("SQLITE_")
     if code in CHECKS:
         check = CHECKS[code]
-        return f"{check.code}: {check.meaning}.\n\nThe scenario behind it: {check.source}\n\nWhat to do: {check.advice}"
+        return (
+            f"{check.code}: {check.meaning}.\n\nApplies to: {check.applies_to}.\n\n"
+            f"The story behind it: {check.source}\n\nWhat to do: {check.advice}"
+        )
     if name in faults.RESULT_CODES:
         return _result(name)
     if name == faults.KILL:

@@ -77,6 +77,13 @@ def _how(step: "Call | Restart | CrashAt") -> str:
     return when + (", which ends what is armed" if step.ends is True else "")
 
 
+class Soak(msgspec.Struct, frozen=True, tag="soak"):
+    """Make the small change again and again, until the write-ahead log begins anew or is seen not to."""
+
+    def __str__(self) -> str:
+        return "the small change again and again, until the log begins anew"
+
+
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
     """Let the target meet a limit while it is at work.
 
@@ -231,7 +238,7 @@ def _up_to(point: int) -> str:
     return f"up to switch point {point}" if point else "to its end"
 
 
-Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall | Interleave
+Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall | Interleave | Soak
 
 
 def plainly(step: Step) -> str:

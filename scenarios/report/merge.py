@@ -94,6 +94,7 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
         accepted=_unique(accepted),
         observations=_unique(found for record in records for found in record.observations),
         unpromised={code: why for record in records for code, why in record.unpromised.items()},
+        checks=tuple(dict.fromkeys(code for record in records for code in record.checks)),
         vacuous=tuple(dict.fromkeys((*(one for record in records for one in record.vacuous), *_unproved(records)))),
         baseline_notes=tuple(dict.fromkeys(note for record in records for note in record.baseline_notes)),
         crash_states=tuple(one for record in records for one in record.crash_states),

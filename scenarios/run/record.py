@@ -20,7 +20,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.timeline import Timeline, timeline_of
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.checks import CHECKS, applied_to
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -156,7 +156,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     `libraries` are the copies of SQLite that were in the process, each with what is out of reach in it.
     `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
     of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
-    merged; none: it is one. `trend` is a history of runs, the oldest first.
+    merged; none: it is one. `trend` is a history of runs, the oldest first. `checks` are the codes of the checks that
+    the target was held to.
     """
 
     format: str = FORMAT
@@ -193,6 +194,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     shard: str = ""
     runs: tuple[PartRecord, ...] = ()
     trend: tuple[TrendRecord, ...] = ()
+    checks: tuple[str, ...] = ()
 
 
 class Points:
@@ -279,6 +281,20 @@ def record_of(
         shard=str(plan.shard or ""),
         run_id=uuid.uuid4().hex,
         accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),
+        checks=_checks_of(target, plan),
+    )
+
+
+def _checks_of(target: Target, plan: Plan) -> tuple[str, ...]:
+    configurations = plan.configurations or target.configurations[: plan.profile.configurations]
+    modes = {one.journal_mode for one in configurations}
+    own = hasattr(target, "check_view") or hasattr(target, "check_change")
+    return applied_to(
+        plan.searches,
+        modes,
+        keeps_sqlite=modes != {"file"},
+        has_own_rules=own,
+        survives_failed_sync=getattr(target, "survives_failed_sync", False),
     )
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults import FaultPlan
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.injection import OPENERS, Condition
 from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import held_open, place
@@ -38,6 +39,7 @@ from tornpage.scenarios.model.scenario import (
     Restart,
     Rival,
     Scenario,
+    Soak,
     Step,
     Syscall,
 )
@@ -95,6 +97,8 @@ class PointSearch(WorkloadSearch):
 
     # Whether its parts are calls of the workload, each of which is to be reached before the time is up.
     goes_by_call = True
+    # Whether it asks, before anything else, if the write-ahead log has a bound.
+    looks_at_log = False
 
     def __init__(
         self,
@@ -120,6 +124,8 @@ class PointSearch(WorkloadSearch):
 
     def search(self, part: Part) -> bool:
         """Try every point of a part; whether all were tried."""
+        if not part.first:
+            self._judge_log(part)
         for point in self.points(part):
             if self.enough():
                 return False
@@ -141,6 +147,19 @@ class PointSearch(WorkloadSearch):
             # None of its kind that was seen here could be shown again.
             self.recorder.found(finding, self.target, DedupKeys(before=keys))
         return done
+
+    def _judge_log(self, part: Part) -> None:
+        """Whether the log has a bound, without any fault; asked once of each configuration."""
+        configuration, target = part.configuration, self.target
+        # Where the time is limited, there is a first round of parts, and a second one.
+        is_first_round = (part.most is not None) == self.is_timed
+        if not self.looks_at_log or configuration.journal_mode != "wal" or not is_first_round:
+            return
+        scenario = Scenario(target.name, configuration, (*map(Call, target.workload()), Soak()))
+        violation, _ = play(scenario, target, self.directory / "soak")
+        if violation is not None and violation.code == "log-stays-small":
+            self.counts["findings"] += 1
+            self.found(violation, scenario)
 
     def points(self, part: Part) -> Iterator[Point]:
         """The points of a part's calls, sampled where there are too many of one call."""

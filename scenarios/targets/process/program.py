@@ -62,7 +62,7 @@ class Program:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own command, and no shell
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
-                start_new_session=True, bufsize=0,
+                start_new_session=True, bufsize=0, umask=0o077,
             )  # fmt: skip
         except OSError as error:
             self._complaints.close()

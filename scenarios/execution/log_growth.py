@@ -1,0 +1,86 @@
+"""Whether the write-ahead log has a bound: the check ``log-stays-small`` for every target in WAL mode.
+
+Method. Without a fault, and while nobody else reads, the small change is made again and again until the log begins
+anew: its header has another salt, or the file is shorter or gone. Then there is a bound, whichever it is. If the log
+has grown to more than half as much again as the automatic checkpoint's 1,000 pages, or as the largest bound that the
+store's own connections have set, and has not begun anew, a checkpoint from outside decides:
+
+- it can't get to the end of the log: a reader of the store's own still looks at an old state (a cursor that was not
+  read to its end, a transaction that was left open), and the log grows for as long as that lives;
+- it can, and each connection of the store has ``wal_autocheckpoint = 0``: nothing would ever have done it;
+- else the store checkpoints later, by a rule of its own, and is left alone.
+
+Not judged: a store whose small change writes nothing when it is made again, and one that is too slow to get there in a
+few seconds. Not covered: logs of databases that are attached, and rivals that read (those bound the log by themselves).
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.open_connections import autocheckpoints
+from tornpage.scenarios.model.checks import Violation
+
+_DEFAULT_PAGES: Final = 1_000
+_MOST_PAGES: Final = 4_000
+_MOST_SECONDS: Final = 5.0
+# So many changes without a byte of log: it does nothing when it is made again.
+_IDLE_CHANGES: Final = 20
+_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+
+
+def require_bounded(change: Callable[[], None], database: Path) -> int:
+    """Make the small change until the log begins anew, and say how often; raises `Violation` where it never does."""
+    log = database.with_name(f"{database.name}-wal")
+    before, made, until = _state(log), 0, time.monotonic() + _MOST_SECONDS
+    bound = max([*autocheckpoints(database.parent), _DEFAULT_PAGES]) * 3 // 2
+    if bound > _MOST_PAGES:
+        return made
+    while time.monotonic() < until:
+        change()
+        made += 1
+        now = _state(log)
+        if now[0] != before[0] or now[1] < before[1] or (made >= _IDLE_CHANGES and now == before):
+            return made
+        if now[1] > bound:
+            _judge(database, now[1], made)
+            return made
+    return made
+
+
+def _state(log: Path) -> tuple[bytes, int]:
+    """The log's salts, which are others each time it begins anew, and how many pages it has room for."""
+    try:
+        with log.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        size = log.stat().st_size
+    except FileNotFoundError:
+        return b"", 0
+    if len(header) < _HEADER_BYTES:
+        return b"", 0
+    page_bytes = int.from_bytes(header[8:12], "big") or 65_536
+    return header[12:24], max(size - _HEADER_BYTES, 0) // (page_bytes + _FRAME_HEADER_BYTES)
+
+
+def _judge(database: Path, pages: int, made: int) -> None:
+    never = (own := autocheckpoints(database.parent)) and not any(own)
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        try:
+            _, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return
+    seen = f"after {made:,} small changes, while nobody else read, the log has {pages:,} pages and has not begun anew"
+    if done < logged:
+        raise Violation(
+            "log-stays-small",
+            f"{seen}: a reader of the store's own still looks at the state of page {done:,}, such as a cursor that was "
+            "not read to its end, or a transaction that was left open",
+        )
+    if never:
+        why = "wal_autocheckpoint is 0 on each connection, and nothing else checkpoints"
+        raise Violation("log-stays-small", f"{seen}: {why}")
