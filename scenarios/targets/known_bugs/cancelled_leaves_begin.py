@@ -24,12 +24,15 @@ class _AsyncNotes(SmallStore):
         super().__init__(path, clock)
         self.loop = asyncio.new_event_loop()
         self.thread = ThreadPoolExecutor(1)
+        # Without memory not even ROLLBACK works: then the next call makes up for it.
+        self.is_stuck = False
 
     async def execute(self, sql: str, *arguments: object) -> None:
         await self.loop.run_in_executor(self.thread, lambda: self.db.execute(sql, arguments).fetchall())
 
     async def written(self, sql: str, *arguments: object) -> None:
-        """A transaction of two statements."""
+        """A transaction of one statement."""
+        await self.tidied()
         await self.execute("BEGIN IMMEDIATE")
         try:
             await self.execute(sql, *arguments)
@@ -40,7 +43,13 @@ class _AsyncNotes(SmallStore):
 
     async def rolled_back(self) -> None:
         if self.db.in_transaction:
+            self.is_stuck = True
             await self.execute("ROLLBACK")
+        self.is_stuck = False
+
+    async def tidied(self) -> None:
+        if self.is_stuck:
+            await self.rolled_back()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
@@ -52,6 +61,7 @@ class _AsyncNotes(SmallStore):
         self.run(self.written("INSERT OR REPLACE INTO tick VALUES (?, 1)", name))
 
     def view(self) -> View:
+        self.run(self.tidied())
         # What was handed to the thread comes first.
         return self.thread.submit(rows_of, self.db).result()
 
@@ -65,21 +75,12 @@ class _BringsItToItsEnd(_AsyncNotes):
     """Notes on an event loop: what has begun is brought to its end, whoever stops waiting for it."""
 
     async def written(self, sql: str, *arguments: object) -> None:
-        task = asyncio.ensure_future(self.whole(sql, *arguments))
+        task = asyncio.ensure_future(super().written(sql, *arguments))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait([task])
             raise
-
-    async def whole(self, sql: str, *arguments: object) -> None:
-        """The transaction, after what an earlier one had to leave open: without memory not even ROLLBACK works."""
-        await self.rolled_back()
-        await super().written(sql, *arguments)
-
-    def view(self) -> View:
-        self.run(self.rolled_back())
-        return super().view()
 
 
 _CALLS = (Action("put", {"name": "a", "text": "1"}), Action("put", {"name": "b", "text": "2"}))
