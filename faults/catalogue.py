@@ -7,7 +7,10 @@ on their not happening:
 
 - a *short read* of an existing page (the page cache would keep zeros),
 - a lock or shared-memory lock whose *release* fails and leaves it held (everything would be stuck for ever),
-- an error after a lock was taken (nobody would ever let go of it).
+- an error after a lock was taken (nobody would ever let go of it),
+- a database that is *opened* read-only (READONLY, and READONLY_ROLLBACK, _RECOVERY, _CANTINIT, _CANTLOCK, which follow
+  from it): the connection stays so for as long as it lives, and no store could go on with it. The statement depth
+  has READONLY and READONLY_DBMOVED for one statement.
 
 For plain files it follows the manual pages of the system calls, and what Python makes of them (PEP 475): a call that a
 signal interrupts is made again by Python itself, so EINTR is seen only from those which it does not repeat. Absent: an
@@ -52,6 +55,9 @@ _ANY_FILE = ("any",)
 
 POSSIBILITIES: Final = (
     Possibility("open", _FILES, "before", ("CANTOPEN",), "no permission, or no descriptor left (EACCES, EMFILE)"),
+    Possibility("open", ("db",), "before", ("CANTOPEN_FULLPATH",), "a directory on its path is gone or closed off, so that the path can't be made absolute"),
+    Possibility("open", ("db",), "before", ("CANTOPEN_ISDIR",), "a directory has taken its name; the VFS of Windows says it like this"),
+    Possibility("open", ("temp",), "before", ("IOERR_GETTEMPPATH",), "no directory for temporary files can be written"),
     Possibility("open", ("wal", "journal", "super"), "before", ("READONLY_DIRECTORY",), "the directory became read-only"),
     Possibility("read", _FILES, "before", ("IOERR_READ",), "EIO: the device or the network did not answer"),
     Possibility("read", ("db", "wal", "journal"), "before", ("IOERR_CORRUPTFS",), "the file system reports damage of its own"),
@@ -75,6 +81,8 @@ POSSIBILITIES: Final = (
     Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that tells no details"),
     Possibility("begin", _NO_ROLE, "before", ("BUSY", "LOCKED", "PROTOCOL", "CANTOPEN", "IOERR", "IOERR_READ", "IOERR_LOCK", "IOERR_SHMLOCK", "NOMEM"), "the locks and the first read"),
     Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a lock that rises, a limit"),
+    Possibility("begin", _NO_ROLE, "before", ("READONLY", "CANTOPEN_FULLPATH"), "the file was made read-only, or query_only is on; its directory is gone"),
+    Possibility("statement", _NO_ROLE, "before", ("READONLY", "READONLY_DBMOVED", "READONLY_DIRECTORY"), "the file or its directory was made read-only, or query_only is on; the file was moved or deleted beneath the connection (asked before a journal is made)"),
     Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark; BUSY only where COMMIT takes a lock: rollback-journal modes, and one statement by itself"),
     Possibility("commit", _NO_ROLE, "after", ("IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "IOERR_DIR_FSYNC", "IOERR_UNLOCK"), "rollback-journal modes only: the journal was ended, then an error"),
     Possibility("rollback", _NO_ROLE, "before", ("NOMEM",), "ROLLBACK never raises for an I/O fault; only preparing it can fail"),

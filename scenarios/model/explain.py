@@ -1,6 +1,10 @@
 """What ``tornpage explain`` says of a check, an SQLite result code or a fault."""
 
+import errno
+import os
+
 from tornpage import faults
+from tornpage.faults.plan import FILE_EFFECTS
 from tornpage.faults.strace import CALLS, SyscallFault
 from tornpage.scenarios.model.checks import CHECKS
 
@@ -40,8 +44,8 @@ def explanation(code: str) -> str | None:
         )
     if name in faults.RESULT_CODES:
         return _result(name)
-    if name == faults.KILL:
-        return _KILL
+    if name == faults.KILL or name in FILE_EFFECTS:
+        return _KILL if name == faults.KILL else _of_plain_files(name)
     try:
         plan = faults.FaultPlan.parse(code)
         return "\n".join(_fault(fault) for fault in plan.faults)
@@ -68,6 +72,17 @@ def _system_call(text: str) -> str | None:
     )
 
 
+def _of_plain_files(name: str) -> str:
+    number = getattr(errno, name, None)
+    lines = [f"{name}: a write that is not whole, and no error" if number is None else f"{name}: {os.strerror(number)}"]
+    lines += [
+        f"  {line.kind}{'' if line.timing == 'before' else f' ({line.timing})'}: {line.reason}"
+        for line in faults.possibilities()
+        if name in line.effects
+    ]
+    return "\n".join(lines)
+
+
 def _result(name: str) -> str:
     meaning = _RESULTS.get(name.split("_", maxsplit=1)[0], _ELSEWHERE)
     lines = [f"SQLITE_{name} ({faults.RESULT_CODES[name]}): {meaning}"]
@@ -89,6 +104,12 @@ def _fault(fault: faults.Fault) -> str:
         "half": "is done by half and then",
     }[fault.timing]
     what = f"reports SQLITE_{fault.effect}"
+    if fault.kind in faults.FILE_KINDS:
+        what = f"raises OSError with {fault.effect}"
+        what = {"half": "says how much it wrote", "before": what, "after": what}[fault.timing]
+        where = {"any": "any plain file", "dir": "a directory", "other": "a plain file without a suffix"}.get(
+            fault.role, f"a plain file like {fault.role}"
+        )
     if fault.effect == faults.KILL:
         what = "kills the process"
     return f"{fault}: {times} {fault.kind} on {where} {timing} {what}: {faults.reason_for(fault)}."

@@ -41,7 +41,20 @@ def _insert(connection: sqlite3.Connection, value: int = 1) -> None:
 # -- what is left behind -------------------------------------------------------------------------------------------
 
 _STATEMENT_EFFECTS = [effect for timing, effect in faults.effects_of("statement", "any") if timing == "before"]
-_OPEN_AFTERWARDS = {"BUSY", "BUSY_SNAPSHOT", "LOCKED", "CORRUPT", "CANTOPEN"}
+_OPEN_AFTERWARDS = {
+    "BUSY", "BUSY_SNAPSHOT", "LOCKED", "CORRUPT", "CANTOPEN", "READONLY", "READONLY_DBMOVED", "READONLY_DIRECTORY",
+}  # fmt: skip
+
+
+def test_a_file_that_was_moved_leaves_the_transaction_open_in_sqlite_itself(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("BEGIN IMMEDIATE")
+        (tmp_path / "a.db").rename(tmp_path / "b.db")
+        with pytest.raises(sqlite3.OperationalError) as raised:
+            connection.execute("INSERT INTO t VALUES (1)")
+        assert raised.value.sqlite_errorname == "SQLITE_READONLY_DBMOVED"
+        assert connection.in_transaction
 
 
 @pytest.mark.parametrize("effect", _STATEMENT_EFFECTS)
