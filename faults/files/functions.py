@@ -228,7 +228,7 @@ def _unlink(original: Function, path: Any, *, dir_fd: int | None = None) -> None
         original(path, dir_fd=dir_fd)
         WATCH.tell(where, lambda name: [Operation("delete", name)])
 
-    WATCH.perform("file-unlink", where, do, path)
+    _perform_where_it_can("file-unlink", where, do, path, can=_is_there(where))
 
 
 def _rename(
@@ -243,7 +243,7 @@ def _rename(
         if changes:
             _tell_of_move("rename", source, destination)
 
-    WATCH.perform("file-rename", destination, do, src, dst)
+    _perform_where_it_can("file-rename", destination, do, src, dst, can=_is_there(source))
 
 
 def _link(
@@ -265,6 +265,20 @@ def _link(
         _tell_of_move("link", source, destination)
 
     WATCH.perform("file-link", destination, do, src, dst)
+
+
+def _perform_where_it_can(
+    kind: str, path: str | None, do: Callable[[], None], *given: Any, can: bool, role: str = ""
+) -> None:
+    """Perform an operation on names; one that fails by itself, of a file that is not there, meets no fault."""
+    if can:
+        WATCH.perform(kind, path, do, *given, role=role)
+    else:
+        do()
+
+
+def _is_there(path: str | None) -> bool:
+    return path is not None and os.path.lexists(path)
 
 
 def _tell_of_move(kind: str, source: str | None, destination: str | None) -> None:
@@ -300,7 +314,7 @@ def _mkdir(original: Function, path: Any, mode: int = 0o777, *, dir_fd: int | No
         original(path, mode, dir_fd=dir_fd)
         WATCH.tell(where, lambda name: [Operation("mkdir", name)])
 
-    WATCH.perform("file-mkdir", where, do, path, role=names.DIRECTORY)
+    _perform_where_it_can("file-mkdir", where, do, path, can=not _is_there(where), role=names.DIRECTORY)
 
 
 def _rmdir(original: Function, path: Any, *, dir_fd: int | None = None) -> None:
@@ -310,7 +324,7 @@ def _rmdir(original: Function, path: Any, *, dir_fd: int | None = None) -> None:
         original(path, dir_fd=dir_fd)
         WATCH.tell(where, lambda name: [Operation("rmdir", name)])
 
-    WATCH.perform("file-rmdir", where, do, path, role=names.DIRECTORY)
+    _perform_where_it_can("file-rmdir", where, do, path, can=_is_there(where), role=names.DIRECTORY)
 
 
 BODIES: Final[dict[str, Function]] = {

@@ -73,7 +73,12 @@ class Watch:
             return do()
         if fault.timing == "before":
             raise refused(fault, *names)
-        do()
+        try:
+            do()
+        except OSError:
+            if fault.effect == KILL:
+                raise refused(fault, *names) from None
+            raise
         raise refused(fault, *names)
 
     def perform_write(

@@ -67,6 +67,7 @@ class Executor:
         directory: Path,
         *,
         record: bool = False,
+        compares: bool = False,
         files: Files | None = None,
         view: View | None = None,
         steps_before: int = 0,
@@ -110,7 +111,9 @@ class Executor:
         except TargetError:
             self.shadow.close()
             raise
-        self.recording = Recording(self.real, files or {}, self.view) if record else None
+        # Whether what is recorded is compared with the files after each call, or only where a crash is made of it.
+        self._compares = compares
+        self.recording = Recording(self.real, files or {}, self.view, compares=compares) if record else None
 
     def __enter__(self) -> Self:
         return self
@@ -453,7 +456,7 @@ class Executor:
     def _record_anew(self, files: Files) -> None:
         if self.recording is not None:
             self.recording.end()
-            self.recording = Recording(self.real, files, self.view)
+            self.recording = Recording(self.real, files, self.view, compares=self._compares)
 
     def _open(self) -> Answer:
         met = self._met()

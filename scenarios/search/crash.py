@@ -169,6 +169,7 @@ class CrashSearch(Search):
             configuration,
             self.directory / "recorded",
             record=True,
+            compares=True,
             files=tape.files,
             view=tape.view,
             steps_before=max(len(tape.prelude) - 1, 0),

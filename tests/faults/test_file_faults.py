@@ -194,6 +194,16 @@ def test_reading_meets_only_faults_of_opening(tmp_path: Path) -> None:
     assert dict(counter.counts) == {("file-open", "other"): 1}
 
 
+def test_what_fails_by_itself_meets_no_fault(tmp_path: Path) -> None:
+    with faults.count_operations(tmp_path) as counter:
+        (tmp_path / "none").unlink(missing_ok=True)
+        tmp_path.mkdir(exist_ok=True)
+        for failing in ((tmp_path / "none").rmdir, lambda: (tmp_path / "none").rename(tmp_path / "b")):
+            with pytest.raises(FileNotFoundError):
+                failing()
+    assert not counter.counts
+
+
 def test_files_elsewhere_and_what_is_spared_meet_none(tmp_path: Path) -> None:
     home = tmp_path / "store"
     home.mkdir()
