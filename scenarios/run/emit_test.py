@@ -26,7 +26,7 @@ Written by `tornpage replay {name} --emit-test`. The scenario, in words:
 {words}
 """
 
-from tornpage.scenarios.run.emit_test import require_holds
+from tornpage import require_holds
 
 TARGET = {target!r}
 SCENARIO = {scenario}
