@@ -129,7 +129,7 @@ class StatementDepth:
 
     @contextlib.contextmanager
     def watching(self, injector: Injector, marks: list[object] | None = None) -> Iterator[None]:
-        """Ask `injector` inside this scope, after those that are asked already.
+        """Ask `injector` inside this scope; injectors registered earlier take precedence.
 
         `marks` collects one mark for each exception that it raised; see `faults.vfs.arm.mark`.
         """

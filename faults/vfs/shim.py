@@ -211,7 +211,7 @@ class Shim:
 
     @contextlib.contextmanager
     def watching(self, injector: Injector) -> Iterator[None]:
-        """Ask `injector` about its kinds of operation inside this scope, after those that are asked already."""
+        """Ask `injector` about its kinds inside this scope; injectors registered earlier take precedence."""
         with self._lock:
             self._watchers = (*self._watchers, injector)
             self._refresh()

@@ -44,7 +44,7 @@ def _code() -> int:
             click.echo(f"the operating system refused the answer: {error}", err=True)
         else:
             traceback.print_exc()
-            click.echo("tornpage itself failed: nothing is said of what was under test", err=True)
+            click.echo("internal error in tornpage; no verdict on the target", err=True)
         return Exit.NOT_TESTED
 
 

@@ -7,7 +7,7 @@ reader sees them now. The rules are measured (``docs/sqlite-under-faults.md``):
 - refused by the store: one state, the one before;
 - failed, WAL: a COMMIT that raised leaves the state *before* to readers, and a crash may show the one *after* until the
   next writing commit. But a call may also fail after its COMMIT, and then the state after is there for good;
-- failed, rollback journals: before or after, and whoever looks settles it;
+- failed, rollback journals: before or after; the next reader decides, by rolling back a hot journal;
 - failed, and the store says ``unchanged``: before, now and after a crash. That is the store's own promise, and it
   is held to it;
 - never anything between the two, and never two failed changes at once.

@@ -51,7 +51,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("finding", "surfaced", "absorbed", "retr
 
 
 class RunFileError(ValueError):
-    """A file that is no record of a run, or one of another version: what is wrong with it, and what to do."""
+    """A file that is not a run record, or one of another version: what is wrong with it, and what to do."""
 
 
 class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,7 +345,7 @@ def read(path: Path) -> RunRecord:
             raise RunFileError(f"{path} is {found}; this tornpage reads {FORMAT}, version {VERSION}")
         return msgspec.json.decode(content, type=RunRecord)
     except msgspec.DecodeError as error:
-        raise RunFileError(f"{path} is no record of a run: {error}; name a run.json that tornpage wrote") from error
+        raise RunFileError(f"{path} is not a tornpage run record: {error}; pass a run.json") from error
 
 
 def tornpage_version() -> str:

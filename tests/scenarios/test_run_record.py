@@ -65,8 +65,8 @@ def test_what_came_of_a_point_has_one_name(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no record of a run"),
-        ("[]", "is no record of a run"),
+        ("", "is not a tornpage run record"),
+        ("[]", "is not a tornpage run record"),
         ("{}", "nothing known, version 0"),
         ('{"format": "tornpage-run", "version": 99}', "tornpage-run, version 99; this tornpage reads"),
         ('{"format": "tornpage-run", "version": 1}', "missing required field"),

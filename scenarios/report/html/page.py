@@ -28,7 +28,7 @@ _HERE: Final = Path(__file__).parent
 _VERDICTS: Final = {
     Exit.HOLDS: ("HOLDS", "no check failed"),
     Exit.FINDING: ("FAILED", ""),
-    Exit.NOT_TESTED: ("NOT TESTED", "what did not happen proves nothing"),
+    Exit.NOT_TESTED: ("INCONCLUSIVE", "a part of the run tested nothing"),
     Exit.INTERRUPTED: ("INTERRUPTED", "this is what was done until then"),
 }
 _UNITS: Final = {"fuzz": "steps", "crash": "states", "kill": "kills"}

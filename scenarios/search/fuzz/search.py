@@ -67,7 +67,7 @@ from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
 
-# From so many steps on it is no matter of chance any more what a machine has never done.
+# From so many steps on, what a machine has never done is a coverage gap, not chance.
 ENOUGH_STEPS: Final = 1_500
 STEPS_AN_ACTION: Final = 300
 _MANY_STEPS: Final = 20_000
