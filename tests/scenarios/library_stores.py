@@ -125,3 +125,17 @@ class OnStrange(OnBinding):
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> Sound:
         return Sound(strange(path), configuration)
+
+
+# For commands, which name a target.
+SoundHere = target("sqlite3", Sound)
+MemoryFirstHere = target("sqlite3", MemoryFirst)
+
+
+class StatementsHere(OnBinding):
+    """A sound store on connections that the harness opens."""
+
+    depths = ("vfs", "statement")
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Sound:
+        return Sound(environment.connect(path, isolation_level=None), configuration)
