@@ -194,7 +194,9 @@ class PointSearch(WorkloadSearch):
 
     def cut_short(self) -> Iterator[str]:
         """Calls that no point of this search came to before the time was up."""
-        yield from super().cut_short()
+        if nothing := list(super().cut_short()):
+            yield from nothing
+            return
         reached = {key.removeprefix(_REACHED) for key in self.total.seen if key.startswith(_REACHED)}
         names = dict.fromkeys(str(action) for action in self.target.workload())
         missed = [name for name in names if name not in reached]

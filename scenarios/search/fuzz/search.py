@@ -224,6 +224,8 @@ class Fuzz(Search):
         """Tell what it has not reached; one that was ended by a finding need not have."""
         if not self.machines:
             self.vacuous(f"{self.target.name} does not say which actions it offers")
+        elif self.recorder.is_late and not self.checkpoint.totals.get("steps"):
+            self.vacuous("the time was up before anything was tried: give it more (--max-time), or fewer searches")
         elif not self._goes_wrong:
             self._require_substance(self.checkpoint, complete=complete)
 
