@@ -19,6 +19,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults.files import is_made
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.hidden_errors import names_a_fault
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
 
 # Primary result codes that come of what the code asked for, and not of what happened beneath SQLite.
@@ -99,6 +100,16 @@ def cure_of(error: BaseException) -> str:
         " (with autocommit=False, SQLite's own rollback leaves the connection outside of a transaction: after an error "
         "set `autocommit = False` again, or open a new connection; see docs/autocommit-false.md)"
     )
+
+
+def hidden(error: BaseException, test: CodeType | None) -> str:
+    """What is wrong with an error in which a fault has surfaced, "" where it names the fault.
+
+    What a statement of the test itself raises, in a handler of its own, is its own business.
+    """
+    if names_a_fault(error) or (test is not None and _raised_in(error) is test):
+        return ""
+    return f"error-is-not-hidden: {in_words(error)}; neither that nor what it was raised from names the fault"
 
 
 def left_open(

@@ -11,7 +11,16 @@ from tornpage import faults
 from tornpage.scenarios.pytest_plugin import guests
 from tornpage.scenarios.pytest_plugin.points import Choice, ChoiceError
 
-_ARGUMENTS: Final = ("retry", "effects", "operations", "sticky", "max_points", "timeout", "open_transactions")
+_ARGUMENTS: Final = (
+    "retry",
+    "effects",
+    "operations",
+    "sticky",
+    "max_points",
+    "timeout",
+    "open_transactions",
+    "hidden_errors",
+)
 
 
 class MarkerError(Exception):
@@ -27,6 +36,7 @@ class EveryFault:
     max_points: int | None = None
     timeout_s: float | None = None
     open_transactions: bool = False
+    hidden_errors: bool = False
 
 
 def plan_of(text: object) -> faults.FaultPlan:
@@ -85,8 +95,10 @@ def _read(
     max_points: Any = None,
     timeout: Any = None,
     open_transactions: object = False,
+    hidden_errors: object = False,
 ) -> EveryFault:
-    for name, flag in (("retry", retry), ("sticky", sticky), ("open_transactions", open_transactions)):
+    flags = {"retry": retry, "sticky": sticky, "open_transactions": open_transactions, "hidden_errors": hidden_errors}
+    for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise MarkerError(f"every_fault: {name} is True or False, not {flag!r}")
     if retry and sticky:
@@ -101,7 +113,7 @@ def _read(
         choice = Choice(_names("effects", effects), _names("operations", operations), bool(sticky), bool(retry))
     except ChoiceError as error:
         raise MarkerError(f"every_fault: {error}") from error
-    return EveryFault(choice, bool(retry), max_points, timeout, bool(open_transactions))
+    return EveryFault(choice, bool(retry), max_points, timeout, bool(open_transactions), bool(hidden_errors))
 
 
 def _names(argument: str, given: object) -> tuple[str, ...] | None:

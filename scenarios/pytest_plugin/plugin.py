@@ -19,7 +19,8 @@ MARKERS: Final = (
     "with_faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never "
     "fires fails the test",
     "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
-    "open_transactions=False): run this test again and again, with operation 1, 2, 3 ... beneath SQLite failing",
+    "open_transactions=False, hidden_errors=False): run this test again and again, with operation 1, 2, 3 ... beneath "
+    "SQLite failing",
 )
 _NAMES: Final = ("with_faults", "every_fault")
 

@@ -91,7 +91,10 @@ class Session:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         timeout_s = asked.timeout_s or settings.value_of(self.config, "timeout")
         most = asked.max_points or settings.value_of(self.config, "max_points")
-        self._runner = Runner(item, self.shim, timeout_s, self._shared, leaves_transactions=asked.open_transactions)
+        self._runner = Runner(
+            item, self.shim, timeout_s, self._shared,
+            leaves_transactions=asked.open_transactions, hides_errors=asked.hidden_errors,
+        )  # fmt: skip
         try:
             with sleeping(self.shim):
                 reports = sweep(self._runner, nextitem, asked, most, self.only)

@@ -73,10 +73,11 @@ def _notes(report: pytest.TestReport) -> Iterator[str]:
 
 def _irregular(report: pytest.TestReport) -> Iterator[str]:
     """What was not the same in every run, and what a fault has left behind."""
+    workers = number(report, "tornpage_threads")
     if moved := number(report, "tornpage_moved"):
-        yield f"{report.nodeid}: {_plural(moved, 'point')} tried at an earlier operation: fewer came than at first"
+        why = f"; {_plural(workers, 'thread')} share the work" if workers else ""
+        yield f"{report.nodeid}: {_plural(moved, 'point')} tried at an earlier operation: fewer came than at first{why}"
     if missing := number(report, "tornpage_did_not_come"):
-        workers = number(report, "tornpage_threads")
         yield (
             f"{report.nodeid}: {_plural(missing, 'point')} not judged: {_plural(workers, 'thread')} share the work, "
             "and their operations differ from run to run"

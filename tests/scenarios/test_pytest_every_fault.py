@@ -380,10 +380,37 @@ def test_a_marker_that_is_wrong_is_told(project: pytest.Pytester, marker: str, s
 # -- what counts as failed ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["raise StoreError from error", "raise StoreError from None", "raise StoreError"])
+@pytest.mark.parametrize(
+    "how", ["raise StoreError from error", "raise StoreError", "raise StoreError(error) from None"]
+)
 def test_an_error_may_surface_in_another(project: pytest.Pytester, how: str) -> None:
-    body = f"try:\n    {'; '.join(ADD.split(chr(10))[1:-1])}\nexcept sqlite3.Error as error:\n    {how}"
-    run_test(project, "every_fault", body).assert_outcomes(passed=1)
+    run_test(project, "every_fault", ADD, before=telling(how)).assert_outcomes(passed=1)
+
+
+HIDES = {
+    "a word of its own": "raise StoreError('not added') from None",
+    "what came of it": "self.db.execute('ROLLBACK'); raise",
+}
+
+
+@pytest.mark.parametrize("how", HIDES)
+def test_an_error_may_not_hide_the_fault(project: pytest.Pytester, how: str) -> None:
+    done = run_test(project, "every_fault", ADD, before=telling(HIDES[how]))
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["write:journal@1=FULL: error-is-not-hidden: *neither that nor what it was raised from*"])
+    run_test(project, "every_fault(hidden_errors=True)", ADD, before=telling(HIDES[how])).assert_outcomes(passed=1)
+
+
+def telling(how: str) -> str:
+    """The small store with a handler of its own."""
+    return f"""
+class Store(Store):
+    def add(self, x):
+        try:
+            super().add(x)
+        except sqlite3.Error as error:
+            {how}
+"""
 
 
 def test_a_swallowed_error_is_seen_by_the_tests_own_assertion(project: pytest.Pytester) -> None:

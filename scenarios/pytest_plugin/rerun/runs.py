@@ -100,6 +100,7 @@ class Runner:
         shared: Shared,
         *,
         leaves_transactions: bool = False,
+        hides_errors: bool = False,
     ) -> None:
         self.item = item
         self.shim = shim
@@ -118,6 +119,7 @@ class Runner:
         self.connections: Connections | None = None
         # It may leave a transaction open: it does so without any fault, too, or the marker says so.
         self.leaves_transactions = leaves_transactions
+        self._hides_errors = hides_errors
         # What comes next where the test is to be run again.
         parent: Any = item.parent
         self.again: pytest.Item = _Again.from_parent(parent, name=f"{item.name} again")
@@ -301,6 +303,9 @@ class Runner:
             code = retrying.code if retrying is not None else self._code()
             wrong = judging.left_open(connections.left_in_transaction(), error, code)
             verdict = Verdict(FAILED, wrong) if wrong else verdict
+        if verdict.kind == judging.SURFACED and error is not None and not self._hides_errors:
+            wrong = judging.hidden(error, retrying.code if retrying is not None else self._code())
+            verdict = Verdict(FAILED, wrong, shown=True) if wrong else verdict
         run.verdict = verdict
         if verdict.kind == FAILED:
             run.report = run.reports["call"] = self._report(run.call if verdict.shown else _raising(verdict.message))
