@@ -415,3 +415,21 @@ def test_what_is_no_record_is_said_and_nothing_is_written(command: Command, tmp_
     assert ran.code == 2
     assert "run.json" in ran.err
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_the_header_says_what_the_verdict_says_and_a_badge_is_no_card() -> None:
+    whole, part = run_records.record(), run_records.record(complete=False)
+    header = re.compile(r'<h1>.*?<span class="verdict [a-z_]+">.*?</span> (.*?)</span></h1>', re.DOTALL)
+    for record, shown in ((whole, "HOLDS"), (part, "HOLDS (PARTIAL)")):
+        page = page_of_run(record)
+        assert [one.strip() for one in header.findall(page)] == [shown]
+        # The verdict of a failed run has the class "finding", too.
+        assert not re.search(r"^\.finding \{", page, re.MULTILINE)
+
+
+def test_one_is_one_and_what_else_was_seen_is_told() -> None:
+    page = page_of_run(run_records.record(run_records.found(also=("put(<b>) in wal/FULL, by sweep: 1 point",))))
+    assert "<dd>1</dd><dt>finding</dt>" in page
+    assert "Also at 1 call" in page
+    assert "put(&lt;b&gt;) in wal/FULL, by sweep: 1 point" in page
+    assert not re.search(r"\b1 (findings|faults|times|points)\b", page)
