@@ -5,8 +5,6 @@ path, methods, plain `sqlite3`; what differs is how the defect comes about.
 """
 
 import contextlib
-import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any, ClassVar
@@ -270,40 +268,6 @@ class NoWait(Sound):
 # -- connections that come and go ----------------------------------------------------------------------------
 
 
-class EachNotes(Notes):
-    """A connection for each call."""
-
-    def load(self) -> None:
-        super().load()
-        self.close()
-
-    def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
-        try:
-            super().transact(*statements)
-        finally:
-            self.close()
-
-
-class Each(Sound):
-    """Right; the shadow of the next."""
-
-    store = EachNotes
-
-
-class EachMemoryFirstNotes(EachNotes):
-    known = NeverMends.known
-
-    def put(self, name: str, text: str) -> None:
-        self.notes[name] = text
-        super().put(name, text)
-
-
-class EachMemoryFirst(Sound):
-    """memory-equals-disk, with a connection for each call."""
-
-    store = EachMemoryFirstNotes
-
-
 class HealsLateNotes(Notes):
     """Memory is changed first; what it has is read anew, but not before the next call."""
 
@@ -319,22 +283,6 @@ class HealsLate(Sound):
     """memory-equals-disk until the next write."""
 
     store = HealsLateNotes
-
-
-class HealsOnLookNotes(HealsLateNotes):
-    """The same, but a look that can't reach the file says what memory has."""
-
-    def view(self) -> View:
-        try:
-            return self.known()
-        except (sqlite3.Error, MemoryError):
-            return self.notes
-
-
-class HealsOnLook(Sound):
-    """memory-equals-disk while the fault lasts."""
-
-    store = HealsOnLookNotes
 
 
 class StartsAnewNotes(Notes):
@@ -361,61 +309,7 @@ class StartsAnew(Sound):
     store = StartsAnewNotes
 
 
-class LeaksNotes(Notes):
-    def connect(self) -> sqlite3.Connection:
-        db = self.environment.connect(self.path, isolation_level=None)
-        try:
-            db.execute(f"PRAGMA journal_mode = {self.configuration.journal_mode}").fetchone()
-            db.execute(f"PRAGMA synchronous = {self.configuration.synchronous}")
-            db.execute("CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, text TEXT)")
-        except BaseException:
-            _LEAKED.append(db)
-            raise
-        return db
-
-
-_LEAKED: list[sqlite3.Connection] = []
-
-
-class Leaks(Sound):
-    """still-usable-after-the-fault: an opening that fails leaves a connection behind."""
-
-    store = LeaksNotes
-
-
 # -- what else a store remembers -----------------------------------------------------------------------------
-
-
-class CountsNotes(Notes):
-    """Names come from a counter in memory, which runs on where the write has failed."""
-
-    def load(self) -> None:
-        super().load()
-        self.number = len(self.notes)
-
-    def add(self, text: str) -> None:
-        self.number += 1
-        self.put(f"n{self.number}", text)
-
-
-class Counts(Sound):
-    """Right: the counter is set only after the write."""
-
-    calls = (Action("add", {"text": "x"}), Action("add", {"text": "y"}), Action("add", {"text": "z"}))
-    beat = Action("add", {"text": "beat"})
-
-    class RightNotes(CountsNotes):
-        def add(self, text: str) -> None:
-            self.put(f"n{self.number + 1}", text)
-            self.number += 1
-
-    store = RightNotes
-
-
-class CountsOn(Counts):
-    """Nothing is wrong with this one, as far as views tell: a number is left out after a failure."""
-
-    store = CountsNotes
 
 
 class StampsNotes(Notes):
@@ -453,44 +347,6 @@ class StampsFirst(Stamps):
     store = StampsFirstNotes
 
 
-_OPEN: dict[str, dict[str, str]] = {}
-
-
-class SharedNotes(Notes):
-    """What was read once is kept for the whole process, by path, until the store is closed in good order."""
-
-    def load(self) -> None:
-        key = os.fspath(self.path)
-        if key not in _OPEN or getattr(self, "stale", False):
-            super().load()
-            _OPEN[key] = self.notes
-        self.notes, self.stale = _OPEN[key], False
-
-    def close(self) -> None:
-        super().close()
-        _OPEN.pop(os.fspath(self.path), None)
-
-
-class SharedFirstNotes(SharedNotes):
-    known = NeverMends.known
-
-    def put(self, name: str, text: str) -> None:
-        self.notes[name] = text
-        super().put(name, text)
-
-
-class Shared(Sound):
-    """Right; the shadow of the next."""
-
-    store = SharedNotes
-
-
-class SharedFirst(Sound):
-    """memory-equals-disk, with memory that outlives a store that was not closed."""
-
-    store = SharedFirstNotes
-
-
 class RefusesNotes(Notes):
     """Whatever fails is told as a refusal."""
 
@@ -507,94 +363,23 @@ class Refuses(Sound):
     store = RefusesNotes
 
 
-class SideFileNotes(Notes):
-    """Beside the database lies a list of names, which is written after the commit and believed at the next start."""
-
-    def load(self) -> None:
-        super().load()
-        side = self.path.with_suffix(".names")
-        if side.exists():
-            names = json.loads(side.read_text())
-            self.notes = {name: text for name, text in self.notes.items() if name in names}
+class MoodyNotes(MemoryFirstNotes):
+    """Keeps memory and file apart only where it lies in some directories: nobody sees it anywhere else."""
 
     def put(self, name: str, text: str) -> None:
-        super().put(name, text)
-        self.path.with_suffix(".names").write_text(json.dumps(sorted(self.notes)))
+        if "minimise" in self.path.parts:
+            Notes.put(self, name, text)
+        else:
+            super().put(name, text)
 
-    def remove(self, name: str) -> None:
-        super().remove(name)
-        self.path.with_suffix(".names").write_text(json.dumps(sorted(self.notes)))
-
-    def rename(self, name: str, to: str) -> None:
-        super().rename(name, to)
-        self.path.with_suffix(".names").write_text(json.dumps(sorted(self.notes)))
+    def known(self) -> dict[str, str]:
+        return Notes.known(self) if "minimise" in self.path.parts else self.notes
 
 
-class SideFile(Sound):
-    """memory-equals-disk: a death between two files."""
+class Moody(Sound):
+    """memory-equals-disk, and not where a scenario of it is played again."""
 
-    store = SideFileNotes
-
-
-# -- power ---------------------------------------------------------------------------------------------------
-
-
-class NotSyncedNotes(Notes):
-    def connect(self) -> sqlite3.Connection:
-        db = super().connect()
-        db.execute("PRAGMA synchronous = OFF")
-        return db
-
-
-class NotSynced(Sound):
-    """acknowledged-is-durable: synchronous=OFF behind a promise of FULL."""
-
-    store = NotSyncedNotes
-
-
-class BehindNotes(Notes):
-    """What was acknowledged is committed with the next call, or when the store is closed."""
-
-    def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
-        if self.db.in_transaction:
-            self.db.execute("COMMIT")
-        self.db.execute("BEGIN IMMEDIATE")
-        for statement in statements:
-            self.db.execute(*statement)
-
-    def close(self) -> None:
-        if self.db.in_transaction:
-            self.db.execute("COMMIT")
-        super().close()
-
-
-class Behind(Sound):
-    """acknowledged-is-durable without any fault."""
-
-    store = BehindNotes
-
-
-class BehindOneNotes(Notes):
-    """One kind of call is acknowledged from memory, and written with the next."""
-
-    def __init__(self, path: Path, configuration: Configuration, environment: Environment) -> None:
-        self.behind: list[tuple[str, tuple[Any, ...]]] = []
-        super().__init__(path, configuration, environment)
-
-    def remove(self, name: str) -> None:
-        if self.notes.pop(name, None) is None:
-            raise Refused(f"no note {name}")
-        self.behind.append(("DELETE FROM note WHERE name = ?", (name,)))
-
-    def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
-        super().transact(*self.behind, *statements)
-        self.behind.clear()
-
-
-class BehindOne(Sound):
-    """no-resurrection without any fault."""
-
-    store = BehindOneNotes
+    store = MoodyNotes
 
 
 # -- which is whose twin -------------------------------------------------------------------------------------
@@ -603,14 +388,9 @@ TWINS: dict[str, str] = {
     **dict.fromkeys(
         (
             "MemoryFirst", "ForgetsFirst", "TrustsRaised", "Swallows", "SwallowsFull", "TwoTransactions", "LeavesOpen",
-            "BlindRollback", "NoWait", "HealsLate", "HealsOnLook", "StartsAnew", "Leaks", "Refuses", "SideFile",
-            "NotSynced", "Behind", "BehindOne",
+            "BlindRollback", "NoWait", "HealsLate", "StartsAnew", "Refuses",
         ),
         "Sound",
     ),
-    "EachMemoryFirst": "Each",
-
-    "CountsOn": "Counts",
     "StampsFirst": "Stamps",
-    "SharedFirst": "Shared",
 }  # fmt: skip
