@@ -306,6 +306,7 @@ def limits(context: click.Context, /, target: Target, points: int | None, **opti
     heap        SQLite may take no more than so many further bytes
     pages       the database may grow by so many pages: a real "database or disk is full"
     steps       the 1st, 2nd, 3rd ... step of SQLite's machine interrupts its statement
+    awaits      the call of an asynchronous store is cancelled at its 1st, 2nd, 3rd ... await
 
     \b
     tornpage limits                       a sample of the points, over the reference ledger

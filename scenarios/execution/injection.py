@@ -59,6 +59,10 @@ def limit_of(trial: Trial, kind: LimitKind, at: int | None, *, sticky: bool = Fa
         return faults.HeapLimit(at, module=trial.library.code)
     if kind == "pages":
         return faults.PageLimit(trial.connections, at)
+    if kind == "awaits":
+        from tornpage.faults.limits.cancellation import Cancellation  # noqa: PLC0415 - brings asyncio with it
+
+        return Cancellation(at)
     return faults.Interruption(trial.connections, at, sticky=sticky)
 
 

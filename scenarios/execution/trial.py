@@ -321,6 +321,11 @@ class Trial:
         """Remember an answer that hides the fault, where the fault was met or that is known only later."""
         if not is_met and not condition.is_known_late:
             return
+        if answer.error is not None and any(
+            getattr(one, "is_cancellation", False) for one in faults.causes(answer.error)
+        ):
+            # It was the caller itself who stopped waiting.
+            return
         try:
             require_named(action, answer, str(fault))
         except Violation as violation:

@@ -13,7 +13,7 @@ from tornpage.scenarios.model.target import Action, Configuration
 
 Depth = Literal["vfs", "statement"]
 _OF_DEVICE: Final = tuple(one.name for one in dataclasses.fields(faults.Device))
-LimitKind = Literal["allocation", "heap", "pages", "steps"]
+LimitKind = Literal["allocation", "heap", "pages", "steps", "awaits"]
 # Where two callers of one store may be; in this order they are tried.
 Callers = Literal["processes", "threads", "shared"]
 CALLERS: Final[tuple[Callers, ...]] = ("processes", "threads", "shared")
@@ -108,6 +108,7 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
             "heap": f"SQLite may take {self.at:,} more bytes",
             "pages": f"the database may grow by {self.at} pages",
             "steps": f"step {self.at} of SQLite's machine{on} is interrupted",
+            "awaits": f"the call is cancelled at its await {self.at}",
         }[self.kind]
 
 

@@ -209,6 +209,10 @@ class Target(Protocol):
     # Which callers at once it promises to serve ("processes", "threads", "shared"), () for one only, None where it says
     # nothing: see ``docs/interleave.md``.
     callers: tuple[str, ...] | None = None
+    # Names of actions whose answer only one of two callers may have, also where it is a number or a yes.
+    hands_out: Collection[str] = ()
+    # Names of actions that only one caller makes at a time.
+    by_one_caller: Collection[str] = ()
     # The module whose connections ``Environment.connect`` opens.
     binding: ModuleType = sqlite3
     # Reads the state of a store that keeps plain files instead of a database; None: it has a database.
@@ -235,11 +239,13 @@ class Target(Protocol):
 
 _OPTIONAL: Final = (
     "binding",
+    "by_one_caller",
     "by_others",
     "callers",
     "check_change",
     "check_view",
     "files_view",
+    "hands_out",
     "machines",
     "many_commits",
     "packages",

@@ -21,8 +21,13 @@ MARKERS: Final = (
     "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
     "open_transactions=False, hidden_errors=False): run this test again and again, with operation 1, 2, 3 ... beneath "
     "SQLite failing",
+    "interleave: run this test again for each switch between the two callables that it gives to the fixture callers",
+    "every_cancel(raising=KeyboardInterrupt): run this test again, with what it gives to the fixture cancelled cut "
+    "short at its 1st, 2nd, 3rd ... await, or call into sqlite3",
 )
 _NAMES: Final = ("with_faults", "every_fault")
+# Run again by `scenarios.pytest_plugin.schedules`.
+_SCHEDULED: Final = ("interleave", "every_cancel")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +55,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Load what does the work if there is any to do."""
     if any(item.get_closest_marker(name) for item in items for name in _NAMES):
         _session(config).prepare(items)
+    if any(item.get_closest_marker(name) for item in items for name in _SCHEDULED):
+        from tornpage.scenarios.pytest_plugin.schedules import plugin_of  # noqa: PLC0415 - loaded by those who use it
+
+        plugin_of(config)
 
 
 def _session(config: pytest.Config) -> Any:
@@ -74,6 +83,22 @@ def crash_states(request: pytest.FixtureRequest) -> Generator[Callable[..., Any]
     disks = CrashDisks(request.node, settings.value_of(request.config, "disk"))
     yield disks
     disks.end()
+
+
+@pytest.fixture
+def callers(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Two callables at once: ``callers(first, second)`` returns both results; see docs/interleave.md."""
+    from tornpage.scenarios.pytest_plugin.schedules import callers_of  # noqa: PLC0415 - loaded by those who use it
+
+    return callers_of(request)
+
+
+@pytest.fixture
+def cancelled(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """A call that is cut short: ``await cancelled(coroutine)``, ``cancelled(callable)``; see docs/interleave.md."""
+    from tornpage.scenarios.pytest_plugin.schedules import cancelled_of  # noqa: PLC0415 - loaded by those who use it
+
+    return cancelled_of(request)
 
 
 @pytest.hookimpl(trylast=True)

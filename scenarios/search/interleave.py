@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
-from tornpage.scenarios.execution.interleave.serial import Serial, State
+from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import held_open, place, siblings
@@ -191,14 +191,24 @@ class Interleavings(Search):
         for action in ordered:
             if action in found or action.name in self._left_out:
                 continue
-            run = serial.run(action)
-            if run.said.kind == "raised":
+            run = self._alone(serial, action)
+            if run is None or run.said.kind == "raised":
                 continue
             found.append(action)
             changing += run.view != serial.state.view
             if self.most_schedules is not None and (changing >= _CALLS_A_STATE or len(found) >= 2 * _CALLS_A_STATE):
                 break
         return found
+
+    def _alone(self, serial: Serial, action: Action) -> Run | None:
+        """What a call comes to by itself; None where even that violates a check, which is a finding of its own."""
+        try:
+            return serial.run(action)
+        except Violation as violation:
+            self.counts["findings"] += 1
+            steps = [Call(one) for one in self.target.workload()[: serial.state.step - 1]]
+            self._record(violation, Scenario(self.target.name, serial.configuration, (*steps, Call(action))))
+            return None
 
     @property
     def _left_out(self) -> set[str]:
@@ -274,7 +284,10 @@ class Interleavings(Search):
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
         before = [Call(action) for action in self.target.workload()[: serial.state.step - 1]]
-        scenario = Scenario(self.target.name, stage.configuration, (*before, step))
+        self._record(violation, Scenario(self.target.name, stage.configuration, (*before, step)))
+
+    def _record(self, violation: Violation, scenario: Scenario) -> None:
+        """Record a finding by its shortest scenario, if it is the first of its kind."""
         finding = Finding.of(violation, scenario, self.name)
         if self.recorder.repeats_one(finding):
             return

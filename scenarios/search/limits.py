@@ -7,7 +7,8 @@ is met at every point up to that:
 - ``allocation``: SQLite's 1st, 2nd, 3rd … allocation fails, once or with all after it;
 - ``heap``: SQLite may take no more than so many further bytes (``sqlite3_hard_heap_limit64``);
 - ``pages``: the database may grow by 0, 1, 2 … pages (``PRAGMA max_page_count``);
-- ``steps``: the 1st, 2nd, 3rd … step of SQLite's machine interrupts its statement, once or each from there on.
+- ``steps``: the 1st, 2nd, 3rd … step of SQLite's machine interrupts its statement, once or each from there on;
+- ``awaits``: the call of an asynchronous store is cancelled at its 1st, 2nd, 3rd … await.
 
 What fired: an allocation and a step say so themselves; of bytes and pages only an error tells. A point beyond what the
 call needed this time (the first use of anything allocates a little more) proves nothing and is not counted as tried. A
@@ -18,6 +19,7 @@ Not covered: two limits at once; pages and steps of a target that opens its conn
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -25,7 +27,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.vfs.library import Library
 from tornpage.scenarios.execution.injection import limit_of
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Limit, LimitKind
@@ -39,11 +41,14 @@ _EFFECTS: Final[dict[LimitKind, str]] = {
     "heap": "NOMEM",
     "pages": "FULL",
     "steps": "INTERRUPT",
+    "awaits": "CANCELLED",
 }
 # Statistics, which a heap limit rests on, are off while single allocations are counted.
 _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
-_KINDS: Final = {"allocations": _EXACT, "others": _COARSE}
+# Met by asynchronous stores only, so that it is no lever that has to hit something.
+_PATIENCE: Final[tuple[LimitKind, ...]] = ("awaits",)
+_KINDS: Final = {"allocations": _EXACT, "others": (*_COARSE, *_PATIENCE)}
 _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
 _IN_MEMORY: Final = frozenset(("allocation", "heap"))
 _HEAP_STEP_BYTES: Final = 512
@@ -121,6 +126,8 @@ class Limits(PointSearch):
             out.add("allocation")
         if not faults.can_limit_heap(self._library):
             out.add("heap")
+        if "asyncio" not in sys.modules:
+            out.add("awaits")
         return tuple(kind for kind in kinds if kind not in out)
 
     @functools.cached_property
@@ -139,6 +146,9 @@ class Limits(PointSearch):
     def points_under(self, configuration: Configuration, start: Start, kinds: tuple[LimitKind, ...]) -> Iterator[Point]:
         """The points of one call under some kinds of limit, sampled where there are too many."""
         for kind in kinds:
+            if kind in _PATIENCE and start.action in (OPEN, CLOSE):
+                # Who opens a store has nobody else to wait for, and who closes it is done.
+                continue
             limits = limits_up_to(kind, self._measure(configuration, start, kind))
             if (of_all := self.at_most) is not None:
                 most = max(of_all // len(_EFFECTS), 1)
@@ -191,4 +201,6 @@ def limits_up_to(kind: LimitKind, reached: int) -> list[Limit]:
         return [Limit(kind, extra_bytes) for extra_bytes in range(0, reached, _HEAP_STEP_BYTES)]
     if kind == "pages":
         return [Limit(kind, extra_pages) for extra_pages in range(reached)]
+    if kind == "awaits":
+        return [Limit(kind, at) for at in range(1, reached + 1)]
     return [Limit(kind, at, sticky) for at in range(1, reached + 1) for sticky in (False, True)]

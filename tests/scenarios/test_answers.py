@@ -16,7 +16,6 @@ from tornpage.scenarios.model.answers import NOT_COMPARED, NotCompared, agreed, 
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Target, TargetError
-from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.process import ProcessTarget
 
@@ -98,7 +97,7 @@ SILENT = [
 def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], search: Search) -> None:
     recorder = search(target(), "sweep", "fuzz", points=6, scenarios=10, steps=10)
     assert [found.finding.message for found in recorder.findings] == []
-    assert verdict(recorder) is Exit.HOLDS
+    assert recorder.count("fired") > 10
 
 
 @pytest.mark.parametrize(

@@ -293,3 +293,17 @@ def test_the_command_teaches_and_runs(command: Callable[..., Any]) -> None:
     found = command("limits", "--target", "tiny_stores:RemembersFirst", "--points", "8", "--quiet")
     assert found.code == 1, found
     assert "tornpage replay" in found.out
+
+
+def test_a_cancelled_call_that_leaves_its_transaction_open_is_found_and_the_mended_store_is_silent() -> None:
+    from tornpage.scenarios.model.plan import Plan
+    from tornpage.scenarios.run.campaign import run
+    from tornpage.scenarios.targets.registry import find
+
+    plan = Plan(("limits",), Profile("test", 1, None, 0, 0, limit_points=30), report=None)
+    for name, wanted in (("bug:cancelled-leaves-begin", True), ("bug:cancelled-leaves-begin/sound", False)):
+        recorder = run(find(name), plan)
+        found = [one.finding for one in recorder.findings]
+        assert any("the call is cancelled at its await" in str(one.scenario) for one in found) is wanted
+        assert bool(found) is wanted
+        assert sum(tally.fired for series, tally in recorder.tallies.items() if series.kind == "awaits") > 0

@@ -53,7 +53,7 @@ class Serial:
     def __init__(self, target: Target, configuration: Configuration, home: Path, state: State) -> None:
         self.state = state
         self.target = target
-        self._configuration = configuration
+        self.configuration = configuration
         self._home = home
         self._known: dict[tuple[str, ...], tuple[tuple[Action, ...], Run]] = {}
         self._confirmed: Serial | None = None
@@ -74,7 +74,7 @@ class Serial:
     def confirmed(self) -> "Serial":
         """The same calls made once more; an answer that is another one then is not compared."""
         if self._confirmed is None:
-            again = Serial(self.target, self._configuration, self._home, self.state)
+            again = Serial(self.target, self.configuration, self._home, self.state)
             again._confirmed = again
             for key, (actions, run) in self._known.items():
                 value = agreed(run.said.value, again.run(*actions).said.value)
@@ -85,7 +85,7 @@ class Serial:
 
     def _make(self, action: Action, files: Files) -> Run:
         place(files, self._home)
-        trial = opened(self.target, Setting(self._home, self._configuration, self.state.step))
+        trial = opened(self.target, Setting(self._home, self.configuration, self.state.step))
         try:
             said = made(trial, action)
         finally:

@@ -23,6 +23,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import has_table, require_known, silence
 
@@ -100,6 +101,8 @@ class APScheduler(Target):
         Configuration("wal", "NORMAL"),
     )
     depths: tuple[str, ...] = ("statement", "vfs")
+    # "Job stores must never be shared between schedulers" (its user guide, and the first question of its FAQ).
+    callers: tuple[Callers, ...] = ()
     unpromised: Mapping[str, str] = {
         # https://sqlite.org/wal.html, "Sometimes Queries Return SQLITE_BUSY In WAL Mode"
         "waits-for-a-short-lock": "with WAL: its user sends PRAGMA journal_mode, which on a new file waits for nobody",

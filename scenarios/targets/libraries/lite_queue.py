@@ -23,6 +23,7 @@ import litequeue
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import VirtualTime, has_table, require_known
 
@@ -101,6 +102,8 @@ class LiteQueue(Target):
     # With WAL no COMMIT can be BUSY: the statement depth would say so.
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str] = {}
+    # What is random in it is answered by the harness, for the whole process at a time.
+    callers: tuple[Callers, ...] = ("processes",)
 
     def workload(self) -> tuple[Action, ...]:
         """Messages through every state."""

@@ -1,0 +1,142 @@
+"""Awaits as points: a coroutine is stopped, or cancelled, where it gives way to the event loop for the nth time.
+
+It is what really happens to a task: whoever cancels it does so while it waits, and what it waits for goes on by itself
+(a statement that was handed to another thread is carried out). The same for code that awaits nothing: an exception such
+as KeyboardInterrupt comes up at its nth call into a connection of ``sqlite3``, as from a signal's handler.
+"""
+
+import asyncio
+import contextlib
+import sys
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from tornpage.faults.contention.turns import Quiet
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs.arm import connect_unwatched
+
+_POLL_S: Final = 0.002
+_POLLS: Final = 1_000
+
+
+class Awaits:
+    """Counts how often a coroutine gives way; `at` is where something is done about it, 0: nowhere."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at = at
+        self.seen = 0
+        self.was_cancelled = False
+
+    async def cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run it in a task, which is cancelled while it waits for the `at`th time; raises `asyncio.CancelledError`."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
+        return await task
+
+    async def beside(self, work: Coroutine[Any, Any, Any], other: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
+        """Run it up to its `at`th await, then the other one to its end, then it; the results of both.
+
+        Where it never gets there, the other one comes after it.
+        """
+        results: list[Any] = []
+
+        async def meanwhile() -> None:
+            results.append(await settled(other()))
+
+        first = await settled(self._stepped(work, None, meanwhile))
+        if not results:
+            await meanwhile()
+        return first, results[0]
+
+    def _cancel(self, task: "asyncio.Task[Any]") -> None:
+        self.was_cancelled = task.cancel()
+
+    @types.coroutine
+    def _stepped(
+        self,
+        work: Coroutine[Any, Any, Any],
+        at_once: Callable[[], None] | None = None,
+        meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> Generator[Any, Any, Any]:
+        give: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - what is done next
+        while True:
+            try:
+                waits_for = give()
+            except StopIteration as ended:
+                return ended.value
+            self.seen += 1
+            if self.seen == self.at and meanwhile is not None:
+                yield from meanwhile().__await__()
+            if self.seen == self.at and at_once is not None:
+                asyncio.get_running_loop().call_soon(at_once)
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001 - whatever comes is the coroutine's
+                give = _throwing(work, error)
+            else:
+                give = _sending(work, value)
+
+
+def _throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
+    return lambda: work.throw(error)
+
+
+def _sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    return lambda: work.send(value)
+
+
+async def settled(work: Awaitable[Any]) -> Any:
+    """What it comes to, its error included."""
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - it is the result
+        return error
+
+
+class Calls:
+    """Counts the calls of this thread into ``sqlite3``, and raises at the `at`th; 0: nowhere."""
+
+    def __init__(self, at: int = 0, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.at = at
+        self.seen = 0
+        self._error = error
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count, and raise, inside this scope."""
+        before = sys.getprofile()
+        sys.setprofile(self._profile)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
+    def _profile(self, _frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and isinstance(getattr(argument, "__self__", None), sqlite3.Connection | sqlite3.Cursor):
+            self.seen += 1
+            if self.seen == self.at:
+                raise self._error("at a call into sqlite3")
+
+
+async def quiet() -> None:
+    """Let go on what other threads still have to do, until nothing in this process moves."""
+    looks = Quiet()
+    for _ in range(_POLLS):
+        if looks.lasts():
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+def holds_a_lock(database: Path) -> str:
+    """What another writer of a database is told now: "" where nothing is in its way."""
+    if not database.exists():
+        return ""
+    with contextlib.closing(connect_unwatched(database)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            return str(error)
+    return ""

@@ -1,0 +1,224 @@
+"""The markers interleave and every_cancel: races and cut-short calls are found, sound code passes, misuse is told."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+STORE = """
+import asyncio
+import sqlite3
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+
+class Jobs:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS job (id, owner)")
+
+    def add(self, name):
+        self.db.execute("INSERT INTO job VALUES (?, NULL)", (name,))
+
+    def claim(self, worker):
+        row = self.db.execute("SELECT id FROM job WHERE owner IS NULL").fetchone()
+        if row is not None:
+            self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, row[0]))
+            return row[0]
+
+    def claim_at_once(self, worker):
+        rows = self.db.execute(
+            "UPDATE job SET owner = ? WHERE id = (SELECT id FROM job WHERE owner IS NULL) RETURNING id", (worker,)
+        ).fetchall()
+        return rows[0][0] if rows else None
+
+    def add_two(self, undone=BaseException):
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.add("a")
+            self.add("b")
+            self.db.execute("COMMIT")
+        except undone:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+@pytest.fixture
+def two(tmp_path):
+    both = Jobs(tmp_path / "jobs.db"), Jobs(tmp_path / "jobs.db")
+    both[0].add("a")
+    yield both
+    for one in both:
+        one.db.close()
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def ran(test: str) -> pytest.RunResult:
+        (pytester.path / "test_it.py").write_text(STORE + textwrap.dedent(test))
+        return pytester.runpytest_inprocess(
+            "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider", "--import-mode=importlib"
+        )
+
+    return ran
+
+
+def test_a_race_is_found_and_the_sound_claim_passes(run) -> None:
+    done = run(
+        """
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("name", ["claim", "claim_at_once"])
+        def test_claim(two, callers, name):
+            got = callers(lambda: getattr(two[0], name)("one"), lambda: getattr(two[1], name)("two"))
+            assert sorted(got, key=str) == [None, "a"]
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*schedule * of *: [[]A[]] up to shmlock *, at test_it.py:*UPDATE job*"])
+    done.stdout.fnmatch_lines(["*test_claim[[]claim_at_once[]]: * schedules*"])
+
+
+def test_coroutines_are_switched_at_their_awaits(run) -> None:
+    done = run(
+        """
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("locked", [True, False])
+        def test_count(callers, locked):
+            have, lock = {"n": 0}, asyncio.Lock()
+            async def add():
+                n = have["n"]
+                await asyncio.sleep(0)
+                have["n"] = n + 1
+            async def sound():
+                await asyncio.sleep(0)
+                have["n"] += 1
+            async def main():
+                await callers(sound if locked else add, sound if locked else add)
+            asyncio.run(main())
+            assert have["n"] == 2
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*A up to its await 1, then the other one*"])
+
+
+def test_a_call_that_is_cut_short_leaves_no_transaction(run) -> None:
+    done = run(
+        """
+        @pytest.mark.every_cancel
+        @pytest.mark.parametrize("undone", [Exception, BaseException])
+        def test_add(two, cancelled, undone):
+            cancelled(lambda: two[0].add_two(undone))
+            assert two[1].db.execute("SELECT count(*) FROM job").fetchone()[0] in (1, 3)
+
+        class Timeout(Exception):
+            pass
+
+        @pytest.mark.every_cancel(raising=Timeout)
+        def test_timeout(two, cancelled):
+            cancelled(lambda: two[0].add_two(Exception))
+        """
+    )
+    done.assert_outcomes(passed=2, failed=1)
+    done.stdout.fnmatch_lines(["*KeyboardInterrupt at its call 2 into sqlite3: a transaction is left open*"])
+
+
+def test_a_task_is_cancelled_at_each_await(run) -> None:
+    done = run(
+        """
+        @pytest.mark.every_cancel
+        @pytest.mark.parametrize("sound", [False, True])
+        def test_put(two, cancelled, sound):
+            async def put():
+                await asyncio.to_thread(two[0].db.execute, "BEGIN IMMEDIATE")
+                try:
+                    await asyncio.to_thread(two[0].add, "b")
+                    await asyncio.to_thread(two[0].db.execute, "COMMIT")
+                except Exception:
+                    two[0].db.execute("ROLLBACK")
+                    raise
+            async def shielded():
+                task = asyncio.ensure_future(put())
+                try:
+                    await asyncio.shield(task)
+                except asyncio.CancelledError:
+                    await asyncio.wait([task])
+                    raise
+            async def main():
+                await cancelled(shielded() if sound else put())
+            asyncio.run(main())
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*cancelled at its await 1: a transaction is left open, and every other writer*locked*"])
+
+
+def test_misuse_is_told_in_a_line(run) -> None:
+    done = run(
+        """
+        @pytest.mark.interleave
+        def test_never_called(callers):
+            pass
+
+        def test_not_marked(callers):
+            pass
+
+        @pytest.mark.interleave
+        def test_no_points(callers):
+            callers(lambda: 1, lambda: 2)
+
+        @pytest.mark.every_cancel(raising=3)
+        def test_no_error(cancelled):
+            cancelled(lambda: 1)
+
+        @pytest.mark.interleave
+        def test_tied(tmp_path, callers):
+            db = sqlite3.Connection(tmp_path / "t.db")
+            try:
+                callers(lambda: db.execute("SELECT 1"), lambda: db.execute("SELECT 2"))
+            finally:
+                db.close()
+        """
+    )
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["*test_never_called is marked interleave and never called its fixture `callers`*"])
+    text = done.stdout.str()
+    assert "the fixture `callers` is for tests that are marked @pytest.mark.interleave" in text
+    assert "has no point at which it could be switched: no lock is taken, nothing is awaited" in text
+    assert "every_cancel takes one argument by name: raising, a class of exceptions" in text
+    assert "the two callables share a connection that is tied to a thread" in text
+
+
+@pytest.mark.slow
+def test_a_deadlock_of_two_callables_is_told_with_both_places(run, tmp_path: Path) -> None:
+    done = run(
+        """
+        import threading
+
+        @pytest.mark.interleave
+        def test_locks(two, callers):
+            first, second = threading.Lock(), threading.Lock()
+            def one():
+                with first:
+                    two[0].add("x")
+                    with second:
+                        pass
+            def other():
+                with second:
+                    two[1].add("y")
+                    with first:
+                        pass
+            callers(one, other)
+        """
+    )
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*deadlock: *wait for each other: A at test_it.py*; B at test_it.py*"])
