@@ -48,6 +48,7 @@ HONEST = [
     meeting_stores.Jobs,
     meeting_stores.Conflicts,
     meeting_stores.Refuses,
+    meeting_stores.Removes,
     meeting_stores.Snapshots,
     meeting_stores.Retries,
     meeting_stores.ReturnsStatus,

@@ -4,7 +4,8 @@ A call that was refused, or failed, may be as if it had never been made; one tha
 it failed, unless SQLite said busy or the store says ``unchanged``. An acknowledged call has been made, with the answer
 that it has in that order. One exception: a call that changes something and has an answer may also answer *nothing*
 (None, False, zero, something empty) where it lost a race, and then has changed nothing: so says many a queue whose
-claim is a compare-and-swap. Of calls that commit more than once (`many_commits`) each key may be as in any order.
+claim is a compare-and-swap; and an acknowledgement without an answer may stand for a refusal, as of two that remove one
+thing. Of calls that commit more than once (`many_commits`) each key may be as in any order.
 """
 
 from collections.abc import Iterator
@@ -165,6 +166,9 @@ def _may_be_told(said: Said, wanted: Said | None, usual: list[Said | None]) -> b
         return said.kind != "done" or _says_that_nothing_was_done(said, usual)
     if said.kind == "raised":
         return not (said.busy or said.certainty == "unchanged") or wanted.kind != "done"
+    if said.kind == "done" and wanted.kind == "refused":
+        # Both removed it, and only one would have been told so: where the file is right, nothing is lost by that.
+        return said.value is None
     if said.kind != wanted.kind:
         return False
     return said.kind == "refused" or _alike(said.value, wanted.value)

@@ -23,6 +23,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.handover import WaitsForEverError, by_turns, opened
 from tornpage.scenarios.targets.libraries.support import has_table, require_known, silence
@@ -121,6 +122,9 @@ class SqliteDict(Target):
         Configuration("wal", "OFF"),
     )
     depths: tuple[str, ...] = ("vfs",)  # it takes no connection factory
+    # Threads share one object, whose own thread has the connection; of another process its README says nothing, and that
+    # thread ends for good where it is told that the database is locked.
+    callers: tuple[Callers, ...] = ()
     unpromised: Mapping[str, str] = {}
     autocommit = False
 
