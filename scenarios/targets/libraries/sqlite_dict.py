@@ -122,7 +122,7 @@ class SqliteDict(Target):
         Configuration("wal", "OFF"),
     )
     depths: tuple[str, ...] = ("vfs",)  # it takes no connection factory
-    # Threads share one object, whose own thread has the connection; of another process its README says nothing, and that
+    # Threads share one object, whose own thread has the connection; of processes its README says nothing, and that
     # thread ends for good where it is told that the database is locked.
     callers: tuple[Callers, ...] = ()
     unpromised: Mapping[str, str] = {}
