@@ -71,6 +71,8 @@ __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "mach
 ENOUGH_STEPS: Final = 1_500
 STEPS_AN_ACTION: Final = 300
 _MANY_STEPS: Final = 20_000
+# Told beyond what was asked for, where something has never been in the way.
+_MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
 
 
@@ -227,6 +229,8 @@ class Fuzz(Search):
         elif self.recorder.is_late and not self.checkpoint.totals.get("steps"):
             self.vacuous("the time was up before anything was tried: give it more (--max-time), or fewer searches")
         elif not self._goes_wrong:
+            if complete and self.shard is None:
+                self._tell_more()
             self._require_substance(self.checkpoint, complete=complete)
 
     def ended(self, *, complete: bool) -> SearchEnded:
@@ -234,11 +238,31 @@ class Fuzz(Search):
         notes, checkpoint = tuple(_notes(self.checkpoint, self.machines)), self.checkpoint
         return SearchEnded(self.name, self.target.name, _counts(checkpoint), checkpoint.seconds, complete, notes)
 
+    def _tell_more(self) -> None:
+        """Batches beyond what was asked for, as long as something that could be in the way never was.
+
+        They are not kept as progress: a longer campaign has them for its own.
+        """
+        after = math.ceil(self.scenarios / self.range.scenarios_a_batch)
+        for batch in range(after, after + _MORE_BATCHES):
+            if not self._never_met(self.checkpoint) or self._goes_wrong or self.recorder.enough():
+                return
+            name, configuration = self._turn(batch)
+            with faults.install() as shim, shim.deterministic():
+                done = self.do(Part(configuration, batch, batch + 1, name))
+            if done.error is not None:
+                raise done.error
+            self._goes_wrong = done.ends
+            self.checkpoint.take(done.more)
+            self.checkpoint.seconds += done.seconds
+
     # -- a batch -------------------------------------------------------------------------------------------
 
     def _size_of(self, part: Part) -> int:
         """How many scenarios a batch has; the last one may have fewer."""
-        return min(self.range.scenarios_a_batch, self.scenarios - part.first * self.range.scenarios_a_batch)
+        left = self.scenarios - part.first * self.range.scenarios_a_batch
+        # Beyond what was asked for, batches are whole.
+        return min(self.range.scenarios_a_batch, left) if left > 0 else self.range.scenarios_a_batch
 
     def _tell_batch(self, part: Part) -> Finding | None:
         """Tell the scenarios of a batch; the finding that one of them ended in, if one did."""
@@ -371,11 +395,15 @@ class Fuzz(Search):
 
     def _require_met(self, checkpoint: Checkpoint) -> None:
         """What was put in the way was in the way."""
+        if missing := self._never_met(checkpoint):
+            self.vacuous(f"the machine never reached: {', '.join(missing)}")
+
+    def _never_met(self, checkpoint: Checkpoint) -> list[str]:
+        """What could have been in the way in so many steps, and never was."""
         met = {"limit": "limits", "contend": "contentions", "cut power": "power_cuts"}
         steps = checkpoint.totals.get("steps", 0)
         needed = {count for rule, count in met.items() if rule in self._rules(steps)} | {"jumps"}
-        if steps >= ENOUGH_STEPS and (missing := sorted(count for count in needed if not checkpoint.totals.get(count))):
-            self.vacuous(f"the machine never reached: {', '.join(missing)}")
+        return sorted(count for count in needed if not checkpoint.totals.get(count)) if steps >= ENOUGH_STEPS else []
 
 
 def _counts(checkpoint: Checkpoint) -> dict[str, int]:
