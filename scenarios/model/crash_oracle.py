@@ -13,10 +13,11 @@ A change that failed may come back by a crash as long as it is a *maybe-committe
 `unchanged`. In a rollback mode one that failed and is there may be gone again after a power cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -78,6 +79,8 @@ class Span:
     maybe_committed: tuple[View, ...]
     before: tuple[View, ...]
     committed: int
+    # Of plain files: what a failed call has changed all the same, as it was before; nobody has synced it since.
+    doubtful: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -116,16 +119,29 @@ class History:
         if changed:
             doubtful = answer.kind == "raised" and self.configuration.journal_mode != "wal"
             before = (last.settled,) if doubtful else ()
+        in_doubt = self._doubtful(last, settled, answer)
         told_stages = (*stages, after) if answer.kind in {"raised", "done"} else ()
         self.spans.append(
             Span(
-                step, call, begin, end, answer, told_stages, settled, tuple(maybe_committed), before, len(self._changes)
+                step,
+                call,
+                begin,
+                end,
+                answer,
+                told_stages,
+                settled,
+                tuple(maybe_committed),
+                before,
+                len(self._changes),
+                in_doubt,
             )
         )
 
     def judge(self, position: int, view: View, *, power: bool) -> Outcome:
         """Whether a crash after so many operations may show `view`; raises `Violation` where it may not."""
         rest, pending = self.at(position)
+        if power and rest.doubtful:
+            view = _settled_doubts(view, rest)
         pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
         if view in pending_too or is_on_the_way(view, pending_too) or (power and view in rest.before):
             return Outcome()
@@ -137,6 +153,16 @@ class History:
         if promise is Promise.PREFIX and any(view in span.maybe_committed for span in self._until(rest)):
             return Outcome(reappeared=True)
         raise self._violation(view, rest, pending, power=power)
+
+    def _doubtful(self, last: Span, settled: View, answer: Answer) -> dict[str, Any]:
+        """What a power cut may take back although later calls were acknowledged: plain files are synced one by one."""
+        if self.configuration.journal_mode != "file":
+            return {}
+        changed = {key for key in {*last.settled, *settled} if last.settled.get(key) != settled.get(key)}
+        kept = {key: value for key, value in last.doubtful.items() if key not in changed}
+        if answer.kind == "raised":
+            kept |= {key: last.doubtful.get(key, last.settled.get(key)) for key in changed}
+        return kept
 
     def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
         """Whether commits of a failed call that commits more than once may be lost, so that it stops where it was."""
@@ -199,3 +225,10 @@ class History:
         many = f" ({lost} acknowledged changes are lost)" if lost else ""
         detail = describe(differences(rest.settled, view), "what had to be there", "the reopened file")
         return Violation(code, f"a {kind} {told}{many}: {detail}", {"expected": rest.settled, "reopened": view})
+
+
+def _settled_doubts(view: View, rest: Span) -> View:
+    """The view, with what a failed call had changed in doubt put to what was seen since, where it is as before it."""
+    back = {key for key, value in rest.doubtful.items() if view.get(key) == value}
+    seen = {key: rest.settled[key] for key in back if key in rest.settled}
+    return {**{key: value for key, value in view.items() if key not in back}, **seen}

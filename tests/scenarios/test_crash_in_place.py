@@ -9,7 +9,11 @@ import pytest
 
 from tornpage.faults import Device
 from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
+from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.crash_oracle import History
+from tornpage.scenarios.model.oracle import Answer
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -103,3 +107,17 @@ def test_a_directory_takes_the_place_of_another_one_and_gives_it_back(tmp_path: 
         assert not (tmp_path / "two").exists()
         assert kept.read() == "one"
     assert [(tmp_path / name / "file").read_text() for name in ("one", "two")] == ["one", "two"]
+
+
+def test_a_failed_change_to_a_plain_file_stays_in_doubt_whatever_other_files_are_synced_later() -> None:
+    history = History(Configuration("file", "FULL"), {})
+    history.called(1, "put", 0, 2, Answer("raised"), (), {"a": 1}, {"a": 1})
+    history.called(2, "put", 2, 4, Answer("done"), (), {"a": 1, "b": 2}, {"a": 1, "b": 2})
+    assert history.judge(4, {"b": 2}, power=True).lost == 0
+    with pytest.raises(Violation):
+        history.judge(4, {"a": 1}, power=True)
+    with pytest.raises(Violation):
+        history.judge(4, {"b": 2}, power=False)
+    history.called(3, "put", 4, 6, Answer("done"), (), {"a": 3, "b": 2}, {"a": 3, "b": 2})
+    with pytest.raises(Violation):
+        history.judge(6, {"b": 2}, power=True)
