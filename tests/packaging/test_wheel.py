@@ -99,7 +99,7 @@ def test_the_names_are_the_projects_own():
 }
 
 
-def run(*command: str | Path, cwd: Path, timeout_s: int = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path, timeout_s: int = 600, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with nothing of this project's own environment in it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PYTHON", "TOX_"))}
     return subprocess.run(
