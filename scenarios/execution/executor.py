@@ -305,7 +305,7 @@ class Executor:
             self._disarm_all()
         self.real.look()
         if files is not None:
-            self.real.look_after_crash(files)
+            self._look_after_crash(files)
 
     def _ensure_open(self, *, ends: bool = False) -> bool:
         """Open the session if it isn't; under an armed fault that may fail, and that is an answer."""
@@ -317,7 +317,7 @@ class Executor:
         if ends:
             self._disarm_all()
         if files is not None:
-            self.real.look_after_crash(files)
+            self._look_after_crash(files)
         if answer.kind == "done":
             self.counts["opened"] += 1
             self.real.look_after_restart(crashed=False, memory=is_armed)
@@ -384,7 +384,7 @@ class Executor:
             if step.ends is True:
                 self._disarm_all()
             if was_armed:
-                self.real.look_after_crash(files)
+                self._look_after_crash(files)
         self._count(self._open())
         files, is_armed = self.real.crash_copy(), bool(self.armed)
         if step.ends is True:
@@ -392,8 +392,16 @@ class Executor:
         # A close that is cut short by a fault leaves the WAL as a crash does.
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
-            self.real.look_after_crash(files)
+            self._look_after_crash(files)
         self._follow()
+
+    def _look_after_crash(self, files: Files) -> None:
+        """Open what a crash would leave; a program that failed to open, and may be used again, is out of reach then."""
+        with contextlib.ExitStack() as out_of_reach:
+            if self.real.session is None:
+                for armed, _scope in self.armed.values():
+                    out_of_reach.enter_context(armed.paused())
+            self.real.look_after_crash(files)
 
     def _crash_at(self, step: CrashAt) -> None:
         """Put down what the crash leaves, judge it by the history, and start again from there."""
@@ -426,7 +434,7 @@ class Executor:
             self._disarm_all()
         self.real.look_after_restart(crashed=True, memory=is_armed)
         if step.ends is True and is_armed:
-            self.real.look_after_crash(files)
+            self._look_after_crash(files)
 
     def _begin_another_life(self) -> None:
         """The process has ended; the next one has another number."""

@@ -57,7 +57,7 @@ _TELLING: Final = (OSError, MemoryError)
 def require_named(action: Action, answer: Answer, fault: str) -> None:
     """Raise `Violation` where the answer to `action`, given under `fault` (in words), does not name the fault."""
     error = answer.error
-    if answer.kind == "done" or error is None:
+    if answer.kind == "done" or error is None or getattr(error, "is_no_answer", False):
         return
     if answer.kind == "refused":
         is_hidden = not _MESSAGES.search(_own_text(error))

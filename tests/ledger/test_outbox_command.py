@@ -200,7 +200,7 @@ def test_rows_that_cannot_be_read_are_named_on_standard_error(run, tmp_path):
 
 
 def test_prune_deletes_what_ended_long_ago_in_as_many_steps_as_it_takes(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ledger.command.outbox._PRUNE_STEP", 2)
+    monkeypatch.setattr("tornpage.ledger.command.outbox._PRUNE_STEP", 2)
     with ledger.Ledger.open(tmp_path / "state", clock=lambda: 1_000_000) as opened:
         for _ in range(5):
             opened.outbox.ack(opened.outbox.enqueue(channel="c", target="t", payload=1).id)

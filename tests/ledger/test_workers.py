@@ -286,7 +286,7 @@ def test_cleaning_where_no_worker_ever_was_makes_nothing(workers, tmp_path):
 
 def test_no_file_is_removed_while_somebody_is_becoming_a_worker(workers, monkeypatch, tmp_path):
     """Between the making of a file and its locking its worker looks dead; cleaning must wait for that."""
-    monkeypatch.setattr("ledger.workers._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("tornpage.ledger.workers._PATIENCE_SECONDS", 0.05)
     lock = workers._lock_new_file
     answers = []
 

@@ -26,6 +26,7 @@ DESCRIPTION = {
     "beat": {"name": "put", "args": {"key": "heartbeat", "value": 0}},
     "rows": ["SELECT key, value FROM t"],
     "answers_within_s": 1 if "hangs" in MODE else 10,
+    "refuses": ["drop"],
     "dies_on_errors": MODE == "dies-on-errors-and-says-so",
     "opens_once": MODE == "opens-once",
 }

@@ -32,6 +32,9 @@ _decode = msgspec.json.Decoder(Answer).decode
 class ProgramError(Exception):
     """A program that does not keep to the protocol."""
 
+    # No caller was answered, so no answer hides anything: what it means that there was none is judged elsewhere.
+    is_no_answer = True
+
 
 class DiedError(ProgramError):
     """The process ended instead of answering; `status` as `subprocess` gives it."""
@@ -119,6 +122,8 @@ class Program:
 
     def _ask(self, request: Request) -> Answer:
         asked = str(msgspec.to_builtins(request)["do"])
+        if self._process.stdout is None or self._process.stdout.closed:
+            raise self._died(asked)
         self._require_silence(asked)
         if self._process.stdin is not None:
             # Who is not there does not answer, either: that says it.
@@ -188,7 +193,9 @@ class Program:
         )
 
     def _complained(self) -> str:
-        """The end of what it has written to standard error."""
+        """The end of what it has written to standard error, "" where it was let go of already."""
+        if self._complaints.closed:
+            return ""
         size = self._complaints.seek(0, os.SEEK_END)
         self._complaints.seek(max(size - _QUOTED_BYTES, 0))
         said = self._complaints.read().decode(errors="replace").strip()

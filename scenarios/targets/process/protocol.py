@@ -67,7 +67,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     second alone the value, and of more columns an object by their names.
 
     `answers_within_s`: how long an answer may take. `opens_once`: each process opens one store and is then ended.
-    `dies_on_errors`: a process that ends by itself when the system fails it is as it should be.
+    `dies_on_errors`: a process that ends by itself when the system fails it is as it should be. `refuses`: names of
+    calls that the store says no to on purpose, also without a fault.
     """
 
     database: str
@@ -80,6 +81,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers_within_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
     opens_once: bool = False
     dies_on_errors: bool = False
+    refuses: tuple[str, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done", forbid_unknown_fields=True):

@@ -145,6 +145,7 @@ class ProcessTarget(Target):
             self.close()
             raise TargetError(f"{name} describes itself with {error}") from error
         self.title = description.title
+        self.refuses = description.refuses
         self.unpromised: Mapping[str, str | Mapping[str, str]] = description.unpromised
 
     def __enter__(self) -> Self:
