@@ -64,14 +64,20 @@ class Shown(NamedTuple):
 
 
 def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, play: Play = play) -> Shown:
-    """The shortest scenario that shows what was `seen` at a point of which `scenario` tells; `play` plays it."""
+    """The shortest scenario that shows what was `seen` at a point of which `scenario` tells; `play` plays it.
+
+    Where another check fails even without the fault, what was seen under it is still told, and the other one named.
+    """
     plain = without_faults(scenario)
-    if plain.steps != scenario.steps and (found := _played(plain, target, directory, play)) is not None:
-        return Shown(*minimise(plain, found, target, directory, play), note=NO_FAULT)
-    found = _played(scenario, target, directory, play)
-    if found is None or not _tells_of(found, seen):
-        return Shown(scenario, seen, again=False)
-    return Shown(*minimise(scenario, found, target, directory, play))
+    without = _played(plain, target, directory, play) if plain.steps != scenario.steps else None
+    if without is None or without.code != seen.code:
+        found = _played(scenario, target, directory, play)
+        if found is not None and _tells_of(found, seen):
+            note = f"without the fault {without.code} fails" if without else ""
+            return Shown(*minimise(scenario, found, target, directory, play), note=note)
+    if without is not None:
+        return Shown(*minimise(plain, without, target, directory, play), note=NO_FAULT)
+    return Shown(scenario, seen, again=False)
 
 
 def without_faults(scenario: Scenario) -> Scenario:

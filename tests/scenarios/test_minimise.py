@@ -172,3 +172,11 @@ def test_what_fails_without_the_fault_is_told_without_it() -> None:
     assert (short.violation, short.note) == (other, NO_FAULT)
     assert len(short.scenario.steps) == 1
     assert not short.scenario.faults
+
+
+def test_what_was_seen_under_the_fault_is_told_where_another_check_fails_without_it() -> None:
+    other = Violation("all-or-nothing", "it fails by itself")
+    steps = (call("a"), Arm("write@1=FULL"), call("c"), Clear())
+    short = shown_where(steps, lambda story: WRONG if story.faults else other)
+    assert (short.violation, short.note) == (WRONG, "without the fault all-or-nothing fails")
+    assert short.scenario.faults == 1
