@@ -46,7 +46,8 @@ def require_true(finding: Finding, target: Target, twin: Target | None, home: Pa
     plain = without_faults(finding.scenario)
     if plain.steps != finding.scenario.steps:
         with playing(plain, target, home / "plain") as play:
-            assert play(plain, target, home / "plain")[0] is None, str(finding.scenario)
+            fails_without = play(plain, target, home / "plain")[0]
+            assert fails_without is None or f"without the fault {fails_without.code} fails" in finding.message
     elif finding.search in ("sweep", "limits", "contend"):
         assert NO_FAULT in finding.message or finding.scenario.steps == plain.steps
     if twin is not None:
