@@ -24,6 +24,9 @@ class Files:
 
     depths = ("vfs",)
 
+    def heartbeat(self) -> Action:
+        return Action("beat", {"key": "heartbeat", "value": 1})
+
     def simpler_actions(self, action: Action) -> Iterator[Action]:
         return iter(())
 
@@ -180,3 +183,8 @@ def test_what_was_seen_under_the_fault_is_told_where_another_check_fails_without
     short = shown_where(steps, lambda story: WRONG if story.faults else other)
     assert (short.violation, short.note) == (WRONG, "without the fault all-or-nothing fails")
     assert short.scenario.faults == 1
+
+
+def test_the_small_change_keeps_its_arguments() -> None:
+    beat = Call(WithOptionalArguments().heartbeat())
+    assert shortest((call("a", key=1), beat), lambda story: "beat" in called(story)) == (beat,)
