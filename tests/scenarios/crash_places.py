@@ -249,7 +249,8 @@ class Locked(Keys):
         self.lock = Path(path).with_name("lock")
         if self.lock.exists() and not (self.takes_over and self.is_left()):
             raise RuntimeError(f"in use by process {self.lock.read_text()}")
-        self.lock.write_text(str(os.getpid()))
+        # As a whole or not at all: half a number is that of another process.
+        synced(self.lock, str(os.getpid()).encode())
         try:
             super().__init__(path)
         except BaseException:
