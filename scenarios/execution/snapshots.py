@@ -118,6 +118,9 @@ def _overwrite(path: str, content: bytes) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FOR_THE_OWNER)
     try:
+        # Who was here before may have made it under another umask.
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, _FOR_THE_OWNER)
         written = 0
         while written < len(content):
             written += os.pwrite(descriptor, content[written:] if written else content, written)

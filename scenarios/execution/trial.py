@@ -8,7 +8,6 @@ shows that it still works.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -132,8 +131,11 @@ class Trial:
             self._holder.release()
         require_let_go(self.directory)
 
-    def _in_its_process(self) -> AbstractContextManager[None]:
-        return in_life(self.life) if self.life else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _in_its_process(self) -> Iterator[None]:
+        """The store at work: also a look at it may make files, for their owner alone."""
+        with in_life(self.life) if self.life else contextlib.nullcontext(), strict_umask():
+            yield
 
     def __enter__(self) -> Self:
         return self
@@ -274,7 +276,7 @@ class Trial:
         """Make a call on the open session; what it raises passes through."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process(), strict_umask():
+        with in_time(action), self._in_its_process():
             answer: object = self.session.call(action)
         return answer
 

@@ -412,3 +412,28 @@ class AppendOnly(Base):
 
 class AppendOnlyGoesOn(AppendOnly):
     kind = LogGoesOn
+
+
+# -- one file, replaced as a whole ----------------------------------------------------------------------------
+
+
+class Replaced:
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def put(self, name: str, value: Any) -> None:
+        synced(self.path, json.dumps({**self.all(), name: value}).encode())
+
+    def all(self) -> dict[str, Any]:
+        return dict(json.loads(self.path.read_bytes())) if self.path.exists() else {}
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class OneFile(Base):
+    kind = Replaced
+    configurations = (Configuration("file", "FULL"),)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Replaced(directory / self.file).all()

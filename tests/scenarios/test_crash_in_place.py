@@ -9,6 +9,7 @@ import pytest
 
 from tornpage.faults import Device
 from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
+from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.crash_oracle import History
 from tornpage.scenarios.model.oracle import Answer
@@ -96,6 +97,20 @@ def test_the_process_that_comes_after_a_crash_is_another_one_and_the_first_is_de
                 os.kill(dead, 0)
     assert os.getpid() == own
     os.kill(own, 0)
+
+
+def test_what_a_reader_of_crash_states_makes_is_no_file_of_the_store_that_others_may_read() -> None:
+    # The log is replaced as a whole by every call, the reader's small change among them.
+    recorder = searched(crash_places.OneFile(), "crash", seed=1)
+    assert not recorder.findings
+    assert not recorder.vacuous
+
+
+def test_a_file_is_put_down_for_its_owner_whoever_has_made_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "a").chmod(0o644)
+    place({"a": b"2"}, tmp_path)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_directory_takes_the_place_of_another_one_and_gives_it_back(tmp_path: Path) -> None:

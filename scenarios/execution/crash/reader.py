@@ -20,6 +20,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
@@ -67,7 +68,7 @@ class CrashReader:
         known = self._seen.get(state.identity)
         if known is None:
             try:
-                with another_process():
+                with another_process(), strict_umask():
                     known = self._look(state, now_ms, directory)
             except Violation as violation:
                 known = violation
