@@ -67,6 +67,10 @@ class MemoryFirst(TaskRegistry):
             self._adopt(change)
         super()._persist(unit, change)
 
+    def _unheard(self, changes: Sequence[Change]) -> list[Change]:
+        """Take nothing of its own for another process's change: memory is ahead of the rows here."""
+        return super()._unheard([change for change in changes if not self.too_early(change)])
+
     def settled(self, found: Sequence[Change] | None) -> None:
         """After a COMMIT that failed, leave alone what memory took too early."""
         early = {change.task_id for change in self._pending if self.too_early(change)}
