@@ -27,7 +27,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened, require_integrity
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.oracle import Answer, Oracle
+from tornpage.scenarios.model.judging.oracle import Answer, Oracle
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _TABLES: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' OR name = 'sqlite_sequence'"

@@ -62,6 +62,7 @@ from tornpage.faults.plan import (
     FaultPlan,
     When,
 )
+from tornpage.faults.reach.bindings import errors_of_the_code, result_code, sqlite_errors
 from tornpage.faults.statement.depth import StatementDepth, faulting_connect, faulting_connection
 from tornpage.faults.statement.faulting_store import FaultingStore
 from tornpage.faults.vfs.arm import (
@@ -77,7 +78,6 @@ from tornpage.faults.vfs.arm import (
     spare,
     unseen,
 )
-from tornpage.faults.vfs.bindings import errors_of_the_code, result_code, sqlite_errors
 from tornpage.faults.vfs.operation_log import Operation, Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
 from tornpage.faults.vfs.shims import LibraryFacts, Shims, shims

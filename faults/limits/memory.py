@@ -27,8 +27,8 @@ from typing import Any, Final
 
 from tornpage.faults.errors import AllocatorUnavailableError
 from tornpage.faults.limits.limit import Limit
+from tornpage.faults.reach.library import OK, Library, reach
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs.library import OK, Library, reach
 from tornpage.faults.vfs.shim import shim_for
 from tornpage.faults.vfs.signals import raise_pending, with_pending
 

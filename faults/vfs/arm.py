@@ -16,8 +16,8 @@ from tornpage.faults.errors import NotInstalledError
 from tornpage.faults.files.watch import MARK as _MARK
 from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
 from tornpage.faults.plan import FILE_KINDS, VFS_KINDS, FaultPlan
+from tornpage.faults.reach.bindings import sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs.bindings import sqlite_errors
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, shim_for
 from tornpage.faults.vfs.shims import Shims, shims

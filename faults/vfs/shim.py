@@ -8,8 +8,8 @@ files run on the base's code. Each of our slots has one shape: describe the oper
 refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of ``xOpen``.
 
 A connection that was opened before stays out of reach, its later journals among it: SQLite names a database's journal
-and log by pointers into one piece of memory with the database's own name, and those are known of each database that
-was opened here (`faults.vfs.names`). To be out of reach on purpose there is `PAST`, a VFS with the base's own functions
+and log by pointers into one piece of memory with the database's own name, and those are known of each database that was
+opened here (`faults.reach.names`). To be out of reach on purpose there is `PAST`, a VFS with the base's own functions
 that stands in the library's list while a connection is opened through it.
 
 It must not be possible to crash the interpreter with it:
@@ -22,7 +22,7 @@ It must not be possible to crash the interpreter with it:
   library's own structures are byte for byte what they were.
 
 Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``xRead``; VFSs that are not the operating
-system's (`faults.vfs.library.Library.others`), as far as they don't call one of those.
+system's (`faults.reach.library.Library.others`), as far as they don't call one of those.
 """
 
 import atexit
@@ -43,11 +43,12 @@ from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import SHM_RELEASE, Injector
 from tornpage.faults.locks import new_lock, new_reentrant_lock
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
+from tornpage.faults.reach import subinterpreters
+from tornpage.faults.reach.bindings import open_memory
+from tornpage.faults.reach.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
+from tornpage.faults.reach.names import Names
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs import subinterpreters, waiting
-from tornpage.faults.vfs.bindings import open_memory
-from tornpage.faults.vfs.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
-from tornpage.faults.vfs.names import Names
+from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.signals import Interrupts, raise_pending, was_pending, with_pending

@@ -23,8 +23,8 @@ from typing import Any, Final
 from tornpage.faults.errors import ShimUnavailableError
 from tornpage.faults.injector import Injector
 from tornpage.faults.locks import new_reentrant_lock
-from tornpage.faults.vfs import bindings
-from tornpage.faults.vfs.bindings import BINDINGS, Binding, code_of
+from tornpage.faults.reach import bindings
+from tornpage.faults.reach.bindings import BINDINGS, Binding, code_of
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, raise_kept, shim_for
 

@@ -13,8 +13,8 @@ import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from tornpage.faults.vfs.library import SIGNATURES, IoMethods, Vfs, immortal
-from tornpage.faults.vfs.proof import Found, size_of
+from tornpage.faults.reach.library import SIGNATURES, IoMethods, Vfs, immortal
+from tornpage.faults.reach.proof import Found, size_of
 from tornpage.faults.vfs.signals import Interrupts
 
 PAST: Final = "tornpage-past"

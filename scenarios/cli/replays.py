@@ -9,9 +9,9 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.cli.options import TargetName, output, scratch_option
-from tornpage.scenarios.execution.trace import Trace, trace
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.execution.finding.trace import Trace, trace
 from tornpage.scenarios.model.explain import explanation
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.trace import show_told
 from tornpage.scenarios.run import replay_file as reproducer

@@ -29,8 +29,8 @@ from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
-from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,

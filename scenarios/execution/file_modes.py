@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 
 UMASK: Final = 0o077
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

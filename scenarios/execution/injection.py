@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from tornpage import faults
 from tornpage.scenarios.execution.syscall_injection import by_step
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Limit, LimitKind, Rival, Step, Syscall
 
 

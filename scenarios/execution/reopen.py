@@ -20,7 +20,7 @@ from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
 
 _MOST_REMEMBERED: Final = 64

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 
 _FULL_TEXT: Final = re.compile(r"\bUSING\s+[\"'`\[]?(fts[345])\b", re.IGNORECASE)
 _MOST_SHOWN: Final = 3

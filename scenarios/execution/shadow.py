@@ -12,7 +12,7 @@ from typing import Self
 from tornpage.scenarios.execution.in_place import in_the_place_of
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 

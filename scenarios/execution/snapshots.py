@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.faults.files import spared
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 
 Files = dict[str, bytes]
 

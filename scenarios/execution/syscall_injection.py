@@ -14,7 +14,7 @@ from typing import Any
 from tornpage.faults.plan import KILL
 from tornpage.faults.strace import Attachment, SyscallFault, SystemCall, attach
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Syscall
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.targets.process import DiedError, ProcessSession, ProcessTarget, Program, ProgramError

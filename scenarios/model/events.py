@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import Outcome
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import Outcome
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need

@@ -6,7 +6,7 @@ import os
 from tornpage import faults
 from tornpage.faults.plan import FILE_EFFECTS
 from tornpage.faults.strace import CALLS, SyscallFault
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging.checks import CHECKS
 
 _RESULTS = {
     "BUSY": "another connection holds the lock that is needed. Nothing happened, and the transaction, if one is open, "

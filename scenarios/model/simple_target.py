@@ -13,7 +13,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model.answers import as_answer
+from tornpage.scenarios.model.judging.answers import as_answer
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
 
 

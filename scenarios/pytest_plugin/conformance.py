@@ -25,10 +25,10 @@ import msgspec
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging.checks import CHECKS
+from tornpage.scenarios.model.judging.unpromised import in_words, reason_for
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed, has_plain_files_only
-from tornpage.scenarios.model.unpromised import in_words, reason_for
 from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
 from tornpage.scenarios.run import campaign

@@ -14,8 +14,9 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.pytest_plugin import guests, judging, markers, settings
+from tornpage.scenarios.pytest_plugin import guests, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
+from tornpage.scenarios.pytest_plugin.rerun import judging
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, tracked
 from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.runs import Runner

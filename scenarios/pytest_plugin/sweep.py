@@ -26,10 +26,11 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.pytest_plugin import judging, reports
-from tornpage.scenarios.pytest_plugin.judging import ABSORBED, FAILED, SURFACED, VACUOUS, Verdict
+from tornpage.scenarios.pytest_plugin import reports
 from tornpage.scenarios.pytest_plugin.markers import EveryFault
 from tornpage.scenarios.pytest_plugin.points import sample
+from tornpage.scenarios.pytest_plugin.rerun import judging
+from tornpage.scenarios.pytest_plugin.rerun.judging import ABSORBED, FAILED, SURFACED, VACUOUS, Verdict
 from tornpage.scenarios.pytest_plugin.rerun.retry import Retrying, SourceError
 from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON, Run, Runner
 from tornpage.scenarios.pytest_plugin.rerun.threads import kind_of

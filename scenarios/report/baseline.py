@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.fingerprint import fingerprint, in_words
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 FORMAT: Final = "tornpage-baseline"

@@ -15,7 +15,7 @@ from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.execution.snapshots import Files
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import CrashAt, Scenario
 from tornpage.scenarios.model.target import Target
 

@@ -15,7 +15,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.execution.call_timeout import patience
-from tornpage.scenarios.execution.contract import require_contract
+from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
@@ -29,7 +29,7 @@ from tornpage.scenarios.run.whole_file import report_directory
 from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, WorkerPool
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
-from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.kill import Kill

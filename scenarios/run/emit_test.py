@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.run.replay_file import Reproducer, playing

@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.source_location import locate
+from tornpage.scenarios.execution.finding.source_location import locate
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord

@@ -19,8 +19,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.timeline import Timeline, timeline_of
-from tornpage.scenarios.model.checks import CHECKS, applied_to
+from tornpage.scenarios.execution.finding.timeline import Timeline, timeline_of
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -32,10 +31,11 @@ from tornpage.scenarios.model.events import (
     Vacuous,
 )
 from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.judging.checks import CHECKS, applied_to
+from tornpage.scenarios.model.judging.unpromised import Unpromised, in_words, reason_for
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.model.unpromised import Unpromised, in_words, reason_for
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.run.error_paths.join import ErrorPaths
 from tornpage.scenarios.run.scratch import scratch

@@ -20,9 +20,9 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.finding.shrink import Play
 from tornpage.scenarios.execution.kill.executor import kills, play_killed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor
-from tornpage.scenarios.execution.shrink import Play
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
 from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Action, Target

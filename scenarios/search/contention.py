@@ -28,9 +28,9 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.scenarios.execution.injection import Condition
 from tornpage.scenarios.execution.trial import OPEN, Trial
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Series
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Rival
 from tornpage.scenarios.model.target import Configuration

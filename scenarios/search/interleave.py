@@ -24,14 +24,14 @@ from random import Random
 from typing import Any, Final
 
 from tornpage.faults.contention.turns import Ended
+from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
-from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import held_open, place, siblings
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation, differences
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
+from tornpage.scenarios.model.judging.checks import Violation, differences
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError

@@ -25,15 +25,15 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, minimise, without_faults
 from tornpage.scenarios.execution.kill.executor import kills, manner_of, play_killed
 from tornpage.scenarios.execution.kill.protocol import Job
 from tornpage.scenarios.execution.kill.recovery_check import RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
-from tornpage.scenarios.execution.shrink import NO_FAULT, Shown, minimise, without_faults
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, SearchEnded
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Call, Restart, Scenario
 from tornpage.scenarios.model.target import Configuration, Target

@@ -19,9 +19,9 @@ from tornpage.scenarios.execution.kill.recovery_check import Expected
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
-from tornpage.scenarios.model.answers import agreed, in_words, is_wrong
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Place, Series
+from tornpage.scenarios.model.judging.answers import agreed, in_words, is_wrong
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Depth
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.search.points import Point

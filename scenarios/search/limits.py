@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.faults.vfs.library import Library
+from tornpage.faults.reach.library import Library
 from tornpage.scenarios.execution.injection import limit_of
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.events import Series

@@ -23,13 +23,13 @@ import msgspec
 from tornpage import faults
 from tornpage.faults import FaultPlan
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.injection import OPENERS, Condition
-from tornpage.scenarios.execution.shrink import shown
 from tornpage.scenarios.execution.snapshots import held_open, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, Place, PointTried, Series
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tornpage.scenarios.execution.difference import ways_of
+from tornpage.scenarios.execution.finding.difference import ways_of
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -29,9 +29,9 @@ from tornpage.scenarios.model.events import (
     Vacuous,
 )
 from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step
+from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.scenario import plainly
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.model.unpromised import reason_for
 
 
 class Tally:

@@ -21,8 +21,8 @@ from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavai
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude
 from tornpage.scenarios.execution.trial import OPEN, Trial
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Finding, Series
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario, Syscall
 from tornpage.scenarios.model.target import Action, Configuration, TargetError, View

@@ -15,14 +15,14 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.contract import require_same_when_cold
+from tornpage.scenarios.execution.preflight.contract import require_same_when_cold
 from tornpage.scenarios.execution.reopen import Reopened, fails_later
 from tornpage.scenarios.execution.snapshots import Files, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
-from tornpage.scenarios.model.answers import NotCompared, agreed
-from tornpage.scenarios.model.checks import Violation
 from tornpage.scenarios.model.events import Place
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.answers import NotCompared, agreed
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.faults.vfs.bindings import BINDINGS, Binding, code_of
+from tornpage.faults.reach.bindings import BINDINGS, Binding, code_of
 from tornpage.scenarios.model.target import connect_of
 
 DEPTHS: Final = ("vfs", "crash", "contend", "statement", "pages", "heap", "allocation", "seed")

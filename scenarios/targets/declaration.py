@@ -10,8 +10,8 @@ from typing import Any
 
 from tornpage import faults
 from tornpage.faults.vfs.passed_by import in_words, is_database
-from tornpage.scenarios.model import unpromised
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging import unpromised
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, binding_of
 

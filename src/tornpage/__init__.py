@@ -14,8 +14,8 @@ if os.environ.get("TORNPAGE_SQLITE"):
 
 if TYPE_CHECKING:
     from tornpage import faults, ledger
-    from tornpage.scenarios.model.answers import NOT_COMPARED
-    from tornpage.scenarios.model.checks import CHECKS, Check, Violation
+    from tornpage.scenarios.model.judging.answers import NOT_COMPARED
+    from tornpage.scenarios.model.judging.checks import CHECKS, Check, Violation
     from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
     from tornpage.scenarios.model.simple_target import SimpleTarget
     from tornpage.scenarios.model.target import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tornpage import faults
-from tornpage.faults.vfs.library import reach
+from tornpage.faults.reach.library import reach
 
 
 @pytest.fixture

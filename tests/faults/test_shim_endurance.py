@@ -32,7 +32,7 @@ _CODE = """
 
     def bytes_of_vfss():
         vfss = faults.shim_for(binding).library.vfss
-        return [ctypes.string_at(one.address, ctypes.sizeof(faults.vfs.proof.Vfs)) for one in vfss]
+        return [ctypes.string_at(one.address, ctypes.sizeof(faults.reach.proof.Vfs)) for one in vfss]
 
     untouched = bytes_of_vfss()
     random_ = random.Random(seed)

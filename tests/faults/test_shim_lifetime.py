@@ -14,8 +14,8 @@ import pytest
 from tornpage import faults
 from tornpage.faults.injector import SHM_RELEASE
 from tornpage.faults.plan import VFS_KINDS
-from tornpage.faults.vfs.library import SIGNATURES
-from tornpage.faults.vfs.proof import Vfs
+from tornpage.faults.reach.library import SIGNATURES
+from tornpage.faults.reach.proof import Vfs
 
 
 def _work(connection: sqlite3.Connection) -> None:

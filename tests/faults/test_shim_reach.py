@@ -16,10 +16,10 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.errors import ShimUnavailableError
-from tornpage.faults.vfs import proof
-from tornpage.faults.vfs.bindings import BINDINGS
-from tornpage.faults.vfs.library import Library, immortal, reach
-from tornpage.faults.vfs.proof import Found, Memory, Vfs, handle_at, handle_of, list_of
+from tornpage.faults.reach import proof
+from tornpage.faults.reach.bindings import BINDINGS
+from tornpage.faults.reach.library import Library, immortal, reach
+from tornpage.faults.reach.proof import Found, Memory, Vfs, handle_at, handle_of, list_of
 from tornpage.faults.vfs.slots import Place
 
 Child = Callable[..., subprocess.CompletedProcess[str]]

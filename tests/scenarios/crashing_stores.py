@@ -13,7 +13,7 @@ from typing import Any
 
 from tiny_stores import Tiny, TinySession
 
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.events import SearchEnded, Vacuous
 from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.record import FoundRecord, PointRecord, RunRecord, SeriesRecord

@@ -12,7 +12,7 @@ import answering_stores
 import pytest
 
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.model.answers import NOT_COMPARED, NotCompared, agreed, as_answer, as_data, is_wrong
+from tornpage.scenarios.model.judging.answers import NOT_COMPARED, NotCompared, agreed, as_answer, as_data, is_wrong
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Target, TargetError

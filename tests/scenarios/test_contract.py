@@ -10,8 +10,8 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution import contract
-from tornpage.scenarios.execution.contract import require_contract
+from tornpage.scenarios.execution.preflight import contract
+from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model import simple_target
 from tornpage.scenarios.model.target import SetUpError, TargetError
 from tornpage.scenarios.run.campaign import Exit, verdict

@@ -10,9 +10,9 @@ import pytest
 from tornpage.faults import Device
 from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import History
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import History
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.run.campaign import run

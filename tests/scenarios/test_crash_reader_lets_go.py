@@ -10,7 +10,7 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import held_open
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 

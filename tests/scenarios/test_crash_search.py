@@ -17,7 +17,7 @@ from tornpage.scenarios.model.scenario import Arm, Call, CrashAt
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.campaign import run
-from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Any]

@@ -9,9 +9,9 @@ import pytest
 import tiny_stores
 
 from tornpage import Action, Configuration, SimpleTarget, faults
-from tornpage.scenarios.execution.trace import trace
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.trace import trace
 from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import PROFILES, Profile
 from tornpage.scenarios.model.scenario import Call, Limit, Scenario
 from tornpage.scenarios.model.target import TargetError

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tornpage.scenarios.execution.difference import in_general, is_same
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.difference import in_general, is_same
+from tornpage.scenarios.model.judging.checks import Violation
 
 
 def differs(memory: dict[str, int], disk: dict[str, int], answer: str = "raised") -> Violation:

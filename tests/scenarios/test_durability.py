@@ -2,9 +2,9 @@
 
 import pytest
 
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import History, Outcome, Promise, promise_of
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import History, Outcome, Promise, promise_of
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.target import Configuration
 
 DONE, REFUSED = Answer("done"), Answer("refused")

@@ -14,8 +14,8 @@ import pytest
 
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import CHECKS, Violation, applied_to
 from tornpage.scenarios.model.explain import explanation
+from tornpage.scenarios.model.judging.checks import CHECKS, Violation, applied_to
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Soak
 from tornpage.scenarios.model.target import Action, TargetError
 from tornpage.scenarios.search.recorder import Recorder

@@ -13,7 +13,7 @@ import twin_stores
 
 from tornpage import faults
 from tornpage.faults.strace import why_unavailable
-from tornpage.scenarios.execution.shrink import NO_FAULT, without_faults
+from tornpage.scenarios.execution.finding.shrink import NO_FAULT, without_faults
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call

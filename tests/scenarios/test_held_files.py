@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tornpage.scenarios.execution.snapshots import Holder, held_open, place, require_let_go, siblings
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 
 TRY_TO_WRITE = """
 import sqlite3, sys

@@ -9,9 +9,9 @@ import others_stores
 import pytest
 
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.hidden_errors import names_a_fault, require_named
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.hidden_errors import names_a_fault, require_named
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Refused
 from tornpage.scenarios.search.recorder import Recorder

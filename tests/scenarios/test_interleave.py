@@ -11,9 +11,9 @@ import pytest
 from meeting_stores import JobsTarget
 
 from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.finding.timeline import timeline_of
+from tornpage.scenarios.execution.finding.trace import trace
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
-from tornpage.scenarios.execution.timeline import timeline_of
-from tornpage.scenarios.execution.trace import trace
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, Target, TargetError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.targets import known_bugs

@@ -11,7 +11,7 @@ import tiny_stores
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.shrink import minimise
+from tornpage.scenarios.execution.finding.shrink import minimise
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Clear, Limit, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, View

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings, strategies
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import CrashAt, Rival, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View
 from tornpage.scenarios.search.fuzz import search as machine

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tornpage.scenarios.execution.shrink import NO_FAULT, Shown, minimise, shown, what_suffices
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, minimise, shown, what_suffices
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions

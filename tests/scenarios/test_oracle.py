@@ -2,8 +2,8 @@
 
 import pytest
 
-from tornpage.scenarios.model.checks import CHECKS, Violation, differences
-from tornpage.scenarios.model.oracle import Answer, Oracle
+from tornpage.scenarios.model.judging.checks import CHECKS, Violation, differences
+from tornpage.scenarios.model.judging.oracle import Answer, Oracle
 from tornpage.scenarios.model.target import JOURNAL_MODES, Configuration, View
 
 BEFORE: View = {"a": 1, "b": 2}

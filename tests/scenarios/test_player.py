@@ -9,8 +9,8 @@ import tiny_stores
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.shrink import minimise
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.shrink import minimise
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
 from tornpage.scenarios.targets.reference.target import Reference

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 from tornpage.scenarios.targets.reference.calls import made_by
 from tornpage.scenarios.targets.reference.invariants import check_change, check_view

@@ -10,7 +10,7 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Configuration
 
 CONFIGURATION = Configuration("delete", "FULL")

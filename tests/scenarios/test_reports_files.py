@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from run_records import found, record, scenario, vacuous
 
-from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.events import SearchEnded
 from tornpage.scenarios.model.fingerprint import fingerprint
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.report.junit import junit
 from tornpage.scenarios.report.sarif import sarif
 from tornpage.scenarios.report.summary import summary

@@ -8,7 +8,7 @@ import pytest
 from tiny_stores import RemembersFirst, Tiny
 
 from tornpage import faults
-from tornpage.scenarios.execution.timeline import LANES, Timeline, timeline_of
+from tornpage.scenarios.execution.finding.timeline import LANES, Timeline, timeline_of
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Environment
 from tornpage.scenarios.run import record as run_record

@@ -11,7 +11,7 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.trace import trace
+from tornpage.scenarios.execution.finding.trace import trace
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, TargetError

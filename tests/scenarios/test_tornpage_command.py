@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tornpage import faults
 from tornpage.scenarios.cli import searches
 from tornpage.scenarios.cli import tornpage as group
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.plan import Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.selftest import gate

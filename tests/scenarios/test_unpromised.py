@@ -6,11 +6,11 @@ from collections.abc import Callable
 import others_stores
 import pytest
 
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging.checks import CHECKS
+from tornpage.scenarios.model.judging.unpromised import in_words, reason_for, what_is_wrong
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, CrashAt, Limit, Rival, Scenario, Step
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.model.unpromised import in_words, reason_for, what_is_wrong
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.declaration import what_is_wrong as what_is_wrong_with

@@ -9,7 +9,7 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.source_location import locate
+from tornpage.scenarios.execution.finding.source_location import locate
 from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.targets.known_bugs import find_bug, update_memory_first

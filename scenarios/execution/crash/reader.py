@@ -24,7 +24,7 @@ from tornpage.scenarios.execution.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
 
 Identity = tuple[tuple[str, bytes], ...]

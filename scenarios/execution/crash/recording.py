@@ -17,9 +17,9 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import History, Outcome
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import History, Outcome
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import CrashAt
 from tornpage.scenarios.model.target import NotJudged, TargetError, View
 

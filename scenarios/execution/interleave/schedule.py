@@ -15,7 +15,7 @@ from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, Stat
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Interleave
 from tornpage.scenarios.model.target import Configuration, TargetError, View
 

@@ -17,8 +17,8 @@ import msgspec
 from tornpage.scenarios.execution.interleave.sessions import Said, Setting, closed, made, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place
-from tornpage.scenarios.model.answers import NotCompared, agreed, in_words
-from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _SIMPLE: Final = (bool, int, float)

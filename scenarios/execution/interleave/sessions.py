@@ -19,9 +19,9 @@ from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Q
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.answers import NotCompared
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.answers import NotCompared
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 

@@ -23,8 +23,8 @@ from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
-from tornpage.scenarios.model.answers import in_words, is_wrong
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.answers import in_words, is_wrong
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, View
 

@@ -17,8 +17,8 @@ import msgspec
 
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.oracle import Answer, is_on_the_way
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.oracle import Answer, is_on_the_way
 from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View, completed
 
 

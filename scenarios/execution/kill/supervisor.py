@@ -32,7 +32,7 @@ from tornpage.scenarios.execution.kill.protocol import (
     write_job,
 )
 from tornpage.scenarios.execution.kill.worker import END_OF_REQUEST, FAILED, Born, Died, Ready, Report, Unable
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError
 
 _STARTS_WITHIN_S: Final = 60.0

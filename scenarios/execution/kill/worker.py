@@ -29,7 +29,7 @@ from tornpage import faults
 from tornpage.faults.files import watching
 from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
-from tornpage.scenarios.model.answers import NotCompared, as_answer
+from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
 from tornpage.scenarios.model.target import Action, Refused, Target
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import find_or_import

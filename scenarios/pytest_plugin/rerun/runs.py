@@ -21,10 +21,11 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.vfs import passed_by
-from tornpage.scenarios.pytest_plugin import guests, judging, reports
-from tornpage.scenarios.pytest_plugin.judging import FAILED, Verdict
+from tornpage.scenarios.pytest_plugin import guests, reports
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
+from tornpage.scenarios.pytest_plugin.rerun import judging
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, Shared, quiet, tracked
+from tornpage.scenarios.pytest_plugin.rerun.judging import FAILED, Verdict
 from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit, limit_of
 from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying

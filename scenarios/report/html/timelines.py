@@ -5,7 +5,7 @@ from itertools import groupby
 
 import msgspec
 
-from tornpage.scenarios.execution.timeline import LANES, Moment, Timeline
+from tornpage.scenarios.execution.finding.timeline import LANES, Moment, Timeline
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

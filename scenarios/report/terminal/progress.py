@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tornpage import faults
-from tornpage.scenarios.model.checks import CHECKS
 from tornpage.scenarios.model.events import (
     Event,
     Found,
@@ -26,6 +25,7 @@ from tornpage.scenarios.model.events import (
     StepsDone,
     Vacuous,
 )
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.report.words import plural, unit
 from tornpage.scenarios.search.recorder import Recorder, Tally
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tornpage.scenarios.execution.trace import Row, Trace
+from tornpage.scenarios.execution.finding.trace import Row, Trace
 
 _MOST_ROWS = 10
 _LANE = 40

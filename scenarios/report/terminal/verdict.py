@@ -7,8 +7,8 @@ from rich.text import Text
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.model.unpromised import reason_for
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
 from tornpage.scenarios.report.words import left_out

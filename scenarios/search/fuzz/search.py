@@ -34,12 +34,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.shrink import shown, what_suffices
+from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import OPEN, Trial
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import (

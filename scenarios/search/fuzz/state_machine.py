@@ -30,8 +30,8 @@ from hypothesis.strategies import SearchStrategy
 from tornpage import faults
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import Executor
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import Promise, promise_of
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,

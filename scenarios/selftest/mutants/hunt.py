@@ -16,16 +16,16 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.shrink import Shown
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.shrink import Shown
 from tornpage.scenarios.model.events import Finding
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
-from tornpage.scenarios.model.unpromised import reason_for
 from tornpage.scenarios.run.campaign import SEARCHES
 from tornpage.scenarios.run.scratch import scratch
-from tornpage.scenarios.search.crash import CrashSearch
+from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 from tornpage.scenarios.targets.known_bugs import all_bugs
 from tornpage.scenarios.targets.known_bugs.fence_not_synced import FENCED_CALLS

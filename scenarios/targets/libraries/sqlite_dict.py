@@ -22,7 +22,7 @@ import sqlitedict
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.handover import WaitsForEverError, by_turns, opened

@@ -8,7 +8,7 @@ key. Whatever else is wrong without a fault is found by the search that follows.
 import tempfile
 from pathlib import Path
 
-from tornpage.scenarios.model.checks import describe, differences
+from tornpage.scenarios.model.judging.checks import describe, differences
 from tornpage.scenarios.model.target import Configuration, Environment, Refused, TargetError, View
 from tornpage.scenarios.targets.process.target import ProcessTarget
 

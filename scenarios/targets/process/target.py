@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model import unpromised
-from tornpage.scenarios.model.checks import CHECKS
+from tornpage.scenarios.model.judging import unpromised
+from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, TargetError, View
 from tornpage.scenarios.model.target import Refused as RefusedCall
 from tornpage.scenarios.targets.process.program import Program, ProgramError

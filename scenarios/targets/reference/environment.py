@@ -19,7 +19,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import Task
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import View
 
 _LEFT_BY_OTHERS: Final = {

@@ -14,7 +14,7 @@ import msgspec
 
 from tornpage.ledger import Ledger
 from tornpage.ledger.indexes import Indexes
-from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import View
 from tornpage.scenarios.targets.reference.calls import rows_of
 from tornpage.scenarios.targets.reference.environment import Mirror

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import dropwhile
 from typing import Any, Final
 
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, View
 from tornpage.scenarios.targets.reference import outbox_invariants as outbox_rules
 from tornpage.scenarios.targets.reference.calls import Made, made_by, rows_of

@@ -17,7 +17,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, StoreIOError, UsageError
 from tornpage.ledger.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, Target, View
 from tornpage.scenarios.targets.reference.environment import (

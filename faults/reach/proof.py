@@ -10,7 +10,7 @@ same file; its numbers and its name have to be those of a VFS of the operating s
 is asked (``object.__basicsize__``), since free-threaded and debug builds have longer ones.
 
 Where the system tells no memory map (everywhere but Linux), the proof is the library's own answer: the address found
-here has to be the one that its ``sqlite3_vfs_find`` gives (`faults.vfs.library`).
+here has to be the one that its ``sqlite3_vfs_find`` gives (`faults.reach.library`).
 """
 
 import ctypes

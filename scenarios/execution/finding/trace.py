@@ -18,7 +18,7 @@ from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Clear, CrashAt, Interleave, Scenario, Step
 from tornpage.scenarios.model.target import Target, TargetError, View
 

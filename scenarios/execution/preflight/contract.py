@@ -21,10 +21,10 @@ from typing import Any, Final, NoReturn
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.other_clock import later, times_of_day_in
+from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View, completed
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 

@@ -31,7 +31,7 @@ from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.model.fingerprint import decisive_step
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Conditional, CrashAt, Scenario, Step
 from tornpage.scenarios.model.target import Action, Target, View
 from tornpage.scenarios.targets.known_bugs import find_bug

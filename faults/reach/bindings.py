@@ -1,7 +1,7 @@
 """The Python bindings of SQLite that are known: what each is imported as, and the module that is its C code.
 
 A binding is known by its C code (``_sqlite3``, ``pysqlite3._sqlite3``, ``apsw``), which stays where it is when
-``sys.modules["sqlite3"]`` is exchanged for another binding. The layout that `faults.vfs.proof` reads is the one of
+``sys.modules["sqlite3"]`` is exchanged for another binding. The layout that `faults.reach.proof` reads is the one of
 CPython's ``_sqlite3``, of which all but apsw are descendants; apsw's ``Connection`` begins the same way. Each may bring
 a SQLite of its own, or share one.
 """

@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
-from tornpage.scenarios.model.checks import Violation, describe, differences
-from tornpage.scenarios.model.oracle import Answer, is_on_the_way
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.oracle import Answer, is_on_the_way
 from tornpage.scenarios.model.target import Configuration, View
 
 

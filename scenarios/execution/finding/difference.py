@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 
 # Innermost parentheses, quoted texts, file names and numbers.
 _PARTICULARS = (r"\([^()]*\)", r"'[^']*'", r'"[^"]*"', r"\S*/\S*", r"\d+(?:[.,]\d+)*")

@@ -29,21 +29,21 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.crash.recording import Recording
-from tornpage.scenarios.execution.difference import is_same
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.shrink import Shown, minimise, shown
+from tornpage.scenarios.execution.finding.difference import is_same
+from tornpage.scenarios.execution.finding.shrink import Shown, minimise, shown
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from tornpage.scenarios.model.fingerprint import call_of
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Configuration, NotJudged, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
-from tornpage.scenarios.search.crash_sample import Sample, decisive_positions
+from tornpage.scenarios.search.crash.sample import Sample, decisive_positions
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.sweep import Sweep

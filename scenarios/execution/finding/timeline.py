@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.finding.trace import Row, hops_of, outcome_of, rows_of, views_of
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
-from tornpage.scenarios.execution.trace import Row, hops_of, outcome_of, rows_of, views_of
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Clear, ClockJump, Conditional, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Target, View
 

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model.checks import Violation
-from tornpage.scenarios.model.oracle import Answer
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.target import Action
 
 CODE: Final = "error-is-not-hidden"

@@ -19,7 +19,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults.files import is_made
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model.hidden_errors import names_a_fault
+from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
 
 # Primary result codes that come of what the code asked for, and not of what happened beneath SQLite.

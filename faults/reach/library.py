@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import ShimUnavailableError
-from tornpage.faults.vfs import proof
-from tornpage.faults.vfs.bindings import BINDINGS, Binding, binding_of, code_of, open_memory
-from tornpage.faults.vfs.proof import Found, Memory, Vfs
+from tornpage.faults.reach import proof
+from tornpage.faults.reach.bindings import BINDINGS, Binding, binding_of, code_of, open_memory
+from tornpage.faults.reach.proof import Found, Memory, Vfs
 
 OK: Final = 0
 IOERR: Final = 10

@@ -28,9 +28,9 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.strace import SyscallFault, possible_effects
-from tornpage.scenarios.execution.difference import difference_of, is_same
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.model.checks import Violation
+from tornpage.scenarios.execution.finding.difference import difference_of, is_same
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,

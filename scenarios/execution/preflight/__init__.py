@@ -1,0 +1,1 @@
+"""What a target is held to without any fault, before any search."""
