@@ -37,7 +37,7 @@ _MODEL: Final = "tornpage.scenarios.model"
 # The module of each public name. It is imported when the name is first used: pytest loads this package in every run of
 # a project that has it installed, and must not load all of the harness with it.
 _MODULES: Final = {
-    **dict.fromkeys(("CHECKS", "Check", "Violation"), f"{_MODEL}.checks"),
+    **dict.fromkeys(("CHECKS", "Check", "Violation"), f"{_MODEL}.judging.checks"),
     **dict.fromkeys(("Arm", "Call", "Clear", "ClockJump", "Limit", "Restart", "Scenario"), f"{_MODEL}.scenario"),
     **dict.fromkeys(
         ("Action", "Configuration", "Environment", "Machine", "Refused", "Session", "Target", "TargetError", "View"),
