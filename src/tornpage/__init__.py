@@ -43,7 +43,7 @@ _MODULES: Final = {
         ("Action", "Configuration", "Environment", "Machine", "Refused", "Session", "Target", "TargetError", "View"),
         f"{_MODEL}.target",
     ),
-    "NOT_COMPARED": f"{_MODEL}.answers",
+    "NOT_COMPARED": f"{_MODEL}.judging.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
     "Conformance": "tornpage.scenarios.pytest_plugin.conformance",
     "require_holds": "tornpage.scenarios.run.emit_test",
