@@ -148,7 +148,14 @@ def test_known_bugs_are_caught_by_the_same_check_after_as_much_work(hidden_sqlit
     """One that a sweep and a fuzz find, and one that a rival shows; more would cost more searches of the reference."""
     names = ("delete-memory-first", "no-busy-timeout")
     ordinary, other = both(hidden_sqlite, tmp_path, "bugs", "--jobs", "2", *names)
-    assert dict(comparable(other)) == dict(comparable(ordinary))
+    assert ordinary["reference"] == other["reference"] == []
+    # A fuzz also fails single allocations, where they are in reach: there it tells other scenarios.
+    rows = [
+        [(row["build"], row["search"], row["check"], row["search"] == "fuzz" or row["work"]) for row in record["bugs"]]
+        for record in (ordinary, other)
+    ]
+    assert rows[0] == rows[1]
+    assert all(row["caught"] for row in ordinary["bugs"])
 
 
 def test_the_markers_and_the_fixture_count_the_same(hidden_sqlite: Path, tmp_path: Path) -> None:
