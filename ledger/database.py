@@ -61,6 +61,7 @@ class Database:
         self.in_memory: Final = settings.in_memory
         self.lock: Final = threading.RLock()
         self.fence_owed = False
+        self.fence_error: Exception | None = None
         self.generation = 0
         self.active: Transaction | None = None
         self._settings = settings
@@ -243,6 +244,7 @@ class Database:
                 connection.execute("COMMIT")
             self.fence_owed = False
         except Exception as error:  # noqa: BLE001 - any driver's error; the debt is kept.
+            self.fence_error = error
             _log.warning("a fencing commit could not be made yet: %s", str(error))
         finally:
             self.abandon()

@@ -199,7 +199,7 @@ class Transaction:
         if self._database.fence_owed and not self._database.lay_fence():
             raise StoreUnavailable(
                 "what an earlier failed COMMIT left can't be secured yet", outcome="unknown", retryable=True
-            )
+            ) from self._database.fence_error
 
     def _committed(self) -> None:
         # Participants may call the ledger again, and that must be a transaction of its own.
@@ -229,6 +229,7 @@ class Connected(Protocol):
 
     active: "Transaction | None"
     fence_owed: bool
+    fence_error: Exception | None
 
     @property
     def lock(self) -> threading.RLock:

@@ -233,6 +233,19 @@ def test_where_the_commit_is_unclear_the_error_says_so_and_the_next_pass_settles
     assert len(scene.recover().interrupted) == 2
 
 
+def test_a_pass_that_cannot_secure_what_it_rests_on_names_what_the_disk_said(scene, bench, error_of):
+    """The COMMIT happened and raised; the next pass finds nothing to write, and the fence still can't be laid."""
+    bench.faults.fail("COMMIT", lambda: error_of("IOERR_FSYNC"), instead="COMMIT")
+    bench.faults.fail("UPDATE ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
+    with pytest.raises(StoreError):
+        scene.recover()
+    with pytest.raises(StoreError, match="can't be secured yet") as raised:
+        scene.recover()
+    assert raised.value.outcome == "unknown"
+    assert raised.value.__cause__.sqlite_errorname == "SQLITE_IOERR_WRITE"
+    bench.faults.heal()
+
+
 @pytest.mark.parametrize("happened", [True, False])
 def test_where_the_commit_is_unclear_the_lines_are_those_of_the_rows_that_are_there(
     scene, bench, error_of, caplog, happened
