@@ -10,7 +10,7 @@ refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of
 A connection that was opened before stays out of reach, its later journals among it: SQLite names a database's journal
 and log by pointers into one piece of memory with the database's own name, and those are known of each database that was
 opened here (`faults.reach.names`). To be out of reach on purpose there is `PAST`, a VFS with the base's own functions
-that stands in the library's list while a connection is opened through it.
+that stands in the library's list while the shim is in force.
 
 It must not be possible to crash the interpreter with it:
 
@@ -138,6 +138,7 @@ class Shim:
         self._unless: list[Callable[[], bool]] = []
         # Before anything is put in place.
         self.pasts = [Past(one, PAST if index == 0 else f"{PAST}-{one.name}") for index, one in enumerate(library.vfss)]
+        self._standing: contextlib.ExitStack | None = None
         self.guests = [Past(one, f"{GUEST}-{index}") for index, one in enumerate(library.vfss)]
         self.places = [Place(one) for one in library.vfss]
         for place in self.places:
@@ -601,8 +602,23 @@ class Shim:
         past = (owner.guests if watched else owner.pasts)[index]
         if watched:
             past.refresh()
+        if owner is self and not watched:
+            self._let_stand()
+            yield past.name
+            return
         with self._lock, past.standing_in(self.library.vfss[0]):
             yield past.name
+
+    def _let_stand(self) -> None:
+        """Have the VFSs that are out of reach in the library's list for as long as the shim is in force.
+
+        A reader that attaches a second database asks for its own VFS by name.
+        """
+        with self._lock:
+            if self._standing is None:
+                self._standing = contextlib.ExitStack()
+                for past in self.pasts:
+                    self._standing.enter_context(past.standing_in(self.library.vfss[0]))
 
     def _enter(self) -> None:
         """Stand in the VFSs' place; at the first time, make sure that SQLite really calls what stands there."""
@@ -635,6 +651,9 @@ class Shim:
 
     def _leave(self) -> None:
         """Stand in no VFS any more, and let files that are still open run on the base's code alone."""
+        standing, self._standing = self._standing, None
+        if standing is not None:
+            standing.close()
         for place in self.places:
             place.give_back("xOpen")
         self._refresh()

@@ -61,7 +61,7 @@ def test_a_file_comes_back_as_it_was_written(path: Path) -> None:
         SCENARIO,
         FINDING.sides,
     )
-    assert (read.seed, read.search, read.format, read.version) == (5, "sweep", "tornpage-replay", 1)
+    assert (read.seed, read.search, read.format, read.version) == (5, "sweep", "tornpage-replay", 2)
     assert read.origin == reproducer.origin()
     assert path.name.startswith("tiny-memory-equals-disk-")
 
@@ -79,7 +79,7 @@ def test_a_truncated_file_is_refused(path: Path, kept: int) -> None:
 
 
 def test_a_newer_version_is_refused_and_says_so_whatever_else_is_in_it(path: Path) -> None:
-    path.write_text(json.dumps({"format": "tornpage-replay", "version": 2, "new": "field"}))
+    path.write_text(json.dumps({"format": "tornpage-replay", "version": 3, "new": "field"}))
     refused(path, "written by a newer tornpage .*upgrade")
 
 
