@@ -28,16 +28,23 @@ HEAD = """
 """
 
 
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Whatever a project's modules have kept is gone with them; first to be set up, so last to end."""
+    yield
+    with quiet():
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)  # What pytest has put aside for a debugger.
+        gc.collect()
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A project of its own, without other plugins."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     pytester.syspathinsert()
-    yield pytester
-    # Its modules are gone, and with them what they have kept.
-    with quiet():
-        gc.collect()
+    return pytester
 
 
 def run(project: pytest.Pytester, source: str, *arguments: str, conftest: str = "") -> pytest.RunResult:
