@@ -4,6 +4,7 @@ A transaction is always open there, so an open one is no defect; and SQLite's ow
 of any, which is.
 """
 
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -132,7 +133,11 @@ def test_the_right_store_is_silent(swept: Callable[..., pytest.RunResult], mode:
     done = swept("Right", mode, marker)
     done.assert_outcomes(passed=1)
     if "retry" in marker:
-        done.stdout.fnmatch_lines(["*: 79 times the caller tried again", "*: 4 points not judged by retry"])
+        # How many there are is SQLite's business: 79 with 3.40, 83 with 3.53.
+        tried = re.search(r": (\d+) times the caller tried again", done.stdout.str())
+        assert tried is not None
+        assert int(tried.group(1)) > 70
+        done.stdout.fnmatch_lines(["*: 4 points not judged by retry"])
 
 
 def test_a_rollback_is_not_accused_of_the_transaction_that_follows_it(swept: Callable[..., pytest.RunResult]) -> None:

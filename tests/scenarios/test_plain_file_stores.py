@@ -31,6 +31,8 @@ def searched(target: Any, *searches: str, points: int | None = None, states: int
     return run(target, Plan(searches, profile, report=None))
 
 
+# From Python 3.12 on, tempfile says of a file whose write has failed that it goes with its object.
+@pytest.mark.filterwarnings("ignore:Exception ignored.*_TemporaryFileCloser:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_store_is_never_accused(name: str) -> None:
     target = getattr(plain_stores, name)()
