@@ -85,7 +85,7 @@ class ErrorPathTracer:
 
     def _add(self, package: str, name: str, path: Path) -> None:
         """Look for the places of one file, once; a package may hold files that are no Python, such as templates."""
-        if str(path) in self._files.values():
+        if os.path.realpath(path) in self._files.values():
             return
         try:
             places = places_of(path, name)
@@ -94,7 +94,8 @@ class ErrorPathTracer:
                 raise
             self._left_out[name] = None
             return
-        self._files[name] = str(path)
+        # As coverage calls it, whatever links lead there.
+        self._files[name] = os.path.realpath(path)
         self.places += places
 
     def _never_imported(self, ran: set[str]) -> tuple[str, ...]:
