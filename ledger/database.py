@@ -242,7 +242,7 @@ class Database:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(FENCE)
                 connection.execute("COMMIT")
-            self.fence_owed = False
+            self.fence_owed, self.fence_error = False, None
         except Exception as error:  # noqa: BLE001 - any driver's error; the debt is kept.
             self.fence_error = error
             _log.warning("a fencing commit could not be made yet: %s", str(error))

@@ -29,6 +29,14 @@ def _is_below(connection: sqlite3.Connection, below: str) -> bool:
         return False
 
 
+def leaves_a_transaction(directory: Path) -> bool:
+    """Whether a transaction is open on a connection that is not always in one, as with ``autocommit=False``."""
+    return any(
+        connection.in_transaction and getattr(connection, "autocommit", True) is not False
+        for connection in connections_on(directory)
+    )
+
+
 def autocheckpoints(directory: Path) -> list[int]:
     """After how many pages of log each open connection checkpoints by itself; 0: never."""
     return [

@@ -52,9 +52,6 @@ class AcknowledgesFirstSession(TinySession):
 class AcknowledgesFirst(Tiny):
     """No crash is needed to see it: what is acknowledged is not in the file."""
 
-    # What it moves is not in the file yet.
-    refuses = ("move",)
-
     session = AcknowledgesFirstSession
 
 

@@ -68,14 +68,18 @@ def test_each_finding_fails_again_on_its_store_and_not_on_the_twin(name: str, ho
         require_true(found.finding, target, twin, home / str(number))
 
 
-@pytest.mark.parametrize("name", ["MemoryFirst", "SwallowsFull", "StampsFirst"])
-def test_one_cause_is_told_once_with_where_else_it_was_seen(name: str) -> None:
+# Only a sweep makes `SwallowsFull` meet a full disk in a call: its few pages fit into what is there.
+@pytest.mark.parametrize(
+    ("name", "searches"),
+    [("MemoryFirst", "by sweep and "), ("SwallowsFull", "by sweep: "), ("StampsFirst", "by sweep and ")],
+)
+def test_one_cause_is_told_once_with_where_else_it_was_seen(name: str, searches: str) -> None:
     recorder = searched(find_or_import(f"twin_stores:{name}"), "sweep", "contend", "limits")
     told = [found.finding for found in recorder.findings]
     assert len({recorder.group_of(finding) for finding in told}) == len(told)
     assert len(told) <= 5
     assert sum(recorder.times_seen(finding) for finding in told) > 10
-    assert any("by sweep and " in line for finding in told for line in recorder.also_at(finding))
+    assert any(searches in line for finding in told for line in recorder.also_at(finding))
 
 
 PROGRAMS = {

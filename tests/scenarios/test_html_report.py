@@ -254,7 +254,7 @@ def test_the_line_of_the_whole_run_is_the_one_that_was_typed(command: Command, t
         "kill", "--target", "dying_stores:Right", "--kills", 2, "--configuration", "wal/FULL", "--quiet", "--seed", 3
     )
     record = run_record.read(tmp_path / ".tornpage/run.json")
-    assert record.command == "tornpage kill --target dying_stores:Right --configuration wal/FULL --seed 3 --kills 2"
+    assert record.command == "tornpage kill --target dying_stores:Right --kills 2 --seed 3 --configuration wal/FULL"
     assert map_of(record)["repeat"][""]["line"] == record.command
 
 
@@ -282,7 +282,7 @@ def test_a_whole_run_says_that_nothing_takes_away_from_it() -> None:
     assert "Nothing takes away from the verdict" in page_of_run(record)
 
 
-_SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "fuzz")
+_SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "interleave", "fuzz")
 
 
 # -- every part that a record may have ---------------------------------------------------------------------
@@ -401,11 +401,12 @@ def test_a_search_writes_its_page_when_it_is_asked_to(command: Command, tmp_path
     assert "commit@1=FULL" in (tmp_path / "page.html").read_text()
 
 
-def test_a_page_that_can_not_be_written_changes_no_verdict(command: Command, tmp_path: Path) -> None:
+def test_a_page_that_can_not_be_written_is_said_before_anything_runs(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = command("sweep", "--target", "tiny_stores:Tiny", "--plan", "commit@1=FULL", "--html", "file/page.html")
-    assert ran.code == 0
-    assert "no page of this run: file/page.html" in ran.err
+    assert ran.code == 2
+    assert "--html file/page.html: file is no directory" in ran.err
+    assert ran.out == ""
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": "tornpage-bugs", "version": 9}', '{"format": "other"}'])

@@ -235,7 +235,7 @@ class _Future:
 def test_what_has_ended_before_its_cluster_was_lost_is_handed_over() -> None:
     module = pytest.importorskip("tornpage.scenarios.run.dask_cluster", reason="the extra cluster is not installed")
     one, two, three = jobs = [("sweep", Part(Configuration(), number)) for number in range(3)]
-    ended = Result(Transcript([], [], frozenset(), Counter()), Done())
+    ended = Result(Transcript([], [], frozenset(), Counter(), {}), Done())
     plan = Plan(("sweep",), SMALL, report=None, cluster="tcp://nowhere")
     lost = module.Cluster(None, "tiny", plan, None, iter(()), lambda *_: None)
     lost._futures = dict(zip(jobs, (_Future(), _Future(ended), _Future()), strict=True))

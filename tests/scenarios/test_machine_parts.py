@@ -15,7 +15,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import CrashAt, Rival, Scenario
-from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Machine, TargetError, View, completed
 from tornpage.scenarios.search.fuzz import search as machine
 from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint
 from tornpage.scenarios.search.fuzz.search import Fuzz, machines_of
@@ -55,8 +55,8 @@ class Two(tiny_stores.Tiny):
 
 
 def test_a_target_without_machines_has_the_one_of_its_actions(shim: faults.Shim, home: Path) -> None:
-    assert list(machines_of(tiny_stores.Tiny())) == ["all"]
-    assert machines_of(tiny_stores.Plain()) == {}  # type: ignore[arg-type]
+    assert list(machines_of(completed(tiny_stores.Tiny()))) == ["all"]
+    assert machines_of(completed(tiny_stores.Plain())) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("machines", "configurations"), [(2, 3), (4, 16), (4, 3), (1, 2), (3, 3)])

@@ -113,7 +113,7 @@ def test_the_gate_on_a_branch_with_a_known_bug(command: Command, on_github: Path
     assert ran.code == 1
     (mark,) = [line for line in ran.err.splitlines() if line.startswith("::")]
     overridden = MemoryFirst._persist.__code__.co_firstlineno
-    assert mark.startswith(f"::error file=scenarios/targets/known_bugs/build.py,line={overridden},title=")
+    assert mark.startswith(f"::error file=tornpage/scenarios/targets/known_bugs/build.py,line={overridden},title=")
     assert BUILD.read_text().splitlines()[overridden - 1].strip().startswith("def _persist")
     assert ran.out.count("tornpage replay") == 1
     assert mark.count("tornpage replay") == on_github.read_text().count("tornpage replay") == 1

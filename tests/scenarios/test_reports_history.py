@@ -139,10 +139,13 @@ def test_a_run_adds_its_line_and_carries_the_trend(command: Command, tmp_path: P
     assert [one["run_id"] for one in data] == [trend[-1].run_id]
 
 
-def test_a_history_that_can_not_be_written_costs_a_line_and_no_verdict(command: Command, tmp_path: Path) -> None:
+def test_a_history_that_can_not_be_written_makes_exit_code_2_and_the_verdict_is_said(
+    command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "history.sqlite").write_text("nothing of the kind" * 100)
     ran = command("sweep", *TINY, "--history", "history.sqlite")
-    assert ran.code == 0
+    assert ran.code == 2
+    assert "HOLDS" in ran.out
     assert "no line in the history: the history history.sqlite can't be used" in ran.err
     for name in ("history.sqlite", "nothing.sqlite"):
         ran = command("report", "history", name)

@@ -33,11 +33,11 @@ from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.model.fingerprint import decisive_step
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Conditional, CrashAt, Scenario, Step
-from tornpage.scenarios.model.target import Action, Target, View
+from tornpage.scenarios.model.target import Action, Target, View, completed
 from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.names import BUG_PREFIX
 
-_HARNESS: Final = frozenset({"faults", "scenarios", "hypothesis"})
+_HARNESS: Final = ("tornpage.faults", "tornpage.scenarios", "hypothesis")
 _STANDARD: Final = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MOST_FUNCTIONS: Final = 1_000
@@ -54,6 +54,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 def locate(scenario: Scenario, target: Target, directory: Path) -> str:
     """The place as ``file:line``, relative to the project where it is there; "" where it can't be told."""
+    target = completed(target)
     if "syscall" in target.depths:
         return ""
     code = _Code(target)
@@ -167,10 +168,10 @@ class _Code:
 
     def _is_ours(self, module: str, file: str) -> bool:
         if self._packages:
-            return any(module == name or module.startswith(f"{name}.") for name in self._packages)
+            return _is_in(module, self._packages)
         if file.startswith("<"):
             return False
-        if module.partition(".")[0] in _HARNESS:
+        if _is_in(module, _HARNESS):
             # A store that ships with the harness as an example stands in its adapter's own file.
             return file == self._adapter
         return not file.startswith(_STANDARD) or bool(_INSTALLED & set(Path(file).parts))
@@ -196,14 +197,23 @@ class _Code:
         return _Line("", code.co_filename, code.co_firstlineno, code.co_name) if code else None
 
 
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in packages)
+
+
 def _in_project(file: str) -> Path | None:
-    """The file relative to the working directory, also where it runs from a copy that is installed; or None."""
+    """The file relative to the working directory, also where it runs from a copy that is installed; or None.
+
+    A link is followed where it stays in the project: an annotation of a code host needs the file's own name.
+    """
     path, project = Path(file), Path.cwd()
     installed = _after_installed(path)
-    if installed is None:
-        return path.relative_to(project) if path.is_relative_to(project) else None
-    copies = (base / installed for base in (Path("src"), Path()))
-    return next((copy for copy in copies if (project / copy).is_file()), None)
+    places = (path,) if installed is None else (project / "src" / installed, project / installed)
+    for place in places:
+        if place.is_relative_to(project) and place.is_file():
+            own = place.resolve()
+            return own.relative_to(project) if own.is_relative_to(project) else place.relative_to(project)
+    return None
 
 
 def _after_installed(path: Path) -> Path | None:

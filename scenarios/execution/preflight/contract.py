@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
@@ -164,6 +165,7 @@ class _Rehearsal:
                 raise answer.error
             raise self._wrong("every-call-works", f"{action} fails without any fault: it {answer}") from answer.error
         if answer.kind == "refused" and not may_be_refused:
+            self._leave_if_lost(trial, action)
             raise self._wrong(
                 "every-call-works",
                 f"{action} is refused without any fault ({answer.error}), so no fault in it would be tested: is its "
@@ -294,6 +296,26 @@ class _Rehearsal:
             except Exception:  # noqa: BLE001 - what else goes wrong in it has another message
                 return ""
         return ""
+
+    def _leave_if_lost(self, trial: Trial, refused: Action) -> None:
+        """Raise `_Leave` where the store has lost something before: then a refusal is what comes of that.
+
+        Its view has what its files lack, or an earlier call was acknowledged with its transaction still open.
+        """
+        view = self._view(trial)
+        if view != self._rows(trial) and self._reopened_view(trial.crash_copy()) != view:
+            raise _Leave
+        again = self._trial("again")
+        with _closing(again):
+            again.at_step(0)
+            again.open()
+            for step, action in enumerate(self.target.workload(), start=1):
+                again.at_step(step)
+                answer, _ = again.call_by_stages(action)
+                if action == refused:
+                    return
+                if answer.kind == "done" and leaves_a_transaction(again.directory):
+                    raise _Leave
 
     def _reopened_view(self, files: Files) -> View:
         """What the store shows when it is opened on a copy of its files; `_Leave` where it can't be."""
