@@ -24,7 +24,6 @@ from tornpage.scenarios.report.observations import observing
 from tornpage.scenarios.report.sarif import sarif
 from tornpage.scenarios.report.summary import summary
 from tornpage.scenarios.run.campaign import searches_for
-from tornpage.scenarios.run.locations import with_places
 from tornpage.scenarios.run.record import RunRecord
 from tornpage.scenarios.run.whole_file import report_directory, why_not_writable, write_whole
 
@@ -127,8 +126,7 @@ def require_writable(report: Path | None, options: Mapping[str, Any]) -> None:
 def completed(
     record: RunRecord, target: Target, baseline: Baseline | None, options: Mapping[str, Any], outputs: Outputs
 ) -> RunRecord:
-    """The record with the places of its findings, what the baseline has to say, and the history so far."""
-    record = with_places(record, target)
+    """The record with what the baseline has to say, and the history so far."""
     if baseline is not None:
         searched = {one.search for one in record.searches}
         whole = record.complete and searched >= set(searches_for(target)) and not options["configurations"]

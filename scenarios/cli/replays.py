@@ -9,11 +9,11 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.cli.options import TargetName, output, scratch_option
-from tornpage.scenarios.execution.finding.trace import Trace, trace
+from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.explain import explanation
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.report.terminal.trace import show_told
+from tornpage.scenarios.report.terminal.trace import show_trace
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.artifacts import ArtifactError, put_down
 from tornpage.scenarios.run.campaign import Exit
@@ -67,14 +67,14 @@ def replay(
         raise click.UsageError("--explain, --emit-test and --files exclude each other")
     if files_to is not None:
         _put_files_down(context, file, files_to)
-    told, verdict, lines = None, None, list[str]()
+    trace, verdict, lines = None, None, list[str]()
     try:
         read = reproducer.read(file)
         chosen = target or _named(read.scenario.target)
         if not emit_test:
             with faults.install() as shim, shim.deterministic(), scratch() as directory:
                 if in_steps:
-                    told = trace(read.scenario, chosen, directory)
+                    trace = _traced(read, chosen, directory)
                 else:
                     verdict, lines = reproducer.replay(read, chosen, directory)
     except (ReplayFileError, UnknownTargetError, faults.FaultError, RuntimeError) as error:
@@ -82,8 +82,8 @@ def replay(
         context.exit(Exit.NOT_TESTED)
     if emit_test:
         _emit(context, read, file, chosen)
-    if told is not None:
-        _explain(context, told, as_json)
+    if trace is not None:
+        _explain(context, trace, as_json)
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
     text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read.check, verdict, lines)} on {chosen.name}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
@@ -123,12 +123,19 @@ def _emit(context: click.Context, read: reproducer.Reproducer, file: Path, targe
     context.exit(Exit.HOLDS)
 
 
-def _explain(context: click.Context, told: Trace, as_json: bool) -> NoReturn:
+def _traced(read: reproducer.Reproducer, target: Target, directory: Path) -> Trace:
+    trace = trace_of(read.scenario, target, directory)
+    if trace.reason:
+        raise ReplayFileError(f"it can't be explained step by step: {trace.reason}")
+    return trace
+
+
+def _explain(context: click.Context, trace: Trace, as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(told)).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(trace)).decode())
     else:
-        show_told(told, output())
-    context.exit(Exit.FINDING if told.check else Exit.HOLDS)
+        show_trace(trace, output())
+    context.exit(Exit.FINDING if trace.check else Exit.HOLDS)
 
 
 def _named(name: str) -> Target:

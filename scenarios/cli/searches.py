@@ -38,6 +38,7 @@ from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
 from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.run.traces import with_traces
 from tornpage.scenarios.search.fuzz.checkpoint import seed_in
 from tornpage.scenarios.search.fuzz.search import machines_of
 from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
@@ -405,7 +406,7 @@ def _run(
             recorder = run_shown(target, plan, *handlers, accepts=accepts, **loud)
         error_paths = tracer.result() if tracer else None
     record = run_record.record_of(recorder, target, plan, points, error_paths)
-    record = run_record.with_timelines(msgspec.structs.replace(record, command=as_typed(context)), target)
+    record = with_traces(msgspec.structs.replace(record, command=as_typed(context)), target)
     record = ci.completed(record, target, baseline, options, outputs)
     if plan.report is not None:
         with outputs.writing("record of this run"):

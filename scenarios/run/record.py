@@ -6,7 +6,6 @@ of numbers into one list of texts, since a night has hundreds of thousands of th
 Not in it: what was tried by a machine step by step; its counts are.
 """
 
-import contextlib
 import platform
 import time
 import uuid
@@ -19,7 +18,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.finding.timeline import Timeline, timeline_of
+from tornpage.scenarios.execution.finding.trace import Trace
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -36,9 +35,8 @@ from tornpage.scenarios.model.judging.unpromised import Unpromised, in_words, re
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.run.campaign import verdict
 from tornpage.scenarios.run.error_paths.join import ErrorPaths
-from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.run.whole_file import write_whole
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
@@ -71,7 +69,7 @@ class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     replay: str
     seen: int
     unpromised_because: str = ""
-    timeline: Timeline | None = None
+    timeline: Trace | None = None
     fingerprint: str = ""
     also: tuple[str, ...] = ()
     where: str = ""
@@ -296,25 +294,6 @@ def _checks_of(target: Target, plan: Plan) -> tuple[str, ...]:
         has_own_rules=own,
         survives_failed_sync=getattr(target, "survives_failed_sync", False),
     )
-
-
-def with_timelines(record: RunRecord, target: Target, most_seconds: float = 10.0) -> RunRecord:
-    """The record with a timeline for each finding and observation, as far as there is time to play them once more."""
-    kinds = {"findings": record.findings, "observations": record.observations, "accepted": record.accepted}
-    if record.exit_code == Exit.INTERRUPTED or not any(kinds.values()):
-        return record
-    until = time.monotonic() + most_seconds
-    drawn: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
-    # Whoever interrupts this still wants to see what there is.
-    with contextlib.suppress(KeyboardInterrupt), faults.install() as shim, shim.deterministic(), scratch() as directory:
-        for them in drawn.values():
-            for index, found in enumerate(them):
-                if time.monotonic() > until:
-                    timeline = Timeline(reason="there was no time left to play it once more")
-                else:
-                    timeline = timeline_of(found.scenario, target, directory)
-                them[index] = msgspec.structs.replace(found, timeline=timeline)
-    return msgspec.structs.replace(record, **{name: tuple(them) for name, them in drawn.items()})
 
 
 def without_points(record: RunRecord) -> RunRecord:

@@ -11,8 +11,7 @@ import pytest
 from meeting_stores import JobsTarget
 
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.finding.timeline import timeline_of
-from tornpage.scenarios.execution.finding.trace import trace
+from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
@@ -173,16 +172,15 @@ def test_two_locks_in_two_orders_are_a_deadlock_with_both_places(home: Path, shi
     assert "B at meeting_stores.py" in violation.message
 
 
-def test_a_trace_and_a_timeline_have_a_lane_for_each_caller(home: Path, shim: object) -> None:
+def test_a_trace_has_a_lane_for_each_caller(home: Path, shim: object) -> None:
     target = meeting_stores.TakesTarget()
     scenario = story(target, Call(ADD), Interleave(CLAIM, OTHER, 2, callers="threads"))
-    told = trace(scenario, target, home)
-    assert [step.caller for step in told.steps] == ["", "A", "B", "A"]
-    assert "stopped before switch point 2 (shmlock), at meeting_stores.py" in told.steps[1].outcome
-    assert told.check == "handed-out-twice"
-    timeline = timeline_of(scenario, target, home)
-    assert [name for name, _ in drawn(timeline).answers] == ["answer", "caller A", "caller B"]
-    assert timeline.first_difference == 4
+    trace = trace_of(scenario, target, home)
+    assert [moment.caller for moment in trace.moments] == ["", "A", "B", "A"]
+    assert "stopped before switch point 2 (shmlock), at meeting_stores.py" in trace.moments[1].outcome
+    assert trace.check == "handed-out-twice"
+    assert [name for name, _ in drawn(trace).answers] == ["answer", "caller A", "caller B"]
+    assert trace.first_difference == 4
 
 
 def test_a_finding_replays_from_its_file_and_as_a_test(tmp_path: Path, home: Path) -> None:

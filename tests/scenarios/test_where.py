@@ -9,7 +9,7 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.finding.source_location import locate
+from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.targets.known_bugs import find_bug, update_memory_first
@@ -28,8 +28,12 @@ def line_in(function: Any, text: str) -> int:
     return number
 
 
+def located(scenario: Scenario, target: Target, directory: Path) -> str:
+    return trace_of(scenario, target, directory).where
+
+
 def place(target: Target, home: Path, *steps: Step) -> tuple[str, int]:
-    file, _, line = locate(Scenario(target.name, Configuration(), steps), target, home / "where").rpartition(":")
+    file, _, line = located(Scenario(target.name, Configuration(), steps), target, home / "where").rpartition(":")
     return Path(file).name, int(line)
 
 
@@ -79,7 +83,7 @@ def test_of_a_setting_it_is_where_the_setting_is(shim: faults.Shim, home: Path) 
 
 def test_of_the_reference_it_is_in_the_ledger_and_never_in_the_harness(shim: faults.Shim, home: Path) -> None:
     create = Call(update_memory_first.BUG.calls[0])
-    found = locate(
+    found = located(
         Scenario("reference", Configuration(), (Arm("write:wal@1=FULL"), create)), find("reference"), home / "where"
     )
     assert found.startswith("ledger/")
@@ -96,7 +100,7 @@ def test_an_installed_copy_stands_for_the_file_of_the_project(
     monkeypatch.syspath_prepend(tmp_path / "venv/site-packages")
     import mystore
 
-    found = locate(Scenario("mine", Configuration(), (Arm("write:wal@1=FULL"), PUT)), mystore.Tiny(), home / "where")
+    found = located(Scenario("mine", Configuration(), (Arm("write:wal@1=FULL"), PUT)), mystore.Tiny(), home / "where")
     del sys.modules["mystore"]
     assert found.partition(":")[0] == "src/mystore/__init__.py"
 
@@ -118,8 +122,8 @@ def test_a_program_of_its_own_has_no_line_and_costs_nothing(home: Path) -> None:
     class Program(tiny_stores.NeverOpens):
         depths = ("syscall",)
 
-    assert locate(Scenario("it", Configuration(), (PUT,)), Program(), home / "where") == ""
+    assert located(Scenario("it", Configuration(), (PUT,)), Program(), home / "where") == ""
 
 
 def test_a_scenario_that_can_not_be_played_again_has_no_place_and_raises_nothing(shim: faults.Shim, home: Path) -> None:
-    assert locate(Scenario("it", Configuration(), (PUT,)), tiny_stores.NeverOpens(), home / "where") == ""
+    assert located(Scenario("it", Configuration(), (PUT,)), tiny_stores.NeverOpens(), home / "where") == ""

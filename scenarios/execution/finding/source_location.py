@@ -1,6 +1,7 @@
 """Where a finding is in the code under test: the line that a reader, or an annotation, should look at.
 
-Method. The shortest scenario is played once more, and the call that goes wrong is traced. The place is, in this order:
+Method. While the scenario is played once more (`finding.trace`), the call that goes wrong is traced. The place is, in
+this order:
 
 - the innermost line of the code under test at the moment when an error of SQLite (or of memory, or of a file) came out
   of the call beneath it, whether that error was passed on or swallowed there;
@@ -27,13 +28,10 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.execution.executor import Executor
-from tornpage.scenarios.execution.injection import prepared
-from tornpage.scenarios.execution.kill.executor import kills
-from tornpage.scenarios.model.fingerprint import decisive_step
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.scenario import Call, Conditional, CrashAt, Scenario, Step
-from tornpage.scenarios.model.target import Action, Target, View, completed
+from tornpage.scenarios.model.scenario import Call, Step
+from tornpage.scenarios.model.target import Action, Target, View
 from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.names import BUG_PREFIX
 
@@ -52,57 +50,14 @@ class _Line(msgspec.Struct, frozen=True):
     function: str
 
 
-def locate(scenario: Scenario, target: Target, directory: Path) -> str:
-    """The place as ``file:line``, relative to the project where it is there; "" where it can't be told."""
-    target = completed(target)
-    if "syscall" in target.depths:
-        return ""
-    code = _Code(target)
-    watch = _Watch(code)
-    # A place that can't be found is no reason to lose the finding, whatever the target does when it is played again.
-    with contextlib.suppress(Exception):
-        _play(scenario, target, directory, watch)
-    found = code.best(watch.raised_at) or code.best(watch.entered) or code.overridden()
-    return f"{_shown(found.file)}:{found.line}" if found else ""
-
-
-def _play(scenario: Scenario, target: Target, directory: Path, watch: "_Watch") -> None:
-    """Play the scenario up to the call that goes wrong, and watch that one."""
-    index = decisive_step(scenario)
-    lead = scenario.steps if index is None else scenario.steps[:index]
-    # What would kill this process is left out: then only the call itself is seen.
-    steps: list[Step] = [step for step in lead if not (isinstance(step, Conditional) and kills(scenario))]
-    decisive = None if index is None else scenario.steps[index]
-    record = any(isinstance(step, CrashAt) for step in steps)
-    with prepared(tuple(steps)), Executor(target, scenario.configuration, directory, record=record) as executor:
-        call = executor.real.call
-
-        def watched(action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
-            if isinstance(decisive, Call) and action == decisive.action:
-                # The store had to be opened first, which says nothing where it went well.
-                watch.forget()
-            with watch.tracing(sys._getframe()):
-                return call(action, after, stages)
-
-        for step in steps:
-            executor.do(step)
-        if decisive is None:
-            # Even the small change at the end shows it.
-            with watch.tracing(sys._getframe()):
-                executor.end()
-            return
-        # Only the session that meets the fault is of interest, not its shadow.
-        executor.real.call = watched  # type: ignore[method-assign]
-        executor.do(decisive)
-
-
-class _Watch:
+class Watch:
     """Notes where the first error came up, with all callers, and which functions were entered."""
 
-    def __init__(self, code: "_Code") -> None:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._code = Code(target)
         self.raised_at: list[_Line] = []
         self.entered: list[_Line] = []
-        self._code = code
         self._outside: FrameType | None = None
 
     def forget(self) -> None:
@@ -110,11 +65,39 @@ class _Watch:
         self.raised_at.clear()
         self.entered.clear()
 
+    @property
+    def place(self) -> str:
+        """The place as ``file:line``, relative to the project where it is there; "" where there is none."""
+        if "syscall" in self._target.depths:
+            return ""
+        code = self._code
+        found = code.best(self.raised_at) or code.best(self.entered) or code.overridden()
+        return f"{_shown(found.file)}:{found.line}" if found else ""
+
     @contextlib.contextmanager
-    def tracing(self, outside: FrameType) -> Iterator[None]:
-        """Trace what a frame calls in this scope; a tracer that was there before is back afterwards."""
+    def calls_of(self, trial: Trial, decisive: Step) -> Iterator[None]:
+        """Trace what a trial's session does in this scope; of a call that is decisive only the call itself."""
+        call = trial.call
+
+        def watched(action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
+            if isinstance(decisive, Call) and action == decisive.action:
+                # The store had to be opened first, which says nothing where it went well.
+                self.forget()
+            with self.tracing():
+                return call(action, after, stages)
+
+        trial.call = watched  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del trial.call
+
+    @contextlib.contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Trace what is called in this scope; a tracer that was there before is back afterwards."""
         before = sys.gettrace()
-        self._outside = outside
+        # The frame of the scope: above it and the one of `contextlib`.
+        self._outside = sys._getframe(2)
         sys.settrace(self._entering)
         try:
             yield
@@ -149,7 +132,7 @@ def _line(frame: FrameType, number: int) -> _Line:
     return _Line(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, number, frame.f_code.co_name)
 
 
-class _Code:
+class Code:
     """What of the code that runs is under test."""
 
     def __init__(self, target: Target) -> None:

@@ -5,7 +5,8 @@ from itertools import groupby
 
 import msgspec
 
-from tornpage.scenarios.execution.finding.timeline import LANES, Moment, Timeline
+from tornpage.scenarios.execution.finding.trace import Moment, Trace
+from tornpage.scenarios.execution.finding.views import VIEWS
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -38,7 +39,7 @@ class Drawn(msgspec.Struct, frozen=True):
     lanes: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def drawn(timeline: Timeline) -> Drawn:
+def drawn(timeline: Trace) -> Drawn:
     """The timeline as rows of cells."""
     armed = [Band("; ".join(text), len(list(them))) for text, them in groupby(one.armed for one in timeline.moments)]
     return Drawn(
@@ -46,7 +47,7 @@ def drawn(timeline: Timeline) -> Drawn:
         timeline.first_difference,
         tuple(armed),
         tuple(_answers(timeline.moments)),
-        tuple((name, tuple(_cells(timeline.moments, name))) for name in LANES),
+        tuple((name, tuple(_cells(timeline.moments, name))) for name in VIEWS),
     )
 
 

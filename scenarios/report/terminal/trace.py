@@ -1,4 +1,4 @@
-"""A told scenario on a terminal: its steps, and the views side by side where they first differ."""
+"""A traced scenario on a terminal: its steps, and the views side by side where they first differ."""
 
 from typing import Any
 
@@ -6,39 +6,44 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tornpage.scenarios.execution.finding.trace import Row, Trace
+from tornpage.scenarios.execution.finding.trace import Trace
+from tornpage.scenarios.execution.finding.views import Row
 
 _MOST_ROWS = 10
 _LANE = 40
 
 
-def show_told(told: Trace, console: Console) -> None:
+def show_trace(trace: Trace, console: Console) -> None:
     """Print the steps, the check that failed, and the table of the first difference."""
-    for number, step in enumerate(told.steps, start=1):
-        mark = "»" if number == told.first_difference else " "
+    for number, moment in enumerate(trace.moments, start=1):
+        mark = "»" if number == trace.first_difference else " "
         # Two callers are two lanes: what B does stands to the right of what A does.
-        lane = " " * _LANE if step.caller == "B" else ""
-        caller = f"[{step.caller}] " if step.caller else ""
-        text = f"{mark} {number}. {lane}{caller}{step.step}\n     {lane}{step.outcome}"
+        lane = " " * _LANE if moment.caller == "B" else ""
+        caller = f"[{moment.caller}] " if moment.caller else ""
+        text = f"{mark} {number}. {lane}{caller}{moment.step}\n     {lane}{moment.outcome}"
         console.print(Text(text), soft_wrap=True)
-    if told.rows:
+    if trace.rows:
         console.print()
-        console.print(_table(told))
-        if len(told.rows) > _MOST_ROWS:
-            console.print(Text(f"and {len(told.rows) - _MOST_ROWS} more keys"))
-    for name, reason in told.views_fail.items():
-        console.print(Text(f"{name} can't be looked at: {reason}"), soft_wrap=True)
-    verdict = f"{told.check}: {told.message}" if told.check else "every check holds"
+        console.print(_table(trace))
+        if len(trace.rows) > _MOST_ROWS:
+            console.print(Text(f"and {len(trace.rows) - _MOST_ROWS} more keys"))
+    if trace.first_difference:
+        for name, lane_there in trace.moments[trace.first_difference - 1].lanes.items():
+            if lane_there.reason:
+                console.print(Text(f"{name} can't be looked at: {lane_there.reason}"), soft_wrap=True)
+    verdict = f"{trace.check}: {trace.message}" if trace.check else "every check holds"
     console.print(Text(f"\n{verdict}"), soft_wrap=True)
+    if trace.where:
+        console.print(Text(f"at {trace.where}"), soft_wrap=True)
 
 
-def _table(told: Trace) -> Table:
-    table = Table(title=f"after step {told.first_difference}", title_justify="left", show_lines=True)
+def _table(trace: Trace) -> Table:
+    table = Table(title=f"after step {trace.first_difference}", title_justify="left", show_lines=True)
     table.add_column("key", overflow="fold")
-    names = list(told.rows[0].sides)
+    names = list(trace.rows[0].sides)
     for name in names:
         table.add_column(name, overflow="fold")
-    for row in told.rows[:_MOST_ROWS]:
+    for row in trace.rows[:_MOST_ROWS]:
         table.add_row(Text(row.key), *(Text(_shown(row, name)) for name in names))
     return table
 

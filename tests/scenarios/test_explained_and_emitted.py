@@ -1,4 +1,4 @@
-"""A finding told step by step, and a finding as a test: both say what a replay says."""
+"""A finding explained step by step, and a finding as a test: both say what a replay says."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.finding.trace import trace
+from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
-from tornpage.scenarios.model.target import Action, Configuration, TargetError
+from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.emit_test import as_test_file, require_holds
 
@@ -42,7 +42,7 @@ def test_a_told_scenario_shows_the_first_difference_side_by_side(command: Comman
     assert ran.code == 1, ran
     told = json.loads(ran.out)
     assert (told["check"], told["first_difference"]) == ("memory-equals-disk", 3)
-    assert [step["outcome"] for step in told["steps"]][:2] == ["acknowledged", "armed"]
+    assert [step["outcome"] for step in told["moments"]][:2] == ["acknowledged", "armed"]
     (row,) = told["rows"]
     assert row["key"] == "task/a"
     assert row["sides"]["memory"] is None
@@ -72,17 +72,17 @@ def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim
     class BlindStore(tiny_stores.Tiny):
         session = Blind
 
-    told = trace(
+    told = trace_of(
         Scenario("tiny", Configuration(), (Call(Action("put", {"key": "a", "value": 1})),)), BlindStore(), tmp_path
     )
     assert told.check == "still-usable-after-the-fault"
-    assert told.views_fail["memory"] == "no view today"
+    assert told.moments[-1].lanes["memory"].reason == "no view today"
 
 
 def test_a_scenario_that_kills_its_process_is_not_told_in_this_one(tmp_path: Path, shim: faults.Shim) -> None:
     steps = (Arm("write:wal@1=KILL"), Call(Action("put", {"key": "a", "value": 1})))
-    with pytest.raises(TargetError, match="without --explain"):
-        trace(Scenario("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
+    told = trace_of(Scenario("tiny", Configuration(), steps), tiny_stores.Tiny(), tmp_path)
+    assert (told.moments, "killed" in told.reason) == ((), True)
 
 
 @pytest.mark.slow

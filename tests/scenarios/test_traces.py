@@ -1,29 +1,32 @@
-"""A timeline tells of every step what memory, disk and a reopened copy show, and does not disturb the scenario."""
+"""A trace tells of every step what memory, disk and a reopened copy show, and does not disturb the scenario."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tiny_stores import RemembersFirst, Tiny
 
 from tornpage import faults
-from tornpage.scenarios.execution.finding.timeline import LANES, Timeline, timeline_of
+from tornpage.scenarios.execution.finding.trace import Trace, trace_of
+from tornpage.scenarios.execution.finding.views import VIEWS
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, CrashAt, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Environment
 from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.traces import with_traces
 
 Command = Callable[..., Any]
 PUT = Call(Action("put", {"key": "a", "value": 1}))
 FAIL = Arm("commit@1=FULL", "statement")
 
 
-def played(target: Tiny, home: Path, *steps: Step) -> Timeline:
-    return timeline_of(Scenario(target.name, Configuration("wal", "FULL"), steps), target, home)
+def played(target: Tiny, home: Path, *steps: Step) -> Trace:
+    return trace_of(Scenario(target.name, Configuration("wal", "FULL"), steps), target, home)
 
 
-def states(timeline: Timeline, moment: int) -> dict[str, int | None]:
-    return {name: timeline.moments[moment].lanes[name].state for name in LANES}
+def states(timeline: Trace, moment: int) -> dict[str, int | None]:
+    return {name: timeline.moments[moment].lanes[name].state for name in VIEWS}
 
 
 def test_memory_that_runs_ahead_is_seen_at_its_step_and_not_before(shim: faults.Shim, home: Path) -> None:
@@ -35,7 +38,8 @@ def test_memory_that_runs_ahead_is_seen_at_its_step_and_not_before(shim: faults.
     assert states(timeline, 2) == {"memory": 1, "disk": 0, "reopened": 0}
     assert timeline.moments[2].lanes["memory"].changes == ("a: 1 → 2",)
     assert timeline.moments[2].lanes["disk"].changes == ()
-    assert [row.sides for row in timeline.rows] == [{"memory": "2", "disk": "1", "reopened": "1"}]
+    assert [row.sides for row in timeline.rows] == [{"memory": 2, "disk": 1, "reopened": 1}]
+    assert [row.sides for row in timeline.shortened().rows] == [{"memory": "2", "disk": "1", "reopened": "1"}]
 
 
 def test_a_fault_is_a_band_from_where_it_is_armed_to_where_it_is_cleared(shim: faults.Shim, home: Path) -> None:
@@ -98,8 +102,14 @@ def test_a_scenario_that_kills_is_not_played_in_this_process(shim: faults.Shim, 
     assert "killed" in timeline.reason
 
 
-def test_a_scenario_that_is_too_long_is_not_drawn(shim: faults.Shim, home: Path) -> None:
-    assert "61 steps" in played(Tiny(), home, *[PUT] * 61).reason
+def test_a_scenario_that_is_too_long_is_not_kept_with_its_finding(command: Command, tmp_path: Path) -> None:
+    command("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--plan", "commit@1=FULL")
+    record = run_record.read(tmp_path / ".tornpage/run.json")
+    found = record.findings[0]
+    long = msgspec.structs.replace(found, scenario=msgspec.structs.replace(found.scenario, steps=(PUT,) * 61))
+    (kept,) = with_traces(msgspec.structs.replace(record, findings=(long,)), RemembersFirst()).findings
+    assert kept.timeline is not None
+    assert "61 steps" in kept.timeline.reason
 
 
 def test_a_target_that_can_not_be_played_has_a_reason_and_no_picture(shim: faults.Shim, home: Path) -> None:
@@ -128,5 +138,5 @@ def test_without_time_left_a_finding_says_that_it_was_not_drawn(
 ) -> None:
     command("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--plan", "commit@1=FULL")
     record = run_record.read(tmp_path / ".tornpage/run.json")
-    late = run_record.with_timelines(record, RemembersFirst(), most_seconds=seconds)
+    late = with_traces(record, RemembersFirst(), most_seconds=seconds)
     assert {found.timeline.reason for found in late.findings} == {"there was no time left to play it once more"}

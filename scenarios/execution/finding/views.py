@@ -1,0 +1,62 @@
+"""The views of a store at one moment, and where they differ.
+
+They are what the process answers (*memory*), what a fresh reader of the file sees (*disk*), and what a copy of the
+files shows when it is opened as after a crash (*reopened*).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.target import View
+
+VIEWS: Final = ("memory", "disk", "reopened")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One key at which the views are not the same; None where a view has nothing there."""
+
+    key: str
+    sides: dict[str, Any]
+
+
+def views_of(trial: Trial, *, memory: bool = True) -> tuple[dict[str, View], dict[str, str]]:
+    """What memory, disk and a reopened copy show now; and of the views that can't be taken, why.
+
+    Without `memory` the session is not asked.
+    """
+    views: dict[str, View] = {}
+    failing: dict[str, str] = {}
+    copy = trial.crash_copy()
+    looks: dict[str, Callable[[], View | None]] = {
+        "memory": lambda: trial.live_view() if memory and trial.session is not None else None,
+        "disk": lambda: trial.fresh_view(integrity=False),
+        "reopened": lambda: _reopened(trial, copy),
+    }
+    for name, look in looks.items():
+        try:
+            view = look()
+        except Exception as error:  # noqa: BLE001 - whatever a broken store raises is what is to be shown
+            failing[name] = str(error)
+            error.__traceback__ = None
+        else:
+            if view is not None:
+                views[name] = view
+    return views, failing
+
+
+def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
+    home = trial.directory.with_name("trace-of-" + trial.directory.name)
+    return Reopened(trial.target, trial.oracle.configuration, home).view_of(
+        files, trial.environment.now_ms, trial.directory
+    )
+
+
+def rows_of(views: Mapping[str, View]) -> tuple[Row, ...]:
+    """The keys at which views are not all the same."""
+    keys = sorted({key for view in views.values() for key in view})
+    rows = (Row(key, {name: view.get(key) for name, view in views.items()}) for key in keys)
+    return tuple(row for row in rows if any(side != next(iter(row.sides.values())) for side in row.sides.values()))
