@@ -118,6 +118,8 @@ class Shim:
         # SQLite may absorb the error that is made of an interrupt: until it is told, nothing succeeds any more.
         self._interrupted = False
         self.paths: dict[int, str | None] = {}
+        # Of the open databases, by the same address: a directory can be moved, and another be put in its place.
+        self._identities: dict[int, tuple[int, int]] = {}
         self.databases: dict[str, str] = {}
         self._names = Names()
         self._supers: set[int] = set()
@@ -170,9 +172,13 @@ class Shim:
         """The databases that connections of this library have open now."""
         return {path for path in self.paths.values() if path in self.databases}
 
-    def has_open(self, path: str) -> bool:
-        """Whether a connection of this library has this database open."""
-        return os.path.realpath(path) in self.paths.values()
+    def has_open(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a connection of this library has this database open: the file itself, not another that was there."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - on a hot path
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) in self._identities.values()
 
     # -- scopes --------------------------------------------------------------------------------------------
 
@@ -465,6 +471,9 @@ class Shim:
             self._names.opened(file, name)
             if path is not None:
                 self.databases[path] = vfs_name
+                with contextlib.suppress(OSError):
+                    status = os.stat(path)  # noqa: PTH116 - on a hot path
+                    self._identities[file] = status.st_dev, status.st_ino
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -496,6 +505,7 @@ class Shim:
             try:
                 raise_pending()
                 self.paths.pop(file, None)
+                self._identities.pop(file, None)
                 self._supers.discard(file)
                 self._names.closed(file)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C

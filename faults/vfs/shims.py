@@ -136,8 +136,7 @@ class Shims:
 
     def holder_of(self, path: str | os.PathLike[str]) -> Shim | None:
         """The shim of the library that has a database open now."""
-        real = os.path.realpath(path)
-        return next((one for one in self._members if one.has_open(real)), None)
+        return next((one for one in self._members if one.has_open(path)), None)
 
     # -- scopes --------------------------------------------------------------------------------------------
 

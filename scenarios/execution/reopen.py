@@ -145,14 +145,15 @@ def kept_logs(directory: Path) -> Iterator[None]:
 
 
 def _with_logs(directory: str) -> list[Path]:
-    """The databases of a directory that have a log which is not empty, and that this process has not open."""
+    """The databases of a directory that have a log, be it empty, and that this process has not open."""
     found = []
     # Asked at every look at a store: pathlib would be half as fast.
     for name in os.listdir(directory):  # noqa: PTH208
         if name.endswith("-wal"):
             path = os.path.join(directory, name)  # noqa: PTH118
-            if os.path.getsize(path) and not faults.is_open(path):  # noqa: PTH202
-                found.append(Path(path.removesuffix("-wal")))
+            database = path.removesuffix("-wal")
+            if not faults.is_open(database):
+                found.append(Path(database))
     return found
 
 

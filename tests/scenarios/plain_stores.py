@@ -308,7 +308,9 @@ class Blobs:
             raise
 
     def put(self, name: str, value: int) -> None:
-        file = f"{name}-{value}.blob"
+        # Never a name that a row may refer to: the blob of a value that is put again is another one.
+        used = [int(one.stem.rpartition("-")[2]) for one in self.home.glob("*.blob")]
+        file = f"{name}-{value}-{max(used, default=0) + 1}.blob"
         self.write(self.home / file, f"{value}:" + "x" * 200)
         self.connection.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (name, file))
 

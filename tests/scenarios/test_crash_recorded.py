@@ -1,0 +1,51 @@
+"""What the harness does beside a session that is recorded, none of which may be missing on the tape."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import crash_places
+import pytest
+
+from tornpage import faults
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.in_place import in_the_place_of
+from tornpage.scenarios.model.scenario import Arm, Call, Restart, Step
+
+
+@pytest.mark.parametrize("crash", [True, False])
+@pytest.mark.parametrize("kind", [crash_places.Base, crash_places.OpenedPerCall])
+@pytest.mark.parametrize(
+    "plan",
+    # An opening that fails leaves the log of the last life as it was, an empty one, or none that could be indexed.
+    ["read:wal@1..=IOERR_READ", "shmmap:db@1..=CANTOPEN", "lock:db@1..=BUSY", "open:wal@1..=CANTOPEN"],
+)
+def test_no_reader_of_the_harness_writes_the_log_back_of_a_store_that_could_not_open(
+    tmp_path: Path, kind: type[crash_places.Base], plan: str, crash: bool
+) -> None:
+    target = kind()
+    call = Call(target.workload()[0])
+    steps: tuple[Step, ...] = (Restart(), call, Arm(plan, "vfs"), call, Restart(crash), Restart(crash))
+    with (
+        faults.install(),
+        faults.shims().deterministic(),
+        Executor(target, target.configurations[0], tmp_path / "here", record=True) as executor,
+    ):
+        for step in steps:
+            executor.do(step)
+            assert executor.recording is not None
+            executor.recording.require_faithful(str(step))
+
+
+def test_a_database_is_open_by_the_file_that_it_is_and_not_by_a_path_that_it_had(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with contextlib.closing(sqlite3.connect(tmp_path / name / "a.db")) as made:
+            made.execute("CREATE TABLE t (x)")
+    with faults.install():
+        with contextlib.closing(sqlite3.connect(tmp_path / "one" / "a.db")) as connection:
+            connection.execute("SELECT * FROM t").fetchall()
+            assert faults.is_open(tmp_path / "one" / "a.db")
+            with in_the_place_of(tmp_path / "one", tmp_path / "two"):
+                assert not faults.is_open(tmp_path / "one" / "a.db")
+        assert not faults.is_open(tmp_path / "one" / "a.db")
