@@ -372,6 +372,9 @@ def _run(
         )
     chosen = {name: size for name, size in sizes.items() if size is not None}
     chosen |= dict.fromkeys(options.get("unlimited", ()))
+    if "points_per_call" in chosen:
+        # A number that was asked for is kept to.
+        chosen["every_operation"] = False
     profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
     plan = Plan(
         searches=searches,

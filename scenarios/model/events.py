@@ -1,7 +1,7 @@
 """What the engine tells while it works: frozen events. Terminal, JSON and the rest are handlers of these."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,6 +12,8 @@ from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need
 
 Counts = dict[str, int]
+# How much of what there is a search has tried; random: it draws from what has no end; "": nobody has said it.
+Extent = Literal["exhaustive", "sampled", "random", ""]
 # What is said of a finding whose scenario, played by itself, does not show it.
 NOT_SHOWN = "seen at this point; its scenario, played again, does not show it"
 
@@ -197,7 +199,7 @@ class SearchEnded(msgspec.Struct, frozen=True):
     """A way of search has ended, after `seconds` of work; `complete` is False where something has cut it short.
 
     `notes` are lines for people. A shard can't be judged by itself: `needs` is what all shards together have to meet,
-    `seen` what this one has met beside its counts.
+    `seen` what this one has met beside its counts. `extent` says whether it has tried all that there is.
     """
 
     search: str
@@ -208,6 +210,15 @@ class SearchEnded(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     seen: Counts = {}
+    extent: Extent = ""
+
+
+def extent_of(searches: Iterable[SearchEnded]) -> str:
+    """SAMPLED, or EXHAUSTIVE where each search that can try all there is has; "" where none of them says it."""
+    extents = {ended.extent for ended in searches}
+    if not extents or "" in extents:
+        return ""
+    return "EXHAUSTIVE" if "exhaustive" in extents and "sampled" not in extents else "SAMPLED"
 
 
 Event = SearchStarted | PointTried | Found | Vacuous | StepsDone | StatesTried | CrashesTried | SearchEnded

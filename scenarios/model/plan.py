@@ -17,7 +17,8 @@ class Profile(msgspec.Struct, frozen=True):
     """The size of a run.
 
     `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points
-    of one call and configuration, sampled by the seed beyond that (None: all). `scenarios`, `steps`: for the machine;
+    of one call and configuration, sampled by the seed beyond that (None: all); with `every_operation` each operation of
+    each call fails at least once, whatever the number. `scenarios`, `steps`: for the machine;
     `scenarios_a_batch` share a seed, and a campaign that was stopped goes on with the next batch.
     `crash_states`: the most crash states of one call and configuration. `kills`: processes to kill. `rival_points`,
     `limit_points`: the most points of one call and configuration at which a rival holds a lock, or a limit is met.
@@ -37,6 +38,7 @@ class Profile(msgspec.Struct, frozen=True):
     scenarios_a_batch: int = 20
     shrinks: bool = True
     schedules: int | None = None
+    every_operation: bool = False
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
@@ -45,7 +47,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
         Profile(
             "quick",
             3,
-            60,
+            40,
             scenarios=200,
             steps=20,
             crash_states=60,
@@ -54,6 +56,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             limit_points=10,
             shrinks=False,
             schedules=120,
+            every_operation=True,
         ),
         Profile(
             "ci",
@@ -67,6 +70,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             limit_points=40,
             shrinks=False,
             schedules=480,
+            every_operation=True,
         ),
         Profile("nightly", None, None, scenarios=1_000_000, steps=50, kills=2_000),
     )

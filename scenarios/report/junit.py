@@ -121,6 +121,7 @@ def _properties(record: RunRecord, ended: SearchEnded) -> ElementTree.Element:
         "profile": record.profile,
         "verdict": record.verdict,
         "complete": ended.complete,
+        "extent": record.extent,
         "tornpage": record.tornpage_version,
         "sqlite": record.sqlite_version,
         "python": record.python_version,

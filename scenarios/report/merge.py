@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tornpage.scenarios.model.events import SearchEnded, Vacuous
+from tornpage.scenarios.model.events import SearchEnded, Vacuous, extent_of
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.work import Shard, unmet
 from tornpage.scenarios.run.campaign import EVIDENCE, Exit
@@ -108,6 +108,7 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
         shard=records[0].shard if len(records) == 1 else "",
         runs=runs if len(runs) > 1 else (),
         trend=(),
+        extent=extent_of(one for record in records for one in record.searches),
         **_points(records),
     )
     code = _verdict(records, merged)

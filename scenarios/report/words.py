@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from tornpage.scenarios.model.events import CrashesTried, SearchEnded
+from tornpage.scenarios.model.events import CrashesTried, Extent, SearchEnded
 from tornpage.scenarios.run.campaign import EVIDENCE, Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
+# What the points of a search are, where it counts all that there are; crash states have a count of their own.
+_POINTS: Final = {"sweep": "variants", "syscalls": "variants", "contend": "rivals"}
+_COUNTED: Final = frozenset((*_POINTS, "crash"))
 _VERDICTS: Final = {
     Exit.HOLDS: "HOLDS: no check failed",
     Exit.FINDING: "FAILED",
@@ -29,7 +32,38 @@ def headline(record: RunRecord) -> str:
         words += " (PARTIAL: the time was up before everything was tried)"
     if record.shard:
         words += f" (share {record.shard} of the work; tornpage report merge judges the whole)"
-    return f"{record.target}: {words}. {evidence(record) or 'Nothing happened'}"
+    tried = extent(record) if record.exit_code == Exit.HOLDS else ""
+    return f"{record.target}: {words}. {evidence(record) or 'Nothing happened'}" + (f". {tried}" if tried else "")
+
+
+def extent(record: RunRecord) -> str:
+    """What was tried of all that there is, such as "SAMPLED: every operation failed (40 of 40), 60 of 300 variants"."""
+    if not record.extent:
+        return ""
+    searches = searches_of(record)
+    parts = [part for ended in searches if (part := _tried_of(ended))]
+    if there := sum(max(one.enumerable, one.states) for one in record.crash_states):
+        parts.append(_share(sum(one.states for one in record.crash_states), there, "crash states"))
+    rest = [one.search for one in searches if one.search not in _COUNTED and one.extent != "exhaustive"]
+    parts += [f"{', '.join(rest)} in part"] if rest else []
+    return f"{record.extent}: {'; '.join(parts)}"
+
+
+def _tried_of(ended: SearchEnded) -> str:
+    """The operations that have failed, and the points that were tried, of all that there are."""
+    counts, parts = ended.counts, []
+    if there := counts.get("operations", 0):
+        failed = counts.get("operations_failed", 0)
+        known = "" if ended.complete else " of the calls that were reached"
+        is_every = failed == there and ended.complete
+        parts.append(f"{'every operation' if is_every else 'operations'} failed ({failed:,} of {there:,}{known})")
+    if ended.search in _POINTS and (points := counts.get("points", 0)):
+        parts.append(_share(counts.get("tried", 0), points, _POINTS[ended.search]))
+    return ", ".join(parts)
+
+
+def _share(tried: int, there: int, what: str) -> str:
+    return f"all {there:,} {what}" if tried >= there else f"{tried:,} of {there:,} {what}"
 
 
 def is_partial(record: RunRecord) -> bool:
@@ -55,8 +89,16 @@ def searches_of(record: RunRecord) -> tuple[SearchEnded, ...]:
         counts = Counter(before.counts)
         counts.update(ended.counts)
         seconds, complete = before.seconds + ended.seconds, before.complete and ended.complete
-        united[key] = SearchEnded(*key, dict(counts), seconds, complete, (*before.notes, *ended.notes))
+        united[key] = SearchEnded(
+            *key, dict(counts), seconds, complete, (*before.notes, *ended.notes), extent=_extent_of(before, ended)
+        )
     return tuple(united.values())
+
+
+def _extent_of(one: SearchEnded, other: SearchEnded) -> Extent:
+    if one.extent == other.extent:
+        return one.extent
+    return "sampled" if one.extent and other.extent else ""
 
 
 def place_of(found: FoundRecord) -> tuple[str, int] | None:

@@ -28,6 +28,7 @@ from tornpage.scenarios.model.events import (
     SearchStarted,
     Series,
     Vacuous,
+    extent_of,
 )
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import CHECKS, applied_to
@@ -155,7 +156,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
     of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
     merged; none: it is one. `trend` is a history of runs, the oldest first. `checks` are the codes of the checks that
-    the target was held to.
+    the target was held to. `extent` is SAMPLED, or EXHAUSTIVE where all was tried that has an end; "" where it is not
+    known. What is drawn at random (kills, scenarios) has none.
     """
 
     format: str = FORMAT
@@ -193,6 +195,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[PartRecord, ...] = ()
     trend: tuple[TrendRecord, ...] = ()
     checks: tuple[str, ...] = ()
+    extent: str = ""
 
 
 class Points:
@@ -280,6 +283,7 @@ def record_of(
         run_id=uuid.uuid4().hex,
         accepted=tuple(_found(found, recorder, {}) for found in recorder.accepted),
         checks=_checks_of(target, plan),
+        extent=extent_of(recorder.ended),
     )
 
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tornpage.scenarios.model.events import SearchEnded, SearchStarted, Vacuous
+from tornpage.scenarios.model.events import Extent, SearchEnded, SearchStarted, Vacuous
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.target import Configuration, Target, completed
 from tornpage.scenarios.model.work import Do, Done, Need, Part, Shard, unmet
@@ -24,6 +24,7 @@ from tornpage.scenarios.search.recorder import Recorder
 MOST_LEAKS: Final = 50
 # What a part has to say to people travels with what it has seen.
 _NOTE: Final = "note: "
+_LEFT_OUT: Final = "left out"
 
 
 class Search:
@@ -37,6 +38,8 @@ class Search:
     shard_from: int = 0
     # Whether its time is limited: then a few points of each call are tried before more of any.
     is_timed: bool = False
+    # Whether what it tries is drawn from what has no end, so that nobody can try all of it.
+    is_random: bool = False
 
     def __init__(
         self,
@@ -181,7 +184,18 @@ class Search:
             notes,
             needs=needs,
             seen=seen,
+            extent=self.extent(complete=complete),
         )
+
+    def extent(self, *, complete: bool) -> Extent:
+        """Whether all that there is was tried."""
+        if self.is_random:
+            return "random"
+        return "exhaustive" if complete and not self.total.seen[_LEFT_OUT] else "sampled"
+
+    def left_out(self, many: int) -> None:
+        """Of what there is to try so many are left out: not all of it is tried."""
+        self.seen[_LEFT_OUT] += many
 
     def enough(self) -> bool:
         """Whether to stop: the recorder says so, or the target leaks so much that nothing more can be seen."""

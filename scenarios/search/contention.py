@@ -123,6 +123,7 @@ class Contend(PointSearch):
         chosen: list[int] = []
         while len(chosen) < most:
             chosen += [deck.pop() for deck in decks if deck]
+        self.leave_out(len(points) - most)
         return [points[index] for index in sorted(chosen[:most])]
 
     # -- one point -----------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ class Interleavings(Search):
                     if self.enough():
                         return False
                     if budget is not None and budget <= 0:
+                        self.left_out(1)
                         break
                     budget = None if budget is None else budget - 1
                     self._try(stage, serial, step)
@@ -161,6 +162,7 @@ class Interleavings(Search):
             chosen = set(
                 draw.sample(sorted(chosen), min(len(chosen), max(1, self.most_schedules // _SCHEDULES_A_STATE)))
             )
+            self.left_out(len(workload) + 1 - len(chosen))
         home = self.directory / "dry"
         place({}, home)
         seen = []
@@ -197,6 +199,7 @@ class Interleavings(Search):
             found.append(action)
             changing += run.view != serial.state.view
             if self.most_schedules is not None and (changing >= _CALLS_A_STATE or len(found) >= 2 * _CALLS_A_STATE):
+                self.left_out(1)
                 break
         return found
 
@@ -235,10 +238,9 @@ class Interleavings(Search):
         one, two = self._points
         self.counts["points"] += one
         yield from (Interleave(first, second, at, callers=callers) for at in range(1, one + 1))
-        if self.preemptions < 2 or two < 2:
-            return
         both = list(product(range(1, one + 1), range(2, two + 1)))
-        most = len(both) if self.most_schedules is None else 2
+        most = 0 if self.preemptions < 2 else len(both) if self.most_schedules is None else 2
+        self.left_out(max(len(both) - most, 0))
         for at, back in sorted(self.generator.sample(both, min(most, len(both)))):
             yield Interleave(first, second, at, back, callers)
 

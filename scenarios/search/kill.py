@@ -50,6 +50,7 @@ class Kill(PointSearch):
     """Kills one target's processes over configurations; tells a `Recorder` what it finds."""
 
     name = "kill"
+    is_random = True
     goes_by_call = False
 
     def __init__(

@@ -153,6 +153,7 @@ class Limits(PointSearch):
             if (of_all := self.at_most) is not None:
                 most = max(of_all // len(_EFFECTS), 1)
                 chosen = self.generator.sample(range(len(limits)), min(most, len(limits)))
+                self.leave_out(len(limits) - len(chosen))
                 limits = [limits[index] for index in sorted(chosen)]
             series = Series(kind, "any", "before", _EFFECTS[kind])
             yield from (Point(start, limit, series) for limit in limits)

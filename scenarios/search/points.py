@@ -13,21 +13,22 @@ Not covered: two faults in one call (``fuzz`` does that), and power loss (``cras
 """
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tornpage import faults
-from tornpage.faults import FaultPlan
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.injection import OPENERS, Condition
 from tornpage.scenarios.execution.snapshots import held_open, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
-from tornpage.scenarios.model.events import Finding, Place, PointTried, Series
+from tornpage.scenarios.model.covering import Covering, Operation, OperationsTried, Variant
+from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import (
@@ -48,20 +49,25 @@ from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.workload import Start, WorkloadSearch
 
-_Any = TypeVar("_Any")
 # Of each call, before more of any is tried in a run whose time is limited.
 _FIRST_POINTS: Final = 3
 # So many points of one kind are shrunk until one of them shows again what was seen.
 _TRIES: Final = 4
 _REACHED: Final = "reached "
+# An ordinal without an end, in the text of a fault.
+_FOR_GOOD: Final = re.compile(r"\.\.[/=]")
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One thing that goes wrong in one call: `step` says what, `series` is the row of the table that counts it."""
+    """One thing that goes wrong in one call: `step` says what, `series` is the row of the table that counts it.
+
+    `operation` is the one that fails, by its kind and role and by its number among these; None where it is not one.
+    """
 
     start: Start
     step: Conditional
     series: Series
+    operation: Operation | None = None
 
     def located(self, configuration: Configuration) -> Place:
         """Where along the workload it is."""
@@ -76,8 +82,16 @@ class Point(msgspec.Struct, frozen=True):
 
     @property
     def is_sticky(self) -> bool:
-        """Whether an armed fault stays for good."""
-        return isinstance(self.step, Arm) and any(one.when.sticky for one in FaultPlan.parse(self.step.plan).faults)
+        """Whether a fault stays for good."""
+        # No other part of a plan can hold these characters, and to parse it takes a hundred times as long.
+        return isinstance(self.step, Arm | Syscall) and _FOR_GOOD.search(self.condition) is not None
+
+
+def _variant(point: Point) -> Variant:
+    """A point as the covering design sees it."""
+    series = point.series
+    kind, ordinal = point.operation or ((series.kind, series.role), 0)
+    return Variant(kind, ordinal, (series.timing, series.effect), point.is_sticky)
 
 
 class Met(NamedTuple):
@@ -93,7 +107,10 @@ class Met(NamedTuple):
 
 
 class PointSearch(WorkloadSearch):
-    """Tries points, at up to `most_points_per_call` of each call (None: all); tells a `Recorder` what it finds."""
+    """Tries points, at up to `most_points_per_call` of each call (None: all); tells a `Recorder` what it finds.
+
+    With `every_operation` each operation of each call fails at least once, however many that is.
+    """
 
     # Whether its parts are calls of the workload, each of which is to be reached before the time is up.
     goes_by_call = True
@@ -109,6 +126,7 @@ class PointSearch(WorkloadSearch):
         configurations: tuple[Configuration, ...] | None = None,
         depths: tuple[str, ...] | None = None,
         most_points_per_call: int | None = None,
+        every_operation: bool = False,
         seed: int = 0,
         home: Path | None = None,
     ) -> None:
@@ -116,7 +134,12 @@ class PointSearch(WorkloadSearch):
             target, recorder, directory, configurations=configurations, depths=depths, seed=seed, home=home
         )
         self.most_points_per_call = most_points_per_call
+        self.every_operation = every_operation
         self._most: int | None = None
+        self._covering = Covering()
+        # Of the part that is done, and of all of them.
+        self._operations = OperationsTried()
+        self._all_operations = OperationsTried()
         # By key, the first finding whose scenario does not show it again.
         self._not_shown: dict[Key, tuple[Finding, tuple[Key, ...]]] = {}
 
@@ -141,12 +164,29 @@ class PointSearch(WorkloadSearch):
     def do(self, part: Part) -> Done:
         """Do one part."""
         self._most = part.most
+        self._covering, self._operations = Covering(), OperationsTried()
         self._not_shown.clear()
         done = super().do(part)
         for finding, keys in self._not_shown.values():
             # None of its kind that was seen here could be shown again.
             self.recorder.found(finding, self.target, DedupKeys(before=keys))
         return done
+
+    def more(self) -> Any:
+        """Which operations a part has made fail."""
+        return self._operations
+
+    def take(self, part: Part, done: Done) -> None:
+        """Take in what a part came to; an operation that failed in two parts is one."""
+        super().take(part, done)
+        if isinstance(done.more, OperationsTried):
+            self._all_operations.add(done.more)
+
+    def ended(self, *, complete: bool) -> SearchEnded:
+        """How it ended, and how many operations have failed of how many."""
+        if there := sum(self._all_operations.there.values()):
+            self.total.counts.update(operations=there, operations_failed=len(self._all_operations.failed))
+        return super().ended(complete=complete)
 
     def _judge_log(self, part: Part) -> None:
         """Whether the log has a bound, without any fault; asked once of each configuration."""
@@ -167,19 +207,30 @@ class PointSearch(WorkloadSearch):
             points = list(self.points_of(part.configuration, start))
             # A call without any is reached as far as it can be.
             self.seen[f"{_REACHED}{start.action}"] += not points
+            self._operations.there_are(start.place_in(part.configuration), {one.operation for one in points})
             yield from self.sampled(points)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
         """All points of one call."""
         raise NotImplementedError
 
-    def sampled(self, points: list[_Any]) -> list[_Any]:
+    def sampled(self, points: list[Any]) -> list[Any]:
         """All points of one call, or a sample of so many in order; all are counted."""
         self.count_points(points)
         most = self.at_most
         if most is None or len(points) <= most:
             return points
-        return [points[index] for index in sorted(self.generator.sample(range(len(points)), most))]
+        if self.every_operation and self._most is None:
+            chosen = self._covering.choose([_variant(one) for one in points], most, self.generator)
+        else:
+            chosen = sorted(self.generator.sample(range(len(points)), most))
+        self.leave_out(len(points) - len(chosen))
+        return [points[index] for index in chosen]
+
+    def leave_out(self, many: int) -> None:
+        """So many points are not tried; in a first round, of which there is a second one, that says nothing."""
+        if self._most is None:
+            self.left_out(many)
 
     @property
     def at_most(self) -> int | None:
@@ -259,6 +310,8 @@ class PointSearch(WorkloadSearch):
         else:
             met = self.came_to(condition)
         self.seen[f"{_REACHED}{point.start.action}"] += 1
+        if met.fired and point.operation is not None:
+            self._operations.failed.add((point.start.place_in(configuration), point.operation))
         if self.took(configuration, point, met):
             place = point.located(configuration)
             self.recorder.tell(PointTried(point.series, met.fired, met.surfaced, place, met.is_finding))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.scenarios.model.events import Series
+from tornpage.scenarios.model.events import Extent, Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Arm, Depth
 from tornpage.scenarios.model.target import Configuration, Target
@@ -46,6 +46,7 @@ class Sweep(PointSearch):
         configurations: tuple[Configuration, ...] | None = None,
         depths: tuple[str, ...] | None = None,
         most_points_per_call: int | None = None,
+        every_operation: bool = False,
         seed: int = 0,
         plan: faults.FaultPlan | None = None,
         home: Path | None = None,
@@ -57,6 +58,7 @@ class Sweep(PointSearch):
             configurations=configurations,
             depths=depths,
             most_points_per_call=most_points_per_call,
+            every_operation=every_operation,
             seed=seed,
             home=home,
         )
@@ -65,12 +67,21 @@ class Sweep(PointSearch):
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """Which depths, how many points of a call, and the one fault plan where there is one."""
-        return {"depths": plan.depths, "most_points_per_call": plan.profile.points_per_call, "plan": plan.by_hand}
+        return {
+            "depths": plan.depths,
+            "most_points_per_call": plan.profile.points_per_call,
+            "every_operation": plan.profile.every_operation,
+            "plan": plan.by_hand,
+        }
 
     def needs(self) -> Iterator[Need]:
         """Calls, and a fault that fired."""
         yield from super().needs()
         yield Need("fired", "no fault fired at all")
+
+    def extent(self, *, complete: bool) -> Extent:
+        """Whether all was tried; of one plan by hand that is nothing to say."""
+        return "" if self.plan is not None else super().extent(complete=complete)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
         """Every fault point of one call; where there is a plan, that one."""
@@ -96,7 +107,7 @@ class Sweep(PointSearch):
             for ordinal in range(1, count + 1):
                 for last in (ordinal, None):
                     plan = faults.FaultPlan((fault.at(faults.When(ordinal, last)),))
-                    yield Point(start, Arm(str(plan), depth), series)
+                    yield Point(start, Arm(str(plan), depth), series, ((kind, role), ordinal))
 
     def is_watched(self, point: Point) -> bool:
         """Whether it is at the statement depth."""

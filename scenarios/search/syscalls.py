@@ -45,7 +45,10 @@ class Syscalls(PointSearch):
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many points of a call."""
-        return {"most_points_per_call": plan.profile.points_per_call}
+        return {
+            "most_points_per_call": plan.profile.points_per_call,
+            "every_operation": plan.profile.every_operation,
+        }
 
     def search(self, part: Part) -> bool:
         """Rehearse, then try every point of the part's calls."""
@@ -86,7 +89,9 @@ class Syscalls(PointSearch):
                 series = Series(call, role, "before", effect)
                 for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
                     when = When(ordinal, None if sticky else ordinal)
-                    yield Point(start, Syscall(str(SyscallFault(call, role, when, effect))), series)
+                    fault = Syscall(str(SyscallFault(call, role, when, effect)))
+                    # A call in which the process dies has not failed.
+                    yield Point(start, fault, series, None if effect == KILL else ((call, role), ordinal))
 
     def _start(
         self,

@@ -19,6 +19,7 @@ from tornpage.scenarios.execution.preflight.contract import require_same_when_co
 from tornpage.scenarios.execution.reopen import Reopened, fails_later
 from tornpage.scenarios.execution.snapshots import Files, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.covering import CallPlace
 from tornpage.scenarios.model.events import Place
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed
 from tornpage.scenarios.model.judging.checks import Violation
@@ -61,6 +62,10 @@ class Start(msgspec.Struct, frozen=True):
     def located(self, configuration: Configuration, condition: str) -> Place:
         """Where along the workload it is."""
         return Place(configuration, self.step, self.call, condition)
+
+    def place_in(self, configuration: Configuration) -> CallPlace:
+        """Which call of the workload it is."""
+        return str(configuration), self.step, self.call
 
 
 class WorkloadSearch(Search):

@@ -28,7 +28,7 @@ def test_a_run_leaves_a_record_with_every_point_and_says_the_same_as_its_json(co
     outcomes = Counter(OUTCOMES[point.outcome] for point in record.points)
     assert outcomes["finding"] == swept.counts["findings"] == sum(found.seen for found in record.findings)
     assert {record.texts[point.configuration] for point in record.points} == {"wal/FULL"}
-    assert "write:wal@1=FULL" in {record.texts[point.condition] for point in record.points}
+    assert any(record.texts[point.condition].startswith("write:wal@1") for point in record.points)
     assert {found.check for found in record.findings} == {"memory-equals-disk"}
     assert all(found.sides for found in record.findings)
 

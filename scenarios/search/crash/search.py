@@ -126,6 +126,7 @@ class CrashSearch(Search):
             finally:
                 self.counts["disks"] += reader.read
                 tally.disks = reader.read
+                self.left_out(max(tally.enumerable - tally.states, 0) + sum(tally.left_out.values()))
                 self.recorder.tell(tally)
         return not self.recorder.enough()
 

@@ -121,6 +121,7 @@ class Fuzz(Search):
     """
 
     name = "fuzz"
+    is_random = True
 
     def __init__(
         self,
