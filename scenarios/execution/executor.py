@@ -44,7 +44,7 @@ from tornpage.scenarios.model.scenario import (
     Soak,
     Step,
 )
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View, is_specified
 from tornpage.scenarios.targets.declaration import require_as_declared
 
 # What it is called when a condition of that slot has been met.
@@ -248,6 +248,8 @@ class Executor:
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """A call has to work where nothing is wrong, or else there is nothing to compare it with."""
+        if wanted.kind == "raised" and is_specified(self.real.target):
+            raise Violation("as-specified", f"nothing is armed, and {step.action} {wanted}") from wanted.error
         if wanted.kind == "raised" and self._shadow_has_lived:
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
         if wanted.kind == "raised":

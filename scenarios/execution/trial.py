@@ -103,8 +103,8 @@ class Trial:
         self._was_troubled = False
         self._jumped_ms = 0
         self._limits: list[faults.Limit] = []
-        # What was called last and not looked at yet, in which state, and whether it was acknowledged.
-        self._unjudged: tuple[Action, View, bool] | None = None
+        # What was called last and not looked at yet, in which state, and what was answered.
+        self._unjudged: tuple[View, Action, Answer] | None = None
         # What is wrong with the last answer, for when everything else has been looked at.
         self._hidden: tuple[Violation, Heard] | None = None
 
@@ -221,7 +221,7 @@ class Trial:
     def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
         """Make one call that would lead to the state `after`, over `stages`, and tell the oracle of its answer."""
         answer = self._ask(action)
-        self._unjudged = action, self.oracle.settled, answer.kind == "done"
+        self._unjudged = self.oracle.settled, action, answer
         self.oracle.heard(answer, after, stages)
         return answer
 
@@ -364,28 +364,31 @@ class Trial:
         Without `integrity` SQLite's own check is left to a later look: `look_after_crash` and `heartbeat` make it.
         """
         self.oracle.saw_disk(self.fresh_view(integrity=integrity))
-        self._keep_the_rules()
-        self._look_into_memory()
+        self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
-    def look_after_call(self, action: Action, before: View, answer: Answer) -> None:
+    def look_after_call(self, action: Action, before: View, answer: Answer, *, integrity: bool = True) -> None:
         """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
-        self.oracle.restarted(self.fresh_view())
-        self._unjudged = action, before, answer.kind == "done"
-        self._keep_the_rules()
-        self._look_into_memory()
+        self.oracle.restarted(self.fresh_view(integrity=integrity))
+        self._unjudged = before, action, answer
+        self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
-    def _keep_the_rules(self) -> None:
-        """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any."""
+    def _keep_the_rules(self) -> tuple[View, Action, Answer] | None:
+        """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any.
+
+        Returns the call that has led to it: the state before, what was called, and the answer.
+        """
         called, self._unjudged = self._unjudged, None
         view = self.oracle.settled
         self.target.check_view(view)
         if called is not None:
-            action, before, is_done = called
-            self.target.check_change(before, action, view, is_done=is_done, now_ms=self.environment.now_ms)
+            before, action, answer = called
+            is_done, now_ms = answer.kind == "done", self.environment.now_ms
+            self.target.check_change(before, action, view, is_done=is_done, now_ms=now_ms)
+        return called
 
-    def _look_into_memory(self) -> None:
+    def _look_into_memory(self, called: tuple[View, Action, Answer] | None = None) -> None:
         if self.session is None:
             return
         try:
@@ -393,6 +396,13 @@ class Trial:
             self._hold_against_disk(memory)
             with self._in_its_process():
                 self.session.self_check()
+                self.target.check_session(
+                    self.session,
+                    self.oracle.settled,
+                    called,
+                    now_ms=self.environment.now_ms,
+                    looks=not self._armed,
+                )
         except Violation:
             raise
         except Exception as error:

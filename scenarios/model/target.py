@@ -218,6 +218,9 @@ class Target(Protocol):
     # Reads the state of a store that keeps plain files instead of a database; None: it has a database.
     files_view: Callable[[Path], View] | None = None
 
+    # Calls that are made once each from an empty store, without any fault, and judged: the sweep begins with them.
+    scripts: Collection[tuple[Action, ...]] = ()
+
     @property
     def machines(self) -> Mapping[str, Machine]:
         """What ``fuzz`` may draw, by name; none: one machine that draws from `actions`, where there is that method."""
@@ -236,6 +239,16 @@ class Target(Protocol):
         """Raise `Violation` for what a call made of a state, where the rules forbid it; `is_done`: acknowledged."""
         del before, action, after, is_done, now_ms
 
+    def check_session(
+        self, session: Session, view: View, called: "tuple[View, Action, Any] | None", *, now_ms: int, looks: bool
+    ) -> None:
+        """Raise `Violation` where what an open session answers is not what the state `view` on disk says.
+
+        `called` is what was called since the last look: the state before it, the action and the oracle's `Answer`; None
+        where nothing was. `looks`: nothing is armed, and the session may be asked more.
+        """
+        del session, view, called, now_ms, looks
+
 
 _OPTIONAL: Final = (
     "binding",
@@ -243,6 +256,7 @@ _OPTIONAL: Final = (
     "by_others",
     "callers",
     "check_change",
+    "check_session",
     "check_view",
     "files_view",
     "hands_out",
@@ -251,6 +265,7 @@ _OPTIONAL: Final = (
     "packages",
     "recovery",
     "refuses",
+    "scripts",
     "simpler_actions",
     "survives_failed_sync",
 )
@@ -269,3 +284,8 @@ def completed(target: Target) -> Target:
 def has_plain_files_only(target: Target) -> bool:
     """Whether a target says that there is no SQLite beneath it."""
     return all(one.journal_mode == "file" for one in target.configurations)
+
+
+def is_specified(target: Target) -> bool:
+    """Whether a target says itself what must come of each call, so that one that fails without any fault is wrong."""
+    return getattr(type(target), "check_session", None) not in (None, Target.check_session)

@@ -3,7 +3,7 @@
 Method. The point loop (`search.points`) over all fault points of each call (`search.workload` counts its operations). A
 series (kind, role, timing, effect) of a call ends at the number of operations that the dry run counted: the target is
 deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is reported as
-vacuous, never passed over.
+vacuous, never passed over. A target's scripts, where it has any, are played once without a fault.
 
 Not covered: two faults in one call (the machine does that), and power loss.
 """
@@ -17,9 +17,11 @@ from tornpage.scenarios.model.events import Extent, Series
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Arm, Depth
 from tornpage.scenarios.model.target import Configuration, Target
-from tornpage.scenarios.model.work import Need
+from tornpage.scenarios.model.work import Need, Part
 from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.scripts import KIND as SCRIPTS
+from tornpage.scenarios.search.scripts import parts_of_scripts, play_script
 from tornpage.scenarios.search.workload import Start
 
 # Operations that a plan names together with their opposite, or with their milder form.
@@ -73,6 +75,26 @@ class Sweep(PointSearch):
             "every_operation": plan.profile.every_operation,
             "plan": plan.by_hand,
         }
+
+    def parts(self) -> Iterator[Part]:
+        """The calls of the workload in each configuration, then the target's scripts in one of them."""
+        yield from super().parts()
+        if self.plan is None:
+            yield from parts_of_scripts(self.target, self.configurations[0])
+
+    def search(self, part: Part) -> bool:
+        """Try every point of a part, or play its scripts; whether all were tried."""
+        if part.kind != SCRIPTS:
+            return super().search(part)
+        for script in [*self.target.scripts][part.first : part.end]:
+            if self.enough():
+                return False
+            calls, wrong = play_script(self.target, part.configuration, script, self.home)
+            self.counts["scripted"] += calls
+            if wrong is not None:
+                self.counts["findings"] += 1
+                self.found(*wrong)
+        return True
 
     def needs(self) -> Iterator[Need]:
         """Calls, and a fault that fired."""

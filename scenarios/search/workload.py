@@ -25,10 +25,11 @@ from tornpage.scenarios.model.judging.answers import NotCompared, agreed
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View, is_specified
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.scripts import fails_without_fault
 from tornpage.scenarios.targets.declaration import require_as_declared
 
 _CALLS_A_PART: Final = 8
@@ -157,6 +158,9 @@ class WorkloadSearch(Search):
             before, files = dry.live_view(), dry.crash_copy()
             dry.at_step(step)
             answer, stages = dry.call_by_stages(action)
+            if answer.kind == "raised" and is_specified(self.target):
+                self._fails(dry, step, fails_without_fault(action, answer))
+                return
             if answer.kind == "raised":
                 message = f"{self.target.name}: {action} fails without any fault: it {answer}"
                 raise TargetError(message) from answer.error
@@ -180,8 +184,11 @@ class WorkloadSearch(Search):
             # A copy is opened, too: what a restart makes of the state, and what can be checked only in a copy.
             dry.look_after_crash(dry.crash_copy(), self.reopened_at(dry.oracle.configuration))
         except Violation as violation:
-            steps = tuple(Call(one) for one in self.target.workload()[:step])
-            self.found(violation, Scenario(self.target.name, dry.oracle.configuration, steps))
+            self._fails(dry, step, violation)
+
+    def _fails(self, dry: Trial, step: int, violation: Violation) -> None:
+        steps = tuple(Call(one) for one in self.target.workload()[:step])
+        self.found(violation, Scenario(self.target.name, dry.oracle.configuration, steps))
 
     def _start(
         self,

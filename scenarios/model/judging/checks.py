@@ -33,8 +33,8 @@ SCOPES: Final[Mapping[Scope, str]] = {
     "contend": "every target whose file a rival can lock (contend, fuzz)",
     "interleave": "every target that two callers may use (interleave)",
     "failed-sync": "targets that declare `survives_failed_sync` (crash)",
-    "own": "targets whose own rules say it (`self_check`, `check_view`, `check_change`); of those that ship, the "
-    "reference",
+    "own": "targets whose own rules say it (`self_check`, `check_view`, `check_change`, `check_session`); of those "
+    "that ship, the reference",
 }
 
 
@@ -157,6 +157,16 @@ _TABLE: Final = (
         "openclaw 57361 review: the audit told of a lost task twice, and its summary counted only what a filter let "
         "through.",
         "Count before filtering; let one rule speak for each state.",
+        scope="own",
+    ),
+    Check(
+        "as-specified",
+        "the state, the answer, the refusal and its error, the order of lists, what observers hear and what the log "
+        "says are those of the specification, which is written a second time as an executable model",
+        "the shadow is the same code and has the same defect; executable reference models beside the code: "
+        "Bornholt et al., SOSP 2021 (ShardStore).",
+        "Compare the call with the section that the model cites; where the specification is silent, decide, and write "
+        "the decision into docs/ledger.md.",
         scope="own",
     ),
     Check(

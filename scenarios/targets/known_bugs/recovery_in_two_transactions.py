@@ -2,7 +2,7 @@
 
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.recovery import Recovered, Recovery
-from tornpage.ledger.runs import Run
+from tornpage.ledger.runs import SESSIONS, Run
 from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
@@ -32,7 +32,9 @@ class _History(RunHistory):
     puts_off_sessions = False
 
     def _invalidate_sessions(self, transaction: Transaction, ended: Run, now: int) -> int:
-        return 0 if self.puts_off_sessions else super()._invalidate_sessions(transaction, ended, now)
+        if self.puts_off_sessions:
+            return len(transaction.select(SESSIONS, "run_id = ? AND valid <> 0", (ended.id,)))
+        return super()._invalidate_sessions(transaction, ended, now)
 
 
 BUG = KnownBug(

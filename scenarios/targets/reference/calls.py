@@ -46,6 +46,8 @@ def _flat(name: str, args: Mapping[str, Any], now_ms: int, *, elsewhere: bool) -
         inner = [(one, elsewhere) for one in args["calls"]]
     elif name == "elsewhere":
         inner = [(args["call"], True)]
+    elif name == "overtaken":
+        inner = [(args["first"], True), (args["then"], elsewhere)]
     elif name == "meanwhile":
         inner = [(args["first"], True), (args["then"], True)]
     else:

@@ -41,6 +41,8 @@ class Mirror:
         self.was_told = False
         # How many changes it has heard of; to be restored is none.
         self.changes = 0
+        # What it heard since somebody asked, for the model.
+        self.heard: list[tuple[str, str, Task | None, Task | None]] = []
         # What an observer raises is only logged, so whoever looks raises it.
         self.wrong: Violation | None = None
 
@@ -57,11 +59,13 @@ class Mirror:
                 f"{task.task_id}: told of a change from {previous}, after {self.tasks.get(task.task_id)}",
             )
         self.changes += 1
+        self.heard.append(("upserted", task.task_id, task, previous))
         self.tasks[task.task_id] = task
 
-    def deleted(self, task_id: str, _previous: Task | None) -> None:
+    def deleted(self, task_id: str, previous: Task | None) -> None:
         """One fewer."""
         self.changes += 1
+        self.heard.append(("deleted", task_id, None, previous))
         self.tasks.pop(task_id, None)
 
 
@@ -106,7 +110,12 @@ class Receiver:
         self._got.append(envelope)
         payload = envelope.payload
         if isinstance(payload, dict) and "error" in payload:
-            raise DeliveryFailed(str(payload["error"]))
+            raise DeliveryFailed(str(payload["error"]), permanent=payload.get("permanent"))
+
+    @property
+    def got(self) -> list[Envelope]:
+        """What it got since somebody has looked."""
+        return self._got
 
     def check(self, view: View) -> None:
         """Every copy has come with the key by which a second one is known. Raises `Violation`."""
@@ -128,6 +137,8 @@ class LegacyQueue:
         self.directory: Final = directory
         self._database = database
         self._taken: set[str] = set()
+        # What was ever taken over, as the database remembered it at the last look; None: nobody has looked.
+        self.known: dict[str, str] | None = None
 
     def put(self, name: str, content: object) -> None:
         """One more file."""
@@ -149,18 +160,26 @@ class LegacyQueue:
             self._taken |= before - self._ids()
 
     def _ids(self) -> set[str]:
+        entries = (self.contents() or {}).values()
+        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+        return {one.strip() for one in ids if isinstance(one, str)}
+
+    def contents(self) -> dict[str, Any] | None:
+        """The documents by the names of their files; None where there is no directory."""
         if not self.directory.is_dir():
-            return set()
+            return None
         with spared():
-            return {msgspec.json.decode(file.read_bytes())["id"] for file in self.directory.glob("*.json")}
+            return {file.name: msgspec.json.decode(file.read_bytes()) for file in self.directory.glob("*.json")}
 
     def check(self) -> None:
         """Whatever file has gone, its message has been committed. Raises `Violation`."""
-        if not self._taken:
+        if not self.directory.is_dir():
+            # Nothing can have been taken over.
+            self.known = {}
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
-            known = {row[0] for row in connection.execute("SELECT id FROM outbox_imports")}
-        lost, self._taken = sorted(self._taken - known), set()
+            self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
+        lost, self._taken = sorted(self._taken - self.known.keys()), set()
         if lost:
             raise Violation(
                 "no-lost-message", f"the file of message {lost[0]} was removed, and no database has the message"

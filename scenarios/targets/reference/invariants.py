@@ -176,7 +176,7 @@ def _check_run_change(name: str, old: Mapping[str, Any], new: Mapping[str, Any],
 
 def _check_runs_done(old: Mapping[str, Any], new: Mapping[str, Any], calls: Iterable[Made]) -> None:
     for call in calls:
-        name = str(call.args.get("run_id"))
+        name = str(call.args.get("run_id")).strip()
         if call.name == "history.start" and "run_id" in call.args and name not in new:
             raise Violation("in-flight-flagged-once", f"run {name} was started, and nothing of it is on record")
         if call.name == "history.finish" and name in new and new[name]["status"] == "running":

@@ -104,7 +104,7 @@ def _check_done(before: Rows, after: Rows, call: Made) -> None:
         _check_failure(name, before[name], after[name], call)
     elif call.name == "outbox.ack" and name in after and after[name]["status"] in _PENDING:
         raise Violation("no-duplicate-after-ack", f"message {name} was acknowledged, and is still to be delivered")
-    elif call.name == "outbox.recover":
+    elif call.name == "outbox.recover" and call.args.get("budget_ms", 1) > 0:
         for waiting, row in before.items():
             _check_pass(waiting, row, after[waiting], call)
 
@@ -132,7 +132,7 @@ def _check_pass(name: str, old: Row, new: Row, call: Made) -> None:
     cutoff = call.args.get("cutoff")
     if old["status"] not in _PENDING or _is_being_sent(old) or not (cutoff is None or old["queued_at"] < cutoff):
         return
-    if call.now_ms - old["queued_at"] > _OLDEST_MS:
+    if call.now_ms - old["queued_at"] > call.args.get("max_age_ms", _OLDEST_MS):
         if new["status"] != "expired":
             raise Violation("no-lost-message", f"message {name} is too old to be sent, and it has not expired")
     elif not _is_due(old, call.now_ms):

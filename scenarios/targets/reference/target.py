@@ -14,10 +14,11 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, StoreIOError, UsageError
+from tornpage.ledger import IllegalTransition, Ledger, NotFound, Runtime, StoreError, StoreIOError, Task, UsageError
 from tornpage.ledger.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Refused, Session, Target, View
 from tornpage.scenarios.targets.reference.environment import (
@@ -31,6 +32,8 @@ from tornpage.scenarios.targets.reference.environment import (
 )
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
 from tornpage.scenarios.targets.reference.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.lockstep import Told, check_call, check_looks, recovery_lines
+from tornpage.scenarios.targets.reference.scripts import Script, scripts
 from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
 from tornpage.scenarios.targets.reference.strategies import MACHINES, draw
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
@@ -65,6 +68,7 @@ class ReferenceSession:
         self._mirror = Mirror()
         self._wrong: Violation | None = None
         self._shown: View = {}
+        self.told = Told()
         self.ledger = Ledger.open(
             directory,
             journal_mode=configuration.journal_mode,
@@ -73,6 +77,8 @@ class ReferenceSession:
             connect=environment.connect,
             workers=self._workers,
             observers=(self._mirror,),
+            control_hooks={Runtime.ACP: _agree, Runtime.SUBAGENT: _refuse},
+            session_hooks={Runtime.ACP: self._is_backed, Runtime.SUBAGENT: _fail_to_say},
             **{"synchronous": configuration.synchronous.lower(), **parts},
         )
 
@@ -83,19 +89,24 @@ class ReferenceSession:
         self._next_id = "unnamed"
         self._later_ms = args.pop("later_ms", 0)
         changes = self._mirror.changes
+        self.told = told = Told(circumstances={"controls": _CONTROLS, "backs": _BACKS})
+        self._mirror.heard.clear()
+        self._receiver.got.clear()
         try:
-            self._perform(action.name, args)
+            told.answer = self._perform(action.name, args)
+            _accept(told.answer)
         except (IllegalTransition, NotFound, UsageError) as refusal:
+            told.error = type(refusal).__name__
             raise Refused(str(refusal)) from refusal
         except Refused:
             raise
         except StoreError as error:
-            told = self._mirror.changes - changes
-            if told and error.outcome == "unchanged" and action.name not in Reference.many_commits:
+            heard = self._mirror.changes - changes
+            if heard and error.outcome == "unchanged" and action.name not in Reference.many_commits:
                 # Raised by the next look: here it would be taken for the call's own answer.
                 self._wrong = Violation(
                     "observers-saw-exactly-the-commits",
-                    f"{action.name} failed and changed nothing, and observers were told of {told} changes",
+                    f"{action.name} failed and changed nothing, and observers were told of {heard} changes",
                 )
             raise
         except Exception as error:
@@ -103,55 +114,68 @@ class ReferenceSession:
             raise
         finally:
             self._later_ms = 0
+            told.heard, told.sent = list(self._mirror.heard), list(self._receiver.got)
 
-    def _perform(self, name: str, args: dict[str, Any]) -> None:
+    def _perform(self, name: str, args: dict[str, Any]) -> Any:
         own = getattr(self, "_do_" + name.replace(".", "_"), None)
         if own is not None:
-            own(**args)
-            return
+            return own(**args)
         part, _, method = name.partition(".")
-        _accept(getattr(getattr(self.ledger, part), method)(**args))
+        return getattr(getattr(self.ledger, part), method)(**args)
 
-    def _do_batch(self, calls: list[dict[str, Any]]) -> None:
+    def _do_batch(self, calls: list[dict[str, Any]]) -> list[Any]:
+        answers = []
         with self.ledger.batch():
             for each in calls:
-                self._perform(each["name"], dict(each["args"]))
+                answers.append(self._perform(each["name"], dict(each["args"])))
+                _accept(answers[-1])
+        return answers
 
-    def _do_tasks_create(self, id: str, **fields: Any) -> None:  # noqa: A002 - the action's word
+    def _do_tasks_create(self, id: str, **fields: Any) -> Any:  # noqa: A002 - the action's word
         self._next_id = id
-        self.ledger.tasks.create(**fields)
+        return self.ledger.tasks.create(**fields)
 
-    def _do_recover(self) -> None:
-        with self._booting():
-            self.ledger.recover()
+    def _do_recover(self) -> Any:
+        with self._booting(), recovery_lines(self.told.lines):
+            return self.ledger.recover()
 
-    def _do_maintenance(self) -> None:
+    def _do_maintenance(self, *, apply: bool = True) -> Any:
         with self._booting():
-            self.ledger.maintenance(apply=True)
+            done = msgspec.structs.asdict(self.ledger.maintenance(apply=apply))
+        # Whether somebody was in the way of a checkpoint is no matter of the specification.
+        del done["checkpointed"]
+        return done
+
+    def _do_audit(self, *, booting: bool = False, **filters: Any) -> Any:
+        with self._booting() if booting else contextlib.nullcontext():
+            return self.ledger.audit(**filters)
 
     @contextlib.contextmanager
     def _booting(self) -> Iterator[None]:
         """All workers of runs are dead meanwhile; seen from another process they are not."""
-        self._workers.booting = not self._is_elsewhere
+        self._workers.booting = self.told.circumstances["is_booting"] = not self._is_elsewhere
         try:
             yield
         finally:
             self._workers.booting = False
 
-    def _do_outbox_recover(self, cutoff: int | None) -> None:
+    def _do_outbox_recover(self, cutoff: int | None, **limits: Any) -> Any:
         worker_id = f"pass-{self._environment.now_ms}"
-        self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id)
+        return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id, **limits)
 
     def _do_legacy_file(self, name: str, content: object) -> None:
         self._legacy.put(name, content)
 
-    def _do_outbox_import_legacy(self) -> None:
+    def _do_outbox_import_legacy(self) -> Any:
+        if self._legacy.known is not None:
+            self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
         for problem in report.problems:
             # Its caller is told by the report: that message was not taken over, and the others were.
             if problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
+        return {**msgspec.structs.asdict(report), "problems": [problem.file for problem in report.problems]}
 
     def _do_memory_import_legacy(self) -> None:
         """Somebody tries it out with a ledger in memory."""
@@ -173,7 +197,17 @@ class ReferenceSession:
     # -- another process on the same files -----------------------------------------------------------------
 
     def _do_elsewhere(self, call: dict[str, Any]) -> None:
-        self._elsewhere().call(Action(call["name"], call["args"]))
+        other = self._elsewhere()
+        try:
+            other.call(Action(call["name"], call["args"]))
+        finally:
+            self.told = other.told
+
+    def _do_overtaken(self, first: dict[str, Any], then: dict[str, Any]) -> Any:
+        """Another process makes a call, and this one makes its own before it has read what has changed."""
+        with contextlib.suppress(Refused):
+            self._elsewhere().call(Action(first["name"], first["args"]))
+        return self._perform(then["name"], dict(then["args"]))
 
     def _do_meanwhile(self, first: dict[str, Any], then: dict[str, Any]) -> None:
         """Another process makes a call; this one reads what has changed, and is overtaken between two reads."""
@@ -215,15 +249,21 @@ class ReferenceSession:
         self._other._environment.now_ms = self._environment.now_ms
         return self._other
 
+    def _is_backed(self, _task: Task) -> bool:
+        """Whether a session backs a task: outside a boot one does."""
+        return not self._workers.booting
+
     def live_view(self) -> View:
         """Every task, delivery state, run, session and message, as the ledger answers."""
         ledger, view = self.ledger, dict[str, Any]()
-        for task in ledger.tasks.list():
+        # In the order of their insertion, which breaks ties.
+        tasks = {task.task_id: task for task in ledger.tasks.list()}
+        for task in (tasks[task_id] for task_id in ledger.tasks.view().tasks if task_id in tasks):
             view[f"task/{task.task_id}"] = msgspec.to_builtins(task)
             delivery = ledger.tasks.get_delivery(task.task_id)
             if delivery is not None:
                 view[f"delivery/{task.task_id}"] = msgspec.to_builtins(delivery)
-        view |= {f"run/{run.id}": msgspec.to_builtins(run) for run in ledger.history.list()}
+        view |= {f"run/{run.id}": msgspec.to_builtins(run) for run in reversed(ledger.history.list())}
         view |= {f"session/{one.session_id}": msgspec.to_builtins(one) for one in ledger.history.list_sessions()}
         view |= {f"message/{one.id}": msgspec.to_builtins(one) for one in ledger.outbox.list()}
         self._shown = view
@@ -281,7 +321,9 @@ class Reference(Target):
         {"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"}
     )
     # Made past the connections of the ledger under test: out of reach of what is armed there, and of a recorder.
-    by_others: frozenset[str] = frozenset({"elsewhere", "meanwhile", "legacy_file", "older_row", "damaged_payload"})
+    by_others: frozenset[str] = frozenset(
+        {"elsewhere", "overtaken", "meanwhile", "legacy_file", "older_row", "damaged_payload"}
+    )
 
     # Another process knows that a pass lives by a lock of the system's, and workers are pretended here: what two passes
     # make of each other is tested with the ledger, in real processes.
@@ -300,6 +342,11 @@ class Reference(Target):
     def actions(self, view: View) -> SearchStrategy[Action]:
         """Something new, or any change to what is there; or a build's own calls."""
         return strategies.sampled_from(self._calls) if self._calls else draw(view)
+
+    @property
+    def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
+        """Each transition, argument and limit; a build that has its own calls has none."""
+        return () if self._calls else scripts()
 
     @property
     def machines(self) -> Mapping[str, Machine]:
@@ -330,6 +377,18 @@ class Reference(Target):
         """What the specification says of every call."""
         check_change(before, action, after, is_done=is_done, now_ms=now_ms)
 
+    def check_session(
+        self, session: Session, view: View, called: tuple[View, Action, Answer] | None, *, now_ms: int, looks: bool
+    ) -> None:
+        """Hold what the last call came to, and what is answered now, against the model."""
+        if not isinstance(session, ReferenceSession):
+            return
+        if called is not None:
+            before, action, answer = called
+            check_call(before, action, view, answer.kind, session.told, now_ms)
+        if looks:
+            check_looks(session.ledger, view, now_ms)
+
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The rows of all tables by plain SQL, nothing of the ledger's code in between."""
         view: dict[str, Any] = {}
@@ -358,6 +417,23 @@ _TABLES: Final = (
     ("message_outbox", "message", "id"),
 )
 _JSON_COLUMNS: Final = frozenset({"requester_origin", "artifacts"})
+
+
+# Who can be asked to stop the work of a runtime, and which runtime knows of its sessions.
+_CONTROLS: Final = {"acp": "agrees", "subagent": "refuses"}
+_BACKS: Final = frozenset({"acp"})
+
+
+def _agree(_task: Task) -> None:
+    """Stop the work, without a word."""
+
+
+def _refuse(_task: Task) -> bool:
+    return False
+
+
+def _fail_to_say(_task: Task) -> bool:
+    raise ConnectionError("nobody answers")
 
 
 def _accept(result: object) -> None:

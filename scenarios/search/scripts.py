@@ -1,0 +1,55 @@
+"""Scripts of a target, played once each without any fault: what no fault and no luck is needed to see.
+
+Each begins with an empty store. After each call everything is looked at, but for SQLite's own check of the file, which
+is made where faults are. What a call raises where nothing is armed is a finding: who writes scripts knows what must
+come of them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.scenario import Call, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Target
+from tornpage.scenarios.model.work import Part
+
+KIND: Final = "script"
+_SCRIPTS_A_PART: Final = 8
+
+
+def parts_of_scripts(target: Target, configuration: Configuration) -> Iterator[Part]:
+    """The scripts of a target, some at a time."""
+    many = len(target.scripts)
+    for first in range(0, many, _SCRIPTS_A_PART):
+        yield Part(configuration, first, min(first + _SCRIPTS_A_PART, many), KIND)
+
+
+def play_script(
+    target: Target, configuration: Configuration, script: tuple[Action, ...], home: Path
+) -> tuple[int, tuple[Violation, Scenario] | None]:
+    """Play a script; how many calls were made, and what is wrong, with the calls that show it."""
+    place({}, home)
+    with Trial(target, configuration, home, {}) as trial:
+        trial.at_step(0)
+        trial.open()
+        before = trial.fresh_view()
+        for step, action in enumerate(script, start=1):
+            trial.at_step(step)
+            try:
+                answer = trial.call(action, {})
+                if answer.kind == "raised":
+                    raise fails_without_fault(action, answer)
+                trial.look_after_call(action, before, answer, integrity=False)
+            except Violation as violation:
+                calls = (Call(one, number) for number, one in enumerate(script[:step], start=1))
+                return step, (violation, Scenario(target.name, configuration, tuple(calls)))
+            before = trial.oracle.settled
+    return len(script), None
+
+
+def fails_without_fault(action: Action, answer: object) -> Violation:
+    """What a call comes to that fails although nothing is armed, where it is known what it must come to."""
+    return Violation("as-specified", f"nothing is armed, and {action} {answer}")

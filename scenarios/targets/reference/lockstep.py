@@ -1,0 +1,236 @@
+"""The ledger and its model, step by step: what a call answered, refused, left, told observers and wrote into the log.
+
+The model has no memory of its own: it begins each step with the state that the disk showed before it. So whatever a
+fault, a crash or another process has led to, the possible states are those that the oracle has settled on, and after a
+call that failed the state has to be the one before or the one after, by the specification.
+
+Not held against the model: texts for people, the stages of a call that commits more than once and was cut short (the
+oracle's), what `OPEN_TO_THE_STORE` names, and, while something is armed, looks beyond those that the oracle asks for.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.ledger import Ledger
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.target import Action, View
+from tornpage.scenarios.targets.reference import model
+
+_RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
+_MOST_KEYS: Final = 3
+
+Event = tuple[str, str, Any, Any]
+
+
+class Told(msgspec.Struct):
+    """What came of one call of a session, and the circumstances in which it was made.
+
+    `answer` is what it returned, as data; `error` the name of the ledger's error that refused it; `heard` what
+    observers heard; `lines` those of recovery's log; `sent` what the receiver got. `circumstances` are fields of the
+    model's `World`.
+    """
+
+    answer: Any = None
+    error: str | None = None
+    heard: list[Event] = []
+    lines: list[str] = []
+    sent: list[Any] = []
+    circumstances: dict[str, Any] = {}
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # That files of dead workers stay for now is housekeeping.
+        if (line := record.getMessage()).startswith("[recovery] run "):
+            self._lines.append(line)
+
+
+@contextmanager
+def recovery_lines(lines: list[str]) -> Iterator[None]:
+    """Add each line of recovery's log about a run to `lines`, also where nobody else wants to hear of it."""
+    handler, log = _Lines(lines), _RECOVERY_LOG
+    level, goes_up = log.level, log.propagate
+    if not log.isEnabledFor(logging.WARNING):
+        log.propagate = False
+        log.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = goes_up
+        log.setLevel(level)
+
+
+def as_data(value: Any) -> Any:
+    """An answer of the ledger as data, in which sequences are lists."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _accuse(what: object, wanted: Any, found: Any) -> None:
+    raise Violation("as-specified", f"{what}: by the specification {wanted!r}, and it was {found!r}")
+
+
+# -- a call ----------------------------------------------------------------------------------------------------
+
+
+def check_call(before: View, action: Action, after: View, kind: str, told: Told, now_ms: int) -> None:
+    """Hold one call against the model; `kind` is "done", "refused" or "raised". Raises `Violation`."""
+    state = model.State.of(before)
+    if action.name == "overtaken":
+        state = _after_other(state, action.args["first"], now_ms)
+        action = Action(action.args["then"]["name"], action.args["then"]["args"])
+    call = _Call.of(action, now_ms)
+    if call.name not in model.ACTIONS and call.name != "batch":
+        return
+    if call.name == "outbox.import_legacy" and "files" not in told.circumstances:
+        # Nobody could look at what there was.
+        return
+    world = model.World(call.now_ms, **told.circumstances)
+    try:
+        outcome = model.step(world, state, call.name, call.args)
+    except model.Refusal as refusal:
+        if kind == "done" or (kind == "refused" and told.error != refusal.error):
+            _accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
+        _hold_state(f"{call} was refused", state.view(), after)
+    except TypeError:
+        # It lacks an argument, or has one too many: no call at all.
+        return
+    else:
+        _hold_outcome(call, outcome, kind, state.view(), after, told)
+
+
+def _after_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.State:
+    """The state after another process's call, which may have been refused."""
+    made = _Call.of(Action(call["name"], call["args"]), now_ms)
+    try:
+        return model.step(model.World(made.now_ms), state, made.name, made.args).state
+    except model.Refusal:
+        return state
+
+
+class _Call(msgspec.Struct, frozen=True):
+    """The call of the ledger in an action, whoever makes it, and when."""
+
+    name: str
+    args: dict[str, Any]
+    now_ms: int
+
+    @classmethod
+    def of(cls, action: Action, now_ms: int) -> "_Call":
+        name, args = action.name, dict(action.args)
+        if name == "elsewhere":
+            name, args = args["call"]["name"], dict(args["call"]["args"])
+        args.pop("booting", None)
+        if name == "maintenance":
+            # The harness's action does it, where the ledger's own call only says what it would do.
+            args.setdefault("apply", True)
+        return cls(name, args, now_ms + args.pop("later_ms", 0))
+
+    def __str__(self) -> str:
+        return str(Action(self.name, self.args))
+
+
+def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, after: View, told: Told) -> None:
+    if kind == "raised":
+        if call.name not in _MANY_COMMITS and after != before:
+            _hold_state(f"{call} failed, and changed something", outcome.state.view(), after)
+        return
+    if told.error is not None:
+        _accuse(call, f"answered with {outcome.answer}", f"refused with {told.error}")
+    _hold_state(str(call), outcome.state.view(), after)
+    _hold_answer(str(call), outcome, told)
+
+
+_MANY_COMMITS: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
+
+
+def _hold_state(said: str, wanted: View, after: View) -> None:
+    if wanted != after:
+        found = describe(differences(wanted, after), "the specification", "the file")
+        raise Violation("as-specified", f"{said}: {found}", {"expected": _plain(wanted), "disk": after})
+    if (order := _task_order(wanted)) != (found_order := _task_order(after)):
+        _accuse(f"{said}, the order of the rows", order, found_order)
+
+
+def _task_order(view: View) -> list[str]:
+    return [key for key in view if key.startswith("task/")]
+
+
+def _plain(view: View) -> Any:
+    """The view with what stands for many texts as text."""
+    return msgspec.to_builtins(view, enc_hook=repr)
+
+
+def _hold_answer(said: str, outcome: model.Outcome, told: Told) -> None:
+    answer, sent = as_data(told.answer), as_data(told.sent)
+    if answer != outcome.answer:
+        _accuse(f"{said}, its answer", outcome.answer, answer)
+    if sent != list(outcome.sent):
+        _accuse(f"{said}, what was sent", list(outcome.sent), sent)
+    if [*outcome.lines] != told.lines[len(told.lines) - len(outcome.lines) :] or len(told.lines) > len(outcome.lines):
+        _accuse(f"{said}, the log", list(outcome.lines), told.lines)
+    _hold_events(said, outcome.heard, [tuple(one) for one in as_data(told.heard)])
+
+
+def _hold_events(said: str, wanted: Sequence[Event], heard: Sequence[Event]) -> None:
+    """What others have done may be heard first: a session hears of it when it comes to the same row."""
+    split = len(heard) - len(wanted)
+    if split < 0 or list(heard[split:]) != list(wanted):
+        _accuse(f"{said}, what observers heard", [_short(one) for one in wanted], [_short(one) for one in heard])
+    for event, name, task, previous in heard[:split]:
+        if task == previous or name not in {one[1] for one in wanted}:
+            _accuse(f"{said}, what observers heard first", "nothing of the kind", (event, name))
+
+
+def _short(event: Event) -> tuple[str, str, str | None]:
+    return event[0], event[1], event[2] and event[2]["status"]
+
+
+# -- looks -----------------------------------------------------------------------------------------------------
+
+
+def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
+    """Hold what the ledger answers to each kind of question against the model. Raises `Violation`."""
+    state, world = model.State.of(view), model.World(now_ms)
+    for name, args in _questions(state):
+        wanted = model.step(world, state, name, args).answer
+        part, _, method = name.partition(".")
+        found = as_data(getattr(getattr(ledger, part), method)(**args))
+        if found != wanted:
+            _accuse(str(Action(name, args)), wanted, found)
+
+
+def _questions(state: model.State) -> Iterator[tuple[str, dict[str, Any]]]:
+    tasks = list(state.task.values())
+    yield "tasks.list", {}
+    yield "history.list", {}
+    yield "outbox.list", {}
+    yield "history.list_sessions", {}
+    for task_id in [*state.task][:_MOST_KEYS]:
+        yield "tasks.find", {"token": task_id}
+        yield "tasks.get_delivery", {"task_id": task_id}
+    for owner in _some(one["owner_key"] for one in tasks):
+        yield "tasks.list_for_owner", {"owner_key": owner}
+        yield "tasks.list_fresh_for_owner", {"owner_key": f" {owner}\t"}
+    for run in _some(one["run_id"] for one in tasks):
+        yield "tasks.list_by_run", {"run_id": run}
+        yield "tasks.find", {"token": f" {run} "}
+    for flow in _some(one["parent_flow_id"] for one in tasks):
+        yield "tasks.list_by_parent_flow", {"parent_flow_id": flow}
+    for session in _some(one[name] for one in tasks for name in ("child_session_key", "owner_key")):
+        yield "tasks.list_for_session", {"session_key": session}
+        yield "tasks.find", {"token": session}
+
+
+def _some(keys: Iterable[str | None]) -> list[str]:
+    """A few of the keys that there are."""
+    return sorted({key for key in keys if key})[:_MOST_KEYS]

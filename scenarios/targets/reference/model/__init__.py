@@ -1,0 +1,16 @@
+"""The reference ledger as an executable specification: pure functions over plain values.
+
+A second source for what the ledger promises: written from its specification (the sections are cited as §2, §5 …), with
+no SQLite, no file, and nothing of the ledger's code. `step` says what one call comes to: the state, the answer, the
+refusal, what observers hear and what the log says. `looks` says what every look at a state answers.
+
+It decides where the specification is silent; ``docs/ledger.md`` lists these decisions. Not modelled: texts for people
+(only that there is one, and what it names), and what each module says of itself.
+"""
+
+from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
+from tornpage.scenarios.targets.reference.model.values import Refusal
+from tornpage.scenarios.targets.reference.model.world import World
+
+__all__ = ["ACTIONS", "OPEN_TO_THE_STORE", "Outcome", "Refusal", "State", "World", "step"]

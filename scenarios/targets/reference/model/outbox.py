@@ -1,0 +1,354 @@
+"""The outbox (§5)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tornpage.scenarios.targets.reference.model.lookups import by_queue_time
+from tornpage.scenarios.targets.reference.model.state import Outcome, Row, State
+from tornpage.scenarios.targets.reference.model.values import (
+    PENDING,
+    JsonText,
+    Refusal,
+    Text,
+    a_span,
+    a_time,
+    an_id,
+    as_json,
+    given,
+    json_value,
+    trimmed,
+)
+from tornpage.scenarios.targets.reference.model.world import World
+
+_MINUTE_MS: Final = 60_000
+_BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
+_MOST_ATTEMPTS: Final = 5
+_PERMANENT: Final = (
+    "no conversation reference found", "chat not found", "user not found", "bot was blocked by the user",
+    "forbidden: bot was kicked", "chat_id is empty", "recipient is not a valid", "outbound not configured for channel",
+)  # fmt: skip
+
+
+def _new(now_ms: int, message_id: Any, channel: Any, target: Any, payload: Any, **fields: Any) -> Row:
+    name, where, to = trimmed(message_id), trimmed(channel), trimmed(target)
+    if name is None or where is None or to is None:
+        raise Refusal("UsageError")
+    texts = {key: trimmed(fields.get(key)) for key in ("turn_id", "account_id", "dispatch_kind", "idempotency_key")}
+    return {
+        "id": name, "channel": where, "target": to, "payload": JsonText(json_value(payload)), **texts,
+        "queued_at": now_ms, "status": "queued", "attempt_count": 0, "next_attempt_at": now_ms,
+        "last_attempt_at": None, "last_error": None, "error_class": None, "delivered_at": None, "completed_at": None,
+        "terminal_reason": None, "leased_by": None,
+    }  # fmt: skip
+
+
+def enqueue(
+    world: World, state: State, *, channel: Any, target: Any, payload: Any, message_id: Any = None, **fields: Any
+) -> Outcome:
+    """§5: queued, next_attempt_at = now; the same idempotency key again returns the existing row, changing nothing."""
+    row = _new(world.now_ms, world.new_id if message_id is None else message_id, channel, target, payload, **fields)
+    key = row["idempotency_key"]
+    for known in state.message.values():
+        if key is not None and known["idempotency_key"] == key:
+            return Outcome(state, known)
+    if row["id"] in state.message:
+        raise Refusal("UsageError")
+    return Outcome(state.put("message", row["id"], row), row)
+
+
+# -- one message -----------------------------------------------------------------------------------------------
+
+
+def _result(state: State, message: Row, changed: Row | None) -> Outcome:
+    """What a call on one message answers; None: it changes nothing, and says why."""
+    if changed is None:
+        return Outcome(state, {"changed": False, "message": message, "reason": Text()})
+    answer = {"changed": True, "message": changed, "reason": None}
+    return Outcome(state.put("message", message["id"], changed), answer)
+
+
+def _existing(state: State, message_id: Any) -> Row:
+    row = state.message.get(an_id(message_id))
+    if row is None:
+        raise Refusal("NotFound")
+    return row
+
+
+def _is_sent_by_another(world: World, message: Row, worker_id: Any) -> bool:
+    """§5, claim: a pending row is leased to one worker and falls free when that worker dies."""
+    holder = message["leased_by"]
+    return holder is not None and holder != worker_id and world.is_alive(holder)
+
+
+def _ended(message: Row, now_ms: int, status: str, reason: Any) -> Row:
+    patch = {"status": status, "completed_at": now_ms, "terminal_reason": reason, "next_attempt_at": None}
+    return {**message, **patch, "leased_by": None}
+
+
+def _taken_over(message: Row, now_ms: int) -> Row:
+    """Silent there: the attempt that a dead sender had begun counts, and delays nothing."""
+    if message["leased_by"] is None:
+        return message
+    return {
+        **message, "status": "failed_retryable", "attempt_count": message["attempt_count"] + 1,
+        "last_attempt_at": now_ms, "last_error": Text(message["leased_by"]), "error_class": "transient",
+        "leased_by": None,
+    }  # fmt: skip
+
+
+def claim(world: World, state: State, message_id: Any, worker_id: Any) -> Outcome:
+    """§5: leases a pending row that no living worker has; also one's own lease is no second one."""
+    if not world.is_alive(worker_id):
+        raise Refusal("UsageError")
+    message = _existing(state, message_id)
+    free = _taken_over(message, world.now_ms)
+    if (
+        message["status"] not in PENDING
+        or _is_sent_by_another(world, message, None)
+        or free["attempt_count"] >= _MOST_ATTEMPTS
+    ):
+        return _result(state, message, None)
+    return _result(state, message, {**free, "leased_by": worker_id})
+
+
+def release(_world: World, state: State, message_id: Any, worker_id: Any) -> Outcome:
+    """Silent there: gives a lease back, without an attempt."""
+    message = _existing(state, message_id)
+    is_held = message["status"] in PENDING and message["leased_by"] == worker_id
+    return _result(state, message, {**message, "leased_by": None} if is_held else None)
+
+
+def _delivered(message: Row, now_ms: int) -> Row:
+    return {**_ended(message, now_ms, "delivered", message["terminal_reason"]), "delivered_at": now_ms}
+
+
+def ack(world: World, state: State, message_id: Any) -> Outcome:
+    """§5: pending → delivered; on a terminal row a no-op that says so."""
+    message = _existing(state, message_id)
+    return _result(state, message, _delivered(message, world.now_ms) if message["status"] in PENDING else None)
+
+
+def _failed(message: Row, now_ms: int, error: str, *, permanent: bool) -> Row:
+    """§5, fail: the attempt counts always; permanent, or the 5th → failed_terminal; else the backoff."""
+    attempts = message["attempt_count"] + 1
+    tried = {
+        **message, "attempt_count": attempts, "last_attempt_at": now_ms, "last_error": error,
+        "error_class": "permanent" if permanent else "transient", "leased_by": None,
+    }  # fmt: skip
+    if permanent or attempts >= _MOST_ATTEMPTS:
+        return _ended(tried, now_ms, "failed_terminal", Text(error))
+    return {**tried, "status": "failed_retryable", "next_attempt_at": now_ms + _BACKOFF_MS[attempts - 1]}
+
+
+def is_permanent(error: str) -> bool:
+    """§5: case-insensitive."""
+    return any(one in error.lower() for one in _PERMANENT)
+
+
+def fail(
+    world: World, state: State, message_id: Any, error: Any, *, permanent: bool | None = None, worker_id: Any = None
+) -> Outcome:
+    """§5: pending rows only; and only the one that is sending can say so."""
+    text = given(error) or "no reason given"
+    message = _existing(state, message_id)
+    if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
+        return _result(state, message, None)
+    hopeless = is_permanent(text) if permanent is None else permanent
+    return _result(state, message, _failed(message, world.now_ms, text, permanent=hopeless))
+
+
+def move_to_failed(
+    world: World, state: State, message_id: Any, reason: Any = None, *, worker_id: Any = None
+) -> Outcome:
+    """§5: pending only, keeps an existing reason."""
+    why = given(reason) or Text()
+    message = _existing(state, message_id)
+    if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
+        return _result(state, message, None)
+    return _result(state, message, _ended(message, world.now_ms, "failed_terminal", message["terminal_reason"] or why))
+
+
+def prune(world: World, state: State, age_ms: Any, *, limit: Any = None) -> Outcome:
+    """§5: terminal rows older than age; age ≤ 0 or not finite is a usage error. The answer is how many."""
+    before = world.now_ms - a_span(age_ms)
+    if limit is not None and limit < 1:
+        raise Refusal("UsageError")
+    old = [
+        name for name, row in state.message.items() if row["status"] not in PENDING and row["completed_at"] < before
+    ][:limit]
+    for name in old:
+        state = state.drop("message", name)
+    return Outcome(state, len(old))
+
+
+# -- a pass ----------------------------------------------------------------------------------------------------
+
+
+def _is_due(message: Row, now_ms: int) -> bool:
+    """§5: its time has come; silent there: also where the clock has jumped back behind what it last did."""
+    due = message["next_attempt_at"]
+    last = message["last_attempt_at"] if message["last_attempt_at"] is not None else message["queued_at"]
+    return due is None or now_ms >= due or now_ms < last
+
+
+def recover(
+    world: World,
+    state: State,
+    *,
+    cutoff: Any = None,
+    budget_ms: Any = 60_000,
+    max_age_ms: Any = 30 * _MINUTE_MS,
+) -> Outcome:
+    """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass."""
+    budget, limit, oldest = a_span(budget_ms, zero=True), a_time(cutoff), a_span(max_age_ms)
+    counts = dict.fromkeys(
+        ("recovered", "failed", "expired", "deferred", "over_budget", "skipped_cutoff", "leased", "unreadable"), 0
+    )
+    state = _expire(world, state, oldest, counts)
+    waiting = by_queue_time(one for one in state.message.values() if one["status"] in PENDING)
+    in_scope = [one for one in waiting if limit is None or one["queued_at"] < limit]
+    due = [one for one in in_scope if _is_due(one, world.now_ms)]
+    counts["skipped_cutoff"] = len(waiting) - len(in_scope)
+    counts["deferred"] = len(in_scope) - len(due)
+    if budget <= 0:
+        # Past the budget the rest stays as it was, no attempt counted.
+        counts["over_budget"] = len(due)
+        return Outcome(state, counts)
+    sent: list[Row] = []
+    for message in due:
+        if _is_sent_by_another(world, message, None):
+            counts["leased"] += 1
+            continue
+        row = _sent(world, message, sent)
+        counts["recovered" if row["status"] == "delivered" else "failed"] += 1
+        state = state.put("message", message["id"], row)
+    return Outcome(state, counts, sent=tuple(sent))
+
+
+def _expire(world: World, state: State, oldest_ms: float, counts: dict[str, int]) -> State:
+    for name, message in state.message.items():
+        age_ms = max(0, world.now_ms - message["queued_at"])
+        if message["status"] in PENDING and age_ms > oldest_ms and not _is_sent_by_another(world, message, None):
+            counts["expired"] += 1
+            row = _ended(message, world.now_ms, "expired", message["terminal_reason"] or Text())
+            state = state.put("message", name, row)
+    return state
+
+
+def _sent(world: World, message: Row, sent: list[Row]) -> Row:
+    """What becomes of one message that is sent; the receiver does what its payload says."""
+    message = _taken_over(message, world.now_ms)
+    if message["attempt_count"] >= _MOST_ATTEMPTS:
+        return _ended(message, world.now_ms, "failed_terminal", message["terminal_reason"] or Text())
+    try:
+        payload = as_json(message["payload"])
+    except ValueError:
+        # §5: a payload that can't be parsed fails that row alone.
+        failed = _failed(message, world.now_ms, "?", permanent=True)
+        return {**failed, "last_error": Text(), "terminal_reason": Text()}
+    names = ("id", "turn_id", "channel", "account_id", "target", "dispatch_kind", "queued_at")
+    key = message["idempotency_key"] or message["id"]
+    sent.append({
+        **{name: message[name] for name in names}, "payload": payload, "idempotency_key": key,
+        "attempt": message["attempt_count"] + 1,
+    })  # fmt: skip
+    error = payload.get("error") if isinstance(payload, Mapping) else None
+    if error is None:
+        return _delivered(message, world.now_ms)
+    permanent = payload.get("permanent")
+    hopeless = is_permanent(error) if permanent is None else permanent
+    return _failed(message, world.now_ms, error, permanent=hopeless)
+
+
+# -- the old queue ---------------------------------------------------------------------------------------------
+
+
+def import_legacy(world: World, state: State) -> Outcome:
+    """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
+
+    The answer has the names of the files that stay.
+    """
+    if world.files is None:
+        raise Refusal("UsageError")
+    counts = {"imported": 0, "already_there": 0, "removed": 0}
+    stay = []
+    for name in sorted(one for one in world.files if one.endswith(".json")):
+        message = _from_file(world.now_ms, world.files[name])
+        if message is None:
+            stay.append(name)
+            continue
+        verdict = _verdict(world, state, message)
+        if verdict == "conflict":
+            stay.append(name)
+            continue
+        if verdict == "imported":
+            state = state.put("message", message["id"], message)
+        counts[verdict] += 1
+        counts["removed"] += 1
+    return Outcome(state, {**counts, "problems": stay})
+
+
+def _verdict(world: World, state: State, message: Row) -> str:
+    """A delivered message never comes back, also after it was pruned; another message under the same id stays out."""
+    name, key = message["id"], message["idempotency_key"]
+    known = world.imported.get(name)
+    if known is not None:
+        return "already_there" if known == fingerprint(as_json(message["payload"])) else "conflict"
+    there = state.message.get(name) or next(
+        (one for one in state.message.values() if key is not None and one["idempotency_key"] == key), None
+    )
+    if there is None:
+        return "imported"
+    try:
+        return "already_there" if as_json(there["payload"]) == as_json(message["payload"]) else "conflict"
+    except ValueError:
+        return "conflict"
+
+
+def fingerprint(payload: Any) -> str:
+    """What tells one message from another under the same id, also when it has long gone."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+
+
+def _from_file(now_ms: int, entry: Any) -> Row | None:
+    """§5: keeps attempt data, a missing or bad retry count is 0; None for a file that can't be taken over."""
+    if not isinstance(entry, dict):
+        return None
+    if any(not isinstance(entry.get(name), str) or not entry[name].strip() for name in ("id", "channel", "to")):
+        return None
+    attempts, last, queued = (_whole(entry.get(one)) for one in ("retryCount", "lastAttemptAt", "enqueuedAt"))
+    attempts = attempts if attempts is not None and 0 <= attempts <= 1_000_000 else 0
+    last, queued = (_time(one) for one in (last, queued))
+    about = {"id", "enqueuedAt", "retryCount", "lastAttemptAt", "lastError"}
+    payload = {name: value for name, value in entry.items() if name not in about}
+    texts = {
+        ours: entry.get(theirs) if isinstance(entry.get(theirs), str) else None
+        for ours, theirs in (("turn_id", "turnId"), ("account_id", "accountId"), ("idempotency_key", "idempotencyKey"))
+    }
+    try:
+        row = _new(now_ms if queued is None else queued, entry["id"], entry["channel"], entry["to"], payload, **texts)
+    except Refusal:
+        return None
+    wait_ms = _BACKOFF_MS[min(attempts, len(_BACKOFF_MS)) - 1] if attempts and last is not None else 0
+    error = entry.get("lastError")
+    return {
+        **row, "status": "failed_retryable" if attempts else "queued", "attempt_count": attempts,
+        "last_attempt_at": last, "next_attempt_at": (row["queued_at"] if last is None else last) + wait_ms,
+        "last_error": error if isinstance(error, str) and error.strip() else None,
+    }  # fmt: skip
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one that JavaScript wrote as 3.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
+
+
+def _time(value: int | None) -> int | None:
+    try:
+        return a_time(value)
+    except Refusal:
+        return None

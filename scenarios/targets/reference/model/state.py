@@ -1,0 +1,87 @@
+"""The state of a ledger, and what a call makes of it, as plain values.
+
+A row is a mapping from the name of a column to its value; the rows of a kind are in the order of their insertion, which
+breaks ties (§2, lists).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+Row = Mapping[str, Any]
+Rows = Mapping[str, Row]
+
+KINDS: Final = ("task", "delivery", "run", "session", "message")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The rows of each kind by their id."""
+
+    task: Rows
+    delivery: Rows
+    run: Rows
+    session: Rows
+    message: Rows
+
+    @classmethod
+    def of(cls, view: Mapping[str, Any]) -> "State":
+        """The state that a view with keys such as ``task/…`` shows."""
+        rows: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
+        for key, row in view.items():
+            kind, _, name = key.partition("/")
+            rows[kind][name] = row
+        return cls(**rows)
+
+    def view(self) -> dict[str, Any]:
+        """The state as a view."""
+        return {f"{kind}/{name}": row for kind in KINDS for name, row in getattr(self, kind).items()}
+
+    def put(self, kind: str, name: str, row: Row) -> "State":
+        """With this row; a new one is the last."""
+        return replace(self, **{kind: {**getattr(self, kind), name: row}})
+
+    def drop(self, kind: str, name: str) -> "State":
+        """Without this row."""
+        return replace(self, **{kind: {key: row for key, row in getattr(self, kind).items() if key != name}})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call comes to.
+
+    `answer` is what it returns, as data. `heard` is what observers hear (§2), as (event, task id, task, previous);
+    `lines` are texts of which the log has each once; `sent` the envelopes that the receiver gets.
+    """
+
+    state: State
+    answer: Any = None
+    heard: tuple[tuple[str, str, Row | None, Row | None], ...] = ()
+    lines: tuple[Any, ...] = ()
+    sent: tuple[Row, ...] = ()
+
+
+def with_task(state: State, row: Row, *, previous: Row | None) -> Outcome:
+    """A task as it is now; where it is as it was, nothing is written and nobody hears of it."""
+    if row == previous:
+        return Outcome(state, row)
+    name = row["task_id"]
+    return Outcome(state.put("task", name, row), row, (("upserted", name, row, previous),))
+
+
+def without_task(state: State, name: str) -> Outcome:
+    """§2, delete: the task and its delivery state, in one transaction."""
+    row = state.task[name]
+    return Outcome(state.drop("task", name).drop("delivery", name), row, (("deleted", name, None, row),))
+
+
+def joined(outcomes: Iterable[Outcome], state: State, answer: Any) -> Outcome:
+    """Several outcomes, one after the other, as one."""
+    each = tuple(outcomes)
+    return Outcome(
+        each[-1].state if each else state,
+        answer,
+        tuple(event for one in each for event in one.heard),
+        tuple(line for one in each for line in one.lines),
+        tuple(envelope for one in each for envelope in one.sent),
+    )

@@ -1,0 +1,101 @@
+"""One call of the ledger, by its name: what it comes to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep
+from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
+from tornpage.scenarios.targets.reference.model.values import Refusal
+from tornpage.scenarios.targets.reference.model.world import World
+
+Rule = Callable[..., Outcome]
+
+
+def _look(question: Callable[..., Any]) -> Rule:
+    """A question as a call that changes nothing."""
+
+    def asked(world: World, state: State, **args: Any) -> Outcome:
+        return Outcome(state, question(world, state, **args))
+
+    asked.__doc__ = question.__doc__
+    return asked
+
+
+_NAMES: Final = {"history": runs, "outbox": outbox, "tasks": tasks}
+_CHANGES: Final = {
+    "tasks": (
+        "create", "start", "progress", "finish", "set_notify_policy", "set_delivery_status", "set_delivery_state",
+        "delete", "cancel", "mark_running_by_run", "progress_by_run", "finalize_by_run",
+    ),
+    "history": ("start", "finish", "open_session", "invalidate_session"),
+    "outbox": (
+        "enqueue", "claim", "release", "ack", "fail", "move_to_failed", "prune", "recover", "import_legacy",
+    ),
+}  # fmt: skip
+_LOOKS: Final = {
+    "tasks": (
+        "get", "get_delivery", "list", "list_for_owner", "list_by_run", "list_by_parent_flow", "list_for_session",
+        "find",
+    ),
+    "history": ("get", "list", "read", "find", "running_workers", "get_session", "list_sessions"),
+    "outbox": ("get", "list"),
+}  # fmt: skip
+
+ACTIONS: Final[Mapping[str, Rule]] = {
+    **{f"{part}.{name}": getattr(_NAMES[part], name) for part, names in _CHANGES.items() for name in names},
+    **{f"{part}.{name}": _look(getattr(lookups, f"{part}_{name}")) for part, names in _LOOKS.items() for name in names},
+    "tasks.list_fresh_for_owner": _look(lookups.tasks_list_for_owner),
+    "tasks.quarantined": _look(lookups.nothing),
+    "outbox.quarantined": _look(lookups.nothing),
+    "recover": runs.recover,
+    "audit": upkeep.audit,
+    "maintenance": upkeep.maintenance,
+}
+"""Every call that is specified, by the name of its action."""
+
+_ALONE: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
+OPEN_TO_THE_STORE: Final = {
+    "toil": "many calls of `tasks.progress`, whose texts are the harness's",
+    "memory.import_legacy": "a ledger in memory, of which nothing stays",
+    "older_row": "no call: a row that an older version has left",
+    "damaged_payload": "no call: a damage",
+    "legacy_file": "no call: a file of the old queue",
+    "visit": "no call: another process that reads",
+    "meanwhile": "a read that is overtaken; its parts are calls of another process",
+}
+"""Actions of the harness that are no calls of the ledger, with the reason why nothing is specified of them."""
+
+
+def step(world: World, state: State, name: str, args: Mapping[str, Any]) -> Outcome:
+    """What the call comes to; raises `Refusal`, and then nothing has changed.
+
+    §1, batch: many mutations in one transaction, in which each sees what the ones before it did; on failure none
+    happened. What commits as it goes can't be called there.
+    """
+    if name != "batch":
+        inner = dict(args)
+        return ACTIONS[name](named(world, name, inner), state, **inner)
+    outcomes: list[Outcome] = []
+    answers: list[Any] = []
+    for call in args["calls"]:
+        now = outcomes[-1].state if outcomes else state
+        inner, made = dict(call["args"]), call["name"]
+        if made in _ALONE:
+            raise Refusal("UsageError")
+        world = named(world, made, inner)
+        outcomes.append(ACTIONS[made](world, now, **inner))
+        answers.append(outcomes[-1].answer)
+        if says_no(answers[-1]):
+            raise Refusal(None)
+    return joined(outcomes, state, answers)
+
+
+def says_no(answer: Any) -> bool:
+    """Whether an answer says in itself that nothing was done; a caller gives a batch up there."""
+    return isinstance(answer, Mapping) and False in (answer.get("changed"), answer.get("cancelled"))
+
+
+def named(world: World, name: str, args: dict[str, Any]) -> World:
+    """The world in which a new task gets the id that its action says; takes it out of the arguments."""
+    return replace(world, new_id=args.pop("id")) if name == "tasks.create" else world

@@ -1,0 +1,189 @@
+"""What a caller may give (§2), and texts of which only the meaning is specified."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+RUNTIMES: Final = ("subagent", "acp", "cli", "cron")
+ACTIVE: Final = ("queued", "running")
+TERMINAL: Final = ("succeeded", "failed", "timed_out", "cancelled", "lost")
+STATUSES: Final = (*ACTIVE, *TERMINAL)
+DELIVERY_STATUSES: Final = ("pending", "delivered", "session_queued", "failed", "parent_missing", "not_applicable")
+NOTIFY_POLICIES: Final = ("done_only", "state_changes", "silent")
+OUTCOMES: Final = ("succeeded", "blocked")
+SCOPES: Final = ("session", "system")
+RESULTS: Final = ("success", "failure", "cancelled", "interrupted", "aborted_no_skill")
+PENDING: Final = ("queued", "failed_retryable")
+MESSAGE_STATUSES: Final = (*PENDING, "delivered", "failed_terminal", "expired")
+
+_EARLIEST_MS: Final = -62_135_596_800_000
+_LATEST_MS: Final = 253_370_764_800_000
+_LARGEST_INTEGER: Final = 2**63 - 1
+_DEEPEST_JSON: Final = 64
+_WORKER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not an error
+    """The ledger says no with the error of this name: ``UsageError``, ``NotFound`` or ``IllegalTransition``.
+
+    None: it says so in an answer, without an error.
+    """
+
+    def __init__(self, error: str | None) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Text:
+    """Stands for any text that is not blank and names all of `parts`; how it is worded is not specified."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Text):
+            return self.parts == other.parts
+        return isinstance(other, str) and bool(other.strip()) and all(part in other for part in self.parts)
+
+    __hash__ = None  # type: ignore[assignment] # equal to many
+
+    def __repr__(self) -> str:
+        return f"<a text with {', '.join(map(repr, self.parts)) or 'anything'}>"
+
+
+class JsonText:
+    """Stands for any JSON text of a value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return bool(as_json(other) == self.value)
+        except ValueError:
+            return False
+
+    __hash__ = None  # type: ignore[assignment] # equal to many
+
+    def __repr__(self) -> str:
+        return f"<JSON of {self.value!r}>"
+
+
+def as_json(text: object) -> Any:
+    """The value of a JSON text; ValueError where it is none."""
+    if isinstance(text, JsonText):
+        return text.value
+    if not isinstance(text, str):
+        raise ValueError("no text")  # noqa: TRY004 - one error for all that is no JSON
+    return json.loads(text)
+
+
+def refuse(error: str) -> None:
+    """Say no."""
+    raise Refusal(error)
+
+
+def an_id(value: Any) -> str:
+    """An id, as it is given: any text that is Unicode."""
+    if not isinstance(value, str):
+        raise Refusal("UsageError")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refusal("UsageError") from None
+    return value
+
+
+def given(value: Any) -> str | None:
+    """A text as it is given; blank is absent."""
+    return None if value is None or not an_id(value).strip() else value
+
+
+def trimmed(value: Any) -> str | None:
+    """A text without white space around it; blank is absent (§2: keys are trimmed)."""
+    text = given(value)
+    return text.strip() if text is not None else None
+
+
+def key_of(value: str | None) -> str | None:
+    """A stored key in the form in which keys are compared."""
+    return (value.strip() or None) if value is not None else None
+
+
+def collapsed(value: Any) -> str | None:
+    """§2, create: summaries are whitespace-collapsed, blank = absent."""
+    text = given(value)
+    return " ".join(text.split()) if text is not None else None
+
+
+def one_of(allowed: Iterable[str], value: Any) -> str:
+    """A member of an enumeration."""
+    if not isinstance(value, str) or value not in tuple(allowed):
+        raise Refusal("UsageError")
+    return value
+
+
+def one_of_or_none(allowed: Iterable[str], value: Any) -> str | None:
+    """A member of an enumeration, or nothing."""
+    return None if value is None else one_of(allowed, value)
+
+
+def a_time(value: Any) -> int | None:
+    """§2: integer milliseconds since the epoch; nothing is allowed."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not _EARLIEST_MS <= value <= _LATEST_MS:
+        raise Refusal("UsageError")
+    return value
+
+
+def a_count(value: Any) -> int | None:
+    """A whole number that SQLite can hold, not negative; nothing is allowed."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_INTEGER:
+        raise Refusal("UsageError")
+    return value
+
+
+def a_cost(value: Any) -> float | None:
+    """A number of dollars, not negative and finite; nothing is allowed."""
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (math.isfinite(value) and value >= 0):
+        raise Refusal("UsageError")
+    return float(value)
+
+
+def a_span(value: Any, *, zero: bool = False) -> float:
+    """§5, prune: a span of time is finite and more than 0 (or, with `zero`, 0)."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise Refusal("UsageError")
+    return float(value)
+
+
+def json_value(value: Any) -> Any:
+    """A JSON value as it comes back from a file; what has no JSON form, or is too deep, is refused."""
+    try:
+        copied = json.loads(json.dumps(value, allow_nan=False))
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise Refusal("UsageError") from None
+    depth, level = 0, [copied]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [one for each in level for one in (each.values() if isinstance(each, dict) else each)]
+    if depth > _DEEPEST_JSON:
+        raise Refusal("UsageError")
+    return copied
+
+
+def a_worker_id(value: Any) -> str:
+    """What can be the name of a lock file (§4)."""
+    if not isinstance(value, str) or _WORKER_ID.fullmatch(value) is None:
+        raise Refusal("UsageError")
+    return value

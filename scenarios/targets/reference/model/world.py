@@ -1,0 +1,31 @@
+"""What the world round a ledger is at a call: the time, the next name, who lives, and what those who are asked say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+# How the worker of a pass over the outbox is called.
+_SENDER: Final = "pass-"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """`now_ms` is the clock; `new_id` what the next new thing is called.
+
+    `is_booting`: no worker of a run lives, and no session backs a task (§4). `controls` are the runtimes whose work
+    can be asked to stop (§2, cancel), each with what it answers; `backs` are those that know of their sessions
+    (§3, lost). `files` are the files of the old queue by name, each with its document (None: there is no such
+    directory), and `imported` what was ever taken over (§5): a fingerprint by id.
+    """
+
+    now_ms: int
+    new_id: str = "unnamed"
+    is_booting: bool = False
+    controls: Mapping[str, str] = field(default_factory=dict)
+    backs: frozenset[str] = frozenset()
+    files: Mapping[str, Any] | None = None
+    imported: Mapping[str, str] = field(default_factory=dict)
+
+    def is_alive(self, worker_id: str) -> bool:
+        """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then."""
+        return not worker_id.startswith(_SENDER) and not self.is_booting

@@ -1,0 +1,41 @@
+"""The calls that scripts are made of, in short."""
+
+from typing import Any, Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.workload import ARRIVES, message_args, task_args
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60_000
+DAY_MS: Final = 24 * 60 * MINUTE_MS
+# When the first call of a script is made: step 0 opens the ledger.
+START_MS: Final = 1_700_000_000_000 + MINUTE_MS
+BLANK: Final = " \t"
+FAIL: Final = {"error": "connection reset"}
+
+Script = tuple[Action, ...]
+
+
+def call(name: str, /, **args: Any) -> Action:
+    """A call by its name."""
+    return Action(name, args)
+
+
+def create(name: str, /, **fields: Any) -> Action:
+    """A new task."""
+    return Action("tasks.create", task_args(name, **fields))
+
+
+def later(since_step: int, age_ms: int, step: int) -> int:
+    """What to put the clock forward by in a step, so that what a step did is so old."""
+    return age_ms - (step - since_step) * MINUTE_MS
+
+
+def enqueue(name: str, payload: Any = None, /, **more: Any) -> Action:
+    """A new message."""
+    return Action("outbox.enqueue", message_args(name, ARRIVES if payload is None else payload) | more)
+
+
+def batch(*calls: Action) -> Action:
+    """Calls in one transaction."""
+    return Action("batch", {"calls": [{"name": one.name, "args": one.args} for one in calls]})

@@ -1,0 +1,207 @@
+"""Scripts of the outbox: each end of a message, each attempt, each age."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.scripts.calls import (
+    BLANK,
+    DAY_MS,
+    FAIL,
+    MINUTE_MS,
+    SECOND_MS,
+    START_MS,
+    call,
+    enqueue,
+    later,
+)
+from tornpage.scenarios.targets.reference.workload import ARRIVES, FAILS, FAILS_FOR_GOOD, message_args
+
+
+def queueing() -> Iterator[Action]:
+    """Every field of a message, and what can't be one."""
+    yield enqueue(" m ", turn_id=" t ", account_id=BLANK, dispatch_kind="final", channel=" c ", target=" t ")
+    yield enqueue("m", idempotency_key="other")
+    yield enqueue("m2", idempotency_key=" key- m  ")
+    yield enqueue("m3", idempotency_key=BLANK)
+    yield enqueue("m4", idempotency_key=BLANK)
+    payloads: tuple[Any, ...] = (None, [], "text", 0, {"ä": [1.5, True, None]}, {"a": "\ud800"}, float("nan"))
+    for number, payload in enumerate(payloads):
+        yield Action("outbox.enqueue", {**message_args(f"p{number}", {}), "payload": payload})
+    for wrong in ({"channel": BLANK}, {"target": ""}, {"message_id": " "}, {"channel": 5}, {"turn_id": 5}):
+        yield enqueue("w", **wrong)
+    yield call("outbox.ack", message_id="m")
+    yield enqueue("m5", idempotency_key="key- m ")
+    yield call("outbox.list", status="delivered")
+    yield call("outbox.list", status="gone")
+    yield call("outbox.list", channel=" c ")
+    yield call("outbox.list", channel="mail", status="queued")
+    yield call("outbox.get", message_id="m")
+    yield call("outbox.get", message_id="nobody")
+    yield call("outbox.quarantined")
+
+
+def _ended(end: str) -> tuple[Action, ...]:
+    """How a message m comes to that end."""
+    return {
+        "queued": (),
+        "failed_retryable": (call("outbox.fail", message_id="m", **FAIL),),
+        "delivered": (call("outbox.ack", message_id="m"),),
+        "failed_terminal": (call("outbox.move_to_failed", message_id="m", reason=" r "),),
+        "expired": (call("outbox.recover", cutoff=None, later_ms=31 * MINUTE_MS),),
+        "leased": (call("outbox.claim", message_id="m", worker_id="w"),),
+    }[end]
+
+
+def endings() -> Iterator[Action]:
+    """Everything that can be done to a message, wherever it stands."""
+    calls = (
+        call("outbox.ack", message_id="m"), call("outbox.fail", message_id="m", **FAIL),
+        call("outbox.fail", message_id="m", worker_id="w", **FAIL), call("outbox.fail", message_id="m", error=BLANK),
+        call("outbox.move_to_failed", message_id="m"), call("outbox.move_to_failed", message_id="m", worker_id="w"),
+        call("outbox.claim", message_id="m", worker_id="w"), call("outbox.claim", message_id="m", worker_id="v"),
+        call("outbox.release", message_id="m", worker_id="w"), call("outbox.release", message_id="m", worker_id="v"),
+        call("outbox.recover", cutoff=None),
+    )  # fmt: skip
+    for end in ("queued", "failed_retryable", "delivered", "failed_terminal", "expired", "leased"):
+        for one in calls:
+            yield enqueue("m")
+            yield from _ended(end)
+            yield one
+            yield call("outbox.move_to_failed", message_id="m", worker_id="w")
+            yield call("outbox.prune", age_ms=1, later_ms=MINUTE_MS)
+    for one in calls:
+        yield Action(one.name, {**one.args, **({"message_id": "nobody"} if "message_id" in one.args else {})})
+    yield enqueue("m")
+    yield call("outbox.claim", message_id="m", worker_id="pass-dead")
+    yield call("outbox.claim", message_id=5, worker_id="w")
+
+
+def retries() -> Iterator[Action]:
+    """All attempts of a message, each due to the millisecond."""
+    yield enqueue("m", FAILS)
+    step = 1
+    for wait_ms in (5 * SECOND_MS, 25 * SECOND_MS, 2 * MINUTE_MS, 10 * MINUTE_MS):
+        yield call("outbox.fail", message_id="m", **FAIL)
+        step += 1
+        yield call("outbox.recover", cutoff=None, later_ms=later(step, wait_ms - 1, step + 1))
+        step += 1
+    yield enqueue("n", FAILS)
+    for wait_ms in (0, 5 * SECOND_MS, 25 * SECOND_MS, 2 * MINUTE_MS, 10 * MINUTE_MS, 10 * MINUTE_MS):
+        yield call("outbox.recover", cutoff=None, later_ms=wait_ms, max_age_ms=DAY_MS)
+    yield call("outbox.fail", message_id="m", **FAIL)
+    yield call("outbox.fail", message_id="m", **FAIL)
+    yield call("outbox.claim", message_id="m", worker_id="w")
+    yield enqueue("o", FAILS)
+    yield call("outbox.recover", cutoff=None, later_ms=-DAY_MS)
+
+
+def permanent() -> Iterator[Action]:
+    """Each text that says that trying again can't help, and some that don't."""
+    texts = (
+        "No Conversation Reference Found!", "xx CHAT NOT FOUND", "User not found", "bot was blocked by the user",
+        "Forbidden: bot was kicked", "chat_id is empty", "recipient is not a valid address",
+        "outbound not configured for channel: x", "bot was blocked", "forbidden", "chat not  found",
+    )  # fmt: skip
+    for number, text in enumerate(texts):
+        yield enqueue(f"m{number}", {"error": text})
+        yield enqueue(f"n{number}")
+        yield call("outbox.fail", message_id=f"n{number}", error=text)
+    yield call("outbox.recover", cutoff=None)
+    for number, permanent in enumerate((True, False, None)):
+        for text in ("chat not found", "reset"):
+            name = f"p{number}{text[0]}"
+            yield enqueue(name, {"error": text, "permanent": permanent})
+            yield enqueue(f"{name}x")
+            yield call("outbox.fail", message_id=f"{name}x", error=text, permanent=permanent)
+    yield call("outbox.recover", cutoff=None)
+
+
+def passes() -> Iterator[Action]:
+    """A pass over messages that are due, not due, leased, damaged and behind a cutoff."""
+    for name, payload in (("a", FAILS), ("b", ARRIVES), ("c", FAILS_FOR_GOOD), ("d", ARRIVES), ("e", "text")):
+        yield enqueue(name, payload)
+    yield call("outbox.fail", message_id="a", **FAIL)
+    yield call("damaged_payload", message_id="b")
+    yield call("outbox.claim", message_id="d", worker_id="w")
+    yield call("outbox.recover", cutoff=None, budget_ms=0)
+    for wrong in ({"budget_ms": -1}, {"budget_ms": float("inf")}, {"max_age_ms": 0}, {"cutoff": 1.5}):
+        yield Action("outbox.recover", {"cutoff": None, **wrong})
+    yield call("outbox.recover", cutoff=START_MS)
+    yield call("outbox.recover", cutoff=START_MS + 1)
+    yield call("outbox.recover", cutoff=START_MS + 2 * MINUTE_MS)
+    yield call("outbox.recover", cutoff=START_MS + 2 * MINUTE_MS + 1)
+    yield call("outbox.recover", cutoff=None)
+    yield call("outbox.release", message_id="d", worker_id="w")
+    yield call("outbox.recover", cutoff=None)
+    yield call("batch", calls=[{"name": "outbox.recover", "args": {"cutoff": None}}])
+    yield enqueue("late", later_ms=DAY_MS)
+    yield enqueue("early", later_ms=-MINUTE_MS)
+    yield call("outbox.recover", cutoff=None)
+
+
+def ages() -> Iterator[Action]:
+    """What is too old, to the millisecond; what is being sent is not."""
+    step = 1
+    for offset in (-1, 0, 1):
+        yield enqueue(f"m{offset}", FAILS)
+        yield call("outbox.recover", cutoff=None, later_ms=later(step, 30 * MINUTE_MS + offset, step + 1))
+        yield enqueue(f"n{offset}", FAILS)
+        yield call("outbox.recover", cutoff=None, max_age_ms=500, later_ms=later(step + 2, 500 + offset, step + 3))
+        step += 4
+    yield enqueue("leased")
+    yield call("outbox.claim", message_id="leased", worker_id="w")
+    yield call("outbox.recover", cutoff=None, later_ms=DAY_MS)
+    yield enqueue("reason")
+    yield call("outbox.recover", cutoff=0, later_ms=DAY_MS)
+
+
+def pruning() -> Iterator[Action]:
+    """What is old enough to go, to the millisecond; what is pending never goes."""
+    step = 1
+    for offset in (-1, 0, 1):
+        yield enqueue(f"m{offset}")
+        yield call("outbox.ack", message_id=f"m{offset}")
+        yield call("outbox.prune", age_ms=1_000, later_ms=later(step + 1, 1_000 + offset, step + 2))
+        step += 3
+    for number in range(4):
+        yield enqueue(f"n{number}")
+        yield call("outbox.move_to_failed", message_id=f"n{number}")
+    yield enqueue("pending")
+    for age in (0, -1, float("nan"), float("inf"), True, "1"):
+        yield call("outbox.prune", age_ms=age)
+    yield call("outbox.prune", age_ms=1, limit=0)
+    yield call("outbox.prune", age_ms=1, limit=2)
+    yield call("outbox.prune", age_ms=1.5)
+    yield call("outbox.prune", age_ms=1, later_ms=100 * DAY_MS)
+
+
+def import_files() -> Iterator[Action]:
+    """Files of the old queue: whole, bad, known, changed, and come back."""
+    yield call("outbox.import_legacy")
+    base = {"channel": "mail", "to": "you"}
+    files: list[Any] = [
+        {"id": "a", **base}, {"id": " b ", **base, "retryCount": 2, "lastAttemptAt": START_MS, "lastError": "e"},
+        {"id": "c", **base, "retryCount": -1}, {"id": "d", **base, "retryCount": 1e300}, {"id": "e", **base, "to": " "},
+        {"id": "f", **base, "retryCount": 1.5, "enqueuedAt": 5}, {"id": "g", **base, "retryCount": "2"},
+        {"id": "h", **base, "retryCount": True, "lastError": 5}, {"id": 5, **base}, [], "text", {},
+        {"id": "i", **base, "retryCount": 3.0, "lastAttemptAt": 9, "turnId": " t ", "accountId": 5},
+        {"id": "j", **base, "retryCount": 9, "idempotencyKey": "k", "more": [1]},
+        {"id": "k", **base, "retryCount": 5}, {"id": "l", **base, "enqueuedAt": None, "lastAttemptAt": "x"},
+    ]  # fmt: skip
+    for number, content in enumerate(files):
+        yield call("legacy_file", name=f"f{number:02}.json", content=content)
+    yield call("legacy_file", name="other.txt", content={"id": "t", **base})
+    yield enqueue("e2", idempotency_key="k")
+    yield call("outbox.import_legacy")
+    yield call("outbox.ack", message_id="a")
+    yield call("outbox.prune", age_ms=1, later_ms=MINUTE_MS)
+    for content in ({"id": "a", **base}, {"id": "a", **base, "to": "me"}, {"id": "c", **base, "text": "other"}):
+        yield call("legacy_file", name="again.json", content=content)
+        yield call("outbox.import_legacy")
+    yield call("outbox.recover", cutoff=None, later_ms=DAY_MS, max_age_ms=100_000 * DAY_MS)
+    yield call("batch", calls=[{"name": "outbox.import_legacy", "args": {}}])
+    yield call("memory.import_legacy")
+
+
+SCRIPTS: Final = (queueing, endings, retries, permanent, passes, ages, pruning, import_files)

@@ -1,0 +1,72 @@
+"""Scripts of the audit and the upkeep: each finding and each step, to the millisecond."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, call, create, later
+
+
+def audit() -> Iterator[Action]:
+    """Each finding, a millisecond before it is one and from then on."""
+    yield create("queued")
+    yield create("running", status="running")
+    yield create("lost", status="lost")
+    for number, (since, age_ms) in enumerate(
+        ((1, 10 * MINUTE_MS), (2, 30 * MINUTE_MS), (3, DAY_MS), (1, 5 * MINUTE_MS))
+    ):
+        for offset in (-1, 0, 1):
+            step = 4 + number * 3 + offset + 1
+            yield call("audit", later_ms=later(since, age_ms + offset, step))
+    for number, delivery in enumerate(("failed", "pending")):
+        for notify in ("silent", "done_only", "state_changes"):
+            yield create(f"d{number}-{notify}", delivery_status=delivery, notify_policy=notify, status="succeeded")
+    yield call("audit", later_ms=-DAY_MS)
+    yield call("audit", later_ms=DAY_MS, booting=True)
+    yield call("maintenance", apply=False, later_ms=DAY_MS)
+
+
+def filters() -> Iterator[Action]:
+    """Filters and limits, which leave the summary alone."""
+    for name, fields in (
+        ("a", {"delivery_status": "failed"}), ("b", {"status": "lost", "delivery_status": "failed"}),
+        ("c", {"status": "running"}), ("d", {"status": "running", "started_at": 5}), ("e", {"status": "lost"}),
+        ("f", {}), ("g", {"last_event_at": 5}), ("h", {"runtime": "acp", "status": "running"}),
+    ):  # fmt: skip
+        yield create(name, **fields)
+    yield call("older_row", task_id="b")
+    for severity in (None, "warn", "error"):
+        for code in (None, "lost", "stale_running", "delivery_failed", "missing_cleanup"):
+            yield call("audit", severity=severity, code=code, later_ms=3 * DAY_MS)
+    for limit in (1, 2, 3, 5, 100):
+        yield call("audit", limit=limit, severity="error", later_ms=3 * DAY_MS, booting=True)
+    for wrong in ({"severity": "bad"}, {"code": "bad"}, {"limit": 0}, {"limit": True}, {"limit": 1.5}):
+        yield call("audit", **wrong)
+
+
+def maintenance() -> Iterator[Action]:
+    """Each step of the upkeep, a millisecond before it is due and from then on."""
+    for number, offset in enumerate((-1, 0, 1)):
+        name, step = f"a{number}", 1 + number * 7
+        yield create(name)
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"run-{name}")
+        yield create(f"acp{number}", runtime="acp")
+        yield create(f"sub{number}", runtime="subagent")
+        yield call("maintenance", apply=False, later_ms=later(step + 1, 5 * MINUTE_MS + offset, step + 4))
+        yield call("maintenance", later_ms=later(step + 1, 5 * MINUTE_MS + offset, step + 5))
+        yield call("maintenance", later_ms=later(step + 2, 5 * MINUTE_MS + offset, step + 6))
+    for number, (status, kept_ms) in enumerate((("lost", DAY_MS), ("failed", 7 * DAY_MS))):
+        for offset in (-1, 0):
+            name, step = f"{status}{offset}", 22 + number * 4 + (offset + 1) * 2
+            yield create(name, status=status, requester_origin={"a": 1})
+            yield call("maintenance", later_ms=later(step, kept_ms + offset, step + 1))
+    yield create("old", status="lost", error="why")
+    yield call("older_row", task_id="old")
+    yield call("maintenance", apply=False)
+    yield call("maintenance")
+    yield create("erred", runtime="acp", error="first")
+    yield call("maintenance", later_ms=DAY_MS)
+    yield call("batch", calls=[{"name": "maintenance", "args": {}}])
+
+
+SCRIPTS: Final = (audit, filters, maintenance)

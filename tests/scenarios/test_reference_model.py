@@ -1,0 +1,280 @@
+"""The model is a second source: the ledger agrees with it, and realistic defects in the ledger don't."""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tornpage import faults, ledger
+from tornpage.ledger import (
+    TERMINAL,
+    IllegalTransition,
+    Runtime,
+    Status,
+    creation,
+    lookup,
+    reading,
+    registry,
+    rules,
+    runs,
+    times,
+    transitions,
+)
+from tornpage.ledger import audit as audit_rules
+from tornpage.ledger import maintenance as maintenance_rules
+from tornpage.ledger.engine import RegistryEngine
+from tornpage.ledger.history import RunHistory
+from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.outbox import Outbox, legacy, queue
+from tornpage.ledger.outbox import recovery as passes
+from tornpage.ledger.outbox import rules as outbox_rules
+from tornpage.ledger.recovery import Recovery
+from tornpage.ledger.registry import TaskRegistry
+from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.search.scripts import play_script
+from tornpage.scenarios.targets.reference import model as model_package
+from tornpage.scenarios.targets.reference.scripts import Script, messages, scripts, tasks, together, upkeep
+from tornpage.scenarios.targets.reference.scripts import runs as run_scripts
+from tornpage.scenarios.targets.reference.target import Reference
+
+Patch = Callable[[pytest.MonkeyPatch], object]
+
+
+def wrong_in(script: Iterable[Any], home: Path) -> str:
+    """The code of the first check that a script breaks, "" where all hold."""
+    with faults.install() as shim, shim.deterministic():
+        _, wrong = play_script(Reference(), Configuration(), tuple(script), home / "store")
+    return "" if wrong is None else str(wrong[0])
+
+
+@pytest.mark.slow
+def test_the_ledger_does_in_every_script_what_the_model_says(tmp_path: Path) -> None:
+    assert [wrong_in(one, tmp_path / f"{number}") for number, one in enumerate(scripts())] == [""] * len(scripts())
+
+
+@pytest.mark.parametrize("script", [together.elsewhere, together.batches, upkeep.audit])
+def test_the_ledger_does_what_the_model_says(script: Callable[[], Script], tmp_path: Path) -> None:
+    assert wrong_in(script(), tmp_path) == ""
+
+
+def test_the_model_takes_nothing_from_the_ledger() -> None:
+    for file in Path(inspect.getfile(model_package)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert name.split(".")[0] in {
+                    "collections", "dataclasses", "hashlib", "json", "math", "re", "typing", "tornpage",
+                }, file  # fmt: skip
+                assert not name.startswith("tornpage") or "targets.reference.model" in name, file
+
+
+def test_every_function_of_the_model_cites_its_section_or_says_that_there_is_none() -> None:
+    """Those that a call comes to; helpers are part of what they help."""
+    for name, rule in model_package.ACTIONS.items():
+        doc = inspect.getdoc(rule) or ""
+        assert doc, name
+        if rule.__module__.endswith(("tasks", "runs", "outbox", "upkeep")):
+            assert re.search(r"§\d|[Ss]ilent there", doc), name
+
+
+# -- every public name -----------------------------------------------------------------------------------------
+
+# What no action calls, and why; each is covered elsewhere.
+NOT_CALLED = {
+    "tasks.observe": "the session's mirror is put there when the ledger is opened; tests/ledger/test_observers.py",
+    "tasks.configure_observers": "as observe",
+    "tasks.restore": "opening calls it; it is no call of a user's",
+    "tasks.revise": "maintenance calls it",
+    "tasks.change": "the run history calls it",
+    "tasks.batch": "the action batch",
+    "tasks.view": "the session's checks call it",
+    "tasks.joined": "a backend calls it",
+    "tasks.committed": "a backend calls it",
+    "tasks.settled": "a backend calls it",
+    "tasks.rolled_back": "a backend calls it",
+    "history.recover": "the action recover",
+    "history.write_end": "recovery calls it",
+    "outbox.leaseholders": "recovery calls it",
+}
+
+
+def test_every_public_method_of_the_ledger_is_an_action_or_says_why_not() -> None:
+    parts = {"tasks": TaskRegistry, "history": RunHistory, "outbox": Outbox}
+    public = {
+        f"{part}.{name}"
+        for part, kind in parts.items()
+        for name, value in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    public |= {name for name in vars(ledger.Ledger) if not name.startswith("_")} - {*parts, "open", "close"}
+    covered = {"batch", "durability", "workers", *model_package.ACTIONS, *NOT_CALLED}
+    assert sorted(public - covered) == []
+    assert sorted(NOT_CALLED.keys() - public) == []
+
+
+# -- defects ---------------------------------------------------------------------------------------------------
+
+
+def put(owner: object, name: str, value: object) -> Patch:
+    return lambda patch: patch.setattr(owner, name, value)
+
+
+def after(owner: object, name: str, change: Callable[[Any], Any]) -> Patch:
+    """The function of that name, with another result."""
+    original = getattr(owner, name)
+    return put(owner, name, lambda *args, **more: change(original(*args, **more)))
+
+
+def several(*patches: Patch) -> Patch:
+    return lambda patch: [one(patch) for one in patches]
+
+
+def refuse(*_args: object, **_more: object) -> None:
+    raise IllegalTransition("it is over")
+
+
+def oldest_insertion_first(found: Iterable[Any]) -> list[Any]:
+    return sorted(found, key=lambda task: task.created_at, reverse=True)
+
+
+def without_label(task: Any) -> Any:
+    return (None, task.task.strip() or None)
+
+
+def any_run_may_report(task: Any, _run: str | None = None) -> frozenset[Status]:
+    return TERMINAL - {Status.LOST} if task.status == Status.LOST else transitions._NEXT.get(task.status, frozenset())
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    # Creating.
+    "a terminal task is created without a date to go": (put(creation, "TERMINAL", frozenset()), tasks.creation),
+    "the end of an active task is taken": (
+        put(creation, "_refuse_terminal_fields", lambda *_: None), tasks.refused_creation),
+    "the last event of a new task is now": (
+        after(creation, "_times", lambda found: {**found, "last_event_at": 1_700_000_000_000}), tasks.creation),
+    "system tasks are to be delivered": (
+        put(creation, "default_delivery_status", lambda *_: creation.DeliveryStatus.PENDING), tasks.parties),
+    "everybody is told": (
+        put(creation, "default_notify_policy", lambda _: creation.NotifyPolicy.DONE_ONLY), tasks.parties),
+    "the label is no part of a match": (put(creation, "_wording", without_label), tasks.same_run),
+    "acp matches only exactly": (put(creation, "Runtime", type("_", (), {"ACP": "none"})), tasks.same_run),
+    "a second create is not merged": (put(rules, "merge", lambda existing, _: existing), tasks.same_run),
+    "an id that is taken is written over": (put(registry, "_refuse_taken", lambda *_: None), tasks.refused_creation),
+    "summaries keep their lines": (put(creation, "collapsed", creation.given_text), tasks.creation),
+    # Changing.
+    "terminal tasks take no progress": (put(rules, "progress", refuse), lambda: tasks.transitions("failed")),
+    "any run may say how a lost task ended": (
+        put(transitions, "allowed_next", any_run_may_report), lambda: tasks.transitions("lost")),
+    "a running task starts again": (
+        lambda patch: patch.setitem(transitions._NEXT, Status.RUNNING, TERMINAL | {Status.RUNNING}),
+        lambda: tasks.transitions("running")),
+    "a queued task can't end": (
+        lambda patch: patch.setitem(transitions._NEXT, Status.QUEUED, frozenset({Status.RUNNING})),
+        lambda: tasks.transitions("queued")),
+    "the end takes no outcome": (put(transitions, "outcome_of", lambda *_: None), lambda: tasks.transitions("running")),
+    "lost tasks stay a week": (
+        put(times, "LOST_RETENTION_MS", times.RETENTION_MS), lambda: tasks.transitions("running")),
+    "the notify policy is no event": (
+        put(rules, "with_notify_policy", lambda task, _now, policy: replace(task, notify_policy=policy)),
+        lambda: tasks.transitions("queued")),
+    "nobody is found where nobody is": (
+        put(registry, "NotFound", IllegalTransition), tasks.refused_creation),
+    "a runtime that refuses is not heard": (put(TaskRegistry, "_ask_to_stop", lambda *_: None), tasks.creation),
+    "an owner's match wins": (
+        put(rules, "select_for_run", lambda found, key: [one for one in found if one.owner_key == key]), tasks.by_run),
+    "an ambiguous run is everybody's": (put(rules, "select_for_run", lambda found, _key: list(found)), tasks.by_run),
+    # Looking.
+    "of equals the first inserted comes first": (
+        several(put(rules, "newest_first", oldest_insertion_first), put(lookup, "newest_first",
+        oldest_insertion_first)),
+        tasks.lists),
+    "cli goes before the others": (
+        put(lookup, "by_preference", lambda found: sorted(found, key=lambda one: one.created_at)), tasks.lists),
+    "a fresh list takes the key as it is": (put(reading, "trimmed", lambda _name, key: key), tasks.lists),
+    "a child's session is not related": (
+        put(Indexes, "by_session", Indexes.by_owner), tasks.lists),
+    # Observers.
+    "nobody hears what was before": (
+        after(RegistryEngine, "_unheard", lambda _: []), together.elsewhere),
+    "nobody hears of what is deleted": (
+        put(RegistryEngine, "_announce", lambda self, change: change.task is None or self._observers.upserted(
+            change.task, change.previous)), together.batches),
+    # Upkeep.
+    "stale a millisecond too late": (put(audit_rules, "STALE_QUEUED_MS", 600_001), upkeep.audit),
+    "stale a millisecond too early": (put(audit_rules, "STALE_RUNNING_MS", 30 * 60_000 - 1), upkeep.audit),
+    "the youngest finding first": (
+        put(audit_rules, "order_key", lambda one: (one.severity != "error", one.age_ms or 0, one.created_at)),
+        upkeep.filters),
+    "the silent are reported, too": (
+        put(audit_rules, "NotifyPolicy", type("_", (), {"SILENT": None})), upkeep.audit),
+    "lost a millisecond too late": (put(maintenance_rules, "LOST_AFTER_MS", 300_001), upkeep.maintenance),
+    "pruned a millisecond too early": (
+        after(maintenance_rules, "replace", lambda task: replace(task, cleanup_after=task.cleanup_after - 1)),
+        upkeep.maintenance),
+    "a hook that fails says that all is lost": (
+        put(maintenance_rules.Liveness, "_backing", lambda _, task: task.runtime == Runtime.ACP),
+        upkeep.maintenance),
+    # Runs.
+    "a dead worker may start": (
+        put(RunHistory, "_check_start", lambda *_: None), run_scripts.starts),
+    "another report of an end is taken": (put(runs, "_refuse_other_result", lambda *_: None), run_scripts.run_ends),
+    "a run may end before it begins": (
+        put(runs, "finished", lambda run, now, status, end: replace(
+            run, status=status, finished_at=end.finished_at or now)),
+        run_scripts.run_ends),
+    "no skill is no failure": (
+        lambda patch: patch.setitem(runs._TASK_STATUS, runs.RunStatus.ABORTED_NO_SKILL, Status.CANCELLED),
+        run_scripts.run_ends),
+    "recovery says nothing": (put(Recovery, "announce", lambda *_: None), run_scripts.recovery),
+    "recovery says everything twice": (
+        put(Recovery, "announce", lambda self, found, say=Recovery.announce: [say(self, [one, one]) for one in found]),
+        run_scripts.recovery),
+    "what is left running is not counted": (
+        after(Recovery, "_interrupt_all", lambda done: replace(done, left_running=0)), run_scripts.recovery),
+    "a session is opened twice": (
+        put(runs, "opened", lambda name, run: runs.Session(name, run.id)), run_scripts.sessions),
+    "why a session is invalid is written over": (
+        put(runs, "invalidated", lambda session, now, reason: replace(
+            session, valid=False, invalidated_at=now, reason=reason)), run_scripts.sessions),
+    # Messages.
+    "the first wait is the second": (
+        put(outbox_rules, "BACKOFF_MS", (25_000, 5_000, 120_000, 600_000)), messages.retries),
+    "six attempts": (put(outbox_rules, "MAX_ATTEMPTS", 6), messages.retries),
+    "due a millisecond too late": (
+        put(outbox_rules, "is_due", lambda one, now: one.next_attempt_at is None or now > one.next_attempt_at),
+        messages.retries),
+    "a permanent error in capitals is tried again": (
+        put(outbox_rules, "is_permanent", lambda text: any(one in text for one in outbox_rules.PERMANENT_ERRORS)),
+        messages.permanent),
+    "too old a millisecond too early": (
+        put(passes.RecoveringQueue, "_is_too_old", lambda _self, one, now, most: outbox_rules.age_ms(one, now) >= most),
+        messages.ages),
+    "a lease is given twice to one worker": (
+        put(queue.MessageQueue, "_sent_by_another", lambda self, one, worker: None if one.leased_by in (
+            None, "w", worker) or self._is_free(one) else "another"), messages.endings),
+    "a message goes a millisecond too early": (
+        put(queue, "_ENDED_SQL", queue._ENDED_SQL.replace("<", "<=")), messages.pruning),
+    "a bad count is kept": (
+        put(legacy, "_attempts", lambda value: value if isinstance(value, int) else 0), messages.import_files),
+    "an envelope counts from nothing": (
+        after(passes.RecoveringQueue, "_envelope", lambda one: replace(one, attempt=one.attempt - 1)), messages.passes),
+    "an empty budget sends one": (
+        put(passes._Budget, "is_spent", lambda self: self._spent_ms > self._budget_ms), messages.passes),
+    "what is not due is not counted": (
+        after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_in_the_ledger_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch, script = DEFECTS[name]
+    patch(monkeypatch)
+    assert wrong_in(script(), tmp_path)
