@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -202,24 +202,14 @@ class Attachment:
     def _attached(self, process: int) -> "subprocess.Popen[bytes]":
         # A fault counts the calls on its own file; without one every file is watched, and the log says which it was.
         roles = ROLES if self.fault is None else (self.fault.role,)
-        arguments = ["-f", "-y", "-s", "0", "-o", str(self._log), "-p", str(process)]
+        arguments = ["-f", "-y", "-s", "0", "-o", str(self._log)]
         for role in roles:
             arguments += ["-P", self._database + _SUFFIXES[role]]
         # Not every system has each of them; a question mark lets strace pass over the others.
         arguments += ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         if self.fault is not None:
             arguments += ["-e", self.fault.injection]
-        strace = subprocess.Popen(  # noqa: S603 - arguments of our own, and no shell
-            [find_strace(), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"}, start_new_session=True, bufsize=0,
-        )  # fmt: skip
-        try:
-            _wait_until_attached(strace, process)
-        except BaseException:
-            with strace:
-                strace.kill()
-            raise
-        return strace
+        return start_strace(process, arguments)
 
     def _let_die(self) -> None:
         """Wait until the process either is gone, and strace with it, or waits for what it is told next.
@@ -268,6 +258,25 @@ def find_strace() -> str:
     if found is None:
         raise SyscallsUnavailableError("there is no strace; install it: apt install strace, or dnf install strace")
     return found
+
+
+def start_strace(process: int, arguments: Sequence[str], handed_on: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
+    """Start strace on a process, with descriptors that it inherits; it is attached when this returns.
+
+    Raises `SyscallsUnavailableError`.
+    """
+    strace = subprocess.Popen(  # noqa: S603 - arguments of our own, and no shell
+        [find_strace(), *arguments, "-p", str(process)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}, start_new_session=True, bufsize=0,
+        pass_fds=handed_on,
+    )  # fmt: skip
+    try:
+        _wait_until_attached(strace, process)
+    except BaseException:
+        with strace:
+            strace.kill()
+        raise
+    return strace
 
 
 def _is_waiting(process: int) -> bool:

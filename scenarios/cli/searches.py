@@ -359,7 +359,7 @@ def _run(
 ) -> None:
     _require_one_process(options)
     reached = campaign.searches_for(target)
-    if ("syscall" in target.depths) != ("syscalls" in searches):
+    if ("syscall" in target.depths and not set(searches) <= {*reached}) or "syscalls" in set(searches) - {*reached}:
         hint = (
             "" if "syscall" in target.depths else "; a program of its own is: --target 'command:PROGRAM ARGUMENT ...'"
         )

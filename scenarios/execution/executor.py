@@ -20,6 +20,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.contention.turns import Hop
+from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
@@ -219,6 +220,8 @@ class Executor:
         saved = files if self.armed else None
         wanted, stages = self.shadow.call_by_stages(step.action)
         self._require_wanted(step, wanted)
+        if self.recording is not None:
+            settle(self.shadow)
         after = self.shadow.fresh_view()
         with self._told(str(step.action), after, stages) as told:
             met = self._met()

@@ -109,8 +109,10 @@ class Environment:
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
         self.now_ms = 1_700_000_000_000
         self.connect = connect
-        # For a target that is a program of its own: told of the process that is about to open the store.
+        # For a target that is a program of its own: told of the process that is about to open the store, or has just
+        # closed it.
         self.before_opening: list[Callable[[Any], None]] = []
+        self.after_closing: list[Callable[[Any], None]] = []
 
     def clock(self) -> int:
         """The present time in milliseconds."""

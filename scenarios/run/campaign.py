@@ -325,7 +325,7 @@ def searches_for(target: Target) -> tuple[str, ...]:
     can only crash. Plain files have no locks and no limits of SQLite's.
     """
     if "syscall" in target.depths:
-        return ("syscalls",)
+        return ("syscalls", "crash")
     if not target.depths:
         return ("crash",)
     others = {"syscalls", "contend", "interleave", "limits"} if has_plain_files_only(target) else {"syscalls"}

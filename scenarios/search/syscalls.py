@@ -10,7 +10,7 @@ Before that, a rehearsal: the same calls twice, in two directories, have to lead
 files alone.
 
 Not covered: faults in locks and shared memory, an error after the work was done, short writes, two faults in one call,
-and power loss.
+and power loss (``crash``).
 """
 
 from collections.abc import Iterator

@@ -67,7 +67,8 @@ def search() -> Search:
     """Runs a campaign without replay files: every fault point, or up to so many of each call."""
 
     def searched(target: Target, *names: str, points: int | None = None, seed: int = 0, **sizes: int) -> Recorder:
-        profile = Profile("test", None, points, sizes.get("scenarios", 0), sizes.get("steps", 0), shrinks=False)
+        scenarios, steps, states = sizes.get("scenarios", 0), sizes.get("steps", 0), sizes.get("crash_states")
+        profile = Profile("test", None, points, scenarios, steps, crash_states=states, shrinks=False)
         return run(target, Plan(names or ("sweep",), profile, seed=seed, report=None))
 
     return searched

@@ -14,6 +14,7 @@ from typing import Final
 from tornpage import faults
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import Trial
@@ -36,6 +37,7 @@ def _hot(directory: Path) -> Iterator[Path]:
 
 # Neither a map nor a child was seen.
 _UNKNOWN_WAY: Final = "by C code that writes by itself, or a process that was started before"
+_OUTSIDE: Final = "by another process, or through a map that was made before the store was opened"
 
 
 class Recording:
@@ -57,6 +59,9 @@ class Recording:
         self._kept: faults.CrashStates | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
+        self._program = tape_of_program(trial, self.tape)
+        if self._program is not None:
+            self._scope.callback(self._program.end)
         trial.before_reading.append(self._recover)
         self._scope.callback(trial.before_reading.remove, self._recover)
 
@@ -83,11 +88,12 @@ class Recording:
         self, step: int, call: str, after: View, stages: tuple[View, ...] = ()
     ) -> Iterator[Callable[[Answer], Answer]]:
         """A call that would lead to `after`; hand its answer to what this yields, and look before the scope ends."""
-        begin = len(self.tape)
+        begin = self._position()
         heard: list[tuple[int, Answer]] = []
 
         def told(answer: Answer) -> Answer:
-            heard.append((len(self.tape), answer))
+            heard.append((self._position(), answer))
+            settle(self.trial)
             return answer
 
         yield told
@@ -98,20 +104,30 @@ class Recording:
         oracle = self.trial.oracle
         self.history.called(step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed)
 
+    def _position(self) -> int:
+        """How many operations there have been, as far as anybody has heard of what came of them."""
+        if self._program is not None:
+            self._program.follow()
+        return len(self.tape)
+
     def require_faithful(self, call: str = "") -> None:
         """Raise `TargetError` where the files are not what the tape makes of them: then no crash state is right.
 
         Asked after every `call`, it can say which one changed a file unseen, and how that may have happened.
         """
+        self._position()
         self._replica.follow(self.tape.operations)
         notes, self._noted = self.tape.notes[self._noted :], len(self.tape.notes)
         ways = "; ".join(dict.fromkeys(note.way for note in notes)) or _UNKNOWN_WAY
+        seen = "SQLite's own operations and those of `os`, `open`, pathlib, shutil and tempfile"
+        if self._program is not None:
+            ways, seen = _OUTSIDE, "the system calls of the process that does the I/O"
         for name in self._replica.different(self.trial.crash_copy()):
             by = f"{call}: " if call else ""
             raise TargetError(
                 f"{self.trial.target.name}: {by}{name} was changed in a way that the recorder does not see "
                 f"({ways}); crash states can't be made of what it wrote down. "
-                "It sees SQLite's own operations and those of `os`, `open`, pathlib, shutil and tempfile"
+                f"It sees {seen}"
             )
 
     def after(self, step: CrashAt) -> tuple[faults.State, View]:
@@ -170,7 +186,8 @@ class Recording:
     def _require_certain(self, crash: faults.Crash, violation: Violation) -> None:
         """Raise `NotJudged` where what a crash has lost may have been synced by what the recorder doesn't see."""
         spoilt = _spoilt(crash)
-        if not spoilt:
+        # Of a program of its own every sync is seen, and what runs in this process is none of its doing.
+        if not spoilt or self._program is not None:
             return
         ways = [note.way for note in self.tape.notes if note.syncs and min(spoilt) < note.position <= crash.position]
         if self._libraries is None:

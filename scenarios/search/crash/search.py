@@ -14,6 +14,9 @@ records for itself. Recoveries begin where a part's own calls have led.
 
 Power fails on the `device` that is given; what it promises says what can tear.
 
+Of a program of its own, which strace watches (`execution/crash/program_tape`), the first is done, and of the third that
+recoveries crash: faults come from strace, too, and a process has one.
+
 Not covered: damage to what was synced, and disks that say that they have synced and have not.
 """
 
@@ -98,6 +101,8 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
+        # Its faults come from outside, as strace does, and there is one strace on a process.
+        self._is_program = "syscall" in target.depths
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -107,7 +112,8 @@ class CrashSearch(Search):
     def parts(self) -> Iterator[Part]:
         """Some calls of the workload in each configuration, with the recoveries after them; then calls after faults."""
         for configuration in self.configurations:
-            for kind, size in ((_WORKLOAD, _STEPS_A_PART), (_AFTER_FAULTS, _FAULTED_A_PART)):
+            kinds = ((_WORKLOAD, _STEPS_A_PART), (_AFTER_FAULTS, _FAULTED_A_PART))
+            for kind, size in kinds[:1] if self._is_program else kinds:
                 # One more step closes the store.
                 yield from cut(configuration, len(self._calls) + 1, size, kind)
 
@@ -170,7 +176,8 @@ class CrashSearch(Search):
             configuration,
             self.directory / "recorded",
             record=True,
-            compares=True,
+            # A program may be at work in the background between its calls; it has ended when it has closed the store.
+            compares=not self._is_program,
             files=tape.files,
             view=tape.view,
             steps_before=max(len(tape.prelude) - 1, 0),
@@ -359,6 +366,8 @@ class CrashSearch(Search):
                 start, steps=(Call(recovery or self.target.heartbeat()),), share=_RECOVERY_SHARE
             )
             self._try_tape(tape, reader, tally)
+            if self._is_program:
+                continue
             for action in (OPEN, recovery) if recovery else (OPEN,):
                 try:
                     begin = sweep.start_from(reader.configuration, action, start.files, start.view, start.prelude)

@@ -60,6 +60,8 @@ class Program:
         self.answers_within_s = answers_within_s
         # Of processes that it has started itself, one may do the I/O.
         self.pid = 0
+        # How many lines it has answered.
+        self.answers = 0
         self._buffer = b""
         self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         try:
@@ -80,6 +82,11 @@ class Program:
     def alive(self) -> bool:
         """Whether the process is there, and has kept to the protocol so far."""
         return not self._complaints.closed and self._process.poll() is None
+
+    @property
+    def answers_to(self) -> int:
+        """The descriptor of the pipe that its answers come through."""
+        return self._output
 
     def ask(self, request: Request) -> Answer:
         """Send a request and wait for its answer; raises `ProgramError`, and then the process is gone."""
@@ -172,6 +179,7 @@ class Program:
             if len(self._buffer) > _LONGEST_LINE_BYTES:
                 raise self._garbled(self._buffer, f"without an end, {len(self._buffer):,} bytes so far")
         line, _, self._buffer = self._buffer.partition(b"\n")
+        self.answers += 1
         return line
 
     # -- what goes wrong -----------------------------------------------------------------------------------

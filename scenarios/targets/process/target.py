@@ -98,6 +98,8 @@ class ProcessSession:
                 )
             fit = True
         finally:
+            for tell in self._environment.after_closing:
+                tell(self.program)
             self._target.give_back(self.program, fit=fit)
 
     def files_left_open(self) -> list[str]:

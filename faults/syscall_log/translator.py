@@ -1,0 +1,395 @@
+"""System calls as operations of a tape: what a program of its own changes below one directory, and what it syncs.
+
+Method. A model of the program follows along: its processes with their working directory and open files, each with its
+place and flags, and the sizes of the directory's files. So ``write`` has an offset, ``O_APPEND`` a place, a descriptor
+of a file that was deleted and made anew another file than the new one.
+
+What is durable is what the system promises. ``fsync`` and ``fdatasync`` of a file make its contents durable, of a
+directory its names; ``O_SYNC`` and ``O_DSYNC`` sync each write; ``sync`` and ``syncfs`` everything.
+``sync_file_range`` makes nothing durable: it writes neither the size nor the drive's cache. ``fallocate`` makes a file
+longer, as ``ftruncate`` does.
+
+What changes a file in a way that its line does not tell, such as a writable map, ``copy_file_range`` or io_uring, can't
+be translated, and raises `NotTranslatedError`. The shared-memory file is left out: it is no part of a crash state. A
+write that another thread makes while a sync is under way counts as before it if it has ended before.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tornpage.faults.errors import FaultError
+from tornpage.faults.syscall_log.lines import SystemCallLine, descriptor_of, pieces_of, text_of
+from tornpage.faults.vfs.operation_log import Operation, Tape, unnamed_in
+
+_SYNCED: Final = frozenset({"O_SYNC", "O_DSYNC", "RWF_SYNC", "RWF_DSYNC"})
+_SHARED_MEMORY: Final = "-shm"
+
+
+class NotTranslatedError(FaultError, RuntimeError):
+    """A system call has changed a file, and its line does not say how."""
+
+
+@dataclass(slots=True)
+class _Size:
+    """How long a file is; its names share it."""
+
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open file, which duplicates of its descriptor share."""
+
+    place: int = 0
+    appends: bool = False
+    syncs: bool = False
+    # Of a file that was made without a name.
+    unnamed: str = ""
+
+
+@dataclass(slots=True)
+class _Process:
+    """What threads share."""
+
+    directory: str
+    files: dict[int, _Open] = field(default_factory=dict)
+
+
+class Translator:
+    """Writes down on a tape what the system calls of `process` change; `answers` counts the lines it has answered.
+
+    Those are written to the pipe that `answers_to` names, as strace shows it.
+    """
+
+    def __init__(self, tape: Tape, process: int, answers_to: str) -> None:
+        self.answers = 0
+        self._tape = tape
+        self._answers_to = answers_to
+        self._sizes: dict[str, _Size] = {}
+        self._directories: set[str] = {""}
+        self._unnamed = 0
+        self._look_round()
+        first = _process_now(process)
+        self._processes: dict[int, _Process] = dict.fromkeys(_threads_of(process), first)
+        self._newest = first
+
+    def take(self, call: SystemCallLine, unfinished: Mapping[int, str]) -> None:
+        """Write down what one call has done; raises `NotTranslatedError`. `unfinished` are calls of other threads."""
+        if call.thread not in self._processes:
+            self._processes[call.thread] = self._of_a_child(unfinished)
+        if call.result < 0 and call.name not in ("fsync", "fdatasync"):
+            return
+        _HANDLERS[call.name](self, call, self._processes[call.thread])
+
+    def _look_round(self) -> None:
+        for above, directories, files in os.walk(self._tape.root):
+            below = self._tape.name_of(above) or ""
+            self._directories |= {os.path.join(below, one) for one in directories}  # noqa: PTH118
+            for name in files:
+                self._sizes[os.path.join(below, name)] = _Size(Path(above, name).stat().st_size)  # noqa: PTH118
+
+    def _of_a_child(self, unfinished: Mapping[int, str]) -> _Process:
+        """A thread of which no clone has told yet: that line ends when the child is at work already."""
+        cloning = [(one, text) for one, text in unfinished.items() if text.startswith(("clone", "fork", "vfork"))]
+        if not cloning:
+            return self._newest
+        return self._born(self._processes.get(cloning[-1][0], self._newest), cloning[-1][1])
+
+    def _born(self, parent: _Process, arguments: str) -> _Process:
+        shares = "CLONE_FILES" in arguments or "CLONE_THREAD" in arguments
+        return parent if shares else _Process(parent.directory, dict(parent.files))
+
+    # -- whose file it is ----------------------------------------------------------------------------------
+
+    def _file(self, argument: str, process: _Process) -> tuple[str | None, _Open | None]:
+        """The name of an open file in the directory, None where it is elsewhere or is gone; and how it is open."""
+        found = descriptor_of(argument)
+        opened = process.files.get(found.number) if found.number is not None else None
+        if found.is_deleted:
+            return (opened.unnamed or None) if opened is not None else None, opened
+        name = self._tape.name_of(found.path)
+        return (None if name is not None and name.endswith(_SHARED_MEMORY) else name), opened
+
+    def _path(self, argument: str, process: _Process, at: str | None = None) -> str | None:
+        """The name of a path in the directory, None where it is elsewhere."""
+        path = os.fsdecode(text_of(argument))
+        above = process.directory if at is None else descriptor_of(at).path
+        whole = os.path.join(above, path)  # noqa: PTH118
+        directory, last = os.path.split(whole.rstrip("/"))
+        if directory != self._tape.root:
+            whole = os.path.join(os.path.realpath(directory), last)  # noqa: PTH118
+        name = self._tape.name_of(whole)
+        return None if name is not None and name.endswith(_SHARED_MEMORY) else name
+
+    def _refuse(self, call: SystemCallLine, name: str, why: str) -> None:
+        raise NotTranslatedError(f"{call.name} on {name or 'the directory'} {why}")
+
+    # -- opening -------------------------------------------------------------------------------------------
+
+    def _opens(self, call: SystemCallLine, process: _Process) -> None:
+        found = descriptor_of(call.said)
+        name, number = self._tape.name_of(found.path), found.number
+        if number is None:
+            return
+        process.files.pop(number, None)
+        if name is None or name.endswith(_SHARED_MEMORY):
+            return
+        flags = {flag for one in call.fields for flag in one.split("|") if flag.startswith("O_")}
+        if call.name == "creat":
+            flags |= {"O_CREAT", "O_TRUNC"}
+        process.files[number] = opened = _Open(appends="O_APPEND" in flags, syncs=bool(flags & _SYNCED))
+        if "O_TMPFILE" in flags:
+            self._unnamed += 1
+            opened.unnamed = name = unnamed_in(os.path.dirname(name), self._unnamed)  # noqa: PTH120
+            flags.add("O_CREAT")
+        if name in self._directories:
+            return
+        if name not in self._sizes:
+            self._sizes[name] = _Size()
+            if "O_CREAT" in flags:
+                self._tape.add(Operation("create", name))
+        elif "O_TRUNC" in flags and self._sizes[name].size:
+            self._resize(name, 0)
+
+    def _duplicates(self, call: SystemCallLine, process: _Process) -> None:
+        fields = call.fields
+        if call.name == "fcntl" and not fields[1].startswith("F_DUPFD"):
+            return
+        old = descriptor_of(fields[0]).number
+        if old is not None and old in process.files:
+            process.files[call.result] = process.files[old]
+        else:
+            process.files.pop(call.result, None)
+
+    def _moves(self, call: SystemCallLine, process: _Process) -> None:
+        """The place in a file is another one: it was set, or the file was read."""
+        _, opened = self._file(call.arguments, process)
+        if opened is not None:
+            opened.place = call.result if call.name == "lseek" else opened.place + call.result
+
+    # -- contents ------------------------------------------------------------------------------------------
+
+    def _writes(self, call: SystemCallLine, process: _Process) -> None:
+        found = descriptor_of(call.arguments)
+        vector = "writev" in call.name
+        if found.path == self._answers_to:
+            data = pieces_of(call.arguments) if vector else text_of(call.arguments)
+            self.answers += data[: call.result].count(b"\n")
+            return
+        name, opened = self._file(call.arguments, process)
+        if name is None:
+            return
+        data = (pieces_of(call.arguments) if vector else text_of(call.arguments))[: call.result]
+        if opened is None:
+            self._refuse(call, name, "was made on a descriptor of which it was not seen where it came from")
+            return
+        rest = call.arguments.rpartition("], ")[2].split(", ") if vector else call.fields[2:]
+        at = int(rest[1]) if call.name.startswith("p") else -1
+        appends = opened.appends or "RWF_APPEND" in call.arguments
+        size = self._sizes.setdefault(name, _Size())
+        offset = size.size if appends else at if at >= 0 else opened.place
+        if at < 0:
+            opened.place = offset + len(data)
+        size.size = max(size.size, offset + len(data))
+        done = [Operation("write", name, offset, data)]
+        if opened.syncs or any(flag in call.arguments for flag in ("RWF_SYNC", "RWF_DSYNC")):
+            done.append(Operation("sync", name))
+        self._tape.add(*done)
+
+    def _syncs(self, call: SystemCallLine, process: _Process) -> None:
+        name, _ = self._file(call.arguments, process)
+        if name is None:
+            return
+        if name in self._directories:
+            self._tape.add(*([Operation("syncdir", name)] if call.result >= 0 else []))
+        else:
+            self._tape.add(Operation("sync" if call.result >= 0 else "failsync", name))
+
+    def _syncs_all(self, call: SystemCallLine, process: _Process) -> None:
+        if call.name == "sync" or self._file(call.arguments, process)[0] is not None:
+            self._tape.add(Operation("syncall", ""))
+
+    def _truncates(self, call: SystemCallLine, process: _Process) -> None:
+        first, size = call.fields
+        name = self._path(first, process) if call.name == "truncate" else self._file(first, process)[0]
+        if name is not None:
+            self._resize(name, int(size, 0))
+
+    def _resize(self, name: str, size: int) -> None:
+        self._sizes.setdefault(name, _Size()).size = size
+        self._tape.add(Operation("truncate", name, size=size))
+
+    def _allocates(self, call: SystemCallLine, process: _Process) -> None:
+        name, _ = self._file(call.arguments, process)
+        if name is None:
+            return
+        _, mode, offset, length = call.fields
+        end = int(offset, 0) + int(length, 0)
+        size = self._sizes.setdefault(name, _Size())
+        if "COLLAPSE" in mode or "INSERT" in mode:
+            self._refuse(call, name, f"moves its contents ({mode})")
+        if "PUNCH_HOLE" in mode or "ZERO_RANGE" in mode:
+            first, last = int(offset, 0), min(end, size.size)
+            if first < last:
+                self._tape.add(Operation("write", name, first, bytes(last - first)))
+        if "KEEP_SIZE" not in mode and end > size.size:
+            self._resize(name, end)
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def _two_names(self, call: SystemCallLine, process: _Process) -> tuple[str | None, str | None]:
+        fields = call.fields
+        if call.name in ("rename", "link"):
+            return self._path(fields[0], process), self._path(fields[1], process)
+        old = self._path(fields[1], process, fields[0])
+        text = os.fsdecode(text_of(fields[1]))
+        number = text.rpartition("/fd/")[2] if text.startswith("/proc/") else ""
+        held = process.files.get(int(number)) if number.isdigit() else None
+        if not text:
+            # AT_EMPTY_PATH: the open file itself.
+            old, held = self._file(fields[0], process)
+        return (held.unnamed if held is not None and held.unnamed else old), self._path(fields[3], process, fields[2])
+
+    def _renames(self, call: SystemCallLine, process: _Process) -> None:
+        old, new = self._two_names(call, process)
+        if old == new:
+            return
+        if "RENAME_EXCHANGE" in call.arguments:
+            self._refuse(call, old or new or "", "exchanges two files in one step")
+        if old is None:
+            self._refuse(call, str(new), "brings a file from elsewhere, of which it was not seen what is in it")
+            return
+        if new is None:
+            self._forget(old)
+            self._tape.add(Operation("delete", old))
+            return
+        self._tape.add(Operation("rename", old, other=new))
+        if old in self._directories:
+            self._directories = {_moved(one, old, new) for one in self._directories}
+            self._sizes = {_moved(one, old, new): size for one, size in self._sizes.items()}
+        elif old in self._sizes:
+            self._sizes[new] = self._sizes.pop(old)
+
+    def _links(self, call: SystemCallLine, process: _Process) -> None:
+        old, new = self._two_names(call, process)
+        if new is None:
+            return
+        if old is None or old not in self._sizes:
+            self._refuse(call, new, "brings a file from elsewhere, of which it was not seen what is in it")
+            return
+        self._tape.add(Operation("link", old, other=new))
+        self._sizes[new] = self._sizes[old]
+
+    def _links_softly(self, call: SystemCallLine, process: _Process) -> None:
+        fields = call.fields
+        new = self._path(fields[1], process) if call.name == "symlink" else self._path(fields[2], process, fields[1])
+        if new is not None:
+            self._refuse(call, new, "makes a symbolic link, and a crash state has only files and directories")
+
+    def _removes(self, call: SystemCallLine, process: _Process) -> None:
+        fields = call.fields
+        name = self._path(fields[1], process, fields[0]) if call.name == "unlinkat" else self._path(fields[0], process)
+        if name is None:
+            return
+        is_directory = call.name == "rmdir" or "AT_REMOVEDIR" in call.arguments
+        self._forget(name)
+        self._tape.add(Operation("rmdir" if is_directory else "delete", name))
+
+    def _forget(self, name: str) -> None:
+        self._sizes.pop(name, None)
+        self._directories.discard(name)
+
+    def _makes_directory(self, call: SystemCallLine, process: _Process) -> None:
+        fields = call.fields
+        name = self._path(fields[1], process, fields[0]) if call.name == "mkdirat" else self._path(fields[0], process)
+        if name is not None:
+            self._directories.add(name)
+            self._tape.add(Operation("mkdir", name))
+
+    # -- what can't be followed ----------------------------------------------------------------------------
+
+    def _maps(self, call: SystemCallLine, process: _Process) -> None:
+        fields = call.fields
+        name, _ = self._file(fields[4], process)
+        if name is not None and "PROT_WRITE" in fields[2] and "MAP_SHARED" in fields[3]:
+            self._refuse(call, name, "makes a writable map, and no system call tells what is written through it")
+
+    def _copies(self, call: SystemCallLine, process: _Process) -> None:
+        name, _ = self._file(call.fields[0 if call.name == "sendfile" else 2], process)
+        if name is not None and call.result > 0:
+            self._refuse(call, name, "copies inside the system, where its line does not tell what")
+
+    def _queues(self, call: SystemCallLine, process: _Process) -> None:
+        del process
+        raise NotTranslatedError(f"{call.name}: what goes through io_uring is no system call of its own")
+
+    # -- processes -----------------------------------------------------------------------------------------
+
+    def _clones(self, call: SystemCallLine, process: _Process) -> None:
+        self._newest = self._processes.setdefault(call.result, self._born(process, call.arguments))
+
+    def _changes_directory(self, call: SystemCallLine, process: _Process) -> None:
+        if call.name == "fchdir":
+            process.directory = descriptor_of(call.arguments).path
+        else:
+            path = os.path.join(process.directory, os.fsdecode(text_of(call.arguments)))  # noqa: PTH118
+            process.directory = os.path.realpath(path)
+
+
+def _moved(name: str, old: str, new: str) -> str:
+    return new + name.removeprefix(old) if name == old or name.startswith(f"{old}/") else name
+
+
+def _threads_of(process: int) -> list[int]:
+    try:
+        return [process, *(int(one.name) for one in Path(f"/proc/{process}/task").iterdir())]
+    except OSError:
+        return [process]
+
+
+def _process_now(process: int) -> _Process:
+    """A process as it is when strace comes to it."""
+    found = _Process(os.path.realpath(f"/proc/{process}/cwd"))
+    try:
+        descriptors = list(Path(f"/proc/{process}/fdinfo").iterdir())
+    except OSError:
+        return found
+    for one in descriptors:
+        try:
+            lines = dict(line.split(":", 1) for line in one.read_text().splitlines() if ":" in line)
+            flags = int(lines["flags"], 8)
+            place = int(lines["pos"])
+        except (OSError, ValueError, KeyError):
+            continue
+        syncs = bool(flags & (os.O_SYNC | os.O_DSYNC))
+        found.files[int(one.name)] = _Open(place, appends=bool(flags & os.O_APPEND), syncs=syncs)
+    return found
+
+
+_Handler = Callable[[Translator, SystemCallLine, _Process], None]
+_BY_HANDLER: Final[Mapping[_Handler, str]] = {
+    Translator._opens: "openat open creat openat2",
+    Translator._duplicates: "dup dup2 dup3 fcntl",
+    Translator._moves: "lseek read readv",
+    Translator._writes: "pwrite64 write pwritev pwritev2 writev",
+    Translator._syncs: "fsync fdatasync",
+    Translator._syncs_all: "sync syncfs",
+    Translator._truncates: "ftruncate truncate",
+    Translator._allocates: "fallocate",
+    Translator._renames: "rename renameat renameat2",
+    Translator._links: "link linkat",
+    Translator._links_softly: "symlink symlinkat",
+    Translator._removes: "unlink unlinkat rmdir",
+    Translator._makes_directory: "mkdir mkdirat",
+    Translator._maps: "mmap",
+    Translator._copies: "sendfile copy_file_range splice",
+    Translator._queues: "io_uring_setup io_uring_enter",
+    Translator._clones: "clone clone3 fork vfork",
+    Translator._changes_directory: "chdir fchdir",
+}
+_HANDLERS: Final = {name: handler for handler, names in _BY_HANDLER.items() for name in names.split()}
+# What has to be seen of a program.
+FOLLOWED: Final = tuple(_HANDLERS)
