@@ -1,20 +1,18 @@
 """strace on a running process, for a tape: what the process changes below the tape's directory is written down there.
 
-Method. strace writes to a pipe that a thread of ours empties, so that it never holds up the process. The lines are
-translated when somebody asks for the tape: up to the answer that the process has given last, which stands among them,
-since an answer is a ``write`` to a pipe like any other. So the tape's length at an answer is exactly what was done
-before its caller heard it; what comes after it belongs to what comes next.
+Method. strace's lines are translated when somebody asks for the tape: up to the answer that the process has given last,
+which stands among them, since an answer is a ``write`` to a pipe like any other. So the tape's length at an answer is
+exactly what was done before its caller heard it; what comes after it belongs to what comes next.
 """
 
 import os
 import queue
-import signal
-import threading
 from pathlib import Path
 from typing import Final, Self
 
-from tornpage.faults.strace import SyscallsUnavailableError, start_strace
+from tornpage.faults.strace import SyscallsUnavailableError
 from tornpage.faults.syscall_log.lines import Lines
+from tornpage.faults.syscall_log.stream import LogStream
 from tornpage.faults.syscall_log.translator import FOLLOWED, Translator
 from tornpage.faults.vfs.operation_log import Tape
 
@@ -37,18 +35,9 @@ class OperationRecorder:
         self._rest = b""
         self._waiting: list[str] = []
         self._is_over = False
-        ours, theirs = os.pipe()
-        arguments = ["-f", "-y", "-xx", "-s", str(_LONGEST_TEXT_BYTES), "-e", "signal=none", "-o", f"/dev/fd/{theirs}"]
+        arguments = ["-f", "-y", "-xx", "-s", str(_LONGEST_TEXT_BYTES), "-e", "signal=none"]
         arguments += ["-e", "trace=" + ",".join(f"?{call}" for call in FOLLOWED)]
-        try:
-            self._strace = start_strace(process, arguments, (theirs,))
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        self._thread = threading.Thread(target=self._empty, args=(ours,), name="tornpage-strace", daemon=True)
-        self._thread.start()
+        self._stream = LogStream(process, arguments, self._read.put)
 
     def __enter__(self) -> Self:
         return self
@@ -63,21 +52,9 @@ class OperationRecorder:
 
     def detach(self) -> None:
         """Let go of the process, and bring the tape up to all that it has done. A second time it does nothing."""
-        if self._strace.stderr is None or self._strace.stderr.closed:
-            return
-        with self._strace as strace:
-            if strace.poll() is None:
-                strace.send_signal(signal.SIGINT)
-            strace.wait()
-        self._thread.join()
+        self._stream.end()
         while not self._is_over:
             self._take_line()
-
-    def _empty(self, pipe: int) -> None:
-        with open(pipe, "rb", buffering=0) as log:
-            while read := log.read(1_048_576):
-                self._read.put(read)
-        self._read.put(b"")
 
     def _take_line(self) -> None:
         """Translate the next line, or wait for it."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 from tornpage import faults
+from tornpage.scenarios.execution.program_rival import beside_a_program
 from tornpage.scenarios.execution.syscall_injection import by_step
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation
@@ -129,9 +130,13 @@ def contention(trial: Trial, step: Rival) -> Iterator[Contention]:
             trial.before_reading.remove(rival.make_way)
 
 
+def _rival(trial: Trial, step: Rival) -> AbstractContextManager[Condition]:
+    return beside_a_program(trial, step) if "syscall" in trial.target.depths else contention(trial, step)
+
+
 OPENERS: Final[Mapping[type, Opener]] = {
     Limit: _limit,
     Arm: _arm,
-    Rival: contention,
+    Rival: _rival,
     Syscall: by_step,
 }

@@ -124,8 +124,9 @@ class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
 class Rival(msgspec.Struct, frozen=True, tag="rival"):
     """Let a rival take a lock just before the nth lock operation; it is one of `faults.RIVAL_KINDS`.
 
-    `operation` is "lock" or "shmlock", `place` "connection" or "process". It lets go when the store has waited
-    `held_ms` in virtual time, or else when it is cleared.
+    `operation` is "lock" or "shmlock", `place` "connection" or "process"; beside a program of its own `operation` is
+    "call": the rival is there when the call begins. It lets go when the store has waited `held_ms` (in virtual time,
+    beside a program in real time), or else when it is cleared.
     """
 
     kind: str
@@ -142,7 +143,8 @@ class Rival(msgspec.Struct, frozen=True, tag="rival"):
     def __str__(self) -> str:
         where = "process" if self.place == "process" else "connection"
         until = "" if self.held_ms is None else f", for {self.held_ms} ms"
-        return f"{self.kind} in another {where} from {self.operation}@{self.ordinal} on{until}"
+        begin = "the beginning of the call" if self.operation == "call" else f"{self.operation}@{self.ordinal}"
+        return f"{self.kind} in another {where} from {begin} on{until}"
 
 
 class Syscall(msgspec.Struct, frozen=True, tag="syscall"):

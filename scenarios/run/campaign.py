@@ -34,6 +34,7 @@ from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.kill import Kill
 from tornpage.scenarios.search.limits import Limits
+from tornpage.scenarios.search.program_kills import ProgramKills
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
 from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.search.syscalls import Syscalls
@@ -299,13 +300,19 @@ def _artifact(scenario: Scenario, target: Target) -> Artifact:
     return Artifact()
 
 
+def _kill(target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Search:
+    """Programs of their own die in their system calls, targets in this process in a child's operations."""
+    kind = ProgramKills if "syscall" in target.depths else Kill
+    return kind.of(target, recorder, directory, plan)
+
+
 SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {
     "sweep": Sweep.of,
     "crash": CrashSearch.of,
     "contend": Contend.of,
     "interleave": Interleavings.of,
     "limits": Limits.of,
-    "kill": Kill.of,
+    "kill": _kill,
     "fuzz": Fuzz.of,
     "syscalls": Syscalls.of,
 }
@@ -325,11 +332,22 @@ def searches_for(target: Target) -> tuple[str, ...]:
     can only crash. Plain files have no locks and no limits of SQLite's.
     """
     if "syscall" in target.depths:
-        return ("syscalls", "crash")
+        return ("syscalls", "crash", "contend", "kill")
     if not target.depths:
         return ("crash",)
     others = {"syscalls", "contend", "interleave", "limits"} if has_plain_files_only(target) else {"syscalls"}
     return tuple(name for name in SEARCHES if name not in others)
+
+
+def out_of_reach(target: Target) -> str:
+    """Which searches can't be made of a target, and why; "" where that is none."""
+    if "syscall" not in target.depths:
+        return ""
+    others = [name for name in SEARCHES if name not in {*searches_for(target), "sweep"}]
+    return (
+        f"not searched: {', '.join(others)}, and rivals that come in the middle of a call: these reach into the "
+        "process of a target in Python, and not into a program of its own"
+    )
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the user said so

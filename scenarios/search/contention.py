@@ -16,6 +16,9 @@ rival that was in nobody's way is *unblocked*; one that could not get its own lo
 rival that blocked the store at none of the points that were tried all points are tried until one does; where none of
 them does, that is told as a note: such a rival can't be in this store's way.
 
+Beside a program of its own the rival is there when the call begins, and 50 ms are real; a rival that only commits is in
+nobody's way there (`execution.program_rival`).
+
 Not covered: two rivals at once, and a rival that changes what the store shows (its change changes nothing; what two
 writers of one ledger make of each other's changes is tested with the ledger).
 """
@@ -27,6 +30,7 @@ from typing import Any, Final
 
 from tornpage import faults
 from tornpage.scenarios.execution.injection import Condition
+from tornpage.scenarios.execution.program_rival import AT_THE_CALL, ProgramRival
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.judging.checks import Violation
@@ -90,7 +94,10 @@ class Contend(PointSearch):
     # -- what to try ---------------------------------------------------------------------------------------
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
-        """Every rival at every lock operation of one call."""
+        """Every rival at every lock operation of one call; beside a program of its own, when the call begins."""
+        if "syscall" in self.target.depths:
+            yield from self._beside_a_program(configuration, start)
+            return
         for kind in faults.RIVAL_KINDS.values():
             if not kind.fits(configuration.journal_mode) or (kind.name == "recoverer" and not _is_crashed(start)):
                 continue
@@ -104,6 +111,18 @@ class Contend(PointSearch):
                         for held_ms in (None, SHORT_MS) if kind.keeps_a_lock else (None,):
                             rival = Rival(kind.name, operation, ordinal, where, held_ms)
                             yield Point(start, rival, _series(rival))
+
+    def _beside_a_program(self, configuration: Configuration, start: Start) -> Iterator[Point]:
+        if not start.files:
+            # No database is there yet.
+            return
+        for kind in faults.RIVAL_KINDS.values():
+            if kind.keeps_a_lock and kind.fits(configuration.journal_mode):
+                if kind.name == "recoverer" and not _is_crashed(start):
+                    continue
+                for held_ms in (None, SHORT_MS):
+                    rival = Rival(kind.name, AT_THE_CALL, 1, "process", held_ms)
+                    yield Point(start, rival, _series(rival))
 
     def sampled(self, points: list[Any]) -> list[Any]:
         """As many as are wanted of one call, of each kind of rival in its turn."""
@@ -130,7 +149,7 @@ class Contend(PointSearch):
 
     def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
         """A call may fail only where a rival was in the way; and memory and disk agree also while it is there."""
-        if answer.kind == "raised" and not condition.fired:
+        if answer.kind == "raised" and not condition.fired and not getattr(condition, "was_patient", False):
             message = f"{point.start.action} failed although no rival held a lock: it {answer}"
             raise Violation("still-usable-after-the-fault", message) from answer.error
         trial.look(integrity=False)
@@ -149,6 +168,11 @@ class Contend(PointSearch):
             counts["missed"] += not rival.was_held
             counts["unblocked"] += rival.was_held and not met.fired
             counts["waited"] += met.fired and not met.surfaced and rival.waited_ms > 0
+            if isinstance(rival, ProgramRival) and rival.was_patient:
+                self.note(
+                    "some calls waited for a rival's lock longer than the program may take for an answer: to see what "
+                    'they come to, shorten its busy timeout, or give it more with "answers_within_s"'
+                )
         self.seen[_came(kind)] += 1
         self.seen[_blocked(kind)] += met.fired
         counts["contentions"] += met.fired

@@ -68,7 +68,7 @@ def search() -> Search:
 
     def searched(target: Target, *names: str, points: int | None = None, seed: int = 0, **sizes: int) -> Recorder:
         scenarios, steps, states = sizes.get("scenarios", 0), sizes.get("steps", 0), sizes.get("crash_states")
-        profile = Profile("test", None, points, scenarios, steps, crash_states=states, shrinks=False)
+        profile = Profile("test", None, points, scenarios, steps, states, sizes.get("kills", 0), shrinks=False)
         return run(target, Plan(names or ("sweep",), profile, seed=seed, report=None))
 
     return searched

@@ -82,7 +82,7 @@ static const char *open_store(const char *line) {
     path_of(path, "n.db");
     if (read_meta() < 0) return "meta is damaged";
     if (sqlite3_open(path, &disk) != SQLITE_OK) return "cannot open";
-    sqlite3_busy_timeout(disk, 1000);
+    if (!is("no-timeout")) sqlite3_busy_timeout(disk, 60000);
     sql = sqlite3_mprintf("PRAGMA journal_mode = WAL; PRAGMA synchronous = %s;"
                           "CREATE TABLE IF NOT EXISTS t(name TEXT PRIMARY KEY, n INTEGER)", is("off") ? "OFF" : "FULL");
     int code = sqlite3_exec(disk, sql, NULL, NULL, NULL);
@@ -100,6 +100,7 @@ static const char *open_store(const char *line) {
 
 static int put(const char *name, const char *n, const char *done) {
     int code = sqlite3_exec(disk, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    if (code == SQLITE_BUSY && is("hides-busy")) return SQLITE_OK;
     if (code != SQLITE_OK) return code;
     free(query(disk, "INSERT OR REPLACE INTO t VALUES(?1, CAST(?2 AS INTEGER))", name, n));
     if (is("answers-early")) printf("%s", done), fflush(stdout);

@@ -202,7 +202,7 @@ def test_a_target_in_this_process_is_out_of_its_reach(home: Path, command: Comma
 
 
 @pytest.mark.parametrize(
-    "search", ["contend", "limits", "fuzz", "kill", "sweep --plan write:wal@1=FULL", "sweep --depth vfs"]
+    "search", ["limits", "fuzz", "interleave", "sweep --plan write:wal@1=FULL", "sweep --depth vfs"]
 )
 def test_a_program_is_out_of_reach_of_the_other_searches(search: str, command: Command) -> None:
     ran = command(*search.split(), "--target", named("right"))
@@ -214,15 +214,24 @@ def test_a_program_is_out_of_reach_of_the_other_searches(search: str, command: C
 def test_a_program_is_searched_by_its_system_calls(
     word: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(searches.PROFILES, "quick", Profile("quick", 1, 6, 0, 0))
+    profile = Profile("quick", 1, 6, 0, 0, crash_states=3, kills=2, rival_points=1)
+    monkeypatch.setitem(searches.PROFILES, "quick", profile)
     ran = command(word, "--target", named("memory-first"), "--json")
     assert ran.code == 1, ran
     data = json.loads(ran.out)
-    assert [one["search"] for one in data["searches"]] == ["syscalls", "crash"][: 2 if word == "check" else 1]
+    assert [one["search"] for one in data["searches"]] == (
+        ["syscalls", "crash", "contend", "kill"] if word == "check" else ["syscalls"]
+    )
     assert data["findings"][0]["check"] == "memory-equals-disk"
     assert data["findings"][0]["replay"].endswith(f" --target {shlex.quote(named('memory-first'))}")
     effects = {(one["kind"], one["role"], one["effect"]) for one in data["fault_points"]}
     assert ("pwrite64", "wal", "ENOSPC") in effects
+
+
+def test_the_verdict_says_what_is_out_of_reach(command: Command) -> None:
+    ran = command("crash", "--target", named("right"), "--states", 1, "--quiet")
+    assert ran.code == 0, ran
+    assert "not searched: interleave, limits, fuzz, and rivals that come in the middle of a call" in ran.out
 
 
 def test_time_that_is_up_is_no_success(command: Command) -> None:

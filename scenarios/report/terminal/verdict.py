@@ -12,6 +12,7 @@ from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
 from tornpage.scenarios.report.words import left_out
+from tornpage.scenarios.run.campaign import out_of_reach
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -44,7 +45,7 @@ def show(
         console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
     console.print(Text(f"\n{headline}"), soft_wrap=True)
     console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
-    for note in faults.shims().notes():
+    for note in (*faults.shims().notes(), *filter(None, [out_of_reach(target)])):
         console.print(Text(f"  {note}"), soft_wrap=True)
 
 

@@ -1,0 +1,157 @@
+"""A rival beside a program of its own, as a condition: it holds a real lock when the call begins, in another process.
+
+It lets go when the call has been looked at, or, with `held_ms`, so long (in real time) after the program has met it. In
+which operation of the call it comes can't be chosen from outside. What shows that it was in the way are the program's
+own locks that the system refused (`faults.syscall_log.locks`).
+
+Where it stays to the end, the program's sleeps end at once. One that waits for the lock longer than it may take for an
+answer is no finding: it may wait longer still in good faith; that is counted as `patient`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from tornpage import faults
+from tornpage.faults.contention.process import RivalProcess
+from tornpage.faults.syscall_log.locks import LockWatch
+from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.scenario import Rival
+from tornpage.scenarios.targets.process import DiedError, HungError, ProcessSession, ProcessTarget, Program
+
+# What stands for "when the call begins" in a rival's step.
+AT_THE_CALL = "call"
+
+
+class ProgramRival:
+    """What came of it: `refused` locks of the program's, `surfaced` errors; see `faults.Rival` for the others."""
+
+    # strace says what it saw when it lets go.
+    is_known_late = True
+
+    def __init__(self, trial: Trial, target: ProcessTarget, step: Rival, process: RivalProcess) -> None:
+        self.kind = faults.RIVAL_KINDS[step.kind]
+        self.held_ms = step.held_ms
+        self.surfaced = self.refused = 0
+        self.waited_ms = 0.0
+        self.was_held = self.holds = self.was_patient = False
+        self._trial, self._target, self._process = trial, target, process
+        self._watch: LockWatch | None = None
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+
+    @property
+    def rival(self) -> "ProgramRival":
+        """Itself: what a search asks of a rival."""
+        return self
+
+    @property
+    def contended(self) -> bool:
+        """Whether it was in the program's way."""
+        return self.was_held and self.refused > 0
+
+    @property
+    def fired(self) -> int:
+        """1 if it was in the way."""
+        return int(self.contended)
+
+    def begin(self) -> None:
+        """Take the lock, and watch the program."""
+        database = self._target.database(self._trial.directory)
+        mode = self._trial.oracle.configuration.journal_mode
+        self.was_held = self.holds = database.exists() and not self._process.take(self.kind, str(database), mode)
+        self._trial.environment.before_opening.append(self._watch_it)
+        self._trial.before_reading.append(self.make_way)
+        if isinstance(self._trial.session, ProcessSession):
+            self._watch_it(self._trial.session.program)
+
+    def end(self) -> None:
+        """Let go of everything, and of a session whose process is gone."""
+        self._settle()
+        self.let_go()
+        self._trial.environment.before_opening.remove(self._watch_it)
+        self._trial.before_reading.remove(self.make_way)
+        session = self._trial.session
+        if isinstance(session, ProcessSession) and not session.program.alive:
+            self._trial.session = None
+            session.close()
+
+    def let_go(self) -> None:
+        """Have the rival go on to its end; twice is fine."""
+        with self._lock:
+            if self.holds:
+                self.holds = False
+                self._process.release()
+
+    def make_way(self) -> None:
+        """Let go where nobody else could even read."""
+        if self.kind.shuts_readers_out:
+            self.let_go()
+
+    def saw(self, error: BaseException) -> bool:
+        """Take in an error; raises `Violation` for a program that gave up before a rival of short stay was gone."""
+        held = self.holds
+        self._settle()
+        if isinstance(error, HungError) and held and self.held_ms is None:
+            self.was_patient = True
+            return True
+        may_die = self._target.description.dies_on_errors
+        if isinstance(error, HungError) or (isinstance(error, DiedError) and not may_die):
+            raise Violation("still-usable-after-the-fault", f"{self.kind.name} held its lock: {error}") from error
+        if not self.contended:
+            return False
+        self.surfaced += 1
+        if self.held_ms is not None and self.kind.keeps_a_lock and self.waited_ms < self.held_ms:
+            raise Violation(
+                "waits-for-a-short-lock",
+                f"a {self.kind.name} held its lock for {self.held_ms} ms; "
+                f"the call failed after {self.waited_ms:.0f} ms: {error}",
+            ) from error
+        return True
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Without the rival."""
+        self._settle()
+        self.let_go()
+        yield
+
+    def _watch_it(self, program: Program) -> None:
+        self._settle()
+        if self.holds:
+            self._is_over.clear()
+            self._watch = LockWatch(
+                program.pid,
+                self._target.database(self._trial.directory),
+                program.answers_to,
+                self._on_refusal,
+                skips_sleep=self.held_ms is None,
+            )
+
+    def _on_refusal(self) -> None:
+        if self.held_ms is not None:
+            self._is_over.wait(self.held_ms / 1000)
+            self.let_go()
+
+    def _settle(self) -> None:
+        """Let go of the program, and take in what was seen."""
+        watch, self._watch = self._watch, None
+        self._is_over.set()
+        if watch is not None:
+            watch.end()
+            self.refused += watch.refused
+            self.waited_ms += watch.slept_ms if self.held_ms is None else watch.waited_ms
+
+
+@contextlib.contextmanager
+def beside_a_program(trial: Trial, step: Rival) -> Iterator[ProgramRival]:
+    """Let a rival hold its lock beside a program of its own inside this scope."""
+    assert isinstance(trial.target, ProcessTarget)  # noqa: S101 - asked for such ones only
+    with trial.troubled(), faults.shared_rival_process() as process:
+        rival = ProgramRival(trial, trial.target, step, process)
+        rival.begin()
+        try:
+            yield rival
+        finally:
+            rival.end()
