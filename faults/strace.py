@@ -160,12 +160,14 @@ class Attachment:
     `calls` are the system calls on the database's files, in order; `fired` says how many of them the fault has hit.
     """
 
-    def __init__(self, process: int, database: Path, fault: SyscallFault | None = None) -> None:
+    def __init__(
+        self, process: int, database: Path, fault: SyscallFault | None = None, others: Sequence[Path] = ()
+    ) -> None:
         self.fault = fault
         self.calls: tuple[SystemCall, ...] = ()
         self.fired = 0
         self._process = process
-        self._database = os.path.realpath(database)
+        self._databases = [os.path.realpath(one) for one in (database, *others)]
         self._directory = tempfile.TemporaryDirectory(prefix="tornpage-strace-")
         self._log = Path(self._directory.name, "log")
         try:
@@ -204,7 +206,8 @@ class Attachment:
         roles = ROLES if self.fault is None else (self.fault.role,)
         arguments = ["-f", "-y", "-s", "0", "-o", str(self._log)]
         for role in roles:
-            arguments += ["-P", self._database + _SUFFIXES[role]]
+            for database in self._databases:
+                arguments += ["-P", database + _SUFFIXES[role]]
         # Not every system has each of them; a question mark lets strace pass over the others.
         arguments += ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         if self.fault is not None:
@@ -239,15 +242,19 @@ class Attachment:
     def _role_in(self, line: str) -> str | None:
         """Whose file a line is about: as an open file ``<…>``, or by its name ``"…"``."""
         for role in ROLES:
-            path = self._database + _SUFFIXES[role]
-            if f"<{path}>" in line or f'"{path}"' in line:
-                return role
+            for database in self._databases:
+                path = database + _SUFFIXES[role]
+                if f"<{path}>" in line or f'"{path}"' in line:
+                    return role
         return None
 
 
-def attach(process: int, database: Path, fault: SyscallFault | None = None) -> Attachment:
-    """Attach strace to a running process; raises `SyscallsUnavailableError`."""
-    return Attachment(process, database, fault)
+def attach(process: int, database: Path, fault: SyscallFault | None = None, others: Sequence[Path] = ()) -> Attachment:
+    """Attach strace to a running process; raises `SyscallsUnavailableError`.
+
+    `others` are further databases, whose files count together with those of the first.
+    """
+    return Attachment(process, database, fault, others)
 
 
 def find_strace() -> str:

@@ -22,6 +22,7 @@ from tornpage.scenarios.execution.schema_checks import require_foreign_keys, req
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
+from tornpage.scenarios.targets.process import ProcessTarget
 
 _MOST_REMEMBERED: Final = 64
 
@@ -87,7 +88,15 @@ class Reopened:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_integrity(connection)
                 require_full_text(connection)
+                require_whole(connection, self.target)
         return view
+
+
+def require_whole(connection: sqlite3.Connection, target: Target) -> None:
+    """Raise `Violation` where a program that has opened its store has left its schema in part."""
+    lacks = target.lacks(connection) if isinstance(target, ProcessTarget) else ""
+    if lacks:
+        raise Violation("still-usable-after-the-fault", f"the store opens, and its rows can't be read: {lacks}")
 
 
 def require_integrity(connection: sqlite3.Connection) -> None:

@@ -67,8 +67,8 @@ class SyscallInjection:
         """Reach into a process; raises `faults.strace.SyscallsUnavailableError`."""
         self.detach()
         if self.fault is None or self.fault.when.sticky or not self.fired:
-            database = self._target.database(self._trial.directory)
-            self._attachment = attach(program.pid, database, self.fault)
+            databases = self._target.databases(self._trial.directory)
+            self._attachment = attach(program.pid, databases[0], self.fault, databases[1:])
 
     def detach(self) -> None:
         """Let go of the process, and see what has happened."""

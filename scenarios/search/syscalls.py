@@ -14,6 +14,7 @@ and power loss (``crash``).
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from tornpage.faults.plan import KILL, When
@@ -72,7 +73,7 @@ class Syscalls(PointSearch):
         starts = list(super().starts(configuration, part))
         # Opening makes some in any store; later calls may need none.
         if part is not None and not part.first and not any(start.counts for start in starts):
-            name = self.target.database(self.directory).name
+            name = self.target.database(Path())
             raise TargetError(
                 f"{self.target.name}: its process makes no system call on {name}; where another one "
                 'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'

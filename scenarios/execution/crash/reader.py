@@ -22,10 +22,11 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
-from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity
+from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity, require_whole
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
+from tornpage.scenarios.targets.process import ProcessTarget
 
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
@@ -158,6 +159,7 @@ class CrashReader:
                 session = self.target.open(directory, self.configuration, environment)
                 try:
                     self._try_out(session, view)
+                    self._require_whole(directory)
                 finally:
                     session.close()
         except Violation:
@@ -167,6 +169,12 @@ class CrashReader:
         except Exception as error:
             message = f"after a crash, opening, looking or one small change fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error
+
+    def _require_whole(self, directory: Path) -> None:
+        database = self.target.database(directory)
+        if isinstance(self.target, ProcessTarget) and database.exists():
+            with contextlib.closing(faults.connect_unwatched(database)) as connection:
+                require_whole(connection, self.target)
 
     def _try_out(self, session: Session, view: View) -> None:
         memory = session.live_view()

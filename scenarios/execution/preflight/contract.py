@@ -28,6 +28,7 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View, completed
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
+from tornpage.scenarios.targets.process import ProcessTarget
 
 _A_MONTH_S: Final = 31 * 86_400
 # Other libraries that bring an SQLite of their own.
@@ -98,6 +99,7 @@ class _Rehearsal:
                 self._open(first)
                 self._play(first)
             self._require_file(first)
+            self._require_whole(first)
             if reaches_files and counter is not None and not counter.counts:
                 self._other_library()
             self._judge_beat(first)
@@ -140,6 +142,14 @@ class _Rehearsal:
                 "each-directory-is-a-store-of-its-own",
                 f"a second store, just made in another, empty directory, shows {_some(view)} of the first one",
             )
+
+    def _require_whole(self, trial: Trial) -> None:
+        """A program of its own has all that `rows` read when it has opened its store."""
+        target, database = self.target, self.target.database(trial.directory)
+        if isinstance(target, ProcessTarget) and database.exists():
+            with contextlib.closing(faults.connect_unwatched(database)) as connection:
+                if lacks := target.lacks(connection):
+                    raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {lacks}")
 
     def _require_empty(self, view: View) -> None:
         if view:

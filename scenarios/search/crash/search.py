@@ -21,6 +21,7 @@ Not covered: damage to what was synced, and disks that say that they have synced
 """
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -206,7 +207,8 @@ class CrashSearch(Search):
         device = tape.device or self.device
         states = faults.CrashStates(recording.base, operations, device, self.seed, every=every)
         spans = recording.history.spans
-        database = recording.trial.target.database(recording.trial.directory).name
+        directory = recording.trial.directory
+        database = os.path.relpath(recording.trial.target.database(directory), directory)
         checkpointed = database if recording.history.configuration.journal_mode == "wal" else None
         decisive = decisive_positions(operations, {span.end for span in spans}, checkpointed)
         sample = Sample(states, decisive, self.generator, lambda state: not reader.knows(state))

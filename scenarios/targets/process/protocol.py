@@ -62,19 +62,22 @@ Request = Describe | Open | Call | Look | Close
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a program says of its store.
 
-    `database` is the SQLite file's name inside a directory. `calls` are tried in this order; `beat` is a call that adds
-    one key to the view. `rows` are queries that read the same view from the tables: the first column is the key, a
-    second alone the value, and of more columns an object by their names.
+    `database` is the SQLite file's path inside a directory, such as ``data/store.sqlite``; without it the answer to
+    each `open` says where it is. `attached` are further databases of the store, by the name under which `rows` read
+    them: ``{"users": "data/users.sqlite"}`` for ``SELECT id, name FROM users.people``. `calls` are tried in this order;
+    `beat` is a call that adds one key to the view. `rows` are queries that read the same view from the tables: the
+    first column is the key, a second alone the value, and of more columns an object by their names.
 
     `answers_within_s`: how long an answer may take. `opens_once`: each process opens one store and is then ended.
     `dies_on_errors`: a process that ends by itself when the system fails it is as it should be. `refuses`: names of
     calls that the store says no to on purpose, also without a fault.
     """
 
-    database: str
     calls: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1)]
     beat: Action
     rows: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    database: str = ""
+    attached: dict[str, str] = {}
     title: str = "a program that speaks JSON lines"
     configurations: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("wal/FULL",)
     unpromised: dict[str, str | dict[str, str]] = {}
@@ -88,13 +91,15 @@ class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done", forbid_u
     """It is done, and the caller may rely on it.
 
     `view` answers a `view`, and nothing else. `value` is what a `call` returns to its caller, where it returns
-    something: it is compared with what the same call returns without a fault. `description` answers `describe`, with
-    `protocol`, the version that the program speaks, and `pid`, the process that does the I/O, where that is not the one
-    that was started.
+    something: it is compared with what the same call returns without a fault. `database` answers an `open`, where the
+    description leaves it to the program which file that is: the path inside the directory. `description` answers
+    `describe`, with `protocol`, the version that the program speaks, and `pid`, the process that does the I/O, where
+    that is not the one that was started.
     """
 
     view: dict[str, Any] | None = None
     value: Any = None
+    database: str | None = None
     description: Description | None = None
     protocol: int | None = None
     pid: Annotated[int, msgspec.Meta(gt=0)] | None = None

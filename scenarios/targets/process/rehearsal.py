@@ -27,7 +27,7 @@ def rehearse(target: ProcessTarget, configuration: Configuration, home: Path) ->
             )
         if not target.database(Path(second)).exists():
             raise TargetError(
-                f"{target.name} has made its calls, and there is no {target.description.database} in the directory "
+                f"{target.name} has made its calls, and there is no {target.database(Path())} in the directory "
                 'that it was told: use the "directory" of each "open"'
             )
         if once != again:

@@ -8,6 +8,7 @@ Faults reach such a target from outside only: at the `syscall` depth (`scenarios
 """
 
 import os
+import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tornpage.scenarios.model.judging import unpromised
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, TargetError, View
 from tornpage.scenarios.model.target import Refused as RefusedCall
+from tornpage.scenarios.targets.process import rows
 from tornpage.scenarios.targets.process.program import Program, ProgramError
 from tornpage.scenarios.targets.process.protocol import (
     Answer,
@@ -59,7 +61,10 @@ class ProcessSession:
         request = Open(
             str(self._directory), configuration.journal_mode, configuration.synchronous, self._environment.now_ms
         )
-        self._require_done(self.program.ask(request))
+        answer = self.program.ask(request)
+        self._require_done(answer)
+        if isinstance(answer, Done):
+            self._target.opened_at(answer.database, self._directory)
         self._require_own_files()
 
     def call(self, action: Action) -> Any:
@@ -115,9 +120,9 @@ class ProcessSession:
     def _require_own_files(self) -> None:
         """A store that works in another directory than its own would be judged by the wrong file."""
         for path in _open_files(self.program.pid):
-            if path.name == self._target.description.database and not path.is_relative_to(self._directory):
+            if path.name == self._target.file and not path.is_relative_to(self._directory):
                 raise TargetError(
-                    f"{self._target.name} was told to open {self._target.description.database} in {self._directory}, "
+                    f"{self._target.name} was told to open {self._target.file} in {self._directory}, "
                     f'and has {path} open: use the "directory" of each "open"'
                 )
 
@@ -147,6 +152,9 @@ class ProcessTarget(Target):
             self.close()
             raise TargetError(f"{name} describes itself with {error}") from error
         self.title = description.title
+        self._path = description.database
+        if not self._path:
+            self._learn_path()
         self.refuses = description.refuses
         self.unpromised: Mapping[str, str | Mapping[str, str]] = description.unpromised
 
@@ -169,9 +177,50 @@ class ProcessTarget(Target):
         """The description's beat."""
         return self.description.beat
 
+    @property
+    def file(self) -> str:
+        """The name of the database's file."""
+        return Path(self._path).name
+
     def database(self, directory: Path) -> Path:
-        """The description's database."""
-        return directory / self.description.database
+        """The description's database, or the one that the program has named when it opened a store."""
+        return directory / self._path
+
+    def databases(self, directory: Path) -> tuple[Path, ...]:
+        """The database and those attached to it."""
+        return (self.database(directory), *(directory / one for one in self.description.attached.values()))
+
+    def opened_at(self, path: str | None, directory: Path) -> None:
+        """Take in which file a program has opened; raises `TargetError` where it is another one each time."""
+        if path is None:
+            if not self._path:
+                raise TargetError(
+                    f'{self.name}: where the database is has to be in the description ("database": "store.sqlite"), or '
+                    'in the answer to "open"'
+                )
+            return
+        inside = str(Path(path).relative_to(directory)) if Path(path).is_relative_to(directory) else path
+        try:
+            _require_inside("database", inside)
+        except ValueError as error:
+            raise TargetError(f'{self.name} answered "open" with {error}') from error
+        if self._path and inside != self._path:
+            raise TargetError(
+                f"{self.name} opened {self._path} before, and {inside} in another directory: the same calls have to "
+                "lead to the same names; take the time from now_ms, and nothing random"
+            )
+        self._path = inside
+
+    def _learn_path(self) -> None:
+        """Have a store opened, for where it has its database."""
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                self.open(Path(directory), self.configurations[0], Environment()).close()
+        except Exception as error:
+            self.close()
+            if isinstance(error, TargetError):
+                raise
+            raise TargetError(f"{self.name} fails without any fault when it opens a store: {error}") from error
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> ProcessSession:
         """Have a process open the store."""
@@ -205,25 +254,12 @@ class ProcessTarget(Target):
             self._running.discard(program)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows; nothing at all before the first table is there."""
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
-            return {}
-        view: dict[str, Any] = {}
-        for query in self.description.rows:
-            cursor = connection.execute(query)
-            columns = [column[0] for column in cursor.description or ()]
-            if len(columns) < 2:
-                raise TargetError(f"{self.name}: {query!r} has to select a key and at least one value")
-            for key, *values in cursor:
-                self._require_fit(query, view, str(key), values)
-                view[str(key)] = values[0] if len(values) == 1 else dict(zip(columns[1:], values, strict=True))
-        return view
+        """The rows; of a table that is not there yet none."""
+        return rows.view_of(connection, self.name, self.description, self._path)
 
-    def _require_fit(self, query: str, view: View, key: str, values: list[Any]) -> None:
-        if key in view:
-            raise TargetError(f"{self.name}: {query!r} reads the key {key!r} a second time; a view has each key once")
-        if any(isinstance(value, bytes) for value in values):
-            raise TargetError(f"{self.name}: {query!r} reads bytes, which no view can hold: select hex(...) of them")
+    def lacks(self, connection: sqlite3.Connection) -> str:
+        """What the rows can't be read for, such as "no such table: notes"; "" where they can."""
+        return rows.lacks(connection, self.description, self._path)
 
     def _start(self) -> Program:
         try:
@@ -248,10 +284,22 @@ def _configurations_of(description: Description) -> tuple[Configuration, ...]:
 
 def _require_sound(description: Description) -> None:
     """Raise ValueError, as the end of a sentence, for what the types can't say."""
-    if Path(description.database).name != description.database:
-        raise ValueError(f'"database": {description.database!r}; it is the name of a file in the given directory')
+    if description.database:
+        _require_inside("database", description.database)
+    for name, path in description.attached.items():
+        _require_inside(f"attached.{name}", path)
+        if not name.isidentifier() or name in ("main", "temp"):
+            raise ValueError(f'"attached": {name!r}; it is a name for `rows`, such as "users" for users.people')
     if wrong := unpromised.what_is_wrong(description.unpromised, CHECKS):
         raise ValueError(f'"unpromised": {wrong}')
+
+
+def _require_inside(what: str, path: str) -> None:
+    """Raise ValueError, as the end of a sentence, for a path that leads elsewhere."""
+    if not path or Path(path).is_absolute() or ".." in Path(path).parts or path.endswith("/"):
+        raise ValueError(
+            f'"{what}": {path!r}; it is a path inside the given directory, such as "store.db" or "data/store.db"'
+        )
 
 
 def _open_files(pid: int) -> list[Path]:
