@@ -207,7 +207,8 @@ class RegistryEngine:
             if change.task is UNSET or change.task_id in seen:
                 continue
             seen.add(change.task_id)
-            if change.previous != known:
+            # Most often it is the very record that memory has; to compare two takes longer.
+            if change.previous is not known and change.previous != known:
                 found.append(Change(change.task_id, task=change.previous, previous=known))
         return found
 

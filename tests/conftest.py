@@ -20,7 +20,11 @@ def pytest_configure() -> None:
     """A shell that starts a run in the background lets it ignore SIGINT, and every child would inherit that.
 
     The tests of Ctrl-C would then wait for an end that never comes.
+
+    Commands that the tests start work in one process unless a test says otherwise: on as many processors as there are,
+    each would start that many more.
     """
+    os.environ.setdefault("TORNPAGE_JOBS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,10 +8,9 @@ from typing import NoReturn
 
 import click
 
-from tornpage.ledger.command import is_output_lost
 from tornpage.scenarios.cli.group import tornpage
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run import stop
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.scratch import choose
 
 
@@ -40,6 +39,8 @@ def _code() -> int:
         error.show()
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+        from tornpage.ledger.command import is_output_lost  # noqa: PLC0415 - only what fails needs it
+
         if isinstance(error, OSError) and is_output_lost():
             click.echo(f"the operating system refused the answer: {error}", err=True)
         else:

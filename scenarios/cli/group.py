@@ -1,21 +1,59 @@
-"""The group ``tornpage``: all its commands."""
+"""The group ``tornpage``: all its commands, each loaded when it is asked for."""
 
 import importlib
 import importlib.util
+from typing import Final
 
 import click
 
-from tornpage.ledger.command import ledger_group
-from tornpage.scenarios.cli.known_bugs import bugs, probe
-from tornpage.scenarios.cli.libraries import libraries
-from tornpage.scenarios.cli.replays import explain, replay, targets
-from tornpage.scenarios.cli.reports import report
-from tornpage.scenarios.cli.searches import check, contend, crash, fuzz, interleave, kill, limits, sweep, syscalls
-from tornpage.scenarios.run.record import tornpage_version
+_CLI: Final = "tornpage.scenarios.cli"
+# The module of each command: what one needs, such as rich, Hypothesis or a target, the others need not load.
+_MODULES: Final = {
+    **dict.fromkeys(
+        ("check", "sweep", "crash", "contend", "interleave", "limits", "fuzz", "kill", "syscalls"), f"{_CLI}.searches"
+    ),
+    **dict.fromkeys(("bugs", "probe"), f"{_CLI}.known_bugs"),
+    **dict.fromkeys(("replay", "explain", "targets"), f"{_CLI}.replays"),
+    "libraries": f"{_CLI}.libraries",
+    "report": f"{_CLI}.reports",
+    "ledger": "tornpage.ledger.command",
+    # The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
+    "mutants": f"{_CLI}.mutants",
+}
+_ATTRIBUTES: Final = {"ledger": "ledger_group"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(tornpage_version(), prog_name="tornpage")
+class _LoadedLater(click.Group):
+    """A group whose commands are imported by their names."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names; `ctx` is click's."""
+        del ctx
+        return sorted(name for name, module in _MODULES.items() if importlib.util.find_spec(module) is not None)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None where there is none."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(
+            importlib.import_module(_MODULES[cmd_name]), _ATTRIBUTES.get(cmd_name, cmd_name)
+        )
+        return command
+
+
+def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if not is_asked or context.resilient_parsing:
+        return
+    from tornpage.scenarios.model.version import tornpage_version  # noqa: PLC0415 - few ask for it
+
+    click.echo(f"tornpage, version {tornpage_version()}")
+    context.exit()
+
+
+@click.group(cls=_LoadedLater, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 def tornpage() -> None:
     """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
 
@@ -32,14 +70,3 @@ def tornpage() -> None:
       2    could not run, or tested nothing
       130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); what was done until then is reported
     """
-
-
-for _command in (
-    check, sweep, crash, contend, interleave, limits, fuzz, kill, syscalls, probe, bugs, replay, explain, targets,
-    libraries, report,
-):  # fmt: skip
-    tornpage.add_command(_command)
-tornpage.add_command(ledger_group, "ledger")
-# The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
-if importlib.util.find_spec("tornpage.scenarios.cli.mutants") is not None:
-    tornpage.add_command(importlib.import_module("tornpage.scenarios.cli.mutants").mutants)

@@ -7,10 +7,10 @@ import msgspec
 from rich.table import Table
 
 from tornpage import faults
-from tornpage.scenarios.cli.options import could_not_run, output
+from tornpage.scenarios.cli.options import could_not_run, jobs_option, output
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run import gate_record as bugs_record
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.gate_record import Catch
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.selftest import gate
@@ -33,13 +33,7 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
     help="Where replay files and bugs.json are written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many bugs are tried at a time; the result is the same for any number.",
-)
+@jobs_option("How many bugs are tried at a time, auto: one for each processor")
 @click.option(
     "--cluster",
     metavar="ADDRESS",

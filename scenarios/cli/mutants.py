@@ -11,7 +11,7 @@ import msgspec
 from rich.table import Table
 
 from tornpage.scenarios.cli.options import CouldNotRun, output
-from tornpage.scenarios.run.campaign import Exit
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.selftest.mutants import OPERATORS, SOURCES, Mutant, all_mutants, chosen_mutants
 from tornpage.scenarios.selftest.mutants.equivalent import REVIEWED
 from tornpage.scenarios.selftest.mutants.hunt import Verdict

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,10 @@ from rich.console import Console
 from tornpage.faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
 from tornpage.faults.strace import SyscallsUnavailableError
 from tornpage.scenarios.cli import ci
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import PROFILES, without_password
 from tornpage.scenarios.model.target import Configuration, Target, TargetError
 from tornpage.scenarios.model.work import Shard
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.scratch import ScratchError, choose
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
@@ -65,6 +66,44 @@ class ShardName(click.ParamType[Shard]):
             return Shard.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class JobsNumber(click.ParamType[int]):
+    """How many processes work: a number, or auto for the processors that this one may use."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, or fail with what is allowed."""
+        if value == "auto":
+            return processors()
+        try:
+            jobs = int(value)
+        except ValueError:
+            jobs = 0
+        if jobs < 1:
+            self.fail(f"{value!r} is no number of processes: give 1 or more, or auto for all processors", param, ctx)
+        return jobs
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def jobs_option(what: str) -> Callable[[_Command], _Command]:
+    """``--jobs``; `what` is done by so many processes."""
+    return click.option(
+        "--jobs",
+        type=JobsNumber(),
+        default="auto",
+        envvar="TORNPAGE_JOBS",
+        show_default=True,
+        show_envvar=True,
+        help=f"{what}; the result is the same for any number.",
+    )
 
 
 class FaultPlanText(click.ParamType[FaultPlan]):
@@ -142,13 +181,7 @@ _SEARCH_OPTIONS: Final = (
         multiple=True,
         help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
     ),
-    click.option(
-        "--jobs",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="How many processes do the work; the result is the same for any number.",
-    ),
+    jobs_option("How many processes do the work, auto: one for each processor"),
     click.option(
         "--report",
         type=click.Path(file_okay=False, path_type=Path),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tornpage.scenarios.cli import ci
 from tornpage.scenarios.cli.options import CouldNotRun, output
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.baseline import BaselineError, extend
 from tornpage.scenarios.report.history import History, HistoryError
 from tornpage.scenarios.report.junit import junit
@@ -19,7 +20,6 @@ from tornpage.scenarios.report.sarif import sarif
 from tornpage.scenarios.report.summary import summary
 from tornpage.scenarios.report.words import headline, plural
 from tornpage.scenarios.run import record as run_record
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import RunFileError, RunRecord, TrendRecord
 from tornpage.scenarios.run.whole_file import write_whole
 

@@ -25,6 +25,7 @@ from tornpage.scenarios.cli.options import (
 )
 from tornpage.scenarios.cli.reports import write_page
 from tornpage.scenarios.model.events import Finding, Handler
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.scenario import CALLERS, Callers
 from tornpage.scenarios.model.target import Target, TargetError, has_plain_files_only
@@ -35,13 +36,10 @@ from tornpage.scenarios.report.terminal.progress import Progress
 from tornpage.scenarios.report.words import headline
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.run.traces import with_traces
 from tornpage.scenarios.search.fuzz.checkpoint import seed_in
-from tornpage.scenarios.search.fuzz.search import machines_of
-from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
 from tornpage.scenarios.targets.known_bugs import find_bug
 
@@ -57,7 +55,7 @@ def check(context: click.Context, /, target: Target, **options: Any) -> None:
 
     First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
     """
-    _require_one_process(options)
+    _require_one_process(context, options)
     if not _canary_is_caught(options["quiet"]):
         click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
         context.exit(Exit.NOT_TESTED)
@@ -130,6 +128,9 @@ def fuzz(
     How far it has come is kept in fuzz.json in the report's directory. The same seed gives the same scenarios, whether
     or not it was stopped in between; the trace that is printed at the end shows it.
     """
+    from tornpage.scenarios.search.fuzz.search import machines_of  # noqa: PLC0415 - brings Hypothesis with it
+    from tornpage.scenarios.search.fuzz.shared_examples import shared_examples  # noqa: PLC0415 - as above
+
     known = machines_of(target)
     if unknown := [name for name in machines if name not in known]:
         raise click.UsageError(f"{target.name} has no machine {unknown[0]}; it has: {', '.join(known) or 'none'}")
@@ -342,9 +343,14 @@ def syscalls(context: click.Context, /, target: Target, points_per_call: int | N
     _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
 
 
-def _require_one_process(options: dict[str, Any]) -> None:
-    if options["error_paths"] and (options["jobs"] > 1 or options["cluster"] is not None):
+def _require_one_process(context: click.Context, options: dict[str, Any]) -> None:
+    """Error paths are seen in this process alone; raises `click.UsageError` where others were asked for."""
+    if not options["error_paths"]:
+        return
+    is_asked = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE and options["jobs"] > 1
+    if is_asked or options["cluster"] is not None:
         raise click.UsageError("--error-paths sees one process only: leave --jobs and --cluster out")
+    options["jobs"] = 1
 
 
 def _run(
@@ -357,7 +363,7 @@ def _run(
     by_hand: FaultPlan | None = None,
     **sizes: int | None,
 ) -> None:
-    _require_one_process(options)
+    _require_one_process(context, options)
     reached = campaign.searches_for(target)
     if ("syscall" in target.depths and not set(searches) <= {*reached}) or "syscalls" in set(searches) - {*reached}:
         hint = (

@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from hypothesis import strategies
-from hypothesis.strategies import SearchStrategy
+from typing import TYPE_CHECKING, Any
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.answers import as_answer
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 class _SimpleSession:
@@ -116,8 +116,10 @@ class SimpleTarget(Target):
         """The calls."""
         return self.calls
 
-    def actions(self, view: View) -> SearchStrategy[Action]:  # noqa: ARG002 - subclasses may look at it
+    def actions(self, view: View) -> "SearchStrategy[Action]":  # noqa: ARG002 - subclasses may look at it
         """Any of the calls; override it where some of them make sense only in some states."""
+        from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
+
         return strategies.sampled_from(self.calls)
 
     def heartbeat(self) -> Action:

@@ -25,6 +25,7 @@ import msgspec
 import pytest
 
 from tornpage import faults
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.judging.unpromised import in_words, reason_for
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
@@ -217,7 +218,7 @@ def _require_holds(recorder: Recorder, target: Target) -> None:
         raise KeyboardInterrupt
     said = [describe_finding(found, recorder.also_at(found.finding)) for found in recorder.findings]
     said += [f"vacuous: {one.search}: {one.reason}" for one in recorder.vacuous]
-    if not said and campaign.verdict(recorder) != campaign.Exit.HOLDS:
+    if not said and campaign.verdict(recorder) != Exit.HOLDS:
         said.append("nothing was tested: nothing that this search does has happened")
     if said:
         pytest.fail("\n\n".join((f"{target.name}:", *said)), pytrace=False)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.fingerprint import call_of
 from tornpage.scenarios.report.words import is_partial, place_of, plural, shortest
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 # GitHub shows no more of one kind and step.

@@ -13,8 +13,8 @@ from typing import Final
 from xml.etree import ElementTree
 
 from tornpage.scenarios.model.events import SearchEnded
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.words import headline, plural, searches_of
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 # What XML 1.0 has no way to say.

@@ -16,9 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from tornpage.scenarios.model.events import SearchEnded, Vacuous, extent_of
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.work import Shard, unmet
-from tornpage.scenarios.run.campaign import EVIDENCE, Exit
+from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.record import FoundRecord, PartRecord, PointRecord, RunRecord, SeriesRecord
 
 _Item = TypeVar("_Item")

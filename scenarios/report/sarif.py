@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.explain import explanation
 from tornpage.scenarios.model.fingerprint import call_of, fingerprint
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.report.words import is_partial, place_of
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 FINGERPRINT: Final = "tornpage/v1"

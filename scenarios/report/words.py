@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from tornpage.scenarios.model.events import CrashesTried, Extent, SearchEnded
-from tornpage.scenarios.run.campaign import EVIDENCE, Exit
+from tornpage.scenarios.model.exit_codes import Exit
+from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 # What the points of a search are, where it counts all that there are; crash states have a count of their own.

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +16,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, has_plain_files_only
@@ -30,7 +30,6 @@ from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, Wor
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
 from tornpage.scenarios.search.crash.search import CrashSearch
-from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.kill import Kill
 from tornpage.scenarios.search.limits import Limits
@@ -54,15 +53,6 @@ class Workers(Protocol):
 
     def drop(self, search: str) -> None:
         """Nobody asks for the other parts of this search any more."""
-
-
-class Exit(IntEnum):
-    """What the process's exit code says."""
-
-    HOLDS = 0
-    FINDING = 1
-    NOT_TESTED = 2
-    INTERRUPTED = 130
 
 
 def run(
@@ -306,6 +296,13 @@ def _kill(target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Se
     return kind.of(target, recorder, directory, plan)
 
 
+def _fuzz(target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Search:
+    """The fuzz; Hypothesis takes as long to load as all the rest, and no other search needs it."""
+    from tornpage.scenarios.search.fuzz.search import Fuzz  # noqa: PLC0415 - as above
+
+    return Fuzz.of(target, recorder, directory, plan)
+
+
 SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] = {
     "sweep": Sweep.of,
     "crash": CrashSearch.of,
@@ -313,7 +310,7 @@ SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] 
     "interleave": Interleavings.of,
     "limits": Limits.of,
     "kill": _kill,
-    "fuzz": Fuzz.of,
+    "fuzz": _fuzz,
     "syscalls": Syscalls.of,
 }
 # What a run can show for itself, by count, in words: without any of these it has tested nothing.

@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError, tornpage_version
+from tornpage.scenarios.model.version import tornpage_version
+from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError
 from tornpage.scenarios.run.whole_file import write_whole
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 

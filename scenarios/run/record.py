@@ -10,7 +10,6 @@ import platform
 import time
 import uuid
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,6 +35,7 @@ from tornpage.scenarios.model.judging.unpromised import Unpromised, in_words, re
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.model.version import tornpage_version
 from tornpage.scenarios.run.campaign import verdict
 from tornpage.scenarios.run.error_paths.join import ErrorPaths
 from tornpage.scenarios.run.whole_file import write_whole
@@ -329,14 +329,6 @@ def read(path: Path) -> RunRecord:
         return msgspec.json.decode(content, type=RunRecord)
     except msgspec.DecodeError as error:
         raise RunFileError(f"{path} is not a tornpage run record: {error}; pass a run.json") from error
-
-
-def tornpage_version() -> str:
-    """The version that is installed."""
-    try:
-        return version("tornpage")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 class _Head(msgspec.Struct):

@@ -9,8 +9,8 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.execution.finding.trace import Trace, trace_of
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run.campaign import Exit
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 from tornpage.scenarios.run.scratch import scratch
 

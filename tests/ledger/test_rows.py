@@ -72,6 +72,13 @@ def test_rows_decoded_together_are_what_they_are_one_by_one(table, data):
     assert (together, bad_together) == table.decode_chunks([rows[:1], [], rows[1:]])
 
 
+@pytest.mark.parametrize("table", SAMPLES, ids=lambda table: table.name)
+def test_readable_rows_are_never_decoded_one_by_one(table, monkeypatch):
+    monkeypatch.setattr(table, "decode", lambda row: pytest.fail(f"decoded by itself: {row}"))
+    records, quarantined = table.decode_all([SAMPLES[table]] * 600)
+    assert (len(records), len(quarantined)) == (600, 0)
+
+
 def test_times_are_put_in_order_however_many_rows_are_decoded():
     assert TASK.created_at > TASK.started_at
     for count in (1, 600):

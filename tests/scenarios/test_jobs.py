@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 import tiny_stores
+from click import Context
 
+from tornpage.scenarios.cli import options, searches
 from tornpage.scenarios.model.events import Event, PointTried
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Configuration
@@ -154,6 +156,33 @@ def test_known_bugs_are_caught_alike_whoever_does_the_work(cluster: str | None, 
     files = [Path(shlex.split(catch.replay)[2]) for catch in there]
     assert files
     assert all(file.parent == tmp_path and file.exists() for file in files)
+
+
+def test_a_command_works_on_every_processor_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    option = next(one for one in searches.sweep.params if one.name == "jobs")
+    context = Context(searches.sweep)
+    monkeypatch.delenv("TORNPAGE_JOBS", raising=False)
+    monkeypatch.setattr(options.os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    assert option.consume_value(context, {})[0] == "auto"
+    assert [option.type_cast_value(context, value) for value in ("auto", "1", "12")] == [3, 1, 12]
+    monkeypatch.setenv("TORNPAGE_JOBS", "2")
+    assert option.type_cast_value(context, option.consume_value(context, {})[0]) == 2
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5"])
+def test_a_number_of_processes_that_is_none_is_a_usage_error_that_says_what_is(jobs: str, command: Command) -> None:
+    ran = command("sweep", "--jobs", jobs)
+    assert ran.code == 2
+    assert f"'{jobs}' is no number of processes: give 1 or more, or auto" in ran.err
+
+
+def test_error_paths_need_no_word_about_the_number_of_processes(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORNPAGE_JOBS", "2")
+    plan = ("--plan", "write:wal@1=FULL", "--configuration", "wal/FULL")
+    ran = command("sweep", "--target", "tiny_stores:Tiny", *plan, "--error-paths", "tiny_stores", "--quiet")
+    assert ran.code == 0, ran
 
 
 def test_error_paths_are_seen_in_one_process_only(command: Command) -> None:

@@ -131,3 +131,9 @@ def test_a_build_differs_from_the_reference_in_what_it_exchanges_only() -> None:
     reference, build = find("reference"), find("bug:canary")
     assert build.workload() == reference.workload()
     assert build.configurations == reference.configurations
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_is_found_by_its_name_without_loading_the_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_bugs, "all_bugs", lambda: pytest.fail("loaded all of them"))
+    assert find_bug(name) is BUGS[name]

@@ -23,6 +23,9 @@ print(json.dumps(sorted({{name.partition('.')[0] for name in names}})))
         ("tornpage.faults", {"hypothesis", "pytest", "_pytest", "ledger", "scenarios", "rich", "diskcache"}),
         ("tornpage", {"hypothesis", "pytest", "_pytest", "ledger", "faults", "scenarios", "sqlite3", "msgspec"}),
         ("tornpage.scenarios.cli", {"pytest", "_pytest", "diskcache"}),
+        ("tornpage.scenarios.cli.group", {"hypothesis", "rich", "msgspec", "sqlite3", "ledger", "faults"}),
+        ("tornpage.scenarios.cli.searches", {"pytest", "hypothesis", "coverage", "jinja2", "diskcache"}),
+        ("tornpage.scenarios.targets.reference.target", {"pytest", "hypothesis", "rich", "diskcache"}),
     ],
 )
 def test_an_import_loads_no_more_than_it_should(

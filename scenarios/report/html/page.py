@@ -15,12 +15,13 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.html.caveats import caveats_of
 from tornpage.scenarios.report.html.crash_map import crashes_of
 from tornpage.scenarios.report.html.fault_map import LETTERS, MEANINGS, map_of
 from tornpage.scenarios.report.html.timelines import drawn
 from tornpage.scenarios.report.words import extent, left_out, plural, unit
-from tornpage.scenarios.run.campaign import EVIDENCE, Exit
+from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.gate_record import BugRecord, BugsRecord, is_caught
 from tornpage.scenarios.run.record import OUTCOMES, FoundRecord, RunRecord
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import coverage
 import msgspec
 
 from tornpage.scenarios.execution.trial import trouble_heard_by
@@ -39,6 +38,8 @@ class ErrorPathTracer:
         for package, sources in self._packages.items():
             for name, path in sources.items():
                 self._add(package, name, path)
+        import coverage  # noqa: PLC0415 - takes long to load, and few runs need it
+
         # In a file, since an open database in memory would be a connection in the process under test.
         self._coverage = coverage.Coverage(
             data_file=str(directory / "coverage"),

@@ -4,6 +4,7 @@ One file a build. Each says where the defect was reported, what a user saw, the 
 search that reach it and a budget of work. ``bug:NAME`` is its name as a target.
 """
 
+import contextlib
 import importlib
 import pkgutil
 from functools import cache
@@ -25,6 +26,11 @@ def all_bugs() -> dict[str, KnownBug]:
 
 def find_bug(name: str) -> KnownBug:
     """The known bug of that name; raises `UnknownTargetError` naming all."""
+    # A bug has the name of its module; to import one is enough then.
+    with contextlib.suppress(ModuleNotFoundError):
+        bug = getattr(importlib.import_module(f"{__name__}.{name.replace('-', '_')}"), "BUG", None)
+        if isinstance(bug, KnownBug) and bug.name == name:
+            return bug
     bugs = all_bugs()
     if name not in bugs:
         raise UnknownTargetError(f"unknown bug {name!r}; known: {', '.join(bugs)}")

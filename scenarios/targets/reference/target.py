@@ -7,11 +7,9 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from hypothesis import strategies
-from hypothesis.strategies import SearchStrategy
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, Runtime, StoreError, StoreIOError, Task, UsageError
@@ -35,8 +33,10 @@ from tornpage.scenarios.targets.reference.invariants import check_change, check_
 from tornpage.scenarios.targets.reference.lockstep import Told, check_call, check_looks, recovery_lines
 from tornpage.scenarios.targets.reference.scripts import Script, scripts
 from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
-from tornpage.scenarios.targets.reference.strategies import MACHINES, draw
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 # The ledger warns of every fault it meets; thousands of armed ones are no news. Whoever wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
@@ -339,8 +339,12 @@ class Reference(Target):
         """Every kind of change that tasks, runs and messages can see, each at least once; or a build's own calls."""
         return self._calls or WORKLOAD
 
-    def actions(self, view: View) -> SearchStrategy[Action]:
+    def actions(self, view: View) -> "SearchStrategy[Action]":
         """Something new, or any change to what is there; or a build's own calls."""
+        from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
+
+        from tornpage.scenarios.targets.reference.strategies import draw  # noqa: PLC0415 - as above
+
         return strategies.sampled_from(self._calls) if self._calls else draw(view)
 
     @property
@@ -351,7 +355,11 @@ class Reference(Target):
     @property
     def machines(self) -> Mapping[str, Machine]:
         """One for each part, and one for the whole; a build that has its own calls has none."""
-        return {} if self._calls else MACHINES
+        if self._calls:
+            return {}
+        from tornpage.scenarios.targets.reference.strategies import MACHINES  # noqa: PLC0415 - as above
+
+        return MACHINES
 
     def heartbeat(self) -> Action:
         """One more task."""
