@@ -22,10 +22,10 @@ from tornpage import faults
 from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
-from tornpage.scenarios.execution.log_growth import require_bounded
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings

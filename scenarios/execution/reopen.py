@@ -17,8 +17,8 @@ from typing import Final
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.generic_checks.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
-from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of

@@ -18,9 +18,9 @@ from tornpage.faults.files import spared
 from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
-from tornpage.scenarios.execution.file_modes import require_private, strict_umask
+from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
+from tornpage.scenarios.execution.generic_checks.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.in_place import in_life
-from tornpage.scenarios.execution.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong

@@ -9,7 +9,7 @@ import others_stores
 import pytest
 
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.execution.schema_checks import require_foreign_keys, require_full_text
+from tornpage.scenarios.execution.generic_checks.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.search.recorder import Recorder

@@ -20,7 +20,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
-from tornpage.scenarios.execution.file_modes import strict_umask
+from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity, require_whole
 from tornpage.scenarios.execution.snapshots import place

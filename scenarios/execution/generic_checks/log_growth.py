@@ -22,7 +22,7 @@ from typing import Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.open_connections import autocheckpoints
+from tornpage.scenarios.execution.generic_checks.open_connections import autocheckpoints
 from tornpage.scenarios.model.judging.checks import Violation
 
 _DEFAULT_PAGES: Final = 1_000

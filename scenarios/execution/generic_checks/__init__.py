@@ -1,0 +1,1 @@
+"""What every store is held to, without a word from its target."""
