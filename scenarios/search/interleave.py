@@ -159,9 +159,11 @@ class Interleavings(Search):
         chosen = set(range(len(workload) + 1))
         if self.most_schedules is not None:
             draw = Random(f"{self.seed} {self.name} {configuration} {part.kind}")  # noqa: S311 - the same for each part
-            chosen = set(
-                draw.sample(sorted(chosen), min(len(chosen), max(1, self.most_schedules // _SCHEDULES_A_STATE)))
-            )
+            # Where the next call is one that two callers may make, there is a pair of calls to try.
+            left_out = self._left_out | set(self.target.refuses)
+            worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or sorted(chosen)
+            number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
+            chosen = set(draw.sample(worthwhile, min(len(worthwhile), number)))
             self.left_out(len(workload) + 1 - len(chosen))
         home = self.directory / "dry"
         place({}, home)
