@@ -23,8 +23,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from contextlib import suppress
-from typing import IO, Final
+from types import FrameType
+from typing import IO, Any, Final, Self
 
 import msgspec
 
@@ -59,7 +61,7 @@ class DeliveryProgram:
         with tempfile.TemporaryFile() as letter, tempfile.TemporaryFile() as complaints:
             letter.write(document.encode())
             letter.seek(0)
-            code = self._answer(self._started(letter, complaints), complaints)
+            code = self._run(letter, complaints)
             if code == 0:
                 return
             said = _last_words(complaints)
@@ -67,6 +69,21 @@ class DeliveryProgram:
             raise DeliveryFailed(_because(f"the deliver command died of {_signal_name(-code)}", said), permanent=False)
         reason = _because(f"the deliver command ended with exit code {code}", said)
         raise DeliveryFailed(reason, permanent=code != TRY_AGAIN)
+
+    def _run(self, letter: IO[bytes], complaints: IO[bytes]) -> int:
+        """Start the program and wait for its exit code. However the waiting ends, the program has ended with it."""
+        with _InterruptsHeld() as held:
+            program = self._started(letter, complaints)
+            try:
+                held.let_go()
+                return program.wait(timeout=self._timeout_ms / 1000)
+            except subprocess.TimeoutExpired as error:
+                _end(program)
+                late = f"the deliver command gave no answer within {self._timeout_ms} ms"
+                raise DeliveryFailed(_because(late, _last_words(complaints)), permanent=False) from error
+            except BaseException:
+                _end(program)
+                raise
 
     def _started(self, letter: IO[bytes], complaints: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
@@ -77,17 +94,38 @@ class DeliveryProgram:
         except OSError as error:
             raise DeliveryFailed(f"the deliver command could not be started: {error}", permanent=False) from error
 
-    def _answer(self, program: subprocess.Popen[bytes], complaints: IO[bytes]) -> int:
-        """The exit code. However the waiting ends, the program has ended with it."""
-        try:
-            return program.wait(timeout=self._timeout_ms / 1000)
-        except subprocess.TimeoutExpired as error:
-            _end(program)
-            late = f"the deliver command gave no answer within {self._timeout_ms} ms"
-            raise DeliveryFailed(_because(late, _last_words(complaints)), permanent=False) from error
-        except BaseException:
-            _end(program)
-            raise
+
+class _InterruptsHeld:
+    """Keeps Ctrl-C waiting while a process is started: amid that there is nothing yet that could be ended.
+
+    Only the main thread is interrupted, so elsewhere nothing is held.
+    """
+
+    def __init__(self) -> None:
+        self._handler: Any = None
+        self._frame: FrameType | None = None
+        self._came = False
+
+    def __enter__(self) -> Self:
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            self._handler = handler
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def let_go(self) -> None:
+        """From here on Ctrl-C does what it did before, also one that came in the meantime."""
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+            if self._came:
+                handler(signal.SIGINT, self._frame)
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+
+    def _note(self, _number: int, frame: FrameType | None) -> None:
+        self._came, self._frame = True, frame
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:

@@ -455,6 +455,7 @@ class Executor:
         files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
+        self._maybe_committed.clear()
         self._record_anew(files)
         self._put_shadow(files)
         self._count(self._open())

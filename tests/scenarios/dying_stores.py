@@ -12,7 +12,13 @@ from tiny_stores import Tiny, TinySession, TwoTransactionsSession
 
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 
-_HARNESS = os.getpid()
+# One for each fork on the way from the process that loaded this module; a process's number may be one that it plays.
+_forks: list[None] = []
+os.register_at_fork(after_in_child=lambda: _forks.append(None))
+
+
+# The number that the process really has, whichever it plays when a store is opened in it.
+real_getpid = os.getpid
 
 
 def put(key: str, value: int = 1) -> Action:
@@ -20,8 +26,8 @@ def put(key: str, value: int = 1) -> Action:
 
 
 def in_a_child() -> bool:
-    """Whether this process was forked from the one that loaded this module."""
-    return os.getpid() != _HARNESS
+    """Whether this process was forked from the one that loaded this module; its number says nothing of that."""
+    return bool(_forks)
 
 
 class Right(Tiny):
@@ -193,7 +199,7 @@ class Waits(Right):
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> TinySession:
         if in_a_child():
             alive = os.open("alive.fifo", os.O_WRONLY)
-            os.write(alive, f"{os.getpid()} {os.getppid()}\n".encode())
+            os.write(alive, f"{real_getpid()} {os.getppid()}\n".encode())
             while True:
                 signal.pause()
         return super().open(directory, configuration, environment)

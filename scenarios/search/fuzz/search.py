@@ -11,7 +11,7 @@ answers and states, shows it.
 A run that has reached too little is vacuous and says what it missed: from `ENOUGH_STEPS` on, a machine has to have used
 every rule, and from `STEPS_AN_ACTION` for each action that it draws, to have had an acknowledgement of every one.
 
-Not covered: two machines at once, and threads.
+Not covered: two machines at once, and threads that nothing schedules.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ import importlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -35,6 +34,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
+from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
@@ -169,9 +169,14 @@ class Fuzz(Search):
             "examples": plan.examples,
         }
 
-    def company(self) -> AbstractContextManager[object]:
-        """One process for all rivals that need their own."""
-        return faults.shared_rival_process() if "vfs" in self.target.depths else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def company(self) -> Iterator[None]:
+        """One process for all rivals that need their own, and one for all second callers."""
+        with contextlib.ExitStack() as scope:
+            if "vfs" in self.target.depths:
+                scope.enter_context(faults.shared_rival_process())
+            scope.enter_context(shared_processes())
+            yield
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -386,6 +391,7 @@ class Fuzz(Search):
         if not has_plain_files_only(self.target):
             rules |= {"contend"} if "vfs" in self.target.depths else set()
             rules |= {"limit"} if kinds_of_limits(self.target) else set()
+            rules |= {"meet"} if self.target.callers else set()
         if "vfs" in self.target.depths:
             rules.add("die")
             promising = [one for one in self.configurations if promise_of(one, power=True) is not Promise.NOTHING]

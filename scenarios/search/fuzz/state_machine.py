@@ -1,9 +1,9 @@
 """The machine: a Hypothesis machine that tells one scenario, step by step, to an executor.
 
 One rule makes any call that the target offers in its present state, now and then at a time that jumps. The others arm
-faults at either depth, let a rival or a limit be in the way of one call, clear, restart, crash, and stop at a drawn
-operation. The machine only draws: what happens, and every check, is in the executor, so that a failure is a scenario
-like any other, played again without Hypothesis.
+faults at either depth, let a rival or a limit be in the way of one call, let another caller of the store make a call in
+the middle of one, clear, restart, crash, and stop at a drawn operation. The machine only draws: what happens, and every
+check, is in the executor, so that a failure is a scenario like any other, played again without Hypothesis.
 
 A scenario is *taped* or it is not. A taped one is recorded, so that the power can fail, or the process die, at each
 operation since its last call began, and leave any of the states that such a crash may leave. What others do to the same
@@ -35,10 +35,12 @@ from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,
+    Callers,
     Clear,
     ClockJump,
     CrashAt,
     Depth,
+    Interleave,
     Limit,
     LimitKind,
     Restart,
@@ -49,6 +51,7 @@ from tornpage.scenarios.model.scenario import (
 from tornpage.scenarios.model.target import Action, Configuration, Machine, Target, TargetError, View, binding_of
 
 _LARGEST_ORDINAL: Final = 8
+_LAST_SWITCH: Final = 12
 # One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
 _CALLS_AT_ONCE: Final = 4
 _CALLS_A_JUMP: Final = 8
@@ -204,7 +207,9 @@ class MachineRun:
         self.has_limits = configuration.journal_mode != "file" and not self.limits.is_empty
         self.rivals = rivals(configuration)
         self.cuts_power = promise_of(configuration, power=True) is not Promise.NOTHING
-        self.by_others = target.by_others
+        self.by_others = frozenset(target.by_others)
+        self.by_one_caller = frozenset(target.by_one_caller)
+        self.callers: tuple[Callers, ...] = target.callers or ()
         self.totals: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()
@@ -248,14 +253,17 @@ class StoreMachine(RuleBasedStateMachine):
             machine_run.totals["steps_to_failure"] = machine_run.totals["steps"] + len(executor.steps)
         machine_run.failed.append(Scenario(machine_run.target.name, machine_run.configuration, tuple(executor.steps)))
 
-    def _action(self, data: strategies.DataObject, *, alone: bool) -> Call:
+    def _call(self, data: strategies.DataObject, *, alone: bool) -> Call:
         """A call that makes sense now; where the store is `alone`, none that others make."""
+        return Call(self._action(data, self.machine_run.by_others if alone else frozenset()))
+
+    def _action(self, data: strategies.DataObject, left_out: frozenset[str]) -> Action:
         drawing = self.machine_run.machine.draw(self.executor.view)
         for _ in range(_DRAWS_AT_MOST):
             action: Action = data.draw(drawing)
-            if not (alone and action.name in self.machine_run.by_others):
-                return Call(action)
-        return Call(self.machine_run.target.heartbeat())
+            if action.name not in left_out:
+                return action
+        return self.machine_run.target.heartbeat()  # type: ignore[no-any-return]
 
     @initialize(kind=strategies.integers(1, _SCENARIOS_A_TAPE))
     def begin(self, kind: int) -> None:
@@ -274,7 +282,7 @@ class StoreMachine(RuleBasedStateMachine):
             # Not a rule of its own: it would be chosen as often as a fault.
             if data.draw(strategies.integers(1, _CALLS_A_JUMP)) == _CALLS_A_JUMP:
                 self._do(ClockJump(data.draw(jumps())))
-            self._do(self._action(data, alone=self.taped))
+            self._do(self._call(data, alone=self.taped))
 
     @precondition(lambda self: not self.executor.armed)
     @rule(data=strategies.data())
@@ -286,7 +294,7 @@ class StoreMachine(RuleBasedStateMachine):
             other_depth, other = data.draw(self.machine_run.plans)
             plan = f"{plan};{other}" if other_depth == depth else plan
         armed_depth: Depth = "statement" if depth == "statement" else "vfs"
-        self._do(Arm(plan, armed_depth), self._action(data, alone=self.taped))
+        self._do(Arm(plan, armed_depth), self._call(data, alone=self.taped))
 
     @precondition(lambda self: self.executor.armed)
     @rule()
@@ -306,14 +314,25 @@ class StoreMachine(RuleBasedStateMachine):
     def contend(self, data: strategies.DataObject) -> None:
         """Let a rival be in the way of one call."""
         self.machine_run.rules["contend"] += 1
-        self._do(data.draw(self.machine_run.rivals), self._action(data, alone=True), Clear())
+        self._do(data.draw(self.machine_run.rivals), self._call(data, alone=True), Clear())
+
+    @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.callers)
+    @rule(data=strategies.data(), switch=strategies.integers(1, _LAST_SWITCH))
+    def meet(self, data: strategies.DataObject, switch: int) -> None:
+        """Let another caller make a call where the first one is stopped at one of its switch points."""
+        machine_run = self.machine_run
+        machine_run.rules["meet"] += 1
+        left_out = machine_run.by_others | machine_run.by_one_caller
+        first, second = (self._action(data, left_out) for _ in range(2))
+        callers = data.draw(strategies.sampled_from(machine_run.callers))
+        self._do(Interleave(first, second, switch, callers=callers))
 
     @precondition(lambda self: not self.executor.armed and self.machine_run.has_limits)
     @rule(data=strategies.data())
     def limit(self, data: strategies.DataObject) -> None:
         """Let one call meet a limit."""
         self.machine_run.rules["limit"] += 1
-        self._do(data.draw(self.machine_run.limits), self._action(data, alone=True), Clear())
+        self._do(data.draw(self.machine_run.limits), self._call(data, alone=True), Clear())
 
     @precondition(lambda self: self.taped)
     @rule(data=strategies.data())
