@@ -29,6 +29,7 @@ _FIRST_NUMBER: Final = 2**22
 _WHO_LOOKS: Final = 1_000_000
 
 _getpid = os.getpid
+_os: Any = os
 
 
 @contextlib.contextmanager
@@ -60,9 +61,26 @@ def in_life(life: int, *, opening: bool = False) -> Iterator[None]:
     either: what names it in the files is an earlier session, which was a process of its own. Only what Python code asks
     by ``os.getpid`` and ``os.kill`` changes.
     """
-    getpid, kill, own = os.getpid, os.kill, _getpid()
+    own = _getpid()
     number = _FIRST_NUMBER + life if life else own
-    dead = {own, number} if opening else {own} - {number}
+    getpid, replaced = os.getpid, _os
+    replaced.getpid = lambda: number
+    try:
+        with _looking_dead({own, number} if opening else {own} - {number}, number, own):
+            yield
+    finally:
+        replaced.getpid = getpid
+
+
+def taken_for_dead(pid: int) -> AbstractContextManager[None]:
+    """Inside this scope a process looks dead that is not: it has written the files, as one that died would have."""
+    return _looking_dead({pid}, _getpid(), _getpid())
+
+
+@contextlib.contextmanager
+def _looking_dead(dead: set[int], number: int, own: int) -> Iterator[None]:
+    """Let no process with one of these numbers be met by a signal 0; what is sent to `number` goes to `own`."""
+    kill = os.kill
 
     def kill_in_this_life(pid: int, signal: int, /) -> None:
         if pid in dead and signal == 0:
@@ -70,9 +88,8 @@ def in_life(life: int, *, opening: bool = False) -> Iterator[None]:
         if pid != number or signal:
             kill(own if pid == number else pid, signal)
 
-    replaced: Any = os
-    replaced.getpid, replaced.kill = (lambda: number), kill_in_this_life
+    _os.kill = kill_in_this_life
     try:
         yield
     finally:
-        replaced.getpid, replaced.kill = getpid, kill
+        _os.kill = kill

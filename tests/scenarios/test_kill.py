@@ -24,6 +24,7 @@ from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.targets.reference.target import Reference
+from tornpage.scenarios.targets.registry import find_or_import
 
 WAL = Configuration("wal", "FULL")
 DELETE = Configuration("delete", "FULL")
@@ -73,6 +74,13 @@ def test_the_reference_loses_nothing_and_every_kind_of_operation_is_hit() -> Non
 def test_a_recovery_that_marks_each_row_once_is_right() -> None:
     recorder = killed(dying_stores.Recovers(), 16)
     assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("kills") == 16
+
+
+def test_a_pid_file_of_a_process_that_has_died_is_taken_over_whoever_wrote_it() -> None:
+    recorder = killed(find_or_import("crash_places:PidFile"), 16)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.vacuous == []
     assert recorder.count("kills") == 16
 
 

@@ -27,6 +27,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.files import watching
+from tornpage.scenarios.execution.in_place import taken_for_dead
 from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
@@ -146,7 +147,7 @@ def _in_force(plan: faults.FaultPlan, trial: Trial, shim: faults.Shims, job_log:
             yield
 
 
-def _be_the_child(target: Target, directory: Path) -> NoReturn:
+def _be_the_child(target: Target, directory: Path, harness: int) -> NoReturn:
     try:
         os.setpgid(0, 0)
         _die_with_parent()
@@ -155,7 +156,9 @@ def _be_the_child(target: Target, directory: Path) -> NoReturn:
         complaints = os.open(directory / COMPLAINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(complaints, 1)
         os.dup2(complaints, 2)
-        run_job(target, read_job(directory), JobLog(directory))
+        # It has played the calls that came before: what it has written is of a process that has died since.
+        with taken_for_dead(harness):
+            run_job(target, read_job(directory), JobLog(directory))
     except BaseException:  # noqa: BLE001 - a forked child must never run on in its parent's code
         traceback.print_exc()
         sys.stderr.flush()
@@ -179,6 +182,7 @@ class _Supervisor:
         self._requests = requests
         self._reports = reports
         self._buffer = b""
+        self._harness = os.getppid()
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
         # A child's end has to interrupt the wait for the end of the input, and no thread may exist beside the fork.
@@ -194,7 +198,7 @@ class _Supervisor:
         while (line := self._next()) is not None:
             child = os.fork()
             if child == 0:
-                _be_the_child(target, Path(os.fsdecode(line)))
+                _be_the_child(target, Path(os.fsdecode(line)), self._harness)
             self.report(Born(child))
             status = self._outlive(child)
             # Whatever the child has started is not to be left behind.
