@@ -62,10 +62,21 @@ def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
 
 def syncing_libraries() -> list[str]:
     """The C functions that Python code has asked `ctypes` for long ago by which it can sync files itself."""
-    # One that nobody uses any more is in a cycle with its functions.
+    if not _syncing():
+        return []
+    # One that is not used any more is in a cycle with its functions.
     gc.collect()
-    libraries = [one for one in gc.get_objects() if isinstance(one, ctypes.CDLL)]
-    return sorted({name for one in libraries for name in vars(one) if name in _SYNCING})
+    return sorted(_syncing())
+
+
+def _syncing() -> set[str]:
+    """What the libraries that are in memory were asked for; found as what refers to their types, which is quick."""
+    libraries = (one for one in gc.get_referrers(*_with_subclasses(ctypes.CDLL)) if isinstance(one, ctypes.CDLL))
+    return {name for one in libraries for name in vars(one) if name in _SYNCING}
+
+
+def _with_subclasses(type_: type[Any]) -> list[type[Any]]:
+    return [type_, *(below for one in type_.__subclasses__() for below in _with_subclasses(one))]
 
 
 CHILDREN: Final = {name: _child(name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")}
