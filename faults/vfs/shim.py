@@ -641,12 +641,15 @@ class Shim:
             self._prove()
 
     def _prove(self) -> None:
-        """Have a connection open a file that there is not: it has to end in our function. No file is touched."""
+        """Have a connection open a file that there is not: it has to end in our function. No file is touched.
+
+        Its directory is not there either: where our function is not called, SQLite would make the file.
+        """
         self._probing = threading.get_ident()
         try:
             connection = open_memory(self.library.code)
             try:
-                connection.cursor().execute("ATTACH 'tornpage-probe' AS probe")
+                connection.cursor().execute("ATTACH 'no-such-directory/tornpage-probe' AS probe")
             except self.library.code.Error:
                 pass
             finally:
