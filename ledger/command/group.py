@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from tornpage.ledger.clock import Clock, system_clock
 from tornpage.ledger.command.outbox import outbox_group
 from tornpage.ledger.command.output import is_output_lost
 from tornpage.ledger.command.runs import recover_command, runs_group
@@ -42,8 +43,11 @@ class _StateDirectory(click.Path):
 class LedgerOptions:
     """Where the ledger is and how it is opened; one for all commands of a call."""
 
-    def __init__(self, state_dir: Path | None, journal_mode: str | None, busy_timeout_ms: int) -> None:
+    def __init__(
+        self, state_dir: Path | None, journal_mode: str | None, busy_timeout_ms: int, clock: Clock = system_clock
+    ) -> None:
         self.state_dir = state_dir
+        self.clock = clock
         self.journal_mode = journal_mode
         self.busy_timeout_ms = busy_timeout_ms
 
@@ -52,7 +56,12 @@ class LedgerOptions:
         """The ledger, open for the body of a command."""
         with (
             self.reporting(),
-            Ledger.open(self.state_dir, journal_mode=self.journal_mode, busy_timeout_ms=self.busy_timeout_ms) as ledger,
+            Ledger.open(
+                self.state_dir,
+                journal_mode=self.journal_mode,
+                busy_timeout_ms=self.busy_timeout_ms,
+                clock=self.clock,
+            ) as ledger,
         ):
             yield ledger
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from tornpage.ledger.audit import AuditCode, AuditReport, Finding, Severity
+from tornpage.ledger.clock import Clock
 from tornpage.ledger.command.output import print_json
 from tornpage.ledger.files import DATABASE_NAME, resolve_state_dir
 from tornpage.ledger.ledger import Ledger
@@ -25,6 +26,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 class _Opener(Protocol):
     state_dir: Path | None
     busy_timeout_ms: int
+    clock: Clock
 
     def opened(self) -> AbstractContextManager[Ledger]: ...
 
@@ -79,6 +81,7 @@ def audit_command(
             severity=severity,
             code=code,
             limit=limit or None,
+            clock=opener.clock,
             busy_timeout_ms=opener.busy_timeout_ms,
         )
     if as_json:
@@ -111,7 +114,7 @@ def maintenance_command(opener: _Opener, apply: bool, as_json: bool) -> None:
 
 def _previewed(opener: _Opener) -> MaintenanceReport:
     with opener.reporting():
-        return preview_file(opener.state_dir, busy_timeout_ms=opener.busy_timeout_ms)
+        return preview_file(opener.state_dir, clock=opener.clock, busy_timeout_ms=opener.busy_timeout_ms)
 
 
 def _applied(opener: _Opener) -> MaintenanceReport:

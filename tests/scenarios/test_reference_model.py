@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from tornpage.ledger import (
     Status,
     creation,
     lookup,
+    observers,
     reading,
     registry,
     rules,
@@ -27,6 +29,8 @@ from tornpage.ledger import (
 )
 from tornpage.ledger import audit as audit_rules
 from tornpage.ledger import maintenance as maintenance_rules
+from tornpage.ledger.command import ledger_group
+from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.engine import RegistryEngine
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.indexes import Indexes
@@ -35,10 +39,19 @@ from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
 from tornpage.ledger.recovery import Recovery
 from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.store import Change
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.search.scripts import play_script
 from tornpage.scenarios.targets.reference import model as model_package
-from tornpage.scenarios.targets.reference.scripts import Script, messages, scripts, tasks, together, upkeep
+from tornpage.scenarios.targets.reference.scripts import (
+    Script,
+    circumstances,
+    messages,
+    scripts,
+    tasks,
+    together,
+    upkeep,
+)
 from tornpage.scenarios.targets.reference.scripts import runs as run_scripts
 from tornpage.scenarios.targets.reference.target import Reference
 
@@ -112,10 +125,33 @@ def test_every_public_method_of_the_ledger_is_an_action_or_says_why_not() -> Non
         for name, value in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
     }
+    public |= {
+        f"workers.{name}" for name, _ in inspect.getmembers(ledger.Workers, inspect.isfunction) if name[0] != "_"
+    }
     public |= {name for name in vars(ledger.Ledger) if not name.startswith("_")} - {*parts, "open", "close"}
-    covered = {"batch", "durability", "workers", *model_package.ACTIONS, *NOT_CALLED}
+    # The calls of one action are on real workers.
+    (lives,) = {one.name for script in scripts() for one in script if one.name.startswith("workers.")}
+    called = {
+        f"workers.{one[0]}"
+        for script in scripts()
+        for call in script
+        if call.name == lives
+        for one in call.args["calls"]
+    }
+    covered = {"batch", "durability", "workers", *called, *model_package.ACTIONS, *NOT_CALLED}
     assert sorted(public - covered) == []
     assert sorted(NOT_CALLED.keys() - public) == []
+
+
+def test_every_command_of_the_ledger_is_typed_in_a_script() -> None:
+    def paths(group: click.Group) -> Iterable[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            inner = list(paths(command)) if isinstance(command, click.Group) else [()]
+            yield from ((name, *one) for one in inner)
+
+    typed = {tuple(one.args["argv"][:2]) for script in scripts() for one in script if one.name == "command"}
+    there = set(paths(ledger_group)) - {("runs", "recover")}  # the same command as recover
+    assert sorted(one for one in there if not any(argv[: len(one)] == one for argv in typed)) == []
 
 
 # -- defects ---------------------------------------------------------------------------------------------------
@@ -149,6 +185,33 @@ def without_label(task: Any) -> Any:
 
 def any_run_may_report(task: Any, _run: str | None = None) -> frozenset[Status]:
     return TERMINAL - {Status.LOST} if task.status == Status.LOST else transitions._NEXT.get(task.status, frozenset())
+
+
+def refuse_file(_file: object) -> bool:
+    return False
+
+
+def tell_and_fail(listener: Any, arguments: tuple[Any, ...]) -> None:
+    listener.method(*arguments)
+
+
+def cancel_blindly(self: Any, task_id: str) -> registry.CancelResult:
+    task = self.get(task_id)
+    if task is None or task.status in TERMINAL or self._ask_to_stop(task) is not None:
+        return registry.CancelResult(task is not None, cancelled=False, reason="no", task=task)
+    ended = rules.finish(task, self._clock(), Status.CANCELLED)
+    self._change(lambda _unit: (Change(task_id, task=ended, previous=task),))
+    return registry.CancelResult(found=True, cancelled=True, task=ended)
+
+
+def start_by_two_looks(self: Any, task_id: str, started_at: int | None = None) -> Any:
+    now = self._clock()
+    return self._update(task_id, lambda task: rules.start(task, self._clock(), started_at or now))
+
+
+def lock_again(self: Any, path: Path, worker_id: str, lock: Any = ledger.Workers._lock_new_file) -> None:
+    path.unlink(missing_ok=True)
+    lock(self, path, worker_id)
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -266,6 +329,15 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         after(passes.RecoveringQueue, "_envelope", lambda one: replace(one, attempt=one.attempt - 1)), messages.passes),
     "an empty budget sends one": (
         put(passes._Budget, "is_spent", lambda self: self._spent_ms > self._budget_ms), messages.passes),
+    "a file stays though its message was taken over": (put(legacy, "is_unchanged", refuse_file), messages.import_files),
+    # Circumstances.
+    "a row that can't be read is left out without a word": (
+        put(TaskRegistry, "quarantined", lambda _: ()), circumstances.spoiled_rows),
+    "one observer's failure is everybody's": (put(observers, "_tell", tell_and_fail), circumstances.callbacks),
+    "the row is not read again after the hook": (put(TaskRegistry, "cancel", cancel_blindly), circumstances.callbacks),
+    "the clock is read twice": (put(TaskRegistry, "start", start_by_two_looks), circumstances.moving_clocks),
+    "findings do not fail a command": (put(upkeep_command, "_fails", lambda *_: False), circumstances.run_commands),
+    "an id is used twice": (put(ledger.Workers, "_lock_new_file", lock_again), circumstances.workers),
     "what is not due is not counted": (
         after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
 }  # fmt: skip

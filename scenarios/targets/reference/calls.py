@@ -46,6 +46,11 @@ def _flat(name: str, args: Mapping[str, Any], now_ms: int, *, elsewhere: bool) -
         inner = [(one, elsewhere) for one in args["calls"]]
     elif name == "elsewhere":
         inner = [(args["call"], True)]
+    elif name == "command":
+        inner = [(args["means"], elsewhere)]
+    elif name == "cancel_while":
+        mine = {"name": "tasks.cancel", "args": {"task_id": args["task_id"]}}
+        inner = [*([(args["meanwhile"], True)] if args.get("meanwhile") else []), (mine, elsewhere)]
     elif name == "overtaken":
         inner = [(args["first"], True), (args["then"], elsewhere)]
     elif name == "meanwhile":

@@ -5,9 +5,10 @@ of the kill search and of the ledger's own tests.
 """
 
 import contextlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger import Task
+from tornpage.ledger import Ledger, LedgerError, Task
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers
 from tornpage.scenarios.model.judging.checks import Violation
@@ -99,16 +100,47 @@ class PretendedWorkers(Workers):
         return []
 
 
+def life_of_workers(directory: Path, calls: list[list[Any]]) -> list[Any]:
+    """Calls on real workers, with locks of the system's, in a directory of their own; answers, or names of errors."""
+    workers, answers = Workers(directory, new_id=lambda: "unnamed"), list[Any]()
+    held: dict[str, Worker] = {}
+    try:
+        for name, argument in calls:
+            try:
+                made = getattr(workers, name)(argument)
+            except LedgerError as error:
+                made = type(error).__name__
+            if isinstance(made, Worker):
+                held[made.id] = made
+                made = made.id
+            answers.append(made)
+    finally:
+        for worker in held.values():
+            worker.release()
+        shutil.rmtree(directory, ignore_errors=True)
+    return answers
+
+
 class Receiver:
     """Gets the messages, does what they say, and remembers what it got until somebody has looked."""
 
     def __init__(self) -> None:
         self._got: list[Envelope] = []
+        # Acknowledges a message as another process.
+        self.another: Callable[[str], object] | None = None
 
     def deliver(self, envelope: Envelope) -> None:
-        """Take a message in; a payload with an error in it fails like that."""
+        """Take a message in; a payload with an error in it fails like that.
+
+        One that `raises` fails with an error of another kind; for one that is acknowledged `elsewhere`, another process
+        does so meanwhile.
+        """
         self._got.append(envelope)
         payload = envelope.payload
+        if isinstance(payload, dict) and "elsewhere" in payload and self.another is not None:
+            self.another(envelope.id)
+        if isinstance(payload, dict) and "raises" in payload:
+            raise RuntimeError(payload["raises"])
         if isinstance(payload, dict) and "error" in payload:
             raise DeliveryFailed(str(payload["error"]), permanent=payload.get("permanent"))
 
@@ -190,6 +222,60 @@ def left_by_others(database: Path, what: str, name: str, now_ms: int) -> None:
     """Change a row as an older version, or a damage, has left it."""
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         connection.execute(_LEFT_BY_OTHERS[what], {"id": name, "now": now_ms})
+
+
+_KEYS: Final = {"tasks": "task_id", "task_delivery_state": "task_id", "task_history": "id"}
+
+
+def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None:
+    """Write what no version of the ledger would into one row, past the schema's checks; of the tables in `_KEYS`."""
+    if not column.isidentifier():
+        raise ValueError(f"a column's name is an identifier, not {column!r}")
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {_KEYS[table]} = ?", (value, key))  # noqa: S608 - names that are checked
+
+
+def run_command(argv: list[str], ledger: Ledger, state_dir: Path, clock: Callable[[], int]) -> dict[str, Any]:
+    """Run a command of the ledger's group in this process; its exit code, and what it prints as JSON."""
+    # They take long to load, and few sessions have a command typed.
+    from click.testing import CliRunner  # noqa: PLC0415 - as above
+
+    from tornpage.ledger.command import ledger_group  # noqa: PLC0415 - as above
+    from tornpage.ledger.command.group import LedgerOptions  # noqa: PLC0415 - as above
+
+    class Opener(LedgerOptions):
+        """Stands for the options that are typed before a command: the ledger is open already."""
+
+        @contextlib.contextmanager
+        def opened(self) -> Iterator[Ledger]:
+            with self.reporting():
+                yield ledger
+
+    group, *arguments = argv
+    done = CliRunner().invoke(ledger_group.commands[group], arguments, obj=Opener(state_dir, None, 0, clock))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    is_json = "--json" in argv and done.stdout.strip()
+    return {"exit": done.exit_code, "printed": msgspec.json.decode(done.stdout) if is_json else None}
+
+
+class Grumbler:
+    """An observer that fails, and tries to change what it is handed, wherever a task's label says so."""
+
+    label: Final = "observer raises"
+
+    def upserted(self, task: Task, previous: Task | None) -> None:
+        """Fail in one way or the other."""
+        if task.label == self.label:
+            if previous is not None:
+                raise RuntimeError("an observer has failed")
+            task.label = "changed"  # type: ignore[misc] # that is what must not work
+
+    def deleted(self, task_id: str, previous: Task | None) -> None:
+        """Fail."""
+        if previous is not None and previous.label == self.label:
+            raise RuntimeError(f"an observer has failed on {task_id}")
 
 
 def connect_as_another(place: str, *, uri: bool = False, **_options: Any) -> sqlite3.Connection:

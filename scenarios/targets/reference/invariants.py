@@ -34,7 +34,8 @@ def check_view(view: View) -> None:
     for name, run in runs.items():
         _check_run(name, run, tasks.get(run["task_id"]))
     for name, session in sessions.items():
-        _check_session(name, session, runs.get(session["run_id"]))
+        if f"unreadable/task_history/{session['run_id']}" not in view:
+            _check_session(name, session, runs.get(session["run_id"]))
     for name in rows_of(view, "delivery").keys() - tasks.keys():
         raise Violation("state-makes-sense", f"there is a delivery state of task {name}, and no such task")
     outbox_rules.check_messages(rows_of(view, "message"))
@@ -44,6 +45,8 @@ def check_change(before: View, action: Action, after: View, *, is_done: bool, no
     """Hold one call against what it may do, and, where it was acknowledged, has to. Raises `Violation`."""
     calls = made_by(action, now_ms)
     old, new = rows_of(before, "task"), rows_of(after, "task")
+    # One that can't be read any more is there all the same.
+    old = {name: task for name, task in old.items() if f"unreadable/tasks/{name}" not in after}
     _check_removed(old, new, calls)
     # Where a batch deletes a task and creates another one of its name, nothing has become of the old one.
     old = {name: task for name, task in old.items() if not _is_created_again(name, calls)}
@@ -154,6 +157,8 @@ def _check_stamps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, An
 
 def _check_runs(before: View, after: View, calls: Iterable[Made], *, is_done: bool) -> None:
     old, new = rows_of(before, "run"), rows_of(after, "run")
+    # One that can't be read any more is there all the same.
+    old = {name: run for name, run in old.items() if f"unreadable/task_history/{name}" not in after}
     for name in old.keys() - new.keys():
         raise Violation("in-flight-flagged-once", f"{_said(calls)} removed run {name} from the history")
     for name in new.keys() - old.keys():

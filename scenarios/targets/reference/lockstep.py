@@ -31,7 +31,7 @@ class Told(msgspec.Struct):
 
     `answer` is what it returned, as data; `error` the name of the ledger's error that refused it; `heard` what
     observers heard; `lines` those of recovery's log; `sent` what the receiver got. `circumstances` are fields of the
-    model's `World`.
+    model's `World`; `readings` the times at which it looked at the clock.
     """
 
     answer: Any = None
@@ -40,6 +40,7 @@ class Told(msgspec.Struct):
     lines: list[str] = []
     sent: list[Any] = []
     circumstances: dict[str, Any] = {}
+    readings: list[int] = []
 
 
 class _Lines(logging.Handler):
@@ -84,11 +85,30 @@ def _accuse(what: object, wanted: Any, found: Any) -> None:
 
 def check_call(before: View, action: Action, after: View, kind: str, told: Told, now_ms: int) -> None:
     """Hold one call against the model; `kind` is "done", "refused" or "raised". Raises `Violation`."""
-    state = model.State.of(before)
-    if action.name == "overtaken":
-        state = _after_other(state, action.args["first"], now_ms)
-        action = Action(action.args["then"]["name"], action.args["then"]["args"])
-    call = _Call.of(action, now_ms)
+    special = _SPECIAL.get(action.name)
+    if special is not None:
+        special(before, action.args, after, kind, told, now_ms)
+    elif "tick_ms" not in action.args:
+        _check(model.State.of(before), _Call.of(action, now_ms), after, kind, told)
+    else:
+        _check_moving(before, action, after, kind, told)
+
+
+def _check_moving(before: View, action: Action, after: View, kind: str, told: Told) -> None:
+    """A call during which the clock moves is made at one of the times that it has looked at."""
+    args = {name: value for name, value in action.args.items() if name not in ("tick_ms", "later_ms")}
+    state, wrong = model.State.of(before), None
+    for now_ms in told.readings:
+        try:
+            return _check(state, _Call.of(Action(action.name, args), now_ms), after, kind, told)
+        except Violation as violation:
+            wrong = violation
+    if wrong is not None:
+        raise wrong
+    return None
+
+
+def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told) -> None:
     if call.name not in model.ACTIONS and call.name != "batch":
         return
     if call.name == "outbox.import_legacy" and "files" not in told.circumstances:
@@ -108,9 +128,61 @@ def check_call(before: View, action: Action, after: View, kind: str, told: Told,
         _hold_outcome(call, outcome, kind, state.view(), after, told)
 
 
+def _overtaken(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
+    state = _after_other(model.State.of(before), args["first"], now_ms)
+    _check(state, _Call.of(_action(args["then"]), now_ms), after, kind, told)
+
+
+def _cancel_while(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
+    """§2, cancel: it asks the hook first, then re-reads the row: a completion that came in meanwhile is kept."""
+    state, task_id = model.State.of(before), args["task_id"]
+    is_asked = state.task.get(task_id, {}).get("status") in ("queued", "running")
+    if is_asked and args.get("meanwhile") is not None:
+        state = _after_other(state, args["meanwhile"], now_ms)
+    says = "agrees" if args["says"] in ("agrees", "nothing") else "refuses"
+    there = model.World(now_ms, controls={"acp": says})
+    outcome = model.step(there, state, "tasks.cancel", {"task_id": task_id})
+    call = _Call("cancel_while", args, now_ms)
+    _hold_outcome(call, outcome, kind, state.view(), after, told)
+
+
+def _command(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
+    """§3: a command is its call in another process; it prints what that answers, and its exit code says how it went."""
+    if kind == "raised":
+        return
+    argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms)
+    # Whoever looks past the ledger finds no worker's lock here.
+    is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
+    files = {name: told.circumstances[name] for name in ("files", "imported") if name in told.circumstances}
+    world = model.World(call.now_ms, is_booting=is_alone or "recover" in argv[:2], **files)
+    outcome, error = None, None
+    state = model.State.of(before)
+    try:
+        outcome = model.step(world, state, call.name, call.args)
+    except model.Refusal as refusal:
+        error = refusal.error
+    wanted, answer = model.exit_code(argv, outcome, error), as_data(told.answer)
+    if answer["exit"] != wanted:
+        _accuse(f"{' '.join(argv)}, its exit code", wanted, answer)
+    _hold_state(" ".join(argv), (outcome.state if outcome is not None else state).view(), after)
+    if outcome is not None and (wanted == 0 or answer["printed"] is not None) and "--json" in argv:
+        printed = answer["printed"]
+        if isinstance(printed, dict):
+            printed.pop("checkpointed", None)
+        if printed != model.printed(argv, outcome):
+            _accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
+
+
+_SPECIAL: Final = {"overtaken": _overtaken, "cancel_while": _cancel_while, "command": _command}
+
+
+def _action(data: dict[str, Any]) -> Action:
+    return Action(data["name"], data["args"])
+
+
 def _after_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.State:
     """The state after another process's call, which may have been refused."""
-    made = _Call.of(Action(call["name"], call["args"]), now_ms)
+    made = _Call.of(_action(call), now_ms)
     try:
         return model.step(model.World(made.now_ms), state, made.name, made.args).state
     except model.Refusal:

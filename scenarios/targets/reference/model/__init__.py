@@ -8,9 +8,22 @@ It decides where the specification is silent; ``docs/ledger.md`` lists these dec
 (only that there is one, and what it names), and what each module says of itself.
 """
 
+from tornpage.scenarios.targets.reference.model.commands import exit_code, printed
+from tornpage.scenarios.targets.reference.model.rows import is_readable
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
-__all__ = ["ACTIONS", "OPEN_TO_THE_STORE", "Outcome", "Refusal", "State", "World", "step"]
+__all__ = [
+    "ACTIONS",
+    "OPEN_TO_THE_STORE",
+    "Outcome",
+    "Refusal",
+    "State",
+    "World",
+    "exit_code",
+    "is_readable",
+    "printed",
+    "step",
+]

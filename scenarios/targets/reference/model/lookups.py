@@ -101,9 +101,14 @@ def tasks_find(_world: World, state: State, token: Any) -> Any:
     return found[0] if found else None
 
 
-def nothing(_world: World, _state: State) -> Any:
-    """No row is out of order."""
-    return []
+def tasks_quarantined(_world: World, state: State) -> Any:
+    """§1: exactly the rows that can't be read."""
+    return state.quarantined("tasks", "task_delivery_state")
+
+
+def outbox_quarantined(_world: World, state: State) -> Any:
+    """§1: exactly the rows that can't be read."""
+    return state.quarantined("message_outbox")
 
 
 def _newest_start_first(runs: Iterable[Row]) -> list[Row]:
@@ -129,7 +134,7 @@ def history_list(_world: World, state: State, *, status: Any = None, task_id: An
 
 def history_read(world: World, state: State, **wanted: Any) -> Any:
     """As the list, and the rows that can't be read beside it."""
-    return [history_list(world, state, **wanted), []]
+    return [history_list(world, state, **wanted), state.quarantined("task_history")]
 
 
 def history_find(world: World, state: State, token: Any) -> Any:

@@ -130,7 +130,7 @@ def ack(world: World, state: State, message_id: Any) -> Outcome:
     return _result(state, message, _delivered(message, world.now_ms) if message["status"] in PENDING else None)
 
 
-def _failed(message: Row, now_ms: int, error: str, *, permanent: bool) -> Row:
+def _failed(message: Row, now_ms: int, error: Any, *, permanent: bool) -> Row:
     """§5, fail: the attempt counts always; permanent, or the 5th → failed_terminal; else the backoff."""
     attempts = message["attempt_count"] + 1
     tried = {
@@ -138,7 +138,7 @@ def _failed(message: Row, now_ms: int, error: str, *, permanent: bool) -> Row:
         "error_class": "permanent" if permanent else "transient", "leased_by": None,
     }  # fmt: skip
     if permanent or attempts >= _MOST_ATTEMPTS:
-        return _ended(tried, now_ms, "failed_terminal", Text(error))
+        return _ended(tried, now_ms, "failed_terminal", Text(error) if isinstance(error, str) else error)
     return {**tried, "status": "failed_retryable", "next_attempt_at": now_ms + _BACKOFF_MS[attempts - 1]}
 
 
@@ -254,10 +254,13 @@ def _sent(world: World, message: Row, sent: list[Row]) -> Row:
         **{name: message[name] for name in names}, "payload": payload, "idempotency_key": key,
         "attempt": message["attempt_count"] + 1,
     })  # fmt: skip
-    error = payload.get("error") if isinstance(payload, Mapping) else None
+    said = payload if isinstance(payload, Mapping) else {}
+    if "raises" in said:
+        return _failed(message, world.now_ms, said["raises"] or Text(), permanent=is_permanent(said["raises"]))
+    error = said.get("error")
     if error is None:
         return _delivered(message, world.now_ms)
-    permanent = payload.get("permanent")
+    permanent = said.get("permanent")
     hopeless = is_permanent(error) if permanent is None else permanent
     return _failed(message, world.now_ms, error, permanent=hopeless)
 
@@ -268,7 +271,7 @@ def _sent(world: World, message: Row, sent: list[Row]) -> Row:
 def import_legacy(world: World, state: State) -> Outcome:
     """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
 
-    The answer has the names of the files that stay.
+    The answer has the names of the files that are reported, and of those that are left.
     """
     if world.files is None:
         raise Refusal("UsageError")
@@ -287,7 +290,7 @@ def import_legacy(world: World, state: State) -> Outcome:
             state = state.put("message", message["id"], message)
         counts[verdict] += 1
         counts["removed"] += 1
-    return Outcome(state, {**counts, "problems": stay})
+    return Outcome(state, {**counts, "problems": stay, "left": stay})
 
 
 def _verdict(world: World, state: State, message: Row) -> str:

@@ -172,10 +172,11 @@ def recover(world: World, state: State) -> Outcome:
         "interrupted": [one.answer for one in outcomes],
         "sessions_invalidated": valid,
         "left_running": len(running) - len(dead),
-        "quarantined": [],
+        "quarantined": state.quarantined("task_history"),
     }
     done = joined(outcomes, state, answer)
-    lines = tuple(
+    left = tuple(Text(f"[recovery] run {key} left as it is") for key in state.unreadable.get("task_history", ()))
+    lines = left + tuple(
         Text(f"[recovery] run {run['id']} interrupted: task {run['task_id']}, started ", f", worker {run['worker_id']}")
         for run in dead
     )

@@ -5,8 +5,10 @@ breaks ties (§2, lists).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from tornpage.scenarios.targets.reference.model.values import Text
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Row]
@@ -23,19 +25,36 @@ class State:
     run: Rows
     session: Rows
     message: Rows
+    # Rows that can't be read, by table: they are there, and nothing is known of them.
+    unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, view: Mapping[str, Any]) -> "State":
         """The state that a view with keys such as ``task/…`` shows."""
         rows: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
+        unreadable: dict[str, tuple[str, ...]] = {}
         for key, row in view.items():
             kind, _, name = key.partition("/")
-            rows[kind][name] = row
-        return cls(**rows)
+            if kind == "unreadable":
+                unreadable[row["table"]] = (*unreadable.get(row["table"], ()), row["key"])
+            else:
+                rows[kind][name] = row
+        return cls(**rows, unreadable=unreadable)
 
     def view(self) -> dict[str, Any]:
         """The state as a view."""
-        return {f"{kind}/{name}": row for kind in KINDS for name, row in getattr(self, kind).items()}
+        readable = {f"{kind}/{name}": row for kind in KINDS for name, row in getattr(self, kind).items()}
+        return readable | {
+            f"unreadable/{table}/{key}": {"table": table, "key": key}
+            for table, keys in self.unreadable.items()
+            for key in keys
+        }
+
+    def quarantined(self, *tables: str) -> list[Row]:
+        """§1: the rows of these tables that can't be read, as they are reported."""
+        return [
+            {"table": table, "key": key, "reason": Text()} for table in tables for key in self.unreadable.get(table, ())
+        ]
 
     def put(self, kind: str, name: str, row: Row) -> "State":
         """With this row; a new one is the last."""

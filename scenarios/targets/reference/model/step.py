@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep
+from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep, workers
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
@@ -46,11 +46,12 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     **{f"{part}.{name}": getattr(_NAMES[part], name) for part, names in _CHANGES.items() for name in names},
     **{f"{part}.{name}": _look(getattr(lookups, f"{part}_{name}")) for part, names in _LOOKS.items() for name in names},
     "tasks.list_fresh_for_owner": _look(lookups.tasks_list_for_owner),
-    "tasks.quarantined": _look(lookups.nothing),
-    "outbox.quarantined": _look(lookups.nothing),
+    "tasks.quarantined": _look(lookups.tasks_quarantined),
+    "outbox.quarantined": _look(lookups.outbox_quarantined),
     "recover": runs.recover,
     "audit": upkeep.audit,
     "maintenance": upkeep.maintenance,
+    "workers.life": workers.life,
 }
 """Every call that is specified, by the name of its action."""
 
@@ -62,6 +63,7 @@ OPEN_TO_THE_STORE: Final = {
     "damaged_payload": "no call: a damage",
     "legacy_file": "no call: a file of the old queue",
     "visit": "no call: another process that reads",
+    "spoiled_row": "no call: a row that another version, or somebody's hand, has written",
     "meanwhile": "a read that is overtaken; its parts are calls of another process",
 }
 """Actions of the harness that are no calls of the ledger, with the reason why nothing is specified of them."""

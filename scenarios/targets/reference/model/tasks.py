@@ -65,7 +65,8 @@ def create(world: World, state: State, /, *, requester_origin: Any = None, **fie
     """§2, create: a new task, or the one that the same run has already, with its blank fields filled."""
     made = _new_task(world, fields)
     existing = _match(state, made)
-    if existing is None and made["task_id"] in state.task:
+    taken = {*state.task, *state.unreadable.get("tasks", ())}
+    if existing is None and made["task_id"] in taken:
         raise Refusal("UsageError")
     task = made if existing is None else _filled(existing, made)
     outcome = with_task(state, task, previous=existing)

@@ -60,7 +60,7 @@ def audit(world: World, state: State, *, severity: Any = None, code: Any = None,
             "by_code": {name: sum(one["code"] == name for one in found) for name in CODES},
         },
         "findings": shown,
-        "quarantined": [],
+        "quarantined": state.quarantined("tasks"),
     })  # fmt: skip
 
 
