@@ -309,6 +309,10 @@ class PointSearch(WorkloadSearch):
             met = self.failed_at(point)
         else:
             met = self.came_to(condition)
+        self.tell_of(configuration, point, met)
+
+    def tell_of(self, configuration: Configuration, point: Point, met: Met) -> None:
+        """Count what came of a point, and tell the recorder."""
         self.seen[f"{_REACHED}{point.start.action}"] += 1
         if met.fired and point.operation is not None:
             self._operations.failed.add((point.start.place_in(configuration), point.operation))

@@ -46,6 +46,7 @@ class ProgramKills(Syscalls):
     """Kills one program's processes over configurations; tells a `Recorder` what it finds."""
 
     name = "kill"
+    is_random = True
     goes_by_call = False
     looks_at_log = False
 

@@ -5,6 +5,10 @@ series (kind, role, timing, effect) of a call ends at the number of operations t
 deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is reported as
 vacuous, never passed over. A target's scripts, where it has any, are played once without a fault.
 
+A fault for good is the same as that fault once wherever no operation that it matches comes after the one that failed:
+both let the call, and all that is looked at afterwards, go the same way. What came of the one is then told of the other
+without playing it, and counted (`equivalent`).
+
 Not covered: two faults in one call (the machine does that), and power loss.
 """
 
@@ -65,6 +69,8 @@ class Sweep(PointSearch):
             home=home,
         )
         self.plan = plan
+        # The last point whose fault, for good, would have met nothing more than it has; and what came of it.
+        self._same_for_good: tuple[Point, Met] | None = None
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -135,8 +141,31 @@ class Sweep(PointSearch):
         """Whether it is at the statement depth."""
         return isinstance(point.step, Arm) and point.step.depth == "statement"
 
+    def try_point(self, configuration: Configuration, point: Point) -> None:
+        """Try one point; where it is equivalent to the one before, tell the same of it."""
+        before, self._same_for_good = self._same_for_good, None
+        if before is not None and _is_for_good(point, before[0]):
+            self.counts["equivalent"] += 1
+            self.tell_of(configuration, point, before[1])
+        else:
+            super().try_point(configuration, point)
+
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
         """Count a point; one that did not fire is vacuous."""
         if not met.fired and self.plan is None:
             self.vacuous(f"{point.condition} in {point.start.action} at {configuration} never fired")
+        if not point.is_sticky and point.operation is not None and _matched(met) == point.operation[1]:
+            # Of all that it matches, the one that failed was the last.
+            self._same_for_good = point, met
         return super().took(configuration, point, met)
+
+
+def _matched(met: Met) -> int | None:
+    """How many operations the fault of a point has matched; None where a check failed."""
+    return sum(met.condition.injector.matches) if isinstance(met.condition, faults.Armed) else None
+
+
+def _is_for_good(point: Point, once: Point) -> bool:
+    """Whether a point is another one's fault for good, at the same operation of the same call."""
+    same = point.start is once.start and point.series == once.series and point.operation == once.operation
+    return same and point.is_sticky and not once.is_sticky

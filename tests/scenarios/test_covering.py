@@ -15,6 +15,7 @@ from tornpage.scenarios.model.work import Part
 from tornpage.scenarios.report.junit import junit
 from tornpage.scenarios.report.merge import merge
 from tornpage.scenarios.report.words import headline
+from tornpage.scenarios.search import sweep as sweeping
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
 
@@ -138,3 +139,49 @@ def test_shares_are_exhaustive_together_only_where_each_is() -> None:
                    record(run_id="2", searches=(share("sampled", 4),))]).record  # fmt: skip
     assert (whole.extent, part.extent) == ("EXHAUSTIVE", "SAMPLED")
     assert "every operation failed (7 of 7)" in headline(whole)
+
+
+# -- points that are equivalent ----------------------------------------------------------------------------
+
+
+def told_of(target: tiny_stores.Tiny, home: Path, part: Part) -> tuple[list[PointTried], list[str], int]:
+    """What a sweep of a part tells of its points, the checks that failed, and how many were played by another one."""
+    tried: list[PointTried] = []
+    recorder = Recorder([lambda event: tried.append(event) if isinstance(event, PointTried) else None])
+    done = Sweep(target, recorder, home, configurations=(part.configuration,)).do(part)
+    assert done.error is None, done.error
+    return tried, [found.finding.code for found in recorder.findings], done.counts["equivalent"]
+
+
+@pytest.mark.parametrize(
+    ("target", "mode"),
+    [
+        (tiny_stores.Tiny, "wal"),
+        pytest.param(tiny_stores.Tiny, "delete", marks=pytest.mark.slow),
+        pytest.param(tiny_stores.RemembersFirst, "wal", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_told_of_equivalent_points_is_what_playing_them_comes_to(
+    target: type[tiny_stores.Tiny], mode: str, shim: faults.Shim, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(Configuration(mode, "FULL"), 2, 3)
+    tried, codes, equivalent = told_of(target(), home, part)
+    monkeypatch.setattr(sweeping, "_is_for_good", lambda *_: False)
+    every, wanted, none = told_of(target(), home, part)
+    assert tried == every
+    assert codes == wanted
+    assert bool(codes) is (target is tiny_stores.RemembersFirst)
+    assert equivalent > none == 0
+
+
+def test_a_fault_for_good_that_meets_more_than_the_one_operation_is_played(shim: faults.Shim, home: Path) -> None:
+    tried, _, equivalent = told_of(tiny_stores.Tiny(), home, Part(WAL, 2, 3))
+    pairs: dict[tuple[object, ...], set[bool]] = {}
+    for one in tried:
+        (fault,) = faults.FaultPlan.parse(one.place.condition).faults
+        pairs.setdefault((fault.kind, fault.role, fault.timing, fault.effect, fault.when.first), set()).add(
+            one.surfaced
+        )
+    # Some are absorbed once and surface for good: these were told apart.
+    assert {True, False} in pairs.values()
+    assert 0 < equivalent < len(tried) / 2

@@ -30,8 +30,8 @@ from tornpage.scenarios.report.words import plural, unit
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
 _COUNTS = (
-    "states", "disks", "points", "tried", "fired", "surfaced", "scenarios", "steps", "calls", "armed", "restarts",
-    "crashes", "power_cuts", "limits", "jumps", "actions", "shapes",
+    "states", "disks", "points", "tried", "equivalent", "fired", "surfaced", "scenarios", "steps", "calls", "armed",
+    "restarts", "crashes", "power_cuts", "limits", "jumps", "actions", "shapes",
     "kills", "warm", "kinds", "hangs", "contentions", "waited", "unblocked", "missed", "findings",
 )  # fmt: skip
 _PLAIN_EVERY_S = 5.0
