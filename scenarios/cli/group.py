@@ -14,6 +14,7 @@ _MODULES: Final = {
     ),
     **dict.fromkeys(("bugs", "probe"), f"{_CLI}.known_bugs"),
     **dict.fromkeys(("replay", "explain", "targets"), f"{_CLI}.replays"),
+    **dict.fromkeys(("doctor", "adapter"), f"{_CLI}.doctor"),
     "libraries": f"{_CLI}.libraries",
     "report": f"{_CLI}.reports",
     "ledger": "tornpage.ledger.command",

@@ -11,8 +11,11 @@ from tornpage.scenarios.targets.process.target import ProcessSession, ProcessTar
 
 # Whole programs to begin with: in JavaScript and in C.
 EXAMPLES = Path(__file__).with_name("examples")
+# For each language a helper that speaks the protocol, and an example that uses it.
+ADAPTERS = Path(__file__).with_name("adapters")
 
 __all__ = [
+    "ADAPTERS",
     "EXAMPLES",
     "PROTOCOL",
     "SCHEMA_FILE",

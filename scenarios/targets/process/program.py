@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import IO, Final
 
 import msgspec
@@ -25,6 +26,8 @@ from tornpage.scenarios.targets.process.protocol import PROTOCOL, Answer, Descri
 _LONGEST_LINE_BYTES: Final = 16 * 1_048_576
 _ENDS_WITHIN_S: Final = 2.0
 _QUOTED_BYTES: Final = 400
+# A program that is started, and does nothing for so long, waits for something that does not come.
+_IDLE_S: Final = 0.75
 
 _decode = msgspec.json.Decoder(Answer).decode
 
@@ -163,7 +166,11 @@ class Program:
 
     def _line(self, asked: str) -> bytes:
         """The next line; raises `HungError`, `DiedError`, `GarbledError`."""
-        until = time.monotonic() + self.answers_within_s
+        began = time.monotonic()
+        is_patient = asked == "describe" and self.answers_within_s > 2 * _IDLE_S
+        if is_patient and not select.select([self._output], [], [], _IDLE_S)[0]:
+            self._require_at_work()
+        until = began + self.answers_within_s
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._output], [], [], max(until - time.monotonic(), 0))
             if not ready:
@@ -182,11 +189,25 @@ class Program:
         self.answers += 1
         return line
 
+    def _require_at_work(self) -> None:
+        """A runtime that starts is busy; raises `HungError` where nothing has happened since it read its request."""
+        before = _spent(self._process.pid)
+        if any(name.startswith("socket:") for name in _open_in(self._process.pid)):
+            # A client of something that starts elsewhere, such as a container.
+            return
+        if select.select([self._output], [], [], _IDLE_S)[0] or before is None or _spent(self._process.pid) != before:
+            return
+        self._kill()
+        raise HungError(
+            f'{self._name} has not answered "describe" after {2 * _IDLE_S:g} s, and does nothing: does it read lines '
+            f"from its standard input, and flush each line of its standard output?{self._complained()}"
+        )
+
     # -- what goes wrong -----------------------------------------------------------------------------------
 
     def _died(self, asked: str) -> DiedError:
         try:
-            status = self._process.wait(_ENDS_WITHIN_S)
+            status = self._process.wait(_ENDS_WITHIN_S / 2)
         except subprocess.TimeoutExpired:
             self._kill()
             return DiedError(f'{self._name} closed its standard output when it was asked to "{asked}"', 0)
@@ -217,6 +238,27 @@ class Program:
     @property
     def _name(self) -> str:
         return shlex.join(self.command)
+
+
+def _spent(process: int) -> tuple[str, ...] | None:
+    """The processor time that a process and its children have used, and its reads; None where it isn't known."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return None
+    # The state, page faults, and the times of the process and of children that have ended.
+    return (fields[0], *fields[7:15], children)
+
+
+def _open_in(process: int) -> list[str]:
+    """What a process has open, as the system names it."""
+    found = []
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(descriptor))  # noqa: PTH115 - a pipe has no path
+    return found
 
 
 def _not_started(command: tuple[str, ...], error: OSError) -> str:

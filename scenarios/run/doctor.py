@@ -1,0 +1,122 @@
+"""What a program in any language still lacks to be tested, and what its points will cost: ``tornpage doctor``.
+
+Method. The protocol is played without a fault, in the order in which a program is written: describe, then open, calls,
+view and close with the contract of view, rows and beat, in each configuration; then what faults need: strace, system
+calls that are seen, a run from which power cuts can be made. The first thing that is wrong ends it, with the words that
+the searches have for it. At last one point of each kind is played and timed.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.preflight.contract import require_contract
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.scenario import Call
+from tornpage.scenarios.model.target import Configuration, TargetError
+from tornpage.scenarios.search.points import Point
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.syscalls import Syscalls
+from tornpage.scenarios.targets.process import ProcessTarget, Program
+from tornpage.scenarios.targets.process.rehearsal import rehearse
+
+# So many points of each kind are timed: the first of a process is dearer.
+_TIMED: Final = 4
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """One thing that was looked at: what, what was found, whether it is as it should be, and how long it took."""
+
+    what: str
+    found: str
+    is_right: bool = True
+    seconds: float = 0.0
+
+
+def examine(target: ProcessTarget, directory: Path) -> Iterator[Examined]:
+    """Look at a program below `directory`, up to the first thing that is wrong."""
+    yield _started(target)
+    for configuration in target.configurations:
+        protocol = functools.partial(_protocol, target, configuration, directory)
+        yield (found := _timed(f"protocol at {configuration}", protocol))
+        if not found.is_right:
+            return
+    if reason := why_unavailable():
+        yield Examined("strace", f"the syscall depth is not available: {reason}", is_right=False)
+        return
+    configuration = target.configurations[0]
+    yield (found := _timed("power cuts", functools.partial(_power_cuts, target, configuration, directory)))
+    if found.is_right:
+        yield _timed("system calls", functools.partial(_points, target, configuration, directory))
+
+
+def _timed(what: str, look: Callable[[], str]) -> Examined:
+    began = time.monotonic()
+    try:
+        found = look()
+    except (TargetError, Violation) as error:
+        return Examined(what, str(error), is_right=False)
+    return Examined(what, found, seconds=time.monotonic() - began)
+
+
+def _started(target: ProcessTarget) -> Examined:
+    began = time.monotonic()
+    program = Program(target.command, target.description.answers_within_s)
+    seconds = time.monotonic() - began
+    program.end()
+    described = target.description
+    found = f"{len(described.calls)} calls, {len(described.rows)} queries, {', '.join(described.configurations)}"
+    return Examined("describe", found, seconds=seconds)
+
+
+def _protocol(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
+    require_contract(target, configuration, directory / "contract")
+    rehearse(target, configuration, directory / "rehearsal")
+    return "open, calls, view and close, twice, come to the same; the rows show it, and the beat adds one key"
+
+
+def _power_cuts(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
+    executor = Executor(target, configuration, directory / "recorded", record=True)
+    assert executor.recording is not None  # noqa: S101 - asked for above
+    with executor:
+        for action in target.workload():
+            executor.do(Call(action))
+        executor.close_session()
+        executor.recording.require_faithful()
+    return f"can be made: the {len(executor.recording.tape)} operations that were seen come to the files that are there"
+
+
+def _points(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
+    search = Syscalls(target, Recorder(), directory / "points", configurations=(configuration,))
+    points = [point for start in search.starts(configuration) for point in search.points_of(configuration, start)]
+    if not points:
+        raise TargetError(
+            f"{target.name}: its process makes no system call on {target.database(Path())}; where another one does the "
+            'I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
+        )
+    kills = [point for point in points if point.series.effect == faults.KILL]
+    others = [point for point in points if point.series.effect != faults.KILL]
+    error_s, kill_s = (_seconds_of(search, configuration, them[-_TIMED:]) for them in (others, kills))
+    total_s = error_s * len(others) + kill_s * len(kills)
+    return (
+        f"{len(points):,} points at {configuration}; one takes {error_s * 1000:.0f} ms, one that kills "
+        f"{kill_s * 1000:.0f} ms: about {max(total_s, 1):.0f} s for all of them, which --profile nightly tries"
+    )
+
+
+def _seconds_of(search: Syscalls, configuration: Configuration, points: list[Point]) -> float:
+    began = time.monotonic()
+    for point in points:
+        try:
+            search.play(configuration, point)
+        except Violation:
+            # A finding, which the searches will tell.
+            continue
+    return (time.monotonic() - began) / max(len(points), 1)
