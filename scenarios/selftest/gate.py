@@ -126,9 +126,9 @@ def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]
     """What the searches of these bugs find in the reference, which has to be nothing, and what was vacuous.
 
     The calls in which the builds show their defects are made on it, too: a build might else be caught for what its
-    calls do, and not for its defect.
+    calls do, and not for its defect. A bug in a store of its own is held against its sound twin, not the reference.
     """
-    searches = sorted({search for bug in bugs for search in bug.searches}, reverse=True)
+    searches = sorted({search for bug in bugs if not bug.sound for search in bug.searches}, reverse=True)
     told = over(functools.partial(_noise_of_search, seed), searches)
     told_of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
     told_of_twins = over(functools.partial(_noise_of_twin, seed), [bug.name for bug in bugs if bug.sound])
