@@ -50,7 +50,10 @@ def named(script: str, *words: str) -> str:
     return f"command:{shlex.join([sys.executable, str(HERE / script), *words])}"
 
 
-@pytest.mark.parametrize("mode", MODES)
+# All of them take a while; every third one is tried whenever the fast tests are.
+@pytest.mark.parametrize(
+    "mode", [pytest.param(one, marks=[pytest.mark.slow] if index % 3 else []) for index, one in enumerate(MODES)]
+)
 def test_what_is_broken_gets_one_clear_line_soon(mode: str, command: Command) -> None:
     began = time.monotonic()
     ran = command("doctor", "--target", named("broken_adapters.py", mode))

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TORNPAGE_MOST_TEXTS 64
 
@@ -91,7 +92,11 @@ static int tornpage_serve(const char *description, const char *(*open_store)(voi
             printf("{\"answer\": \"%s\", \"message\": %s}\n", tornpage.is_refused ? "refused" : "failed",
                    message ? message : "\"\"");
             sqlite3_free(message);
-        } else if (!strcmp(asked, "describe")) tornpage_say(", \"protocol\": 1, \"description\"", description);
+        } else if (!strcmp(asked, "describe")) {
+            /* Under a shell, say, the process that was started is another one. */
+            char *name = sqlite3_mprintf(", \"protocol\": 1, \"pid\": %d, \"description\"", (int)getpid());
+            tornpage_say(name, description), sqlite3_free(name);
+        }
         else if (shown) tornpage_say(", \"view\"", shown);
         else if (tornpage.value) tornpage_say(", \"value\"", tornpage.value);
         else if (tornpage.database) tornpage_say(", \"database\"", tornpage.database);
