@@ -185,7 +185,8 @@ def _out_of_reach(name: str, target: Target) -> str:
         return "it has no `actions(view)` to draw calls from"
     if name == "kill" and not hasattr(os, "fork"):
         return "this system has no os.fork and no SIGKILL"
-    if name in ("kill", "interleave") and not _is_importable(target.name):
+    is_program = "syscall" in target.depths
+    if name in ("kill", "interleave") and not is_program and not _is_importable(target.name):
         return f"a process of its own can't import {target.name}: put the target into a module on sys.path"
     return ""
 

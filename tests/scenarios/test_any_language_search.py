@@ -234,6 +234,15 @@ def test_the_verdict_says_what_is_out_of_reach(command: Command) -> None:
     assert "not searched: interleave, limits, fuzz, and rivals that come in the middle of a call" in ran.out
 
 
+def test_the_page_says_what_was_not_searched(command: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert command("crash", "--target", named("right"), "--states", 1, "--html", page, "--quiet").code == 0
+    told = page.read_text().partition("Not searched")[2][:2000]
+    assert "syscalls: system calls that fail" in told
+    assert "interleave: two callers at once" in told
+    assert "sweep: single faults" not in told
+
+
 def test_time_that_is_up_is_no_success(command: Command) -> None:
     ran = command("syscalls", "--target", named("right"), "--max-time", 0)
     assert ran.code == 2

@@ -8,6 +8,7 @@ import msgspec
 
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.record import OUTCOMES, RunRecord
+from tornpage.scenarios.targets.names import COMMAND_PREFIX
 
 _DEPTHS: Final = {
     "vfs": "operations of SQLite on its files can't be made to fail",
@@ -15,6 +16,7 @@ _DEPTHS: Final = {
 }
 _SEARCHES: Final = {
     "sweep": "single faults",
+    "syscalls": "system calls that fail",
     "crash": "power cuts and crashes",
     "contend": "locks that others hold",
     "interleave": "two callers at once",
@@ -60,14 +62,21 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
     if record.unpromised:
         lines = tuple(f"{check}: {reason}" for check, reason in sorted(record.unpromised.items()))
         yield Caveat("Not promised: what fails here is observed, not found", "scope", lines)
-    ran = {ended.search for ended in record.searches}
-    if ran and "syscalls" not in ran and (left := [name for name in _SEARCHES if name not in ran]):
-        yield Caveat("Not searched", "scope", tuple(f"{name}: {_SEARCHES[name]}" for name in left))
+    yield from _not_searched(record)
     if record.baseline_notes:
         yield Caveat("The baseline", "partial", record.baseline_notes)
     if record.error_paths is not None and record.error_paths.stale:
         lines = tuple(f"{one.place.file}:{one.place.line}" for one in record.error_paths.stale)
         yield Caveat("Excuses of error paths that ran after all", "scope", lines)
+
+
+def _not_searched(record: RunRecord) -> Iterator[Caveat]:
+    ran = {ended.search for ended in record.searches}
+    # A program of its own fails in its system calls, any other target in SQLite's operations.
+    other = "sweep" if record.target.startswith(COMMAND_PREFIX) or "syscalls" in ran else "syscalls"
+    left = [name for name in _SEARCHES if name not in {*ran, other}]
+    if ran and left:
+        yield Caveat("Not searched", "scope", tuple(f"{name}: {_SEARCHES[name]}" for name in left))
 
 
 def _nothing_tested(record: RunRecord) -> Iterator[Caveat]:
