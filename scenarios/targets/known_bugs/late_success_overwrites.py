@@ -28,7 +28,7 @@ BUG = KnownBug(
     name="late-success-overwrites",
     source="openclaw issue 95618",
     defect="a task that was cancelled, and said to be, has succeeded after all",
-    checks=("terminal-is-final",),
+    checks=("terminal-is-final", "as-specified"),
     parts=lambda: {"registry": _LastWins},
     calls=(
         CREATE,

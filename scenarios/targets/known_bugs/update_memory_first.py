@@ -19,7 +19,7 @@ BUG = KnownBug(
     name="update-memory-first",
     source="openclaw issue 88007 (fix 88008)",
     defect="update changes memory, then the upsert throws: the process answers with a state that no file has",
-    checks=("memory-equals-disk",),
+    checks=("memory-equals-disk", "observers-saw-exactly-the-commits"),
     parts=lambda: {"registry": MemoryFirstUpdate},
     calls=(CREATE, Action("tasks.progress", {"task_id": "a", "text": "half way"})),
 )
