@@ -604,7 +604,8 @@ class Shim:
         (The system gives locks to a process: two libraries that open one file by themselves take away each other's.)
         """
         owner = holder or self
-        opened_by = owner.databases.get(os.path.realpath(path))
+        # Most paths are real ones, and to find that out takes a call of the system for each part of them.
+        opened_by = owner.databases.get(path) or owner.databases.get(os.path.realpath(path))
         index = next((at for at, one in enumerate(owner.library.vfss) if one.name == opened_by), 0)
         if owner is self and (watched or not self._depth):
             yield self.library.vfss[index].name

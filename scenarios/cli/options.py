@@ -164,6 +164,11 @@ _SEARCH_OPTIONS: Final = (
         show_default=True,
         help="How much to search.",
     ),
+    click.option(
+        "--exhaustive",
+        is_flag=True,
+        help="Every fault, rival, limit and crash state, and how long that takes, before it begins.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
     click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
     click.option(

@@ -37,12 +37,15 @@ from tornpage.scenarios.report.words import headline
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
+from tornpage.scenarios.run.estimate import estimated
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.run.traces import with_traces
 from tornpage.scenarios.search.fuzz.checkpoint import seed_in
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
 from tornpage.scenarios.targets.known_bugs import find_bug
 
+# What --exhaustive lets have no limit.
+_ENDLESS = ("points_per_call", "rival_points", "limit_points", "crash_states")
 _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenarios=0, steps=0)
 
 
@@ -376,15 +379,9 @@ def _run(
             f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} says that it keeps plain files "
             f"({target.configurations[0]}); what reaches it: {', '.join(reached)}"
         )
-    chosen = {name: size for name, size in sizes.items() if size is not None}
-    chosen |= dict.fromkeys(options.get("unlimited", ()))
-    if "points_per_call" in chosen:
-        # A number that was asked for is kept to.
-        chosen["every_operation"] = False
-    profile = msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
     plan = Plan(
         searches=searches,
-        profile=profile,
+        profile=_profile_of(searches, options, sizes),
         seed=options["seed"],
         max_time_s=options["max_time_s"],
         call_timeout_s=options["call_timeout_s"],
@@ -403,6 +400,7 @@ def _run(
         shard=options["shard"],
         examples=options.get("examples"),
     )
+    _tell_estimate(target, plan, options)
     points, baseline, outputs = run_record.Points(), ci.baseline_of(options), ci.Outputs()
     if options["quiet"] and options["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -437,6 +435,29 @@ def _run(
         click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
         code = Exit.FINDING
     context.exit(Exit.NOT_TESTED if outputs.missing and code is not Exit.INTERRUPTED else code)
+
+
+def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[str, int | None]) -> Profile:
+    """The profile with the sizes that were asked for; raises `click.UsageError` where these contradict each other."""
+    chosen: dict[str, int | None] = {name: size for name, size in sizes.items() if size is not None}
+    chosen |= dict.fromkeys(options.get("unlimited", ()))
+    if "points_per_call" in chosen:
+        # A number that was asked for is kept to.
+        chosen["every_operation"] = False
+    if options["exhaustive"]:
+        # Pairs of calls are so many that their schedules stay a sample, unless nothing else is asked for.
+        endless = [*_ENDLESS, *(["schedules"] if searches == ("interleave",) else [])]
+        if limited := [name for name in endless if chosen.get(name) is not None]:
+            raise click.UsageError(f"--exhaustive tries all: leave out the option that limits {', '.join(limited)}")
+        chosen |= dict.fromkeys(endless)
+    return msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
+
+
+def _tell_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
+    """Say how long all of it takes, before it begins."""
+    if options["exhaustive"] and not options["quiet"]:
+        with could_not_run():
+            click.echo(estimated(target, plan), err=True)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ def extent(record: RunRecord) -> str:
     parts = [part for ended in searches if (part := _tried_of(ended))]
     if there := sum(max(one.enumerable, one.states) for one in record.crash_states):
         parts.append(_share(sum(one.states for one in record.crash_states), there, "crash states"))
+        if any(one.left_out for one in record.crash_states):
+            parts.append("what comes before a crash (faults, recoveries) in part")
     rest = [one.search for one in searches if one.search not in _COUNTED and one.extent != "exhaustive"]
     parts += [f"{', '.join(rest)} in part"] if rest else []
     return f"{record.extent}: {'; '.join(parts)}"

@@ -147,7 +147,8 @@ class CrashSearch(Search):
 
     def _over_workload(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
         """The states of some steps of the workload, and the recoveries from them."""
-        self._try_tape(_Tape(self._calls, part=part), reader, tally)
+        # What comes after its own calls can change nothing of the states before.
+        self._try_tape(_Tape(self._calls[: part.end], part=part), reader, tally)
         if not tally.broken:
             starts, self._starts = self._starts, []
             self._recoveries(starts, reader, tally)
@@ -159,8 +160,8 @@ class CrashSearch(Search):
             tally.broken += 1
             return Counter()
         recording, counts = played
-        # The workload is recorded by each of its parts, and counts once.
-        tally.operations += 0 if tape.part and tape.part.first else len(recording.tape)
+        # The workload is recorded by each of its parts up to its own calls, and counts once: where it is whole.
+        tally.operations += len(recording.tape) if tape.part is None or tape.part.end is None else 0
         for state in self._states(recording, tape, reader, tally):
             if self.recorder.enough():
                 break

@@ -1,0 +1,50 @@
+"""--exhaustive tries all there is, says so, and says before that how long it takes."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from conftest import Ran
+
+Command = Callable[..., Ran]
+
+TINY = ("--target", "tiny_stores:Tiny", "--configuration", "delete/FULL")
+
+
+@pytest.mark.slow
+def test_a_sweep_of_everything_is_told_before_and_after(command: Command) -> None:
+    ran = command("sweep", *TINY, "--exhaustive", "--json")
+    assert ran.code == 0, ran
+    (told,) = re.findall(
+        r"^exhaustive: about ([\d,]+) fault variants; that takes about [\d.]+ (?:s|min|h)$", ran.err, re.MULTILINE
+    )
+    data = json.loads(ran.out)
+    counts = data["searches"][0]["counts"]
+    assert int(told.replace(",", "")) == counts["points"] == counts["tried"] == counts["fired"]
+    assert counts["operations"] == counts["operations_failed"]
+    assert counts["equivalent"] > 0
+    assert data["extent"] == "EXHAUSTIVE"
+    # Before the search has begun.
+    assert ran.err.index("exhaustive:") < ran.err.index("sweep tiny_stores:Tiny:")
+
+
+def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:
+    ran = command("sweep", *TINY, "--json")
+    assert json.loads(ran.out)["extent"] == "SAMPLED"
+    assert "exhaustive:" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("search", "limit"),
+    [
+        ("contend", ("--points", 3)),
+        ("limits", ("--points", 3)),
+        ("crash", ("--states", 3)),
+        ("interleave", ("--schedules", 3)),
+    ],
+)
+def test_everything_and_a_limit_exclude_each_other(search: str, limit: tuple[str, int], command: Command) -> None:
+    ran = command(search, *TINY, "--exhaustive", *limit)
+    assert ran.code == 2
+    assert "--exhaustive tries all: leave out the option that limits" in ran.err
