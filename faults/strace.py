@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -168,12 +167,11 @@ class Attachment:
         self.fired = 0
         self._process = process
         self._databases = [os.path.realpath(one) for one in (database, *others)]
-        self._directory = tempfile.TemporaryDirectory(prefix="tornpage-strace-")
-        self._log = Path(self._directory.name, "log")
+        self._log = os.memfd_create("tornpage-strace")
         try:
             self._strace = self._attached(process)
         except BaseException:
-            self._directory.cleanup()
+            os.close(self._log)
             raise
 
     def __enter__(self) -> Self:
@@ -192,8 +190,9 @@ class Attachment:
             if strace.poll() is None:
                 strace.send_signal(signal.SIGINT)
             strace.wait()
-        self._read_log()
-        self._directory.cleanup()
+        with os.fdopen(self._log, "rb") as log:
+            log.seek(0)
+            self._take(log.read().decode(errors="replace"))
 
     def counts(self) -> Counter[tuple[str, str]]:
         """How many calls of each name there were on the file of each role."""
@@ -204,7 +203,7 @@ class Attachment:
     def _attached(self, process: int) -> "subprocess.Popen[bytes]":
         # A fault counts the calls on its own file; without one every file is watched, and the log says which it was.
         roles = ROLES if self.fault is None else (self.fault.role,)
-        arguments = ["-f", "-y", "-s", "0", "-o", str(self._log)]
+        arguments = ["-f", "-y", "-s", "0", "-o", f"/dev/fd/{self._log}"]
         for role in roles:
             for database in self._databases:
                 arguments += ["-P", database + _SUFFIXES[role]]
@@ -212,7 +211,7 @@ class Attachment:
         arguments += ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         if self.fault is not None:
             arguments += ["-e", self.fault.injection]
-        return start_strace(process, arguments)
+        return start_strace(process, arguments, (self._log,))
 
     def _let_die(self) -> None:
         """Wait until the process either is gone, and strace with it, or waits for what it is told next.
@@ -223,8 +222,7 @@ class Attachment:
         while self._strace.poll() is None and not _is_waiting(self._process) and time.monotonic() < until:
             time.sleep(_LOOKS_EVERY_S)
 
-    def _read_log(self) -> None:
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+    def _take(self, text: str) -> None:
         lines = text.splitlines()
         self.calls = tuple(self._calls_in(lines))
         if self.fault is not None and self.fault.effect == KILL:

@@ -23,7 +23,7 @@ from tornpage.scenarios.model.scenario import Call, Clear, Restart, Scenario, Sy
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
 from tornpage.scenarios.run.replay_file import Verdict, read, replay, write
 from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.targets.process import ProcessTarget
+from tornpage.scenarios.targets.process import ProcessTarget, Program
 
 STORES = Path(__file__).with_name("speaking_stores.py")
 WAL = Configuration("wal", "FULL")
@@ -87,6 +87,22 @@ def test_a_right_program_holds(mode: str, points: int | None, speaking: Speaking
 def test_a_defect_is_caught(mode: str, points: int | None, code: str, speaking: Speaking, search: Search) -> None:
     recorder = search(speaking(mode), "syscalls", points=points)
     assert code in {one.finding.code for one in recorder.findings}
+
+
+def test_one_process_serves_many_points(speaking: Speaking, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime takes longer to start than a point to try: only what was killed is started anew."""
+    started: list[int] = []
+    start = ProcessTarget._start
+
+    def counted(target: ProcessTarget) -> Program:
+        program = start(target)
+        started.append(program.pid)
+        return program
+
+    monkeypatch.setattr(ProcessTarget, "_start", counted)
+    recorder = search(speaking(), "syscalls", points=12)
+    assert recorder.count("tried") > 40
+    assert len(started) <= recorder.count("kills") + 4
 
 
 def test_what_is_not_promised_is_observed(speaking: Speaking, search: Search) -> None:
