@@ -158,13 +158,11 @@ class WorkloadSearch(Search):
             before, files = dry.live_view(), dry.crash_copy()
             dry.at_step(step)
             answer, stages = dry.call_by_stages(action)
-            if answer.kind == "raised" and is_specified(self.target):
-                self._fails(dry, step, fails_without_fault(action, answer))
+            wrong, view = self._outcome(dry, action, answer)
+            if wrong is not None:
+                if step in part:
+                    self._fails(dry, step, wrong)
                 return
-            if answer.kind == "raised":
-                message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                raise TargetError(message) from answer.error
-            view = dry.live_view()
             if step in part:
                 self._judge_without_fault(dry, step, action, before, answer)
                 yield step, action, files, before, view, stages, answer
@@ -185,6 +183,24 @@ class WorkloadSearch(Search):
             dry.look_after_crash(dry.crash_copy(), self.reopened_at(dry.oracle.configuration))
         except Violation as violation:
             self._fails(dry, step, violation)
+
+    def _outcome(self, dry: Trial, action: Action, answer: Answer) -> tuple[Violation | None, View]:
+        """The view after a call. What fails without any fault is wrong where a target says what must come of it.
+
+        Raises `TargetError` where it doesn't.
+        """
+        is_judged = is_specified(self.target)
+        if answer.kind == "raised":
+            if is_judged:
+                return fails_without_fault(action, answer), {}
+            message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+            raise TargetError(message) from answer.error
+        try:
+            return None, dry.live_view()
+        except Exception as error:
+            if not is_judged:
+                raise
+            return Violation("still-usable-after-the-fault", f"after {action} the view fails with {error!r}"), {}
 
     def _fails(self, dry: Trial, step: int, violation: Violation) -> None:
         steps = tuple(Call(one) for one in self.target.workload()[:step])

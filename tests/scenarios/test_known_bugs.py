@@ -31,6 +31,13 @@ REPORTED = {
     # Of two callers, and of one that stops waiting.
     "blob-read-outside", "cache-not-refreshed", "cancelled-leaves-begin", "claim-by-select", "counter-in-python",
     "finish-without-lease", "insert-after-lookup", "lease-renewed-late", "shared-rollback",
+    # Of other registries, queues, schedulers and session stores.
+    "backoff-from-the-second", "bad-row-removed", "bad-row-stops-all", "clock-set-back", "commit-forgotten",
+    "commit-on-another-connection", "cron-fired-twice", "dead-letter-in-two-steps", "flush-ignores-errors",
+    "journal-in-memory", "key-not-looked-up", "last-of-the-batch", "limit-counted-first", "marked-read-unseen",
+    "no-rollback", "number-by-maximum", "one-attempt-too-many", "pop-by-select-and-delete", "prune-by-creation",
+    "reaped-when-done", "receipt-after-the-delete", "session-revived", "session-saved-whole", "ties-by-id",
+    "touch-undoes-logout", "work-taken-away-first", "written-behind",
 }  # fmt: skip
 
 
