@@ -32,6 +32,7 @@ STATE_DIR_VARIABLE: Final = "TORNPAGE_STATE_DIR"
 _SIDE_SUFFIXES: Final = ("-wal", "-shm", "-journal")
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _DESCRIPTORS: Final = "/dev/fd"
 
 opening: Final = threading.RLock()
@@ -187,7 +188,7 @@ def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
         header = None if _is_open_here(path) else _header(path)
     if header == b"":
         return
-    if header is not None:
+    if header is not None and not _has_hot_journal(path):
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
             raise StoreCorrupt(f"{path} is not a SQLite database; it was left as it is")
         version = int.from_bytes(header[USER_VERSION_OFFSET : USER_VERSION_OFFSET + 4], "big", signed=True)
@@ -195,6 +196,15 @@ def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
     in_wal = user_version(path.with_name(path.name + "-wal"), newest_schema)
     if in_wal is not None:
         refuse_newer(path, in_wal, newest_schema)
+
+
+def _has_hot_journal(path: Path) -> bool:
+    """Whether SQLite will roll something back first: a crash may have left any bytes; the header is to come."""
+    try:
+        with path.with_name(path.name + "-journal").open("rb") as journal:
+            return journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def _header(path: Path) -> bytes:

@@ -14,6 +14,8 @@ from tornpage.scenarios.cli.options import CouldNotRun, output
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.selftest.mutants import OPERATORS, SOURCES, Mutant, all_mutants, chosen_mutants
 from tornpage.scenarios.selftest.mutants.equivalent import REVIEWED
+from tornpage.scenarios.selftest.mutants.general import OPERATORS as GENERAL
+from tornpage.scenarios.selftest.mutants.general import sample
 from tornpage.scenarios.selftest.mutants.hunt import Verdict
 from tornpage.scenarios.selftest.mutants.run import FATES, Trials, Tried
 
@@ -22,6 +24,11 @@ from tornpage.scenarios.selftest.mutants.run import FATES, Trials, Tried
 @click.argument("names", metavar="[ID]...", nargs=-1)
 @click.option("--operator", "operators", type=click.Choice(list(OPERATORS)), multiple=True, help="Only this operator.")
 @click.option("--file", "files", type=click.Choice(list(SOURCES)), multiple=True, help="Only mutants of this file.")
+@click.option(
+    "--general",
+    type=click.IntRange(min=1),
+    help="In their place so many general ones, by seed: comparisons, constants, guards, all over the ledger.",
+)
 @click.option("--list", "only_list", is_flag=True, help="Name the mutants, and try none.")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="So many at a time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run.")
@@ -34,6 +41,7 @@ def mutants(
     names: tuple[str, ...],
     operators: tuple[str, ...],
     files: tuple[str, ...],
+    general: int | None,
     only_list: bool,
     jobs: int,
     seed: int,
@@ -49,12 +57,15 @@ def mutants(
     tornpage mutants                              all of them, some minutes
     tornpage mutants --operator drop-fsync
     tornpage mutants --list --file ledger/database.py
+    tornpage mutants --general 600                a sample of ordinary ones
 
     Exit code 0: every survivor is explained. 1: one is not, or an explanation no longer holds. 2: nothing was tried, or
     a search finds something in the ledger as it is, too.
     """
+    if general is not None and (names or operators or files):
+        raise click.UsageError("--general is a sample of its own: give no ids, --operator or --file beside it")
     try:
-        chosen = chosen_mutants(names, operators, files)
+        chosen = sample(general, seed) if general is not None else chosen_mutants(names, operators, files)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if only_list:
@@ -153,7 +164,7 @@ def _show(tried: Sequence[Tried], stale: Sequence[str], total: int, seconds: flo
     table = Table(title="mutants", title_justify="left")
     for name in ("operator", "tried", *fates):
         table.add_column(name, justify="left" if name == "operator" else "right")
-    for operator in [one for one in OPERATORS if any(tri.mutant.operator == one for tri in tried)]:
+    for operator in [one for one in (*OPERATORS, *GENERAL) if any(tri.mutant.operator == one for tri in tried)]:
         counts = Counter(one.fate for one in tried if one.mutant.operator == operator)
         table.add_row(operator, str(counts.total()), *(str(counts[fate]) for fate in fates))
     counts = Counter(one.fate for one in tried)

@@ -55,8 +55,8 @@ _MET: Final = {"limit": "limits", "rival": "contentions"}
 class Executor:
     """A scenario in progress. `counts` says what it came to: steps, calls, armed, fired, surfaced, restarts, crashes …
 
-    `answers` counts them by action and kind. `trace` is told each step, each answer and the state after it, as text
-    that is the same wherever the same scenario is played.
+    `answers` counts them by action, kind and circumstance. `trace` is told each step, each answer and the state after
+    it, as text that is the same wherever the same scenario is played.
 
     Raises `Violation` from `do` and `end` when a check fails. Close it in any case.
     """
@@ -82,7 +82,7 @@ class Executor:
         self._trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
-        self.answers: Counter[tuple[str, str]] = Counter()
+        self.answers: Counter[tuple[str, str, str]] = Counter()
         self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
         # What an earlier scenario has never let go of must not spoil this one.
         directory = first_free(siblings(directory))
@@ -214,7 +214,7 @@ class Executor:
             if step.ends is True:
                 self._disarm_all()
             return
-        fired = self._times_fired
+        fired, circumstance = self._times_fired, self._circumstance()
         before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
         files = self.shadow.crash_copy() if keeps else None
         saved = files if self.armed else None
@@ -227,7 +227,7 @@ class Executor:
             met = self._met()
             answer = told(self.real.call(step.action, after, stages))
             self._count(answer)
-            self.answers[step.action.name, answer.kind] += 1
+            self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met)
             if answer.kind == "raised" and not self.armed:
                 message = f"nothing is armed, and {step.action} {answer}"
@@ -248,6 +248,11 @@ class Executor:
             else:
                 self.shadow.put(saved)
         self.view = self.real.oracle.settled
+
+    def _circumstance(self) -> str:
+        """What a call meets, in a word: what is armed, or that the clock has just jumped, or nothing."""
+        jumped = len(self.steps) > 1 and isinstance(self.steps[-2], ClockJump)
+        return "+".join(sorted(self.armed)) or ("jump" if jumped else "nothing")
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """A call has to work where nothing is wrong, or else there is nothing to compare it with."""

@@ -62,10 +62,12 @@ class Machine(msgspec.Struct, frozen=True):
 
     `draw` makes a Hypothesis strategy of the calls that are worth making in the state that a view shows; `actions` are
     the names of all that it draws: a long run that has had no acknowledgement of one of them has not tested it.
+    `only`, where there is one, makes a strategy of the calls of one name: what was never reached is drawn more often.
     """
 
     draw: Callable[[View], Any]
     actions: frozenset[str] = frozenset()
+    only: Callable[[View, str], Any] | None = None
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error

@@ -446,3 +446,24 @@ def test_an_opener_that_meets_another_one_switching_to_wal_tries_again(bench, er
     bench.faults.fail("PRAGMA journal_mode", lambda: error_of("BUSY"), times=2)
     made(bench.open())
     assert bench.faults.fired == 2
+
+
+def test_a_header_that_a_rollback_will_restore_is_not_judged(tmp_path: Path) -> None:
+    """A power cut while the first page was written: its journal says that there was no page before."""
+    magic, none, page = bytes.fromhex("d9d505f920a163d7"), bytes(4), 4096
+    header = magic + none + none + none + (512).to_bytes(4, "big") + page.to_bytes(4, "big")
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(bytes(page))
+    path.with_name("ledger.sqlite-journal").write_bytes(header.ljust(512, b"\0"))
+    for file in tmp_path.iterdir():
+        file.chmod(0o600)
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.tasks.list() == []
+
+
+def test_a_file_that_is_no_database_is_refused_also_beside_a_journal_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database, but a letter" * 10)
+    (tmp_path / "ledger.sqlite-journal").write_bytes(b"nothing")
+    with pytest.raises(StoreCorrupt, match="not a SQLite database"):
+        Ledger.open(tmp_path)
+    assert (tmp_path / "ledger.sqlite").read_bytes().startswith(b"no database")

@@ -265,7 +265,7 @@ from tornpage.scenarios.targets.reference.target import Reference
 
 recorder = Recorder()
 with faults.install(), scratch() as home:
-    Fuzz(Reference(), recorder, home, scenarios=12, steps=8, scenarios_a_batch=3, seed=2).run()
+    Fuzz(Reference(), recorder, home, scenarios=15, steps=8, scenarios_a_batch=3, seed=2).run()
 assert not recorder.findings, recorder.findings
 print(recorder.ended[0].counts["steps"], recorder.ended[0].notes[-1])
 """
@@ -310,3 +310,16 @@ def test_a_store_that_never_syncs_is_found_by_a_power_cut_and_its_scenario_plays
     violation, _ = play(scenario, Forgets(), home / "again")
     assert isinstance(violation, Violation)
     assert violation.code == recorder.findings[0].finding.code
+
+
+def test_every_action_of_a_machine_has_its_turn_in_some_batch() -> None:
+    actions = MACHINES["ledger"].actions
+    turns = [machine._turn_of(actions, batch) for batch in range(len(actions))]
+    assert {name for turn in turns for name in turn} == actions
+    assert machine._turn_of(frozenset(), 3) == ()
+
+
+def test_what_a_machine_never_reached_is_said_by_outcome() -> None:
+    adding = Machine(lambda _: None, frozenset({"add", "drop"}))
+    (line,) = machine._reached("all", adding, {"add done nothing": 2, "add raised vfs": 1, "drop done jump": 1})
+    assert line == ("all: 3 of (action x outcome x circumstance) reached; never refused: add, drop; never failed: drop")

@@ -35,8 +35,9 @@ class Range(msgspec.Struct, frozen=True):
 class Checkpoint(msgspec.Struct):
     """What the first `batches` of a range came to.
 
-    `totals`, and by machine `steps`, `rules` used and `acknowledged` calls, are counts; `shapes` are the different
-    states that were reached; `trace` is a digest of all steps, answers and states; `seconds` is what it has taken.
+    `totals`, and by machine `steps`, `rules` used and `acknowledged` calls, are counts; `cells` counts the answers of
+    each machine by action, outcome and circumstance; `shapes` are the different states that were reached; `trace` is a
+    digest of all steps, answers and states; `seconds` is what it has taken.
     """
 
     range: Range
@@ -45,6 +46,7 @@ class Checkpoint(msgspec.Struct):
     steps: dict[str, int] = {}
     rules: dict[str, dict[str, int]] = {}
     acknowledged: dict[str, dict[str, int]] = {}
+    cells: dict[str, dict[str, int]] = {}
     shapes: list[str] = []
     trace: str = ""
     seconds: float = 0.0
@@ -68,6 +70,7 @@ class Checkpoint(msgspec.Struct):
         for name in batch.rules:
             self.rules[name] = _added(self.rules.get(name, {}), batch.rules[name])
             self.acknowledged[name] = _added(self.acknowledged.get(name, {}), batch.acknowledged[name])
+            self.cells[name] = _added(self.cells.get(name, {}), batch.cells.get(name, {}))
         self.shapes = sorted({*self.shapes, *batch.shapes})
         self.trace = hashlib.sha256(f"{self.trace}{batch.trace}".encode()).hexdigest()
 

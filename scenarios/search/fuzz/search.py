@@ -74,6 +74,9 @@ _MANY_STEPS: Final = 20_000
 # Told beyond what was asked for, where something has never been in the way.
 _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
+# So many actions of a machine have their turn in a batch.
+_FOCUSED: Final = 4
+_OUTCOMES: Final = {"done": "acknowledged", "refused": "refused", "raised": "failed"}
 
 
 @runtime_checkable
@@ -153,6 +156,8 @@ class Fuzz(Search):
         self.range = Range(target.name, seed, steps, scenarios_a_batch, tuple(self.machines), self.configurations)
         self._batch = Checkpoint(self.range)
         self._goes_wrong = False
+        # What batches beyond those that were asked for are to reach.
+        self._focus: tuple[str, ...] = ()
         self._plain: dict[Configuration, frozenset[tuple[str, str]]] = {}
 
     @classmethod
@@ -251,9 +256,10 @@ class Fuzz(Search):
         """
         after = math.ceil(self.scenarios / self.range.scenarios_a_batch)
         for batch in range(after, after + _MORE_BATCHES):
-            if not self._never_met(self.checkpoint) or self._goes_wrong or self.recorder.enough():
+            if not self._lacks_something() or self._goes_wrong or self.recorder.enough():
                 return
             name, configuration = self._turn(batch)
+            self._focus = tuple(self._unheard(name, self.checkpoint))
             with faults.install() as shim, shim.deterministic():
                 done = self.do(Part(configuration, batch, batch + 1, name))
             if done.error is not None:
@@ -261,6 +267,11 @@ class Fuzz(Search):
             self._goes_wrong = done.ends
             self.checkpoint.take(done.more)
             self.checkpoint.seconds += done.seconds
+
+    def _lacks_something(self) -> bool:
+        """Whether something could have been in the way and never was, or no call of some action was acknowledged."""
+        unheard = any(self._unheard(name, self.checkpoint) for name in self.machines)
+        return unheard or bool(self._never_met(self.checkpoint))
 
     # -- a batch -------------------------------------------------------------------------------------------
 
@@ -289,10 +300,14 @@ class Fuzz(Search):
             self._operations_on_plain_files(configuration),
             self.recorder.require_going_on,
         )
+        machine_run.focus = self._focus or _turn_of(self.machines[name].actions, part.first)
         try:
             violation = self._tell(part, machine_run)
         finally:
-            acknowledged = Counter({key: many for (key, kind), many in machine_run.answers.items() if kind == "done"})
+            acknowledged: Counter[str] = Counter()
+            for (key, kind, _), many in machine_run.answers.items():
+                acknowledged[key] += many if kind == "done" else 0
+            self._batch.cells[name] = {" ".join(cell): many for cell, many in sorted(machine_run.answers.items())}
             self._batch.add(name, machine_run.totals, machine_run.rules, acknowledged, machine_run.shapes)
             self._batch.trace = digest.hexdigest()
         if violation is None:
@@ -369,21 +384,27 @@ class Fuzz(Search):
             missing = [name for name in needed if not checkpoint.totals.get(name)]
         if missing:
             self.vacuous(f"the machine never reached: {', '.join(missing)}")
-        for name, machine in self.machines.items():
+        for name in self.machines:
             if checkpoint.steps.get(name, 0) >= ENOUGH_STEPS:
-                self._require_all_of(name, machine, checkpoint)
+                self._require_all_of(name, checkpoint)
         self._require_met(checkpoint)
 
-    def _require_all_of(self, name: str, machine: Machine, checkpoint: Checkpoint) -> None:
+    def _require_all_of(self, name: str, checkpoint: Checkpoint) -> None:
         """Every rule of a machine was used, and every action was acknowledged once."""
         steps = checkpoint.steps[name]
         if unused := sorted(self._rules(steps) - checkpoint.rules.get(name, {}).keys()):
             reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
             self.vacuous(reason)
-        unheard = sorted(machine.actions - checkpoint.acknowledged.get(name, {}).keys())
-        if unheard and steps >= STEPS_AN_ACTION * len(machine.actions):
+        if unheard := self._unheard(name, checkpoint):
             reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
             self.vacuous(reason)
+
+    def _unheard(self, name: str, checkpoint: Checkpoint) -> list[str]:
+        """The actions of a machine of which none was acknowledged, in steps that are enough for each."""
+        actions = self.machines[name].actions
+        heard = {action for action, many in checkpoint.acknowledged.get(name, {}).items() if many}
+        is_enough = checkpoint.steps.get(name, 0) >= STEPS_AN_ACTION * len(actions)
+        return sorted(actions - heard) if is_enough else []
 
     def _rules(self, steps: int) -> set[str]:
         """The rules that a machine can have used in so many steps."""
@@ -413,6 +434,26 @@ class Fuzz(Search):
         return sorted(count for count in needed if not checkpoint.totals.get(count)) if steps >= ENOUGH_STEPS else []
 
 
+def _turn_of(actions: frozenset[str], batch: int) -> tuple[str, ...]:
+    """The actions that have their turn in a batch: each has it after some, so what a seed rarely draws comes, too."""
+    names = sorted(actions)
+    first = batch * _FOCUSED % max(len(names), 1)
+    return tuple((names + names)[first : first + min(_FOCUSED, len(names))])
+
+
+def _reached(name: str, machine: Machine, cells: Mapping[str, int]) -> Iterator[str]:
+    """How much of (action x outcome x circumstance) a machine has reached, and which actions never had an outcome."""
+    if not machine.actions or not cells:
+        return
+    reached = {tuple(cell.split(" ")[:2]) for cell in cells}
+    never = []
+    for outcome, word in _OUTCOMES.items():
+        if missing := sorted(one for one in machine.actions if (one, outcome) not in reached):
+            never.append(f"never {word}: {', '.join(missing)}")
+    said = "; ".join(never) or "each action had each outcome"
+    yield f"{name}: {len(cells)} of (action x outcome x circumstance) reached; {said}"
+
+
 def _counts(checkpoint: Checkpoint) -> dict[str, int]:
     """The totals, with how many different actions were acknowledged and states reached."""
     actions = {action for acknowledged in checkpoint.acknowledged.values() for action in acknowledged}
@@ -424,4 +465,6 @@ def _notes(checkpoint: Checkpoint, machines: Mapping[str, Machine]) -> Iterator[
         rules = ", ".join(f"{many:,} {rule}" for rule, many in sorted(checkpoint.rules.get(name, {}).items()))
         acknowledged = len(checkpoint.acknowledged.get(name, {}))
         yield f"{name}: {checkpoint.steps.get(name, 0):,} steps, {acknowledged} actions acknowledged; {rules}"
+    for name, machine in machines.items():
+        yield from _reached(name, machine, checkpoint.cells.get(name, {}))
     yield f"trace sha256 {checkpoint.trace or 'of nothing'}"

@@ -55,6 +55,8 @@ _LAST_SWITCH: Final = 12
 # One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
 _CALLS_AT_ONCE: Final = 4
 _CALLS_A_JUMP: Final = 8
+# Of so many calls one is of those that have their turn.
+_CALLS_A_FOCUS: Final = 3
 _PLANS_A_PAIR: Final = 8
 _SCENARIOS_A_TAPE: Final = 3
 _DRAWS_AT_MOST: Final = 16
@@ -182,8 +184,8 @@ class MachineRun:
     """What the scenarios of one batch have in common: what they are told to, what may go wrong, and what came of them.
 
     `new_executor` makes an executor, recording or not; `plain` are the operations on plain files that it makes.
-    `rules` counts how often each rule was used, `answers` the answers by action and kind, `shapes` collects what states
-    there were.
+    `rules` counts how often each rule was used, `answers` the answers by action, kind and circumstance, `shapes`
+    collects what states there were.
     """
 
     def __init__(
@@ -212,7 +214,9 @@ class MachineRun:
         self.callers: tuple[Callers, ...] = target.callers or ()
         self.totals: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
-        self.answers: Counter[tuple[str, str]] = Counter()
+        self.answers: Counter[tuple[str, str, str]] = Counter()
+        # What is drawn more often than the rest, by the names of actions.
+        self.focus: tuple[str, ...] = ()
         self.shapes: set[str] = set()
         self.failed: list[Scenario] = []
 
@@ -258,7 +262,11 @@ class StoreMachine(RuleBasedStateMachine):
         return Call(self._action(data, self.machine_run.by_others if alone else frozenset()))
 
     def _action(self, data: strategies.DataObject, left_out: frozenset[str]) -> Action:
-        drawing = self.machine_run.machine.draw(self.executor.view)
+        machine_run, view = self.machine_run, self.executor.view
+        drawing, only = machine_run.machine.draw(view), machine_run.machine.only
+        focus = [name for name in machine_run.focus if name not in left_out]
+        if focus and only is not None and data.draw(strategies.integers(1, _CALLS_A_FOCUS)) == _CALLS_A_FOCUS:
+            drawing = only(view, data.draw(strategies.sampled_from(focus)))
         for _ in range(_DRAWS_AT_MOST):
             action: Action = data.draw(drawing)
             if action.name not in left_out:

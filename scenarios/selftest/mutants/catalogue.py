@@ -76,10 +76,15 @@ def all_mutants() -> Mapping[str, Mutant]:
 
 
 def mutants_of(source: Source) -> Iterator[Mutant]:
-    """The mutants of one file; the same text is one mutant, whoever made it."""
+    """The mutants of one file by all operators of this catalogue."""
+    return edits_as_mutants(source, OPERATORS)
+
+
+def edits_as_mutants(source: Source, operators: Mapping[str, Callable[[Source], Iterator[Edit]]]) -> Iterator[Mutant]:
+    """The mutants of one file by these operators; the same text is one mutant, whoever made it."""
     known = {source.text}
     places: Counter[str] = Counter()
-    for operator, find in OPERATORS.items():
+    for operator, find in operators.items():
         for edit in find(source):
             place = f"{operator}:{source.file}:{source.qualname(edit.node)}"
             places[place] += 1

@@ -23,10 +23,13 @@ from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.work import Part
 from tornpage.scenarios.run.campaign import SEARCHES
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
+from tornpage.scenarios.search.scripts import parts_of_scripts
+from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.targets.known_bugs import all_bugs
 from tornpage.scenarios.targets.known_bugs.fence_not_synced import FENCED_CALLS
 from tornpage.scenarios.targets.libraries.json_file import JsonFile
@@ -62,6 +65,8 @@ class Verdict(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+# Everything that needs no fault to be seen.
+_SCRIPTS: Final = "scripts"
 # What kills the most comes first.
 _OF_THE_REFERENCE: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("sweep", "wal/FULL", {"points_per_call": 12}),
@@ -94,6 +99,7 @@ def _sizes(**sizes: int) -> Profile:
 def hunts() -> Iterator[Hunt]:
     """All of them, in their order."""
     reference = Reference()
+    yield Hunt(_SCRIPTS, reference, reference.configurations[0], _sizes())
     for search, configuration, sizes in _OF_THE_REFERENCE[:_QUICK]:
         yield Hunt(search, reference, Configuration.parse(configuration), _sizes(**sizes))
     for bug in all_bugs().values():
@@ -120,7 +126,13 @@ def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
         check = message = ""
         try:
             with scratch() as directory, faults.install():
-                plan = Plan((hunt.search,), hunt.profile, seed, report=None, configurations=(hunt.configuration,))
+                plan = Plan(
+                    (hunt.search,),
+                    hunt.profile,
+                    seed,
+                    report=None,
+                    configurations=(hunt.configuration,),
+                )
                 recorder = _First(hunt.target)
                 _SEARCHES[hunt.search](hunt.target, recorder, directory, plan).run()
         except _Caught as caught:
@@ -162,6 +174,14 @@ class _First(Recorder):
             raise _Caught(finding)
 
 
+class _Scripts(Sweep):
+    """The scripts of the target, and nothing else."""
+
+    def parts(self) -> Iterator[Part]:
+        """The scripts."""
+        return parts_of_scripts(self.target, self.configurations[0])
+
+
 class _Crashes(CrashSearch):
     """The crash search, without a shorter scenario."""
 
@@ -169,4 +189,4 @@ class _Crashes(CrashSearch):
         return Shown(scenario, violation)
 
 
-_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of}
+_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of, _SCRIPTS: _Scripts.of}

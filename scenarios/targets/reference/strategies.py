@@ -86,13 +86,22 @@ def _on_run(name: str, *variants: Mapping[str, Any]) -> Callable[[Known], Drawin
     return drawing
 
 
+# Of a new task: mostly nothing more, else one of what it may be given.
+_OF_A_TASK: Final[tuple[dict[str, Any], ...]] = (
+    {}, {}, {}, {}, {}, {}, {"requester_origin": {"channel": "mail"}}, {"label": "again"}, {"status": "running"},
+    {"status": "succeeded"}, {"status": "lost", "error": "gone"}, {"owner_key": " other "}, {"scope_kind": "system"},
+    {"child_session_key": "child"}, {"notify_policy": "silent"}, {"started_at": 5}, {"parent_flow_id": "flow"},
+    {"status": "done"}, {"last_event_at": 2**50},
+)  # fmt: skip
+
+
 def _new_task(known: Known) -> Drawing:
     return strategies.builds(
         lambda name, runtime, run, more: Action("tasks.create", task_args(name, **{"runtime": runtime, **run, **more})),
         known.new("task", "t"),
         strategies.sampled_from(["cli", "acp", "subagent", "cron"]),
         _chosen({}, *({"run_id": run} for run in _RUN_IDS)),
-        _chosen({}, {"requester_origin": {"channel": "mail"}}, {"label": "again"}, {"status": "running"}),
+        _chosen(*_OF_A_TASK),
     )
 
 
@@ -169,7 +178,13 @@ TASKS: Final[Mapping[str, Callable[[Known], Drawing]]] = {
     "tasks.finalize_by_run": _on_run(
         "tasks.finalize_by_run", {"status": "succeeded"}, {"status": "failed", **_BROKE}, {"status": "cancelled"}
     ),
-    "maintenance": _plain("maintenance", {}, {"later_ms": _HOUR_MS}, {"later_ms": 2 * _WEEK_MS}),
+    "maintenance": _plain("maintenance", {}, {"later_ms": _HOUR_MS}, {"later_ms": 2 * _WEEK_MS}, {"apply": False}),
+    "audit": _plain(
+        "audit", {}, {"severity": "warn", "later_ms": _HOUR_MS}, {"limit": 1, "later_ms": _HOUR_MS},
+        {"severity": "all"}, {"code": "lost", "booting": True, "later_ms": _HOUR_MS},
+    ),
+    "tasks.find": _on("tasks.find", "token", "task"),
+    "tasks.list": _plain("tasks.list", {}, {"status": "running"}, {"runtime": "acp"}),
 }  # fmt: skip
 
 HISTORY: Final[Mapping[str, Callable[[Known], Drawing]]] = {
@@ -209,10 +224,12 @@ OUTBOX: Final[Mapping[str, Callable[[Known], Drawing]]] = {
 
 _ALL: Final = {**TASKS, **HISTORY, **OUTBOX}
 # What can't be part of a larger call is tried there, too: the ledger has to say no.
-_IN_BATCHES: Final = tuple(name for name in _ALL if name not in {"recover", "maintenance", "legacy_file"})
+_IN_BATCHES: Final = tuple(name for name in _ALL if name not in {"recover", "maintenance", "legacy_file", "audit"})
 # A file that is put down is nobody's call.
 _ELSEWHERE: Final = tuple(name for name in _ALL if name != "legacy_file")
 _MOST_IN_A_BATCH: Final = 3
+# Calls of one row, which two processes may change in turns.
+_OVERTAKEN: Final = tuple(name for name in TASKS if name.startswith("tasks."))
 
 
 # What a call is on; where there is none of it, it has to be refused.
@@ -246,6 +263,8 @@ def _drawing(name: str, known: Known) -> Drawing:
         return _batch(known)
     if name == "elsewhere":
         return _elsewhere(known)
+    if name == "overtaken":
+        return _overtaken(known)
     return _ALL[name](known)
 
 
@@ -264,14 +283,22 @@ def _elsewhere(known: Known) -> Drawing:
     return inner.map(lambda action: Action("elsewhere", {"call": _as_data(action)}))
 
 
+def _overtaken(known: Known) -> Drawing:
+    """A call that is made before this process has read what the other one has changed."""
+    one = _one_of(_OVERTAKEN, known).map(_as_data)
+    return strategies.builds(lambda first, then: Action("overtaken", {"first": first, "then": then}), one, one)
+
+
 def _machine(names: Iterable[str]) -> Machine:
     chosen = tuple(names)
-    return Machine(lambda view: _one_of(chosen, Known(view)), frozenset(chosen))
+    return Machine(
+        lambda view: _one_of(chosen, Known(view)), frozenset(chosen), lambda view, name: _drawing(name, Known(view))
+    )
 
 
 _ENDS: Final = ("tasks.create", "tasks.delete", "tasks.finish", "tasks.start")
 # A batch, and a call from elsewhere, stand for as many calls as there are: they come more often.
-_WHOLE: Final = (*_ALL, *["batch"] * 4, *["elsewhere"] * 8)
+_WHOLE: Final = (*_ALL, *["batch"] * 4, *["elsewhere"] * 8, *["overtaken"] * 2)
 
 MACHINES: Final[Mapping[str, Machine]] = {
     "tasks": _machine(TASKS),

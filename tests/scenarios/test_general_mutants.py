@@ -1,0 +1,40 @@
+"""General mutants: each is one small mistake, and the scripts see those that need no fault to be seen."""
+
+import ast
+
+import pytest
+
+from tornpage.scenarios.selftest.mutants.general import OPERATORS, files, general_mutants, sample
+from tornpage.scenarios.selftest.mutants.run import Trials
+
+SCRIPTS = ("scripts at wal/FULL",)
+
+
+def test_every_operator_makes_mutants_and_each_is_another_program() -> None:
+    mutants = general_mutants()
+    assert {one.operator for one in mutants.values()} == OPERATORS.keys()
+    assert len(mutants) > 3_000
+    assert {one.file for one in mutants.values()} <= set(files())
+    for one in list(mutants.values())[::50]:
+        assert ast.dump(ast.parse(one.text)) != ast.dump(ast.parse(one.original)), one.id
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    assert [one.id for one in sample(20, 1)] == [one.id for one in sample(20, 1)]
+    assert [one.id for one in sample(20, 1)] != [one.id for one in sample(20, 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize(
+    "name",
+    [
+        "comparison:ledger/times.py:ordered:1",
+        "removed-guard:ledger/creation.py:_refuse_terminal_fields:1",
+        "dropped-call:ledger/transitions.py:start:1",
+        "returned:ledger/lookup.py:newest_first:1",
+    ],
+)
+def test_a_small_mistake_is_seen_by_the_scripts(name: str) -> None:
+    verdict = Trials().verdict(general_mutants()[name], SCRIPTS)
+    assert (verdict.killed, verdict.hunt) == (True, *SCRIPTS), verdict
