@@ -25,6 +25,11 @@ class Replica:
             self._step(operation)
         self.position = len(operations)
 
+    def content(self, name: str) -> bytes | None:
+        """What is in a file; None where there is none of that name."""
+        found = self._files.get(name)
+        return None if found is None else bytes(found)
+
     def different(self, there: Mapping[str, bytes]) -> list[str]:
         """The names of the files that are not alike here and there, or in one place only; directories are no files."""
         ours = {name for name in self._files if not is_unnamed(name)}

@@ -7,6 +7,7 @@ exactly what was done before its caller heard it; what comes after it belongs to
 
 import os
 import queue
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,13 +24,14 @@ _LONGEST_TEXT_BYTES: Final = 64 * 1_048_576
 class OperationRecorder:
     """Writes what a process does on a tape until `detach`. Raises `SyscallsUnavailableError`, `NotTranslatedError`.
 
-    `answers_to` is a descriptor of ours of the pipe that the process answers to.
+    `answers_to` is a descriptor of ours of the pipe that the process answers to, `base` the files at the tape's
+    beginning.
     """
 
-    def __init__(self, process: int, tape: Tape, answers_to: int) -> None:
+    def __init__(self, process: int, tape: Tape, answers_to: int, base: Mapping[str, bytes] | None = None) -> None:
         pipe = f"pipe:[{os.fstat(answers_to).st_ino}]"
         _require_answering(process, pipe)
-        self._translator = Translator(tape, process, pipe)
+        self._translator = Translator(tape, process, pipe, base)
         self._lines = Lines()
         self._read: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._rest = b""

@@ -9,9 +9,10 @@ directory its names; ``O_SYNC`` and ``O_DSYNC`` sync each write; ``sync`` and ``
 ``sync_file_range`` makes nothing durable: it writes neither the size nor the drive's cache. ``fallocate`` makes a file
 longer, as ``ftruncate`` does.
 
-What changes a file in a way that its line does not tell, such as a writable map, ``copy_file_range`` or io_uring, can't
-be translated, and raises `NotTranslatedError`. The shared-memory file is left out: it is no part of a crash state. A
-write that another thread makes while a sync is under way counts as before it if it has ended before.
+What is copied from one file of the directory to another (``copy_file_range``, ``sendfile``) is what the tape says of
+the first one. What changes a file in a way that its line does not tell, such as a writable map or io_uring, can't be
+translated, and raises `NotTranslatedError`. The shared-memory file is left out: it is no part of a crash state. A write
+that another thread makes while a sync is under way counts as before it if it has ended before.
 """
 
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.faults.errors import FaultError
+from tornpage.faults.files.replica import Replica
 from tornpage.faults.syscall_log.lines import SystemCallLine, descriptor_of, pieces_of, text_of
 from tornpage.faults.vfs.operation_log import Operation, Tape, unnamed_in
 
@@ -61,11 +63,14 @@ class _Process:
 class Translator:
     """Writes down on a tape what the system calls of `process` change; `answers` counts the lines it has answered.
 
-    Those are written to the pipe that `answers_to` names, as strace shows it.
+    Those are written to the pipe that `answers_to` names, as strace shows it. `base` are the files at the tape's
+    beginning: without it, what is copied from one file to another can't be followed.
     """
 
-    def __init__(self, tape: Tape, process: int, answers_to: str) -> None:
+    def __init__(self, tape: Tape, process: int, answers_to: str, base: Mapping[str, bytes] | None = None) -> None:
         self.answers = 0
+        # What the tape's files hold, for what is copied from one to another inside the system.
+        self._replica = Replica(base) if base is not None else None
         self._tape = tape
         self._answers_to = answers_to
         self._sizes: dict[str, _Size] = {}
@@ -318,9 +323,35 @@ class Translator:
             self._refuse(call, name, "makes a writable map, and no system call tells what is written through it")
 
     def _copies(self, call: SystemCallLine, process: _Process) -> None:
-        name, _ = self._file(call.fields[0 if call.name == "sendfile" else 2], process)
-        if name is not None and call.result > 0:
-            self._refuse(call, name, "copies inside the system, where its line does not tell what")
+        """Bytes that go from one file to another inside the system: they are what the tape says of the first one."""
+        fields = call.fields
+        sends = call.name == "sendfile"
+        (into, at), (of, place) = (
+            ((fields[0], "NULL"), (fields[1], fields[2])) if sends else ((fields[2], fields[3]), (fields[0], fields[1]))
+        )
+        name, target = self._file(into, process)
+        source, opened = self._file(of, process)
+        if opened is not None and place == "NULL":
+            opened.place += call.result
+        if name is None or not call.result:
+            return
+        content = self._content_of(source)
+        if content is None or target is None or opened is None:
+            self._refuse(call, name, "copies inside the system from a file of which it was not seen what is in it")
+            return
+        start = opened.place - call.result if place == "NULL" else _offset_in(place)
+        size = self._sizes.setdefault(name, _Size())
+        offset = size.size if target.appends else target.place if at == "NULL" else _offset_in(at)
+        if at == "NULL":
+            target.place = offset + call.result
+        size.size = max(size.size, offset + call.result)
+        self._tape.add(Operation("write", name, offset, content[start : start + call.result]))
+
+    def _content_of(self, name: str | None) -> bytes | None:
+        if name is None or self._replica is None:
+            return None
+        self._replica.follow(self._tape.operations)
+        return self._replica.content(name)
 
     def _queues(self, call: SystemCallLine, process: _Process) -> None:
         del process
@@ -337,6 +368,11 @@ class Translator:
         else:
             path = os.path.join(process.directory, os.fsdecode(text_of(call.arguments)))  # noqa: PTH118
             process.directory = os.path.realpath(path)
+
+
+def _offset_in(argument: str) -> int:
+    """The offset in ``[4]``, or in ``[4] => [6]``, where it is also what the call has left there."""
+    return int(argument.partition("]")[0].removeprefix("["))
 
 
 def _moved(name: str, old: str, new: str) -> str:

@@ -57,7 +57,7 @@ def recorded(tmp_path: Path) -> Recorded:
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            with OperationRecorder(process.pid, tape, process.stdout.fileno()) as recorder:
+            with OperationRecorder(process.pid, tape, process.stdout.fileno(), base) as recorder:
                 process.stdin.write(f"{home}\n")
                 assert process.stdout.readline() == "done\n"
                 recorder.follow(1)
@@ -214,12 +214,13 @@ def test_what_is_done_after_an_answer_comes_after_it(tmp_path: Path) -> None:
     [
         ("mmap.mmap(os.open('kept', os.O_RDWR), 4)", "mmap on kept makes a writable map"),
         (
-            "a = os.open('kept', os.O_RDONLY); os.copy_file_range(a, os.open('n', os.O_CREAT | os.O_WRONLY), 4)",
-            "copy_file_range on n copies inside the system",
+            "open('../other', 'w').write('1234'); a = os.open('../other', os.O_RDONLY);"
+            "os.copy_file_range(a, os.open('n', os.O_CREAT | os.O_WRONLY), 4)",
+            "copy_file_range on n copies inside the system from a file of which it was not seen",
         ),
         (
-            "a = os.open('kept', os.O_RDONLY); os.sendfile(os.open('n', os.O_CREAT | os.O_WRONLY), a, 0, 4)",
-            "sendfile on n copies inside the system",
+            "a = os.open('/proc/self/exe', os.O_RDONLY); os.sendfile(os.open('n', os.O_CREAT | os.O_WRONLY), a, 0, 4)",
+            "sendfile on n copies inside the system from a file of which it was not seen",
         ),
         ("open('../other', 'w').close(); os.rename('../other', 'here')", "rename on here brings a file from elsewhere"),
         ("os.symlink('kept', 'soft')", "symlink on soft makes a symbolic link"),
@@ -241,6 +242,20 @@ def has_io_uring() -> bool:
     code = "import ctypes; print(ctypes.CDLL(None).syscall(425, 1, ctypes.create_string_buffer(200)))"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(made.stdout) >= 0
+
+
+@needs_strace
+def test_what_is_copied_inside_the_directory_is_known(recorded: Recorded, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "kept").write_bytes(b"0123456789")
+    tape = recorded(
+        "a = os.open('kept', os.O_RDWR); os.pwrite(a, b'X', 3); n = os.open('n', os.O_CREAT | os.O_WRONLY)\n"
+        "os.copy_file_range(a, n, 4, 2, 1); os.copy_file_range(a, n, 3); os.sendfile(n, a, 5, 2)\n"
+        "os.sendfile(n, a, None, 2); os.write(n, b'end'); os.read(a, 1); os.write(a, b'Y')"
+    )
+    assert [(one.offset, one.data) for one in tape.operations if one.path == "n" and one.data] == [
+        (1, b"2X45"), (0, b"012"), (3, b"56"), (5, b"X4"), (7, b"end"),
+    ]  # fmt: skip
 
 
 @needs_strace

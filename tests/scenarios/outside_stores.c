@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,11 +69,11 @@ static void map_database(void) {
     close(file);
 }
 
-static void copy_database(void) {
-    char from[8192], to[8192];
-    path_of(from, "n.db"), path_of(to, "copy.db");
-    int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    while (copy_file_range(in, NULL, out, NULL, 1 << 20, 0) > 0) {}
+static void copy_itself(void) {
+    char to[8192];
+    path_of(to, "copy.db");
+    int in = open("/proc/self/exe", O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    while (sendfile(out, in, NULL, 1 << 20) > 0) {}
     close(in), close(out);
 }
 
@@ -108,7 +109,7 @@ static int put(const char *name, const char *n, const char *done) {
     if (code != SQLITE_OK && !sqlite3_get_autocommit(disk)) sqlite3_exec(disk, "ROLLBACK", NULL, NULL, NULL);
     if (code == SQLITE_OK) free(query(memory, "INSERT OR REPLACE INTO t VALUES(?1, CAST(?2 AS INTEGER))", name, n));
     if (code == SQLITE_OK && strncmp(mode, "meta", 4) == 0 && write_meta(read_meta() + 1)) return SQLITE_IOERR;
-    if (is("copies")) copy_database();
+    if (is("copies")) copy_itself();
     return code;
 }
 

@@ -88,7 +88,7 @@ def test_what_keeps_its_promise_holds_in_every_state(
     ("mode", "said"),
     [
         ("maps", "mmap on n.db makes a writable map, and no system call tells what is written through it"),
-        ("copies", "copy_file_range on copy.db copies inside the system"),
+        ("copies", "sendfile on copy.db copies inside the system from a file of which it was not seen what is in it"),
     ],
 )
 def test_what_can_not_be_followed_ends_it_and_is_named(

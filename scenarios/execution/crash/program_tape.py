@@ -6,7 +6,7 @@ the background meanwhile, on a thread of its own, is seen as far as it has got.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tornpage.faults.errors import FaultError
 from tornpage.faults.syscall_log.recorder import OperationRecorder
@@ -20,7 +20,8 @@ from tornpage.scenarios.targets.process import ProcessSession, ProcessTarget, Pr
 class ProgramTape:
     """Fills the tape of one trial. `follow` raises `TargetError` for what can't be followed, and why."""
 
-    def __init__(self, trial: Trial, tape: Tape) -> None:
+    def __init__(self, trial: Trial, tape: Tape, base: Mapping[str, bytes]) -> None:
+        self._base = base
         self._name = trial.target.name
         self._environment = trial.environment
         self._tape = tape
@@ -53,7 +54,7 @@ class ProgramTape:
     def _attach(self, program: Program) -> None:
         self._let_go()
         with self._remembered():
-            self._recorder = OperationRecorder(program.pid, self._tape, program.answers_to)
+            self._recorder = OperationRecorder(program.pid, self._tape, program.answers_to, self._base)
         self._program, self._answers_before = program, program.answers
 
     def _detach(self, program: Program) -> None:
@@ -74,9 +75,9 @@ class ProgramTape:
             self._failed = self._failed or error
 
 
-def tape_of_program(trial: Trial, tape: Tape) -> ProgramTape | None:
-    """What fills the tape of a trial whose target is a program of its own; None for any other."""
-    return ProgramTape(trial, tape) if isinstance(trial.target, ProcessTarget) else None
+def tape_of_program(trial: Trial, tape: Tape, base: Mapping[str, bytes]) -> ProgramTape | None:
+    """What fills the tape of a trial, from `base` on, where its target is a program of its own; None for any other."""
+    return ProgramTape(trial, tape, base) if isinstance(trial.target, ProcessTarget) else None
 
 
 def settle(trial: Trial) -> None:

@@ -59,7 +59,7 @@ class Recording:
         self._kept: faults.CrashStates | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
-        self._program = tape_of_program(trial, self.tape)
+        self._program = tape_of_program(trial, self.tape, self.base)
         if self._program is not None:
             self._scope.callback(self._program.end)
         trial.before_reading.append(self._recover)
