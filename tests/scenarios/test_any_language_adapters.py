@@ -39,7 +39,10 @@ in_each = pytest.mark.parametrize(
         pytest.param(
             "ruby", marks=needs("ruby", ["ruby", "-e", "require 'sqlite3'"], "no ruby: apt install ruby ruby-sqlite3")
         ),
-        pytest.param("go", marks=[needs("go", ["go", "version"], "no go: apt install golang"), needs_cc]),
+        # To build it takes a while.
+        pytest.param(
+            "go", marks=[pytest.mark.slow, needs("go", ["go", "version"], "no go: apt install golang"), needs_cc]
+        ),
     ],
 )
 

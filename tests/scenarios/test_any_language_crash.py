@@ -70,6 +70,7 @@ def test_what_loses_data_is_caught_and_its_twin_mends_it(
     assert "FIXED" in command("replay", file, "--target", twin).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["sound", "meta-synced"])
 @in_both
 def test_what_keeps_its_promise_holds_in_every_state(

@@ -89,6 +89,7 @@ def test_a_defect_is_caught(mode: str, points: int | None, code: str, speaking: 
     assert code in {one.finding.code for one in recorder.findings}
 
 
+@pytest.mark.slow
 def test_one_process_serves_many_points(speaking: Speaking, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime takes longer to start than a point to try: only what was killed is started anew."""
     started: list[int] = []
