@@ -1,6 +1,7 @@
 """The states of the crash model: pages out of order, sizes first, names and data apart, dropped pages, directories."""
 
 import importlib
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,30 @@ def test_a_hole_that_is_not_there_is_refused() -> None:
 def test_a_failed_sync_is_something_that_a_device_knows() -> None:
     with pytest.raises(ValueError, match="it is one of: keeps, drops"):
         Device(failed_sync="forgets")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_directory_that_was_found_is_a_state_of_the_model_or_none(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (ROOT / "benchmarks").is_dir():
+        pytest.skip("the benchmarks are not part of the wheel")
+    monkeypatch.syspath_prepend(ROOT)
+    crash_that_leaves = importlib.import_module("benchmarks.states_found").crash_that_leaves
+    draw = random.Random(seed)  # noqa: S311
+    tape = [Operation("create", "b"), Operation("sync", "b"), Operation("syncdir", "")]
+    for _ in range(8):
+        name = draw.choice("ab")
+        kind = draw.choice(["write", "write", "write", "sync"])
+        tape.append(Operation(kind, name, draw.randrange(9000), draw.randbytes(9000)))
+    tape.append(Operation("rename", "a", other="c"))
+    states = CrashStates({"a": draw.randbytes(12_000)}, tape)
+    for state in states.power(len(tape)):
+        # A page is torn by no file system, and the model tears one write only.
+        if state.crash.torn is None:
+            files = dict(state.files)
+            crash = crash_that_leaves(files, states, len(tape))
+            assert crash is not None, state.crash
+            assert dict(states.at(crash).files) == files
+    strange = dict(states.at(Crash(len(tape))).files)
+    strange["c"] = strange["c"][:-1] + bytes([strange["c"][-1] ^ 1])
+    assert crash_that_leaves(strange, states, len(tape)) is None
+    assert crash_that_leaves({"c": strange["c"]}, states, len(tape)) is None
