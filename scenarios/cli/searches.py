@@ -183,6 +183,7 @@ def fuzz(
     show_default=True,
     help="Aligned writes of up to so many bytes do not tear.",
 )
+@click.option("--latent", is_flag=True, help="Also let pages be unreadable, old, or have a flipped bit.")
 @search_options
 @click.pass_context
 def crash(
@@ -195,6 +196,7 @@ def crash(
     sector: int,
     powersafe_overwrite: bool,
     atomic_write: int,
+    latent: bool,
     **options: Any,
 ) -> None:
     """Cut the power, or kill the process, at every point of the workload, and open every disk that could be left.
@@ -206,6 +208,7 @@ def crash(
     \b
     tornpage crash                                   a sample of the states of each call
     tornpage crash --every-state                     all of them
+    tornpage crash --latent                          and what a disk may give back of files at rest
     tornpage crash --configuration wal/NORMAL        how many acknowledged changes a power cut may cost
     tornpage replay .tornpage/FILE                   a finding, at the very same operation
 
@@ -215,6 +218,7 @@ def crash(
         raise click.UsageError("--states and --every-state exclude each other")
     if every_state:
         options["unlimited"] = ("crash_states",)
+    options["latent"] = latent
     options["device"] = dataclasses.replace(Device(sector, powersafe_overwrite, atomic_write), **dict(device_settings))
     _run(context, target, ("crash",), options, crash_states=crash_states)
 
@@ -392,6 +396,7 @@ def _run(
         callers=options.get("callers") or None,
         preemptions=options.get("preemptions", 2),
         device=options.get("device", Device()),
+        latent=options.get("latent", False),
         machines=options.get("machines", ()),
         progress=options.get("progress"),
         goes_on=options.get("goes_on", False),

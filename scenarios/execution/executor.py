@@ -20,6 +20,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.contention.turns import Hop
+from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
@@ -39,6 +40,7 @@ from tornpage.scenarios.model.scenario import (
     ClockJump,
     Conditional,
     CrashAt,
+    Damage,
     Interleave,
     Restart,
     Scenario,
@@ -155,8 +157,8 @@ class Executor:
             self.clear()
         elif isinstance(step, ClockJump):
             self._jump(step)
-        elif isinstance(step, CrashAt):
-            self._crash_at(step)
+        elif isinstance(step, CrashAt | Damage):
+            self._stop(step)
         elif isinstance(step, Soak):
             self._soak()
         elif isinstance(step, Interleave):
@@ -413,6 +415,13 @@ class Executor:
                     out_of_reach.enter_context(armed.paused())
             self.real.look_after_crash(files)
 
+    def _stop(self, step: CrashAt | Damage) -> None:
+        """Let the process end, with something wrong on the disk."""
+        if isinstance(step, CrashAt):
+            self._crash_at(step)
+        else:
+            self._damage(step)
+
     def _crash_at(self, step: CrashAt) -> None:
         """Put down what the crash leaves, judge it by the history, and start again from there."""
         if self.recording is None:
@@ -445,6 +454,30 @@ class Executor:
         self.real.look_after_restart(crashed=True, memory=is_armed)
         if step.ends is True and is_armed:
             self._look_after_crash(files)
+
+    def _damage(self, step: Damage) -> None:
+        """Look at the files with the damage; then they are as before, and a process starts on them."""
+        if self.recording is None:
+            raise TargetError(f"{step}: nothing was recorded")
+        self.counts["latent_faults"] += 1
+        recording, directory = self.recording, self.real.directory
+        files = self.real.crash_copy()
+        before = recording.before_last_call()
+        recording.end()
+        self._close_paused()
+        with contextlib.ExitStack() as out_of_reach:
+            for armed, _scope in self.armed.values():
+                out_of_reach.enter_context(armed.paused())
+            target, configuration = self.real.target, self.real.oracle.configuration
+            now_ms = self.real.environment.now_ms
+            came_to = latent.judge(
+                target, configuration, directory, latent.damaged(files, before, step), self.view, step, now_ms
+            )
+        self.counts[f"latent_{came_to}"] += 1
+        place(files, directory)
+        self._begin_another_life()
+        self._record_anew(files)
+        self._count(self._open())
 
     def _begin_another_life(self) -> None:
         """The process has ended; the next one has another number."""
@@ -534,7 +567,7 @@ def _in_short(answer: Answer) -> str:
 
 def play(scenario: Scenario, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:
     """Play a whole scenario; what it violates, if anything, and what it came to."""
-    record = any(isinstance(step, CrashAt) for step in scenario.steps)
+    record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
     with prepared(scenario.steps):
         executor = Executor(target, scenario.configuration, directory, record=record)
         return _violation_of(executor, scenario.steps), executor.counts

@@ -20,6 +20,7 @@ from tornpage.scenarios.model.scenario import (
     ClockJump,
     Conditional,
     CrashAt,
+    Damage,
     Interleave,
     Limit,
     Restart,
@@ -69,7 +70,7 @@ def decisive_step(scenario: Scenario) -> int | None:
     undoes what was called before. None where a scenario has neither a call nor a restart.
     """
     steps = scenario.steps
-    crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt)]
+    crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt | Damage)]
     last = crashes[-1] if crashes else len(steps)
     conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | ClockJump)]
     first = conditions[-1] + 1 if conditions and not crashes else last
@@ -90,4 +91,6 @@ def _cause(step: Step) -> str:
         return "kill" if kills else "fault"
     if isinstance(step, CrashAt):
         return "power cut" if step.power else "crash"
+    if isinstance(step, Damage):
+        return "damage"
     return _CAUSES.get(type(step), "")

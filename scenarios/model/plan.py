@@ -117,6 +117,8 @@ class Plan(msgspec.Struct, frozen=True):
     preemptions: int = 2
     # What the disk promises when its power fails.
     device: Device = Device()
+    # Whether crash also tries what a disk may give back of files at rest.
+    latent: bool = False
 
 
 # All of an address up to the last @ before its path: a password may hold one, too.

@@ -211,6 +211,25 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
         return f"{self.crash}; start again{_how(self)}"
 
 
+class Damage(msgspec.Struct, frozen=True, tag="damage"):
+    """End the process, and let the disk give back something else than was written: only looked at, then put right.
+
+    `way` is "unreadable" (from the read `at` on none of the database succeeds), "flipped" (the bit `at` of the file) or
+    "old" (the page that begins at the byte `at` is as it was before the last call).
+    """
+
+    way: Literal["unreadable", "flipped", "old"]
+    file: str
+    at: Annotated[int, msgspec.Meta(ge=0)]
+
+    def __str__(self) -> str:
+        return {
+            "unreadable": f"{self.file} can't be read from read {self.at} of its opening on",
+            "flipped": f"bit {self.at % 8} of byte {self.at // 8} of {self.file} is flipped",
+            "old": f"the page at byte {self.at} of {self.file} is as it was before the last call",
+        }[self.way]
+
+
 class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     """Let two callers, A and B, make a call each, and switch between them.
 
@@ -241,7 +260,7 @@ def _up_to(point: int) -> str:
     return f"up to switch point {point}" if point else "to its end"
 
 
-Step = Call | Arm | Clear | Restart | CrashAt | Limit | ClockJump | Rival | Syscall | Interleave | Soak
+Step = Call | Arm | Clear | Restart | CrashAt | Damage | Limit | ClockJump | Rival | Syscall | Interleave | Soak
 
 
 def plainly(step: Step) -> str:

@@ -16,7 +16,7 @@ from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.scenario import CrashAt, Scenario
+from tornpage.scenarios.model.scenario import CrashAt, Damage, Scenario
 from tornpage.scenarios.model.target import Target
 
 LARGEST_BYTES: Final = 131_072
@@ -42,7 +42,7 @@ def artifact_of(scenario: Scenario, target: Target, directory: Path) -> Artifact
     """The files of a scenario that goes wrong; none where it does not, kills its process, or leaves too much."""
     if kills(scenario):
         return Artifact()
-    record = any(isinstance(step, CrashAt) for step in scenario.steps)
+    record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
     before: Files = {}
     with prepared(scenario.steps), Executor(target, scenario.configuration, directory, record=record) as executor:
         try:

@@ -297,6 +297,7 @@ def _checks_of(target: Target, plan: Plan) -> tuple[str, ...]:
         keeps_sqlite=modes != {"file"},
         has_own_rules=own,
         survives_failed_sync=getattr(target, "survives_failed_sync", False),
+        latent=plan.latent,
     )
 
 

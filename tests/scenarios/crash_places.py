@@ -437,3 +437,51 @@ class OneFile(Base):
 
     def files_view(self, directory: Path) -> dict[str, Any]:
         return Replaced(directory / self.file).all()
+
+
+# -- files that a disk gives back damaged ---------------------------------------------------------------------
+
+
+class Hides(Keys):
+    """Takes an error for an empty store."""
+
+    def all(self) -> dict[str, Any]:
+        try:
+            return super().all()
+        except sqlite3.DatabaseError:
+            return {}
+
+
+class BeginsAnew(Keys):
+    """Takes a database that it can't open for none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            super().__init__(path)
+            self.all()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            self.db.close()
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            super().__init__(path)
+
+
+class HidesErrors(Base):
+    kind = Hides
+
+
+class DeletesWhatItCannotRead(Base):
+    kind = BeginsAnew
+
+
+class HidesBadJson(OneFile):
+    """Takes a file that is no JSON for none."""
+
+    class kind(Replaced):  # noqa: N801 - an attribute of the target
+        def all(self) -> dict[str, Any]:
+            try:
+                return super().all()
+            except ValueError:
+                return {}

@@ -17,7 +17,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.snapshots import Files
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import History, Outcome
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -161,6 +161,12 @@ class Recording:
                         self.judge(state, reader, device)
                     except Violation as violation:
                         yield state, violation
+
+    def before_last_call(self) -> Files:
+        """The files as they were before the last call."""
+        begins = [span.begin for span in self.history.spans if span.call not in (OPEN.name, CLOSE.name)]
+        states = faults.CrashStates(self.base, self.tape.operations)
+        return dict(states.process(begins[-1] if begins else 0).files)
 
     def reader(self) -> CrashReader:
         """Who opens the states of this recording."""

@@ -31,6 +31,7 @@ from tornpage.scenarios.model.scenario import (
     ClockJump,
     Conditional,
     CrashAt,
+    Damage,
     Interleave,
     Restart,
     Scenario,
@@ -114,7 +115,7 @@ class _Played:
     """The scenario while it is played; `decisive` is the place of the step that goes wrong, None: what comes after."""
 
     def __init__(self, scenario: Scenario, target: Target, directory: Path, decisive: int | None, watch: Watch) -> None:
-        record = any(isinstance(step, CrashAt) for step in scenario.steps)
+        record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
         self._scenario = scenario
         self._decisive = len(scenario.steps) if decisive is None else decisive
         self._watch = watch

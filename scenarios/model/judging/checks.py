@@ -25,7 +25,7 @@ class Check(msgspec.Struct, frozen=True):
         return SCOPES[self.scope]
 
 
-Scope = Literal["every", "sqlite", "wal", "contend", "interleave", "failed-sync", "own"]
+Scope = Literal["every", "sqlite", "wal", "contend", "interleave", "failed-sync", "latent", "own"]
 SCOPES: Final[Mapping[Scope, str]] = {
     "every": "every target",
     "sqlite": "every target that keeps an SQLite file",
@@ -33,6 +33,7 @@ SCOPES: Final[Mapping[Scope, str]] = {
     "contend": "every target whose file a rival can lock (contend, fuzz)",
     "interleave": "every target that two callers may use (interleave)",
     "failed-sync": "targets that declare `survives_failed_sync` (crash)",
+    "latent": "every target, where it is asked for (crash --latent)",
     "own": "targets whose own rules say it (`self_check`, `check_view`, `check_change`, `check_session`); of those "
     "that ship, the reference",
 }
@@ -244,6 +245,16 @@ _TABLE: Final = (
         "again from what is on the disk.",
         scope="failed-sync",
     ),
+    Check(
+        "damage-is-not-hidden",
+        "a store that meets an error on damaged files refuses, or shows what a plain reader sees; it never answers as "
+        "if nothing were, nor changes what it could not read",
+        "Bairavasundaram and others, 'An Analysis of Data Corruption in the Storage Stack' (2008): latent errors, bit "
+        "corruption and lost writes occur on disks in use; a store that takes SQLITE_CORRUPT or SQLITE_IOERR for an "
+        "empty database loses what is still there.",
+        "Let SQLite's error reach the caller; delete or make anew nothing that could not be read.",
+        scope="latent",
+    ),
 )
 
 CHECKS: Final[Mapping[str, Check]] = {check.code: check for check in _TABLE}
@@ -256,6 +267,7 @@ def applied_to(
     keeps_sqlite: bool,
     has_own_rules: bool,
     survives_failed_sync: bool = False,
+    latent: bool = False,
 ) -> tuple[str, ...]:
     """The codes of the checks that a run with these searches holds a target to."""
     scopes: dict[Scope, bool] = {
@@ -265,6 +277,7 @@ def applied_to(
         "contend": keeps_sqlite and not {"contend", "fuzz"}.isdisjoint(searches),
         "interleave": "interleave" in searches,
         "failed-sync": survives_failed_sync and "crash" in searches,
+        "latent": latent and "crash" in searches,
         "own": has_own_rules,
     }
     return tuple(check.code for check in _TABLE if scopes[check.scope])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, get_args
 
 from tornpage import faults
-from tornpage.scenarios.model.scenario import Arm, CrashAt, Limit, LimitKind, Rival, Scenario, Step, Syscall
+from tornpage.scenarios.model.scenario import Arm, CrashAt, Damage, Limit, LimitKind, Rival, Scenario, Step, Syscall
 
 Reasons = str | Mapping[str, str]
 Unpromised = Mapping[str, Reasons]
@@ -87,5 +87,7 @@ def _words(step: Step) -> Iterator[frozenset[str]]:
         yield frozenset({"contend", step.kind, "BUSY"})
     elif isinstance(step, Syscall):
         yield frozenset({"syscalls"})
+    elif isinstance(step, Damage):
+        yield frozenset({"crash", "latent"})
     elif isinstance(step, CrashAt):
         yield frozenset({"crash", "power" if step.power else "process"})

@@ -30,7 +30,8 @@ from tornpage.scenarios.report.words import plural, unit
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
 _COUNTS = (
-    "states", "disks", "points", "tried", "equivalent", "fired", "surfaced", "scenarios", "steps", "calls", "armed",
+    "states", "disks", "latent_faults", "latent_refused", "latent_returned",
+    "points", "tried", "equivalent", "fired", "surfaced", "scenarios", "steps", "calls", "armed",
     "restarts", "crashes", "power_cuts", "limits", "jumps", "actions", "shapes",
     "kills", "warm", "kinds", "hangs", "contentions", "waited", "unblocked", "missed", "findings",
 )  # fmt: skip

@@ -17,7 +17,9 @@ Power fails on the `device` that is given; what it promises says what can tear.
 Of a program of its own, which strace watches (`execution/crash/program_tape`), the first is done, and of the third that
 recoveries crash: faults come from strace, too, and a process has one.
 
-Not covered: damage to what was synced, and disks that say that they have synced and have not.
+Where `latent` faults are asked for, the disk also gives back something else of files at rest than was written.
+
+Not covered: disks that say that they have synced and have not.
 """
 
 import contextlib
@@ -47,6 +49,7 @@ from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Sce
 from tornpage.scenarios.model.target import Configuration, NotJudged, Target, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.crash.latent import WAYS, from_here_on, latent_faults
 from tornpage.scenarios.search.crash.sample import Sample, decisive_positions
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
@@ -70,6 +73,8 @@ _STARTS: Final = "disks, and the recovery from each"
 _RECOVERY_FAULTS: Final = "faults of a recovery"
 _WORKLOAD: Final = "workload"
 _AFTER_FAULTS: Final = "after faults"
+_LATENT: Final = "latent"
+_LATENT_FAULTS: Final = "latent faults"
 # Recording the workload anew is cheap beside the states of one call.
 _STEPS_A_PART: Final = 12
 _FAULTED_A_PART: Final = 6
@@ -95,11 +100,13 @@ class CrashSearch(Search):
         configurations: tuple[Configuration, ...] | None = None,
         most_states_per_call: int | None = None,
         device: faults.Device | None = None,
+        latent: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.most_states_per_call = most_states_per_call
         self.device = device or faults.Device()
+        self.latent = latent
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[_Tape] = []
         # Its faults come from outside, as strace does, and there is one strace on a process.
@@ -108,7 +115,7 @@ class CrashSearch(Search):
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many states of a call, and on which device."""
-        return {"most_states_per_call": plan.profile.crash_states, "device": plan.device}
+        return {"most_states_per_call": plan.profile.crash_states, "device": plan.device, "latent": plan.latent}
 
     def parts(self) -> Iterator[Part]:
         """Some calls of the workload in each configuration, with the recoveries after them; then calls after faults."""
@@ -117,6 +124,8 @@ class CrashSearch(Search):
             for kind, size in kinds[:1] if self._is_program else kinds:
                 # One more step closes the store.
                 yield from cut(configuration, len(self._calls) + 1, size, kind)
+            if self.latent:
+                yield from cut(configuration, 1, 1, _LATENT)
 
     def search(self, part: Part) -> bool:
         """Try every state of the part."""
@@ -128,6 +137,8 @@ class CrashSearch(Search):
             try:
                 if part.kind == _AFTER_FAULTS:
                     self._after_faults(reader, tally, part)
+                elif part.kind == _LATENT:
+                    self._latent(configuration, tally)
                 else:
                     self._over_workload(reader, tally, part)
             finally:
@@ -353,6 +364,32 @@ class CrashSearch(Search):
             # Where the tapes are recorded: a path may be part of what a store writes.
             home=self.directory / "recorded" / "real",
         )
+
+    # -- files at rest -------------------------------------------------------------------------------------
+
+    def _latent(self, configuration: Configuration, tally: CrashesTried) -> None:
+        """Let the disk give back something else than what each call has left; each is a scenario of its own."""
+        # Where there is a log, most of a store is in that until it is closed.
+        restarted = tuple(step for call in self._calls for step in (call, Restart()))
+        for steps in (self._calls, restarted):
+            played = self._played(_Tape(steps), configuration)
+            them = latent_faults(played[0], self.generator) if played else []
+            for way in WAYS:
+                of_this_way = [one for one in them if one[1].way == way]
+                for number, damage in self._sampled(of_this_way, 2 * len(WAYS), _LATENT_FAULTS, tally):
+                    if self.recorder.enough():
+                        return
+                    for one in from_here_on(damage):
+                        if not self._try_latent(Scenario(self.target.name, configuration, (*steps[:number], one))):
+                            break
+
+    def _try_latent(self, scenario: Scenario) -> bool:
+        """Whether the store has met what was done to its files, as far as that is known."""
+        violation, counts = play(scenario, self.target, self.directory / "latent")
+        self.counts.update({name: count for name, count in counts.items() if name.startswith("latent_")})
+        if violation is not None:
+            self._found(violation, scenario)
+        return not counts["latent_unmet"]
 
     # -- recovery ------------------------------------------------------------------------------------------
 

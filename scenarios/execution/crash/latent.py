@@ -1,0 +1,140 @@
+"""Latent faults: what a disk gives back of a store at rest is not what was written to it.
+
+Three of them (`Damage`): reads that fail from one on, for good; a flipped bit; a page as it was before the last call
+(a write that the disk had only said to have made). SQLite checks some of that and returns the rest, and so a store may
+show what a plain reader sees, or refuse. It may not hide an error: where it has met one (SQLite's, the system's, or
+bytes that can't be decoded), and answers all the same, the answer has to be the right one, or what a plain reader sees.
+Nor may it change the file for reads that fail: what can't be read today may be readable tomorrow.
+
+Which errors a store has met is seen by Python's trace function, on the thread that opens and looks. Not covered: errors
+that a store meets on threads of its own, unreadable plain files, and damage that nobody notices.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.in_place import another_process
+from tornpage.scenarios.execution.reopen import fresh_view_on, kept_logs
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.scenario import Damage
+from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
+
+PAGE: Final = 4096
+_CODE: Final = "damage-is-not-hidden"
+_ERRORS: Final = (sqlite3.DatabaseError, OSError, UnicodeError, json.JSONDecodeError)
+# That a file is not there, or is there, is an answer.
+_ANSWERS: Final = (FileNotFoundError, FileExistsError, InterruptedError, BlockingIOError)
+
+
+def damaged(files: Mapping[str, bytes], before: Mapping[str, bytes], damage: Damage) -> Files:
+    """The files with the damage; `before` are those before the last call. Unreadable ones are as they were."""
+    made = dict(files)
+    content = bytearray(made.get(damage.file, b""))
+    if damage.way == "flipped" and damage.at < 8 * len(content):
+        content[damage.at // 8] ^= 1 << damage.at % 8
+    elif damage.way == "old":
+        old = before.get(damage.file, b"")[damage.at : damage.at + PAGE]
+        content[damage.at : damage.at + len(old)] = old
+    if damage.file in made:
+        made[damage.file] = bytes(content)
+    return made
+
+
+def judge(
+    target: Target, configuration: Configuration, directory: Path, files: Files, view: View, damage: Damage, now_ms: int
+) -> str:
+    """Open damaged files where they were written: "same", "returned", "refused" or "unmet". Raises `Violation`.
+
+    `view` is what they would show without the damage. No session may be open there.
+    """
+    unreadable = damage.way == "unreadable"
+    place(files, directory)
+    plain, said = (view, "") if unreadable else _plain(target, directory)
+    place(files, directory)
+    met: list[BaseException] = []
+    with contextlib.ExitStack() as scope:
+        scope.enter_context(another_process())
+        armed = None
+        if unreadable:
+            armed = scope.enter_context(faults.arm(f"read:db@{damage.at}..=IOERR_READ", target.database(directory)))
+        shown = _shown(target, configuration, directory, now_ms, met)
+    if unreadable and (left := _plain(target, directory)[0]) != view:
+        detail = describe(differences(view, left or {}), "the file before it", "the file after it")
+        raise Violation(_CODE, f"{damage}, and the store changed it: {detail}", {"before": view, "disk": left or {}})
+    if armed is not None and not armed.fired:
+        return "unmet"
+    if shown is None:
+        return "refused"
+    if shown == view:
+        return "same"
+    if shown == plain or not met:
+        return "returned"
+    what = describe(differences(view, shown), "what was acknowledged", "the store")
+    said = f"; a plain reader says {said}" if said else ""
+    raise Violation(_CODE, f"{damage}: the store met {met[0]!r} and answered: {what}{said}", {"before": view})
+
+
+def _plain(target: Target, directory: Path) -> tuple[View | None, str]:
+    """What a plain reader sees, or why it can't."""
+    try:
+        if target.files_view is not None:
+            return target.files_view(directory), ""
+        database = target.database(directory)
+        if not database.exists():
+            return {}, ""
+        with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
+            return fresh_view_on(connection, target, database), ""
+    except Exception as error:  # noqa: BLE001 - damaged files can make a reader fail in any way
+        error.__traceback__ = None
+        return None, repr(error)
+
+
+def _shown(
+    target: Target, configuration: Configuration, directory: Path, now_ms: int, met: list[BaseException]
+) -> View | None:
+    """What the store shows, None where it refuses; the errors that it has met are added to `met`."""
+    environment = environment_of(target)
+    environment.now_ms = now_ms
+    try:
+        with in_time("on damaged files, opening and looking"), _errors_met(met):
+            session = target.open(directory, configuration, environment)
+            try:
+                return session.live_view()
+            finally:
+                session.close()
+    except TookTooLongError as hang:
+        raise Violation("still-usable-after-the-fault", str(hang)) from None
+    except Exception as error:  # noqa: BLE001 - whatever it raises is its refusal
+        for one in (error, *met):
+            one.__traceback__ = None
+        return None
+
+
+@contextlib.contextmanager
+def _errors_met(met: list[BaseException]) -> Iterator[None]:
+    """Note the errors that pass through Python code inside this scope, each once."""
+
+    def trace(_frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "exception":
+            error = argument[1]
+            if isinstance(error, _ERRORS) and not isinstance(error, _ANSWERS) and all(error is not one for one in met):
+                met.append(error)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        for one in met:
+            one.__traceback__ = None

@@ -1,0 +1,49 @@
+"""Which latent faults are tried: of each call's end a sample of the pages of all files, each way as often."""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from tornpage import faults
+from tornpage.scenarios.execution.crash.latent import PAGE
+from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.model.scenario import Damage
+
+# A store that reads more often than that to open and to look is not tried at each of its reads.
+_MOST_READS: Final = 40
+WAYS: Final = ("unreadable", "flipped", "old")
+
+
+def latent_faults(recording: Recording, generator: random.Random) -> list[tuple[int, Damage]]:
+    """The faults of what each call, or start, has left, each with the number of its step."""
+    states = faults.CrashStates(recording.base, recording.tape.operations)
+    database = recording.trial.target.database(recording.trial.directory)
+    found, before = [], dict(recording.base)
+    for span in recording.history.spans:
+        if span.call not in (OPEN.name, CLOSE.name):
+            before = dict(states.process(span.begin).files)
+        if span.call != CLOSE.name:
+            files = dict(states.process(span.end).files)
+            found += [(span.step, one) for one in _faults_of(files, before, database.name, generator)]
+    return found
+
+
+def _faults_of(
+    files: Mapping[str, bytes], before: Mapping[str, bytes], database: str, generator: random.Random
+) -> Iterator[Damage]:
+    if database in files:
+        yield Damage("unreadable", database, 1)
+    for name, content in files.items():
+        for at in range(0, len(content), PAGE):
+            page = content[at : at + PAGE]
+            yield Damage("flipped", name, 8 * at + generator.randrange(8 * len(page)))
+            if before.get(name, b"")[at : at + PAGE] not in (b"", page):
+                yield Damage("old", name, at)
+
+
+def from_here_on(damage: Damage) -> Iterator[Damage]:
+    """The damage; of reads that fail from one on, those that begin later, too."""
+    yield damage
+    if damage.way == "unreadable":
+        yield from (Damage(damage.way, damage.file, number) for number in range(damage.at + 1, _MOST_READS + 1))
