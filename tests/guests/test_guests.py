@@ -18,7 +18,7 @@ import pytest
 
 GUESTS = (
     "aiosqlite", "anyio", "pytest_asyncio", "pytest_benchmark", "pytest_cov", "pytest_django", "pytest_randomly",
-    "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "xdist",
+    "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "sqlalchemy", "xdist",
 )  # fmt: skip
 MISSING = [name for name in GUESTS if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -40,6 +40,12 @@ EXPECTED = {
     "test_benchmark.test_marked": "passed",
     "test_benchmark.test_marked_without_measuring": "passed",
     "test_benchmark.test_unmarked": "passed",
+    "test_cancelled.test_marked": "passed",
+    "test_cancelled.test_marked_by_anyio": "passed",
+    "test_cancelled.test_marked_by_anyio_fails": "failed",
+    "test_cancelled.test_marked_connection": "passed",
+    "test_cancelled.test_marked_engine": "passed",
+    "test_cancelled.test_marked_fails": "failed",
     "test_django.TestInATransaction.test_refused": "refused",
     "test_django.TestInATransaction.test_unmarked": "passed",
     "test_django.TestOfTransactions.test_marked": "passed",
@@ -103,7 +109,7 @@ def test_each_plugin_does_what_it_does_alone(tmp_path: Path) -> None:
     swept = re.search(r"every_fault: (\d+) tests, (\d+) fault points: (\d+) fired", said)
     assert swept is not None, said
     tests, points, fired = map(int, swept.groups())
-    assert tests == sum("test_marked" in name for name in EXPECTED)
+    assert tests == sum("test_marked" in name and "test_cancelled." not in name for name in EXPECTED)
     assert fired == points > 10 * tests
 
 
