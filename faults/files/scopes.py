@@ -98,7 +98,8 @@ def _unless_idle(body: Function) -> Function:
 
     @functools.wraps(body)
     def function(original: Function, /, *args: Any, **kwargs: Any) -> Any:
-        return original(*args, **kwargs) if WATCH.is_idle else body(original, *args, **kwargs)
+        # At each use of any file: to ask the watch itself would take longer than this.
+        return body(original, *args, **kwargs) if WATCH.injectors or WATCH.tapes else original(*args, **kwargs)
 
     return function
 

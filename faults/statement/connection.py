@@ -57,6 +57,8 @@ class Depth(Protocol):
 
     module: ModuleType
     kinds: frozenset[str]
+    # The watched subclass of the module's own cursor class.
+    own_cursor_class: Any
 
     def ask(self, kind: str, path: str | None = None) -> Ruling | None:
         """The first watcher's decision for a fault, or None to let it pass."""
@@ -85,7 +87,9 @@ class WatchedConnection(_ConnectionBase):
 
     def cursor(self, factory: Any = None) -> Any:
         """A watched cursor; `factory` has to be a class."""
-        return super().cursor(self.fault_depth.cursor_class(factory))
+        depth = self.fault_depth
+        # Each statement of a connection has a cursor of its own.
+        return super().cursor(depth.own_cursor_class if factory is None else depth.cursor_class(factory))
 
     def execute(self, *args: Any) -> Any:
         """As ``Cursor.execute``."""

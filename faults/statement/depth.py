@@ -53,7 +53,7 @@ class StatementDepth:
         self._watchers: tuple[_Watcher, ...] = ()
         self._lock = new_lock()
         self._classes: dict[type, type] = {}
-        self._cursor_class: type[sqlite3.Cursor] = _shared(WatchedCursor, module.Cursor)
+        self.own_cursor_class: type[sqlite3.Cursor] = _shared(WatchedCursor, module.Cursor)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class StatementDepth:
     def cursor_class(self, base: type[sqlite3.Cursor] | None = None) -> type[sqlite3.Cursor]:
         """The watched subclass of a cursor class."""
         if base is None:
-            return self._cursor_class
+            return self.own_cursor_class
         made: type[sqlite3.Cursor] = self._watched(WatchedCursor, base, {})
         return made
 
