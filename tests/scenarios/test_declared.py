@@ -9,7 +9,7 @@ import pytest
 import tiny_stores
 
 from tornpage import Action, Configuration, SimpleTarget, faults
-from tornpage.scenarios.execution.finding.trace import trace
+from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import PROFILES, Profile
@@ -148,9 +148,9 @@ def test_a_scenario_with_an_allocation_that_fails_is_told_and_kept_as_it_is_play
     # A small row may be written from memory that SQLite has already; a large one needs more in every version.
     large = Call(Action("put", {"key": "b", "value": "x" * 200_000}))
     scenario = Scenario("tiny", Configuration("wal", "FULL"), (*steps, large))
-    told = trace(scenario, tiny_stores.Swallows(), tmp_path / "told")
+    told = trace_of(scenario, tiny_stores.Swallows(), tmp_path / "told")
     assert told.check == "acknowledged-is-durable"
-    assert not any("AllocatorUnavailableError" in step.outcome for step in told.steps)
+    assert not any("AllocatorUnavailableError" in step.outcome for step in told.moments)
     assert artifact_of(scenario, tiny_stores.Swallows(), tmp_path / "kept").after
 
 
