@@ -10,7 +10,12 @@ from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 # What the points of a search are, where it counts all that there are; crash states have a count of their own.
-_POINTS: Final = {"sweep": "variants", "syscalls": "variants", "contend": "rivals"}
+_POINTS: Final = {
+    "sweep": ("points", "variants"),
+    "syscalls": ("points", "variants"),
+    "contend": ("points", "rivals"),
+    "limits": ("limits_in_all", "limits"),
+}
 _COUNTED: Final = frozenset((*_POINTS, "crash"))
 _VERDICTS: Final = {
     Exit.HOLDS: "HOLDS: no check failed",
@@ -60,8 +65,9 @@ def _tried_of(ended: SearchEnded) -> str:
         known = "" if ended.complete else " of the calls that were reached"
         is_every = failed == there and ended.complete
         parts.append(f"{'every operation' if is_every else 'operations'} failed ({failed:,} of {there:,}{known})")
-    if ended.search in _POINTS and (points := counts.get("points", 0)):
-        parts.append(_share(counts.get("tried", 0), points, _POINTS[ended.search]))
+    name, what = _POINTS.get(ended.search, ("", ""))
+    if points := counts.get(name, 0):
+        parts.append(_share(counts.get("tried", 0), points, what))
     return ", ".join(parts)
 
 

@@ -25,7 +25,7 @@ _COUNTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "syscalls": ("points", "tried", "system calls"),
     "crash": ("enumerable", "states", "crash states"),
     "contend": ("points", "tried", "rivals"),
-    "limits": ("there", "tried", "limits"),
+    "limits": ("limits_in_all", "tried", "limits"),
 }
 _FEW: Final = (2, 8)
 # The points of a call are shared among the kinds of limits.

@@ -150,7 +150,7 @@ class Limits(PointSearch):
                 # Who opens a store has nobody else to wait for, and who closes it is done.
                 continue
             limits = limits_up_to(kind, self._measure(configuration, start, kind))
-            self.counts["there"] += len(limits) if self._most is None else 0
+            self.counts["limits_in_all"] += len(limits) if self._most is None else 0
             if (of_all := self.at_most) is not None:
                 most = max(of_all // len(_EFFECTS), 1)
                 chosen = self.generator.sample(range(len(limits)), min(most, len(limits)))

@@ -105,7 +105,7 @@ def test_a_sample_says_which_share_it_is() -> None:
     made = record(
         searches=(
             swept("sampled", **ALL),
-            swept("exhaustive", "limits"),
+            SearchEnded("limits", "tiny", {"limits_in_all": 7, "tried": 3}, 1.0, extent="sampled"),
             swept("random", "kill"),
             swept("sampled", "crash"),
         ),
@@ -113,7 +113,7 @@ def test_a_sample_says_which_share_it_is() -> None:
         extent="SAMPLED",
     )
     assert headline(made).endswith(
-        ". SAMPLED: every operation failed (40 of 40), 90 of 900 variants; 5 of 1,000 crash states; "
+        ". SAMPLED: every operation failed (40 of 40), 90 of 900 variants; 3 of 7 limits; 5 of 1,000 crash states; "
         "what comes before a crash (faults, recoveries) in part; kill in part"
     )
     assert '<property name="extent" value="SAMPLED" />' in junit(made)

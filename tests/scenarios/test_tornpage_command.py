@@ -128,7 +128,12 @@ def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monk
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
     ways = [name for name in campaign.SEARCHES if name != "syscalls"]  # That one is for programs of their own.
-    assert [search["search"] for search in json.loads(ran.out)["searches"]] == ways
+    data = json.loads(ran.out)
+    assert [search["search"] for search in data["searches"]] == ways
+    # Each says how much of all there is it has tried, or the verdict could not.
+    random = {search["search"] for search in data["searches"] if search["extent"] == "random"}
+    assert random == {"kill", "fuzz"}
+    assert data["extent"] == "SAMPLED"
 
 
 def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(command: Command) -> None:

@@ -247,7 +247,8 @@ class Fuzz(Search):
     def ended(self, *, complete: bool) -> SearchEnded:
         """How it ended."""
         notes, checkpoint = tuple(_notes(self.checkpoint, self.machines)), self.checkpoint
-        return SearchEnded(self.name, self.target.name, _counts(checkpoint), checkpoint.seconds, complete, notes)
+        counts, extent = _counts(checkpoint), self.extent(complete=complete)
+        return SearchEnded(self.name, self.target.name, counts, checkpoint.seconds, complete, notes, extent=extent)
 
     def _tell_more(self) -> None:
         """Batches beyond what was asked for, as long as something that could be in the way never was.
