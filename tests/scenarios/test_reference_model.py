@@ -42,6 +42,7 @@ from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.store import Change
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.search.scripts import play_script
+from tornpage.scenarios.targets.reference import lockstep
 from tornpage.scenarios.targets.reference import model as model_package
 from tornpage.scenarios.targets.reference.scripts import (
     Script,
@@ -94,6 +95,17 @@ def test_every_function_of_the_model_cites_its_section_or_says_that_there_is_non
         assert doc, name
         if rule.__module__.endswith(("tasks", "runs", "outbox", "upkeep")):
             assert re.search(r"§\d|[Ss]ilent there", doc), name
+
+
+def test_what_differs_is_said_and_not_all_that_is_compared() -> None:
+    one, other = {"task_id": "a", "status": "queued", "label": None}, {"task_id": "b", "status": "lost", "label": None}
+    assert lockstep._parted([one, other], [other, one]) == (["a", "b"], ["b", "a"])
+    assert lockstep._parted([one], [one | {"label": "x"}]) == ({"label": None}, {"label": "x"})
+    assert lockstep._parted({"count": 1, "tasks": [one]}, {"count": 2, "tasks": []}) == (
+        {"count": 1, "tasks": ["a"]},
+        {"count": 2, "tasks": []},
+    )
+    assert lockstep._parted(3, None) == (3, None)
 
 
 # -- every public name -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ oracle's), what `OPEN_TO_THE_STORE` names, and, while something is armed, looks 
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from tornpage.scenarios.targets.reference import model
 
 _RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
 _MOST_KEYS: Final = 3
+_IDS: Final = ("task_id", "session_id", "id")
 
 Event = tuple[str, str, Any, Any]
 
@@ -77,7 +78,27 @@ def as_data(value: Any) -> Any:
 
 
 def _accuse(what: object, wanted: Any, found: Any) -> None:
-    raise Violation("as-specified", f"{what}: by the specification {wanted!r}, and it was {found!r}")
+    first, second = _parted(wanted, found)
+    raise Violation("as-specified", f"{what}: by the specification {first!r}, and it was {second!r}")
+
+
+def _parted(wanted: Any, found: Any) -> tuple[Any, Any]:
+    """What differs in two values, for people: the names of rows whose order or number does, else fields."""
+    if isinstance(wanted, list) and isinstance(found, list) and (_names(wanted) or _names(found)):
+        if _names(wanted) != _names(found):
+            return _names(wanted), _names(found)
+        return next((_parted(*pair) for pair in zip(wanted, found, strict=True) if pair[0] != pair[1]), (wanted, found))
+    if not (isinstance(wanted, Mapping) and isinstance(found, Mapping)):
+        return wanted, found
+    names = [name for name in {**wanted, **found} if wanted.get(name, ...) != found.get(name, ...)]
+    parts = {name: _parted(wanted.get(name), found.get(name)) for name in names}
+    return {name: part[0] for name, part in parts.items()}, {name: part[1] for name, part in parts.items()}
+
+
+def _names(rows: list[Any]) -> list[str]:
+    """The ids of rows, nothing where they are none."""
+    found = [next((row[key] for key in _IDS if key in row), "") for row in rows if isinstance(row, Mapping)]
+    return [] if "" in found else found
 
 
 # -- a call ----------------------------------------------------------------------------------------------------
