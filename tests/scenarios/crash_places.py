@@ -485,3 +485,62 @@ class HidesBadJson(OneFile):
                 return super().all()
             except ValueError:
                 return {}
+
+
+# -- large values, and the directory synced one line too early ------------------------------------------------
+
+
+def synced_too_early(path: Path, content: bytes) -> None:
+    """As `synced`, but the directory is synced before the rename that it should make last."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    new.replace(path)
+
+
+class Large:
+    """A value of 150 KB in a file of its own."""
+
+    put_down = staticmethod(synced)
+
+    def __init__(self, path: Path) -> None:
+        self.home = Path(path).parent
+
+    def put(self, name: str, value: int) -> None:
+        self.put_down(self.home / f"{name}.value", f"{value:06}".encode() * 25_000)
+
+    def all(self) -> dict[str, Any]:
+        return self.read(self.home)
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        return {
+            path.stem: int(content[:6]) if len(content := path.read_bytes()) == 150_000 else len(content)
+            for path in sorted(home.glob("*.value"))
+        }
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class LargeTooEarly(Large):
+    put_down = staticmethod(synced_too_early)
+
+
+class LargeValues(Base):
+    kind = Large
+    configurations = (Configuration("file", "FULL"),)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Large.read(directory)
+
+
+class LargeValuesTooEarly(LargeValues):
+    kind = LargeTooEarly

@@ -57,6 +57,16 @@ def test_what_a_crash_costs_its_neighbour_is_found(broken: str, seed: int) -> No
     assert recorder.findings
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_directory_that_is_synced_a_line_too_early_is_found_beside_large_values(seed: int) -> None:
+    found = searched(crash_places.LargeValuesTooEarly(), states=20, seed=seed).findings
+    assert "acknowledged-is-durable" in {one.finding.code for one in found}
+    sound = searched(crash_places.LargeValues(), states=20, seed=seed)
+    assert not sound.findings
+    assert not sound.vacuous
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_store_that_goes_on_after_a_sync_has_failed_loses_what_it_acknowledges_then(seed: int) -> None:
     assert {found.finding.code for found in searched(crash_places.AppendOnlyGoesOn(), seed=seed).findings} == {
