@@ -257,7 +257,10 @@ class ReferenceSession:
             self.told = other.told
 
     def _do_overtaken(self, first: dict[str, Any], then: dict[str, Any]) -> Any:
-        """Another process makes a call, and this one makes its own before it has read what has changed."""
+        """Another process makes a call, and this one makes its own before it has read what has changed.
+
+        For scripts only: where this one's call is refused, or fails, the other's is done all the same.
+        """
         with contextlib.suppress(Refused):
             self._elsewhere().call(Action(first["name"], first["args"]))
         return self._perform(then["name"], dict(then["args"]))

@@ -228,8 +228,6 @@ _IN_BATCHES: Final = tuple(name for name in _ALL if name not in {"recover", "mai
 # A file that is put down is nobody's call.
 _ELSEWHERE: Final = tuple(name for name in _ALL if name != "legacy_file")
 _MOST_IN_A_BATCH: Final = 3
-# Calls of one row, which two processes may change in turns.
-_OVERTAKEN: Final = tuple(name for name in TASKS if name.startswith("tasks."))
 
 
 # What a call is on; where there is none of it, it has to be refused.
@@ -263,8 +261,6 @@ def _drawing(name: str, known: Known) -> Drawing:
         return _batch(known)
     if name == "elsewhere":
         return _elsewhere(known)
-    if name == "overtaken":
-        return _overtaken(known)
     return _ALL[name](known)
 
 
@@ -283,12 +279,6 @@ def _elsewhere(known: Known) -> Drawing:
     return inner.map(lambda action: Action("elsewhere", {"call": _as_data(action)}))
 
 
-def _overtaken(known: Known) -> Drawing:
-    """A call that is made before this process has read what the other one has changed."""
-    one = _one_of(_OVERTAKEN, known).map(_as_data)
-    return strategies.builds(lambda first, then: Action("overtaken", {"first": first, "then": then}), one, one)
-
-
 def _machine(names: Iterable[str]) -> Machine:
     chosen = tuple(names)
     return Machine(
@@ -298,7 +288,7 @@ def _machine(names: Iterable[str]) -> Machine:
 
 _ENDS: Final = ("tasks.create", "tasks.delete", "tasks.finish", "tasks.start")
 # A batch, and a call from elsewhere, stand for as many calls as there are: they come more often.
-_WHOLE: Final = (*_ALL, *["batch"] * 4, *["elsewhere"] * 8, *["overtaken"] * 2)
+_WHOLE: Final = (*_ALL, *["batch"] * 4, *["elsewhere"] * 8)
 
 MACHINES: Final[Mapping[str, Machine]] = {
     "tasks": _machine(TASKS),
