@@ -192,3 +192,15 @@ def test_every_state_leaves_no_state_out_where_few_changes_are_unsynced_and_tell
 class Shortest(tiny_stores.Tiny):
     configurations = (Configuration("wal", "FULL"),)
     calls = tiny_stores.Tiny.calls[:1]
+
+
+def test_what_was_left_out_is_told_in_text_in_json_and_on_the_page(command: Command, tmp_path: Path) -> None:
+    few = ("crash", "--target", "crash_places:OneFile", "--states", 5)
+    data = json.loads(command(*few, "--json", "--html", tmp_path / "page.html").out)
+    left_out = data["crash_states"][0]["left_out"]
+    assert left_out["positions of which some subsets were tried"] > 0
+    words = f"{left_out['positions of which some subsets were tried']} positions of which some subsets were tried"
+    text = " ".join(command(*few, "--quiet").out.split())
+    assert "file/FULL: left out: " in text
+    assert words in text
+    assert words in (tmp_path / "page.html").read_text()
