@@ -258,6 +258,8 @@ class Executor:
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """A call has to work where nothing is wrong, or else there is nothing to compare it with."""
+        if isinstance(wanted.error, TargetError):
+            raise wanted.error
         if wanted.kind == "raised" and is_specified(self.real.target):
             raise Violation("as-specified", f"nothing is armed, and {step.action} {wanted}") from wanted.error
         if wanted.kind == "raised" and self._shadow_has_lived:

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings, strategies
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.model.events import StepsDone
-from tornpage.scenarios.model.scenario import Call, Restart, Step
+from tornpage.scenarios.model.scenario import Call, Clear, Restart, Step
 from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.search.fuzz.search import Fuzz, Playable, plans
@@ -161,14 +161,15 @@ DEFECTS = [
 
 @pytest.mark.quality
 @pytest.mark.parametrize(("target", "code"), DEFECTS)
-def test_a_defect_is_found_and_told_in_two_steps_with_one_fault(
+def test_a_defect_is_found_and_told_in_few_steps_with_one_fault(
     target: type[tiny_stores.Tiny], code: str, search: Search, shim: faults.Shim, home: Path
 ) -> None:
     recorder = search(target(), "fuzz", scenarios=200, steps=12)
     assert [found.finding.code for found in recorder.findings] == [code]
     scenario = recorder.findings[0].finding.scenario
-    assert len([step for step in scenario.steps if not isinstance(step, Call | Restart)]) == 1
-    assert len(scenario.steps) <= 3
+    assert len([step for step in scenario.steps if not isinstance(step, Call | Clear | Restart)]) == 1
+    # A limit on the heap is met at one size only, and so is not shortened as far as a fault is.
+    assert len(scenario.steps) <= 5
     again, _ = play(scenario, target(), home)
     assert again is not None
     assert again.code == code

@@ -21,7 +21,7 @@ from tornpage.ledger import Ledger, LedgerError, Task
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.target import View
+from tornpage.scenarios.model.target import TargetError, View
 
 _LEFT_BY_OTHERS: Final = {
     # A lost task from before lost tasks got a date to be pruned.
@@ -176,7 +176,7 @@ class LegacyQueue:
         """One more file."""
         if Path(name).name != name:
             # An action may come from a replay file, which must not write anywhere else.
-            raise ValueError(f"a legacy file's name is no path: {name!r}")
+            raise TargetError(f"a legacy file's name is no path: {name!r}")
         # The old program writes it, and what is armed is for the new one.
         with spared():
             self.directory.mkdir(exist_ok=True)
