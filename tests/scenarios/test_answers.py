@@ -128,7 +128,7 @@ def _run(target: Target, plan: Plan) -> Recorder:
 
 
 def test_the_machine_finds_a_wrong_answer(search: Search) -> None:
-    recorder = search(answering_stores.SwallowsTarget(), "fuzz", scenarios=60, steps=12)
+    recorder = search(answering_stores.SwallowsTarget(), "fuzz", scenarios=300, steps=12)
     assert codes(recorder) == {"wrong-answer"}
 
 

@@ -283,7 +283,7 @@ def test_two_processes_with_different_hash_seeds_come_to_the_same_trace(
         told.append(out)
     assert told[0] == told[1]
     steps, _, digest = told[0].partition(" trace sha256 ")
-    assert int(steps) > 100
+    assert int(steps) >= 50
     assert len(digest.strip()) == 64
 
 
