@@ -30,6 +30,15 @@ def two(tmp_path: Path) -> Iterator[Two]:
                 one.close()
 
 
+@pytest.fixture
+def kept() -> Iterator[list[sqlite3.Connection]]:
+    """Connections that are closed when their callers are gone; to be asked for before `two`."""
+    connections: list[sqlite3.Connection] = []
+    yield connections
+    for one in connections:
+        one.close()
+
+
 def connect(path: Path, **options: Any) -> sqlite3.Connection:
     connection = sqlite3.connect(path / "t.db", isolation_level=None, **options)
     connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
@@ -92,11 +101,14 @@ def test_who_is_blocked_by_a_lock_of_pythons_gives_way(two: Two, tmp_path: Path)
     one.do(shared.close)
 
 
-def test_two_databases_locked_in_two_orders_are_a_deadlock(two: Two, tmp_path: Path) -> None:
+def test_two_databases_locked_in_two_orders_are_a_deadlock(
+    kept: list[sqlite3.Connection], two: Two, tmp_path: Path
+) -> None:
     one, other = two()
 
     def make() -> sqlite3.Connection:
-        connection = connect(tmp_path)
+        connection = connect(tmp_path, check_same_thread=False)
+        kept.append(connection)
         connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
         connection.execute("CREATE TABLE IF NOT EXISTS other.u (n)")
         return connection

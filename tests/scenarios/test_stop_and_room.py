@@ -267,7 +267,7 @@ def test_without_standard_streams_nothing_is_printed_into_a_file(start: Start, t
 
 def test_the_options_that_most_need_come_first(command: Command) -> None:
     options = re.findall(r"^  (--[a-z-]+)", command("sweep", "--help").out, re.MULTILINE)
-    assert options[:6] == ["--target", "--depth", "--plan", "--profile", "--seed", "--max-time"]
+    assert options[:7] == ["--target", "--depth", "--plan", "--profile", "--exhaustive", "--seed", "--max-time"]
     assert options.index("--cluster") > options.index("--junit") > options.index("--json")
 
 
