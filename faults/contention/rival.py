@@ -187,7 +187,7 @@ class Rival:
                 self._working = False
 
     def make_way(self) -> None:
-        """Let go where nobody else could even read."""
+        """Let go where no other user could even read."""
         if self.kind.shuts_readers_out:
             self.let_go()
 

@@ -85,7 +85,7 @@ class ProgramRival:
                 self._process.release()
 
     def make_way(self) -> None:
-        """Let go where nobody else could even read."""
+        """Let go where no other user could even read."""
         if self.kind.shuts_readers_out:
             self.let_go()
 

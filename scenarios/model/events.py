@@ -12,7 +12,7 @@ from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need
 
 Counts = dict[str, int]
-# How much of what there is a search has tried; random: it draws from what has no end; "": nobody has said it.
+# How much of what there is a search has tried; random: it draws from what has no end; "": not said.
 Extent = Literal["exhaustive", "sampled", "random", ""]
 # What is said of a finding whose scenario, played by itself, does not show it.
 NOT_SHOWN = "seen at this point; its scenario, played again, does not show it"

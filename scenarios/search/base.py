@@ -38,7 +38,7 @@ class Search:
     shard_from: int = 0
     # Whether its time is limited: then a few points of each call are tried before more of any.
     is_timed: bool = False
-    # Whether what it tries is drawn from what has no end, so that nobody can try all of it.
+    # Whether what it tries is drawn from what has no end, so that not all of it can be tried.
     is_random: bool = False
 
     def __init__(

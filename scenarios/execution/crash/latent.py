@@ -7,7 +7,7 @@ bytes that can't be decoded), and answers all the same, the answer has to be the
 Nor may it change the file for reads that fail: what can't be read today may be readable tomorrow.
 
 Which errors a store has met is seen by Python's trace function, on the thread that opens and looks. Not covered: errors
-that a store meets on threads of its own, unreadable plain files, and damage that nobody notices.
+that a store meets on threads of its own, unreadable plain files, and damage that goes unnoticed.
 """
 
 import contextlib

@@ -79,7 +79,7 @@ class Span:
     maybe_committed: tuple[View, ...]
     before: tuple[View, ...]
     committed: int
-    # Of plain files: what a failed call has changed all the same, as it was before; nobody has synced it since.
+    # Of plain files: what a failed call has changed all the same, as it was before; not synced since.
     doubtful: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -81,7 +81,7 @@ def mutants_of(source: Source) -> Iterator[Mutant]:
 
 
 def edits_as_mutants(source: Source, operators: Mapping[str, Callable[[Source], Iterator[Edit]]]) -> Iterator[Mutant]:
-    """The mutants of one file by these operators; the same text is one mutant, whoever made it."""
+    """The mutants of one file by these operators; the same text is one mutant, whichever operator made it."""
     known = {source.text}
     places: Counter[str] = Counter()
     for operator, find in operators.items():

@@ -9,7 +9,7 @@ from tornpage.scenarios.targets.known_bugs.small import SmallStore, build
 
 
 class _Cache(SmallStore):
-    """Attributes, written by a flush whose errors nobody sees."""
+    """Attributes, written by a flush whose errors are not seen."""
 
     schema = (
         "CREATE TABLE IF NOT EXISTS attribute (name TEXT PRIMARY KEY, value TEXT)",

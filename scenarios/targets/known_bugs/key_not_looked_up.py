@@ -1,4 +1,4 @@
-"""key-not-looked-up: the idempotency key is stored, and nobody looks for it."""
+"""key-not-looked-up: the idempotency key is stored, and never looked up."""
 
 from tornpage.ledger.outbox import Message, Outbox
 from tornpage.ledger.transaction import Transaction

@@ -34,7 +34,7 @@ _CALLS = (Action("send", {"text": "a"}), Action("send", {"text": "b"}), Action("
 BUG = KnownBug(
     name="marked-read-unseen",
     source="agmsg issue 373",
-    defect="a message is marked as read that nobody has been shown",
+    defect="a message is marked as read that was never shown",
     checks=(
         "not-serializable",
         "handed-out-twice",

@@ -169,7 +169,7 @@ class LegacyQueue:
         self.directory: Final = directory
         self._database = database
         self._taken: set[str] = set()
-        # What was ever taken over, as the database remembered it at the last look; None: nobody has looked.
+        # What was ever taken over, as the database remembered it at the last look; None: no look was taken.
         self.known: dict[str, str] | None = None
 
     def put(self, name: str, content: object) -> None:

@@ -133,7 +133,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
     if call.name not in model.ACTIONS and call.name != "batch":
         return
     if call.name == "outbox.import_legacy" and "files" not in told.circumstances:
-        # Nobody could look at what there was.
+        # What there was could not be looked at.
         return
     world = model.World(call.now_ms, **told.circumstances)
     try:
@@ -172,7 +172,7 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
     if kind == "raised":
         return
     argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms)
-    # Whoever looks past the ledger finds no worker's lock here.
+    # A look past the ledger finds no worker's lock here.
     is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
     files = {name: told.circumstances[name] for name in ("files", "imported") if name in told.circumstances}
     world = model.World(call.now_ms, is_booting=is_alone or "recover" in argv[:2], **files)
