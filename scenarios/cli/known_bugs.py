@@ -103,7 +103,9 @@ def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
         if catch.replay and catch.search == bug.searches[0]:
             click.echo(f"\n{bug.name} ({bug.source}): {catch.message}\n  Reproduce with:\n    {catch.replay}")
     missed = sorted({bug.name for bug, catch in catches if not catch.caught})
-    click.echo(f"\n{len(catches)} tries, " + (f"MISSED: {', '.join(missed)}" if missed else "all caught"))
+    click.echo(
+        f"\n{plural(len(catches), 'try', 'tries')}, " + (f"MISSED: {', '.join(missed)}" if missed else "all caught")
+    )
     click.echo("reference: " + ("; ".join(noise) if noise else "no finding by the same searches"))
 
 

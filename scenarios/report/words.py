@@ -72,7 +72,8 @@ def _tried_of(ended: SearchEnded) -> str:
 
 
 def _share(tried: int, there: int, what: str) -> str:
-    return f"all {there:,} {what}" if tried >= there else f"{tried:,} of {there:,} {what}"
+    named = unit(there, what)
+    return f"all {there:,} {named}" if tried >= there > 1 else f"{tried:,} of {there:,} {named}"
 
 
 def is_partial(record: RunRecord) -> bool:
@@ -131,7 +132,7 @@ def left_out(crashes: Iterable[CrashesTried]) -> list[str]:
     lines = []
     for one in crashes:
         rest = {"crash states": one.enumerable - one.states, **one.left_out}
-        if told := [f"{number:,} {what}" for what, number in sorted(rest.items()) if number > 0]:
+        if told := [f"{number:,} {unit(number, what)}" for what, number in sorted(rest.items()) if number > 0]:
             lines.append(f"{one.configuration}: left out: {'; '.join(told)}")
     return lines
 
@@ -139,11 +140,15 @@ def left_out(crashes: Iterable[CrashesTried]) -> list[str]:
 _ONE_OF: Final = {
     "crashes": "crash", "processes killed": "process killed", "crash states tried": "crash state tried",
     "faults fired": "fault fired", "locks contended": "lock contended", "limits met": "limit met",
+    "schedules of two callers": "schedule of two callers", "recoveries": "recovery",
+    "operations_failed": "operation_failed",
+    "faults of a recovery": "fault of a recovery", "single losses": "single loss",
     **{
         many: many.removesuffix("s")
         for many in (
             "states", "disks", "points", "scenarios", "steps", "calls", "restarts", "power_cuts", "limits", "jumps",
-            "actions", "shapes", "kills", "kinds", "hangs", "contentions", "findings", "leaks",
+            "actions", "shapes", "kills", "kinds", "hangs", "contentions", "findings", "leaks", "operations",
+            "variants", "rivals", "crash states", "schedules", "pairs", "answers",
         )
     },
 }  # fmt: skip

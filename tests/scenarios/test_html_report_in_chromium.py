@@ -5,7 +5,10 @@ Where ``TORNPAGE_SCREENSHOTS`` names a directory, the pictures of ``docs/report.
 """
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +19,7 @@ import pytest
 import run_records
 from rude_stores import RUDE
 
-from tornpage.scenarios.model.events import CrashesTried, CrashPoint
+from tornpage.scenarios.model.events import CrashesTried, CrashPoint, SearchEnded
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.report.html import page_of_run
 from tornpage.scenarios.run import record as run_record
@@ -26,7 +29,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 Command = Callable[..., Any]
+HERE: Final = Path(__file__).parent
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+# A desk and a phone, by day and by night.
+SCREENS: Final = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 CHROMIUM: Final = os.environ.get("TORNPAGE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
@@ -40,12 +46,15 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture
-def record(command: Command, tmp_path: Path) -> RunRecord:
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """A run with findings in two configurations, whose every text is markup, and with a map of crash states."""
-    ran = command("sweep", "--target", "rude_stores:Rude", "--depth", "statement")
-    assert ran.code == 1
-    swept = run_record.read(tmp_path / ".tornpage/run.json")
+    directory = tmp_path_factory.mktemp("rude")
+    line = [sys.executable, "-m", "tornpage", "sweep", "--target", "rude_stores:Rude", "--depth", "statement"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    ran = subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1, ran.stderr
+    swept = run_record.read(directory / ".tornpage/run.json")
     places = [("open", 1), (RUDE, 1), (RUDE, 2)]
     by_position = {
         position: CrashPoint(f"write {position}", step, call, 10, lossy=3 * (step == 2), findings=step == 1)
@@ -118,10 +127,13 @@ def test_a_browser_does_complain_of_a_script_that_is_not_ours(browser: Any, reco
     opened.page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_an_auditor_of_accessibility_finds_nothing(show: Callable[..., Opened], record: RunRecord, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_an_auditor_of_accessibility_finds_nothing(
+    show: Callable[..., Opened], record: RunRecord, width: int, scheme: str
+) -> None:
     accepted = msgspec.structs.replace(record.findings[0], accepted_because="known")
     opened = show(msgspec.structs.replace(record, accepted=(accepted,)), color_scheme=scheme)
+    opened.page.set_viewport_size({"width": width, "height": 844})
     opened.page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
     opened.page.locator("#rows button").first.click()
     opened.page.locator("#crash-grid td").first.click()
@@ -233,11 +245,102 @@ def test_without_its_script_the_page_still_says_everything_but_the_map(
     assert opened.page.locator(".finding .timeline").count() == len(record.findings) + len(record.observations)
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_never_wider_than_its_window(show: Callable[..., Opened], record: RunRecord, width: int) -> None:
     opened = show(record)
     opened.page.set_viewport_size({"width": width, "height": 800})
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def on_screen(show: Callable[..., Opened], record: RunRecord, width: int, scheme: str = "light") -> Opened:
+    opened = show(record, color_scheme=scheme)
+    opened.page.set_viewport_size({"width": width, "height": 844})
+    opened.page.reload()
+    del opened.requests[1:]
+    return opened
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_every_verdict_has_a_badge_of_one_size(
+    show: Callable[..., Opened], record: RunRecord, width: int, scheme: str
+) -> None:
+    size = "badge => [badge.getBoundingClientRect().height, getComputedStyle(badge).fontSize]"
+    runs = [record, run_records.record(), run_records.vacuous(run_records.record())]
+    badges = [on_screen(show, run, width, scheme).page.locator("h1 .verdict") for run in runs]
+    assert [badge.inner_text().split()[1] for badge in badges] == ["FAILED", "HOLDS", "INCONCLUSIVE"]
+    assert len({tuple(badge.evaluate(size)) for badge in badges}) == 1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"complete": False}, "(PARTIAL)"), ({"extent": "SAMPLED"}, "(SAMPLED)"), ({}, "HOLDS")]
+)
+def test_the_header_says_how_much_the_verdict_is_worth(
+    show: Callable[..., Opened], width: int, changes: dict[str, Any], said: str
+) -> None:
+    opened = on_screen(show, run_records.record(**changes), width)
+    assert opened.page.locator("h1 .verdict").inner_text().endswith(said)
+
+
+def test_one_of_a_thing_is_not_counted_as_many(show: Callable[..., Opened], record: RunRecord) -> None:
+    names = ("faultless", "points", "tried", "fired", "findings", "operations", "operations_failed", "limits", "kills")
+    ended = SearchEnded("sweep", "tiny", dict.fromkeys((*names, "schedules", "states", "contentions"), 1), 1.0)
+    crashes = CrashesTried(
+        "tiny", Configuration(), operations=1, states=1, enumerable=2, left_out={"recoveries": 1},
+        by_position={1: CrashPoint("write 1", 1, "put", 1, findings=1)},
+    )  # fmt: skip
+    one = msgspec.structs.replace(
+        run_records.record(record.findings[0]), searches=(ended,), crash_states=(crashes,), extent="SAMPLED"
+    )
+    opened = show(one)
+    opened.page.locator("#crash-grid td").first.click()
+    text = opened.page.locator("body").inner_text()
+    labels = " ".join(opened.page.evaluate("[...document.querySelectorAll('[aria-label]')].map(one => one.ariaLabel)"))
+    assert "1 finding" in text
+    counted = re.findall(r"(?<![\d.,@])1 ([a-z]+s)\b", f"{text} {labels}")
+    assert set(counted) <= {"faultless"}
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_a_point_can_be_read_and_repeated_on_every_screen(
+    show: Callable[..., Opened], record: RunRecord, width: int, scheme: str
+) -> None:
+    opened = on_screen(show, record, width, scheme)
+    box = "cell => cell.getBoundingClientRect().toJSON()"
+    row = opened.page.locator("#rows tr").first
+    call, button = row.locator("td").nth(2).evaluate(box), row.get_by_role("button").evaluate(box)
+    # Its texts are the longest that there are; a call of one syllable a line would be a tenth as wide.
+    assert call["width"] > 280
+    assert button["left"] >= 0
+    assert button["right"] <= width
+    assert button["width"] > 50
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_the_step_that_went_wrong_is_seen_without_scrolling_sideways(
+    show: Callable[..., Opened], record: RunRecord, width: int, scheme: str
+) -> None:
+    found = record.findings[0]
+    assert found.timeline
+    assert found.timeline.first_difference is not None
+    before = found.timeline.moments[0]
+    long = msgspec.structs.replace(
+        found.timeline,
+        moments=(before,) * 12 + found.timeline.moments,
+        first_difference=12 + found.timeline.first_difference,
+    )
+    opened = on_screen(show, run_records.record(msgspec.structs.replace(found, timeline=long)), width, scheme)
+    marked = opened.page.locator("#finding-1").get_by_text("first difference").locator("visible=true")
+    assert marked.count() == 1
+    place = marked.evaluate("mark => mark.closest('th, li').getBoundingClientRect().toJSON()")
+    assert 0 <= place["left"] < place["right"] <= width
+
+
+def test_one_cause_has_one_card(show: Callable[..., Opened], record: RunRecord) -> None:
+    assert sum(ended.counts["findings"] for ended in record.searches) > len(record.findings)
+    opened = show(record)
+    causes = {found.fingerprint for found in record.findings}
+    assert opened.page.locator("#findings > article.finding").count() == len(causes) == len(record.findings)
 
 
 @pytest.mark.slow

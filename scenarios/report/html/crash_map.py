@@ -7,7 +7,7 @@ from tornpage.scenarios.run.record import RunRecord
 
 # The most serious first: a letter, a name, and what it means.
 KINDS: Final = (
-    ("F", "findings", "a check failed"),
+    ("F", "finding", "a check failed"),
     ("d", "damaged", "damage, where the configuration promises nothing"),
     ("l", "lossy", "acknowledged changes were lost, as the configuration allows"),
     ("b", "reappeared", "a failed change came back, as the rules allow"),

@@ -42,7 +42,7 @@ class Crashes {
     this.show([row.key, column.key]);
     const { positions } = this.data.configurations.find(({ name }) => name === row.key);
     const own = positions.filter(([, , step, call]) => `${step}.${call}` === column.key);
-    document.getElementById("crash-title").textContent = `${row.label}, ${column.text}: ${number(own.length)} operations`;
+    document.getElementById("crash-title").textContent = `${row.label}, ${column.text}: ${number(own.length)} ${own.length === 1 ? "operation" : "operations"}`;
     document.getElementById("crash-rows").replaceChildren(
       ...own.map(([position, operation, , , ...shares]) =>
         make("tr", {}, make("th", { scope: "row" }, number(position)), make("td", { class: "text" }, operation), ...shares.map((share) => make("td", {}, share ? number(share) : "")))),

@@ -35,6 +35,11 @@ document.addEventListener("click", async (event) => {
 });
 
 for (const button of document.querySelectorAll("button.copy")) button.hidden = false;
+// Where a scenario is wider than its place, the step that went wrong is what is seen first.
+for (const step of document.querySelectorAll(".timeline thead .first")) {
+  const box = step.closest(".scroll");
+  if (step.offsetLeft + step.offsetWidth > box.clientWidth) box.scrollLeft = step.offsetLeft + step.offsetWidth - box.clientWidth;
+}
 const data = JSON.parse(document.getElementById("data").textContent);
 if (document.getElementById("grid")) new Points(data.points).start();
 if (document.getElementById("crash-grid")) new Crashes(data.crashes).start();

@@ -28,8 +28,17 @@ class Cell(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Card(msgspec.Struct, frozen=True):
+    """One moment for a narrow screen: its lanes, and what changed in them, once where several changed alike."""
+
+    moment: Moment
+    armed: str
+    lanes: tuple[tuple[str, Cell], ...]
+    changes: tuple[tuple[str, tuple[str, ...]], ...]
+
+
 class Drawn(msgspec.Struct, frozen=True):
-    """A timeline with everything that a template needs."""
+    """A timeline with everything that a template needs: rows for a table, and cards where that would be too wide."""
 
     moments: tuple[Moment, ...]
     first: int | None
@@ -37,18 +46,33 @@ class Drawn(msgspec.Struct, frozen=True):
     # Who was told what, in one lane; in three, where two callers took turns.
     answers: tuple[tuple[str, tuple[str, ...]], ...]
     lanes: tuple[tuple[str, tuple[Cell, ...]], ...]
+    cards: tuple[Card, ...]
 
 
 def drawn(timeline: Trace) -> Drawn:
-    """The timeline as rows of cells."""
+    """The timeline as rows of cells, and as cards."""
     armed = [Band("; ".join(text), len(list(them))) for text, them in groupby(one.armed for one in timeline.moments)]
+    lanes = tuple((name, tuple(_cells(timeline.moments, name))) for name in VIEWS)
     return Drawn(
         timeline.moments,
         timeline.first_difference,
         tuple(armed),
         tuple(_answers(timeline.moments)),
-        tuple((name, tuple(_cells(timeline.moments, name))) for name in VIEWS),
+        lanes,
+        tuple(
+            _card(moment, [(name, cells[index]) for name, cells in lanes])
+            for index, moment in enumerate(timeline.moments)
+        ),
     )
+
+
+def _card(moment: Moment, lanes: list[tuple[str, Cell]]) -> Card:
+    changed: dict[tuple[str, ...], list[str]] = {}
+    for name, cell in lanes:
+        if cell.changes:
+            changed.setdefault(cell.changes, []).append(name)
+    changes = tuple((", ".join(names), lines) for lines, names in changed.items())
+    return Card(moment, "; ".join(moment.armed), tuple(lanes), changes)
 
 
 def _answers(moments: tuple[Moment, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
