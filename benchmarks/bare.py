@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, UsageError
-from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.workers import Workers
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.target import Action, Configuration

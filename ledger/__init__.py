@@ -4,8 +4,8 @@ It knows nothing of faults and of tests; what its harness needs (the connection 
 store, the registry class) is handed in when it is opened.
 """
 
-from tornpage.ledger.audit import AuditCode, AuditReport, Finding, Severity
 from tornpage.ledger.clock import Clock, system_clock
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.errors import (
     IllegalTransition,
     LedgerError,
@@ -25,7 +25,6 @@ from tornpage.ledger.errors import (
 )
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.ledger import Ledger
-from tornpage.ledger.maintenance import MaintenanceReport
 from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
@@ -39,10 +38,11 @@ from tornpage.ledger.records import (
 )
 from tornpage.ledger.recovery import Recovered
 from tornpage.ledger.registry import CancelResult, TaskRegistry
-from tornpage.ledger.rows import Quarantined
 from tornpage.ledger.rules import NewTask
 from tornpage.ledger.runs import Run, RunStatus, Session
-from tornpage.ledger.store import Snapshot, TaskStore
+from tornpage.ledger.stores.store import Snapshot, TaskStore
+from tornpage.ledger.upkeep.audit import AuditCode, AuditReport, Finding, Severity
+from tornpage.ledger.upkeep.maintenance import MaintenanceReport
 from tornpage.ledger.workers import Worker, Workers
 
 __all__ = [

@@ -16,15 +16,15 @@ from typing import Final
 
 from tornpage.ledger import runs
 from tornpage.ledger.clock import Clock
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.rows import TASKS, Quarantined, Unreadable
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.errors import IllegalTransition, NotFound
 from tornpage.ledger.records import JsonValue, Task
 from tornpage.ledger.recovery import Recovered, Recovery, WorkerReferences
 from tornpage.ledger.registry import TaskRegistry
-from tornpage.ledger.rows import TASKS, Quarantined, Unreadable
+from tornpage.ledger.rules.values import checked_id, given_text, member, trimmed
 from tornpage.ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
-from tornpage.ledger.transaction import Transaction
-from tornpage.ledger.values import checked_id, given_text, member, trimmed
 from tornpage.ledger.workers import Workers, checked_worker_id
 
 

@@ -16,22 +16,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from tornpage.ledger.audit import AuditCode, AuditReport, Severity
 from tornpage.ledger.clock import Clock, system_clock
-from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect, Durability
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.connections import DEFAULT_BUSY_TIMEOUT_MS, MEMORY, Connect, Durability
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.files import resolve_state_dir
 from tornpage.ledger.errors import UsageError
-from tornpage.ledger.files import resolve_state_dir
 from tornpage.ledger.history import RunHistory
-from tornpage.ledger.inspection import SessionHook
-from tornpage.ledger.maintenance import MaintenanceReport
 from tornpage.ledger.outbox import Outbox
 from tornpage.ledger.records import Runtime
 from tornpage.ledger.recovery import Recovered
 from tornpage.ledger.registry import ControlHook, TaskRegistry
-from tornpage.ledger.store import Backend, TaskStore
 from tornpage.ledger.stores.sqlite import SqliteStore
-from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.stores.store import Backend, TaskStore
+from tornpage.ledger.upkeep.audit import AuditCode, AuditReport, Severity
+from tornpage.ledger.upkeep.inspection import SessionHook
+from tornpage.ledger.upkeep.maintenance import MaintenanceReport
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.ledger.workers import DIRECTORY_NAME, Workers
 
 
@@ -183,14 +183,15 @@ class Ledger:
         """What is wrong with the tasks, worst first, at most `limit` findings; the summary counts the whole ledger.
 
         Read-only: work that is lost is reported as such and not marked. Raises `UsageError` naming the valid severities
-        and codes, and `StoreError`. See `ledger.audit`.
+        and codes, and `StoreError`. See `ledger.upkeep.audit`.
         """
         return self._upkeep.audit(severity=severity, code=code, limit=limit)
 
     def maintenance(self, *, apply: bool = False) -> MaintenanceReport:
         """Mark dead work as lost, prune what is over, give a date to what lacks one; only say so unless `apply`.
 
-        Raises `UsageError` inside a batch, and `StoreError`; what was done before it stays. See `ledger.maintenance`.
+        Raises `UsageError` inside a batch, and `StoreError`; what was done before it stays. See
+        `ledger.upkeep.maintenance`.
         """
         return self._upkeep.maintain(apply=apply)
 

@@ -1,7 +1,7 @@
 """What the ledger keeps about background work: the `Task`, its `DeliveryState`, and the enumerations of both.
 
 The records are frozen values that say nothing about how they are stored or changed: columns are derived from the field
-names (`ledger.rows`), changes are functions that return a new record (`ledger.rules`). All times are whole
+names (`ledger.disk.rows`), changes are functions that return a new record (`ledger.rules`). All times are whole
 milliseconds since the epoch, UTC. The field names, their order and the enumerations follow openclaw's pull request
 57361.
 

@@ -22,11 +22,11 @@ import msgspec
 
 from tornpage.ledger import runs
 from tornpage.ledger.clock import Clock
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.rows import Quarantined
+from tornpage.ledger.disk.transaction import Found, Transaction
 from tornpage.ledger.errors import StoreError
-from tornpage.ledger.rows import Quarantined
 from tornpage.ledger.runs import RUNS, Run, RunEnd, RunStatus
-from tornpage.ledger.transaction import Found, Transaction
 from tornpage.ledger.workers import Workers
 
 WorkerReferences = Callable[[Transaction], Collection[str]]

@@ -1,8 +1,8 @@
-"""The public task API: creating, changing and deleting tasks, on top of reading them (`ledger.reading`).
+"""The public task API: creating, changing and deleting tasks, on top of reading them (`ledger.cache.reading`).
 
-What a change means is decided by `ledger.rules`; how it is carried out, by `ledger.engine`. Every method that changes
-something raises `StoreError` where the store failed, and then nothing has changed or the error says ``unknown``; and
-`UsageError`, before anything is read, for an id that is no text or no valid Unicode.
+What a change means is decided by `ledger.rules`; how it is carried out, by `ledger.cache.engine`. Every method that
+changes something raises `StoreError` where the store failed, and then nothing has changed or the error says
+``unknown``; and `UsageError`, before anything is read, for an id that is no text or no valid Unicode.
 
 Not covered: lost work and pruning, which are maintenance.
 """
@@ -16,9 +16,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tornpage.ledger import rules
+from tornpage.ledger.cache.reading import TaskReader
 from tornpage.ledger.clock import Clock
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.errors import IllegalTransition, NotFound, UsageError
-from tornpage.ledger.reading import TaskReader
 from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
@@ -30,9 +31,8 @@ from tornpage.ledger.records import (
     Task,
     TerminalOutcome,
 )
-from tornpage.ledger.rows import Unreadable
-from tornpage.ledger.store import Backend, Change, TaskStore, Unit
-from tornpage.ledger.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
+from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
+from tornpage.ledger.stores.store import Backend, Change, TaskStore, Unit
 
 ControlHook = Callable[[Task], bool | None]
 """Asks a runtime to stop a task's work; False says that it refused, anything else that it agreed."""
@@ -226,7 +226,8 @@ class TaskRegistry(TaskReader):
     def revise(self, task_id: str, decide: Callable[[Task], Task | None]) -> bool:
         """Read a task again in a transaction and make of it what `decide` says: itself to leave it, None to delete it.
 
-        Whether something changed; a task that isn't there or can't be read is left alone. For `ledger.maintenance`.
+        Whether something changed; a task that isn't there or can't be read is left alone. For
+        `ledger.upkeep.maintenance`.
         """
         changes: builtins.list[Change] = []
 

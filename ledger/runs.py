@@ -28,10 +28,18 @@ import msgspec
 from msgspec.structs import replace
 
 from tornpage.ledger import rules
+from tornpage.ledger.disk.rows import RecordTable
 from tornpage.ledger.errors import IllegalTransition, UsageError
 from tornpage.ledger.records import JsonValue, Status, Task
-from tornpage.ledger.rows import RecordTable
-from tornpage.ledger.values import blank_to_none, given_text, json_value, member, optional_time_ms, time_ms, trimmed
+from tornpage.ledger.rules.values import (
+    blank_to_none,
+    given_text,
+    json_value,
+    member,
+    optional_time_ms,
+    time_ms,
+    trimmed,
+)
 
 _LARGEST_INTEGER: Final = 2**63 - 1
 _TEXT_FIELDS: Final = ("repo", "user", "agent", "agent_type", "model", "provider")

@@ -19,7 +19,7 @@ from tornpage.ledger.command.output import is_output_lost
 from tornpage.ledger.command.runs import recover_command, runs_group
 from tornpage.ledger.command.tasks import tasks_group
 from tornpage.ledger.command.upkeep import audit_command, maintenance_command
-from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
+from tornpage.ledger.disk.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
 from tornpage.ledger.errors import LedgerError, StoreError, UsageError
 from tornpage.ledger.ledger import Ledger
 

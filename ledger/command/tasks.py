@@ -10,7 +10,7 @@ from tornpage.ledger.command.output import print_json, print_record, print_tasks
 from tornpage.ledger.errors import NotFound
 from tornpage.ledger.ledger import Ledger
 from tornpage.ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from tornpage.ledger.values import trimmed
+from tornpage.ledger.rules.values import trimmed
 
 
 class _Opener(Protocol):

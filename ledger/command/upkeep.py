@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import click
 import msgspec
 
-from tornpage.ledger.audit import AuditCode, AuditReport, Finding, Severity
 from tornpage.ledger.clock import Clock
 from tornpage.ledger.command.output import print_json
-from tornpage.ledger.files import DATABASE_NAME, resolve_state_dir
+from tornpage.ledger.disk.files import DATABASE_NAME, resolve_state_dir
 from tornpage.ledger.ledger import Ledger
-from tornpage.ledger.maintenance import MaintenanceReport
-from tornpage.ledger.upkeep import audit_file, preview_file
+from tornpage.ledger.upkeep.audit import AuditCode, AuditReport, Finding, Severity
+from tornpage.ledger.upkeep.maintenance import MaintenanceReport
+from tornpage.ledger.upkeep.upkeep import audit_file, preview_file
 
 _HEADINGS = ("Severity", "Code", "Task", "Status", "Age", "Detail")
 _LONGEST_DETAIL = 100

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from tornpage.ledger.disk.rows import RecordTable, Row
 from tornpage.ledger.records import JsonValue
-from tornpage.ledger.rows import RecordTable, Row
 
 
 class MessageStatus(StrEnum):

@@ -17,12 +17,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from tornpage.ledger.disk.rows import Unreadable, fetch
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.errors import StoreError, UsageError, from_sqlite, is_database_error
 from tornpage.ledger.outbox import legacy, rules
 from tornpage.ledger.outbox.messages import IMPORTED, MESSAGES, ImportedFile, Message
 from tornpage.ledger.outbox.recovery import RecoveringQueue
-from tornpage.ledger.rows import Unreadable, fetch
-from tornpage.ledger.transaction import Transaction
 
 _FULL: Final = 2
 _EXTRA: Final = 3

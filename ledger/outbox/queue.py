@@ -23,14 +23,14 @@ import msgspec
 from msgspec.structs import replace
 
 from tornpage.ledger.clock import Clock
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.rows import Quarantined, RecordTable, Row
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.errors import NotFound, UsageError
 from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
 from tornpage.ledger.records import JsonValue
-from tornpage.ledger.rows import Quarantined, RecordTable, Row
-from tornpage.ledger.transaction import Transaction
-from tornpage.ledger.values import EARLIEST_MS, checked_id, given_text, member
+from tornpage.ledger.rules.values import EARLIEST_MS, checked_id, given_text, member
 from tornpage.ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"

@@ -22,12 +22,12 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from tornpage.ledger.clock import Clock
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.errors import NotFound, StoreError, UsageError
 from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
 from tornpage.ledger.outbox.queue import PENDING_SQL, MessageQueue, MessageResult, log
-from tornpage.ledger.rows import Unreadable
-from tornpage.ledger.values import optional_time_ms
+from tornpage.ledger.rules.values import optional_time_ms
 from tornpage.ledger.workers import Worker
 
 

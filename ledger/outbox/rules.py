@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tornpage.ledger.errors import UsageError
 from tornpage.ledger.outbox.messages import ErrorClass, Message, MessageStatus, Waiting
 from tornpage.ledger.records import JsonValue
-from tornpage.ledger.values import json_value, trimmed
+from tornpage.ledger.rules.values import json_value, trimmed
 
 MAX_ATTEMPTS: Final = 5
 BACKOFF_MS: Final = (5_000, 25_000, 120_000, 600_000)

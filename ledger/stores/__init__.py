@@ -2,7 +2,6 @@
 
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.memory import MemoryStore
-from tornpage.ledger.stores.plain import PlainBackend
 from tornpage.ledger.stores.sqlite import SqliteStore
 
-__all__ = ["JsonSnapshotStore", "MemoryStore", "PlainBackend", "SqliteStore"]
+__all__ = ["JsonSnapshotStore", "MemoryStore", "SqliteStore"]

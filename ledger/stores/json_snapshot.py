@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.errors import (
     StoreCorrupt,
     StoreFull,
@@ -24,8 +25,7 @@ from tornpage.ledger.errors import (
     StoreUnavailable,
 )
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.store import Snapshot
+from tornpage.ledger.stores.store import Snapshot
 
 FORMAT_VERSION: Final = 1
 _FULL: Final = frozenset({28, 122})  # ENOSPC and EDQUOT

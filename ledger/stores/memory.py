@@ -4,7 +4,7 @@ It keeps copies of the containers, never what it was handed. Nothing in it is du
 """
 
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.store import Snapshot
+from tornpage.ledger.stores.store import Snapshot
 
 
 class MemoryStore:

@@ -1,6 +1,6 @@
 """The default store: two tables of the ledger's database.
 
-It is a `Backend` (units of work over `ledger.transaction`) and has every method of `TaskStore`, each of them one
+It is a `Backend` (units of work over `ledger.disk.transaction`) and has every method of `TaskStore`, each of them one
 transaction. Nothing is cached here; the registry keeps the memory.
 """
 
@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 from msgspec import UNSET
 
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Quarantined, Unreadable
+from tornpage.ledger.disk.transaction import Found, Transaction
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.rows import DELIVERIES, TASKS, Quarantined, Unreadable
-from tornpage.ledger.store import Change, Owner, Snapshot
-from tornpage.ledger.transaction import Found, Transaction
+from tornpage.ledger.stores.store import Change, Owner, Snapshot
 
 
 class _Follower:
@@ -53,7 +53,7 @@ def _as_changes(found: Found) -> list[Change] | None:
 
 
 class SqliteUnit:
-    """A unit of work over one transaction; see `ledger.store.Unit`."""
+    """A unit of work over one transaction; see `ledger.stores.store.Unit`."""
 
     __slots__ = ("_follower", "_transaction")
 

@@ -56,7 +56,7 @@ def mutants(
     \b
     tornpage mutants                              all of them, some minutes
     tornpage mutants --operator drop-fsync
-    tornpage mutants --list --file ledger/database.py
+    tornpage mutants --list --file ledger/disk/database.py
     tornpage mutants --general 600                a sample of ordinary ones
 
     Exit code 0: every survivor is explained. 1: one is not, or an explanation no longer holds. 2: nothing was tried, or

@@ -31,19 +31,19 @@ from tornpage.scenarios.model.work import Do, Done, Part
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.artifacts import Artifact, artifact_of
+from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Job, Live, Result, WorkerPool
 from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
 from tornpage.scenarios.run.whole_file import report_directory
-from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, WorkerPool
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
 from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.kill import Kill
 from tornpage.scenarios.search.limits import Limits
-from tornpage.scenarios.search.program_kills import ProgramKills
+from tornpage.scenarios.search.programs.kills import ProgramKills
+from tornpage.scenarios.search.programs.syscalls import Syscalls
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
 from tornpage.scenarios.search.sweep import Sweep
-from tornpage.scenarios.search.syscalls import Syscalls
 from tornpage.scenarios.targets.names import is_imported
 from tornpage.scenarios.targets.registry import find_or_import
 
@@ -211,7 +211,7 @@ def _workers(
 def cluster_module() -> Any:
     """`scenarios.run.dask_cluster`, for who asks for it: others need not have the library. Raises `TargetError`."""
     try:
-        return importlib.import_module("tornpage.scenarios.run.dask_cluster")
+        return importlib.import_module("tornpage.scenarios.run.many_cores.dask_cluster")
     except ModuleNotFoundError as error:
         raise TargetError("--cluster needs dask.distributed: pip install 'tornpage[cluster]'") from error
 

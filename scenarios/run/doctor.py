@@ -22,8 +22,8 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Call
 from tornpage.scenarios.model.target import Configuration, TargetError
 from tornpage.scenarios.search.points import Point
+from tornpage.scenarios.search.programs.syscalls import Syscalls
 from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.search.syscalls import Syscalls
 from tornpage.scenarios.targets.process import ProcessTarget, Program
 from tornpage.scenarios.targets.process.rehearsal import rehearse
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tornpage import faults
-from tornpage.ledger.store import Change
+from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.targets.known_bugs.build import MemoryFirst

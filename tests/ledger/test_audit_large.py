@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from tornpage import ledger
+from tornpage.ledger.disk.rows import TASKS
 from tornpage.ledger.records import Status
-from tornpage.ledger.rows import TASKS
 
 TASK_COUNT = 100_000
 AUDIT = """

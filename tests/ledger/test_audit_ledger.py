@@ -8,12 +8,12 @@ import tracemalloc
 import pytest
 
 from tornpage import ledger
-from tornpage.ledger.audit import AuditCode
 from tornpage.ledger.errors import StoreBusy, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
 from tornpage.ledger.records import Runtime, Status
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.memory import MemoryStore
-from tornpage.ledger.upkeep import audit_file, preview_file
+from tornpage.ledger.upkeep.audit import AuditCode
+from tornpage.ledger.upkeep.upkeep import audit_file, preview_file
 
 HOUR = 3_600_000
 START = 1_700_000_000_000
@@ -287,7 +287,7 @@ def test_an_audit_of_a_directory_without_a_ledger_finds_nothing_and_makes_nothin
 
 
 def test_a_database_of_the_first_schema_is_audited_without_being_migrated(bench, time, monkeypatch):
-    from tornpage.ledger import connections, schema
+    from tornpage.ledger.disk import connections, schema
 
     with monkeypatch.context() as patch:
         patch.setattr(schema, "SCHEMA_VERSION", 1)

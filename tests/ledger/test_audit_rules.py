@@ -5,7 +5,10 @@ import random
 import msgspec
 import pytest
 
-from tornpage.ledger.audit import (
+from tornpage.ledger.errors import UsageError
+from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.rules.times import LOST_RETENTION_MS, ordered
+from tornpage.ledger.upkeep.audit import (
     STALE_QUEUED_MS,
     STALE_RUNNING_MS,
     Audit,
@@ -18,10 +21,7 @@ from tornpage.ledger.audit import (
     order_key,
     projected,
 )
-from tornpage.ledger.errors import UsageError
-from tornpage.ledger.maintenance import as_lost
-from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from tornpage.ledger.times import LOST_RETENTION_MS, ordered
+from tornpage.ledger.upkeep.maintenance import as_lost
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from tornpage import ledger
 from tornpage.ledger import Ledger, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
 from tornpage.ledger.command import ledger_group
-from tornpage.ledger.connections import Durability
+from tornpage.ledger.disk.connections import Durability
+from tornpage.ledger.rules.values import checked_id
 from tornpage.ledger.stores.memory import MemoryStore
-from tornpage.ledger.upkeep import audit_file
-from tornpage.ledger.values import checked_id
+from tornpage.ledger.upkeep.upkeep import audit_file
 
 ROOT = Path(ledger.__file__).parents[2]
 NO_UNICODE = "\ud800"
@@ -254,7 +254,7 @@ def test_every_new_directory_is_synced_into_its_parent_before_the_database_is_ma
         assert not (place / "ledger.sqlite").exists()
         real(descriptor)
 
-    monkeypatch.setattr(ledger.files.os, "fsync", record)
+    monkeypatch.setattr(ledger.disk.files.os, "fsync", record)
     Ledger.open(place).close()
     assert synced == [tmp_path, tmp_path / "one", tmp_path / "one" / "two"]
     synced.clear()
@@ -269,7 +269,7 @@ def test_a_directory_that_cannot_be_synced_is_an_error_unless_it_never_can_be(
     def fail(_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(ledger.files.os, "fsync", fail)
+    monkeypatch.setattr(ledger.disk.files.os, "fsync", fail)
     if refused:
         with pytest.raises(StoreUnavailable, match="can't be used"):
             bench.open()
@@ -464,7 +464,7 @@ def refused_schema(bench):
     """The check sees what is in the log, and refuses."""
     path = bench.state_dir / "ledger.sqlite"
     with pytest.raises(StoreSchemaNewer):
-        ledger.files.existing(path.parent, newest_schema=0)
+        ledger.disk.files.existing(path.parent, newest_schema=0)
 
 
 @NEEDS_DESCRIPTORS
@@ -503,12 +503,12 @@ def test_no_thread_opens_a_connection_while_another_one_reads_the_header(bench, 
     def note(what):
         """Whether another thread would have to wait now."""
         tried = []
-        other = threading.Thread(target=lambda: tried.append(ledger.files.opening.acquire(blocking=False)))
+        other = threading.Thread(target=lambda: tried.append(ledger.disk.files.opening.acquire(blocking=False)))
         other.start()
         other.join()
         seen.append((what, tried == [False]))
 
-    def header(path, real=ledger.files._header):
+    def header(path, real=ledger.disk.files._header):
         note("header")
         return real(path)
 
@@ -516,7 +516,7 @@ def test_no_thread_opens_a_connection_while_another_one_reads_the_header(bench, 
         note("connect")
         return sqlite3.connect(path, **options)
 
-    monkeypatch.setattr(ledger.files, "_header", header)
+    monkeypatch.setattr(ledger.disk.files, "_header", header)
     Ledger.open(bench.state_dir, connect=connect).close()
     assert seen == [("header", True), ("connect", True)]
 

@@ -21,7 +21,7 @@ from tornpage.ledger import (
     TaskRegistry,
     UsageError,
 )
-from tornpage.ledger.schema import SCHEMA_VERSION
+from tornpage.ledger.disk.schema import SCHEMA_VERSION
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.memory import MemoryStore
 

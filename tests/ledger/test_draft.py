@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from tornpage.ledger.draft import Draft
-from tornpage.ledger.indexes import Indexes
-from tornpage.ledger.memory import Memory
+from tornpage.ledger.cache.draft import Draft
+from tornpage.ledger.cache.memory import Memory
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.store import Change, Snapshot
+from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.stores.store import Change, Snapshot
 
 IDS = ["a", "b", "c", "d", "e"]
 KEYS = ["", "x", "y"]

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tornpage.ledger.indexes import Indexes
 from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.rules.indexes import Indexes
 
 LOOK_UPS = {"run_id": "by_run", "owner_key": "by_owner", "parent_flow_id": "by_parent_flow"}
 

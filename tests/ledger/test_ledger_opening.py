@@ -32,7 +32,7 @@ from tornpage.ledger import (
     TerminalOutcome,
     UsageError,
 )
-from tornpage.ledger.rows import DELIVERIES, TASKS
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS
 
 
 def mode_of(path: Path) -> int:
@@ -327,8 +327,8 @@ def test_an_unknown_mode_is_a_usage_error_that_names_the_valid_ones(bench, optio
 
 def test_an_old_sqlite_is_named_with_the_version_needed():
     with pytest.raises(StoreTooOld, match=r"3\.7\.17 .* 3\.31\.0"):
-        ledger.connections.require_sqlite("3.7.17")
-    ledger.connections.require_sqlite("3.31.0")
+        ledger.disk.connections.require_sqlite("3.7.17")
+    ledger.disk.connections.require_sqlite("3.31.0")
 
 
 def test_memory_only_by_name(tmp_path, monkeypatch):
@@ -403,7 +403,7 @@ def test_the_schema_has_the_columns_and_enumerations_of_the_records(bench):
 
 
 def test_blanks_in_the_schema_are_exactly_those_that_python_strips():
-    listed = {int(code) for code in ledger.schema._BLANKS.removeprefix("char(").removesuffix(")").split(",")}
+    listed = {int(code) for code in ledger.disk.schema._BLANKS.removeprefix("char(").removesuffix(")").split(",")}
     assert listed == {code for code in range(sys.maxunicode + 1) if chr(code).isspace()}
 
 
@@ -417,16 +417,16 @@ def test_indexes_are_created_once(bench):
 def test_a_migration_that_fails_half_way_leaves_the_old_version(bench, monkeypatch):
     made(bench.open())
     bench.ledgers[0].close()
-    known = ledger.schema.MIGRATIONS
+    known = ledger.disk.schema.MIGRATIONS
     broken = ("CREATE TABLE later (x)", "CREATE TABLE later (x)")
-    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*known, broken))
-    monkeypatch.setattr(ledger.schema, "SCHEMA_VERSION", len(known) + 1)
-    monkeypatch.setattr(ledger.connections, "SCHEMA_VERSION", len(known) + 1)
+    monkeypatch.setattr(ledger.disk.schema, "MIGRATIONS", (*known, broken))
+    monkeypatch.setattr(ledger.disk.schema, "SCHEMA_VERSION", len(known) + 1)
+    monkeypatch.setattr(ledger.disk.connections, "SCHEMA_VERSION", len(known) + 1)
     with pytest.raises(StoreError, match="already exists"):
         bench.open()
     assert bench.rows("PRAGMA user_version") == [(len(known),)]
     assert bench.rows("SELECT name FROM sqlite_schema WHERE name = 'later'") == []
-    monkeypatch.setattr(ledger.schema, "MIGRATIONS", (*known, broken[:1]))
+    monkeypatch.setattr(ledger.disk.schema, "MIGRATIONS", (*known, broken[:1]))
     assert len(bench.open().tasks.list()) == 1
     assert bench.rows("PRAGMA user_version") == [(len(known) + 1,)]
 

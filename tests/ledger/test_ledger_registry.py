@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-import tornpage.ledger.database as ledger_database
+import tornpage.ledger.disk.database as ledger_database
 from tornpage.ledger import (
     DeliveryStatus,
     IllegalTransition,
@@ -18,7 +18,7 @@ from tornpage.ledger import (
     TaskRegistry,
     UsageError,
 )
-from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.rules.indexes import Indexes
 
 DAY_MS = 86_400_000
 

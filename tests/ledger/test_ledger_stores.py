@@ -24,8 +24,8 @@ from tornpage.ledger import (
     StoreUnavailable,
 )
 from tornpage.ledger.rules import NewTask, new_task
-from tornpage.ledger.store import OPTIONAL_METHODS, offers
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
+from tornpage.ledger.stores.store import OPTIONAL_METHODS, offers
 
 NOW = 1_700_000_000_000
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from tornpage import ledger
 from tornpage.ledger.command import ledger_group
-from tornpage.ledger.times import RETENTION_MS
+from tornpage.ledger.rules.times import RETENTION_MS
 
 
 @pytest.fixture

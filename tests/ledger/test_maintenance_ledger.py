@@ -10,11 +10,11 @@ import pytest
 
 from tornpage import ledger
 from tornpage.ledger import IllegalTransition, Runtime, Status, StoreError, StoreIOError, UsageError
-from tornpage.ledger.maintenance import LOST_AFTER_MS, Maintenance, Step, due_step
+from tornpage.ledger.rules.times import LOST_RETENTION_MS, RETENTION_MS
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.memory import MemoryStore
-from tornpage.ledger.times import LOST_RETENTION_MS, RETENTION_MS
-from tornpage.ledger.upkeep import Upkeep, preview_file
+from tornpage.ledger.upkeep.maintenance import LOST_AFTER_MS, Maintenance, Step, due_step
+from tornpage.ledger.upkeep.upkeep import Upkeep, preview_file
 
 START = 1_700_000_000_000
 DAY = 86_400_000

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from tornpage import ledger
+from tornpage.ledger.disk.schema import SCHEMA_VERSION
 from tornpage.ledger.outbox import PERMANENT_ERRORS, MessageStatus
 from tornpage.ledger.outbox.messages import MESSAGES
-from tornpage.ledger.schema import SCHEMA_VERSION
 
 T0 = 1_700_000_000_000
 HOUR = 3_600_000

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Quarantined, Table, Unreadable, chunks
 from tornpage.ledger.outbox.messages import MESSAGES
 from tornpage.ledger.records import DeliveryState, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-from tornpage.ledger.rows import DELIVERIES, TASKS, Quarantined, Table, Unreadable, chunks
 from tornpage.ledger.runs import RUNS, SESSIONS
 
 TASK = Task("t", Runtime.CLI, "r", "o", ScopeKind.SESSION, "work", Status.RUNNING, DeliveryStatus.PENDING,

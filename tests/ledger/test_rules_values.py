@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tornpage.ledger.errors import UsageError
 from tornpage.ledger.records import Status
-from tornpage.ledger.values import (
+from tornpage.ledger.rules.values import (
     DEEPEST_JSON,
     EARLIEST_MS,
     LATEST_MS,

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from tornpage.ledger.wal import user_version
+from tornpage.ledger.disk.wal import user_version
 
 
 def logged(place, page_size, statements):

@@ -27,7 +27,7 @@ from tornpage.scenarios.model.work import Done, Part, Shard
 from tornpage.scenarios.report.merge import merge
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
-from tornpage.scenarios.run.worker_pool import DiedError, Result
+from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Result
 from tornpage.scenarios.search.recorder import Recorder, Transcript
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.targets.known_bugs import find_bug
@@ -262,7 +262,9 @@ class _Future:
 
 
 def test_what_has_ended_before_its_cluster_was_lost_is_handed_over() -> None:
-    module = pytest.importorskip("tornpage.scenarios.run.dask_cluster", reason="the extra cluster is not installed")
+    module = pytest.importorskip(
+        "tornpage.scenarios.run.many_cores.dask_cluster", reason="the extra cluster is not installed"
+    )
     one, two, three = jobs = [("sweep", Part(Configuration(), number)) for number in range(3)]
     ended = Result(Transcript([], [], frozenset(), Counter(), {}), Done())
     plan = Plan(("sweep",), SMALL, report=None, cluster="tcp://nowhere")

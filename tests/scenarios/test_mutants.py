@@ -47,7 +47,7 @@ class Store:
 def texts(operator: str, source: str = STORE) -> list[tuple[str, str]]:
     """What an operator makes of a source: the lines that are gone and the lines that are new, one pair a mutant."""
     found = []
-    for edit in OPERATORS[operator](Source("ledger/store.py", source)):
+    for edit in OPERATORS[operator](Source("ledger/stores/store.py", source)):
         ast.parse(edit.text)
         before, after = source.splitlines(), edit.text.splitlines()
         gone = [line.strip() for line in before if before.count(line) > after.count(line)]
@@ -103,7 +103,7 @@ LATE = {
 
 def orders(operator: str) -> list[list[str]]:
     """The order of the statements of `_commit` in each mutant."""
-    edits = OPERATORS[operator](Source("ledger/store.py", STORE))
+    edits = OPERATORS[operator](Source("ledger/stores/store.py", STORE))
     return [[LATE[line.strip()] for line in edit.text.splitlines() if line.strip() in LATE] for edit in edits]
 
 
@@ -117,7 +117,7 @@ def test_an_observer_is_moved_before_the_commit_and_before_memory() -> None:
 
 def test_nothing_moves_before_what_gives_it_its_names() -> None:
     source = "def work(self):\n    row = self.write()\n    self.known = row\n    self.other = 1\n"
-    edits = list(OPERATORS["swap-commit-and-memory"](Source("ledger/store.py", source)))
+    edits = list(OPERATORS["swap-commit-and-memory"](Source("ledger/stores/store.py", source)))
     assert [edit.text.splitlines()[1].strip() for edit in edits] == ["self.other = 1"]
 
 
@@ -138,21 +138,21 @@ def test_a_mutant_can_be_compiled_differs_and_is_like_no_other() -> None:
 
 def test_an_id_outlives_a_change_elsewhere_in_the_file() -> None:
     later = STORE.replace('"""A store', '"""Some more lines.\n\nA store')
-    ids = [one.id for one in mutants_of(Source("ledger/store.py", STORE))]
-    assert ids == [one.id for one in mutants_of(Source("ledger/store.py", later))]
-    assert "drop-commit:ledger/store.py:Store._commit:1" in ids
+    ids = [one.id for one in mutants_of(Source("ledger/stores/store.py", STORE))]
+    assert ids == [one.id for one in mutants_of(Source("ledger/stores/store.py", later))]
+    assert "drop-commit:ledger/stores/store.py:Store._commit:1" in ids
 
 
 def test_a_diff_shows_the_one_change() -> None:
-    diff = all_mutants()["drop-commit:ledger/transaction.py:Transaction._commit:1"].diff
+    diff = all_mutants()["drop-commit:ledger/disk/transaction.py:Transaction._commit:1"].diff
     changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
     assert changed == ['-            self._connection.execute("COMMIT")', "+            pass"]
 
 
 def test_mutants_are_chosen_by_operator_file_and_id() -> None:
-    some = chosen_mutants(operators=["drop-commit"], files=["ledger/schema.py"])
-    assert [one.id for one in some] == ["drop-commit:ledger/schema.py:migrate:1"]
-    assert chosen_mutants(["drop-commit:ledger/schema.py:migrate:1"]) == some
+    some = chosen_mutants(operators=["drop-commit"], files=["ledger/disk/schema.py"])
+    assert [one.id for one in some] == ["drop-commit:ledger/disk/schema.py:migrate:1"]
+    assert chosen_mutants(["drop-commit:ledger/disk/schema.py:migrate:1"]) == some
     with pytest.raises(ValueError, match="no mutant 'nobody'"):
         chosen_mutants(["nobody"])
 
@@ -205,5 +205,5 @@ def test_what_is_killed_elsewhere_is_killed_by_the_test_that_is_named(name: str,
 def test_the_list_names_every_mutant_and_tries_none(command: Callable[..., object]) -> None:
     ran = command("mutants", "--list", "--operator", "drop-commit")
     assert ran.code == 0
-    assert "drop-commit:ledger/transaction.py:Transaction._commit:1  without" in ran.out
+    assert "drop-commit:ledger/disk/transaction.py:Transaction._commit:1  without" in ran.out
     assert ran.out.endswith(f"{len(chosen_mutants(operators=['drop-commit']))} mutants\n")

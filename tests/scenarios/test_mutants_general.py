@@ -29,10 +29,10 @@ def test_the_same_seed_gives_the_same_sample() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "comparison:ledger/times.py:ordered:1",
-        "removed-guard:ledger/creation.py:_refuse_terminal_fields:1",
-        "dropped-call:ledger/transitions.py:start:1",
-        "returned:ledger/lookup.py:newest_first:1",
+        "comparison:ledger/rules/times.py:ordered:1",
+        "removed-guard:ledger/rules/creation.py:_refuse_terminal_fields:1",
+        "dropped-call:ledger/rules/transitions.py:start:1",
+        "returned:ledger/rules/lookup.py:newest_first:1",
     ],
 )
 def test_a_small_mistake_is_seen_by_the_scripts(name: str) -> None:

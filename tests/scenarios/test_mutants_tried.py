@@ -13,29 +13,29 @@ from tornpage.scenarios.selftest.mutants.equivalent import Reviewed
 from tornpage.scenarios.selftest.mutants.hunt import Verdict
 from tornpage.scenarios.selftest.mutants.run import TIMEOUT, Trials, Tried
 
-COMMIT = "drop-commit:ledger/transaction.py:Transaction._commit:1"
+COMMIT = "drop-commit:ledger/disk/transaction.py:Transaction._commit:1"
 SWEEP = "sweep at wal/FULL"
 # One of each operator, with a search that reaches it and the checks of which one has to notice it.
 KILLED = {
     COMMIT: (SWEEP, {"acknowledged-is-durable"}),
     # The transaction that was never ended is met by the next look already, without any fault.
-    "drop-rollback:ledger/database.py:Database._read_transaction:1": (SWEEP, {"does-not-run"}),
-    "drop-fsync:ledger/database.py:Database.settle:1": (SWEEP, {"failed-write-changed-nothing"}),
-    "drop-reread:ledger/database.py:Database.settle:1": (SWEEP, {"acknowledged-is-durable", "memory-equals-disk"}),
-    "swap-commit-and-memory:ledger/engine.py:RegistryEngine._persist:1": (
+    "drop-rollback:ledger/disk/database.py:Database._read_transaction:1": (SWEEP, {"does-not-run"}),
+    "drop-fsync:ledger/disk/database.py:Database.settle:1": (SWEEP, {"failed-write-changed-nothing"}),
+    "drop-reread:ledger/disk/database.py:Database.settle:1": (SWEEP, {"acknowledged-is-durable", "memory-equals-disk"}),
+    "swap-commit-and-memory:ledger/cache/engine.py:RegistryEngine._persist:1": (
         SWEEP,
         {"memory-equals-disk", "observers-saw-exactly-the-commits"},
     ),
-    "observer-before-commit:ledger/transaction.py:Transaction._commit:1": (
+    "observer-before-commit:ledger/disk/transaction.py:Transaction._commit:1": (
         SWEEP,
         {"observers-saw-exactly-the-commits"},
     ),
-    "swallow-except:ledger/transaction.py:Transaction._execute:1": (SWEEP, {"error-is-not-hidden"}),
-    "weaken-pragma:ledger/connections.py:open_connection:1": (
+    "swallow-except:ledger/disk/transaction.py:Transaction._execute:1": (SWEEP, {"error-is-not-hidden"}),
+    "weaken-pragma:ledger/disk/connections.py:open_connection:1": (
         "crash at wal/FULL",
         {"acknowledged-is-durable", "integrity", "no-resurrection"},
     ),
-    "drop-where-guard:ledger/transaction.py:Transaction.delete:1": (SWEEP, {"does-not-run"}),
+    "drop-where-guard:ledger/disk/transaction.py:Transaction.delete:1": (SWEEP, {"does-not-run"}),
 }
 
 
@@ -175,7 +175,7 @@ def test_json_holds_every_mutant_with_its_fate_and_its_diff(
     assert data["not_tried"] == 0
     (row,) = data["mutants"]
     assert (row["id"], row["fate"], row["check"]) == (COMMIT, "killed", "integrity")
-    assert row["diff"].startswith("--- a/ledger/transaction.py")
+    assert row["diff"].startswith("--- a/ledger/disk/transaction.py")
 
 
 def test_no_time_means_that_nothing_was_tried(command: Callable[..., object]) -> None:

@@ -17,29 +17,26 @@ from tornpage.ledger import (
     IllegalTransition,
     Runtime,
     Status,
-    creation,
-    lookup,
     observers,
-    reading,
     registry,
     rules,
     runs,
-    times,
-    transitions,
 )
-from tornpage.ledger import audit as audit_rules
-from tornpage.ledger import maintenance as maintenance_rules
+from tornpage.ledger.cache import reading
+from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.command import ledger_group
 from tornpage.ledger.command import upkeep as upkeep_command
-from tornpage.ledger.engine import RegistryEngine
 from tornpage.ledger.history import RunHistory
-from tornpage.ledger.indexes import Indexes
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
 from tornpage.ledger.recovery import Recovery
 from tornpage.ledger.registry import TaskRegistry
-from tornpage.ledger.store import Change
+from tornpage.ledger.rules import creation, lookup, times, transitions
+from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.stores.store import Change
+from tornpage.ledger.upkeep import audit as audit_rules
+from tornpage.ledger.upkeep import maintenance as maintenance_rules
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.search.scripts import play_script
 from tornpage.scenarios.targets.reference import lockstep

@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 import msgspec
 
-_TRANSACTION: Final = "ledger/transaction.py:Transaction"
-_DATABASE: Final = "ledger/database.py:Database"
-_ENGINE: Final = "ledger/engine.py:RegistryEngine"
+_TRANSACTION: Final = "ledger/disk/transaction.py:Transaction"
+_DATABASE: Final = "ledger/disk/database.py:Database"
+_ENGINE: Final = "ledger/cache/engine.py:RegistryEngine"
 _TESTS: Final = "tests/ledger/test_ledger_transaction.py::test_"
 _CORE: Final = "tests/ledger/test_core_regressions.py::test_"
 _REGISTRY: Final = "tests/ledger/test_ledger_registry.py::test_"
@@ -65,19 +65,19 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = {
         "drop-reread:ledger/outbox/outbox.py:Outbox._durable:1",
     ),
     "The connection is checked once, at the opening, and a CHECK that is ignored afterwards holds no row of ours.": (
-        "weaken-pragma:ledger/connections.py:_check_content:2",
+        "weaken-pragma:ledger/disk/connections.py:_check_content:2",
     ),
     "What follows does nothing where nothing is wrong, and closing twice comes to the same with a line of the log.": (
         f"drop-where-guard:{_DATABASE}.ensure_usable:2",
         f"drop-where-guard:{_DATABASE}.close:1",
     ),
     "An error of the ledger's own passes through the translation as it is.": (
-        "swallow-except:ledger/connections.py:open_connection:1",
+        "swallow-except:ledger/disk/connections.py:open_connection:1",
     ),
     "A transaction that changes nothing is all that it costs to look for old messages where there are none.": (
         "drop-where-guard:ledger/outbox/recovery.py:RecoveringQueue._expire_old:1",
     ),
-    "The table has one row, which a CHECK holds to that key.": ("drop-where-guard:ledger/schema.py:module:1",),
+    "The table has one row, which a CHECK holds to that key.": ("drop-where-guard:ledger/disk/schema.py:module:1",),
     "Every caller has restored before, so there is nothing left to do here.": (f"drop-reread:{_ENGINE}.view:1",),
     "All of it is done with the lock held and told only at the end of the unit, when memory has everything.": (
         f"observer-before-commit:{_ENGINE}.settled:2",
@@ -94,7 +94,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "read again": (
         "A read that is made again after its error finds the same rows, so no check can object.",
         "tests/ledger/test_rows.py::test_a_read_that_fails_on_the_way_is_raised_though_another_would_succeed",
-        ("swallow-except:ledger/rows.py:chunks:1",),
+        ("swallow-except:ledger/disk/rows.py:chunks:1",),
     ),
     "interrupt": (
         "Only an interrupt leaves a transaction open there, and no search interrupts Python.",
@@ -177,31 +177,31 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "damaged index": (
         "No search damages what is on the disk, so the check of the content finds nothing to object to.",
         f"{_OPENING}an_index_that_lacks_rows_counts_as_damage",
-        ("weaken-pragma:ledger/connections.py:_check_content:1",),
+        ("weaken-pragma:ledger/disk/connections.py:_check_content:1",),
     ),
     "defaults": (
         "The target names its level of synchronous, and foreign keys matter only to rows that nobody writes.",
         f"{_OPENING}the_defaults_are_wal_and_full_and_the_others_are_by_choice",
         (
-            "weaken-pragma:ledger/connections.py:default_synchronous:1",
-            "weaken-pragma:ledger/connections.py:default_synchronous:2",
-            "weaken-pragma:ledger/connections.py:open_connection:2",
+            "weaken-pragma:ledger/disk/connections.py:default_synchronous:1",
+            "weaken-pragma:ledger/disk/connections.py:default_synchronous:2",
+            "weaken-pragma:ledger/disk/connections.py:open_connection:2",
         ),
     ),
     "directories": (
         "The state directory of a search is there before the ledger is opened.",
         f"{_DEFECTS}every_new_directory_is_synced_into_its_parent_before_the_database_is_made",
-        ("drop-fsync:ledger/files.py:_make_directory:1", "drop-fsync:ledger/files.py:_sync_directory:1"),
+        ("drop-fsync:ledger/disk/files.py:_make_directory:1", "drop-fsync:ledger/disk/files.py:_sync_directory:1"),
     ),
     "no directory": (
         "The state directory of a search is a directory.",
         f"{_OPENING}a_state_directory_that_is_a_file_is_named_in_the_error",
-        ("swallow-except:ledger/files.py:prepare:1",),
+        ("swallow-except:ledger/disk/files.py:prepare:1",),
     ),
     "unsynced directory": (
         "No fault reaches what Python does with files by itself.",
         f"{_DEFECTS}a_directory_that_cannot_be_synced_is_an_error_unless_it_never_can_be",
-        ("swallow-except:ledger/files.py:prepare:3", "swallow-except:ledger/files.py:_sync_directory:1"),
+        ("swallow-except:ledger/disk/files.py:prepare:3", "swallow-except:ledger/disk/files.py:_sync_directory:1"),
     ),
     "sessions of others": (
         "No rule says that the session of a run that has ended in good order stays valid.",
@@ -254,7 +254,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "not writable": (
         "The state directory of a search can be written to.",
         f"{_OPENING}a_directory_without_write_permission_is_refused",
-        ("drop-where-guard:ledger/files.py:prepare:1",),
+        ("drop-where-guard:ledger/disk/files.py:prepare:1",),
     ),
     "same key": (
         "No workload imports a message whose key is known under another id.",
@@ -284,7 +284,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "switch to WAL": (
         "A fault that lets the switch of the mode fail lets the next statement of the opening fail, too.",
         f"{_OPENING}a_fault_while_opening_leaves_nothing_open_and_the_next_open_works",
-        ("swallow-except:ledger/connections.py:_set_journal_mode:1",),
+        ("swallow-except:ledger/disk/connections.py:_set_journal_mode:1",),
     ),
     "stale memory": (
         "No other process of a search commits between the last look and a call.",
@@ -344,7 +344,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "unreadable row": (
         "No task of a search has a row that can't be read.",
         "tests/ledger/test_ledger_transaction.py::test_a_row_that_cannot_be_read_dooms_the_batch",
-        ("swallow-except:ledger/rows.py:RecordTable.decode:1",),
+        ("swallow-except:ledger/disk/rows.py:RecordTable.decode:1",),
     ),
     "stale delivery": (
         "No other process of a search commits between the last look and a call.",
@@ -389,8 +389,8 @@ _HOLES: Final[Mapping[str, tuple[str, ...]]] = {
         f"swallow-except:{_DATABASE}._asking:1",
     ),
     "It would take a file system that denies what it has just allowed, or a directory of somebody else.": (
-        "swallow-except:ledger/files.py:prepare:2",
-        "swallow-except:ledger/files.py:existing:1",
+        "swallow-except:ledger/disk/files.py:prepare:2",
+        "swallow-except:ledger/disk/files.py:existing:1",
     ),
     "It would take another process that commits between this one's last look and its call.": (
         "drop-reread:ledger/stores/sqlite.py:SqliteUnit.__enter__:1",

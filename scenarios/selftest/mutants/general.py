@@ -179,7 +179,12 @@ def _is_plain_text(source: Source, node: ast.Constant) -> bool:
     """Whether a text is a value of the program: short, in one word, and no docstring and no SQL."""
     text = str(node.value)
     parent = next(iter(source.above(node)), None)
-    return not isinstance(parent, ast.Expr) and " " not in text and len(text) < 40 and source.file != "ledger/schema.py"
+    return (
+        not isinstance(parent, ast.Expr)
+        and " " not in text
+        and len(text) < 40
+        and source.file != "ledger/disk/schema.py"
+    )
 
 
 def _has_text(node: ast.BinOp) -> bool:

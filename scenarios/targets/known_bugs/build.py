@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.store import Change, Unit
+from tornpage.ledger.stores.store import Change, Unit
 from tornpage.scenarios.model.target import Action, Target
 from tornpage.scenarios.targets.reference.target import Reference
 

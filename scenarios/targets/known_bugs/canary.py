@@ -1,7 +1,7 @@
 """The canary: it breaks the first promise at once. A run that does not catch it is worthless."""
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.store import Change
+from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
 

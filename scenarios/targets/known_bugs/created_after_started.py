@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from tornpage.ledger import Task, TaskRegistry
-from tornpage.ledger.store import Change, Unit
+from tornpage.ledger.stores.store import Change, Unit
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 

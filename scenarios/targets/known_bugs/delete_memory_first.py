@@ -1,6 +1,6 @@
 """delete-memory-first: memory forgets the task before the row is deleted (openclaw issue 88007)."""
 
-from tornpage.ledger.store import Change
+from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug, MemoryFirst
 

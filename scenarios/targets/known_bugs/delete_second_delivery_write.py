@@ -1,7 +1,7 @@
 """delete-second-delivery-write: the task goes in one transaction, then its delivery state once more in another."""
 
 from tornpage.ledger import Task, TaskRegistry
-from tornpage.ledger.store import Change, Unit
+from tornpage.ledger.stores.store import Change, Unit
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

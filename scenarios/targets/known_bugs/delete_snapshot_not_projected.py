@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.memory import apply_all
-from tornpage.ledger.store import Change, Snapshot
-from tornpage.ledger.stores import PlainBackend
+from tornpage.ledger.cache.memory import apply_all
+from tornpage.ledger.cache.plain import PlainBackend
+from tornpage.ledger.stores.store import Change, Snapshot
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.libraries.json_file import JsonFile
 

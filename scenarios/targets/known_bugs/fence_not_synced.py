@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tornpage.ledger.database import Database
+from tornpage.ledger.disk.database import Database
 from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 from tornpage.scenarios.targets.reference.target import Reference

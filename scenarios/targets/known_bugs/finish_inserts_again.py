@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.runs import Run
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, START, KnownBug
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tornpage.ledger.database import Database
-from tornpage.ledger.files import DATABASE_NAME
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

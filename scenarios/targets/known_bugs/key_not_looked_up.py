@@ -1,7 +1,7 @@
 """key-not-looked-up: the idempotency key is stored, and never looked up."""
 
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.outbox import Message, Outbox
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import ENQUEUE, KnownBug
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tornpage.ledger import DeliveryState, Task, TaskRegistry
-from tornpage.ledger.store import Change, Snapshot, TaskStore
-from tornpage.ledger.stores import PlainBackend
+from tornpage.ledger.cache.plain import PlainBackend
+from tornpage.ledger.stores.store import Change, Snapshot, TaskStore
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.libraries.json_file import JsonFile
 

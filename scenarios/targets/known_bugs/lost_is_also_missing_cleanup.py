@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from tornpage.ledger.audit import Audit, AuditCode, AuditedTask, Finding, Severity
 from tornpage.ledger.records import Status
-from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.upkeep.audit import Audit, AuditCode, AuditedTask, Finding, Severity
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

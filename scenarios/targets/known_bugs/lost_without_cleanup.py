@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from tornpage.ledger import Task
-from tornpage.ledger.maintenance import Maintenance
-from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.upkeep.maintenance import Maintenance
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, START, KnownBug
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.store import Change
+from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tornpage.ledger import workers
-from tornpage.ledger.inspection import Liveness
-from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.upkeep.inspection import Liveness
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, START, KnownBug
 

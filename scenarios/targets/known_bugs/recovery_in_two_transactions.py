@@ -1,9 +1,9 @@
 """recovery-in-two-transactions: runs are flagged in one transaction, their sessions end in the next."""
 
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.recovery import Recovered, Recovery
 from tornpage.ledger.runs import SESSIONS, Run
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
 

@@ -1,8 +1,8 @@
 """recovery-keeps-session: recovery flags the run and leaves its session valid."""
 
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.runs import Run
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, OPEN_SESSION, START, KnownBug
 

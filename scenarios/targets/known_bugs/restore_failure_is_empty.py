@@ -1,7 +1,7 @@
 """restore-failure-is-empty: a restore that fails counts as an empty ledger."""
 
 from tornpage.ledger import StoreError, TaskRegistry
-from tornpage.ledger.store import Snapshot
+from tornpage.ledger.stores.store import Snapshot
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 
 

@@ -1,9 +1,9 @@
 """restore-torn: tasks and delivery states are read in two transactions, with somebody else's commit in between."""
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.rows import DELIVERIES, TASKS
-from tornpage.ledger.store import Backend, Snapshot, TaskStore
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS
 from tornpage.ledger.stores import SqliteStore
+from tornpage.ledger.stores.store import Backend, Snapshot, TaskStore
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 

@@ -1,10 +1,10 @@
 """running-survives-restart: nobody looks at what was running when the process died."""
 
+from tornpage.ledger.disk.rows import Quarantined
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.recovery import Recovery
-from tornpage.ledger.rows import Quarantined
 from tornpage.ledger.runs import Run
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, START, KnownBug
 

@@ -1,8 +1,8 @@
 """start-not-persisted: a run comes on record only when it has finished."""
 
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.runs import Run
-from tornpage.ledger.transaction import Transaction
 from tornpage.scenarios.targets.known_bugs.build import CREATE, START, KnownBug
 
 

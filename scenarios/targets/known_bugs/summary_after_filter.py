@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tornpage.ledger.audit import Audit, AuditedTask, Finding
-from tornpage.ledger.upkeep import Upkeep
+from tornpage.ledger.upkeep.audit import Audit, AuditedTask, Finding
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

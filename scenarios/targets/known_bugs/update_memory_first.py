@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 
-from tornpage.ledger.store import Change
+from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug, MemoryFirst
 

@@ -1,8 +1,8 @@
 """wal-never-truncates: nobody copies the log back, so it grows as long as the process lives."""
 
 from tornpage.ledger import TaskRegistry
-from tornpage.ledger.store import Backend, TaskStore
 from tornpage.ledger.stores import SqliteStore
+from tornpage.ledger.stores.store import Backend, TaskStore
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 

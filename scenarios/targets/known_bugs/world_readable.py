@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from unittest import mock
 
-from tornpage.ledger import files
+from tornpage.ledger.disk import files
 from tornpage.scenarios.model.target import Configuration, Environment, Session
 from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 from tornpage.scenarios.targets.reference.target import Reference

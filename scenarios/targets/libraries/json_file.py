@@ -13,8 +13,8 @@ import msgspec
 from hypothesis.strategies import SearchStrategy
 
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, StoreError, TaskRegistry, UsageError
-from tornpage.ledger.store import Snapshot
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
+from tornpage.ledger.stores.store import Snapshot
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.reference.strategies import draw_tasks

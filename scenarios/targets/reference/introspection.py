@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.ledger import Ledger
-from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.rules.indexes import Indexes
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import View
 from tornpage.scenarios.targets.reference.calls import rows_of

@@ -13,7 +13,7 @@ import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, Runtime, StoreError, StoreIOError, Task, UsageError
-from tornpage.ledger.files import DATABASE_NAME
+from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View

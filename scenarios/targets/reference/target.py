@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger.files import DATABASE_NAME
+from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Session, Target, View

@@ -7,7 +7,7 @@ breaks ties; an index yields ids without an order, so whoever holds the tasks br
 from collections.abc import Callable, Iterable
 
 from tornpage.ledger.records import Runtime, Task
-from tornpage.ledger.values import blank_to_none
+from tornpage.ledger.rules.values import blank_to_none
 
 
 def newest_first(tasks: Iterable[Task]) -> list[Task]:

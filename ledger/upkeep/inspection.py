@@ -8,7 +8,7 @@ works on any connection, so an audit needs no restored ledger: `read_only` opens
 else the runtime's own session hook. What can't be told counts as alive: taking live work for lost drops its real end
 (openclaw issues 127985 and 132602). A stored session of a dead worker is no life (88205).
 
-Not covered: what is done about a lost task; see `ledger.maintenance`.
+Not covered: what is done about a lost task; see `ledger.upkeep.maintenance`.
 """
 
 # no fault in this file: read-only looks from outside are no action of a target; they have tests of their own.
@@ -22,9 +22,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from tornpage.ledger import files
-from tornpage.ledger.audit import AuditedTask
-from tornpage.ledger.connections import (
+from tornpage.ledger.cache.plain import PlainBackend
+from tornpage.ledger.disk import files
+from tornpage.ledger.disk.connections import (
     DEFAULT_BUSY_TIMEOUT_MS,
     MEMORY,
     Connect,
@@ -34,13 +34,13 @@ from tornpage.ledger.connections import (
     in_transaction,
     require_sqlite,
 )
+from tornpage.ledger.disk.rows import TASKS, Quarantined, Row, fetch
+from tornpage.ledger.disk.schema import SCHEMA_VERSION, read_version
 from tornpage.ledger.errors import from_sqlite, is_database_error
 from tornpage.ledger.records import Runtime, Task
-from tornpage.ledger.rows import TASKS, Quarantined, Row, fetch
 from tornpage.ledger.runs import RUNS
-from tornpage.ledger.schema import SCHEMA_VERSION, read_version
-from tornpage.ledger.store import Backend
-from tornpage.ledger.stores.plain import PlainBackend
+from tornpage.ledger.stores.store import Backend
+from tornpage.ledger.upkeep.audit import AuditedTask
 
 SessionHook = Callable[[Task], bool | None]
 """Asks a runtime whether a session still backs a task; None says that it doesn't know."""
@@ -75,7 +75,7 @@ class TaskSource(Protocol):
 
 
 class Readable(Protocol):
-    """A database to read from: `ledger.database.Database`, or a `read_only` one."""
+    """A database to read from: `ledger.disk.database.Database`, or a `read_only` one."""
 
     def reading(self) -> AbstractContextManager[Any]:
         """A connection for reads as of one moment; errors come out as `StoreError`."""

@@ -23,8 +23,8 @@ from tornpage.scenarios.model.scenario import Call, Restart, Scenario, Syscall
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.model.work import Part
 from tornpage.scenarios.search.points import Point
+from tornpage.scenarios.search.programs.syscalls import Syscalls
 from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.search.syscalls import Syscalls
 from tornpage.scenarios.search.workload import Start
 
 _WARM: Final = 4

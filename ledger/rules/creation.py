@@ -14,7 +14,6 @@ import msgspec
 from msgspec.structs import replace
 
 from tornpage.ledger.errors import UsageError
-from tornpage.ledger.lookup import by_preference
 from tornpage.ledger.records import (
     TERMINAL,
     DeliveryState,
@@ -27,8 +26,9 @@ from tornpage.ledger.records import (
     Task,
     TerminalOutcome,
 )
-from tornpage.ledger.times import cleanup_time, ordered
-from tornpage.ledger.values import (
+from tornpage.ledger.rules.lookup import by_preference
+from tornpage.ledger.rules.times import cleanup_time, ordered
+from tornpage.ledger.rules.values import (
     blank_to_none,
     collapsed,
     given_text,

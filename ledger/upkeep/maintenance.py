@@ -20,10 +20,10 @@ import msgspec
 from msgspec.structs import replace
 
 from tornpage.ledger import rules
-from tornpage.ledger.audit import Audit, AuditedTask, AuditFilters, AuditReport, age_ms, projected
-from tornpage.ledger.inspection import Liveness, TaskSource
 from tornpage.ledger.records import TERMINAL, Status, Task
 from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.upkeep.audit import Audit, AuditedTask, AuditFilters, AuditReport, age_ms, projected
+from tornpage.ledger.upkeep.inspection import Liveness, TaskSource
 
 LOST_AFTER_MS: Final = 5 * 60_000
 """How long an active task must be without an event before anybody asks whether something still works on it."""

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from tornpage.ledger.indexes import Indexes
-from tornpage.ledger.memory import Memory
+from tornpage.ledger.cache.memory import Memory
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.store import Change, Snapshot
+from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.stores.store import Change, Snapshot
 
 _RecordT = TypeVar("_RecordT")
 
@@ -100,7 +100,7 @@ class _DraftIndexes(Indexes):
 
 
 class Draft:
-    """What a `Memory` will be once a batch is committed; see `ledger.store.View`."""
+    """What a `Memory` will be once a batch is committed; see `ledger.stores.store.View`."""
 
     def __init__(self, beneath: Memory) -> None:
         self._beneath = beneath

@@ -4,7 +4,7 @@ Queued → running → terminal, and queued → terminal. A terminal status is f
 inference, so the run that owns the task (the same run id) may still report how it really ended. A refused transition
 raises `IllegalTransition`. Progress, the notify policy and the delivery status may change in any status.
 
-Every result has its times in order (`ledger.times`). Becoming terminal stamps ended_at, last_event_at and
+Every result has its times in order (`ledger.rules.times`). Becoming terminal stamps ended_at, last_event_at and
 cleanup_after together, so no task is ever terminal without a date to prune it (openclaw issue 57439). Who may call
 what, and which row the change is computed from, is not decided here.
 """
@@ -13,11 +13,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tornpage.ledger.creation import outcome_of
 from tornpage.ledger.errors import IllegalTransition, UsageError
 from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task, TerminalOutcome
-from tornpage.ledger.times import cleanup_time, ordered
-from tornpage.ledger.values import blank_to_none, collapsed, given_text, member, optional_time_ms, time_ms
+from tornpage.ledger.rules.creation import outcome_of
+from tornpage.ledger.rules.times import cleanup_time, ordered
+from tornpage.ledger.rules.values import blank_to_none, collapsed, given_text, member, optional_time_ms, time_ms
 
 _NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: TERMINAL | {Status.RUNNING},

@@ -1,8 +1,8 @@
 """Auditing a ledger and maintaining it: what `Ledger.audit` and `Ledger.maintenance` do, and the same on a file.
 
 `audit_file` and `preview_file` read the database as it is on disk: nothing is restored, so a first page comes as fast
-as SQLite can read the rows. The rules are in `ledger.audit` and `ledger.maintenance`, the reading in
-`ledger.inspection`.
+as SQLite can read the rows. The rules are in `ledger.upkeep.audit` and `ledger.upkeep.maintenance`, the reading in
+`ledger.upkeep.inspection`.
 
 Not covered: session hooks for a file; only the program that runs the sessions has them.
 """
@@ -16,16 +16,16 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tornpage.ledger.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
 from tornpage.ledger.clock import Clock, system_clock
-from tornpage.ledger.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
+from tornpage.ledger.disk.connections import DEFAULT_BUSY_TIMEOUT_MS, Connect
+from tornpage.ledger.disk.files import resolve_state_dir
 from tornpage.ledger.errors import StoreError, UsageError
-from tornpage.ledger.files import resolve_state_dir
-from tornpage.ledger.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
-from tornpage.ledger.maintenance import Maintenance, MaintenanceReport, audit, preview
 from tornpage.ledger.records import Runtime
 from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.stores.sqlite import SqliteStore
+from tornpage.ledger.upkeep.audit import Audit, AuditCode, AuditFilters, AuditReport, Severity
+from tornpage.ledger.upkeep.inspection import Liveness, PlainSource, SessionHook, SqliteSource, TaskSource, read_only
+from tornpage.ledger.upkeep.maintenance import Maintenance, MaintenanceReport, audit, preview
 from tornpage.ledger.workers import DIRECTORY_NAME, Workers
 
 _log = logging.getLogger("ledger.upkeep")

@@ -2,7 +2,7 @@
 
 `TaskStore` is the interface of openclaw's pull request 56927: `load_snapshot` and `save_snapshot` are required, the
 finer methods are optional and found by asking (`offers`). A `Backend` is what the registry works with: units of work
-that end in one commit. SQLite is one itself; every other store is wrapped by `ledger.stores.plain`.
+that end in one commit. SQLite is one itself; every other store is wrapped by `ledger.cache.plain`.
 
 Not covered: how a store makes things durable. A store's methods may raise before or after they did their work.
 """
@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.rows import Quarantined
+from tornpage.ledger.rules.indexes import Indexes
 
 OPTIONAL_METHODS = (
     "list_for_owner",

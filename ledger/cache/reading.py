@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from tornpage.ledger import rules
-from tornpage.ledger.engine import RegistryEngine
+from tornpage.ledger.cache.engine import RegistryEngine
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, Runtime, Status, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.values import checked_id, given_text, json_value, member, trimmed
+from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, trimmed
 
 
 class TaskReader(RegistryEngine):

@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 
 from tornpage.ledger.errors import StoreCorrupt
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.times import ordered
+from tornpage.ledger.rules.times import ordered
 
 Row = tuple[Any, ...]
 """The values of one row in the order of `Table.columns`: None, int, float, str (or a str enumeration) and bytes."""

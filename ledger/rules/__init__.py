@@ -1,11 +1,10 @@
 """The rules of the task ledger, as functions without I/O: what a create means, what may change, which task is meant.
 
-A façade: creation and duplicates are in `ledger.creation`, the state machine in `ledger.transitions`, the order of
-times in `ledger.times`, choosing and sorting in `ledger.lookup`. What happens around a change (the transaction,
-memory, observers) is the registry's.
+A façade: creation and duplicates are in `creation`, the state machine in `transitions`, the order of times in `times`,
+choosing and sorting in `lookup`. What happens around a change (the transaction, memory, observers) is the registry's.
 """
 
-from tornpage.ledger.creation import (
+from tornpage.ledger.rules.creation import (
     NewTask,
     default_delivery_status,
     default_notify_policy,
@@ -15,9 +14,9 @@ from tornpage.ledger.creation import (
     new_task,
     outcome_of,
 )
-from tornpage.ledger.lookup import by_preference, find_by_token, newest_first, select_for_run
-from tornpage.ledger.times import LOST_RETENTION_MS, RETENTION_MS, cleanup_time, ordered
-from tornpage.ledger.transitions import (
+from tornpage.ledger.rules.lookup import by_preference, find_by_token, newest_first, select_for_run
+from tornpage.ledger.rules.times import LOST_RETENTION_MS, RETENTION_MS, cleanup_time, ordered
+from tornpage.ledger.rules.transitions import (
     allowed_next,
     finish,
     progress,

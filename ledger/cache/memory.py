@@ -1,8 +1,8 @@
 """The ledger's memory: the committed tasks, their delivery states and the indexes derived from them.
 
 It is a cache and nothing else: what it holds was committed, or it was read from the store. Tasks are kept in the order
-of their insertion. A batch works on a draft laid over it (`ledger.draft`), so that what isn't committed never gets in
-here.
+of their insertion. A batch works on a draft laid over it (`ledger.cache.draft`), so that what isn't committed
+never gets in here.
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from tornpage.ledger.indexes import Indexes
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.store import Change, Snapshot
+from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.stores.store import Change, Snapshot
 
 _RecordT = TypeVar("_RecordT")
 

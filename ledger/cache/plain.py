@@ -22,11 +22,11 @@ from typing import Any, Final, Literal, Self
 
 from msgspec import UNSET
 
+from tornpage.ledger.cache.memory import apply_all
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
-from tornpage.ledger.memory import apply_all
 from tornpage.ledger.records import DeliveryState, Task
-from tornpage.ledger.store import Change, Owner, Snapshot, TaskStore, offers
-from tornpage.ledger.times import ordered
+from tornpage.ledger.rules.times import ordered
+from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, offers
 
 _log = logging.getLogger("ledger.stores.plain")
 
@@ -161,7 +161,7 @@ def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str,
 
 
 class PlainUnit:
-    """One unit of work; see `ledger.store.Unit`. Nested entries join."""
+    """One unit of work; see `ledger.stores.store.Unit`. Nested entries join."""
 
     def __init__(self, backend: PlainBackend, owner: Owner) -> None:
         self._backend = backend

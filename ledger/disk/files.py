@@ -24,8 +24,8 @@ from typing import Final
 
 from platformdirs import user_state_path
 
+from tornpage.ledger.disk.wal import USER_VERSION_OFFSET, user_version
 from tornpage.ledger.errors import StoreCorrupt, StoreReadOnly, StoreSchemaNewer, StoreUnavailable, UsageError
-from tornpage.ledger.wal import USER_VERSION_OFFSET, user_version
 
 DATABASE_NAME: Final = "ledger.sqlite"
 STATE_DIR_VARIABLE: Final = "TORNPAGE_STATE_DIR"

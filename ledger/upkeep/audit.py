@@ -6,7 +6,8 @@ openclaw's pull request 57361. Times that contradict each other are looked for i
 puts them in order; everything else is judged on the reconciled task.
 
 `Audit` takes the pairs one by one and keeps the counts and one page of findings, so that its memory depends on the page
-and not on the ledger. Not covered: where the tasks come from (`ledger.inspection`), and rows that can't be read at all.
+and not on the ledger. Not covered: where the tasks come from (`ledger.upkeep.inspection`), and rows that can't be read
+at all.
 """
 
 import heapq
@@ -17,11 +18,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.errors import UsageError
 from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task
-from tornpage.ledger.rows import Quarantined
-from tornpage.ledger.times import LOST_RETENTION_MS, Timed, ordered
-from tornpage.ledger.values import member
+from tornpage.ledger.rules.times import LOST_RETENTION_MS, Timed, ordered
+from tornpage.ledger.rules.values import member
 
 _MINUTE_MS: Final = 60_000
 STALE_QUEUED_MS: Final = 10 * _MINUTE_MS
@@ -269,7 +270,7 @@ class Audit:
 
 
 def projected(row: AuditedTask, now: int, reason: str) -> AuditedTask:
-    """The task as it would be if maintenance marked it as lost now; see `ledger.maintenance`."""
+    """The task as it would be if maintenance marked it as lost now; see `ledger.upkeep.maintenance`."""
     return replace(
         row,
         status=Status.LOST,

@@ -22,8 +22,8 @@ import msgspec
 from tornpage.scenarios.model.events import Event, Finding
 from tornpage.scenarios.model.plan import Plan, without_password
 from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Job, Live, Result, Work, done_alone
 from tornpage.scenarios.run.stop import note, signals_to
-from tornpage.scenarios.run.worker_pool import DiedError, Job, Live, Result, Work, done_alone
 
 # It has types for some of what it does.
 distributed: Any = untyped

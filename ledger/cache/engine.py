@@ -20,13 +20,13 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from tornpage.ledger.draft import Draft
+from tornpage.ledger.cache.draft import Draft
+from tornpage.ledger.cache.memory import Memory
+from tornpage.ledger.cache.plain import PlainBackend
+from tornpage.ledger.disk.transaction import unavailable
 from tornpage.ledger.errors import StoreError, UsageError
-from tornpage.ledger.memory import Memory
 from tornpage.ledger.observers import Observers
-from tornpage.ledger.store import Backend, Change, Snapshot, TaskStore, Unit, View
-from tornpage.ledger.stores.plain import PlainBackend
-from tornpage.ledger.transaction import unavailable
+from tornpage.ledger.stores.store import Backend, Change, Snapshot, TaskStore, Unit, View
 
 
 class RegistryEngine:

@@ -25,8 +25,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from tornpage.ledger.disk.rows import Row, Table, fetch
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, from_sqlite, is_database_error
-from tornpage.ledger.rows import Row, Table, fetch
 
 RowKey = tuple[str, str]
 """A table's name and a row's key."""

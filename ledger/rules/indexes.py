@@ -11,7 +11,7 @@ No locking here; the registry has one lock for memory and indexes together.
 from collections.abc import Iterable
 
 from tornpage.ledger.records import Task
-from tornpage.ledger.values import blank_to_none
+from tornpage.ledger.rules.values import blank_to_none
 
 _Keys = tuple[str | None, str | None, str | None, str | None]
 """Under which run, owner, parent flow and child session a task is filed; None where it has no such key."""

@@ -7,8 +7,8 @@ was. Nothing here falls back to memory.
 Closing the last connection copies the log (``-wal``) into the database, so where there is a log the content is checked
 on a read-only connection, which can't. The wish for a journal mode is optional: an existing file keeps its own.
 
-Not covered: what a connection is used for; see `ledger.database`. A rollback journal that a crash has left behind is
-played back by SQLite before anything can be read, also into a damaged file.
+Not covered: what a connection is used for; see `ledger.disk.database`. A rollback journal that a crash has left behind
+is played back by SQLite before anything can be read, also into a damaged file.
 """
 
 import logging
@@ -21,7 +21,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage.ledger import files
+from tornpage.ledger.disk import files
+from tornpage.ledger.disk.schema import SCHEMA_VERSION, migrate, read_version
 from tornpage.ledger.errors import (
     StoreCorrupt,
     StoreError,
@@ -32,7 +33,6 @@ from tornpage.ledger.errors import (
     is_database_error,
     primary_code,
 )
-from tornpage.ledger.schema import SCHEMA_VERSION, migrate, read_version
 
 Connect = Callable[..., Any]
 """Called as ``connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)``, as sqlite3's is.
@@ -114,7 +114,7 @@ def settings_for(
 ) -> Settings:
     """Check what was asked for and make the files ready.
 
-    Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and what `ledger.files.prepare` raises.
+    Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and what `ledger.disk.files.prepare` raises.
     """
     for name, value, allowed in (
         ("journal_mode", journal_mode, JOURNAL_MODES),

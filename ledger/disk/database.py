@@ -2,7 +2,7 @@
 
 All connections come from the `connect` function that was handed in, so that whoever tests the ledger can put faults
 beneath it. There is one connection for work; settling a failed COMMIT opens a second one for a moment. How a
-connection is opened is the business of `ledger.connections`.
+connection is opened is the business of `ledger.disk.connections`.
 
 Statements go through ``connection.execute``, transactions included (``isolation_level=None``), and drivers other than
 `sqlite3` do as long as they speak DB-API with SQLite's ``in_transaction``.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tornpage.ledger.connections import (
+from tornpage.ledger.disk.connections import (
     BUSY,
     DEFAULT_BUSY_TIMEOUT_MS,
     Connect,
@@ -34,6 +34,9 @@ from tornpage.ledger.connections import (
     settings_for,
     synchronous,
 )
+from tornpage.ledger.disk.rows import Quarantined, RecordTable, Row, Table, chunks, fetch
+from tornpage.ledger.disk.schema import FENCE
+from tornpage.ledger.disk.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
 from tornpage.ledger.errors import (
     StoreBusy,
     StoreError,
@@ -43,9 +46,6 @@ from tornpage.ledger.errors import (
     is_database_error,
     primary_code,
 )
-from tornpage.ledger.rows import Quarantined, RecordTable, Row, Table, chunks, fetch
-from tornpage.ledger.schema import FENCE
-from tornpage.ledger.transaction import Found, Settlement, TouchedRow, Transaction, judge, unavailable
 
 _log = logging.getLogger("ledger.database")
 
@@ -189,7 +189,7 @@ class Database:
         return not still_open
 
     def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> Settlement:
-        """Find out what a COMMIT that raised `error` did, and make it stay so; see `ledger.transaction`."""
+        """Find out what a COMMIT that raised `error` did, and make it stay so; see `ledger.disk.transaction`."""
         # Until this method has come to its end nobody may trust memory, whatever interrupts it.
         self._suspect = str(error) or type(error).__name__
         owed_before, self.fence_owed = self.fence_owed, True

@@ -1,0 +1,1 @@
+"""Disk: the database's files, its connections, its schema, its transactions and its rows."""

@@ -1,0 +1,1 @@
+"""Upkeep: auditing, repairing and inspecting a ledger."""

@@ -1,0 +1,1 @@
+"""A run's parts on several cores or machines."""

@@ -1,0 +1,1 @@
+"""The searches that only programs in any language have."""
