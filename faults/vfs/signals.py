@@ -7,7 +7,9 @@ result codes.) So while the shim is in use the handlers are wrapped: one that wo
 frame is asked again a moment later. Deeper in a callback it may raise: that is caught, kept and told (`Shim.kept`).
 
 Not covered: a handler that is set inside a scope and after the last plan was armed; exceptions that another thread sets
-(``PyThreadState_SetAsyncExc``); a RecursionError exactly at the callback's entry; an interrupt inside `install` itself.
+(``PyThreadState_SetAsyncExc``); a RecursionError exactly at the callback's entry; an interrupt inside `install` itself;
+an exception that is set already when SQLite calls us while a trace function written in Python is in force (from Python
+3.12 on the trace function is called first).
 """
 
 import _thread
@@ -86,27 +88,74 @@ def _raise_again(number: int) -> None:
 raise_pending: Final = _thread.get_ident
 
 
-class _SettingMemoryError(int):
-    """A result of a callback that sets a MemoryError once C has taken it.
+class _TypeSlot(ctypes.Structure):
+    _fields_ = (("slot", ctypes.c_int), ("function", ctypes.c_void_p))
+
+
+class _TypeSpec(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("basicsize", ctypes.c_int), ("itemsize", ctypes.c_int), ("flags", ctypes.c_uint),
+        ("slots", ctypes.POINTER(_TypeSlot)),
+    )  # fmt: skip
+
+
+# Of the stable ABI: what these are called in its headers, and they may not change.
+_TP_FINALIZE: Final = 80
+_TPFLAGS_DEFAULT_AND_BASETYPE: Final = 1 << 18 | 1 << 10
+_type_from_spec = ctypes.pythonapi.PyType_FromSpec
+_type_from_spec.restype = ctypes.py_object
+_type_from_spec.argtypes = (ctypes.POINTER(_TypeSpec),)
+
+
+def _called_at_its_end() -> Any:
+    """A class whose objects are called when they go away, and what the call raises stays set.
+
+    After ``__del__`` Python puts back what was set before it; a finalizer that is C's own is left alone.
+    """
+    slots = (_TypeSlot * 2)()
+    slots[0] = _TypeSlot(_TP_FINALIZE, ctypes.cast(ctypes.pythonapi.PyObject_CallNoArgs, ctypes.c_void_p).value)
+    name = b"tornpage.faults.vfs.signals.CalledAtItsEnd"
+    spec = _TypeSpec(name, object.__basicsize__, 0, _TPFLAGS_DEFAULT_AND_BASETYPE, slots)
+    made = _type_from_spec(ctypes.byref(spec))
+    _KEPT.append((slots, name))  # Before Python 3.12 a type refers to the text that is its name.
+    return made
+
+
+_KEPT: Final[list[Any]] = []
+_CalledAtItsEnd: Any = _called_at_its_end()
+
+
+class _Raising(_CalledAtItsEnd):  # type: ignore[misc] # made at run time
+    """Sets an exception when it goes away."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self) -> None:
+        __tracebackhide__ = True
+        error = self.error
+        try:
+            raise error
+        finally:
+            del self.error, self, error  # The exception's traceback leads to this frame.
+
+
+class _Setting(int):
+    """A result of a callback that sets an exception once C has taken it.
 
     ctypes takes back an exception that a callback raises, so a callback can't set one. It throws the result away after
-    that, and with it a capsule, whose destructor is C's own ``PyErr_NoMemory``.
+    that, and with it what sets the exception.
     """
 
     def __init__(self, _result: int) -> None:
-        self.capsule = _new_capsule(1, None, _no_memory)
-
-
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype = ctypes.py_object
-_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_no_memory = ctypes.cast(ctypes.pythonapi.PyErr_NoMemory, ctypes.c_void_p)
+        self.raising: _Raising | None = None
 
 
 def was_pending(error: BaseException) -> bool:
     """Whether an exception was set before C called us: `raise_pending` has raised it, and nothing has been done yet.
 
-    ``sqlite3`` closes a connection with ``autocommit=False`` so where the ROLLBACK before it has failed.
+    So does ``sqlite3`` close a connection with ``autocommit=False`` where the ROLLBACK before it has failed, and
+    ``pysqlite3`` one that has no name, where what was done with it has failed.
     """
     return isinstance(error, ctypes.ArgumentError) or (
         isinstance(error, SystemError) and "with an exception set" in str(error)
@@ -114,9 +163,7 @@ def was_pending(error: BaseException) -> bool:
 
 
 def with_pending(error: BaseException, result: int) -> int:
-    """The result of what was done in a second try, with the exception set again.
-
-    That works for a MemoryError. Of any other kind the caller of ``close`` gets a SystemError instead.
-    """
-    is_memory = any("MemoryError" in repr(one) for one in (error, error.__cause__))
-    return _SettingMemoryError(result) if is_memory else result
+    """The result of what was done in a second try, with the exception set again: `error` was made of it."""
+    setting = _Setting(result)
+    setting.raising = _Raising(error.__cause__ or error)
+    return setting
