@@ -26,6 +26,12 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
 @click.argument("names", nargs=-1)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run.")
 @click.option(
+    "--seeds",
+    metavar="FIRST-LAST",
+    callback=lambda _context, _parameter, text: _seeds(text),
+    help="Count with how many of these seeds each search catches each bug; the reference is left out then.",
+)
+@click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".tornpage"),
@@ -45,6 +51,7 @@ def bugs(
     /,
     names: tuple[str, ...],
     seed: int,
+    seeds: range | None,
     report: Path,
     as_json: bool,
     jobs: int,
@@ -55,6 +62,11 @@ def bugs(
         chosen = [find_bug(name.removeprefix("bug:")) for name in names] or list(all_bugs().values())
     except UnknownTargetError as error:
         raise click.UsageError(str(error)) from error
+    if seeds is not None:
+        with could_not_run(), gate.over(jobs, cluster) as over:
+            counted = _count(chosen, seeds, over)
+        _show_counts(counted, seeds, as_json=as_json)
+        context.exit(Exit.HOLDS if all(one.caught == len(seeds) for one in counted) else Exit.FINDING)
     catches: list[tuple[KnownBug, Catch]] = []
     interrupted = False
     try:
@@ -81,6 +93,52 @@ def bugs(
         context.exit(Exit.INTERRUPTED)
     good = all(catch.caught and gate.within_budget(catch, bug) for bug, catch in catches) and not noise
     context.exit(Exit.HOLDS if good else Exit.FINDING)
+
+
+def _seeds(text: str | None) -> range | None:
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        raise click.BadParameter(f"{text!r} is no range of seeds; give two numbers, such as 0-19, or one")
+    return range(int(first), int(last if dash else first) + 1)
+
+
+class _Counted(msgspec.Struct):
+    """One search of one bug over some seeds: with how many it was caught, and what came of the others."""
+
+    build: str
+    search: str
+    caught: int = 0
+    # By seed: which other check was first, None where nothing was found.
+    others: dict[int, str | None] = {}
+
+
+def _count(chosen: list[KnownBug], seeds: range, over: gate.Map) -> list[_Counted]:
+    counted: dict[tuple[str, str], _Counted] = {}
+    for seed in seeds:
+        for bug, catch in gate.catches(chosen, seed, None, over):
+            one = counted.setdefault((bug.name, catch.search), _Counted(bug.name, catch.search))
+            if catch.caught and gate.within_budget(catch, bug):
+                one.caught += 1
+            else:
+                one.others[seed] = catch.check
+                click.echo(f"seed {seed}: {bug.name} by {catch.search}: {catch.check or 'MISSED'}", err=True)
+    return list(counted.values())
+
+
+def _show_counts(counted: list[_Counted], seeds: range, *, as_json: bool) -> None:
+    if as_json:
+        data = {"seeds": list(seeds), "bugs": counted}
+        click.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
+        return
+    table = Table(title=f"known bugs with {plural(len(seeds), 'seed')}", title_justify="left")
+    for name in ("build", "search", "caught", "else"):
+        table.add_column(name, justify="right" if name == "caught" else "left", overflow="fold")
+    for one in counted:
+        others = ", ".join(f"seed {seed}: {check or 'MISSED'}" for seed, check in one.others.items())
+        table.add_row(one.build, one.search, f"{one.caught}/{len(seeds)}", others)
+    output().print(table)
 
 
 def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:

@@ -15,8 +15,8 @@ from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.selftest.mutants import OPERATORS, SOURCES, Mutant, all_mutants, chosen_mutants
 from tornpage.scenarios.selftest.mutants.equivalent import REVIEWED
 from tornpage.scenarios.selftest.mutants.general import OPERATORS as GENERAL
-from tornpage.scenarios.selftest.mutants.general import sample
-from tornpage.scenarios.selftest.mutants.hunt import Verdict
+from tornpage.scenarios.selftest.mutants.general import general_mutants, is_general, sample
+from tornpage.scenarios.selftest.mutants.hunt import HUNTS, Verdict
 from tornpage.scenarios.selftest.mutants.run import FATES, Trials, Tried
 
 
@@ -28,6 +28,13 @@ from tornpage.scenarios.selftest.mutants.run import FATES, Trials, Tried
     "--general",
     type=click.IntRange(min=1),
     help="In their place so many general ones, by seed: comparisons, constants, guards, all over the ledger.",
+)
+@click.option(
+    "--hunt",
+    "hunts",
+    type=click.Choice(list(HUNTS)),
+    multiple=True,
+    help="Hunt only so: scripts are cheap, and what survives them can be tried by its id.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Name the mutants, and try none.")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="So many at a time.")
@@ -42,6 +49,7 @@ def mutants(
     operators: tuple[str, ...],
     files: tuple[str, ...],
     general: int | None,
+    hunts: tuple[str, ...],
     only_list: bool,
     jobs: int,
     seed: int,
@@ -58,6 +66,7 @@ def mutants(
     tornpage mutants --operator drop-fsync
     tornpage mutants --list --file ledger/disk/database.py
     tornpage mutants --general 600                a sample of ordinary ones
+    tornpage mutants --general 100 --hunt scripts
 
     Exit code 0: every survivor is explained. 1: one is not, or an explanation no longer holds. 2: nothing was tried, or
     a search finds something in the ledger as it is, too.
@@ -65,14 +74,22 @@ def mutants(
     if general is not None and (names or operators or files):
         raise click.UsageError("--general is a sample of its own: give no ids, --operator or --file beside it")
     try:
-        chosen = sample(general, seed) if general is not None else chosen_mutants(names, operators, files)
+        if general is not None:
+            chosen = sample(general, seed)
+        else:
+            # An id may be of either kind.
+            ordinary = [general_mutants()[name] for name in names if name not in all_mutants() and is_general(name)]
+            rest = [name for name in names if name not in {one.id for one in ordinary}]
+            chosen = ordinary + (chosen_mutants(rest, operators, files) if rest or not names else [])
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if only_list:
         _list(chosen, as_json)
         return
     started = time.monotonic()
-    tried, is_interrupted = _try_all(chosen, Trials(seed=seed), jobs, started + max_time_s if max_time_s else None)
+    tried, is_interrupted = _try_all(
+        chosen, Trials(seed=seed, hunts=hunts), jobs, started + max_time_s if max_time_s else None
+    )
     if not tried:
         raise CouldNotRun("no mutant was tried")
     control = Verdict(killed=False) if is_interrupted else _control(tried, seed)

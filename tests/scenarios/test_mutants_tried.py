@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import tornpage.scenarios.cli.mutants as command_module
 from tornpage.scenarios.selftest.mutants import OPERATORS, Mutant, all_mutants
 from tornpage.scenarios.selftest.mutants.equivalent import Reviewed
+from tornpage.scenarios.selftest.mutants.general import general_mutants
 from tornpage.scenarios.selftest.mutants.hunt import Verdict
 from tornpage.scenarios.selftest.mutants.run import TIMEOUT, Trials, Tried
 
@@ -97,6 +99,20 @@ def test_what_is_at_work_ends_with_stop_and_nothing_begins_after_it() -> None:
     trials = Trials()
     trials.stop()
     assert trials.verdict(harmless()).error == "stopped"
+
+
+def test_a_mutant_of_either_kind_is_named_by_its_id(command: Callable[..., Any]) -> None:
+    ordinary = next(name for name in general_mutants() if name.startswith("comparison:ledger/times.py"))
+    ran = command("mutants", "--list", ordinary, COMMIT)
+    assert ran.code == 0, ran
+    assert [line.split("  ")[0] for line in ran.out.splitlines()[:-1]] == [ordinary, COMMIT]
+
+
+@pytest.mark.slow
+def test_only_the_hunts_that_are_named_are_made() -> None:
+    # The scripts come first, and would have killed it.
+    verdict = Trials(hunts=("sweep",)).verdict(all_mutants()[COMMIT])
+    assert (verdict.killed, verdict.hunt) == (True, SWEEP), verdict
 
 
 def test_nothing_begins_after_the_deadline(trials: Trials) -> None:

@@ -11,7 +11,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import minimise
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
 from tornpage.scenarios.targets.reference.target import Reference
 
@@ -53,6 +53,19 @@ def test_a_call_changes_the_store_and_its_twin(executor: New) -> None:
 
 def test_a_call_opens_the_store_if_nobody_has(executor: New) -> None:
     assert told(executor(), put("a")).view == {"a": 1}
+
+
+@pytest.mark.parametrize("mine_first", [True, False])
+def test_a_small_change_that_one_of_two_callers_has_made_is_not_asked_for_again(
+    executor: New, mine_first: bool
+) -> None:
+    # The ledger refuses an id that is taken: no sign that it can't be used any more.
+    target = Reference()
+    beat, other = target.heartbeat(), Action("tasks.list")
+    pair = (beat, other) if mine_first else (other, beat)
+    done = told(executor(target), Restart(), Interleave(*pair, 1))
+    done.end()
+    assert "task/heartbeat" in done.view
 
 
 def test_the_shadow_is_put_back_after_a_call_that_failed(executor: New) -> None:

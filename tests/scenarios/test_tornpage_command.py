@@ -404,6 +404,24 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     assert (data["reference"], data["seed"]) == ([], 0)
 
 
+def test_bugs_counts_with_how_many_seeds_each_is_caught(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = command("bugs", "canary", "--seeds", "3-4", "--json")
+    assert ran.code == 0, ran
+    data = json.loads(ran.out)
+    assert data["seeds"] == [3, 4]
+    assert {(row["search"], row["caught"], len(row["others"])) for row in data["bugs"]} == {
+        ("sweep", 2, 0),
+        ("fuzz", 2, 0),
+    }
+    other = gate.Catch("canary", "sweep", ("memory-equals-disk",), "integrity", "it is torn", 40, 0, 0, "")
+    monkeypatch.setattr(gate, "_try", lambda *_: (other, None))
+    ran = command("bugs", "canary", "--seeds", "3")
+    assert ran.code == 1
+    assert "0/1" in ran.out
+    assert "seed 3: integrity" in ran.out
+    assert "give two numbers" in command("bugs", "--seeds", "9-3").err
+
+
 @pytest.mark.parametrize("noise", [["a finding in the reference"], []])
 def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
     noise: list[str], command: Command, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,11 @@ def general_mutants() -> Mapping[str, Mutant]:
     return {one.id: one for file in files() for one in edits_as_mutants(Source(file), OPERATORS) if _compiles(one)}
 
 
+def is_general(name: str) -> bool:
+    """Whether this is the id of a general mutant."""
+    return name.partition(":")[0] in OPERATORS and name in general_mutants()
+
+
 def sample(many: int, seed: int) -> list[Mutant]:
     """So many of them, by seed."""
     known = list(general_mutants().values())

@@ -66,7 +66,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 # Everything that needs no fault to be seen.
-_SCRIPTS: Final = "scripts"
+SCRIPTS: Final = "scripts"
 # What kills the most comes first.
 _OF_THE_REFERENCE: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("sweep", "wal/FULL", {"points_per_call": 12}),
@@ -99,7 +99,7 @@ def _sizes(**sizes: int) -> Profile:
 def hunts() -> Iterator[Hunt]:
     """All of them, in their order."""
     reference = Reference()
-    yield Hunt(_SCRIPTS, reference, reference.configurations[0], _sizes())
+    yield Hunt(SCRIPTS, reference, reference.configurations[0], _sizes())
     for search, configuration, sizes in _OF_THE_REFERENCE[:_QUICK]:
         yield Hunt(search, reference, Configuration.parse(configuration), _sizes(**sizes))
     for bug in all_bugs().values():
@@ -121,7 +121,7 @@ def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
     """Hunt in the ledger as this process has it, up to the first finding: by all hunts, or by those of these names."""
     started = time.monotonic()
     for hunt in hunts():
-        if names and hunt.name not in names:
+        if names and not {hunt.name, hunt.search} & set(names):
             continue
         check = message = ""
         try:
@@ -189,4 +189,7 @@ class _Crashes(CrashSearch):
         return Shown(scenario, violation)
 
 
-_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of, _SCRIPTS: _Scripts.of}
+HUNTS: Final = (SCRIPTS, *dict.fromkeys(search for search, _, _ in _OF_THE_REFERENCE))
+"""The ways to hunt, by name."""
+
+_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of, SCRIPTS: _Scripts.of}

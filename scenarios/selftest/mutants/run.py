@@ -48,10 +48,11 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 class Trials:
-    """Tries mutants in child processes; `stop` ends those that are at work."""
+    """Tries mutants in child processes, by all hunts or by those of these names; `stop` ends those at work."""
 
-    def __init__(self, *, seed: int = 0, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, *, seed: int = 0, timeout_s: float = DEFAULT_TIMEOUT_S, hunts: Collection[str] = ()) -> None:
         self._seed = seed
+        self._hunts = hunts
         self._timeout_s = timeout_s
         self._running: set[subprocess.Popen[bytes]] = set()
         self._guard = threading.Lock()
@@ -81,7 +82,7 @@ class Trials:
                 self.stop()
 
     def verdict(self, mutant: Mutant | None, hunts: Collection[str] = ()) -> Verdict:
-        """What hunting finds in one mutant, or in the ledger as it is; by all hunts, or by some."""
+        """What hunting finds in one mutant, or in the ledger as it is; by these hunts, else by those of all trials."""
         started = time.monotonic()
         child = self._start()
         if child is None:
@@ -91,7 +92,7 @@ class Trials:
             "module": mutant.module if mutant is not None else "",
             "text": mutant.text if mutant is not None else "",
             "seed": self._seed,
-            "hunts": list(hunts),
+            "hunts": list(hunts or self._hunts),
         }
         try:
             out, err = child.communicate(msgspec.json.encode(task), self._timeout_s)

@@ -291,6 +291,15 @@ def _short(event: Event) -> tuple[str, str, str | None]:
 # -- looks -----------------------------------------------------------------------------------------------------
 
 
+def check_lists(listed: Mapping[str, Any], view: View, now_ms: int) -> None:
+    """Hold what the lists have answered, by their action, against the model. Raises `Violation`."""
+    state, world = model.State.of(view), model.World(now_ms)
+    for name, answer in listed.items():
+        wanted, found = model.step(world, state, name, {}).answer, as_data(answer)
+        if found != wanted:
+            _accuse(str(Action(name)), wanted, found)
+
+
 def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
     """Hold what the ledger answers to each kind of question against the model. Raises `Violation`."""
     state, world = model.State.of(view), model.World(now_ms)
@@ -304,10 +313,6 @@ def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
 
 def _questions(state: model.State) -> Iterator[tuple[str, dict[str, Any]]]:
     tasks = list(state.task.values())
-    yield "tasks.list", {}
-    yield "history.list", {}
-    yield "outbox.list", {}
-    yield "history.list_sessions", {}
     for task_id in [*state.task][:_MOST_KEYS]:
         yield "tasks.find", {"token": task_id}
         yield "tasks.get_delivery", {"task_id": task_id}

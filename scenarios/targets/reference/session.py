@@ -67,6 +67,8 @@ class ReferenceSession:
         self._mirror = Mirror()
         self._wrong: Violation | None = None
         self._shown: View = {}
+        # What the lists answered that the view was made of, by their action.
+        self.listed: dict[str, Any] = {}
         self.told = Told()
         self.ledger = Ledger.open(
             directory,
@@ -312,19 +314,28 @@ class ReferenceSession:
     def live_view(self) -> View:
         """Every task, delivery state, run, session and message, as the ledger answers."""
         ledger, view = self.ledger, dict[str, Any]()
+        listed, (runs, unreadable) = ledger.tasks.list(), ledger.history.read()
+        sessions, messages = ledger.history.list_sessions(), ledger.outbox.list()
+        self.listed = {
+            "tasks.list": listed,
+            "history.list": runs,
+            "history.list_sessions": sessions,
+            "outbox.list": messages,
+        }
         # In the order of their insertion, which breaks ties.
-        tasks = {task.task_id: task for task in ledger.tasks.list()}
-        runs, unreadable = ledger.history.read()
+        tasks = {task.task_id: task for task in listed}
         for one in (*ledger.tasks.quarantined(), *unreadable):
             view[f"unreadable/{one.table}/{one.key}"] = {"table": one.table, "key": one.key}
-        for task in (tasks[task_id] for task_id in ledger.tasks.view().tasks if task_id in tasks):
+        memory = ledger.tasks.view()
+        for task in (tasks[task_id] for task_id in memory.tasks if task_id in tasks):
             view[f"task/{task.task_id}"] = msgspec.to_builtins(task)
-            delivery = ledger.tasks.get_delivery(task.task_id)
+            # Not `get_delivery`, which asks each time whether another process has committed.
+            delivery = memory.deliveries.get(task.task_id)
             if delivery is not None:
                 view[f"delivery/{task.task_id}"] = msgspec.to_builtins(delivery)
         view |= {f"run/{run.id}": msgspec.to_builtins(run) for run in reversed(runs)}
-        view |= {f"session/{one.session_id}": msgspec.to_builtins(one) for one in ledger.history.list_sessions()}
-        view |= {f"message/{one.id}": msgspec.to_builtins(one) for one in ledger.outbox.list()}
+        view |= {f"session/{one.session_id}": msgspec.to_builtins(one) for one in sessions}
+        view |= {f"message/{one.id}": msgspec.to_builtins(one) for one in messages}
         self._shown = view
         return view
 

@@ -15,7 +15,7 @@ from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Session, Target, View
 from tornpage.scenarios.targets.reference.invariants import check_change, check_view
-from tornpage.scenarios.targets.reference.lockstep import check_call, check_looks
+from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
 from tornpage.scenarios.targets.reference.model import is_readable
 from tornpage.scenarios.targets.reference.scripts import Script, scripts
 from tornpage.scenarios.targets.reference.session import MANY_COMMITS, ReferenceSession
@@ -129,7 +129,10 @@ class Reference(Target):
             before, action, answer = called
             check_call(before, action, view, answer.kind, session.told, now_ms)
         if looks and (called is None or called[0] != view):
-            check_looks(session.ledger, view, now_ms)
+            check_lists(session.listed, view, now_ms)
+            if called is not None:
+                # Memory and its indexes were compared with the rows; how they are asked differs only with the calls.
+                check_looks(session.ledger, view, now_ms)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The rows of all tables by plain SQL, nothing of the ledger's code in between."""
