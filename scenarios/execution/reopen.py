@@ -19,6 +19,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.generic_checks.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
+from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
@@ -45,6 +46,9 @@ class Reopened:
 
         `written_in` is the directory in which they were written; it has to be there. None: the reader's own.
         """
+        # The store that wrote the files may be open there.
+        if written_in is not None and are_joined(self.target, self.configuration, self.directory.with_name("joined")):
+            written_in = None
         # The bytes themselves are the key: a digest costs as much as comparing them.
         key = (now_ms, written_in, *sorted(files.items()))
         view = self._seen.get(key)

@@ -2,6 +2,7 @@
 
 A store may write down the path at which it works, or be asked for it: so whenever the shadow is asked for something its
 directory takes the place of the other one's, for that long (`in_place`). Nothing that is armed or recorded is told.
+A store that shares something with every other one at its path has a shadow at a path of its own (`same_path`).
 """
 
 import contextlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tornpage.scenarios.execution.in_place import in_the_place_of
+from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -20,9 +22,10 @@ class Shadow(Trial):
     """A trial that works in `directory`, where others work too; its files rest in `home` meanwhile."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path, home: Path, before: View) -> None:
-        super().__init__(target, configuration, directory, before)
+        is_apart = are_joined(target, configuration, home.with_name("joined"))
+        super().__init__(target, configuration, home if is_apart else directory, before)
         self.home = home
-        self._is_there = False
+        self._is_there = is_apart
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
