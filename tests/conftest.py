@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import filelock
+import hypothesis
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -27,6 +28,13 @@ def pytest_configure() -> None:
     os.environ.setdefault("TORNPAGE_JOBS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each property is tried with the same examples in each run, and a failure of CI is a failure everywhere."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hypothesis.is_hypothesis_test(item.obj):
+            hypothesis.seed(0)(item.obj)
 
 
 @pytest.fixture(scope="session")
