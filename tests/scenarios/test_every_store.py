@@ -6,6 +6,7 @@ And what a fault has led to is a finding also where it shows only in a later cal
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import others_stores
 import pytest
 
 from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.explain import explanation
 from tornpage.scenarios.model.judging.checks import CHECKS, Violation, applied_to
@@ -133,6 +135,38 @@ def test_a_log_that_grows_without_a_bound_is_found_with_its_reason(target: Any, 
     assert violation is not None
     assert violation.code == "log-stays-small"
     assert why in violation.message
+
+
+@pytest.mark.parametrize("log_pages", [0, 50])
+def test_a_change_that_writes_nothing_when_it_is_made_again_is_not_made_for_ever(log_pages: int, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(home / "store.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE item (key TEXT PRIMARY KEY, value)")
+        for number in range(log_pages):
+            db.execute("INSERT OR REPLACE INTO item VALUES ('a', ?)", (number,))
+        made = require_bounded(lambda: db.execute("INSERT OR IGNORE INTO item VALUES ('b', 1)"), home / "store.db")
+    # The first one writes.
+    assert made == 101
+
+
+def test_a_log_that_is_written_over_is_not_taken_for_one_that_rests(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(home / "store.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE item (key TEXT PRIMARY KEY, value)")
+
+        def put() -> None:
+            db.execute("INSERT OR REPLACE INTO item VALUES ('a', random())")
+
+        for _ in range(300):
+            put()
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        put()
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        # 300 frames lie there already, and the file does not grow before they are written over.
+        with pytest.raises(Violation, match="has not begun anew"):
+            require_bounded(put, home / "store.db")
 
 
 def test_the_sweep_asks_for_the_log_and_shows_the_call_that_keeps_it(search: Search) -> None:

@@ -10,8 +10,8 @@ store's own connections have set, and has not begun anew, a checkpoint from outs
 - it can, and each connection of the store has ``wal_autocheckpoint = 0``: nothing would ever have done it;
 - else the store checkpoints later, by a rule of its own, and is left alone.
 
-Not judged: a store whose small change writes nothing when it is made again, and one that is too slow to get there in a
-few seconds. Not covered: logs of databases that are attached, and rivals that read (those bound the log by themselves).
+Not judged: a store whose small change writes nothing when it is made again (its log, and the index beside it, which
+counts transactions, stay as they are), and one that is too slow to get there in half a minute. Not covered: logs of databases that are attached, and rivals that read (those bound the log by themselves).
 """
 
 import contextlib
@@ -27,9 +27,11 @@ from tornpage.scenarios.model.judging.checks import Violation
 
 _DEFAULT_PAGES: Final = 1_000
 _MOST_PAGES: Final = 4_000
-_MOST_SECONDS: Final = 5.0
-# So many changes without a byte of log: it does nothing when it is made again.
-_IDLE_CHANGES: Final = 20
+_MOST_SECONDS: Final = 30.0
+# So many changes in a row without a byte of log: it does nothing when it is made again.
+_IDLE_CHANGES: Final = 100
+# The header of the log's index: it has the number of the last transaction, and where the log ends by now.
+_INDEX_HEADER_BYTES: Final = 48
 _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 
@@ -37,15 +39,17 @@ _FRAME_HEADER_BYTES: Final = 24
 def require_bounded(change: Callable[[], None], database: Path) -> int:
     """Make the small change until the log begins anew, and say how often; raises `Violation` where it never does."""
     log = database.with_name(f"{database.name}-wal")
-    before, made, until = _state(log), 0, time.monotonic() + _MOST_SECONDS
+    before, seen, idle, made, until = _state(log), _written(log), 0, 0, time.monotonic() + _MOST_SECONDS
     bound = max([*autocheckpoints(database.parent), _DEFAULT_PAGES]) * 3 // 2
     if bound > _MOST_PAGES:
         return made
     while time.monotonic() < until:
         change()
         made += 1
+        last, seen = seen, _written(log)
+        idle = idle + 1 if seen == last else 0
         now = _state(log)
-        if now[0] != before[0] or now[1] < before[1] or (made >= _IDLE_CHANGES and now == before):
+        if now[0] != before[0] or now[1] < before[1] or idle >= _IDLE_CHANGES:
             return made
         if now[1] > bound:
             _judge(database, now[1], made)
@@ -65,6 +69,17 @@ def _state(log: Path) -> tuple[bytes, int]:
         return b"", 0
     page_bytes = int.from_bytes(header[8:12], "big") or 65_536
     return header[12:24], max(size - _HEADER_BYTES, 0) // (page_bytes + _FRAME_HEADER_BYTES)
+
+
+def _written(log: Path) -> tuple[bytes, int, int]:
+    """What changes with each commit: the header of the log's index, or the log's time where the index is in memory."""
+    index = log.with_name(f"{log.name.removesuffix('-wal')}-shm")
+    with contextlib.suppress(FileNotFoundError), index.open("rb") as file:
+        return file.read(_INDEX_HEADER_BYTES), 0, 0
+    with contextlib.suppress(FileNotFoundError):
+        stat = log.stat()
+        return b"", stat.st_size, stat.st_mtime_ns
+    return b"", 0, 0
 
 
 def _judge(database: Path, pages: int, made: int) -> None:
