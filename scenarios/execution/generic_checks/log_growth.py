@@ -11,7 +11,8 @@ store's own connections have set, and has not begun anew, a checkpoint from outs
 - else the store checkpoints later, by a rule of its own, and is left alone.
 
 Not judged: a store whose small change writes nothing when it is made again (its log, and the index beside it, which
-counts transactions, stay as they are), and one that is too slow to get there in half a minute. Not covered: logs of databases that are attached, and rivals that read (those bound the log by themselves).
+counts transactions, stay as they are), and one that is too slow to get there in half a minute. Not covered: logs of
+databases that are attached, and rivals that read (those bound the log by themselves).
 """
 
 import contextlib
