@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from tornpage.scenarios.cli.completion import VARIABLE, register
 from tornpage.scenarios.cli.group import tornpage
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run import stop
@@ -26,6 +27,8 @@ def run() -> NoReturn:
 
 
 def _code() -> int:
+    if VARIABLE in os.environ:
+        return _complete()
     try:
         # Outside its standalone mode click hands the exit code back.
         return int(tornpage(prog_name="tornpage", standalone_mode=False) or 0)
@@ -47,6 +50,16 @@ def _code() -> int:
             traceback.print_exc()
             click.echo("internal error in tornpage; no verdict on the target", err=True)
         return Exit.NOT_TESTED
+
+
+def _complete() -> int:
+    """Answer the shell; its script knows what to do with what is printed."""
+    register()
+    try:
+        tornpage(prog_name="tornpage", complete_var=VARIABLE, standalone_mode=False)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
 def _require_streams() -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Final
 
 import click
@@ -15,6 +16,7 @@ _MODULES: Final = {
     **dict.fromkeys(("bugs", "probe"), f"{_CLI}.known_bugs"),
     **dict.fromkeys(("replay", "explain", "targets"), f"{_CLI}.replays"),
     **dict.fromkeys(("doctor", "adapter"), f"{_CLI}.doctor"),
+    **dict.fromkeys(("new", "completion"), f"{_CLI}.first_steps"),
     "libraries": f"{_CLI}.libraries",
     "report": f"{_CLI}.reports",
     "ledger": "tornpage.ledger.command",
@@ -51,11 +53,12 @@ def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -
     context.exit()
 
 
-@click.group(cls=_LoadedLater, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LoadedLater, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
 )
-def tornpage() -> None:
+@click.pass_context
+def tornpage(context: click.Context) -> None:
     """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
 
     \b
@@ -63,6 +66,7 @@ def tornpage() -> None:
       tornpage probe                 the bug that began it, on two builds
       tornpage check                 every fault point of the reference ledger, then scenarios
       tornpage check --target diskcache
+      tornpage new target --from module:Class        a first target for a store of your own
 
     \b
     Exit codes:
@@ -71,3 +75,18 @@ def tornpage() -> None:
       2    could not run, or tested nothing
       130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); what was done until then is reported
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        _suggest()
+        # Nothing was tested.
+        context.exit(2)
+
+
+def _suggest() -> None:
+    """What to do next in this directory, where it is a project with a store."""
+    from tornpage.scenarios.run.first_steps.suggestion import next_steps  # noqa: PLC0415 - only this needs it
+
+    if lines := next_steps(Path.cwd()):
+        click.echo("\nNext, here:")
+        for line in lines:
+            click.echo(f"  {line}")

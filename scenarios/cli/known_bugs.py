@@ -7,6 +7,7 @@ import msgspec
 from rich.table import Table
 
 from tornpage import faults
+from tornpage.scenarios.cli.completion import complete_bug
 from tornpage.scenarios.cli.options import could_not_run, jobs_option, output
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.words import plural
@@ -23,7 +24,7 @@ _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete_bug)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run.")
 @click.option(
     "--seeds",

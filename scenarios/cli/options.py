@@ -16,6 +16,7 @@ from rich.console import Console
 from tornpage.faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
 from tornpage.faults.strace import SyscallsUnavailableError
 from tornpage.scenarios.cli import ci
+from tornpage.scenarios.cli.completion import complete_target
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import PROFILES, without_password
 from tornpage.scenarios.model.target import Configuration, Target, TargetError
@@ -130,6 +131,7 @@ def target_option(command: _Command) -> _Command:
     return click.option(
         "--target",
         type=TargetName(),
+        shell_complete=complete_target,
         default="reference",
         show_default=True,
         help=f"What to test: {', '.join(SHIPPED)}, bug:NAME, module:attribute of your own, or command:PROGRAM ...",

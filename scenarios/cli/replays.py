@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.cli.completion import complete_code, complete_target
 from tornpage.scenarios.cli.options import TargetName, output, scratch_option
 from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.exit_codes import Exit
@@ -28,7 +29,12 @@ _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TES
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--target", type=TargetName(), help="Play it on this target instead of the one that the file names.")
+@click.option(
+    "--target",
+    type=TargetName(),
+    shell_complete=complete_target,
+    help="Play it on this target instead of the one that the file names.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @scratch_option
 @click.option("--explain", "in_steps", is_flag=True, help="Tell the scenario step by step, to the first difference.")
@@ -150,7 +156,7 @@ def _tell(data: dict[str, Any], as_json: bool, text: str) -> None:
 
 
 @click.command()
-@click.argument("code")
+@click.argument("code", shell_complete=complete_code)
 def explain(code: str) -> None:
     """Say what a check, an SQLite result code or a fault means, and what to do about it.
 

@@ -33,6 +33,11 @@ _KILL = (
 _ELSEWHERE = "see https://sqlite.org/rescode.html"
 
 
+def codes() -> list[str]:
+    """All that has a name of its own: checks, result codes, errors of plain files, and the kill."""
+    return [*CHECKS, *faults.RESULT_CODES, *sorted({*FILE_EFFECTS} - {*faults.RESULT_CODES}), faults.KILL]
+
+
 def explanation(code: str) -> str | None:
     """The explanation as text; None where nobody knows the code."""
     name = code.upper().removeprefix("SQLITE_")

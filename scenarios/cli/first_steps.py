@@ -1,0 +1,108 @@
+"""``new target`` and ``completion``: from nothing to a first verdict, and to names that complete themselves."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tornpage import faults
+from tornpage.scenarios.cli.completion import SHELLS, install, script
+from tornpage.scenarios.cli.options import could_not_run
+from tornpage.scenarios.report.words import plural
+from tornpage.scenarios.run.scratch import scratch
+
+_NAME = re.compile(r"[\w.]+:\w+")
+
+
+@click.group()
+def new() -> None:
+    """Write what a project needs to begin with."""
+
+
+@new.command()
+@click.option(
+    "--from", "name", metavar="MODULE:CLASS", required=True, help="The store: a class, or a function that makes one."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; MODULE_target.py where it is left out.",
+)
+def target(name: str, out: Path | None) -> None:
+    """Write a first target for a store of yours, ready for `tornpage sweep` and `tornpage check`.
+
+    \b
+    tornpage new target --from names:Names          names_target.py
+    tornpage new target --from shop.db:Orders --out tests/orders_target.py
+
+    The store is made in an empty directory and its public methods are called, without any fault, to see which of them
+    change its tables and where it answers what they hold. What is written keeps the contract of view and rows; read it,
+    and add the calls that your store is used for.
+    """
+    from tornpage.scenarios.run.first_steps.observed import observe  # noqa: PLC0415 - `completion` doesn't need it
+    from tornpage.scenarios.run.first_steps.skeleton import write_target  # noqa: PLC0415 - as above
+
+    if not _NAME.fullmatch(name):
+        raise click.UsageError(f"--from {name!r} names no class; write MODULE:CLASS, such as names:Names")
+    module, _, attribute = name.partition(":")
+    path = out or Path(f"{module.rpartition('.')[2]}_target.py")
+    if path.exists():
+        raise click.UsageError(f"{path} is here already; move it away first, or name another file with --out")
+    store = _imported(module, attribute)
+    with could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic():
+        observed = observe(store, directory / "observed")
+        written = write_target(observed, module, attribute, directory)
+    try:
+        path.write_text(written.text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror}") from error
+    names = ", ".join(dict.fromkeys(one.name for one in observed.calls))
+    click.echo(f"{path} was written: {plural(len(observed.calls), 'call')}: {names}")
+    for note in written.notes:
+        click.echo(f"  {note}")
+    click.echo(f"Next: tornpage sweep --target {_module_of(path)}:{written.name}")
+
+
+def _imported(module: str, attribute: str) -> Callable[..., Any]:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        # What is imported is the user's, and may fail in any way.
+        raise click.UsageError(f"cannot import {module}:{attribute}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise click.UsageError(
+            f"{module}:{attribute} is a {type(found).__name__}; name the class, or a function that makes one"
+        )
+    return found
+
+
+def _module_of(path: Path) -> str:
+    """How the file is imported from here; its folder has to be on the path where that is another one."""
+    inside = not path.is_absolute() and ".." not in path.parts
+    return ".".join(path.with_suffix("").parts) if inside else path.stem
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.option(
+    "--install", "is_installed", is_flag=True, help="Write it where the shell finds it from its next start on."
+)
+def completion(shell: str | None, is_installed: bool) -> None:
+    """Complete commands, options, and the names of targets, checks and bugs with the Tab key.
+
+    \b
+    tornpage completion --install       for the shell that SHELL names
+    tornpage completion zsh             print the script
+    """
+    try:
+        lines = install(shell) if is_installed else [script(shell)]
+    except (LookupError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    for line in lines:
+        click.echo(line)

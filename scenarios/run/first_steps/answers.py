@@ -1,0 +1,111 @@
+"""What a store answers itself: attributes and methods that have what a table has, each as a line for view and rows."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.run.first_steps.observed import Observed
+from tornpage.scenarios.run.first_steps.tables import Table
+
+# Those of SQL's own words that tables and columns are called.
+_WORDS: Final = frozenset(
+    (
+        "GROUP",
+        "ORDER",
+        "INDEX",
+        "VALUES",
+        "TABLE",
+        "FROM",
+        "WHERE",
+        "TO",
+        "LIMIT",
+        "CHECK",
+        "DEFAULT",
+        "REFERENCES",
+        "SET",
+    )
+)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Where the store itself answers a table: two lines of code, one for the store, one for the file."""
+
+    table: Table
+    view: str
+    rows: str
+    what: str
+
+
+def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
+    """Tables that the store answers itself, and those that are read for it: most of its own answers first."""
+    own = [answer for table in observed.tables if (answer := _answer(table, observed.answers))]
+    rest = [table for table in observed.tables if table not in [answer.table for answer in own]]
+    if own and rest:
+        yield own, rest
+    if own:
+        yield own, []
+    yield [], list(observed.tables)
+
+
+def _answer(table: Table, answers: Mapping[str, Any]) -> Answer | None:
+    for name, value in answers.items():
+        found = _pairs(table, name, value) if isinstance(value, dict) else _members(table, name, value)
+        if found:
+            return found
+    return None
+
+
+def _pairs(table: Table, name: str, value: dict[Any, Any]) -> Answer | None:
+    """A mapping that has two columns of the table."""
+    for (key, keys), (data, values) in itertools.permutations(_columns(table), 2):
+        if value and _equal(list(value.items()), list(zip(keys, values, strict=True))):
+            source = "store.items()" if name == "items()" else f"store.{name}.items()"
+            return Answer(
+                table,
+                f'{{f"{table.name}/{{key}}": value for key, value in {source}}}',
+                _select(table, f"{quoted(key)}, {quoted(data)}", 'key}": value for key, value in'),
+                f"{'its items' if name == 'items()' else name}: {key} and {data} of {table.name}",
+            )
+    return None
+
+
+def _members(table: Table, name: str, value: Any) -> Answer | None:
+    """A collection that has one column of the table, or some of its columns, each row once."""
+    if not isinstance(value, list) or not value:
+        return None
+    for key, keys in _columns(table):
+        if len(set(keys)) == len(keys) and _equal(value, keys):
+            view = f'{{f"{table.name}/{{key}}": True for key in store.{name}}}'
+            return Answer(
+                table, view, _select(table, quoted(key), 'key}": True for (key,) in'), f"{name}: {key} of {table.name}"
+            )
+    if all(isinstance(one, tuple) and not hasattr(one, "keys") for one in value) and _equal(value, list(table.rows)):
+        view = f'{{f"{table.name}/{{row[0]}}": list(row) for row in store.{name}}}'
+        listed = ", ".join(map(quoted, table.columns))
+        return Answer(table, view, _select(table, listed, 'row[0]}": list(row) for row in'), f"{name}: {table.name}")
+    return None
+
+
+def _columns(table: Table) -> list[tuple[str, list[Any]]]:
+    return [(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)]
+
+
+def _equal(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and sorted(map(repr, one)) == sorted(map(repr, other))
+
+
+def _select(table: Table, columns: str, ending: str) -> str:
+    query = f"SELECT {columns} FROM {quoted(table.name)}"  # noqa: S608 - its own names, in a file to be read
+    return f'{{f"{table.name}/{{{ending} connection.execute({literal(query)})}}'
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it; quotes only where it needs them."""
+    return name if name.isidentifier() and name.upper() not in _WORDS else '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: Any) -> str:
+    """A plain value as it is written in a program."""
+    return f'"{value}"' if isinstance(value, str) and not {*value} & {*'"\\\n'} else repr(value)

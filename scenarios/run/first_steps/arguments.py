@@ -1,0 +1,82 @@
+"""Plain arguments for what is known by its signature alone: how a store may be made, how its methods may be called."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tornpage.scenarios.model.target import TargetError
+
+_PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
+# What a parameter of that type may take; without a type it may be text or a number.
+_EITHER: Final = ("alpha", 1)
+_BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
+    "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Mapping": ({"one": 1},),
+    "list": (["one"],), "Sequence": (["one"],), "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
+}  # fmt: skip
+
+
+class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
+    """Nothing can be proposed, and why."""
+
+
+def ways_to_make(store: Callable[..., Any]) -> list[str]:
+    """Expressions that may make it, the likeliest first; raises `NotLearned`."""
+    try:
+        parameters = list(inspect.signature(store).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise NotLearned(f"its signature can't be read: {error}") from error
+    plain = [
+        one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.POSITIONAL_ONLY, one.KEYWORD_ONLY)
+    ]
+    place = next((one for one in plain if _is_path(one.name)), None) or next(iter(plain), None)
+    if place is None:
+        raise NotLearned("it takes no arguments, so no path either: give it a path, or name a function that does")
+    others = []
+    for one in plain:
+        if one is not place and one.default is one.empty:
+            sample = next(iter(_samples(one)), None)
+            if sample is None:
+                raise NotLearned(f"it needs {one.name!r}, and what that is can't be guessed: name a function instead")
+            others.append(f"{one.name}={sample!r}")
+    values = ["path", "str(path)", "path.parent", "environment.connect(path)"]
+    if place.name in ("conn", "connection", "con") or "Connection" in str(place.annotation):
+        values.reverse()
+    if place.name in ("url", "uri", "dsn"):
+        values.insert(0, "f'sqlite:///{path}'")
+    first = "" if place is plain[0] and place.kind is not place.KEYWORD_ONLY else f"{place.name}="
+    name = getattr(store, "__name__", "Store")
+    return [f"{name}({', '.join([first + value, *others])})" for value in values]
+
+
+def _is_path(name: str) -> bool:
+    return any(part in _PATHS for part in name.lower().split("_"))
+
+
+def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
+    """Plain values that a parameter may take, the likeliest first; nothing where it wants an object."""
+    wanted = (
+        parameter.annotation if isinstance(parameter.annotation, str) else getattr(parameter.annotation, "__name__", "")
+    )
+    wanted = str(wanted).split("[")[0].split("|")[0].strip()
+    yield from _BY_TYPE.get(wanted, ())
+
+
+def arguments(method: Any) -> Iterator[dict[str, Any]]:
+    """Keyword arguments to try, plainer ones first; nothing where it needs an object."""
+    required = [
+        one
+        for one in inspect.signature(method).parameters.values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
+    samples = [list(_samples(one)) for one in required]
+    if not all(samples):
+        return
+    for turn in range(max((len(one) for one in samples), default=1)):
+        yield {
+            parameter.name: "one"
+            if values[0] == "alpha" and index and turn == 0
+            else values[min(turn, len(values) - 1)]
+            for index, (parameter, values) in enumerate(zip(required, samples, strict=True))
+        }
+    if len(required) > 1 and len(samples[1]) > 1:
+        yield {one.name: "alpha" if not index else 1 for index, one in enumerate(required)}

@@ -1,0 +1,261 @@
+"""What a store does, learned by playing it without any fault: how it is made, which methods change it, what they leave.
+
+Method. The class is made with a path in an empty directory, in each of the ways that its signature may mean, until an
+SQLite file is there. Its public methods are called with plain arguments, twice around, since some need what others
+make; after each the tables are read past the store. Everything is done again in a second directory, a month later: a
+column that is another one then takes the time of day, or is random.
+
+Not covered: methods that are asynchronous, that need an object, or that are named like something to be run or sent, and
+what a store does only after a while. What is learned is a proposal, which the contract of view and rows is asked about.
+"""
+
+import contextlib
+import inspect
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
+from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
+from tornpage.scenarios.model.target import Action, Environment
+from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, ways_to_make
+from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
+
+_A_CALL_S: Final = 3.0
+_A_MONTH_S: Final = 31 * 86_400
+# Not tried unasked: they wait, talk to others, or hold a transaction open on purpose.
+_LEFT_ALONE: Final = frozenset(
+    "close connect cursor execute executemany executescript begin commit rollback transaction run serve start main "  # noqa: SIM905
+    "stop loop listen watch subscribe consume worker join wait send publish notify post upload download sync backup "
+    "dump iterdump vacuum open reopen connection lock unlock".split()
+)
+_TAKES_AWAY: Final = ("remove", "delete", "__delitem__", "clear", "drop", "pop", "purge", "discard", "forget", "prune")
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """All that is needed to write a target; `make` is an expression of Store, path and environment."""
+
+    make: str
+    file: str
+    journal_mode: str
+    calls: tuple[Action, ...]
+    beats: tuple[Action, ...]
+    tables: tuple[Table, ...]
+    # Attributes and methods that answer data, with what they answered once things were there.
+    answers: Mapping[str, Any]
+    connection: str | None
+    closes: str
+
+
+def observe(store: Callable[..., Any], directory: Path) -> Observed:
+    """Play `store` below `directory`; raises `NotLearned`."""
+    reasons = []
+    for number, make in enumerate(ways_to_make(store)):
+        first, second = directory / f"first-{number}", directory / f"second-{number}"
+        try:
+            played = _Played(store, make, first)
+            found = played.discover()
+            with later(lambda: _A_MONTH_S):
+                again = _Played(store, make, second)
+                again.repeat([action for action, _ in found])
+        except NotLearned as error:
+            reasons.append(f"{make}: {error}")
+            continue
+        return _observed(played, again, found)
+    raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
+
+
+def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]]) -> Observed:
+    tables = tuple(_same(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
+    if not tables:
+        tried = ", ".join(played.tried) or "none that can be tried"
+        raise NotLearned(f"no public method added a row to a table; tried: {tried}")
+    beats = tuple(_beat(action) for action, added in found if added == 1)
+    return Observed(
+        played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
+        played.answers, played.connection, played.closes,
+    )  # fmt: skip
+
+
+def _beat(action: Action) -> Action:
+    args = dict(action.args)
+    for name, value in args.items():
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            args[name] = "heartbeat" if isinstance(value, str) else 999
+            break
+    return Action(action.name, args)
+
+
+def _same(one: Table, other: Table) -> Table:
+    """The table without the columns that another time or another run changes."""
+    kept = [
+        index
+        for index, _ in enumerate(one.columns)
+        if [row[index] for row in one.rows] == [row[index] for row in other.rows] and not _is_now(one.rows, index)
+    ]
+    left = tuple(name for index, name in enumerate(one.columns) if index not in kept)
+    if moving := [name for name in one.keys if name in left]:
+        raise NotLearned(f"the key {moving[0]} of {one.name} is another one each time; let it come with the call")
+    rows = tuple(tuple(row[index] for index in kept) for row in one.rows)
+    return Table(one.name, tuple(one.columns[index] for index in kept), rows, one.keys, left)
+
+
+def _is_now(rows: tuple[Row, ...], index: int) -> bool:
+    return any(True for _ in times_of_day_in({str(number): row[index] for number, row in enumerate(rows)}, ""))
+
+
+class _Played:
+    """One store in one directory, while it is played."""
+
+    def __init__(self, store: Callable[..., Any], make: str, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self.make, self.directory, self.tried = make, directory, list[str]()
+        self.file, self.journal_mode = "", "delete"
+        self.most: list[Table] = []
+        self.answers: dict[str, Any] = {}
+        names = {
+            getattr(store, "__name__", "Store"): store,
+            "path": directory / "store.sqlite",
+            "environment": Environment(sqlite3.connect),
+        }
+        try:
+            with limit(_A_CALL_S, "it did not return"):
+                self.store = eval(make, names)  # noqa: S307 - our own expression, of the user's own class
+        except (Exception, TookTooLongError) as error:
+            raise NotLearned(f"{type(error).__name__}: {error}") from error
+        if inspect.isawaitable(self.store):
+            if inspect.iscoroutine(self.store):
+                self.store.close()
+            raise NotLearned("it is asynchronous; docs/async.md has how to test that")
+        self.begun = {table.name for table in self.tables() if table.rows}
+
+    # -- the methods ----------------------------------------------------------------------------------------
+
+    def discover(self) -> list[tuple[Action, int]]:
+        """The calls that change the file, in an order in which they work, each with how many rows it added."""
+        found: list[tuple[Action, int]] = []
+        waiting = self.methods()
+        for _ in range(2):
+            left = []
+            for name, method in waiting:
+                done = self._try(name, method)
+                if done is None:
+                    left.append((name, method))
+                else:
+                    found += done
+            waiting = left
+        self._finish()
+        return found
+
+    def repeat(self, actions: list[Action]) -> None:
+        """The same calls once more."""
+        for action in actions:
+            with contextlib.suppress(Exception, TookTooLongError), limit(_A_CALL_S, "it did not return"):
+                getattr(self.store, action.name)(**action.args)
+            self._keep(self.tables())
+        self._finish()
+
+    def methods(self) -> list[tuple[str, Any]]:
+        """The public methods, as the class has them, those that take something away last."""
+        names = [name for kind in reversed(type(self.store).__mro__[:-1]) for name in vars(kind)]
+        found = []
+        for name in dict.fromkeys(names):
+            method = getattr(type(self.store), name, None)
+            is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
+            if is_public and inspect.isfunction(method) and not _is_left_alone(name, method):
+                found.append((name, getattr(self.store, name)))
+        return sorted(found, key=lambda one: one[0].startswith(_TAKES_AWAY))
+
+    def _try(self, name: str, method: Any) -> list[tuple[Action, int]] | None:
+        """Call it until arguments suit it: the call, if it is worth a sweep; None where it may work later."""
+        if name not in self.tried:
+            self.tried.append(name)
+        for args in arguments(method):
+            before = self.tables()
+            try:
+                with limit(_A_CALL_S, f"{name} did not return"):
+                    returned = method(**args)
+            except (Exception, TookTooLongError):  # noqa: BLE001, S112 - other arguments, or another moment, may suit it
+                continue
+            if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
+                return []
+            after = self.tables()
+            self._keep(after)
+            if after != before:
+                return [(Action(name, args), count(after) - count(before))]
+            if not args and returned is not None:
+                self.answers.setdefault(f"{name}()", None)
+            # A look tells by its answer; what does nothing and says nothing is not worth a sweep.
+            return [(Action(name, args), 0)] if args and _is_data(returned) else None
+        return None
+
+    def _keep(self, tables: list[Table]) -> None:
+        """The fullest moment is the one that views are matched with."""
+        if count(tables) >= count(self.most):
+            self.most = [table for table in tables if table.name not in self.begun]
+            self.answers |= {name: _asked(self.store, name) for name in self._looks()}
+
+    def _looks(self) -> list[str]:
+        held = list(vars(self.store)) if hasattr(self.store, "__dict__") else []
+        mapping = ["items()"] if callable(getattr(self.store, "items", None)) else []
+        return [*held, *mapping, *(name for name in self.answers if name.endswith("()"))]
+
+    def _finish(self) -> None:
+        self.connection = next(
+            (name for name, value in _held(self.store) if isinstance(value, sqlite3.Connection)), None
+        )
+        self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
+        if not self.closes and callable(getattr(self.store, "__exit__", None)):
+            self.closes = "__exit__"
+        close = getattr(self.store, "close", None) or getattr(
+            getattr(self.store, self.connection or "", None), "close", None
+        )
+        with contextlib.suppress(Exception, TookTooLongError), limit(_A_CALL_S, "close did not return"):
+            if close is not None:
+                close()
+        if not self.file:
+            raise NotLearned("it was made, and there is no SQLite file in its directory")
+
+    def tables(self) -> list[Table]:
+        """All ordinary tables with their rows."""
+        self.file, self.journal_mode, tables = read(self.directory)
+        return tables
+
+
+def _held(store: Any) -> list[tuple[str, Any]]:
+    return list(vars(store).items()) if hasattr(store, "__dict__") else []
+
+
+def _asked(store: Any, name: str) -> Any:
+    try:
+        if name.endswith("()"):
+            with limit(_A_CALL_S, f"{name} did not return"):
+                answer = getattr(store, name[:-2])()
+                return dict(answer) if name == "items()" else _copied(answer)
+        return _copied(getattr(store, name))
+    except (Exception, TookTooLongError):  # noqa: BLE001 - then it is no answer
+        return None
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset, list, tuple)) or hasattr(value, "__next__"):
+        return list(value)
+    return None
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, (str, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
+
+
+def _is_left_alone(name: str, method: Any) -> bool:
+    return (
+        any(part in _LEFT_ALONE for part in name.lower().split("_"))
+        or inspect.iscoroutinefunction(method)
+        or inspect.isasyncgenfunction(method)
+        or inspect.isgeneratorfunction(inspect.unwrap(method))
+    )

@@ -1,0 +1,207 @@
+"""A first target for a store, written from what was observed of it and held to the contract before it is handed over.
+
+Method. What the store answers is looked for among its attributes and the methods that take nothing: a mapping or a
+collection that has, right after the calls, what two columns or one column of a table have. Where no table is answered
+that way, the view is read through the store's own connection, and where it keeps none, from the file. Each proposal,
+the best first, is made a module and held to the same contract as by any search; the first that passes is the target.
+
+Not covered: what a view of some tables leaves out, which the file that is written says.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import msgspec
+
+from tornpage.scenarios.execution.preflight.contract import require_contract
+from tornpage.scenarios.model.target import Action, Configuration, TargetError
+from tornpage.scenarios.run.first_steps.answers import Answer, literal, quoted, views
+from tornpage.scenarios.run.first_steps.arguments import NotLearned
+from tornpage.scenarios.run.first_steps.observed import Observed
+from tornpage.scenarios.run.first_steps.tables import Table
+
+_MOST_PROPOSALS: Final = 24
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A target's source, its class, and what to know of it, a line each."""
+
+    text: str
+    name: str
+    notes: tuple[str, ...]
+
+
+def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
+    """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`."""
+    problem = "nothing adds exactly one row"
+    for number, (beat, (answers, rest)) in enumerate(
+        itertools.islice(itertools.product(observed.beats, views(observed)), _MOST_PROPOSALS)
+    ):
+        written = _written(observed, module, store, beat, answers, rest)
+        try:
+            _require(written, observed, directory / f"proposal-{number}")
+        except TargetError as error:
+            problem = str(error)
+            continue
+        return written
+    raise NotLearned(f"no proposal keeps the contract of view and rows; the last one failed with: {problem}")
+
+
+def _require(written: Written, observed: Observed, home: Path) -> None:
+    made = ModuleType(written.name)
+    exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - what was just written
+    target = getattr(made, written.name)()
+    target.name = written.name
+    home.mkdir(parents=True)
+    require_contract(target, Configuration(observed.journal_mode, "FULL"), home)
+
+
+# -- the file --------------------------------------------------------------------------------------------------
+
+_FILE: Final = (
+    '"""'
+    + """\
+A first target for {store} of {module}: written by `tornpage new target`, yours from now on.
+
+    tornpage sweep --target {here}:{name}
+    tornpage check --target {here}:{name}
+"""
+    + '"""'
+    + """
+
+{imports}
+
+
+{helpers}class {name}(SimpleTarget):
+    title = "{store} of {module}"
+    file = "{file}"
+    configurations = (Configuration("{journal_mode}", "FULL"),)
+    # Each is made while the state is what those before it have left; add what your store is used for.
+    calls = ({calls}
+    )
+    # A call that adds exactly one thing, and may be made again.
+    beat = {beat}
+
+    def make(self, path, configuration, environment):
+        {make}
+
+    def view(self, store):
+        # What the running process answers.
+        return {view}
+
+    def rows(self, connection):
+        # The same, read from the file.
+        return {rows}
+"""
+)
+
+_TABLES: Final = """\
+# Of each table its name, how many columns are its key, and what is read of it.
+TABLES = ({reads}
+)
+
+
+def tables(connection):
+    there = {{name for (name,) in connection.execute("SELECT name FROM sqlite_master")}}
+    found = {{}}
+    for table, keys, query in TABLES:
+        for row in connection.execute(query) if table in there else ():
+            plain = [one.hex() if isinstance(one, bytes) else one for one in tuple(row)]
+            found["/".join(map(str, [table, *plain[:keys]]))] = plain[keys:]
+    return found
+
+
+"""
+
+_FROM_FILE: Final = """\
+def from_file(path):
+    with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
+        return tables(connection)
+
+
+"""
+
+_CLOSING: Final = """\
+class Opened({store}):
+    def close(self):
+        {how}
+
+
+"""
+
+
+def _written(
+    observed: Observed, module: str, store: str, beat: Action, answers: list[Answer], rest: list[Table]
+) -> Written:
+    name, here = f"{store[:1].upper()}{store[1:]}Target", f"{module.rpartition('.')[2]}_target"
+    shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
+    from_file = bool(rest) and observed.connection is None
+    if rest:
+        shown.append("from_file(store.path_under_test)" if from_file else f"tables(store.{observed.connection})")
+        rows.append("tables(connection)")
+    closing = "" if observed.closes == "close" else _CLOSING.format(store=store, how=_how_to_close(observed))
+    text = _FILE.format(
+        module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
+        imports=_imports(module, store, from_file=from_file),
+        helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
+        calls="".join(f"\n        {_action(action)}," for action in observed.calls),
+        beat=_action(beat), view=_united(shown), rows=_united(rows),
+        make=_make(observed.make.replace(f"{store}(", "Opened(", 1) if closing else observed.make, from_file=from_file),
+    )  # fmt: skip
+    return Written(text, name, tuple(_notes(observed, answers, rest)))
+
+
+def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iterator[str]:
+    for answer in answers:
+        yield f"view: {answer.what}"
+    if rest:
+        how = f"through store.{observed.connection}" if observed.connection else "from the file"
+        names = ", ".join(table.name for table in rest)
+        yield f"view: {names}, {how}; what your store answers from memory belongs there, too"
+    seen = [*(answer.table for answer in answers), *rest]
+    for table in seen:
+        if table.left_out:
+            yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
+    if unseen := [table.name for table in observed.tables if table not in seen]:
+        yield f"not looked at: {', '.join(unseen)}"
+
+
+def _imports(module: str, store: str, *, from_file: bool) -> str:
+    mine = f"from {module} import {store}"
+    if from_file:
+        return f"import contextlib\n\n{mine}\nfrom tornpage import Action, Configuration, SimpleTarget, faults"
+    return f"{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
+
+
+def _make(expression: str, *, from_file: bool) -> str:
+    if from_file:
+        return f"store = {expression}\n        store.path_under_test = path\n        return store"
+    return f"return {expression}"
+
+
+def _how_to_close(observed: Observed) -> str:
+    if observed.closes == "__exit__":
+        return "self.__exit__(None, None, None)"
+    return f"self.{observed.connection}.close()" if observed.connection else "pass  # it keeps nothing open"
+
+
+def _action(action: Action) -> str:
+    args = ", ".join(f'"{key}": {literal(value)}' for key, value in action.args.items())
+    return f'Action("{action.name}", {{{args}}})' if args else f'Action("{action.name}")'
+
+
+def _united(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else "{" + ", ".join(f"**{part}" for part in parts) + "}"
+
+
+def _tables(rest: list[Table]) -> str:
+    reads = ""
+    for table in rest:
+        others = [one for one in table.columns if one not in table.keys]
+        columns = ", ".join(map(quoted, [*table.keys, *others]))
+        query = f"SELECT {columns} FROM {quoted(table.name)}"  # noqa: S608 - its own names, in a file to be read
+        reads += f'\n    ("{table.name}", {len(table.keys)}, {literal(query)}),'
+    return _TABLES.format(reads=reads)

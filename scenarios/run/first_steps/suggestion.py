@@ -1,0 +1,132 @@
+"""What to do next in a project: its own stores, tests and targets, found in its files without importing any of them.
+
+Method. Python files below the directory are read, a bounded number of them, and those that name a library of SQLite are
+parsed: a class that opens a connection is a store, a test file that imports such a module can have a marker, a class
+based on a target is a target. Not covered: stores in other languages, and those that open SQLite in
+somebody else's code.
+"""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_MOST_FILES: Final = 2_000
+_LARGEST_BYTES: Final = 500_000
+_NOT_OURS: Final = frozenset(("node_modules", "site-packages", "build", "dist", "venv", "env", "__pycache__"))
+_SQLITE: Final = re.compile(
+    r"^\s*(?:import|from)\s+(sqlite3|apsw|pysqlite3|sqlean|aiosqlite|sqlite_utils|sqlalchemy|peewee|sqlmodel|dataset)\b",
+    re.MULTILINE,
+)
+_OPENS: Final = re.compile(r"\b(?:connect|Connection|create_engine|create_async_engine|SqliteDatabase|Database)\(")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A class or a test of the project: its module as it is imported, its name, and where it begins."""
+
+    module: str
+    name: str
+    file: str
+    line: int
+
+
+class Found(msgspec.Struct):
+    """What there is in a project."""
+
+    stores: list[Place]
+    tests: list[Place]
+    targets: list[Place]
+
+
+def look(directory: Path) -> Found:
+    """What the files below a directory have."""
+    found = Found([], [], [])
+    trees = list(_trees(directory))
+    for path, text, tree in trees:
+        is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Target") for base in node.bases):
+                found.targets.append(_place(directory, path, node.name, node.lineno))
+            elif isinstance(node, ast.ClassDef) and not is_test and _SQLITE.search(text) and _opens(text, node):
+                found.stores.append(_place(directory, path, node.name, node.lineno))
+    modules = {place.module.rpartition(".")[2] for place in found.stores}
+    for path, text, tree in trees:
+        if (path.name.startswith("test_") or path.name.endswith("_test.py")) and (
+            _SQLITE.search(text) or any(re.search(rf"\b{re.escape(name)}\b", text) for name in modules)
+        ):
+            found.tests += [_place(directory, path, name, line) for name, line in _tests(tree)][:1]
+    return found
+
+
+def next_steps(directory: Path) -> list[str]:
+    """Lines for somebody who has just typed the name of the command; nothing where there is nothing to say."""
+    found = look(directory)
+    lines: list[str] = []
+    if found.targets:
+        one = found.targets[0]
+        lines += [f"{one.file} has a target:", f"  tornpage check --target {one.module}:{one.name}"]
+    elif found.stores:
+        one = found.stores[0]
+        lines += [
+            f"{one.name} in {one.file} keeps something in SQLite. A first target for it, ready to be swept:",
+            f"  tornpage new target --from {one.module}:{one.name}",
+        ]
+    if found.tests and (found.stores or found.targets):
+        test = found.tests[0]
+        lines += [
+            f"Or fail every operation beneath a test that is there: put this above {test.name}",
+            f"({test.file}:{test.line})",
+            "  @pytest.mark.every_fault(retry=True)",
+            f"and run  pytest {test.file}",
+        ]
+    if (record := directory / ".tornpage/run.json").is_file():
+        lines += [f"The last run as a page: tornpage report html {record.relative_to(directory)}"]
+    return lines
+
+
+def _trees(directory: Path) -> Iterator[tuple[Path, str, ast.Module]]:
+    for path in _files(directory):
+        try:
+            text = path.read_text(encoding="utf-8")
+            if path.stat().st_size <= _LARGEST_BYTES and _is_of_interest(path, text):
+                yield path, text, ast.parse(text)
+        except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+            continue
+
+
+def _is_of_interest(path: Path, text: str) -> bool:
+    return bool(_SQLITE.search(text)) or "Target)" in text or path.name.startswith("test_")
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    left = _MOST_FILES
+    for folder, folders, names in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_OURS)
+        for name in sorted(names):
+            if name.endswith(".py"):
+                left -= 1
+                yield Path(folder, name)
+            if left <= 0:
+                return
+
+
+def _opens(text: str, node: ast.ClassDef) -> bool:
+    return bool(_OPENS.search(ast.get_source_segment(text, node) or ""))
+
+
+def _tests(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test"):
+            yield node.name, node.lineno
+
+
+def _place(directory: Path, path: Path, name: str, line: int) -> Place:
+    relative = path.relative_to(directory)
+    parts = list(relative.with_suffix("").parts)
+    if parts[:1] == ["src"]:
+        parts = parts[1:]
+    return Place(".".join(part for part in parts if part != "__init__"), name, str(relative), line)

@@ -1,0 +1,64 @@
+"""The tables of a store, read past it: what the calls have left in the file."""
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+
+_MAGIC: Final = b"SQLite format 3\x00"
+
+Row = tuple[Any, ...]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table as the calls left it: its columns that stay the same at another time, their rows, and its key."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def _is_database(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(_MAGIC)) == _MAGIC
+    return False
+
+
+def _names(connection: sqlite3.Connection) -> list[str]:
+    listed = connection.execute(
+        "SELECT name, type FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
+    ).fetchall()
+    return [name for name, kind in listed if kind == "table" and not name.startswith("sqlite_")]
+
+
+def _table(connection: sqlite3.Connection, name: str) -> Table:
+    quoted = '"' + name.replace('"', '""') + '"'
+    described = connection.execute(f"PRAGMA table_info({quoted})").fetchall()
+    columns = tuple(column for _, column, *_ in described)
+    keys = tuple(column for _, column, _, _, _, place in described if place) or ("rowid",)
+    rows = sorted(connection.execute(f"SELECT * FROM {quoted}").fetchall(), key=repr)  # noqa: S608 - its own tables
+    return Table(name, columns, tuple(tuple(row) for row in rows), keys)
+
+
+def count(tables: Sequence[Table]) -> int:
+    """How many rows all of them have."""
+    return sum(len(table.rows) for table in tables)
+
+
+def read(directory: Path) -> tuple[str, str, list[Table]]:
+    """The database's name, its journal mode, and all ordinary tables with their rows; none where there is no file."""
+    path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)
+    if path is None:
+        return "", "delete", []
+    with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
+        journal_mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        return str(path.relative_to(directory)), journal_mode, [_table(connection, name) for name in _names(connection)]

@@ -1,0 +1,262 @@
+"""From nothing to a first verdict: a target written for a store, the next step, and names that complete themselves."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from tornpage.scenarios.cli import tornpage
+from tornpage.scenarios.cli.completion import bug_names, script
+from tornpage.scenarios.run.first_steps.suggestion import next_steps
+from tornpage.scenarios.targets.known_bugs import all_bugs
+
+Command = Callable[..., Any]
+
+# A cache in memory that is changed first, and no `close`: what the store answers is a set of its own.
+MEMORY_FIRST = """
+import sqlite3
+
+class Kept:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY)")
+        self.known = {name for (name,) in self.db.execute("SELECT name FROM names")}
+
+    def add(self, name):
+        self.known.add(name)
+        self.db.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
+
+    def drop(self, name):
+        self.known.discard(name)
+        self.db.execute("DELETE FROM names WHERE name = ?", (name,))
+"""
+
+# A connection for each call, a directory instead of a path, a method that needs what another makes, the time of day,
+# a table that opening fills, one that has no key, and a method that waits for ever.
+PER_CALL = """
+import contextlib, sqlite3, threading, time
+from pathlib import Path
+
+class Jobs:
+    def __init__(self, directory: Path, *, retries: int = 3) -> None:
+        self.path = Path(directory) / "jobs.db"
+        with self._db() as db:
+            db.execute("CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, name TEXT, state TEXT, made REAL)")
+            db.execute("CREATE TABLE IF NOT EXISTS log (job INTEGER, what TEXT)")
+            db.execute("CREATE TABLE IF NOT EXISTS meta AS SELECT 1 AS version")
+
+    @contextlib.contextmanager
+    def _db(self):
+        db = sqlite3.connect(self.path)
+        try:
+            with db:
+                yield db
+        finally:
+            db.close()
+
+    def finish(self, job_id: int) -> None:
+        with self._db() as db:
+            if db.execute("UPDATE jobs SET state = 'done' WHERE id = ?", (job_id,)).rowcount != 1:
+                raise KeyError(job_id)
+            db.execute("INSERT INTO log VALUES (?, 'finished')", (job_id,))
+
+    def enqueue(self, name: str) -> int:
+        with self._db() as db:
+            row = ('new', name, time.time())
+            return db.execute("INSERT INTO jobs (state, name, made) VALUES (?, ?, ?)", row).lastrowid
+
+    def run_forever(self) -> None:
+        threading.Event().wait()
+
+    def close(self) -> None:
+        pass
+"""
+
+# A mapping over a table with one of SQL's words for its name, given a connection.
+MAPPING = """
+import sqlite3
+
+class Mapped:
+    def __init__(self, connection: sqlite3.Connection):
+        self._own = connection
+        with self._own:
+            self._own.execute('CREATE TABLE IF NOT EXISTS "values" (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID')
+
+    def __setitem__(self, key, value):
+        with self._own:
+            self._own.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (key, value))
+
+    def items(self):
+        return self._own.execute('SELECT key, value FROM "values"').fetchall()
+
+    def __delitem__(self, key):
+        with self._own:
+            self._own.execute('DELETE FROM "values" WHERE key = ?', (key,))
+
+    def close(self):
+        self._own.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said", "code"),
+    [
+        (MEMORY_FIRST, "Kept", "view: known: name of names", 1),
+        (PER_CALL, "Jobs", "left out: made of jobs: another value each time", 0),
+        (MAPPING, "Mapped", "view: its items: key and value of values", 0),
+    ],
+)
+def test_a_target_is_written_that_runs_at_once_and_judges_rightly(
+    command: Command, tmp_path: Path, source: str, name: str, said: str, code: int
+) -> None:
+    module = f"written_for_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(source)
+    wrote = command("new", "target", "--from", f"{module}:{name}")
+    assert wrote.code == 0, wrote
+    assert said in wrote.out
+    line = f"tornpage sweep --target {module}_target:{name}Target"
+    assert wrote.out.splitlines()[-1] == f"Next: {line}"
+    swept = command(*line.split()[1:], "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said"),
+    [
+        ("class Bare:\n    pass\n", "Bare", "it takes no arguments, so no path either"),
+        ("class Memory:\n    def __init__(self, path):\n        pass\n", "Memory", "there is no SQLite file"),
+        (
+            "import sqlite3\nclass Idle:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
+            "        self.db.execute('CREATE TABLE t (x)')\n    def close(self):\n        self.db.close()\n",
+            "Idle",
+            "no public method added a row",
+        ),
+        ("import asyncio\nasync def opened(path):\n    pass\n", "opened", "it is asynchronous"),
+        ("Number = 1\n", "Number", "is a int"),
+    ],
+)
+def test_what_no_target_can_be_written_for_is_said_and_writes_nothing(
+    command: Command, tmp_path: Path, source: str, name: str, said: str
+) -> None:
+    module = f"nothing_for_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(source)
+    ended = command("new", "target", "--from", f"{module}:{name}")
+    assert (ended.code, ended.out) == (2, ""), ended
+    assert said in ended.err
+    assert not (tmp_path / f"{module}_target.py").exists()
+
+
+def test_a_file_that_is_there_is_not_overwritten(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("mine")
+    ended = command("new", "target", "--from", "any:Thing", "--out", "mine.py")
+    assert ended.code == 2
+    assert "mine.py is here already" in ended.err
+    assert (tmp_path / "mine.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["names", "names:", ":Names", "a b:C"])
+def test_a_name_that_is_no_class_is_refused_with_an_example(command: Command, name: str) -> None:
+    ended = command("new", "target", "--from", name)
+    assert ended.code == 2
+    assert "such as names:Names" in ended.err
+
+
+# -- the next step ---------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_the_command_suggests_what_to_do_here(command: Command, tmp_path: Path) -> None:
+    package = tmp_path / "src/shop"
+    package.mkdir(parents=True)
+    (package / "orders.py").write_text(MEMORY_FIRST)
+    (tmp_path / "test_orders.py").write_text("from shop.orders import Kept\n\ndef test_kept(tmp_path):\n    pass\n")
+    ended = command()
+    assert ended.code == 2
+    assert "tornpage new target --from shop.orders:Kept" in ended.out
+    assert "put this above test_kept" in ended.out
+    (tmp_path / "orders_target.py").write_text("class OrdersTarget(SimpleTarget):\n    pass\n")
+    assert "tornpage check --target orders_target:OrdersTarget" in command().out
+
+
+def test_where_nothing_opens_sqlite_nothing_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text("class Plain:\n    pass\n")
+    (tmp_path / "broken.py").write_text("import sqlite3\nclass (:\n")
+    (tmp_path / "test_plain.py").write_text("def test_plain():\n    pass\n")
+    ours = tmp_path / "node_modules"
+    ours.mkdir()
+    (ours / "theirs.py").write_text(MEMORY_FIRST)
+    assert next_steps(tmp_path) == []
+
+
+# -- completion ------------------------------------------------------------------------------------------------
+
+
+def test_every_known_bug_can_be_completed_without_loading_it() -> None:
+    assert bug_names() == sorted(all_bugs())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_commands_targets_checks_and_bugs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class MineTarget(SimpleTarget):\n    pass\n")
+    asked = {
+        "tornpage int": "interleave",
+        "tornpage check --target mine:": "MineTarget",
+        "tornpage check --target bug:can": "canary cancelled-leaves-begin",
+    }
+    lines = "\n".join(
+        f'COMP_LINE="{line}"; COMP_POINT=${{#COMP_LINE}}; COMP_CWORD=1; COMPREPLY=(); _tornpage_completion tornpage; '
+        'echo "${COMPREPLY[*]}"'
+        for line in asked
+    )
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    typed = ["bash", "-c", f"{script('bash')}\n{lines}"]
+    done = subprocess.run(typed, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert dict(zip(asked, done.stdout.splitlines(), strict=True)) == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "names"),
+    [
+        (["sweep", "--target"], "json", ["json-file"]),
+        (["replay", "--target"], "bug:clock", ["bug:clock-set-back"]),
+        (["explain"], "no-res", ["no-resurrection"]),
+        (["explain"], "IOERR_FS", ["IOERR_FSTAT", "IOERR_FSYNC"]),
+        (["bugs", "canary"], "clock", ["clock-set-back"]),
+    ],
+)
+def test_names_of_targets_checks_codes_and_bugs_complete(words: list[str], incomplete: str, names: list[str]) -> None:
+    found = ShellComplete(tornpage, {}, "tornpage", "X").get_completions(words, incomplete)
+    assert [one.value for one in found] == names
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_installed_once(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    for name in ("XDG_DATA_HOME", "ZDOTDIR"):
+        monkeypatch.delenv(name, raising=False)
+    settings = tmp_path / f".{shell}rc"
+    settings.write_text("alias x=y")
+    assert command("completion", "--install").code == 0
+    once = settings.read_text()
+    assert command("completion", "--install").code == 0
+    assert settings.read_text() == once
+    written = tmp_path / f".local/share/tornpage/completion.{shell}"
+    assert once.startswith("alias x=y\n")
+    assert str(written) in once
+    assert "_TORNPAGE_COMPLETE" in written.read_text()
+
+
+def test_an_unknown_shell_is_said_with_those_that_are_known(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    ended = command("completion")
+    assert ended.code == 2
+    assert "give one of bash, zsh, fish" in ended.err
