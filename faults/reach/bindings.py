@@ -38,7 +38,7 @@ _BY_NAME: Final = {one.name: one for one in BINDINGS}
 
 def binding_of(module: ModuleType) -> Binding:
     """The binding that a module is, by its own name; raises `ShimUnavailableError` for one that is not known."""
-    name = getattr(module, "__name__", repr(module)).partition(".")[0]
+    name = (getattr(module, "__name__", None) or repr(module)).partition(".")[0]
     name = "sqlite3" if name == "_sqlite3" else name
     if name not in _BY_NAME:
         raise ShimUnavailableError(f"{name} is no known binding of SQLite; known are {', '.join(_BY_NAME)}")

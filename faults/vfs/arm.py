@@ -213,7 +213,9 @@ def is_open(path: str | os.PathLike[str]) -> bool:
     return shims().holder_of(path) is not None
 
 
-def connect_unwatched(path: Path, *, module: ModuleType = sqlite3, read_only: bool = False) -> sqlite3.Connection:
+def connect_unwatched(
+    path: str | os.PathLike[str], *, module: ModuleType = sqlite3, read_only: bool = False
+) -> sqlite3.Connection:
     """Open a database past the shims, on SQLite's own VFS: whatever is armed, this reader sees the truth.
 
     It is a connection of `module`, whichever library the database is in use by: that one's own VFS then serves it,
@@ -224,15 +226,18 @@ def connect_unwatched(path: Path, *, module: ModuleType = sqlite3, read_only: bo
     return _connect(path, module, "ro" if read_only else "rw", watched=False)
 
 
-def connect_beside(path: Path, *, module: ModuleType = sqlite3) -> sqlite3.Connection:
+def connect_beside(path: str | os.PathLike[str], *, module: ModuleType = sqlite3) -> sqlite3.Connection:
     """Another user of a database in this process: as `connect_unwatched`, but what is armed is armed for it, too."""
     return _connect(path, module, "rw", watched=True, check_same_thread=False)
 
 
-def _connect(path: Path, module: ModuleType, mode: str, *, watched: bool, **options: Any) -> sqlite3.Connection:
-    name = os.fspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _connect(
+    path: str | os.PathLike[str], module: ModuleType, mode: str, *, watched: bool, **options: Any
+) -> sqlite3.Connection:
+    path = os.fspath(path)
+    name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     holder = shims().holder_of(path)
-    with shim_for(module).vfs_for(os.fspath(path), holder, watched=watched) as vfs:
+    with shim_for(module).vfs_for(path, holder, watched=watched) as vfs:
         connection: sqlite3.Connection = module.connect(
             f"file:{name}?mode={mode}&vfs={vfs}", uri=True, isolation_level=None, timeout=0, **options
         )

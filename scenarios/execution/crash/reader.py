@@ -12,6 +12,8 @@ Equal directories are read once. Of databases that come to the same pages after 
 
 import contextlib
 import hashlib
+import os
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +24,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
-from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, kept_logs, require_integrity, require_whole
+from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
@@ -30,6 +32,7 @@ from tornpage.scenarios.targets.process import ProcessTarget
 
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
+_FEW: Final = 4
 
 
 class _Plain(msgspec.Struct, frozen=True):
@@ -56,6 +59,8 @@ class CrashReader:
         self._plain: dict[Kind, _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
         self._last: View = {}
+        # Databases after their recovery, each with its digest.
+        self._last_pages: deque[tuple[bytes, bytes]] = deque(maxlen=_FEW)
 
     def knows(self, state: faults.State) -> bool:
         """Whether an equal directory was read before."""
@@ -81,8 +86,10 @@ class CrashReader:
     def _look(self, state: faults.State, now_ms: int, directory: Path) -> View:
         self.read += 1
         place(dict(state.files), directory)
-        others = self._others(state, directory)
-        plain = self._read(directory, others)
+        # A store of plain files has none, and of others it is asked once: pathlib is not quick.
+        database = "" if self.target.files_view is not None else os.fspath(self.target.database(directory))
+        others = self._others(state, database, directory)
+        plain = self._read(directory, database, others)
         kind = plain.content, others
         if kind not in self.kinds or kind in self._wrong:
             self.kinds.setdefault(kind, state)
@@ -93,12 +100,12 @@ class CrashReader:
                 raise
         return plain.view
 
-    def _others(self, state: faults.State, directory: Path) -> Identity:
+    def _others(self, state: faults.State, database: str, directory: Path) -> Identity:
         """The files that are not SQLite's own of the one database; all of them where the target reads plain files."""
         if self.target.files_view is not None:
             return state.identity
-        name = _name_in(self.target, directory)
-        own = {name + suffix for suffix in _OWN_SUFFIXES}
+        name = _name_in(database, directory)
+        own = [name + suffix for suffix in _OWN_SUFFIXES]
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
     def _open_first(self, state: faults.State, view: View, now_ms: int, directory: Path) -> None:
@@ -106,9 +113,9 @@ class CrashReader:
         place(dict(state.files), directory)
         self._open(view, now_ms, directory)
 
-    def _read(self, directory: Path, others: Identity) -> _Plain:
+    def _read(self, directory: Path, database: str, others: Identity) -> _Plain:
         try:
-            return self._read_plainly(directory, others)
+            return self._read_plainly(directory, database, others)
         except Violation:
             raise
         except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader fail in any way
@@ -119,17 +126,24 @@ class CrashReader:
                 code = "integrity"
             raise Violation(code, f"after a crash, a plain reader fails: {error!r}") from None
 
-    def _read_plainly(self, directory: Path, others: Identity) -> _Plain:
+    def _read_plainly(self, directory: Path, database: str, others: Identity) -> _Plain:
         if self.target.files_view is not None:
             return _Plain(self._shared(self.target.files_view(directory)), b"")
-        database = self.target.database(directory)
-        if not database.exists():
+        if not os.path.exists(database):  # noqa: PTH110
             return _Plain({}, b"")
-        with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
-            pages = _digest_of_pages(connection)
+        if _has_only_a_log(database):
+            # Whoever can't write leaves the log as it is at the end: that is quicker than to write it back.
+            with contextlib.suppress(sqlite3.OperationalError):
+                return self._read_on(database, others, read_only=True)
+        return self._read_on(database, others)
+
+    def _read_on(self, database: str, others: Identity, *, read_only: bool = False) -> _Plain:
+        """Read it on one connection. To write a log back does no harm here: the files are put down anew after that."""
+        with contextlib.closing(faults.connect_unwatched(database, read_only=read_only)) as connection:
+            pages = self._digest_of_pages(connection)
             known = None if pages is None else self._plain.get((pages, others))
             if known is None:
-                known = self._read_database(connection, database, pages)
+                known = self._read_database(connection, Path(database), pages)
                 if pages is not None:
                     self._plain[pages, others] = known
         if isinstance(known, Violation):
@@ -143,6 +157,18 @@ class CrashReader:
             return violation
         content = _digest_of_tables(connection) or pages or b""
         return _Plain(self._shared(fresh_view_on(connection, self.target, database)), content)
+
+    def _digest_of_pages(self, connection: sqlite3.Connection) -> bytes | None:
+        """A digest of the database as it is after its recovery, page by page; None where SQLite can't give it."""
+        pages = _pages(connection)
+        if pages is None:
+            return None
+        # Most disks come to the same as one of the last few: to compare is a tenth of the work of a digest.
+        digest = next((digest for known, digest in self._last_pages if known == pages), None)
+        if digest is None:
+            digest = hashlib.blake2b(pages, digest_size=16).digest()
+            self._last_pages.append((pages, digest))
+        return digest
 
     def _shared(self, view: View) -> View:
         """Most disks show the same as the one before: one view is kept for all of them."""
@@ -187,12 +213,15 @@ class CrashReader:
             session.call(self.target.heartbeat())
 
 
-def _name_in(target: Target, directory: Path) -> str:
-    try:
-        return str(target.database(directory).relative_to(directory))
-    except ValueError:
-        # A database that lies elsewhere: then no file here is its own.
-        return "\0"
+def _has_only_a_log(database: str) -> bool:
+    """Whether there is a log to recover and no journal, which a connection that can't write could not roll back."""
+    return os.path.exists(f"{database}-wal") and not os.path.exists(f"{database}-journal")  # noqa: PTH110
+
+
+def _name_in(database: str, directory: Path) -> str:
+    below = f"{directory}{os.sep}"
+    # Of a database that lies elsewhere no file here is its own.
+    return database.removeprefix(below) if database.startswith(below) else "\0"
 
 
 def _is_super(name: str, database: str) -> bool:
@@ -200,13 +229,13 @@ def _is_super(name: str, database: str) -> bool:
     return name.startswith(f"{database}-mj")
 
 
-def _digest_of_pages(connection: sqlite3.Connection) -> bytes | None:
-    """A digest of the database as it is after its recovery, page by page; None where SQLite can't give it."""
+def _pages(connection: sqlite3.Connection) -> bytes | None:
+    """The database as it is after its recovery; None where SQLite can't give it."""
     serialize: Any = getattr(connection, "serialize", None)
     if serialize is None:
         return None
     try:
-        return hashlib.blake2b(serialize(), digest_size=16).digest()
+        return bytes(serialize())
     except (sqlite3.Error, MemoryError):
         return None
 
