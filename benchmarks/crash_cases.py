@@ -1,12 +1,12 @@
 """``python -m benchmarks.crash_cases FOLDER TARGET=VERDICT...``: the crash search on many targets, with many seeds.
 
-A target is ``file:CLASS`` of the folder. Its verdict is ``holds``, ``finds`` (any check), or the code of a check that has
-to be among the findings. Each target is searched once with each seed at the quick profile, or, with ``--every-state``,
-once with all states of each call. The table has the seconds, the disks and the verdict of each; the program ends with 1
+A target is ``file:CLASS`` of the folder. Its verdict is ``holds``, ``finds`` (any check), or the code of a check that
+has to be among the findings. Each target is searched once with each seed at the quick profile, or once with all states
+of each call (``--every-state``). The table has the seconds, the disks and the verdict of each; the program ends with 1
 where one is another than wanted.
 
 What is sound and what isn't is for the author of the stores to say, so there is no list of them here; the project's own
-are in ``tests/scenarios`` (``crash_places``, ``crash_kinds``).
+are in ``tests/scenarios`` (``crash_places``, ``plain_stores``).
 """
 
 import sys
@@ -66,7 +66,9 @@ def tried(case: Case, seed: int, *, every: bool) -> Tried:
         profile = msgspec.structs.replace(profile, crash_states=None)
     started = time.monotonic()
     recorder = run(find_or_import(case.target), Plan(("crash",), profile, seed=seed, report=None))
-    verdict = {one.finding.code for one in recorder.findings} | {f"inconclusive ({one.reason})" for one in recorder.vacuous}
+    verdict = {one.finding.code for one in recorder.findings} | {
+        f"inconclusive ({one.reason})" for one in recorder.vacuous
+    }
     return Tried(
         tuple(sorted(verdict)),
         sum(one.disks for one in recorder.crashes),

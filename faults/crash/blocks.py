@@ -9,6 +9,7 @@ made anew; otherwise everything after the first lost one is done again, from the
 """
 
 import bisect
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ _GARBAGE: Final = b"\xa5"
 _FEW: Final = 4
 _MOST_MADE: Final = 4096
 _MOST_GROWN: Final = 256
+_MOST_CONTENTS: Final = 16
 
 
 class Content:
@@ -46,10 +48,11 @@ class Content:
         self.size = size
         self.digest = _digest(b"%d %b" % (size, b"".join(digests)))
 
-    @classmethod
-    def of(cls, data: bytes) -> "Content":
-        """The content of these bytes."""
-        draft = Draft(cls([], [], 0))
+    @staticmethod
+    @functools.lru_cache(maxsize=_MOST_CONTENTS)
+    def of(data: bytes) -> "Content":
+        """The content of these bytes; many tapes begin with the very same files."""
+        draft = Draft(Content([], [], 0))
         draft.write(0, data)
         return draft.done()
 

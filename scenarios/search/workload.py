@@ -155,7 +155,8 @@ class WorkloadSearch(Search):
         for step, action in enumerate(self.target.workload(), start=1):
             if part.is_past(step):
                 return
-            before, files = dry.live_view(), dry.crash_copy()
+            # Of a long workload the files of a few calls are enough; the look is the store's work, and always the same.
+            before, files = dry.live_view(), dry.crash_copy() if step in part else {}
             dry.at_step(step)
             answer, stages = dry.call_by_stages(action)
             wrong, view = self._outcome(dry, action, answer)

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import crash_places
 import pytest
@@ -35,6 +36,35 @@ def test_no_reader_of_the_harness_writes_the_log_back_of_a_store_that_could_not_
             executor.do(step)
             assert executor.recording is not None
             executor.recording.require_faithful(str(step))
+
+
+class MakesItsTable(crash_places.Base):
+    """Its plain SQL makes what is missing, so its reader has to be able to write."""
+
+    calls = crash_places.Base.calls[:1]
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        connection.execute("CREATE TABLE IF NOT EXISTS kv (name TEXT PRIMARY KEY, value)")
+        return dict(connection.execute("SELECT name, value FROM kv"))
+
+
+def test_a_reader_of_crash_states_may_write_what_is_put_down_anew(home: Path) -> None:
+    target = MakesItsTable()
+    with faults.install(), faults.shims().deterministic():
+        with Executor(target, target.configurations[0], home / "here", record=True) as executor:
+            executor.do(Call(target.workload()[0]))
+            executor.close_session()
+        assert executor.recording is not None
+        recording = executor.recording
+        reader = recording.reader()
+        states = faults.CrashStates(recording.base, recording.tape.operations)
+        # From there on there is a log, and the table may not be in it yet.
+        first = next(at for at, one in enumerate(recording.tape.operations) if one.path.endswith("-wal")) + 1
+        positions = range(first, len(recording.tape))
+        views = [recording.judge(state, reader)[0] for at in positions for state in states.power(at)]
+    assert reader.read > 20
+    assert {} in views
+    assert {"a": 1} in views
 
 
 def test_a_database_is_open_by_the_file_that_it_is_and_not_by_a_path_that_it_had(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ A change that failed may come back by a crash as long as it is a *maybe-committe
 `unchanged`. In a rollback mode one that failed and is there may be gone again after a power cut.
 """
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -188,13 +189,10 @@ class History:
 
     def at(self, position: int) -> tuple[Span, Span | None]:
         """The last call whose caller had been told by then, and the one that was pending."""
-        rest = self.spans[0]
-        for span in self.spans:
-            if span.end <= position:
-                rest = span
-            elif span.begin < position:
-                return rest, span
-        return rest, None
+        # Asked at every state: of a long history not all of it is looked at.
+        after = bisect.bisect_right(self.spans, position, key=lambda span: span.end)
+        pending = self.spans[after] if after < len(self.spans) else None
+        return self.spans[after - 1], pending if pending is not None and pending.begin < position else None
 
     def _until(self, rest: Span) -> list[Span]:
         return self.spans[: self.spans.index(rest) + 1]

@@ -9,8 +9,9 @@ Method, for each configuration:
 3. Distinct crash states are started from: the boot, and the recovery that the target offers, are recorded and crash
    in their turn, and are swept with faults.
 
-A part of the search is a few calls of the workload in one configuration, or the same calls after faults; each plays and
-records for itself. Recoveries begin where a part's own calls have led.
+A part of the search is a few calls of the workload in one configuration, or the same calls after faults. Parts that
+one process does share the recording of the workload (`played.Workloads`). Recoveries begin where a part's own calls
+have led.
 
 Power fails on the `device` that is given; what it promises says what can tear.
 
@@ -38,7 +39,6 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.difference import is_same
 from tornpage.scenarios.execution.finding.shrink import Shown, minimise, shown
-from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from tornpage.scenarios.model.fingerprint import call_of
@@ -46,10 +46,11 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Call, Clear, CrashAt, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Configuration, NotJudged, Target, View
+from tornpage.scenarios.model.target import Configuration, NotJudged, Target, TargetError
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.crash.latent import WAYS, from_here_on, latent_faults
+from tornpage.scenarios.search.crash.played import Tape, Workloads, play_tape
 from tornpage.scenarios.search.crash.sample import Sample, decisive_positions
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
@@ -75,7 +76,6 @@ _WORKLOAD: Final = "workload"
 _AFTER_FAULTS: Final = "after faults"
 _LATENT: Final = "latent"
 _LATENT_FAULTS: Final = "latent faults"
-# Recording the workload anew is cheap beside the states of one call.
 _STEPS_A_PART: Final = 12
 _FAULTED_A_PART: Final = 6
 # Of the states of a call, one in so many is tried after a fault, or begins a recovery of its own.
@@ -84,6 +84,7 @@ _RECOVERY_SHARE: Final = 6
 # Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
 _MOST_OF_A_SHARE: Final = 100
 _FEW_OF_A_SHARE: Final = 1_000
+_WORKLOADS: Final = Workloads()
 
 
 class CrashSearch(Search):
@@ -108,7 +109,7 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self.latent = latent
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
-        self._starts: list[_Tape] = []
+        self._starts: list[Tape] = []
         # Its faults come from outside, as strace does, and there is one strace on a process.
         self._is_program = "syscall" in target.depths
 
@@ -116,6 +117,10 @@ class CrashSearch(Search):
     def sizes(cls, plan: Plan) -> dict[str, Any]:
         """How many states of a call, and on which device."""
         return {"most_states_per_call": plan.profile.crash_states, "device": plan.device, "latent": plan.latent}
+
+    def company(self) -> contextlib.AbstractContextManager[object]:
+        """The recording of the workload, which its parts share."""
+        return _WORKLOADS.kept()
 
     def parts(self) -> Iterator[Part]:
         """Some calls of the workload in each configuration, with the recoveries after them; then calls after faults."""
@@ -158,20 +163,21 @@ class CrashSearch(Search):
 
     def _over_workload(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
         """The states of some steps of the workload, and the recoveries from them."""
-        # What comes after its own calls can change nothing of the states before.
-        self._try_tape(_Tape(self._calls[: part.end], part=part), reader, tally)
+        self._try_tape(Tape(self._calls, part=part), reader, tally)
         if not tally.broken:
             starts, self._starts = self._starts, []
             self._recoveries(starts, reader, tally)
 
-    def _try_tape(self, tape: "_Tape", reader: CrashReader, tally: CrashesTried) -> Counter[str]:
+    def _try_tape(self, tape: Tape, reader: CrashReader, tally: CrashesTried) -> Counter[str]:
         """Play steps, record them, and judge the crash states of the recording; what playing came to."""
         played = self._played(tape, reader.configuration)
         if played is None:
             tally.broken += 1
             return Counter()
         recording, counts = played
-        # The workload is recorded by each of its parts up to its own calls, and counts once: where it is whole.
+        # A target may keep what it has learned when it was played, and another part may have had it played.
+        reader.target = recording.trial.target
+        # The workload is the same for each of its parts, and counts once: with the last one.
         tally.operations += len(recording.tape) if tape.part is None or tape.part.end is None else 0
         for state in self._states(recording, tape, reader, tally):
             if self.recorder.enough():
@@ -179,40 +185,35 @@ class CrashSearch(Search):
             self._try_state(recording, state, reader, tally, tape)
         return counts
 
-    def _played(self, tape: "_Tape", configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
+    def _played(self, tape: Tape, configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
         """The recording of a tape's steps; None where they fail without any crash.
 
         In the workload itself that is a finding; what fails after a fault is the sweep's to find.
         """
-        executor = Executor(
+        play = play_tape if tape.part is None else _WORKLOADS.of
+        played = play(
+            msgspec.structs.replace(tape, part=None),
             self.target,
             configuration,
             self.directory / "recorded",
-            record=True,
             # A program may be at work in the background between its calls; it has ended when it has closed the store.
             compares=not self._is_program,
-            files=tape.files,
-            view=tape.view,
-            steps_before=max(len(tape.prelude) - 1, 0),
         )
-        assert executor.recording is not None  # noqa: S101 - asked for above
-        try:
-            with executor:
-                if tape.prelude:
-                    executor.do(Restart())
-                for step in tape.steps:
-                    executor.do(step)
-                executor.clear()
-                executor.close_session()
-                executor.recording.require_faithful()
-        except Violation as violation:
+        end = len(played.steps) if tape.part is None or tape.part.end is None else tape.part.end
+        failed = played.failure_of(end)
+        if isinstance(failed, TargetError):
+            raise failed
+        if failed is not None:
             if not tape.prelude:
-                self._found(violation, Scenario(self.target.name, configuration, tuple(executor.steps)))
+                self._found(failed, Scenario(self.target.name, configuration, played.steps))
             return None
-        return executor.recording, executor.counts
+        if tape.part is not None:
+            # As late as it was when the part's own calls had been made.
+            played.recording.trial.at_step(end)
+        return played.recording, played.counts
 
     def _states(
-        self, recording: Recording, tape: "_Tape", reader: CrashReader, tally: CrashesTried
+        self, recording: Recording, tape: Tape, reader: CrashReader, tally: CrashesTried
     ) -> Iterator[faults.State]:
         """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
         operations, every = recording.tape.operations, self.most_states_per_call is None
@@ -244,7 +245,7 @@ class CrashSearch(Search):
             yield from sample.some(positions, _MOST_OF_A_SHARE, whole=True)
 
     def _try_state(
-        self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: "_Tape"
+        self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: Tape
     ) -> None:
         self.counts["states"] += 1
         tally.states += 1
@@ -270,7 +271,7 @@ class CrashSearch(Search):
             if len(reader.kinds) > kinds:
                 # The first disk that shows this, with these files: recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
-                self._starts.append(_Tape((), scenario.steps, dict(state.files), view))
+                self._starts.append(Tape((), scenario.steps, dict(state.files), view))
         if self.counts["states"] % _TOLD_EVERY == 0:
             self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
 
@@ -280,7 +281,7 @@ class CrashSearch(Search):
         if self.counts["not_judged"] == 1:
             self.vacuous(str(doubt))
 
-    def _scenario(self, tape: "_Tape", recording: Recording, state: faults.State) -> Scenario:
+    def _scenario(self, tape: Tape, recording: Recording, state: faults.State) -> Scenario:
         """The steps of a tape up to a crash, and the crash."""
         made = recording.history.step_at(state.crash.position)
         # To open after a prelude was a step of its own, but is none of the scenario.
@@ -329,7 +330,7 @@ class CrashSearch(Search):
         device: faults.Device | None,
     ) -> None:
         start = point.start
-        tape = _Tape(
+        tape = Tape(
             (point.step, Call(start.action), Clear(), beat),
             (*before, Restart(crash=True)),
             start.files,
@@ -372,7 +373,7 @@ class CrashSearch(Search):
         # Where there is a log, most of a store is in that until it is closed.
         restarted = tuple(step for call in self._calls for step in (call, Restart()))
         for steps in (self._calls, restarted):
-            played = self._played(_Tape(steps), configuration)
+            played = self._played(Tape(steps), configuration)
             them = latent_faults(played[0], self.generator) if played else []
             for way in WAYS:
                 of_this_way = [one for one in them if one[1].way == way]
@@ -393,7 +394,7 @@ class CrashSearch(Search):
 
     # -- recovery ------------------------------------------------------------------------------------------
 
-    def _recoveries(self, starts: list["_Tape"], reader: CrashReader, tally: CrashesTried) -> None:
+    def _recoveries(self, starts: list[Tape], reader: CrashReader, tally: CrashesTried) -> None:
         """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
         sweep = self._sweep(reader.configuration)
         recovery = self.target.recovery
@@ -496,22 +497,6 @@ class CrashSearch(Search):
                 if is_same(violation, seen):
                     return CrashAt.of(state.crash, device), violation
         return None
-
-
-class _Tape(msgspec.Struct, frozen=True):
-    """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
-
-    Of its crash states, one in `share` of what the profile wants is tried; where it is the workload, those of a `part`.
-    `device` is another one than the search's own.
-    """
-
-    steps: tuple[Step, ...]
-    prelude: tuple[Step, ...] = ()
-    files: Files = {}
-    view: View = {}
-    share: int = 1
-    part: Part | None = None
-    device: faults.Device | None = None
 
 
 def _leave_out(tally: CrashesTried, what: Mapping[str, int]) -> None:
