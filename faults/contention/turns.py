@@ -36,6 +36,7 @@ _STUCK: Final = 150
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
 _real_monotonic = time.monotonic
+_CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
 
 
@@ -254,10 +255,22 @@ def alone(caller: Any) -> Ended:
 @contextlib.contextmanager
 def calls_of_sqlite3(turns: Turns) -> Iterator[None]:
     """Let each call of this thread into a connection or cursor of ``sqlite3`` be a switch point inside this scope."""
+    with _each_call(lambda name, _connection: turns.at_point(name)):
+        yield
 
+
+@contextlib.contextmanager
+def connections_called(called: list[sqlite3.Connection]) -> Iterator[None]:
+    """Write down the connection of each call of this thread into ``sqlite3`` inside this scope."""
+    with _each_call(lambda _name, connection: called.append(connection)):
+        yield
+
+
+@contextlib.contextmanager
+def _each_call(tell: Callable[[str, sqlite3.Connection], None]) -> Iterator[None]:
     def profile(_frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call" and isinstance(getattr(argument, "__self__", None), sqlite3.Connection | sqlite3.Cursor):
-            turns.at_point(argument.__name__)
+        if event == "c_call" and isinstance(one := getattr(argument, "__self__", None), _CALLED):
+            tell(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
 
     before = sys.getprofile()
     sys.setprofile(profile)

@@ -5,7 +5,9 @@ goes into a connection. Each further run has fixtures of its own and is switched
 then the test's own assertions judge what came of it. The first failure is the test's, with the point in its report.
 
 Two callables run on threads of their own, one at a time (`faults.contention.turns`). A connection that the test has
-opened may be used by both: inside such a run ``sqlite3.connect`` does not tie connections to threads.
+opened may be used by both: inside such a run ``sqlite3.connect`` does not tie connections to threads. Where the first
+run sees both of them call into one connection, they are switched at such calls: at a lock the one that stands would
+hold the connection's own mutex.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ from _pytest.runner import runtestprotocol
 
 from tornpage import faults
 from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, switch
+from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, connections_called, switch
 from tornpage.faults.sqlite_library import sqlite3
 
 MARKERS: Final = ("interleave", "every_cancel")
@@ -32,12 +34,14 @@ _OTHER_THREAD: Final = "created in a thread can only be used in that same thread
 class Point:
     """What this run does: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
-    `seen` are the points of the first callable, and of the second; `told` is what happened, in words.
+    `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
+    both use; `told` is what happened, in words.
     """
 
-    def __init__(self, number: int = 0, *, turned: bool = False) -> None:
+    def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
         self.number = number
         self.turned = turned
+        self.shares = shares
         self.seen = [0, 0]
         self.was_used = False
         self.told: list[str] = []
@@ -82,12 +86,14 @@ class Callers:
         return [check(one) for one in (reversed(results) if point.turned else results)]
 
     def _on_threads(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
-        point, gate = self._point, Gate()
+        point, gate, called = self._point, Gate(), list[list[sqlite3.Connection]]([[], []])
         shims = faults.shims()
-        with faults.waiting_in_virtual_time(shims), shims.watching(gate):
-            callers = [Caller(name, gate) for name in "AB"]
+        watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
+        with faults.waiting_in_virtual_time(shims), watching:
+            callers = [Caller(name, gate, at_calls=point.shares) for name in "AB"]
+            works = (first, second) if point.number else map(_noting, (first, second), called)
             try:
-                for caller, work in zip(callers, (first, second), strict=True):
+                for caller, work in zip(callers, works, strict=True):
                     caller.start(work, frozenset())
                 leading = callers[::-1] if point.turned else callers
                 if point.number:
@@ -99,8 +105,19 @@ class Callers:
         ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
         point.told = [_in_words(hop) for hop in hops]
         if not point.number:
-            point.seen = [ended["A"].points, ended["B"].points]
+            point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
+            point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
         return [check(ended[name].result) for name in "AB"]
+
+
+def _noting(work: Callable[[], Any], called: list[sqlite3.Connection]) -> Callable[[], Any]:
+    """The same work; the connections that it calls into are written down."""
+
+    def noted() -> Any:
+        with connections_called(called):
+            return work()
+
+    return noted
 
 
 def _switched(leading: list[Caller]) -> list[Hop]:
@@ -260,9 +277,10 @@ class _Again(pytest.Item):
 
 def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
     first, second = (min(one, _MOST_POINTS) for one in counted.seen)
-    yield from (Point(number) for number in range(1, first + 1))
+    shares = counted.shares
+    yield from (Point(number, shares=shares) for number in range(1, first + 1))
     if item.get_closest_marker("interleave"):
-        yield from (Point(number, turned=True) for number in range(1, second + 1))
+        yield from (Point(number, turned=True, shares=shares) for number in range(1, second + 1))
 
 
 def _vacuous(item: pytest.Item, reports: list[pytest.TestReport], counted: Point) -> pytest.TestReport:

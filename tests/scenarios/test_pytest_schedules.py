@@ -198,6 +198,61 @@ def test_misuse_is_told_in_a_line(run) -> None:
     assert "the two callables share a connection that is tied to a thread" in text
 
 
+def test_two_callables_on_one_connection_are_switched_at_their_calls_into_it(run) -> None:
+    """At a lock the one that stands would hold the connection's mutex, and the other one could never come between."""
+    done = run(
+        """
+        import threading
+
+        class Shared(Jobs):
+            lock = threading.RLock()
+
+            def two_rows(self, undone):
+                self.db.execute("BEGIN IMMEDIATE") if not self.db.in_transaction else None
+                self.add("x")
+                if undone:
+                    return self.db.rollback()
+                self.add("y")
+                self.db.commit()
+
+            def two_rows_locked(self, undone):
+                with self.lock:
+                    self.two_rows(undone)
+
+            def claim_with_cursor(self, worker):
+                cursor = self.db.cursor()
+                row = cursor.execute("SELECT id FROM job WHERE owner IS NULL").fetchone()
+                if row is not None:
+                    cursor.execute("UPDATE job SET owner = ?", (worker,))
+                    return row[0]
+
+        @pytest.fixture
+        def shared(tmp_path):
+            jobs = Shared(tmp_path / "jobs.db")
+            yield jobs
+            jobs.db.close()
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("name", ["two_rows", "two_rows_locked"])
+        def test_half_of_it(shared, callers, name):
+            callers(lambda: getattr(shared, name)(False), lambda: getattr(shared, name)(True))
+            assert shared.db.execute("SELECT id FROM job ORDER BY id").fetchall() == [("x",), ("y",)]
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("name", ["claim_with_cursor", "claim_at_once"])
+        def test_claim(shared, callers, name):
+            shared.add("a")
+            claim = getattr(shared, name)
+            assert sorted(callers(lambda: claim("one"), lambda: claim("two")), key=str) == [None, "a"]
+        """
+    )
+    done.assert_outcomes(passed=2, failed=2)
+    text = done.stdout.str()
+    assert "FAILED test_it.py::test_half_of_it[two_rows]" in text
+    assert "FAILED test_it.py::test_claim[claim_with_cursor]" in text
+    assert "[A] up to fetchone 3, at test_it.py" in text
+
+
 @pytest.mark.slow
 def test_a_deadlock_of_two_callables_is_told_with_both_places(run, tmp_path: Path) -> None:
     done = run(
