@@ -2,6 +2,8 @@
 
 BUG_PREFIX = "bug:"
 COMMAND_PREFIX = "command:"
+# Behind the name of a known bug: the same store without the defect.
+SOUND = "/sound"
 
 
 class UnknownTargetError(ValueError):

@@ -14,9 +14,7 @@ from typing import Final
 
 from tornpage.scenarios.model.target import Target, TargetError, completed
 from tornpage.scenarios.targets.declaration import what_is_wrong
-from tornpage.scenarios.targets.known_bugs import find_bug
-from tornpage.scenarios.targets.known_bugs.build import SOUND
-from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, UnknownTargetError, is_imported
+from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, SOUND, UnknownTargetError, is_imported
 
 
 def _reference() -> Target:
@@ -101,6 +99,8 @@ def find(name: str) -> Target:
                 f"pip install 'tornpage[{_EXTRAS.get(name, name)}]'"
             ) from error
     if name.startswith(BUG_PREFIX):
+        from tornpage.scenarios.targets.known_bugs import find_bug  # noqa: PLC0415 - with them comes the ledger
+
         bug = find_bug(name.removeprefix(BUG_PREFIX).removesuffix(SOUND))
         found = bug.twin() if name.endswith(SOUND) else bug.target()
         if found is None:

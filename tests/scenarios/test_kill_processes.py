@@ -19,9 +19,18 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.execution.kill import protocol as job
 from tornpage.scenarios.execution.kill import supervisor
-from tornpage.scenarios.execution.kill.protocol import Answered, Begun, Fired, Job, JobLog, Timed, job_events, read_job
+from tornpage.scenarios.execution.kill.protocol import (
+    Answered,
+    Begun,
+    Born,
+    Fired,
+    Job,
+    JobLog,
+    Timed,
+    job_events,
+    read_job,
+)
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
-from tornpage.scenarios.execution.kill.worker import Born
 from tornpage.scenarios.execution.trial import OPEN
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario

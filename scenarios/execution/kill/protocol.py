@@ -1,6 +1,6 @@
 """What a child process is sent to do before it is killed, on disk before it begins; and what it tells until it dies.
 
-An *job* is a list of calls and the plan that kills. It lies in a directory of its own, synced, before the child is
+A *job* is a list of calls and the plan that kills. It lies in a directory of its own, synced, before the child is
 told where: whatever becomes of the child, or of the harness, what it was doing is known. In the same directory the
 child writes down, synced line by line, each call that it begins, each answer *after* the call has returned, and the
 fault that is about to kill it. An answer that is there is a caller that was told.
@@ -17,6 +17,10 @@ from tornpage.scenarios.model.target import Action, Configuration
 JOB: Final = "job.json"
 EVENTS: Final = "told.jsonl"
 COMPLAINTS: Final = "stderr.txt"
+# The child has failed by itself, and its standard error says how.
+FAILED: Final = 70
+# A request is the name of a directory, which may hold anything but this.
+END_OF_REQUEST: Final = b"\0"
 
 
 class Timed(msgspec.Struct, frozen=True):
@@ -123,3 +127,34 @@ def job_events(directory: Path) -> list[JobEvent]:
     except FileNotFoundError:
         return []
     return [_decode(line) for line in lines[:-1]]
+
+
+# -- what the supervisor tells --------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The target is loaded."""
+
+    pid: int
+
+
+class Unable(msgspec.Struct, frozen=True, tag="unable"):
+    """The target can't be loaded: why."""
+
+    reason: str
+
+
+class Born(msgspec.Struct, frozen=True, tag="born"):
+    """The child of the job has begun."""
+
+    pid: int
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """The child has ended; `status` is what waitpid said."""
+
+    pid: int
+    status: int
+
+
+Report = Ready | Unable | Born | Died

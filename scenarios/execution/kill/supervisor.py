@@ -23,15 +23,21 @@ import msgspec
 
 from tornpage.scenarios.execution.kill.protocol import (
     COMPLAINTS,
+    END_OF_REQUEST,
+    FAILED,
     Answered,
     Begun,
+    Born,
+    Died,
     Fired,
     Job,
     JobEvent,
+    Ready,
+    Report,
+    Unable,
     job_events,
     write_job,
 )
-from tornpage.scenarios.execution.kill.worker import END_OF_REQUEST, FAILED, Born, Died, Ready, Report, Unable
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError
 

@@ -5,7 +5,7 @@ that a death costs milliseconds and not the start of an interpreter. Each child 
 store, makes its calls and is killed by SIGKILL from within the operation that its plan names. Nothing of SQLite is in
 use before the fork: a connection must never be carried over one.
 
-The name of a directory with an job comes in; `Born`, then `Died` go out, as lines of JSON. When the supervisor's
+The name of a directory with a job comes in; `Born`, then `Died` go out, as lines of JSON. When the supervisor's
 input ends, whoever asked is gone: it kills the child it has, and ends.
 
 Not covered: a target whose import starts threads; they are not there in the child.
@@ -28,46 +28,29 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.files import watching
 from tornpage.scenarios.execution.in_place import taken_for_dead
-from tornpage.scenarios.execution.kill.protocol import COMPLAINTS, Answered, Begun, Fired, Job, JobLog, read_job
+from tornpage.scenarios.execution.kill.protocol import (
+    COMPLAINTS,
+    END_OF_REQUEST,
+    FAILED,
+    Answered,
+    Begun,
+    Born,
+    Died,
+    Fired,
+    Job,
+    JobLog,
+    Ready,
+    Report,
+    Unable,
+    read_job,
+)
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
 from tornpage.scenarios.model.target import Action, Refused, Target
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import find_or_import
 
-# The child has failed by itself, and its standard error says how.
-FAILED: Final = 70
-# A request is the name of a directory, which may hold anything but this.
-END_OF_REQUEST: Final = b"\0"
 _PR_SET_PDEATHSIG: Final = 1
-
-
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The target is loaded."""
-
-    pid: int
-
-
-class Unable(msgspec.Struct, frozen=True, tag="unable"):
-    """The target can't be loaded: why."""
-
-    reason: str
-
-
-class Born(msgspec.Struct, frozen=True, tag="born"):
-    """The child of the job has begun."""
-
-    pid: int
-
-
-class Died(msgspec.Struct, frozen=True, tag="died"):
-    """The child has ended; `status` is what waitpid said."""
-
-    pid: int
-    status: int
-
-
-Report = Ready | Unable | Born | Died
 
 
 # -- the child ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Final
 from tornpage.ledger import TaskRegistry
 from tornpage.ledger.stores.store import Change, Unit
 from tornpage.scenarios.model.target import Action, Target
+from tornpage.scenarios.targets.names import SOUND
 from tornpage.scenarios.targets.reference.target import Reference
 
 CREATE: Final = Action("tasks.create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "work"})
@@ -50,9 +51,6 @@ class KnownBug:
     def twin(self) -> Target | None:
         """The same store without the defect, as a target; None where that is the reference."""
         return None if self.sound is None else self.sound(f"bug:{self.name}{SOUND}")
-
-
-SOUND: Final = "/sound"
 
 
 class MemoryFirst(TaskRegistry):
