@@ -8,6 +8,8 @@ A store that has hung once hangs at each point of that kind. From then on a call
 took that did return: more of the same is told sooner, and nobody new is accused by that, since the same check has
 failed for the store before.
 
+What a store sleeps in a call takes no real time (`sleeping`), and does not count, up to an hour.
+
 Nothing is raised inside a callback of the shim, where C would lose it: the timer rings again a moment later.
 
 Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite, and a program
@@ -21,6 +23,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
+
+from tornpage.scenarios.execution.sleeping import no_real_sleep
 
 DEFAULT_S: Final = 10.0
 _SHIM: Final = "tornpage.faults.vfs."
@@ -40,6 +44,8 @@ class Patience:
     def __init__(self, seconds: float = DEFAULT_S) -> None:
         self.seconds = seconds
         self.has_met_a_hang = False
+        # Whoever is there before a store is under test does not work for it.
+        self.threads = frozenset(threading.enumerate())
         self._longest = 0.0
 
     @property
@@ -72,15 +78,17 @@ def patience(seconds: float) -> Iterator[Patience]:
 def in_time(what: object) -> Iterator[None]:
     """Raise `TookTooLongError`, naming `what`, where the scope is not left in time."""
     mine = _patience
-    began = time.monotonic()
+    now = time.monotonic
+    began = now()
+    # The same words whenever it is played again, however long that one was waited for.
+    message = f"{what} did not return within {mine.seconds:g} s (--call-timeout)"
     try:
-        # The same words whenever it is played again, however long that one was waited for.
-        with limit(mine.limit, f"{what} did not return within {mine.seconds:g} s (--call-timeout)", insists=True):
+        with limit(mine.limit, message, insists=True), no_real_sleep(mine.threads, TookTooLongError(message)):
             yield
     except TookTooLongError:
         mine.has_met_a_hang = True
         raise
-    mine.returned(time.monotonic() - began)
+    mine.returned(now() - began)
 
 
 @contextlib.contextmanager
@@ -117,7 +125,9 @@ class _Timer:
     def __init__(self, seconds: float, message: str) -> None:
         self.has_rung = False
         self._message = message
-        self._ends_at = time.monotonic() + seconds
+        # What stands there while the timer runs may be the store's own time.
+        self._now = time.monotonic
+        self._ends_at = self._now() + seconds
         self._live = True
         self._outer_handler: Any = signal.SIG_DFL
         self._outer_at: float | None = None
@@ -128,7 +138,7 @@ class _Timer:
         self._outer_handler = signal.signal(signal.SIGALRM, self._ring)
         remaining, self._outer_interval = signal.setitimer(signal.ITIMER_REAL, 0)
         if remaining and callable(self._outer_handler):
-            self._outer_at = time.monotonic() + remaining
+            self._outer_at = self._now() + remaining
         self._set_again()
 
     def stop(self) -> None:
@@ -137,17 +147,17 @@ class _Timer:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._outer_handler)
         if self._outer_at is not None:
-            remaining = max(self._outer_at - time.monotonic(), _SOON_S)
+            remaining = max(self._outer_at - self._now(), _SOON_S)
             signal.setitimer(signal.ITIMER_REAL, remaining, self._outer_interval)
 
     def _set_again(self) -> None:
         due = self._ends_at if self._outer_at is None else min(self._ends_at, self._outer_at)
-        signal.setitimer(signal.ITIMER_REAL, max(due - time.monotonic(), _SOON_S), _AGAIN_AFTER_S)
+        signal.setitimer(signal.ITIMER_REAL, max(due - self._now(), _SOON_S), _AGAIN_AFTER_S)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if not self._live:
             return
-        now = time.monotonic()
+        now = self._now()
         if self._outer_at is not None and now >= self._outer_at:
             self._outer_at = now + self._outer_interval if self._outer_interval else None
             self._set_again()

@@ -33,7 +33,7 @@ def wait_whatever_happens() -> None:
     until = time.monotonic() + 0.6
     while time.monotonic() < until:
         try:
-            time.sleep(0.001)
+            sum(range(1000))
         except:  # noqa: E722, S112 - as stores do that retry for ever
             continue
 

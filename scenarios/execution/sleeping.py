@@ -1,0 +1,76 @@
+"""A store that sleeps in a call, to try again later: nobody else is at work meanwhile, so it takes no real time.
+
+Method. While a call is made, ``time.sleep`` moves a clock and returns at once, and ``time.monotonic`` tells the time
+that would have passed. So a store that waits for a minute and then gives up is not taken for one that never returns,
+and a store that would have slept for more than an hour is.
+
+Where a thread or a child process of the store's is alive it may be that one that is waited for: then the sleep is real.
+Where somebody else has put a clock of theirs in the place (`faults.waiting_in_virtual_time`, for rivals), it stays.
+
+Not covered: code that took ``sleep`` or ``monotonic`` out of the module before, and ``time.time``.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+_MOST_S: Final = 3600.0
+_sleep, _monotonic = time.sleep, time.monotonic
+_time: Any = time
+
+
+class _Clock:
+    def __init__(self, others: Collection[threading.Thread], too_long: BaseException) -> None:
+        self.has_slept_too_long = False
+        self._caller = threading.current_thread()
+        self._others = {self._caller, *others}
+        self._too_long = too_long
+        self._skipped_s = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        # The real one refuses what is no time.
+        if not seconds >= 0 or threading.current_thread() is not self._caller or not _is_alone(self._others):
+            _sleep(seconds)
+            return
+        self._skipped_s += seconds
+        if self._skipped_s > _MOST_S:
+            self.has_slept_too_long = True
+            raise self._too_long
+
+    def monotonic(self) -> float:
+        return _monotonic() + self._skipped_s
+
+
+@contextlib.contextmanager
+def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException) -> Iterator[None]:
+    """Let sleep take no time in this scope; raises `too_long` where that would have been too much of it.
+
+    `others` are threads that were there before the store, and don't work for it.
+    """
+    if time.sleep is not _sleep:
+        yield
+        return
+    clock = _Clock(others, too_long)
+    _time.sleep, _time.monotonic = clock.sleep, clock.monotonic
+    try:
+        yield
+    finally:
+        _time.sleep, _time.monotonic = _sleep, _monotonic
+    if clock.has_slept_too_long:
+        # The store has swallowed it.
+        raise too_long
+
+
+def _is_alone(others: Collection[threading.Thread]) -> bool:
+    if any(thread not in others for thread in threading.enumerate()):
+        return False
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False

@@ -1,0 +1,129 @@
+"""What a store sleeps in a call takes no real time, unless somebody else works meanwhile, and counts as no delay."""
+
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, SimpleTarget
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run.campaign import run
+
+
+class BacksOff:
+    """Tries again after 1, 2, 4, 8 and 16 seconds, and then gives up."""
+
+    tries = 6
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.patiently("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY)")
+
+    def patiently(self, sql: str, *arguments: str) -> sqlite3.Cursor:
+        tried = 0
+        while True:
+            try:
+                return self.db.execute(sql, arguments)
+            except sqlite3.OperationalError:
+                tried += 1
+                if tried == self.tries:
+                    raise
+                time.sleep(2.0 ** (tried - 1))
+
+    def put(self, key: str) -> None:
+        self.patiently("INSERT OR REPLACE INTO t VALUES (?)", key)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class NeverGivesUp(BacksOff):
+    """Tries again for good."""
+
+    tries = -1
+
+
+class Target(SimpleTarget):
+    configurations = (Configuration("delete", "FULL"),)
+    kind: type[BacksOff] = BacksOff
+    calls = (Action("put", {"key": "a"}), Action("put", {"key": "b"}))
+    beat = Action("put", {"key": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> BacksOff:
+        return self.kind(path)
+
+    def view(self, store: BacksOff) -> dict[str, int]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, int]:
+        return {key: 1 for (key,) in connection.execute("SELECT k FROM t").fetchall()}
+
+
+class Endless(Target):
+    kind = NeverGivesUp
+
+
+def _found(target: SimpleTarget) -> list[str]:
+    recorder = run(target, Plan(("sweep",), Profile("test", 8, 8, 0, 0), report=None))
+    assert not recorder.vacuous
+    assert recorder.tallies
+    return [found.finding.message for found in recorder.findings]
+
+
+def test_a_store_that_backs_off_for_half_a_minute_and_gives_up_is_silent() -> None:
+    began = time.monotonic()
+    assert not _found(Target())
+    assert time.monotonic() - began < 30
+
+
+def test_one_that_tries_for_good_is_found() -> None:
+    assert any("did not return" in message for message in _found(Endless()))
+
+
+def test_more_than_an_hour_of_sleep_is_for_ever_even_where_it_is_swallowed() -> None:
+    def sleeps() -> None:
+        for _ in range(3):
+            with contextlib.suppress(BaseException):
+                time.sleep(1900)
+
+    with patience(20.0), pytest.raises(TookTooLongError, match="did not return"), in_time("it"):
+        sleeps()
+
+
+def test_what_waits_for_a_thread_of_its_own_sleeps_for_real() -> None:
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    answered: list[str] = []
+    asked_again = threading.Event()
+
+    def answer() -> None:
+        asked_again.wait(10)
+        answered.append(asked.get())
+
+    with patience(20.0):
+        worker = threading.Thread(target=answer)
+        worker.start()
+        with in_time("it"):
+            asked.put("x")
+            gives_up = time.monotonic() + 5
+            while not answered and time.monotonic() < gives_up:
+                time.sleep(0.001)
+                asked_again.set()
+        worker.join()
+    assert answered == ["x"]
+
+
+def test_the_clock_moves_with_what_is_slept_and_is_put_back() -> None:
+    sleep, monotonic = time.sleep, time.monotonic
+    with patience(20.0), in_time("it"):
+        began = time.monotonic()
+        time.sleep(500)
+        assert time.monotonic() - began >= 500
+        with pytest.raises(ValueError, match="non-negative"):
+            time.sleep(-1)
+    assert (time.sleep, time.monotonic) == (sleep, monotonic)
