@@ -228,12 +228,14 @@ class Trial:
     def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
         """Make one call without a fault; its answer, and the state at each commit if it commits more than once.
 
-        Only what the target declares in `many_commits` is asked for that, and only at the statement depth.
+        Only what the target declares in `many_commits` is asked for that. Connections within reach of the statement
+        depth say when they commit; others are looked at whenever they ask for a lock, as they do after each commit.
         """
-        spy = _CommitSpy(self)
         if action.name not in self.target.many_commits:
             return self._ask(action), ()
-        with self.statements.watching(spy):
+        spy = _CommitSpy(self)
+        says_so = "statement" in self.target.depths
+        with self.statements.watching(spy) if says_so else faults.shims().watching(spy):
             return self._ask(action), tuple(spy.seen)
 
     def _ask(self, action: Action) -> Answer:
@@ -532,17 +534,28 @@ def _has_content(path: Path) -> bool:
 
 
 class _CommitSpy:
-    """An injector that never fires; at each commit it looks at what was committed before it."""
+    """An injector that never fires; at each commit, or before each lock, it looks at what was committed until then."""
 
-    kinds = frozenset({"commit"})
+    kinds = frozenset({"commit", "lock", "shmlock"})
 
     def __init__(self, trial: Trial) -> None:
         self.seen: list[View] = []
         self._trial = trial
+        self._looks = False
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Look, and let it pass."""
-        self.seen.append(self._trial.fresh_view(integrity=False))
+        """Look, and let it pass; while somebody is writing nothing new is committed, and may not be read."""
+        if self._looks:
+            return
+        self._looks = True
+        try:
+            view = self._trial.fresh_view(integrity=False)
+        except (Exception, Violation):  # noqa: BLE001 - it is looked at again at the next lock, and after the call
+            return
+        finally:
+            self._looks = False
+        if not self.seen or view != self.seen[-1]:
+            self.seen.append(view)
 
 
 def forget_frames(error: BaseException) -> None:

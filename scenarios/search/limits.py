@@ -29,6 +29,7 @@ from tornpage.faults.reach.library import Library
 from tornpage.scenarios.execution.injection import limit_of
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.events import Series
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Limit, LimitKind
 from tornpage.scenarios.model.target import Configuration
@@ -135,11 +136,15 @@ class Limits(PointSearch):
         """The SQLite that the target runs on: what opens its database."""
         directory = next(self._homes)
         directory.mkdir(parents=True, exist_ok=True)
-        with faults.install(), Trial(self.target, self.configurations[0], directory, {}) as trial:
-            # A target that can't be opened is told of where it is opened to be tried.
+        trial = Trial(self.target, self.configurations[0], directory, {})
+        with faults.install():
+            # A target that can't be opened, or closed, is told of where it is opened to be tried.
             with contextlib.suppress(Exception):
                 trial.open()
-            return trial.library
+            library = trial.library
+            with contextlib.suppress(Violation):
+                trial.close()
+        return library
 
     # -- what to try ---------------------------------------------------------------------------------------
 

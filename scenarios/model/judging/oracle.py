@@ -71,7 +71,8 @@ class Oracle:
             self._possible = (self.settled,)
         elif self.configuration.journal_mode == "wal":
             self._possible = (self.settled, after)
-            self.maybe_committed.append(after)
+            # Of a call that commits more than once any commit may be the one that failed.
+            self.maybe_committed += [*stages, after]
         else:
             self._possible = (self.settled, after)
 
