@@ -1,6 +1,6 @@
 """How two things are measured against each other: side by side, in turns, in one run.
 
-A machine that others use too makes every absolute time meaningless, and a pause of its disk hits whoever runs just
+A shared machine makes every absolute time meaningless, and a pause of its disk hits the side that runs just
 then. So both sides take turns in short chunks, the order changes from chunk to chunk, a round's ratio is that of the
 two sums, and what is reported is the median over rounds, with the lowest and the highest beside it. Beside the wall's
 time stands the ratio in the CPU time of this process: it leaves out what is waited for, a disk's sync above all.

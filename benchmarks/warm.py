@@ -152,6 +152,6 @@ class WarmTrial:
         self._require_start()
 
     def _require_start(self) -> None:
-        """Memory has to show the start; the disk was looked at by whoever put it back."""
+        """Memory has to show the start; the disk was looked at when it was put back."""
         if self.trial.live_view() != self._before:
             raise NotUndoneError("the session does not show what another connection has put back")

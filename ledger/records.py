@@ -6,7 +6,7 @@ milliseconds since the epoch, UTC. The field names, their order and the enumerat
 57361.
 
 Constructing a record checks nothing (msgspec validates when it decodes, not when it constructs): what a caller gives
-is checked by the rules, what a file holds by whoever reads the file.
+is checked by the rules, what a file holds by its reader.
 """
 
 from enum import StrEnum
@@ -62,7 +62,7 @@ class NotifyPolicy(StrEnum):
 
 
 class TerminalOutcome(StrEnum):
-    """How a finished task turned out for whoever asked for it; a run can succeed and still be blocked."""
+    """How a finished task turned out for its requester; a run can succeed and still be blocked."""
 
     SUCCEEDED = "succeeded"
     BLOCKED = "blocked"
@@ -119,7 +119,7 @@ class DeliveryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known about telling the requester of one task.
 
     `requester_origin` is any JSON value, None where absent (JSON's null and absence are one and the same here);
-    whoever holds it must not change it in place. `last_notified_event_at` is in milliseconds since the epoch.
+    its holder must not change it in place. `last_notified_event_at` is in milliseconds since the epoch.
     """
 
     task_id: str

@@ -10,7 +10,7 @@ error and the rows are there all the same, since no later pass would find anythi
 Then the lock files of dead workers that no row refers to are removed. That is housekeeping: where it fails it is logged
 and tried by the next recovery.
 
-Not covered: restarting the work, which is for whoever owns it to decide.
+Not covered: restarting the work, which is for its owner to decide.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Workers: processes that do the work, each known by an operating system lock that it holds while it lives.
 
 A worker holds an exclusive `flock` on ``<state dir>/workers/<id>.lock`` (through filelock). The kernel lets go of it
-however the process dies, so liveness needs no heartbeat, and a reused process id never looks alive. Whoever asks tries
+however the process dies, so liveness needs no heartbeat, and a reused process id never looks alive. A question tries
 a *shared* lock on the same file: shared locks don't hinder each other, so any number of processes may ask at once and
 none takes another's question for a living worker. A lock held by this very process counts too, since `flock` belongs
 to the open file and not to the process. Where the answer can't be had (no permission, too many open files) the worker
@@ -203,7 +203,7 @@ class Workers:
 
     @staticmethod
     def _no_longer_held(path: Path, worker_id: str) -> FileLock:
-        """Take the lock out of those that live as long as the process; whoever calls releases it."""
+        """Take the lock out of those that live as long as the process; the caller releases it."""
         with _held_guard:
             lock = _held_by_this_process.pop(str(path.resolve()), None)
         if lock is None:
@@ -239,7 +239,7 @@ class Workers:
             raise _used_before(worker_id) from None
         lock = FileLock(path, mode=0o600, thread_local=False)
         try:
-            # It waits for whoever is asking about this id just now.
+            # It waits for a question about this id that is under way.
             _acquire(lock, f"the lock of worker {worker_id} is taken")
             self._require_kernel_lock(path, worker_id)
         except BaseException:

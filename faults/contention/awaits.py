@@ -1,6 +1,6 @@
 """Awaits as points: a coroutine is stopped, or cancelled, where it gives way to the event loop for the nth time.
 
-It is what really happens to a task: whoever cancels it does so while it waits, and what it waits for goes on by itself
+It is what really happens to a task: it is cancelled while it waits, and what it waits for goes on by itself
 (a statement that was handed to another thread is carried out). The same for code that awaits nothing: an exception such
 as KeyboardInterrupt comes up at its nth call into a connection of ``sqlite3``, as from a signal's handler.
 """

@@ -4,7 +4,7 @@ The process runs the same shim. A rival that has to stand still in mid-statement
 answers "held" and waits for the next command, while SQLite holds what it holds at that place. It never waits for a
 lock: its busy timeout is zero, and whatever SQLite would sleep on its own account is virtual.
 
-The process ends with its pipe: when it is closed, and when whoever holds the other end dies in whatever way. Ctrl-C is
+The process ends with its pipe: when it is closed, and when the process at the other end dies in any way. Ctrl-C is
 left to the harness.
 """
 
@@ -190,6 +190,6 @@ def _one_rival(shim: Shims, kind: RivalKind, path: str, journal_mode: str) -> st
             if not kind.stops_before:
                 stop.here()
     except sqlite3.Error as error:
-        # After it has been released, how it ends is nobody's business.
+        # After it has been released, how it ends does not matter.
         missed = str(error)
     return _FREE if stop.reached else f"{_MISSED} {missed}"

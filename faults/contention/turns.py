@@ -234,7 +234,7 @@ class Caller(Turns):
         try:
             with calls_of_sqlite3(self) if self._at_calls else contextlib.nullcontext():
                 return work()
-        except BaseException as error:  # noqa: BLE001 - raised by whoever asked for the work
+        except BaseException as error:  # noqa: BLE001 - raised where the work was asked for
             return error
 
 

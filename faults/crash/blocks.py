@@ -1,7 +1,7 @@
 """A file's content in blocks: hundreds of versions of one file that share whatever is alike in them.
 
 A version is changed into another one in a `Draft`, which copies and digests only the blocks that were touched. So two
-contents are compared by their digests, and the bytes are put together only for whoever reads them.
+contents are compared by their digests, and the bytes are put together only where they are read.
 
 `ChangedFile` knows what a crash can make of one file: its durable content, and the changes that nothing has synced.
 Most crashes lose a few changes of many. Where all of these are writes, only the blocks that the lost ones touch are

@@ -220,7 +220,7 @@ def connect_unwatched(
 
     It is a connection of `module`, whichever library the database is in use by: that one's own VFS then serves it,
     since only so it takes part in its locks and shared memory. The file has to be there: a reader that made one would
-    change what it reads. It waits for no lock, since whoever holds one now doesn't let go of it while we wait. With
+    change what it reads. It waits for no lock, since a holder doesn't let go of it while we wait. With
     `read_only` it recovers a WAL, but never writes it back to the database, and it can't roll a hot journal back.
     """
     return _connect(path, module, "ro" if read_only else "rw", watched=False)

@@ -9,7 +9,7 @@ opened to be created also syncs its directory; so does a delete that asks for it
 (``os_unix.c``, `unixSync` and `unixDelete`).
 
 Not covered: writes through memory mapping, SQLite's files that were open before the tape began, and what does not pass
-SQLite or Python's own functions. `Tape.notes` keeps what may have done so, for whoever finds a difference.
+SQLite or Python's own functions. `Tape.notes` keeps what may have done so, for a difference that is found.
 """
 
 import contextlib

@@ -107,7 +107,7 @@ class Shim:
     """One shim for one library; get it from `install` or `shim_for`, never by hand.
 
     Attributes: `slept_us`, the virtual time SQLite has slept in `virtual_sleep`, in microseconds;
-    `kept`, the exceptions that callbacks raised and that nobody has been told of yet; `paths`, the files that are open,
+    `kept`, the exceptions that callbacks raised and that were not raised yet; `paths`, the files that are open,
     by SQLite's address; `databases`, every database that was ever opened here.
     """
 

@@ -113,7 +113,7 @@ class Shims:
 
     @property
     def kept(self) -> list[BaseException]:
-        """The exceptions that callbacks raised and that nobody has been told of yet."""
+        """The exceptions that callbacks raised and that were not raised yet."""
         return [error for one in self._members for error in one.kept]
 
     @property

@@ -91,7 +91,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read has seen enough; click ends the program quietly.
+            # The reader has seen enough; click ends the program quietly.
             raise
         except OSError as error:
             refused = "the answer" if is_output_lost() else "something"

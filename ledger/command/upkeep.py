@@ -186,7 +186,7 @@ def _age(age_ms: int) -> str:
 
 
 def _one_printable_line(text: str) -> str:
-    """What a program wrote into a task must not move the cursor of whoever reads it."""
+    """What a program wrote into a task must not move the cursor of a terminal."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in " ".join(text.split()))
 
 

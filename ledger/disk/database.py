@@ -1,6 +1,6 @@
 """The one database: its connection, its transactions, and making it usable again after a fault.
 
-All connections come from the `connect` function that was handed in, so that whoever tests the ledger can put faults
+All connections come from the `connect` function that was handed in, so that a test can put faults
 beneath it. There is one connection for work; settling a failed COMMIT opens a second one for a moment. How a
 connection is opened is the business of `ledger.disk.connections`.
 

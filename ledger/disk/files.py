@@ -4,7 +4,7 @@ The directory is 0700 and the database with its side files is 0600, whatever the
 before. SQLite gives a new ``-wal``, ``-shm`` or ``-journal`` the mode of the database itself, so making the database
 first is what keeps them private.
 
-The kernel takes away a process's locks on a file as soon as the process closes any descriptor of it, whoever opened
+The kernel takes away a process's locks on a file as soon as the process closes any descriptor of it, whatever opened
 it. So the database is never opened here while a connection of this process has it open: that would leave the
 connection without its locks, and another process would remove the log that it writes to. Source:
 https://sqlite.org/howtocorrupt.html, "POSIX advisory locks canceled".

@@ -174,7 +174,7 @@ def migrate(connection: Any) -> int:
     """Bring an open database up to `SCHEMA_VERSION`; returns the version found.
 
     Each step asks for the version again inside its own transaction, since another process may have been faster. A
-    driver's exception leaves that step undone; whoever called rolls back what is still open.
+    driver's exception leaves that step undone; the caller rolls back what is still open.
     """
     found = version = read_version(connection)
     while version < SCHEMA_VERSION:

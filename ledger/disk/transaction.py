@@ -252,7 +252,7 @@ class Connected(Protocol):
 
 
 class Participant(Protocol):
-    """Whoever keeps something in memory that follows the rows. Called with the lock held, after the end."""
+    """What keeps something in memory that follows the rows. Called with the lock held, after the end."""
 
     def committed(self) -> None:
         """The transaction is durably there."""

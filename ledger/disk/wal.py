@@ -1,7 +1,7 @@
 """Reading one number out of a write-ahead log without SQLite: the schema version that it would give the database.
 
 A database whose newest schema version lies only in its WAL looks old by its header. Asking SQLite would be a write:
-whoever closes the last connection copies the WAL into the file. So the frames are walked here: the newest committed
+closing the last connection copies the WAL into the file. So the frames are walked here: the newest committed
 copy of page 1 that belongs to the log's present generation (same salts) has the answer. Checksums tell a torn frame
 from a whole one; adding them up is slow, so it is done only where the answer matters. The format is SQLite's:
 https://sqlite.org/fileformat2.html#walformat

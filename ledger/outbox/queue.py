@@ -2,11 +2,11 @@
 
 Every change is one transaction that reads the row again, and joins the one under way, so that a task's end and the
 message that announces it commit together. There is no memory of the rows: what is read is what disk has. A message
-that has ended stays as it ended: whoever comes too late is told so and nothing is written.
+that has ended stays as it ended: a caller that comes too late is told so and nothing is written.
 
-A *lease* is a worker's id in the row. It counts for as long as that worker lives (`ledger.workers`), whoever asks, also
+A *lease* is a worker's id in the row. It counts for as long as that worker lives (`ledger.workers`), also for
 the same process: a live sender and a recovery pass of one process must not send the same message twice. It needs no
-time limit, and so no clock: nobody can lose a lease while alive. Whoever takes over the lease of a dead worker counts
+time limit, and so no clock: no worker can lose a lease while alive. One that takes a dead worker's lease over counts
 the attempt which that one had begun.
 
 Only the holder of a lease can say that its attempt failed; for anybody else the message is being sent.
@@ -154,7 +154,7 @@ class MessageQueue:
     # Leasing
 
     def claim(self, message_id: str, worker_id: str) -> MessageResult:
-        """Lease a pending message to a living worker, due or not; only whoever gets `changed` may send it.
+        """Lease a pending message to a living worker, due or not; only the caller that gets `changed` may send it.
 
         Unchanged, with the reason, where the message has ended, has had all its attempts (the next recovery pass gives
         it up) or is leased to a living worker, also to this very one: its other thread may be sending. The attempt of
@@ -194,7 +194,7 @@ class MessageQueue:
         return message.leased_by is None or not self._workers.is_alive(message.leased_by)
 
     def _sent_by_another(self, message: Message, worker_id: str | None) -> str | None:
-        """Why this worker (None: whoever asks is none) must leave the message alone, None where it needn't."""
+        """Why this worker (None: the caller is none) must leave the message alone, None where it needn't."""
         if message.leased_by == worker_id or self._is_free(message):
             return None
         return f"worker {message.leased_by} is sending it"

@@ -7,12 +7,12 @@
 
 A crash between delivery and ack leaves a lease of a dead worker: the next pass counts the attempt, since it was begun,
 and sends the message again at once, with the same idempotency key. Delivery is at-least-once; dropping the second copy
-is the receiver's part. A message that kills whoever sends it is given up like any other, after its last attempt.
+is the receiver's part. A message that kills its sender is given up like any other, after its last attempt.
 
 The budget is measured with the ledger's clock, adding up only steps forward: a clock that jumps back doesn't stretch
 the pass without end, one that jumps forward ends it early, and then the rest simply stays as it was.
 
-Not covered: a delivery that hangs; whoever delivers must bound its time. Messages queued after the pass has begun wait
+Not covered: a delivery that hangs; the function must bound its time. Messages queued after the pass has begun wait
 for the next one.
 """
 
@@ -91,7 +91,7 @@ class RecoveringQueue(MessageQueue):
     ) -> RecoveryPass:
         """Expire what is too old and deliver what is due, each message once.
 
-        `cutoff`: messages queued at that time or later are left to whoever queued them. `worker_id`: the id of the
+        `cutoff`: messages queued at that time or later are left to their process. `worker_id`: the id of the
         worker that this pass is, else a new one; a given one counts as used until the next recovery of the ledger.
         Raises `UsageError` inside a batch and for a span that is none, and `StoreError`; what was delivered and
         acknowledged until then stays so.

@@ -153,7 +153,7 @@ def failed(message: Message, now: int, error: str, *, permanent: bool) -> Messag
 def taken_over(message: Message, now: int) -> Message:
     """The message of a sender that died: the attempt it had begun counts, but nobody waits because of it.
 
-    Otherwise a message that kills whoever sends it would do so until it expires.
+    Otherwise a message that kills its sender would do so until it expires.
     """
     return replace(
         message,

@@ -1,7 +1,7 @@
 """Choosing among tasks: which ones a run id means, which one a token means, and the order of lists.
 
 Every function takes its tasks in insertion order (the order in which they came into the ledger), because that order
-breaks ties; an index yields ids without an order, so whoever holds the tasks brings it.
+breaks ties; an index yields ids without an order, so the holder of the tasks brings it.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """What an audit finds: six rules over one task at a time, the order of the findings, and the counts.
 
-Pure: whoever audits hands in pairs of a task *as its row says* and the same task *reconciled* (times in order, and
+Pure: the caller hands in pairs of a task *as its row says* and the same task *reconciled* (times in order, and
 lost where nothing works on it any more: projected, never written). The rules, thresholds and severities follow
 openclaw's pull request 57361. Times that contradict each other are looked for in the row, since every normalised read
 puts them in order; everything else is judged on the reconciled task.

@@ -120,7 +120,7 @@ def _in_a_callback(frame: FrameType | None) -> bool:
 
 
 class _Timer:
-    """The one timer that a process has, shared with whoever had set it before."""
+    """The one timer that a process has, shared with its earlier user."""
 
     def __init__(self, seconds: float, message: str) -> None:
         self.has_rung = False

@@ -562,7 +562,7 @@ class Executor:
 
 
 def _makes(step: Step, beat: Action) -> bool:
-    """Whether a step makes the small change, whoever makes it: a store may refuse what is there already."""
+    """Whether a step makes the small change, at any place in a scenario: a store may refuse what is there already."""
     if isinstance(step, Interleave):
         return beat in (step.first, step.second)
     return isinstance(step, Soak) or (isinstance(step, Call) and step.action == beat)

@@ -145,7 +145,7 @@ def fresh_view_on(connection: sqlite3.Connection, target: Target, database: Path
 def kept_logs(directory: Path) -> Iterator[None]:
     """Let no reader inside this scope be the last to close a database of this directory that has a log.
 
-    Whoever closes the last connection writes the log back and deletes it, and a reader that judges a store may not
+    Closing the last connection writes the log back and deletes it, and a reader that judges a store may not
     change it. So a connection that can't write is opened first and closed last, where the store has none open itself.
     """
     with contextlib.ExitStack() as scope:

@@ -1,4 +1,4 @@
-"""Faults in a program's system calls, as a condition: strace is attached to whoever does the I/O of a trial's store.
+"""Faults in a program's system calls, as a condition: strace is attached to the process that does a store's I/O.
 
 In force from the open session on, or, where none is open, from the moment before the next process opens the store;
 after a restart the count begins anew with the new process. A fault that hits once is spent when it has hit.

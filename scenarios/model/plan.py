@@ -100,7 +100,7 @@ class Plan(msgspec.Struct, frozen=True):
     # Which share of the work is done here; None: all of it.
     shard: Shard | None = None
     goes_on: bool = False
-    # Where Hypothesis keeps failing examples for whoever comes next: a directory, or a Redis URL; None: nowhere.
+    # Where Hypothesis keeps failing examples for the next run: a directory, or a Redis URL; None: nowhere.
     examples: str | None = None
     depths: tuple[str, ...] | None = None
     most_findings: int = 25

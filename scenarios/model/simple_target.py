@@ -144,7 +144,7 @@ class SimpleTarget(Target):
         return _SimpleSession(self, store)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows; nothing at all before all tables are there, since whoever opens next makes the rest of them."""
+        """The rows; nothing at all before all tables are there, since the next opening makes the rest of them."""
         try:
             return self.rows(connection)
         except sqlite3.OperationalError as error:

@@ -144,7 +144,7 @@ def _target(suite: type[Conformance]) -> Target:
         except UnknownTargetError as error:
             raise pytest.UsageError(f"{suite.__name__}: {error}") from None
     if not isinstance(given, type):
-        return given  # type: ignore[no-any-return]  # whoever hands in an instance has named it
+        return given  # type: ignore[no-any-return]  # an instance has a name already
     made = completed(given())
     if not (made.name in SHIPPED or is_imported(made.name)):
         made.name = f"{given.__module__}:{given.__qualname__}"

@@ -375,7 +375,7 @@ def verdict(recorder: Recorder) -> Exit:
         return Exit.INTERRUPTED
     if recorder.findings:
         return Exit.FINDING
-    # No part may have fallen to a share; whoever puts all shares together judges what they have tested.
+    # No part may have fallen to a share; the merge of all shares judges what they have tested.
     idle = not any(map(recorder.count, EVIDENCE)) and not (recorder.is_share and recorder.complete)
     if recorder.vacuous or idle:
         return Exit.NOT_TESTED

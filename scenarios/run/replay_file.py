@@ -43,7 +43,7 @@ class ReplayFileError(ValueError):
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a finding was made: for whoever wonders why it doesn't show elsewhere."""
+    """Where a finding was made: to find out why it doesn't show elsewhere."""
 
     python: str
     sqlite: str

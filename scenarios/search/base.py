@@ -79,7 +79,7 @@ class Search:
         raise NotImplementedError
 
     def parts(self) -> Iterator[Part]:
-        """What it is cut into, in order; the same for whoever asks."""
+        """What it is cut into, in order; the same in every process."""
         raise NotImplementedError
 
     def own_parts(self) -> Iterator[Part]:
@@ -138,7 +138,7 @@ class Search:
         done, started = Done(self.counts, self.seen), time.monotonic()
         try:
             done.complete = self.search(part)
-        except BaseException as error:  # noqa: BLE001 - raised by whoever runs the search
+        except BaseException as error:  # noqa: BLE001 - raised again where the search is run
             done.error = error
         done.ends, done.more = self.ends, self.more()
         done.seconds = time.monotonic() - started

@@ -105,7 +105,7 @@ class Contend(PointSearch):
                 for operation in _OPERATIONS:
                     last = start.counts.get((operation, "db"), 0)
                     if kind.name == "recoverer" and operation == "shmlock":
-                        # Whoever comes later finds the WAL's index rebuilt, and reads.
+                        # A later reader finds the WAL's index rebuilt, and reads.
                         last = min(last, 1)
                     for ordinal in range(1, last + 1):
                         for held_ms in (None, SHORT_MS) if kind.keeps_a_lock else (None,):

@@ -112,7 +112,7 @@ def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
 def _run(target: Target, plan: Plan) -> Recorder:
     recorder = campaign.run(target, plan)
     if recorder.interrupted:
-        # A campaign ends in good order; whoever has more to try has to hear of it, too.
+        # A campaign ends in good order; a caller with more to try has to hear of it, too.
         raise KeyboardInterrupt
     return recorder
 

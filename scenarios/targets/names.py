@@ -1,4 +1,4 @@
-"""Names of targets: the one error for a name that nobody knows, and which names stand for code to import."""
+"""Names of targets: the one error for an unknown name, and which names stand for code to import."""
 
 BUG_PREFIX = "bug:"
 COMMAND_PREFIX = "command:"
@@ -7,7 +7,7 @@ SOUND = "/sound"
 
 
 class UnknownTargetError(ValueError):
-    """A target that nobody knows, with those that are known."""
+    """An unknown target, with those that are known."""
 
 
 def is_imported(name: str) -> bool:

@@ -18,7 +18,7 @@ from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, SOUND, 
 
 
 def _reference() -> Target:
-    from tornpage.scenarios.targets.reference.target import Reference  # noqa: PLC0415 - imported by whoever asks for it
+    from tornpage.scenarios.targets.reference.target import Reference  # noqa: PLC0415 - imported where it is asked for
 
     return Reference()
 
@@ -30,7 +30,7 @@ def _diskcache() -> Target:
 
 
 def _json_file() -> Target:
-    from tornpage.scenarios.targets.libraries.json_file import JsonFile  # noqa: PLC0415 - imported by whoever asks for it
+    from tornpage.scenarios.targets.libraries.json_file import JsonFile  # noqa: PLC0415 - imported where it is asked for
 
     return JsonFile()
 
@@ -44,7 +44,7 @@ def _apscheduler() -> Target:
 def _dbm_sqlite3() -> Target:
     if importlib.util.find_spec("dbm.sqlite3") is None:
         raise UnknownTargetError("target 'dbm-sqlite3' is Python's own dbm.sqlite3, which is there from Python 3.13 on")
-    from tornpage.scenarios.targets.libraries.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported by whoever asks for it
+    from tornpage.scenarios.targets.libraries.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported where it is asked for
 
     return DbmSqlite3()
 
@@ -142,7 +142,7 @@ def find_or_import(name: str) -> Target:
 
 def _program(name: str) -> Target:
     """Start the program that a name gives the command line of, without a shell; raises `UnknownTargetError`."""
-    from tornpage.scenarios.targets.process import ProcessTarget  # noqa: PLC0415 - needed by whoever names one
+    from tornpage.scenarios.targets.process import ProcessTarget  # noqa: PLC0415 - needed where one is named
 
     try:
         command = tuple(shlex.split(name.removeprefix(COMMAND_PREFIX)))

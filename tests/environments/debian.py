@@ -47,7 +47,7 @@ class Apt:
             (state / needed).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
         set_to = {
-            "APT::Sandbox::User": "root",  # Whoever runs this owns the folder; apt's own user could not write to it.
+            "APT::Sandbox::User": "root",  # This process owns the folder; apt's own user could not write to it.
             "Acquire::Languages": "none",
             "Dir::Cache": state / "cache",
             "Dir::State": state,

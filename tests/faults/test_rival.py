@@ -247,7 +247,7 @@ def test_a_process_that_stands_still_in_mid_commit_ends_with_its_pipe_and_its_lo
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             count(connection)
     assert not is_alive(process.pid)
-    # It died with a hot journal: whoever comes next rolls its half commit back.
+    # It died with a hot journal: the next reader rolls its half commit back.
     assert (tmp_path / "a.db-journal").exists()
     assert count(connection) == 1
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

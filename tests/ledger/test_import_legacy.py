@@ -65,7 +65,7 @@ def test_a_file_becomes_a_message_and_goes(outbox, queue):
     assert (now.queued_at, now.next_attempt_at, now.attempt_count) == (T0 - 5, T0 - 5, 0)
     seen = []
     assert outbox.recover(seen.append).recovered == 1
-    # All of the entry but its attempt data is there for whoever sends it.
+    # All of the entry but its attempt data is there to be sent.
     assert seen[0].payload == {
         "channel": "telegram", "to": "123", "payloads": [{"text": "hi"}], "accountId": "bot", "threadId": 7,
         "silent": True,

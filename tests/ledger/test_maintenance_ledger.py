@@ -131,7 +131,7 @@ def test_a_preview_counts_only_what_nothing_works_on(bench, time):
     assert counts(opened.maintenance()) == (0, 0, 0)
     time.now += LOST_AFTER_MS
     assert counts(opened.maintenance()) == (1, 0, 0)
-    # Whoever looks at the file alone can't ask, and what can't be told counts as alive.
+    # A reader of the file alone can't ask, and what can't be told counts as alive.
     assert counts(preview_file(bench.state_dir, clock=time)) == (0, 0, 0)
     assert counts(opened.maintenance(apply=True)) == (1, 0, 0)
     assert {task.runtime.value: task.status.value for task in opened.tasks.list()} == {

@@ -361,7 +361,7 @@ def test_a_pass_leaves_no_lock_file_behind(bench, outbox, ends):
         outbox.recover(deliver)
     assert (outbox.get(message.id).leased_by is not None) == (ends == "with a lease that stays")
     assert list((bench.state_dir / "workers").glob("*.lock")) == [bench.state_dir / "workers" / ".registration.lock"]
-    # Whoever the message is still leased to is dead for everybody.
+    # The worker that still has the lease is dead for everybody.
     queued(outbox)
     assert outbox.recover(lambda _: None).recovered == (1 if ends == "well" else 2)
 

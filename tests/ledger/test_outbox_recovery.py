@@ -152,7 +152,7 @@ def test_a_payload_that_cannot_be_parsed_fails_that_message_alone(bench, opened,
     now = outbox.get(bad)
     assert (now.status, now.error_class, now.attempt_count) == ("failed_terminal", "permanent", 1)
     assert "can't be parsed" in now.terminal_reason
-    # What was stored stays as it was, for whoever looks into it.
+    # What was stored stays as it was, to be looked into.
     assert bench.rows(f"SELECT CAST(payload AS BLOB) FROM message_outbox WHERE id = '{bad}'") == raw
 
 

@@ -107,7 +107,7 @@ class NotesTarget(SimpleTarget):
         Action("get", {"name": "a"}),
     )
     beat = Action("put", {"name": "heartbeat", "text": "b"})
-    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for no lock"}
 
     def __init__(self) -> None:
         self.name = f"{type(self).__module__}:{type(self).__qualname__}"

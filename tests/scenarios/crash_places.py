@@ -75,7 +75,7 @@ class Base(SimpleTarget):
     title = "keys"
     calls = (Action("put", {"name": "a", "value": 1}), Action("put", {"name": "b", "value": 2}))
     beat = Action("put", {"name": "heartbeat", "value": 1})
-    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for no lock"}
     kind: type[Any] = Keys
 
     def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
@@ -336,7 +336,7 @@ class LogAfterSchema(Base):
 
 
 class Log:
-    """Records of one length, one after the other; whoever reads stops at the first one that is not whole."""
+    """Records of one length, one after the other; a reader stops at the first one that is not whole."""
 
     size = 5000
     goes_on = False

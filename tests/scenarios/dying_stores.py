@@ -192,7 +192,7 @@ class KilledByOthers(Right):
 
 
 class Waits(Right):
-    """Never comes back; whoever reads ``alive.fifo`` hears its process number, and then when it is gone."""
+    """Never comes back; a reader of ``alive.fifo`` hears its process number, and then when it is gone."""
 
     name = "dying_stores:Waits"
 

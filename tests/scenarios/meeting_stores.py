@@ -193,7 +193,7 @@ class JobsTarget(SimpleTarget):
         Action("claim", {"worker": "two"}),
     )
     beat = Action("add", {"name": "heartbeat"})
-    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for no lock"}
 
     def __init__(self, kind: type[Jobs] | None = None, callers: Any = None) -> None:
         self.kind = kind or self.kind

@@ -364,6 +364,6 @@ class SoundBlobs(SimpleTarget):
 
 
 class SwallowsBlobErrors(SoundBlobs):
-    """acknowledged-is-durable: the disk is full, and nobody hears of it."""
+    """acknowledged-is-durable: the disk is full, and no observer hears of it."""
 
     store = CarelessBlobs

@@ -1,4 +1,4 @@
-"""A call that never returns is stopped, named and a finding; whoever had set a timer before has it afterwards."""
+"""A call that never returns is stopped, named and a finding; a timer that was set before is there afterwards."""
 
 import signal
 import sqlite3

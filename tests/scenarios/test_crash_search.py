@@ -95,7 +95,7 @@ def test_a_workload_without_calls_tests_nothing(command: Command) -> None:
 
 def test_what_a_reader_of_the_harness_recovers_is_on_the_tape() -> None:
     class Fails(crashing_stores.Right):
-        # The journal can't be deleted, the transaction stays half undone, and whoever looks next rolls it back.
+        # The journal can't be deleted, the transaction stays half undone, and the next reader rolls it back.
         configurations = (Configuration("delete", "EXTRA"),)
         calls = tiny_stores.Tiny.calls[:1]
 

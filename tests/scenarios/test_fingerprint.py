@@ -16,7 +16,7 @@ def told(*steps: Step, target: str = "tiny") -> Scenario:
 
 
 def test_it_is_the_same_in_every_release() -> None:
-    # Baselines hold it: whoever changes it makes every accepted finding a new one.
+    # Baselines hold it: changing it makes every accepted finding a new one.
     assert fingerprint("memory-equals-disk", scenario()) == "f3f86f2e94a8658d"
 
 

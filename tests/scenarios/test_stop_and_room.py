@@ -33,7 +33,7 @@ import os, signal, sys
 import tiny_stores
 from tornpage.scenarios.cli import main
 
-# Whoever starts tests in the background has them ignore Ctrl-C.
+# Tests that a shell starts in the background ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 opened, plainly, signals = 0, tiny_stores.Tiny.open, sys.argv.pop()
 

@@ -152,7 +152,7 @@ class NeverTwiceAlike(tiny_stores.Tiny):
 
     def open(self, directory: Path, *arguments: object) -> tiny_stores.TinySession:
         session = super().open(directory, *arguments)  # type: ignore[arg-type]
-        # The path is the same for all of them, so that a store can't tell: whoever opens it can.
+        # The path is the same for all of them, so that a store can't tell: the opener can.
         if any(frame.function == "_start" for frame in inspect.stack(0)):
             session.do_put = lambda key, value: [  # type: ignore[method-assign]
                 tiny_stores.TinySession.do_put(session, key, value) for _ in range(2)

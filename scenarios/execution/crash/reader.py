@@ -132,7 +132,7 @@ class CrashReader:
         if not os.path.exists(database):  # noqa: PTH110
             return _Plain({}, b"")
         if _has_only_a_log(database):
-            # Whoever can't write leaves the log as it is at the end: that is quicker than to write it back.
+            # A reader that can't write leaves the log as it is at the end: that is quicker than to write it back.
             with contextlib.suppress(sqlite3.OperationalError):
                 return self._read_on(database, others, read_only=True)
         return self._read_on(database, others)

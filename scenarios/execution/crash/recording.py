@@ -70,7 +70,7 @@ class Recording:
         self._scope.close()
 
     def _recover(self) -> None:
-        """Whoever reads first rolls a hot journal back: let the tape see it.
+        """The first reader rolls a hot journal back: let the tape see it.
 
         The readers of the harness go past the shim, so without this the tape would not know what they have changed.
         They are none of the store's, so whatever is armed spares them. A log they leave as it is (`kept_logs`).

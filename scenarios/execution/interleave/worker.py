@@ -79,7 +79,7 @@ class _Worker:
         return None
 
     def _call(self, action: Any, stops: frozenset[int]) -> Ended:
-        assert self._trial is not None  # noqa: S101 - looked at by whoever calls this
+        assert self._trial is not None  # noqa: S101 - looked at by the caller
         self._pipe.recv()
         self._turns.begin(stops)
         self._turns.at_work = True

@@ -6,7 +6,7 @@ store, makes its calls and is killed by SIGKILL from within the operation that i
 use before the fork: a connection must never be carried over one.
 
 The name of a directory with a job comes in; `Born`, then `Died` go out, as lines of JSON. When the supervisor's
-input ends, whoever asked is gone: it kills the child it has, and ends.
+input ends, the harness is gone: it kills the child it has, and ends.
 
 Not covered: a target whose import starts threads; they are not there in the child.
 """
@@ -149,7 +149,7 @@ def _be_the_child(target: Target, directory: Path, harness: int) -> NoReturn:
 
 
 def _die_with_parent() -> None:
-    """Where the system can do so, let nobody outlive whoever is asking."""
+    """Where the system can do so, let no child outlive the harness."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

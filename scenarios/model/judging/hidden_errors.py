@@ -6,7 +6,7 @@ the database decides:
 
 - an error of SQLite's, of the operating system or of memory that is not itself a *consequence* names the fault;
 - a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) in its place hides it, although
-  the fault is its context: whoever catches it looks at a transaction, and the disk was full;
+  the fault is its context: the handler looks at a transaction, and the disk was full;
 - a store's own exception names the fault by what it was raised from, by SQLite's words in its message, or by a word
   for that kind of trouble in its name (`StoreBusy`, `DiskFull`); where it does neither, it hides it.
 

@@ -27,7 +27,7 @@ _OF_THE_CODE: Final = frozenset(
     getattr(sqlite3, f"SQLITE_{name}")
     for name in ("ERROR", "CONSTRAINT", "MISUSE", "MISMATCH", "RANGE", "SCHEMA", "TOOBIG", "AUTH", "ABORT")
 )
-# Packages that hand a statement on to ``sqlite3`` for whoever calls them, and what they use to do so elsewhere.
+# Packages that hand a statement on to ``sqlite3`` for their caller, and what they use to do so elsewhere.
 _DRIVERS: Final = frozenset({
     "aiosqlite", "anyio", "apsw", "asgiref", "asyncio", "concurrent", "contextlib", "databases", "django", "greenlet",
     "peewee", "playhouse", "pysqlite3", "sqlalchemy", "sqlean", "sqlite3", "sqlmodel", "threading", "tortoise", "trio",
@@ -127,7 +127,7 @@ def left_open(
         return ""
     where = ", ".join(sorted({file_of(connection) for connection in open_ones}))
     how = f"let {in_words(error)} out" if error is not None else "said nothing of the fault"
-    return f"the code under test {how} and left a transaction open on {where}: whoever uses it next is inside of it"
+    return f"the code under test {how} and left a transaction open on {where}: its next user is inside of it"
 
 
 def _raised_in(error: BaseException) -> CodeType | None:

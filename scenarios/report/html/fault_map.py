@@ -22,7 +22,7 @@ MEANINGS: Final[dict[Outcome, str]] = {
     "not-fired": "never fired: nothing was tested here",
     "surfaced": "the caller was told of it, and every check held",
     "retried": "the store waited for the lock, and went on",
-    "absorbed": "nobody heard of it, and every check held",
+    "absorbed": "no error came of it, and every check held",
 }
 # What starts from a crash, or is anywhere in the workload, has no place among its calls.
 _AFTER_A_CRASH: Final = 1_000_000

@@ -105,7 +105,7 @@ def places_of(path: Path, name: str) -> list[Place]:
 
 
 def _shared(found: list[Place], whole: str) -> Iterator[Place]:
-    """Whoever has no reason of its own has that of the place around it, or else that of the whole file."""
+    """A place without a reason of its own has that of the place around it, or else that of the whole file."""
     for place in found:
         around = (outer.excuse for outer in found if outer.excuse and place.line in outer.lines)
         yield msgspec.structs.replace(place, excuse=place.excuse or next(around, whole))

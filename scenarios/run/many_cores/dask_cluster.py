@@ -115,7 +115,7 @@ class Cluster:
             try:
                 return self._result(job)
             except (CancelledError, distributed.comm.CommClosedError):
-                # Nobody but us cancels one: whoever else does has lost the scheduler.
+                # Only this code cancels one: otherwise the scheduler was lost.
                 self._is_lost = True
         if job[0] in self._told_lost:
             return None

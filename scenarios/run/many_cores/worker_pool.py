@@ -172,7 +172,7 @@ class WorkerPool:
     def _started(self) -> tuple[Connection, _Child]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._stop, *self._job), name="tornpage")
-        # Ignored from its first moment on: whoever presses Ctrl-C reaches every process of the terminal.
+        # Ignored from its first moment on: Ctrl-C reaches every process of the terminal.
         with signals_to(signal.SIG_IGN):
             process.start()
         # With our copy open, its end would never be seen.

@@ -75,7 +75,7 @@ class Checkpoint(msgspec.Struct):
         self.trace = hashlib.sha256(f"{self.trace}{batch.trace}".encode()).hexdigest()
 
     def write(self, path: Path) -> None:
-        """Replace the file by this; whoever is cut short leaves the old one. Raises `TargetError`."""
+        """Replace the file by this; a write that is cut short leaves the old one. Raises `TargetError`."""
         content = msgspec.json.encode(self)
         beside = path.with_name(path.name + ".new")
         try:

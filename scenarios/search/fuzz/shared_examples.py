@@ -64,7 +64,7 @@ def shared_examples(place: str, salt: str) -> ExampleDatabase:
         _require_directory(place)
         return _Keyed(DirectoryBasedExampleDatabase(place), salt)
     try:
-        # Whoever has no Redis needs not have its library.
+        # Without Redis its library need not be there.
         redis: Any = importlib.import_module("redis")
         extra: Any = importlib.import_module("hypothesis.extra.redis")
     except ImportError as error:

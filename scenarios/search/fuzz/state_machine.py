@@ -295,7 +295,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.executor.armed)
     @rule(data=strategies.data())
     def arm(self, data: strategies.DataObject) -> None:
-        """Arm a fault or two, then make a call: a fault that nobody meets tells nothing."""
+        """Arm a fault or two, then make a call: a fault that no operation meets shows nothing."""
         self.machine_run.rules["arm"] += 1
         depth, plan = data.draw(self.machine_run.plans)
         if data.draw(strategies.integers(1, _PLANS_A_PAIR)) == _PLANS_A_PAIR:

@@ -4,7 +4,7 @@ Method. A sweep from outside: each call starts from its copy in a session that w
 to the process for that one call. A run without a fault counts the system calls on the database, the write-ahead log and
 the rollback journal; then each of them fails, with every error that it can end with, once and for good, and in each
 the process is killed. Opening and closing are tried like calls. SQLite makes its own error of an errno, or none: the
-oracle judges the state, and a fault that nobody heard of is counted as absorbed.
+oracle judges the state, and a fault without any error is counted as absorbed.
 
 Before that, a rehearsal: the same calls twice, in two directories, have to lead to the same, and to leave each other's
 files alone.

@@ -26,7 +26,7 @@ class _Source(importlib.machinery.SourceFileLoader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module, and leaves all others to whoever comes next."""
+    """Finds one module, and leaves all others to the next finder."""
 
     def __init__(self, module: str, text: str) -> None:
         self.module, self.text, self.found = module, text, False

@@ -322,7 +322,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         ("drop-where-guard:ledger/outbox/queue.py:MessageQueue.enqueue:2",),
     ),
     "living worker": (
-        "Whoever claims a message in a search is alive.",
+        "A worker that claims a message in a search is alive.",
         "tests/ledger/test_outbox_queue.py::test_only_the_living_can_claim",
         ("drop-where-guard:ledger/outbox/queue.py:MessageQueue._lease:1",),
     ),

@@ -31,7 +31,7 @@ def drop_commit(source: Source) -> Iterator[Edit]:
 
 
 def drop_rollback(source: Source) -> Iterator[Edit]:
-    """What is open stays open, or nobody is told that it was rolled back."""
+    """What is open stays open, or its rollback is not reported."""
     for statement in _statements(source):
         if executed(statement) == "ROLLBACK" or called(statement) in _ROLLBACKS:
             yield Edit(statement, f"without {source.segment(statement)}", source.without(statement))

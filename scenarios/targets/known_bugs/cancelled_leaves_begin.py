@@ -72,7 +72,7 @@ class _AsyncNotes(SmallStore):
 
 
 class _BringsItToItsEnd(_AsyncNotes):
-    """Notes on an event loop: what has begun is brought to its end, whoever stops waiting for it."""
+    """Notes on an event loop: what has begun is brought to its end, also where its caller stops waiting."""
 
     async def written(self, sql: str, *arguments: object) -> None:
         task = asyncio.ensure_future(super().written(sql, *arguments))

@@ -11,7 +11,7 @@ from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
 
 
 class _ReadsTheHeader(Database):
-    """Looks into the file by itself, whoever of this process has it open."""
+    """Looks into the file by itself, although this process has it open."""
 
     @classmethod
     def open(cls, state_dir: Path | str, **options: Any) -> "Database":

@@ -17,7 +17,7 @@ class _SaysNothing(TaskRegistry):
 BUG = KnownBug(
     name="hooks-skip-empty",
     source="openclaw PR 56927, review",
-    defect="whoever waits for `restored` before it works waits for ever on a new ledger",
+    defect="code that waits for `restored` before it works waits for ever on a new ledger",
     checks=("observers-saw-exactly-the-commits",),
     parts=lambda: {"registry": _SaysNothing},
 )

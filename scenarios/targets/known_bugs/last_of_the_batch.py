@@ -1,4 +1,4 @@
-"""last-of-the-batch: whoever ends a batch is found by counting what is left."""
+"""last-of-the-batch: which item ends a batch is found by counting what is left."""
 
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs.build import KnownBug

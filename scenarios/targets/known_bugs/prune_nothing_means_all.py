@@ -15,7 +15,7 @@ class _TakesAnyAge(Outbox):
 BUG = KnownBug(
     name="prune-nothing-means-all",
     source="openclaw PR 29998, review",
-    defect="whoever configures 0, meaning never, loses every record of what was delivered",
+    defect="a user who configures 0, meaning never, loses every record of what was delivered",
     checks=("only-what-is-over-goes", "as-specified"),
     parts=lambda: {"outbox": _TakesAnyAge},
     calls=(

@@ -20,7 +20,7 @@ class _Accounts(SmallStore):
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         super().__init__(path, clock)
-        # Python begins a transaction before a statement that writes, and whoever commits or rolls back ends it.
+        # Python begins a transaction before a statement that writes, and any commit or rollback ends it.
         self.db.isolation_level = "DEFERRED"
 
     def pay_in(self, name: str, amount: int) -> None:

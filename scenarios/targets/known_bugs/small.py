@@ -71,7 +71,7 @@ def rows_of(connection: sqlite3.Connection) -> View:
 class SmallTarget(SimpleTarget):
     """Target: such a store, by its class."""
 
-    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for nobody"}
+    unpromised: Mapping[str, str] = {"waits-for-a-short-lock": "WAL on a new file waits for no lock"}
     beat = Action("tick", {"name": "heartbeat"})
 
     def __init__(

@@ -24,7 +24,7 @@ class _Upkeep(Upkeep):
 BUG = KnownBug(
     name="summary-after-filter",
     source="openclaw PR 57361, review",
-    defect="whoever asks for errors only is told that there are no warnings",
+    defect="a user who asks for errors only is told that there are no warnings",
     checks=("report-is-true",),
     parts=lambda: {"upkeep": _Upkeep},
     calls=(

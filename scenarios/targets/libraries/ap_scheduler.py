@@ -105,7 +105,7 @@ class APScheduler(Target):
     callers: tuple[Callers, ...] = ()
     unpromised: Mapping[str, str] = {
         # https://sqlite.org/wal.html, "Sometimes Queries Return SQLITE_BUSY In WAL Mode"
-        "waits-for-a-short-lock": "with WAL: its user sends PRAGMA journal_mode, which on a new file waits for nobody",
+        "waits-for-a-short-lock": "with WAL: its user sends PRAGMA journal_mode, which on a new file waits for no lock",
     }
 
     def workload(self) -> tuple[Action, ...]:

@@ -105,7 +105,7 @@ class DbmSqlite3(Target):
         return directory / "mapping.db"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:  # noqa: ARG002
-        """Open the mapping; there is nothing to configure, and it asks nobody the time."""
+        """Open the mapping; there is nothing to configure, and it has no clock."""
         return DbmSession(directory)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:

@@ -1,7 +1,7 @@
 """A queue between the caller and sqlitedict's writer thread by which only one of them works at a time.
 
 sqlitedict hands each statement to a thread of its own by one queue, and waits for rows, or for the end of a COMMIT, at
-another. With a `Handover` in the place of ``queue.Queue`` whoever hands a request over goes on when the writer asks for
+another. With a `Handover` in the place of ``queue.Queue`` the thread that asks goes on when the writer asks for
 the next one, or has ended. The library allows this schedule, in which the writer is always quick; and it is the same
 one in each run. It also shows a wait without an end: the queue is empty, and the writer is idle or gone.
 

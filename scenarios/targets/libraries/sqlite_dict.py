@@ -168,7 +168,7 @@ class SqliteDict(Target):
         return directory / "dict.sqlite"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:  # noqa: ARG002
-        """Open the dictionary; it asks nobody the time."""
+        """Open the dictionary; it has no clock."""
         return SqliteDictSession(directory, configuration, autocommit=self.autocommit)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:

@@ -5,7 +5,7 @@ asked: `describe` (first, in each process), `open`, `call`, `view`, `close`. Wha
 (the store's own no: nothing was tried) and *failed* (with a message; the change may or may not have been made).
 
 ``any_language.schema.json`` beside this module is the same as a JSON Schema (2020-12); a test holds the two together.
-Everything is read strictly: a field that nobody knows is a mistake, not an extension. `PROTOCOL` is the version; it
+Everything is read strictly: an unknown field is a mistake, not an extension. `PROTOCOL` is the version; it
 grows when a program that keeps to the old one would be misunderstood.
 """
 

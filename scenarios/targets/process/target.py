@@ -91,7 +91,7 @@ class ProcessSession:
     def close(self) -> None:
         """Have the store closed, and keep the process for the next one; raises `TargetError` for files left open."""
         if not self.program.alive:
-            # It is gone already; whoever was told of that has judged it.
+            # It is gone already; the call that met that has judged it.
             self._target.give_back(self.program, fit=False)
             return
         fit = False

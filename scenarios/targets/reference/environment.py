@@ -44,7 +44,7 @@ class Mirror:
         self.changes = 0
         # What it heard since somebody asked, for the model.
         self.heard: list[tuple[str, str, Task | None, Task | None]] = []
-        # What an observer raises is only logged, so whoever looks raises it.
+        # What an observer raises is only logged, so the next look raises it.
         self.wrong: Violation | None = None
 
     def restored(self, tasks: tuple[Task, ...]) -> None:

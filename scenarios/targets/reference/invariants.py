@@ -135,11 +135,11 @@ def _check_removed(old: Mapping[str, Any], new: Mapping[str, Any], calls: Iterab
             or (call.name == "maintenance" and is_over and call.now_ms >= cleanup_after)
             for call in calls
         ):
-            raise Violation("only-what-is-over-goes", f"{_said(calls)} removed task {name}, which nobody asked for")
+            raise Violation("only-what-is-over-goes", f"{_said(calls)} removed task {name}, which no call asked for")
 
 
 def _check_stamps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], calls: Iterable[Made]) -> None:
-    """Whoever ends a task says in the same write when it may go."""
+    """The call that ends a task says in the same write when it may go."""
     if new["status"] in _ACTIVE or (old is not None and old["status"] == new["status"]):
         return
     if any(call.name == "older_row" for call in calls):
@@ -163,7 +163,7 @@ def _check_runs(before: View, after: View, calls: Iterable[Made], *, is_done: bo
         raise Violation("in-flight-flagged-once", f"{_said(calls)} removed run {name} from the history")
     for name in new.keys() - old.keys():
         if not any(call.name == "history.start" for call in calls):
-            raise Violation("in-flight-flagged-once", f"{_said(calls)} put run {name} on record, which nobody started")
+            raise Violation("in-flight-flagged-once", f"{_said(calls)} put run {name} on record, which no call started")
     for name, run in old.items():
         _check_run_change(name, run, new[name], calls)
     if is_done:

@@ -211,7 +211,7 @@ def _after_other(state: model.State, call: dict[str, Any], now_ms: int) -> model
 
 
 class _Call(msgspec.Struct, frozen=True):
-    """The call of the ledger in an action, whoever makes it, and when."""
+    """The call of the ledger in an action, in every process, and when."""
 
     name: str
     args: dict[str, Any]

@@ -90,7 +90,7 @@ def _check_change(name: str, old: Row, new: Row, calls: Iterable[Made]) -> None:
     if new["attempt_count"] < old["attempt_count"]:
         raise Violation("no-lost-message", f"message {name} has had fewer attempts than before")
     takes = [call for call in calls if call.name in _TAKING]
-    # Whoever was sending it may have let go of it before, in the same batch.
+    # Its sender may have let go of it before, in the same batch.
     let_go = any(_is_on(call, name) for call in calls if call.name not in _TAKING)
     if takes and not let_go and _is_being_sent(old) and new["leased_by"] != old["leased_by"]:
         raise Violation(

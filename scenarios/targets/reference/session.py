@@ -33,7 +33,7 @@ from tornpage.scenarios.targets.reference.environment import (
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
 
-# The ledger warns of every fault it meets; thousands of armed ones are no news. Whoever wants them adds a handler.
+# The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
 # Made past what the session's own commits say: many rows, each a transaction of its own.
 MANY_COMMITS: Final = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"})

@@ -81,7 +81,7 @@ class Outcome:
 
 
 def with_task(state: State, row: Row, *, previous: Row | None) -> Outcome:
-    """A task as it is now; where it is as it was, nothing is written and nobody hears of it."""
+    """A task as it is now; where it is as it was, nothing is written and no observer hears of it."""
     if row == previous:
         return Outcome(state, row)
     name = row["task_id"]
