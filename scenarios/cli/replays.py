@@ -59,7 +59,8 @@ def replay(
     """Play a finding again, three times: FIXED, FAILED, FLAKY, NOT REPRODUCED or ERROR.
 
     FIXED ends with exit code 0, FAILED and FLAKY with 1. NOT REPRODUCED (2) is told where nothing fails and nothing has
-    been shown by that: the scenario did not show the finding when it was made, either.
+    been shown by that: the scenario did not show the finding when it was made, either, or the target's code is what it
+    was then.
 
     The file is data: it is never executed, and nothing is imported because it says so.
 
@@ -91,14 +92,19 @@ def replay(
     if trace is not None:
         _explain(context, trace, as_json)
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
-    text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read.check, verdict, lines)} on {chosen.name}"
+    text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read, verdict, lines)} on {chosen.name}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
     context.exit(_EXITS.get(verdict, Exit.FINDING) if verdict else Exit.FINDING)
 
 
-def _what(check: str, verdict: Verdict | None, lines: list[str]) -> str:
+def _what(read: reproducer.Reproducer, verdict: Verdict | None, lines: list[str]) -> str:
     """The check that the file was made for, and what else is to be known of the runs."""
+    check = read.check
     seen = lines[0].partition(":")[0] if lines else check
+    if verdict is Verdict.NOT_REPRODUCED and read.shows_again:
+        made, here = read.origin, reproducer.origin()
+        elsewhere = f"; found with Python {made.python} and SQLite {made.sqlite}" if made != here else ""
+        return f"{check} (nothing of the target's code has changed since it was found{elsewhere})"
     if verdict is Verdict.FAILED and seen != check:
         return f"{seen} (the file was made for {check})"
     if verdict is Verdict.FIXED and all("(0 of 0 " not in line and "(0 of " in line for line in lines):

@@ -31,6 +31,7 @@ from tornpage.scenarios.model.work import Do, Done, Part
 from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.artifacts import Artifact, artifact_of
+from tornpage.scenarios.run.code_digest import code_of
 from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Job, Live, Result, WorkerPool
 from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
 from tornpage.scenarios.run.whole_file import report_directory
@@ -136,7 +137,7 @@ def kept(finding: Finding, target: Target, plan: Plan) -> str:
         return ""
     try:
         report_directory(plan.report)
-        path = reproducer.write(finding, plan.report, plan.seed, _artifact(finding.scenario, target))
+        path = reproducer.write(finding, plan.report, plan.seed, _artifact(finding.scenario, target), code_of(target))
     except OSError as error:
         # A finding is worth more than its file.
         return f"(no replay file: {error})"

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
 from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Action, Target
 from tornpage.scenarios.run.artifacts import Artifact
+from tornpage.scenarios.run.code_digest import is_unchanged
 from tornpage.scenarios.run.whole_file import write_whole
 
 FORMAT: Final = "tornpage-replay"
@@ -66,6 +67,8 @@ class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     origin: Origin
     # Whether the scenario, played once more after it was found, showed it again.
     shows_again: bool = True
+    # The code that it was found in, as `run.code_digest` says; {}: unknown.
+    code: dict[str, str] = {}
 
 
 class Verdict(StrEnum):
@@ -86,7 +89,13 @@ def origin() -> Origin:
     return Origin(platform.python_version(), sqlite3.sqlite_version, options, platform.platform())
 
 
-def write(finding: Finding, directory: Path, seed: int, files: Artifact = Artifact()) -> Path:  # noqa: B008 - frozen
+def write(
+    finding: Finding,
+    directory: Path,
+    seed: int,
+    files: Artifact = Artifact(),  # noqa: B008 - frozen
+    code: Mapping[str, str] | None = None,
+) -> Path:
     """Write the replay file of a finding; its name says the target and the check. Returns its path."""
     reproducer = Reproducer(
         check=finding.code,
@@ -98,6 +107,7 @@ def write(finding: Finding, directory: Path, seed: int, files: Artifact = Artifa
         files=files,
         origin=origin(),
         shows_again=finding.shows_again,
+        code=dict(code or {}),
     )
     content = msgspec.json.encode(reproducer)
     if len(content) > LARGEST_FILE_BYTES // 2:
@@ -210,7 +220,8 @@ def _require_sound_kills(path: Path, scenario: Scenario) -> None:
 def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
     """Play the scenario three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY.
 
-    NOT REPRODUCED: nothing is violated, but the scenario never showed the finding, so that says nothing.
+    NOT REPRODUCED: nothing is violated, but the scenario never showed the finding, or shows it no more although nothing
+    of the target's code has changed; so that says nothing.
 
     A scenario that kills is played in child processes, and those are killed.
     """
@@ -237,5 +248,6 @@ def _replay(reproducer: Reproducer, target: Target, directory: Path, play: Play)
         fired = f"{counts['fired']} of {counts['armed']} faults fired"
         lines.append(str(violation) if violation else f"nothing violated ({fired})")
     if not any(outcomes):
-        return (Verdict.FIXED if reproducer.shows_again else Verdict.NOT_REPRODUCED), lines
+        is_same = target.name == reproducer.scenario.target and is_unchanged(reproducer.code, target)
+        return (Verdict.NOT_REPRODUCED if is_same or not reproducer.shows_again else Verdict.FIXED), lines
     return (Verdict.FAILED if len(set(outcomes)) == 1 else Verdict.FLAKY), lines
