@@ -81,6 +81,13 @@ def times_met(condition: Heard) -> int:
     return len(getattr(condition, "firings", ())) or condition.fired
 
 
+def _copied(value: Any) -> Any:
+    """A view as it is now: a store may hand out what it keeps, and go on changing it."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
 class Trial:
     """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
 
@@ -352,7 +359,8 @@ class Trial:
             raise RuntimeError("no session is open")
         try:
             with in_time("the live view"), self._in_its_process():
-                return self.session.live_view()
+                view: View = _copied(self.session.live_view())
+                return view
         except TookTooLongError as hang:
             raise self._hung(hang) from None
 
