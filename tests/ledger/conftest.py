@@ -6,6 +6,8 @@ beneath SQLite are the business of the package `faults`.
 
 import itertools
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,14 @@ from typing import Any
 import pytest
 
 from tornpage import ledger
+from tornpage.ledger.outbox import Outbox
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from ledger_samples import T0  # noqa: E402 - found only now
+
+ROOT = Path(ledger.__file__).parents[2]
 
 
 def sqlite_error(name: str) -> sqlite3.OperationalError:
@@ -173,3 +183,47 @@ def hold() -> Iterator[Callable[..., ledger.Worker]]:
     yield become
     for one in held:
         one.release()
+
+
+class Clock:
+    """A clock that is set by hand, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.now = T0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Clock:
+    """When it is for the ledger under test."""
+    return Clock()
+
+
+@pytest.fixture
+def outbox(opened: ledger.Ledger) -> Outbox:
+    """The outbox of the ledger that the test file opens."""
+    return opened.outbox
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a script in a Python of its own, with pipes; it is gone when the test is over."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate(timeout=60)

@@ -6,6 +6,7 @@ import os
 import tracemalloc
 
 import pytest
+from ledger_samples import T0
 
 from tornpage import ledger
 from tornpage.ledger.errors import StoreBusy, StoreCorrupt, StoreError, StoreSchemaNewer, StoreUnavailable, UsageError
@@ -16,20 +17,6 @@ from tornpage.ledger.upkeep.audit import AuditCode
 from tornpage.ledger.upkeep.upkeep import audit_file, preview_file
 
 HOUR = 3_600_000
-START = 1_700_000_000_000
-
-
-@pytest.fixture
-def time():
-    """A clock to be set by hand."""
-
-    class Time:
-        now = START
-
-        def __call__(self):
-            return self.now
-
-    return Time()
 
 
 def made(opened, **fields):
@@ -78,9 +65,9 @@ def test_contradictions_are_read_from_the_rows_which_every_normal_read_hides(ben
     tasks = [made(opened, status=status) for status in ("succeeded", "failed", "running")]
     connection = bench.raw()
     change = "UPDATE tasks SET started_at = ?, ended_at = ? WHERE task_id = ?"
-    connection.execute(change, (START - 5, START, tasks[0].task_id))
-    connection.execute(change, (START + 9, START + 3, tasks[1].task_id))
-    connection.execute(change, (START, START, tasks[2].task_id))
+    connection.execute(change, (T0 - 5, T0, tasks[0].task_id))
+    connection.execute(change, (T0 + 9, T0 + 3, tasks[1].task_id))
+    connection.execute(change, (T0, T0, tasks[2].task_id))
     connection.close()
     report = opened.audit(code=AuditCode.INCONSISTENT_TIMESTAMPS)
     assert [(one.task_id, one.detail, one.age_ms) for one in report.findings] == [
@@ -217,7 +204,7 @@ def test_a_snapshot_file_is_audited_as_it_is_written_and_what_cannot_be_read_is_
     with ledger.Ledger.open(store=JsonSnapshotStore(path), clock=time) as opened:
         first, second = made(opened, status="succeeded"), made(opened)
     document = json.loads(path.read_text())
-    document["tasks"][0]["started_at"] = START - 1
+    document["tasks"][0]["started_at"] = T0 - 1
     document["tasks"][1]["status"] = "exploded"
     path.write_text(json.dumps(document))
     with ledger.Ledger.open(store=JsonSnapshotStore(path), clock=time) as opened:

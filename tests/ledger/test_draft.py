@@ -3,34 +3,18 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_samples import a_task
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from tornpage.ledger.cache.draft import Draft
 from tornpage.ledger.cache.memory import Memory
 from tornpage.ledger.disk.rows import Quarantined
-from tornpage.ledger.records import DeliveryState, DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.records import DeliveryState
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.stores.store import Change, Snapshot
 
 IDS = ["a", "b", "c", "d", "e"]
 KEYS = ["", "x", "y"]
-
-
-def a_task(task_id: str, **changes: object) -> Task:
-    task = Task(
-        task_id=task_id,
-        runtime=Runtime.CLI,
-        requester_session_key="requester",
-        owner_key="owner",
-        scope_kind=ScopeKind.SESSION,
-        task="compile",
-        status=Status.RUNNING,
-        delivery_status=DeliveryStatus.PENDING,
-        notify_policy=NotifyPolicy.DONE_ONLY,
-        created_at=1_000,
-    )
-    return replace(task, **changes)
 
 
 def memory_of(*task_ids: str) -> Memory:

@@ -7,31 +7,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from ledger_samples import T0
 
 from tornpage import ledger
 from tornpage.ledger.outbox import Outbox, legacy
 
 ROOT = Path(ledger.__file__).parents[2]
-T0 = 1_700_000_000_000
 HOUR = 3_600_000
 
 
 @pytest.fixture
-def time():
-    return SimpleNamespace(now=T0)
-
-
-@pytest.fixture
 def opened(bench, time):
-    return bench.open(clock=lambda: time.now)
-
-
-@pytest.fixture
-def outbox(opened):
-    return opened.outbox
+    return bench.open(clock=time)
 
 
 @pytest.fixture
@@ -332,7 +321,7 @@ class _MeanwhileOutbox(Outbox):
 
 def test_a_file_that_changes_while_it_is_imported_stays(bench, queue, time):
     path = put(queue)
-    outbox = bench.open(clock=lambda: time.now, outbox=_MeanwhileOutbox).outbox
+    outbox = bench.open(clock=time, outbox=_MeanwhileOutbox).outbox
     outbox.meanwhile = lambda path: path.write_text(json.dumps(entry("m", payloads=["rewritten"])))
     report = outbox.import_legacy(queue)
     (problem,) = report.problems
@@ -343,7 +332,7 @@ def test_a_file_that_changes_while_it_is_imported_stays(bench, queue, time):
 
 def test_a_file_is_removed_only_after_its_message_is_committed(bench, queue, time):
     put(queue)
-    outbox = bench.open(clock=lambda: time.now, outbox=_MeanwhileOutbox).outbox
+    outbox = bench.open(clock=time, outbox=_MeanwhileOutbox).outbox
     seen = []
     outbox.meanwhile = lambda path: seen.append((path.exists(), bench.rows("SELECT id FROM message_outbox")))
     outbox.import_legacy(queue)
@@ -356,7 +345,7 @@ def test_a_file_is_removed_only_after_its_message_is_committed(bench, queue, tim
 )
 def test_the_commit_is_durable_whatever_level_the_ledger_runs_at(bench, queue, time, journal_mode, level, during):
     put(queue)
-    opened = bench.open(clock=lambda: time.now, journal_mode=journal_mode, synchronous=level)
+    opened = bench.open(clock=time, journal_mode=journal_mode, synchronous=level)
     connection, statements = opened.database.connection, []
     levels = {"off": 0, "normal": 1, "full": 2}
     connection.set_trace_callback(statements.append)
@@ -374,7 +363,7 @@ def test_the_commit_is_durable_whatever_level_the_ledger_runs_at(bench, queue, t
 @pytest.mark.parametrize("level", ["full", "normal"])
 @pytest.mark.parametrize("place", ["BEGIN IMMEDIATE", "INSERT", "COMMIT"])
 def test_an_import_that_fails_in_the_middle_is_continued_by_the_next(bench, queue, time, place, level):
-    opened = bench.open(clock=lambda: time.now, synchronous=level)
+    opened = bench.open(clock=time, synchronous=level)
     for name in "abc":
         put(queue, name)
     bench.faults.fail(place, skip=2 if place == "INSERT" else 1)
@@ -412,7 +401,7 @@ def test_a_full_database_is_a_clear_error_and_nothing_is_lost(bench, opened, que
 
 @pytest.mark.parametrize("place", ["PRAGMA synchronous = 3", "PRAGMA synchronous = 1", "PRAGMA synchronous"])
 def test_a_level_that_cannot_be_set_loses_nothing_and_does_not_stick(bench, queue, time, place, caplog):
-    opened = bench.open(clock=lambda: time.now, synchronous="normal")
+    opened = bench.open(clock=time, synchronous="normal")
     put(queue)
     # Opening has set the level, too; the connection is open by now.
     bench.faults.fail(place)

@@ -3,28 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_samples import a_task
 from msgspec.structs import replace
 
-from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.records import Task
 from tornpage.ledger.rules.indexes import Indexes
 
 LOOK_UPS = {"run_id": "by_run", "owner_key": "by_owner", "parent_flow_id": "by_parent_flow"}
-
-
-def a_task(task_id: str, **changes: object) -> Task:
-    task = Task(
-        task_id=task_id,
-        runtime=Runtime.CLI,
-        requester_session_key="requester",
-        owner_key="owner",
-        scope_kind=ScopeKind.SESSION,
-        task="compile",
-        status=Status.RUNNING,
-        delivery_status=DeliveryStatus.PENDING,
-        notify_policy=NotifyPolicy.DONE_ONLY,
-        created_at=1_000,
-    )
-    return replace(task, **changes)
 
 
 @pytest.mark.parametrize(("field", "look_up"), LOOK_UPS.items())

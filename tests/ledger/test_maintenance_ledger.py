@@ -7,6 +7,7 @@ from subprocess import PIPE, Popen
 
 import msgspec
 import pytest
+from ledger_samples import T0
 
 from tornpage import ledger
 from tornpage.ledger import IllegalTransition, Runtime, Status, StoreError, StoreIOError, UsageError
@@ -16,20 +17,8 @@ from tornpage.ledger.stores.memory import MemoryStore
 from tornpage.ledger.upkeep.maintenance import LOST_AFTER_MS, Maintenance, Step, due_step
 from tornpage.ledger.upkeep.upkeep import Upkeep, preview_file
 
-START = 1_700_000_000_000
 DAY = 86_400_000
 ROOT = Path(ledger.__file__).parents[2]
-
-
-@pytest.fixture
-def time():
-    class Time:
-        now = START
-
-        def __call__(self):
-            return self.now
-
-    return Time()
 
 
 def made(opened, **fields):
@@ -57,7 +46,7 @@ def unstamp(bench, task):
 
 
 def task_of(status, **times):
-    with ledger.Ledger.open(":memory:", clock=lambda: START) as opened:
+    with ledger.Ledger.open(":memory:", clock=lambda: T0) as opened:
         return msgspec.structs.replace(made(opened, status=status), **times)
 
 
@@ -65,20 +54,20 @@ def task_of(status, **times):
 def test_an_active_task_is_asked_about_after_five_minutes_of_silence(status):
     task = task_of(status)
     assert LOST_AFTER_MS == 300_000
-    assert due_step(task, START + LOST_AFTER_MS - 1) is None
-    assert due_step(task, START + LOST_AFTER_MS) is Step.MARK_LOST
-    assert due_step(msgspec.structs.replace(task, cleanup_after=1), START) is None
+    assert due_step(task, T0 + LOST_AFTER_MS - 1) is None
+    assert due_step(task, T0 + LOST_AFTER_MS) is Step.MARK_LOST
+    assert due_step(msgspec.structs.replace(task, cleanup_after=1), T0) is None
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "timed_out", "cancelled", "lost"])
 def test_a_task_that_is_over_is_pruned_from_the_very_millisecond_or_stamped(status):
     task = task_of(status)
     retention = LOST_RETENTION_MS if status == "lost" else RETENTION_MS
-    assert due_step(task, START + retention - 1) is None
-    assert due_step(task, START + retention) is Step.PRUNE
+    assert due_step(task, T0 + retention - 1) is None
+    assert due_step(task, T0 + retention) is Step.PRUNE
     unstamped = msgspec.structs.replace(task, cleanup_after=None)
-    assert due_step(unstamped, START) is Step.STAMP
-    assert due_step(unstamped, START + 365 * DAY) is Step.STAMP
+    assert due_step(unstamped, T0) is Step.STAMP
+    assert due_step(unstamped, T0 + 365 * DAY) is Step.STAMP
 
 
 # What is done
@@ -289,11 +278,11 @@ def test_what_happens_after_the_hook_was_asked_is_kept(bench, time, what):
 
     def hook(task):
         asked.append(task.task_id)
-        other = bench.open(clock=lambda: START)
+        other = bench.open(clock=lambda: T0)
         if what == "progress":
             other.tasks.set_delivery_status(task.task_id, "delivered")
         elif what == "worker":
-            other.history.start(task.task_id, worker_id=worker.id, started_at=START)
+            other.history.start(task.task_id, worker_id=worker.id, started_at=T0)
         elif what == "ended":
             other.tasks.finish(task.task_id, "succeeded")
         elif what == "deleted":

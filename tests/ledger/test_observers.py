@@ -3,23 +3,10 @@
 import logging
 
 import pytest
+from ledger_samples import TASK
 
 from tornpage.ledger.errors import UsageError
 from tornpage.ledger.observers import Observers
-from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
-
-TASK = Task(
-    task_id="task-1",
-    runtime=Runtime.CLI,
-    requester_session_key="owner",
-    owner_key="owner",
-    scope_kind=ScopeKind.SESSION,
-    task="compile",
-    status=Status.RUNNING,
-    delivery_status=DeliveryStatus.PENDING,
-    notify_policy=NotifyPolicy.DONE_ONLY,
-    created_at=1_000,
-)
 
 
 class Listener:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from ledger_samples import T0, queued
 
 from tornpage import ledger
 from tornpage.ledger.command import ledger_group
@@ -19,29 +20,14 @@ from tornpage.ledger.command.program import DeliveryProgram
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 
 ROOT = Path(ledger.__file__).parents[2]
-T0 = 1_700_000_000_000
 SURROGATE = "\ud800"
 BYTE_OF_A_COMMAND_LINE = b"caf\xe9".decode(errors="surrogateescape")
 
 
 @pytest.fixture
-def time():
-    return SimpleNamespace(now=T0)
-
-
-@pytest.fixture
 def opened(bench, time):
     # Nothing here can tell how durable a commit is, and a busy disk would cost minutes.
-    return bench.open(clock=lambda: time.now, synchronous="off")
-
-
-@pytest.fixture
-def outbox(opened):
-    return opened.outbox
-
-
-def queued(outbox, **fields):
-    return outbox.enqueue(**{"channel": "mail", "target": "me", "payload": {"text": "hi"}, **fields})
+    return bench.open(clock=time, synchronous="off")
 
 
 def disk(bench):

@@ -2,16 +2,15 @@
 
 import math
 import sqlite3
-from types import SimpleNamespace
 
 import pytest
+from ledger_samples import T0, queued
 
 from tornpage import ledger
 from tornpage.ledger.disk.schema import SCHEMA_VERSION
 from tornpage.ledger.outbox import PERMANENT_ERRORS, MessageStatus
 from tornpage.ledger.outbox.messages import MESSAGES
 
-T0 = 1_700_000_000_000
 HOUR = 3_600_000
 ENDS = {
     "delivered": lambda outbox, one: outbox.ack(one),
@@ -21,23 +20,9 @@ ENDS = {
 
 
 @pytest.fixture
-def time():
-    return SimpleNamespace(now=T0)
-
-
-@pytest.fixture
 def opened(bench, time):
     # Nothing here can tell how durable a commit is, and a busy disk would cost minutes.
-    return bench.open(clock=lambda: time.now, synchronous="off")
-
-
-@pytest.fixture
-def outbox(opened):
-    return opened.outbox
-
-
-def queued(outbox, **fields):
-    return outbox.enqueue(**{"channel": "mail", "target": "me", "payload": {"text": "hi"}, **fields})
+    return bench.open(clock=time, synchronous="off")
 
 
 def finish_and_announce(opened, task):

@@ -3,37 +3,22 @@
 import itertools
 import math
 import threading
-from types import SimpleNamespace
 
 import pytest
+from ledger_samples import T0, queued
 
 from tornpage import ledger
 from tornpage.ledger.outbox import DeliveryFailed, MessageStatus
 
-T0 = 1_700_000_000_000
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
 
 @pytest.fixture
-def time():
-    return SimpleNamespace(now=T0)
-
-
-@pytest.fixture
 def opened(bench, time):
     # Nothing here can tell how durable a commit is, and a busy disk would cost minutes.
-    return bench.open(clock=lambda: time.now, synchronous="off")
-
-
-@pytest.fixture
-def outbox(opened):
-    return opened.outbox
-
-
-def queued(outbox, **fields):
-    return outbox.enqueue(**{"channel": "mail", "target": "me", "payload": {"text": "hi"}, **fields})
+    return bench.open(clock=time, synchronous="off")
 
 
 def counts(done, *names):

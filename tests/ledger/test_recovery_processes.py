@@ -119,27 +119,6 @@ with ledger.Ledger.open(sys.argv[1], journal_mode=sys.argv[2]) as opened:
 """
 
 
-@pytest.fixture
-def spawn():
-    children = []
-
-    def start(script, *arguments):
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield start
-    for child in children:
-        child.kill()
-        child.communicate(timeout=60)
-
-
 def told_to_recover(child):
     child.stdin.write("go\n")
     child.stdin.flush()

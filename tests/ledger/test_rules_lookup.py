@@ -1,30 +1,18 @@
 """Which tasks a run id means, which one a token means, and the order of lists."""
 
+import ledger_samples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from tornpage.ledger.records import DeliveryStatus, NotifyPolicy, Runtime, ScopeKind, Status, Task
+from tornpage.ledger.records import Runtime, ScopeKind, Task
 from tornpage.ledger.rules import by_preference, find_by_token, newest_first, select_for_run
 
 
 def a_task(task_id: str, **changes: object) -> Task:
-    task = Task(
-        task_id=task_id,
-        runtime=Runtime.SUBAGENT,
-        requester_session_key="owner",
-        owner_key="owner",
-        scope_kind=ScopeKind.SESSION,
-        task="compile",
-        status=Status.RUNNING,
-        delivery_status=DeliveryStatus.PENDING,
-        notify_policy=NotifyPolicy.DONE_ONLY,
-        created_at=1_000,
-        child_session_key="child",
-        run_id="run-1",
+    return ledger_samples.a_task(
+        task_id, **{"runtime": Runtime.SUBAGENT, "child_session_key": "child", "run_id": "run-1", **changes}
     )
-    return replace(task, **changes)
 
 
 def names(tasks):

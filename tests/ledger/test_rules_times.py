@@ -3,30 +3,14 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from ledger_samples import TASK
 from msgspec.structs import replace
 
 from tornpage.ledger.records import (
-    DeliveryStatus,
-    NotifyPolicy,
-    Runtime,
-    ScopeKind,
     Status,
-    Task,
 )
 from tornpage.ledger.rules import cleanup_time, ordered
 
-TASK = Task(
-    task_id="task-1",
-    runtime=Runtime.CLI,
-    requester_session_key="session-1",
-    owner_key="session-1",
-    scope_kind=ScopeKind.SESSION,
-    task="compile",
-    status=Status.RUNNING,
-    delivery_status=DeliveryStatus.PENDING,
-    notify_policy=NotifyPolicy.DONE_ONLY,
-    created_at=1_000,
-)
 HOUR_MS = 60 * 60 * 1_000
 # A narrow range, so that ties and every order of the four times come up.
 moments = st.integers(min_value=-5, max_value=5)

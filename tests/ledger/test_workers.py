@@ -6,8 +6,6 @@ import fcntl
 import gc
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,27 +58,6 @@ def workers(tmp_path):
     for path in (tmp_path / "workers").glob("*.lock"):
         with contextlib.suppress(NotFound):
             made.release(path.name.removesuffix(".lock"))
-
-
-@pytest.fixture
-def spawn():
-    children = []
-
-    def start(script, *arguments):
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield start
-    for child in children:
-        child.kill()
-        child.communicate(timeout=60)
 
 
 def elsewhere(workers):
