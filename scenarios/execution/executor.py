@@ -94,7 +94,8 @@ class Executor:
         self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
         # What files there are, another process has left.
         self.real.life = self.shadow.life = int(bool(files))
-        self._maybe_committed: list[tuple[View, Files]] = []
+        # None: the files are those that the crash has left.
+        self._maybe_committed: list[tuple[View, Files | None]] = []
         # What two callers did last, in order.
         self.hops: list[Hop] = []
         # The calls that return something, and whether any has failed yet.
@@ -242,7 +243,7 @@ class Executor:
             self._answering.add(step.action.name)
         if saved is not None and self.real.oracle.settled != after:
             if self.real.oracle.maybe_committed:
-                self._maybe_committed.append((after, self.shadow.crash_copy()))
+                self._maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
             # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
             half_way = self.real.oracle.settled != before
             if half_way:
@@ -550,7 +551,10 @@ class Executor:
             return
         for view, files in self._maybe_committed:
             if view == settled:
-                self.shadow.put(files)
+                if files is None:
+                    self._put_shadow(self.real.crash_copy())
+                else:
+                    self.shadow.put(files)
                 self._maybe_committed.clear()
                 self.view = settled
                 return

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import tiny_stores
 
-from tornpage import Action, Configuration, SimpleTarget
+from tornpage import Action, Configuration, SimpleTarget, faults
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import run
 
@@ -79,6 +81,16 @@ def _codes(target: SimpleTarget, *searches: str) -> set[str]:
 @pytest.mark.parametrize("search", ["sweep", "crash"])
 def test_a_declared_call_may_stop_at_any_commit_on_a_connection_of_its_own(search: str) -> None:
     assert not _codes(Declared(), search)
+
+
+def test_one_of_its_commits_that_failed_may_come_to_life_by_a_crash(tmp_path: Path) -> None:
+    target = Declared()
+    first, second = map(Call, target.calls)
+    steps = (Call(target.beat), Arm("sync:wal@1=IOERR_FSYNC"), first, Clear(), Restart(crash=True), second)
+    with faults.install():
+        violation, counts = play(Scenario("t", Configuration("wal", "FULL"), steps), target, tmp_path)
+    assert violation is None
+    assert counts["surfaced"] == 1
 
 
 def test_it_may_not_stop_there_undeclared() -> None:
