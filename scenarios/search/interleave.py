@@ -251,12 +251,24 @@ class Interleavings(Search):
         if self.is_declared:
             return True
         for action in calls:
-            if serial.run(action).view != serial.state.view:
-                if stage.follows(Interleave(action, action, callers="processes"), serial):
-                    continue
-                self._one_caller(f"a session that is open does not see what another one's {action.name} has committed")
+            if serial.run(action).view != serial.state.view and (why := self._in_the_way(stage, serial, action)):
+                self._one_caller(why)
                 return False
         return True
+
+    def _in_the_way(self, stage: Stage, serial: Serial, action: Action) -> str:
+        """Why two sessions, one after the other, are in each other's way; "" where they aren't."""
+        try:
+            if stage.follows(Interleave(action, action, callers="processes"), serial):
+                return ""
+        except Violation as violation:
+            if held_open(stage.home):
+                stage.home = next(self._homes)
+                self.counts["leaks"] += 1
+            return (
+                f"two sessions that make {action.name} one after the other are in each other's way: {violation.message}"
+            )
+        return f"a session that is open does not see what another one's {action.name} has committed"
 
     # -- one schedule --------------------------------------------------------------------------------------
 

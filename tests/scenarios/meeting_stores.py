@@ -162,6 +162,19 @@ class OpensOnce(Jobs):
         self.lock.close()
 
 
+class Marks(Jobs):
+    """Leaves a mark while it is open, which whoever closes first takes away."""
+
+    def __init__(self, path: Path) -> None:
+        self.mark = path.with_suffix(".open")
+        super().__init__(path)
+        self.mark.touch()
+
+    def close(self) -> None:
+        super().close()
+        self.mark.unlink()
+
+
 class TwoLocks(Jobs):
     """One lock for jobs and one for owners, taken in either order."""
 
@@ -223,3 +236,7 @@ class RemembersTarget(JobsTarget):
 
 class OpensOnceTarget(JobsTarget):
     kind = OpensOnce
+
+
+class MarksTarget(JobsTarget):
+    kind = Marks

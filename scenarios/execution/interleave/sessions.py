@@ -326,9 +326,12 @@ def pair(target: Target, callers: Callers, home: Path) -> Iterator[tuple[Session
 
 def both_closed(sessions: tuple[Session, Session], home: Path) -> None:
     """Close both; raises `Violation` where that fails, or leaves files open in this process."""
+    first, second = sessions
     try:
-        for session in reversed(sessions):
-            session.close()
+        try:
+            second.close()
+        finally:
+            first.close()
     except (Violation, TargetError):
         raise
     except Exception as error:
