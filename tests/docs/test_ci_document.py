@@ -51,13 +51,22 @@ def test_gitlab_reads_the_file_that_is_written() -> None:
     assert f"--junit {job['artifacts']['reports']['junit']}" in job["script"][1]
 
 
-def test_the_hooks_are_those_of_the_example_and_run_once_before_a_push() -> None:
-    hooks = {hook["id"]: hook for hook in HOOKS}
-    (used,) = PRE_COMMIT["repos"][0]["hooks"]
-    assert used["id"] in hooks
-    for hook in hooks.values():
-        assert (hook["language"], hook["pass_filenames"], hook["require_serial"]) == ("python", False, True)
-        assert hook.keys() >= {"id", "name", "entry"}
-    assert hooks[used["id"]]["stages"] == ["pre-push", "manual"]
-    line = " ".join([hooks[used["id"]]["entry"], *used["args"]])
-    test_each_command_and_each_of_its_options_is_there(line)
+def test_the_hooks_run_once_before_a_push_with_options_that_there_are() -> None:
+    offered = {hook["id"]: hook for hook in HOOKS}
+    (local,) = PRE_COMMIT["repos"]
+    (used,) = local["hooks"]
+    assert (local["repo"], used["language"]) == ("local", "system")
+    assert used["entry"].startswith(offered[used["id"]]["entry"])
+    for hook in (used, *offered.values()):
+        assert (hook["pass_filenames"], hook["require_serial"]) == (False, True)
+    assert {hook["language"] for hook in offered.values()} == {"python"}
+    assert used["stages"] == offered[used["id"]]["stages"] == ["pre-push", "manual"]
+    test_each_command_and_each_of_its_options_is_there(used["entry"])
+
+
+def test_pip_finds_every_name_also_before_there_is_a_release() -> None:
+    assert "example.com" not in TEXT
+    installs = re.findall(r"pip install (.*)", TEXT)
+    assert len(installs) == 4
+    for line in installs:
+        assert line.startswith("--find-links vendor "), line
