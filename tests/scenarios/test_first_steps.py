@@ -260,3 +260,32 @@ def test_an_unknown_shell_is_said_with_those_that_are_known(command: Command, mo
     ended = command("completion")
     assert ended.code == 2
     assert "give one of bash, zsh, fish" in ended.err
+
+
+# -- what a written target does not see ------------------------------------------------------------------------
+
+COUNTED = """
+import sqlite3
+
+class Inbox:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS letters (id INTEGER PRIMARY KEY, sender TEXT)")
+        self.unread = dict(self.db.execute("SELECT sender, count(*) FROM letters GROUP BY sender"))
+
+    def deliver(self, sender):
+        self.db.execute("INSERT INTO letters (sender) VALUES (?)", (sender,))
+        self.unread[sender] = self.unread.get(sender, 0) + 1
+
+    def senders(self):
+        return sorted(self.unread)
+"""
+
+
+def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    wrote = command("new", "target", "--from", "counted:Inbox")
+    assert wrote.code == 0, wrote
+    assert "not looked at: store.unread;" in wrote.out
+    # What a call answers is judged, so those that only look are made, too.
+    assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")

@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
     view: str
     rows: str
     what: str
+    source: str
 
 
 def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
@@ -67,6 +68,7 @@ def _pairs(table: Table, name: str, value: dict[Any, Any]) -> Answer | None:
                 f'{{f"{table.name}/{{key}}": value for key, value in {source}}}',
                 _select(table, f"{quoted(key)}, {quoted(data)}", 'key}": value for key, value in'),
                 f"{'its items' if name == 'items()' else name}: {key} and {data} of {table.name}",
+                name,
             )
     return None
 
@@ -79,12 +81,18 @@ def _members(table: Table, name: str, value: Any) -> Answer | None:
         if len(set(keys)) == len(keys) and _equal(value, keys):
             view = f'{{f"{table.name}/{{key}}": True for key in store.{name}}}'
             return Answer(
-                table, view, _select(table, quoted(key), 'key}": True for (key,) in'), f"{name}: {key} of {table.name}"
+                table,
+                view,
+                _select(table, quoted(key), 'key}": True for (key,) in'),
+                f"{name}: {key} of {table.name}",
+                name,
             )
     if all(isinstance(one, tuple) and not hasattr(one, "keys") for one in value) and _equal(value, list(table.rows)):
         view = f'{{f"{table.name}/{{row[0]}}": list(row) for row in store.{name}}}'
         listed = ", ".join(map(quoted, table.columns))
-        return Answer(table, view, _select(table, listed, 'row[0]}": list(row) for row in'), f"{name}: {table.name}")
+        return Answer(
+            table, view, _select(table, listed, 'row[0]}": list(row) for row in'), f"{name}: {table.name}", name
+        )
     return None
 
 

@@ -46,6 +46,8 @@ class Observed(msgspec.Struct, frozen=True):
     tables: tuple[Table, ...]
     # Attributes and methods that answer data, with what they answered once things were there.
     answers: Mapping[str, Any]
+    # Attributes that held a collection with something in it at any time.
+    held: tuple[str, ...]
     connection: str | None
     closes: str
 
@@ -76,7 +78,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     beats = tuple(_beat(action) for action, added in found if added == 1)
     return Observed(
         played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
-        played.answers, played.connection, played.closes,
+        played.answers, tuple(played.held), played.connection, played.closes,
     )  # fmt: skip
 
 
@@ -116,6 +118,7 @@ class _Played:
         self.file, self.journal_mode = "", "delete"
         self.most: list[Table] = []
         self.answers: dict[str, Any] = {}
+        self.held: dict[str, None] = {}
         names = {
             getattr(store, "__name__", "Store"): store,
             "path": directory / "store.sqlite",
@@ -189,11 +192,12 @@ class _Played:
             if not args and returned is not None:
                 self.answers.setdefault(f"{name}()", None)
             # A look tells by its answer; what does nothing and says nothing is not worth a sweep.
-            return [(Action(name, args), 0)] if args and _is_data(returned) else None
+            return [(Action(name, args), 0)] if _is_data(returned) else None
         return None
 
     def _keep(self, tables: list[Table]) -> None:
         """The fullest moment is the one that views are matched with."""
+        self.held |= dict.fromkeys(name for name, value in _held(self.store) if _copied(value))
         if count(tables) >= count(self.most):
             self.most = [table for table in tables if table.name not in self.begun]
             self.answers |= {name: _asked(self.store, name) for name in self._looks()}

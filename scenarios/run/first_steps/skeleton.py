@@ -165,6 +165,10 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iter
     for table in seen:
         if table.left_out:
             yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
+    used = {answer.source for answer in answers}
+    for name in observed.held:
+        if name not in used:
+            yield f"not looked at: store.{name}; it is judged once it is in the view, or once a call returns it"
     if unseen := [table.name for table in observed.tables if table not in seen]:
         yield f"not looked at: {', '.join(unseen)}"
 
