@@ -74,6 +74,9 @@ class Jobs:
     def run_forever(self) -> None:
         threading.Event().wait()
 
+    def leave(self) -> None:
+        raise SystemExit(1)
+
     def close(self) -> None:
         pass
 """
@@ -83,6 +86,8 @@ MAPPING = """
 import sqlite3
 
 class Mapped:
+    __slots__ = ("_own",)
+
     def __init__(self, connection: sqlite3.Connection):
         self._own = connection
         with self._own:
@@ -135,7 +140,7 @@ def test_a_target_is_written_that_runs_at_once_and_judges_rightly(
             "import sqlite3\nclass Idle:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
             "        self.db.execute('CREATE TABLE t (x)')\n    def close(self):\n        self.db.close()\n",
             "Idle",
-            "no public method added a row",
+            "no public method added a row that another connection sees",
         ),
         ("import asyncio\nasync def opened(path):\n    pass\n", "opened", "it is asynchronous"),
         ("Number = 1\n", "Number", "is a int"),

@@ -26,6 +26,8 @@ from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
 _A_CALL_S: Final = 3.0
 _A_MONTH_S: Final = 31 * 86_400
+# Whatever a store may do when it is called with arguments of ours; some end the process on purpose.
+_FAILURES: Final = (Exception, SystemExit, TookTooLongError)
 # Not tried unasked: they wait, talk to others, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
     "close connect cursor execute executemany executescript begin commit rollback transaction run serve start main "  # noqa: SIM905
@@ -66,6 +68,8 @@ def observe(store: Callable[..., Any], directory: Path) -> Observed:
         except NotLearned as error:
             reasons.append(f"{make}: {error}")
             continue
+        if played.closes != "close" and not inspect.isclass(store):
+            raise NotLearned("what it returns has no `close`; let it return a store that has")
         return _observed(played, again, found)
     raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
 
@@ -74,7 +78,9 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     tables = tuple(_same(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
     if not tables:
         tried = ", ".join(played.tried) or "none that can be tried"
-        raise NotLearned(f"no public method added a row to a table; tried: {tried}")
+        raise NotLearned(
+            f"no public method added a row that another connection sees (is it committed?); tried: {tried}"
+        )
     beats = tuple(_beat(action) for action, added in found if added == 1)
     return Observed(
         played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
@@ -127,7 +133,7 @@ class _Played:
         try:
             with limit(_A_CALL_S, "it did not return"):
                 self.store = eval(make, names)  # noqa: S307 - our own expression, of the user's own class
-        except (Exception, TookTooLongError) as error:
+        except _FAILURES as error:
             raise NotLearned(f"{type(error).__name__}: {error}") from error
         if inspect.isawaitable(self.store):
             if inspect.iscoroutine(self.store):
@@ -156,7 +162,7 @@ class _Played:
     def repeat(self, actions: list[Action]) -> None:
         """The same calls once more."""
         for action in actions:
-            with contextlib.suppress(Exception, TookTooLongError), limit(_A_CALL_S, "it did not return"):
+            with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "it did not return"):
                 getattr(self.store, action.name)(**action.args)
             self._keep(self.tables())
         self._finish()
@@ -181,7 +187,7 @@ class _Played:
             try:
                 with limit(_A_CALL_S, f"{name} did not return"):
                     returned = method(**args)
-            except (Exception, TookTooLongError):  # noqa: BLE001, S112 - other arguments, or another moment, may suit it
+            except _FAILURES:
                 continue
             if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
                 return []
@@ -198,12 +204,13 @@ class _Played:
     def _keep(self, tables: list[Table]) -> None:
         """The fullest moment is the one that views are matched with."""
         self.held |= dict.fromkeys(name for name, value in _held(self.store) if _copied(value))
-        if count(tables) >= count(self.most):
-            self.most = [table for table in tables if table.name not in self.begun]
+        ours = [table for table in tables if table.name not in self.begun]
+        if count(ours) >= count(self.most):
+            self.most = ours
             self.answers |= {name: _asked(self.store, name) for name in self._looks()}
 
     def _looks(self) -> list[str]:
-        held = list(vars(self.store)) if hasattr(self.store, "__dict__") else []
+        held = [name for name, _ in _held(self.store)]
         mapping = ["items()"] if callable(getattr(self.store, "items", None)) else []
         return [*held, *mapping, *(name for name in self.answers if name.endswith("()"))]
 
@@ -217,11 +224,13 @@ class _Played:
         close = getattr(self.store, "close", None) or getattr(
             getattr(self.store, self.connection or "", None), "close", None
         )
-        with contextlib.suppress(Exception, TookTooLongError), limit(_A_CALL_S, "close did not return"):
+        with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "close did not return"):
             if close is not None:
                 close()
         if not self.file:
             raise NotLearned("it was made, and there is no SQLite file in its directory")
+        if "/" in self.file:
+            raise NotLearned(f"it makes a folder for its file, {self.file}")
 
     def tables(self) -> list[Table]:
         """All ordinary tables with their rows."""
@@ -230,7 +239,9 @@ class _Played:
 
 
 def _held(store: Any) -> list[tuple[str, Any]]:
-    return list(vars(store).items()) if hasattr(store, "__dict__") else []
+    """Its attributes, those of slots among them."""
+    slots = [name for kind in type(store).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(store, name)]
+    return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
 
 
 def _asked(store: Any, name: str) -> Any:
@@ -240,7 +251,7 @@ def _asked(store: Any, name: str) -> Any:
                 answer = getattr(store, name[:-2])()
                 return dict(answer) if name == "items()" else _copied(answer)
         return _copied(getattr(store, name))
-    except (Exception, TookTooLongError):  # noqa: BLE001 - then it is no answer
+    except _FAILURES:
         return None
 
 

@@ -52,7 +52,11 @@ def write_target(observed: Observed, module: str, store: str, directory: Path) -
 
 def _require(written: Written, observed: Observed, home: Path) -> None:
     made = ModuleType(written.name)
-    exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - what was just written
+    try:
+        exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - what was just written
+    except Exception as error:
+        # It imports the user's code, from the place that it will be imported from.
+        raise TargetError(f"it can't be imported: {type(error).__name__}: {error}") from error
     target = getattr(made, written.name)()
     target.name = written.name
     home.mkdir(parents=True)
