@@ -76,6 +76,8 @@ def observe(store: Callable[..., Any], directory: Path) -> Observed:
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]]) -> Observed:
     tables = tuple(_same(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
+    if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
+        raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
     if not tables:
         tried = ", ".join(played.tried) or "none that can be tried"
         raise NotLearned(
