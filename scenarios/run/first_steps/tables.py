@@ -34,10 +34,11 @@ def _is_database(path: Path) -> bool:
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
-    listed = connection.execute(
-        "SELECT name, type FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
-    ).fetchall()
-    return [name for name, kind in listed if kind == "table" and not name.startswith("sqlite_")]
+    """Ordinary tables: not SQLite's own, not virtual ones, and not those that keep what a virtual one shows."""
+    listed = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    virtual = tuple(f"{name}_" for name, sql in listed if sql.upper().startswith("CREATE VIRTUAL"))
+    own = [name for name, sql in listed if not sql.upper().startswith("CREATE VIRTUAL")]
+    return [name for name in own if not name.startswith(("sqlite_", *virtual))]
 
 
 def _table(connection: sqlite3.Connection, name: str) -> Table:
