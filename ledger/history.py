@@ -23,7 +23,7 @@ from tornpage.ledger.errors import IllegalTransition, NotFound
 from tornpage.ledger.records import JsonValue, Task
 from tornpage.ledger.recovery import Recovered, Recovery, WorkerReferences
 from tornpage.ledger.registry import TaskRegistry
-from tornpage.ledger.rules.values import checked_id, given_text, member, trimmed
+from tornpage.ledger.rules.values import checked_id, given_text, member, optional_time_ms, trimmed
 from tornpage.ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
 from tornpage.ledger.workers import Workers, checked_worker_id
 
@@ -72,12 +72,12 @@ class RunHistory:
         checked_id("task_id", task_id)
         worker = checked_worker_id(worker_id)
         start = runs.checked_start(RunStart(repo, issue_number, user, agent, agent_type, model, provider))
-        wanted = trimmed("run_id", run_id)
+        wanted, given = trimmed("run_id", run_id), optional_time_ms("started_at", started_at)
         with self.database.transaction() as transaction:
             task = self._existing_task(transaction, task_id)
             chosen = wanted or trimmed("run_id", task.run_id) or checked_id("the new id", self._new_id())
             now = self.clock()
-            run = runs.started(chosen, task_id, worker, started_at if started_at is not None else now, start)
+            run = runs.started(chosen, task_id, worker, given if given is not None else now, start)
             self._check_start(transaction, run, task, now)
             self._start_task(run, now)
             self._write_start(transaction, run)

@@ -34,6 +34,7 @@ from tornpage.ledger.rules.values import EARLIEST_MS, checked_id, given_text, me
 from tornpage.ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
+_ALL: Final = 2**63 - 1
 _ENDED_SQL: Final = "completed_at < ? AND status IN ('delivered', 'failed_terminal', 'expired')"
 
 Rule = Callable[[Message], Message]
@@ -182,10 +183,11 @@ class MessageQueue:
         return rules.taken_over(message, self._clock()) if message.leased_by is not None else message
 
     def release(self, message_id: str, worker_id: str) -> MessageResult:
-        """Give a leased message back without an attempt. Raises `NotFound`."""
+        """Give a leased message back without an attempt. Raises `NotFound` and `UsageError`."""
+        holder = checked_id("worker_id", worker_id)
 
         def refusal(message: Message) -> str | None:
-            return None if message.leased_by == worker_id else f"it is not leased to worker {worker_id}"
+            return None if message.leased_by == holder else f"it is not leased to worker {holder}"
 
         return self._update(message_id, lambda message: replace(message, leased_by=None), refusal)
 
@@ -216,9 +218,10 @@ class MessageQueue:
 
         `permanent`: whether that can't help; where it is None, known texts of permanent errors say so. `worker_id`:
         the worker that made the attempt. Unchanged, with the reason, where the message has ended or is leased to a
-        living worker that isn't this one. Raises `NotFound`.
+        living worker that isn't this one. Raises `NotFound` and `UsageError`.
         """
         text = given_text("error", error) or "no reason given"
+        given_text("worker_id", worker_id)
         hopeless = self._is_permanent(text) if permanent is None else permanent
         return self._update(
             message_id,
@@ -231,6 +234,7 @@ class MessageQueue:
     ) -> MessageResult:
         """Give a pending message up; a reason it already has stays. `worker_id` and what it raises: as `fail`."""
         text = given_text("reason", reason) or "moved to failed"
+        given_text("worker_id", worker_id)
         return self._update(
             message_id,
             lambda message: rules.moved_to_failed(message, self._clock(), text),
@@ -251,16 +255,17 @@ class MessageQueue:
         """Delete messages that ended longer ago than `age_ms`, all in one transaction; returns how many.
 
         `limit`: at most so many, the oldest rows first, for who must not hold the write lock for long. Raises
-        `UsageError` for an age that is not finite or not more than 0, and then nothing is deleted.
+        `UsageError` for a limit that is no such number, and for an age that is not finite or not more than 0; then
+        nothing is deleted.
         """
         age = self._prune_age(age_ms)
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit must be at least 1, not {limit}")
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise UsageError(f"limit must be a whole number and at least 1, not {limit!r}")
         # Nothing is older than the calendar, and SQLite could not hold such a number.
         ended_before = int(max(self._clock() - age, EARLIEST_MS))
         where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
         with self._database.transaction() as transaction:
-            rows = transaction.select(_KEYS, where, (ended_before, limit if limit is not None else -1))
+            rows = transaction.select(_KEYS, where, (ended_before, min(limit, _ALL) if limit else -1))
             for row in rows:
                 transaction.delete(_KEYS, row[0])
         return len(rows)

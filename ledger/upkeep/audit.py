@@ -20,7 +20,16 @@ from msgspec.structs import replace
 
 from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.errors import UsageError
-from tornpage.ledger.records import TERMINAL, DeliveryStatus, NotifyPolicy, Status, Task
+from tornpage.ledger.records import (
+    TERMINAL,
+    DeliveryStatus,
+    NotifyPolicy,
+    Runtime,
+    ScopeKind,
+    Status,
+    Task,
+    TerminalOutcome,
+)
 from tornpage.ledger.rules.times import LOST_RETENTION_MS, Timed, ordered
 from tornpage.ledger.rules.values import member
 
@@ -63,6 +72,10 @@ class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last_event_at: int | None = None
     cleanup_after: int | None = None
     error: str | None = None
+    # No rule looks at these: a row that can't be read whole is no more audited here than it is listed elsewhere.
+    runtime: Runtime | None = None
+    scope_kind: ScopeKind | None = None
+    terminal_outcome: TerminalOutcome | None = None
 
     @classmethod
     def of(cls, task: Task) -> "AuditedTask":

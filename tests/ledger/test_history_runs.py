@@ -96,6 +96,8 @@ def test_the_runs_id_is_the_one_given_else_the_tasks_else_a_new_one(opened):
         ({"agent": 7}, UsageError),
         ({"started_at": 1.5}, UsageError),
         ({"started_at": 10**18}, UsageError),
+        # What is given is looked at before what there is.
+        ({"started_at": 1.5, "task_id": "nobody"}, UsageError),
     ],
 )
 def test_a_refused_start_writes_nothing_and_spoils_no_batch(opened, run, bench, arguments, error):

@@ -359,8 +359,18 @@ def test_a_limited_prune_takes_the_oldest_rows_first(outbox, time):
         outbox.ack(message.id)
     time.now += 10
     assert [outbox.prune(1, limit=2) for _ in range(4)] == [2, 2, 1, 0]
-    with pytest.raises(ledger.UsageError, match="limit"):
-        outbox.prune(1, limit=0)
+    for wrong in (0, "1", 1.5, True):
+        with pytest.raises(ledger.UsageError, match="limit"):
+            outbox.prune(1, limit=wrong)
+    assert outbox.prune(1, limit=2**63) == 0
+
+
+def test_a_worker_is_named_by_a_text_that_can_be_written(outbox):
+    message = queued(outbox)
+    for call in (outbox.release, outbox.move_to_failed, outbox.fail):
+        with pytest.raises(ledger.UsageError, match="worker_id"):
+            call(message.id, **({"error": "x"} if call == outbox.fail else {}), worker_id="\ud800")
+    assert outbox.get(message.id) == message
 
 
 def test_a_clock_that_jumped_back_prunes_nothing(outbox, time):

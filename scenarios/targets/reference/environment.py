@@ -17,16 +17,18 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger import Ledger, LedgerError, Task
+from tornpage.ledger import Ledger, LedgerError, Task, UsageError
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
-from tornpage.ledger.workers import Worker, Workers
+from tornpage.ledger.workers import Worker, Workers, checked_worker_id
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError, View
 
 _LEFT_BY_OTHERS: Final = {
     # A lost task from before lost tasks got a date to be pruned.
     "older_row": (
-        "UPDATE tasks SET status = 'lost', ended_at = :now, last_event_at = :now, cleanup_after = NULL "
+        "UPDATE tasks SET status = 'lost', cleanup_after = NULL, "
+        "ended_at = max(:now, created_at, coalesce(started_at, created_at)), "
+        "last_event_at = max(:now, created_at, coalesce(started_at, created_at)) "
         "WHERE task_id = :id"
     ),
     # A payload that no version of the ledger would write.
@@ -92,7 +94,11 @@ class PretendedWorkers(Workers):
         self._passing.discard(worker_id)
 
     def is_alive(self, worker_id: str) -> bool:
-        """A pass while it lasts, everybody else outside a boot."""
+        """A pass while it lasts, everybody else outside a boot; never an id that no worker can have."""
+        try:
+            checked_worker_id(worker_id)
+        except UsageError:
+            return False
         return worker_id in self._passing if worker_id.startswith("pass-") else not self.booting
 
     def clean(self, referenced: Collection[str]) -> list[str]:  # noqa: ARG002 - there is nothing to clean
@@ -168,7 +174,8 @@ class LegacyQueue:
     def __init__(self, directory: Path, database: Path) -> None:
         self.directory: Final = directory
         self._database = database
-        self._taken: set[str] = set()
+        # Of each message that was taken out, its idempotency key, where it has one.
+        self._taken: dict[str, str | None] = {}
         # What was ever taken over, as the database remembered it at the last look; None: no look was taken.
         self.known: dict[str, str] | None = None
 
@@ -189,12 +196,17 @@ class LegacyQueue:
         try:
             yield self.directory
         finally:
-            self._taken |= before - self._ids()
+            left = self._ids()
+            self._taken |= {name: key for name, key in before.items() if name not in left}
 
-    def _ids(self) -> set[str]:
-        entries = (self.contents() or {}).values()
-        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
-        return {one.strip() for one in ids if isinstance(one, str)}
+    def _ids(self) -> dict[str, str | None]:
+        """The keys of the messages in the files, by their id."""
+        found: dict[str, str | None] = {}
+        for entry in (self.contents() or {}).values():
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                key = entry.get("idempotencyKey")
+                found[entry["id"].strip()] = key.strip() if isinstance(key, str) else None
+        return found
 
     def contents(self) -> dict[str, Any] | None:
         """The documents by the names of their files; None where there is no directory."""
@@ -211,7 +223,10 @@ class LegacyQueue:
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
             self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
-        lost, self._taken = sorted(self._taken - self.known.keys()), set()
+            # The same message may be there under another id.
+            keys = {key for (key,) in connection.execute("SELECT idempotency_key FROM message_outbox")} - {None}
+        lost = sorted(name for name, key in self._taken.items() if name not in self.known and key not in keys)
+        self._taken = {}
         if lost:
             raise Violation(
                 "no-lost-message", f"the file of message {lost[0]} was removed, and no database has the message"

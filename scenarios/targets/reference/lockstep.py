@@ -276,12 +276,16 @@ def _hold_answer(said: str, outcome: model.Outcome, told: Told) -> None:
 
 def _hold_events(said: str, wanted: Sequence[Event], heard: Sequence[Event]) -> None:
     """What others have done may be heard first: a session hears of it when it comes to the same row."""
-    split = len(heard) - len(wanted)
-    if split < 0 or list(heard[split:]) != list(wanted):
-        _accuse(f"{said}, what observers heard", [_short(one) for one in wanted], [_short(one) for one in heard])
-    for event, name, task, previous in heard[:split]:
-        if task == previous or name not in {one[1] for one in wanted}:
-            _accuse(f"{said}, what observers heard first", "nothing of the kind", (event, name))
+    met = 0
+    for event in heard:
+        if met < len(wanted) and event == wanted[met]:
+            met += 1
+        elif event[2] == event[3] or event[1] not in {one[1] for one in wanted[met:]}:
+            break
+    else:
+        if met == len(wanted):
+            return
+    _accuse(f"{said}, what observers heard", [_short(one) for one in wanted], [_short(one) for one in heard])
 
 
 def _short(event: Event) -> tuple[str, str, str | None]:

@@ -14,6 +14,7 @@ import msgspec
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.ledger import IllegalTransition, Ledger, NotFound, Runtime, StoreError, StoreIOError, Task, UsageError
 from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.outbox.legacy import UNREADABLE
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
@@ -102,6 +103,7 @@ class ReferenceSession:
         except Refused:
             raise
         except StoreError as error:
+            told.error = "Unreadable" if isinstance(error, Unreadable) else None
             heard = self._mirror.changes - changes
             if heard and error.outcome == "unchanged" and action.name not in MANY_COMMITS:
                 # Raised by the next look: here it would be taken for the call's own answer.
@@ -173,7 +175,8 @@ class ReferenceSession:
         return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id, **limits)
 
     def _acknowledge_elsewhere(self, message_id: str) -> None:
-        self._elsewhere().ledger.outbox.ack(message_id)
+        # It is as late there.
+        self._elsewhere(later_ms=self._later_ms).ledger.outbox.ack(message_id)
 
     def _do_legacy_file(self, name: str, content: object) -> None:
         self._legacy.put(name, content)
@@ -211,7 +214,8 @@ class ReferenceSession:
 
         def asked() -> object:
             if meanwhile is not None:
-                self._elsewhere().call(Action(meanwhile["name"], meanwhile["args"]))
+                with contextlib.suppress(Refused):
+                    self._elsewhere().call(Action(meanwhile["name"], meanwhile["args"]))
             if says == "raises":
                 raise ConnectionError("nobody answers")
             return {"refuses": False, "agrees": True, "nothing": None}[says]
@@ -299,12 +303,12 @@ class ReferenceSession:
         """A real process opens the database, reads and goes."""
         visit(self._database)
 
-    def _elsewhere(self) -> "ReferenceSession":
+    def _elsewhere(self, later_ms: int = 0) -> "ReferenceSession":
         if self._other is None:
             environment = Environment(connect_as_another)
             environment.now_ms = self._environment.now_ms
             self._other = ReferenceSession(*self._place, environment, self._parts, elsewhere=True)
-        self._other._environment.now_ms = self._environment.now_ms
+        self._other._environment.now_ms = self._environment.now_ms + later_ms
         return self._other
 
     def _is_backed(self, _task: Task) -> bool:

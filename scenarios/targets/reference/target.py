@@ -155,6 +155,10 @@ class Reference(Target):
                     row[name] = None if row[name] is None else msgspec.json.decode(row[name])
                 if "valid" in row:
                     row["valid"] = bool(row["valid"])
+        # What belongs to a task that can't be read is not shown without it.
+        hidden = [key for key in view if key.startswith("unreadable/tasks/")]
+        for key in hidden:
+            view.pop(key.replace("unreadable/tasks", "delivery"), None)
         return view
 
 

@@ -115,6 +115,7 @@ def claim(world: World, state: State, message_id: Any, worker_id: Any) -> Outcom
 
 def release(_world: World, state: State, message_id: Any, worker_id: Any) -> Outcome:
     """Silent there: gives a lease back, without an attempt."""
+    an_id(worker_id)
     message = _existing(state, message_id)
     is_held = message["status"] in PENDING and message["leased_by"] == worker_id
     return _result(state, message, {**message, "leased_by": None} if is_held else None)
@@ -152,6 +153,7 @@ def fail(
 ) -> Outcome:
     """§5: pending rows only; and only the one that is sending can say so."""
     text = given(error) or "no reason given"
+    given(worker_id)
     message = _existing(state, message_id)
     if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
         return _result(state, message, None)
@@ -164,6 +166,7 @@ def move_to_failed(
 ) -> Outcome:
     """§5: pending only, keeps an existing reason."""
     why = given(reason) or Text()
+    given(worker_id)
     message = _existing(state, message_id)
     if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
         return _result(state, message, None)
@@ -173,7 +176,7 @@ def move_to_failed(
 def prune(world: World, state: State, age_ms: Any, *, limit: Any = None) -> Outcome:
     """§5: terminal rows older than age; age ≤ 0 or not finite is a usage error. The answer is how many."""
     before = world.now_ms - a_span(age_ms)
-    if limit is not None and limit < 1:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise Refusal("UsageError")
     old = [
         name for name, row in state.message.items() if row["status"] not in PENDING and row["completed_at"] < before

@@ -165,10 +165,10 @@ def _filled(existing: Row, made: Row) -> Row:
 
 
 def existing(state: State, task_id: Any) -> Row:
-    """The task of this id; refused where there is none."""
+    """The task of this id; refused where there is none, or (§1) where its row can't be read."""
     row = state.task.get(an_id(task_id))
     if row is None:
-        raise Refusal("NotFound")
+        raise Refusal("Unreadable" if task_id in state.unreadable.get("tasks", ()) else "NotFound")
     return row
 
 

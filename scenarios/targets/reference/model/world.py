@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tornpage.scenarios.targets.reference.model.values import Refusal, a_worker_id
+
 # How the worker of a pass over the outbox is called.
 _SENDER: Final = "pass-"
 
@@ -26,6 +28,12 @@ class World:
     files: Mapping[str, Any] | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
 
-    def is_alive(self, worker_id: str) -> bool:
-        """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then."""
-        return not worker_id.startswith(_SENDER) and not self.is_booting
+    def is_alive(self, worker_id: Any) -> bool:
+        """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then.
+
+        An id that no worker can have is nobody's (§4).
+        """
+        try:
+            return not a_worker_id(worker_id).startswith(_SENDER) and not self.is_booting
+        except Refusal:
+            return False

@@ -16,7 +16,8 @@ def spoiled_rows() -> Iterator[Action]:
     for number, (column, value) in enumerate(
         (
             ("status", "paused"), ("delivery_status", ""), ("notify_policy", "loud"), ("created_at", "soon"),
-            ("ended_at", 1.5), ("last_event_at", "x"), ("cleanup_after", "never"),
+            ("ended_at", 1.5), ("last_event_at", "x"), ("cleanup_after", "never"), ("runtime", "shell"),
+            ("scope_kind", ""), ("terminal_outcome", "done"),
         )
     ):  # fmt: skip
         yield create(f"t{number}", run_id="r", runtime="acp", task=f"{number}")
@@ -27,7 +28,7 @@ def spoiled_rows() -> Iterator[Action]:
         yield call("tasks.quarantined")
         yield call("tasks.mark_running_by_run", run_id="r")
         yield call("tasks.list")
-        yield call("audit")
+        yield call("audit", later_ms=DAY_MS)
         yield call("tasks.delete", task_id="whole")
     yield create("d", requester_origin={"a": 1})
     yield _spoiled("task_delivery_state", "d", "requester_origin", "{")

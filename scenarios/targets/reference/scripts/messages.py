@@ -170,9 +170,10 @@ def pruning() -> Iterator[Action]:
     yield enqueue("pending")
     for age in (0, -1, float("nan"), float("inf"), True, "1"):
         yield call("outbox.prune", age_ms=age)
-    yield call("outbox.prune", age_ms=1, limit=0)
+    for limit in (0, -1, "1", 1.5, True):
+        yield call("outbox.prune", age_ms=1, limit=limit)
     yield call("outbox.prune", age_ms=1, limit=2)
-    yield call("outbox.prune", age_ms=1.5)
+    yield call("outbox.prune", age_ms=1.5, limit=2**63)
     yield call("outbox.prune", age_ms=1, later_ms=100 * DAY_MS)
 
 

@@ -21,6 +21,8 @@ def starts() -> Iterator[Action]:
         {"started_at": "now"}, {"run_id": "mine"}, {"task_id": "nobody"}, {"issue_number": True},
     ):  # fmt: skip
         yield call("history.start", **{"task_id": "b", "worker_id": "w", "run_id": "rb", **wrong})
+    # What is given is looked at before what there is.
+    yield call("history.start", task_id="nobody", worker_id="w", started_at="now")
     said = {"agent": "a", "agent_type": "t", "model": "m", "provider": "p"}
     yield call("history.start", task_id="b", worker_id="w2", run_id="rb", started_at=START_MS - 5, **said)
     yield create("c")
