@@ -22,9 +22,10 @@ from tornpage.ledger import (
     rules,
     runs,
 )
-from tornpage.ledger.cache import reading
+from tornpage.ledger.cache import plain, reading
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.command import ledger_group
+from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox, legacy, queue
@@ -45,6 +46,7 @@ from tornpage.scenarios.targets.reference.scripts import (
     Script,
     circumstances,
     messages,
+    outside,
     scripts,
     tasks,
     together,
@@ -349,6 +351,19 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an id is used twice": (put(ledger.Workers, "_lock_new_file", lock_again), circumstances.workers),
     "what is not due is not counted": (
         after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
+    # What is printed, and other stores.
+    "an age is told in hours alone": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
+    "a column has no heading": (put(output_command, "_COLUMNS", ("id", "runtime", "status")), outside.shown_commands),
+    "a store gets the live map": (
+        put(plain.PlainBackend, "project", lambda _self, view, _changes: view), outside.other_stores),
+    "a delivery state is deleted apart": (
+        after(plain, "_finest_call", lambda call: call and (call[0].replace("_with_delivery", ""), call[1][:1])),
+        outside.other_stores),
+    "a store that has done it is not asked": (
+        put(plain.PlainUnit, "_same", lambda *_: False), outside.other_stores),
+    "a store that can't be asked is believed": (
+        after(plain, "from_sqlite", lambda error: error.__class__("it failed", outcome="unchanged")),
+        outside.other_stores),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ Not covered: real kills, and what takes more than a sample of the fault points t
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,7 @@ from tornpage.scenarios.targets.known_bugs import all_bugs
 from tornpage.scenarios.targets.known_bugs.fence_not_synced import FENCED_CALLS
 from tornpage.scenarios.targets.libraries.json_file import JsonFile
 from tornpage.scenarios.targets.reference.target import Reference
+from tornpage.scenarios.targets.reference.walk import walk
 
 
 class Hunt(msgspec.Struct, frozen=True):
@@ -67,6 +69,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
 # Everything that needs no fault to be seen.
 SCRIPTS: Final = "scripts"
+# Calls by chance, without a fault as well.
+_WALK: Final = "walk"
+_STEPS_OF_A_WALK: Final = 6_000
 # What kills the most comes first.
 _OF_THE_REFERENCE: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("sweep", "wal/FULL", {"points_per_call": 12}),
@@ -100,6 +105,7 @@ def hunts() -> Iterator[Hunt]:
     """All of them, in their order."""
     reference = Reference()
     yield Hunt(SCRIPTS, reference, reference.configurations[0], _sizes())
+    yield Hunt(_WALK, reference, reference.configurations[0], _sizes(steps=_STEPS_OF_A_WALK))
     for search, configuration, sizes in _OF_THE_REFERENCE[:_QUICK]:
         yield Hunt(search, reference, Configuration.parse(configuration), _sizes(**sizes))
     for bug in all_bugs().values():
@@ -182,6 +188,22 @@ class _Scripts(Sweep):
         return parts_of_scripts(self.target, self.configurations[0])
 
 
+class _Walk:
+    """A walk beside the model; what is left of it is in no scenario."""
+
+    def __init__(self, target: Target, recorder: "_First", directory: Path, plan: Plan) -> None:
+        self._target, self._recorder = target, recorder
+        self._directory, self._plan = directory, plan
+
+    def run(self) -> None:
+        """Walk until the model is left."""
+        self._directory.mkdir(exist_ok=True)
+        astray = walk(self._plan.seed, self._plan.profile.steps, self._directory)
+        if astray is not None:
+            nothing = Scenario(self._target.name, self._target.configurations[0], ())
+            self._recorder.found(Finding.of(astray.violation, nothing, _WALK), self._target)
+
+
 class _Crashes(CrashSearch):
     """The crash search, without a shorter scenario."""
 
@@ -189,7 +211,12 @@ class _Crashes(CrashSearch):
         return Shown(scenario, violation)
 
 
-HUNTS: Final = (SCRIPTS, *dict.fromkeys(search for search, _, _ in _OF_THE_REFERENCE))
+HUNTS: Final = (SCRIPTS, _WALK, *dict.fromkeys(search for search, _, _ in _OF_THE_REFERENCE))
 """The ways to hunt, by name."""
 
-_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {**SEARCHES, "crash": _Crashes.of, SCRIPTS: _Scripts.of}
+_SEARCHES: Final[Mapping[str, Callable[..., Any]]] = {
+    **SEARCHES,
+    "crash": _Crashes.of,
+    SCRIPTS: _Scripts.of,
+    _WALK: _Walk,
+}

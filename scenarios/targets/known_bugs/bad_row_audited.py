@@ -39,6 +39,10 @@ class _Upkeep(Upkeep):
 class _Target(Reference):
     """The build with one script: SQLite's own check would find the row in any file that a fault has been near."""
 
+    def workload(self) -> tuple[Action, ...]:
+        """A task."""
+        return (CREATE,)
+
     @property
     def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
         """A task that nothing has happened to for an hour, and that can't be read."""

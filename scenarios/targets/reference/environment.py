@@ -252,7 +252,7 @@ def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None
 
 
 def run_command(argv: list[str], ledger: Ledger, state_dir: Path, clock: Callable[[], int]) -> dict[str, Any]:
-    """Run a command of the ledger's group in this process; its exit code, and what it prints as JSON."""
+    """Run a command of the ledger's group in this process; its exit code, and what it prints."""
     # They take long to load, and few sessions have a command typed.
     from click.testing import CliRunner  # noqa: PLC0415 - as above
 
@@ -272,7 +272,8 @@ def run_command(argv: list[str], ledger: Ledger, state_dir: Path, clock: Callabl
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     is_json = "--json" in argv and done.stdout.strip()
-    return {"exit": done.exit_code, "printed": msgspec.json.decode(done.stdout) if is_json else None}
+    printed = msgspec.json.decode(done.stdout) if is_json else None
+    return {"exit": done.exit_code, "printed": printed, "lines": done.stdout.splitlines()}
 
 
 class Grumbler:

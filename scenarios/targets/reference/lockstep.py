@@ -171,7 +171,7 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
     """§3: a command is its call in another process; it prints what that answers, and its exit code says how it went."""
     if kind == "raised":
         return
-    argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms)
+    argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms + args.get("later_ms", 0))
     # A look past the ledger finds no worker's lock here.
     is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
     files = {name: told.circumstances[name] for name in ("files", "imported") if name in told.circumstances}
@@ -192,6 +192,10 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
             printed.pop("checkpointed", None)
         if printed != model.printed(argv, outcome):
             _accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
+    if outcome is not None and wanted == 0 and "--json" not in argv:
+        expected, lines = model.lines(argv, outcome), answer["lines"]
+        if expected is not None and expected not in (lines, sorted(lines)):
+            _accuse(f"{' '.join(argv)}, its lines", expected, lines)
 
 
 _SPECIAL: Final = {"overtaken": _overtaken, "cancel_while": _cancel_while, "command": _command}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, stores, tasks, upkeep, workers
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
@@ -20,6 +20,11 @@ def _look(question: Callable[..., Any]) -> Rule:
 
     asked.__doc__ = question.__doc__
     return asked
+
+
+def _stores_life(world: World, state: State, **args: Any) -> Outcome:
+    """§2, store interface: whatever a store offers, the ledger on it answers the same."""
+    return stores.life(step, world, state, **args)
 
 
 _NAMES: Final = {"history": runs, "outbox": outbox, "tasks": tasks}
@@ -52,6 +57,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "audit": upkeep.audit,
     "maintenance": upkeep.maintenance,
     "workers.life": workers.life,
+    "stores.life": _stores_life,
 }
 """Every call that is specified, by the name of its action."""
 

@@ -6,7 +6,15 @@ Every call is held against the model, so a script says only what is called and n
 
 from functools import cache
 
-from tornpage.scenarios.targets.reference.scripts import circumstances, messages, runs, tasks, together, upkeep
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    messages,
+    outside,
+    runs,
+    tasks,
+    together,
+    upkeep,
+)
 from tornpage.scenarios.targets.reference.scripts.calls import Script
 
 __all__ = ["Script", "scripts"]
@@ -17,6 +25,6 @@ def scripts() -> tuple[Script, ...]:
     """All of them."""
     made = (
         *map(tasks.transitions, tasks.STATUSES),
-        *(one() for room in (tasks, upkeep, runs, messages, together, circumstances) for one in room.SCRIPTS),
+        *(one() for room in (tasks, upkeep, runs, messages, together, circumstances, outside) for one in room.SCRIPTS),
     )
     return tuple(map(tuple, made))

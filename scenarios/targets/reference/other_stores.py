@@ -1,0 +1,121 @@
+"""Other stores of tasks in the place of SQLite: each subset of what one may offer, and one that fails now and then."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.ledger import Ledger, LedgerError, Snapshot, StoreError
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore
+from tornpage.scenarios.model.target import TargetError
+
+_STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "json": lambda directory: JsonSnapshotStore(directory / "tasks.json"),
+    "memory": lambda _: MemoryStore(),
+}
+
+
+class _Store:
+    """A store that lacks some of the optional methods.
+
+    It fails at the first write after `fails` was set: before its work, after it, or so that it can't be asked
+    either (``gone``), until `fails` is set anew.
+    """
+
+    def __init__(self, store: Any, lacks: Iterable[str]) -> None:
+        self._store = store
+        self._lacks = frozenset(lacks)
+        self._is_gone = False
+        self.fails: str | None = None
+        # What was handed over whole, with copies made at that moment.
+        self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._lacks:
+            raise AttributeError(name)
+        method = getattr(self._store, name)
+        return method if name in ("list_for_owner", "close") else lambda *args: self._made(name, method, *args)
+
+    def _made(self, name: str, method: Callable[..., Any], *args: Any) -> Any:
+        if name == "load_snapshot":
+            if self._is_gone:
+                raise OSError("the store is gone")
+            return method()
+        if name == "save_snapshot":
+            self.handed.append((args[0], dict(args[0].tasks), dict(args[0].deliveries)))
+        fails, self.fails = self.fails, None
+        if fails in ("before", "gone"):
+            self._is_gone = fails == "gone"
+            raise OSError("the store has failed")
+        method(*args)
+        if fails == "after":
+            raise OSError("the store has failed, and has done it")
+        return None
+
+    def back(self) -> None:
+        """From now on it can be asked again."""
+        self._is_gone, self.fails = False, None
+
+    @property
+    def keeps_what_it_was_handed(self) -> bool:
+        """Whether nobody has changed a snapshot after it was handed over."""
+        return all(dict(one.tasks) == tasks and dict(one.deliveries) == states for one, tasks, states in self.handed)
+
+
+def life_of_a_store(
+    directory: Path,
+    clock: Callable[[], int],
+    *,
+    kind: str,
+    calls: Iterable[Mapping[str, Any]],
+    lacks: Iterable[str] = (),
+    fails: Mapping[str, str] | None = None,
+) -> list[Any]:
+    """What calls on a ledger on such a store answer, or how they fail; then what is there after a restart.
+
+    `fails` says at which call, by its number, the store fails, and how.
+    """
+    if kind not in _STORES:
+        raise TargetError(f"there is no store {kind!r}; there are {', '.join(_STORES)}")
+    directory.mkdir(exist_ok=True)
+    for file in directory.iterdir():
+        file.unlink()
+    store, answers = _Store(_STORES[kind](directory), lacks), list[Any]()
+    names: list[str] = ["unnamed"]
+    with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1])) as ledger:
+        for number, call in enumerate(calls):
+            store.fails = (fails or {}).get(str(number))
+            answers.append(_answer(ledger, call, names))
+            store.back()
+    answers.append(_answer(ledger, {"name": "tasks.list", "args": {}}, names))
+    with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
+        answers.append({
+            "tasks": ledger.tasks.list(),
+            "deliveries": [ledger.tasks.get_delivery(task.task_id) for task in ledger.tasks.list()],
+            "copies": store.keeps_what_it_was_handed,
+            "modes": [f"{file.stat().st_mode & 0o777:o}" for file in directory.iterdir()],
+        })  # fmt: skip
+    return answers
+
+
+def _answer(ledger: Ledger, call: Mapping[str, Any], names: list[str]) -> Any:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(_made(ledger, call["name"], dict(call["args"]), names)))
+    except StoreError as error:
+        return f"{type(error).__name__} {error.outcome}"
+    except LedgerError as error:
+        return type(error).__name__
+
+
+def _made(ledger: Ledger, name: str, args: dict[str, Any], names: list[str]) -> Any:
+    if name == "batch":
+        with ledger.batch():
+            return [_made(ledger, one["name"], dict(one["args"]), names) for one in args["calls"]]
+    if name == "maintenance":
+        done = msgspec.structs.asdict(ledger.maintenance(**{"apply": True, **args}))
+        return {key: value for key, value in done.items() if key != "checkpointed"}
+    names.append(args.pop("id", "unnamed"))
+    part, _, method = name.rpartition(".")
+    return getattr(getattr(ledger, part) if part else ledger, method)(**args)

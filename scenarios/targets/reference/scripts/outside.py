@@ -1,0 +1,85 @@
+"""Scripts of what is printed for people, and of other stores in the place of SQLite."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create
+
+
+def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
+    """As it is shown to people."""
+    data = {"name": means.name, "args": means.args}
+    return Action("command", {"argv": [*argv], "means": data, "later_ms": later_ms})
+
+
+def shown_commands() -> Iterator[Action]:
+    """What commands print for people, in a pipe."""
+    yield _said(call("tasks.list"), "tasks", "list")
+    yield create("t", run_id="r", child_session_key="c", label="a  b", status="running", started_at=5)
+    yield create("late", owner_key="x", task="two\nlines [b]", delivery_status="failed")
+    yield create("lost", status="lost", error="gone", ended_at=7)
+    yield _said(call("tasks.list"), "tasks", "list")
+    yield _said(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", " x ")
+    for token in ("t", "late", "lost"):
+        yield _said(call("tasks.find", token=token), "tasks", "show", token)
+    for filters in ({}, {"severity": "warn"}, {"code": "lost"}, {"limit": 1}, {"severity": "error", "limit": 1}):
+        options = [text for name, value in filters.items() for text in (f"--{name}", str(value))]
+        for later_ms in (0, 3_661_000, DAY_MS, 5 * DAY_MS + 1):
+            yield _said(call("audit", **{"limit": 50, **filters}), "tasks", "audit", *options, later_ms=later_ms)
+    yield _said(call("audit", limit=None), "tasks", "audit", "--limit", "0")
+    yield _said(call("tasks.set_notify_policy", task_id="t", policy="silent"), "tasks", "notify", "t", "silent")
+    yield _said(call("tasks.finish", task_id="t", status="failed"), "tasks", "finish", "r", "failed")
+    yield _said(call("tasks.start", task_id="late"), "tasks", "start", "late")
+    yield _said(call("tasks.cancel", task_id="late"), "tasks", "cancel", "late")
+    yield _said(call("tasks.delete", task_id="late"), "tasks", "delete", "late")
+    made: dict[str, object] = {"id": "unnamed", "task": "text", "runtime": "cli", "owner_key": "me"}
+    made |= dict.fromkeys(("requester_session_key", "scope_kind", "run_id", "child_session_key", "label"))
+    yield _said(Action("tasks.create", made), "tasks", "create", "text", "--owner", "me")
+    yield _said(call("maintenance", apply=False), "tasks", "maintenance")
+    yield _said(call("maintenance", apply=True), "tasks", "maintenance", "--apply")
+    yield _said(call("maintenance", apply=False), "tasks", "maintenance")
+    yield create("v")
+    yield call("history.start", task_id="v", worker_id="w", run_id="run", agent="me")
+    yield _said(call("history.list"), "runs", "list")
+    yield call("history.finish", run_id="run", status="success")
+    yield _said(call("history.list"), "runs", "list")
+    message = {"channel": "mail", "target": "me", "message_id": "unnamed", "payload": {}}
+    yield _said(Action("outbox.enqueue", message), "outbox", "enqueue", "mail", "me", "{}")
+    yield call("outbox.ack", message_id="unnamed")
+    yield _said(call("outbox.prune", age_ms=1.0), "outbox", "prune", "--age-ms", "1")
+
+
+_OPTIONAL: Final = (
+    "list_for_owner", "upsert_task", "upsert_task_with_delivery", "delete_task", "delete_task_with_delivery",
+    "upsert_delivery", "delete_delivery", "close",
+)  # fmt: skip
+
+
+def other_stores() -> Iterator[Action]:
+    """A store that offers all that it may, all but one, or nothing; and one that fails at each call in each way."""
+    calls = (
+        create("a"), create("b", requester_origin={"a": 1}, run_id="r", runtime="acp"),
+        create("b2", requester_origin=5, run_id="r", runtime="acp", label="filled"),
+        call("tasks.set_delivery_state", task_id="a", last_notified_event_at=5), call("tasks.start", task_id="a"),
+        call("tasks.start", task_id="a"), call("tasks.mark_running_by_run", run_id="r"),
+        call("tasks.list_for_owner", owner_key="main"), call("tasks.list_fresh_for_owner", owner_key=" main "),
+        call("tasks.list_fresh_for_owner", owner_key="nobody"), call("tasks.get_delivery", task_id="b"),
+        batch(create("c", owner_key="x"), call("tasks.finish", task_id="b", status="failed"), call("tasks.list")),
+        batch(create("d"), call("tasks.start", task_id="nobody")), batch(call("tasks.get", task_id="a")),
+        create("e", status="succeeded", ended_at=5, requester_origin=1), create("f", status="lost", ended_at=7),
+        call("audit"), call("maintenance"), call("tasks.delete", task_id="b"), call("tasks.delete", task_id="c"),
+        create("b"), call("tasks.get", task_id="a"), call("tasks.delete", task_id="a"),
+    )  # fmt: skip
+    data = [{"name": one.name, "args": one.args} for one in calls]
+    for kind in ("json", "memory"):
+        for lacks in ((), *((one,) for one in _OPTIONAL), _OPTIONAL):
+            yield call("stores.life", kind=kind, lacks=list(lacks), calls=data)
+    for how in ("before", "after", "gone"):
+        for lacks in ((), _OPTIONAL):
+            for number in range(len(calls)):
+                if calls[number].name != "maintenance":
+                    yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
+
+
+SCRIPTS: Final = (shown_commands, other_stores)
