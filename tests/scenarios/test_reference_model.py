@@ -27,6 +27,8 @@ from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.command import ledger_group
 from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import upkeep as upkeep_command
+from tornpage.ledger.disk import connections
+from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
@@ -351,7 +353,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an id is used twice": (put(ledger.Workers, "_lock_new_file", lock_again), circumstances.workers),
     "what is not due is not counted": (
         after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
-    # What is printed, and other stores.
+    # What is printed, other stores, and openings.
+    "what is wide stays wide": (put(files_module, "tighten", lambda _: None), outside.openings),
+    "delete runs at full": (put(connections, "default_synchronous", lambda _: "full"), outside.openings),
     "an age is told in hours alone": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
     "a column has no heading": (put(output_command, "_COLUMNS", ("id", "runtime", "status")), outside.shown_commands),
     "a store gets the live map": (

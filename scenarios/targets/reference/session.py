@@ -33,6 +33,7 @@ from tornpage.scenarios.targets.reference.environment import (
 )
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
+from tornpage.scenarios.targets.reference.openings import opening
 from tornpage.scenarios.targets.reference.other_stores import life_of_a_store
 
 # The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
@@ -251,6 +252,9 @@ class ReferenceSession:
 
     def _do_stores_life(self, **what: Any) -> list[Any]:
         return life_of_a_store(self._place[0] / "other-stores", self._clock, **what)
+
+    def _do_open_once(self, **how: Any) -> Any:
+        return opening(self._place[0] / "another", **how)
 
     def _do_toil(self, task_id: str, times: int, kilobytes: int) -> None:
         """Much progress of one task; SQLite writes only the pages that differ, so each text is another one."""

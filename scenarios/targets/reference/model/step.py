@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, stores, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model import lookups, opening, outbox, runs, stores, tasks, upkeep, workers
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
@@ -58,6 +58,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "maintenance": upkeep.maintenance,
     "workers.life": workers.life,
     "stores.life": _stores_life,
+    "open.once": opening.opening,
 }
 """Every call that is specified, by the name of its action."""
 

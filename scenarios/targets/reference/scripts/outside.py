@@ -82,4 +82,22 @@ def other_stores() -> Iterator[Action]:
                     yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
 
 
-SCRIPTS: Final = (shown_commands, other_stores)
+def openings() -> Iterator[Action]:
+    """What is refused and left as it is, who may read what, and what each mode and level comes to."""
+    for before in (
+        "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "link",
+        "log is a link", "no file", "read-only", "shared", "file", "other mode",
+    ):  # fmt: skip
+        yield call("open.once", before=before)
+    yield call("open.once", before="nothing", under="a/b")
+    yield call("open.once", before="nothing", state_dir=":memory:")
+    yield call("open.once", before="nothing", state_dir=":memory:", synchronous="off")
+    yield call("open.once", before="nothing", busy_timeout_ms=7)
+    for journal_mode in (None, "wal", "delete", "truncate", "persist", "WAL", "memory"):
+        for synchronous in (None, "off", "normal", "full", "extra", "FULL"):
+            yield call("open.once", before="directory", journal_mode=journal_mode, synchronous=synchronous)
+    yield call("open.once", before="other mode", journal_mode="delete")
+    yield call("open.once", before="ledger", state_dir="")
+
+
+SCRIPTS: Final = (shown_commands, other_stores, openings)

@@ -1,0 +1,118 @@
+"""Openings of a ledger in a directory of its own: what was there before, how it is asked for, and what comes of it."""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.ledger import Ledger, LedgerError
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.scenarios.model.target import TargetError
+
+_PRAGMAS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
+
+
+def _ledger(directory: Path) -> Path:
+    with contextlib.closing(Ledger.open(directory)) as ledger:
+        ledger.tasks.create(runtime="cli", owner_key="me", task="kept")
+    return directory / DATABASE_NAME
+
+
+def _bytes(directory: Path, content: bytes) -> None:
+    directory.mkdir()
+    (directory / DATABASE_NAME).write_bytes(content)
+
+
+def _changed(directory: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(_ledger(directory))) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def _damaged(directory: Path) -> None:
+    path = _ledger(directory)
+    content = bytearray(path.read_bytes())
+    content[4096 : 2 * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+
+
+def _log_to_a_link(directory: Path) -> None:
+    _ledger(directory)
+    (directory / f"{DATABASE_NAME}-wal").symlink_to(directory / "elsewhere")
+
+
+def _link(directory: Path) -> None:
+    path = _ledger(directory)
+    path.symlink_to(path.rename(directory / "elsewhere"))
+
+
+def _wide(directory: Path) -> None:
+    _ledger(directory).chmod(0o644)
+    (directory / f"{DATABASE_NAME}-journal").write_bytes(b"")
+    directory.chmod(0o755)
+
+
+_BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "nothing": lambda _: None,
+    "directory": lambda directory: directory.mkdir(),
+    "ledger": _ledger,
+    "wide": _wide,
+    "empty": lambda directory: _bytes(directory, b""),
+    "text": lambda directory: _bytes(directory, b"no database, " * 20),
+    "short": lambda directory: _bytes(directory, b"SQLite format 3\x00"),
+    "newer": lambda directory: _changed(directory, "PRAGMA user_version = 99"),
+    "damaged": _damaged,
+    "link": _link,
+    "log is a link": _log_to_a_link,
+    "no file": lambda directory: (directory / DATABASE_NAME).mkdir(parents=True),
+    "read-only": lambda directory: _ledger(directory).chmod(0o400),
+    "shared": lambda directory: _ledger(directory).parent.chmod(0o1777),
+    "file": lambda directory: directory.write_text("no directory"),
+    "other mode": lambda directory: _changed(directory, "PRAGMA journal_mode = delete"),
+}
+
+
+@contextlib.contextmanager
+def _place(home: Path) -> Iterator[Path]:
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    try:
+        yield home / "state"
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def opening(home: Path, *, before: str, under: str = "", **options: Any) -> Any:
+    """What an opening comes to: facts of the open ledger, or the error, and whether the file was left as it was.
+
+    `before` says what is there, `under` a path below the state directory that is asked for; the options are those of
+    `Ledger.open`.
+    """
+    if before not in _BEFORE:
+        raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(_BEFORE)}")
+    with _place(home) as directory:
+        _BEFORE[before](directory)
+        file, place = directory / DATABASE_NAME, options.pop("state_dir", directory / under)
+        content = file.read_bytes() if file.is_file() else b""
+        try:
+            ledger = Ledger.open(place, **options)
+        except LedgerError as error:
+            left = (file.read_bytes() if file.is_file() else b"") == content
+            return {"error": type(error).__name__, "left": left}
+        with contextlib.closing(ledger):
+            return _facts(ledger, directory / under)
+
+
+def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
+    connection = ledger.database.connection if ledger.database is not None else None
+    ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+    return {
+        "pragmas": {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS},  # type: ignore[union-attr] # it is on SQLite
+        "durability": ledger.durability.value,
+        "tasks": len(ledger.tasks.list()),
+        "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
+        "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
+    }
