@@ -20,6 +20,7 @@ from tornpage.scenarios.targets.known_bugs import all_bugs, find_bug
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.names import UnknownTargetError
 
+_SLOWEST = 5
 _UNITS = {"fuzz": "steps", "crash": "states", "kill": "kills"}
 
 
@@ -165,6 +166,8 @@ def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
     click.echo(
         f"\n{plural(len(catches), 'try', 'tries')}, " + (f"MISSED: {', '.join(missed)}" if missed else "all caught")
     )
+    slow = sorted(catches, key=lambda one: -one[1].cpu_s)[:_SLOWEST]
+    click.echo("slowest: " + ", ".join(f"{one.build} by {one.search} {one.cpu_s:.1f} s" for _, one in slow))
     click.echo("reference: " + ("; ".join(noise) if noise else "no finding by the same searches"))
 
 

@@ -22,7 +22,7 @@ class Catch(msgspec.Struct, frozen=True):
 
     `check` is the code that caught it, None where it was missed; `work` is in calls and points, or in steps (fuzz),
     crash states and kills; `scenario_steps` and `scenario_faults` are the size of the scenario; `replay` is the line
-    that shows it again.
+    that shows it again; `cpu_s` what it took of a core, without processes beside the search's own.
     """
 
     build: str
@@ -34,6 +34,7 @@ class Catch(msgspec.Struct, frozen=True):
     scenario_steps: int
     scenario_faults: int
     replay: str
+    cpu_s: float = 0.0
 
     @property
     def caught(self) -> bool:

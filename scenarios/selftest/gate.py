@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from itertools import chain
@@ -98,6 +99,12 @@ def _kept(bug: KnownBug, tried: _Tried, seed: int, report: Path | None) -> Catch
 
 
 def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
+    before = time.process_time()
+    catch, finding = _searched(bug, search, seed)
+    return msgspec.structs.replace(catch, cpu_s=round(time.process_time() - before, 2)), finding
+
+
+def _searched(bug: KnownBug, search: str, seed: int) -> _Tried:
     plan = Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)
     recorder = _run(bug.target(), plan)
     units = _UNITS.get(search, ("tried",))
