@@ -106,10 +106,18 @@ class PretendedWorkers(Workers):
         return []
 
 
-def life_of_workers(directory: Path, calls: list[list[Any]]) -> list[Any]:
-    """Calls on real workers, with locks of the system's, in a directory of their own; answers, or names of errors."""
-    workers, answers = Workers(directory, new_id=lambda: "unnamed"), list[Any]()
+def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "directory") -> list[Any]:
+    """Calls on real workers, with locks of the system's; answers, or names of errors.
+
+    In a directory of their own (`place`), in memory, or where a file or a link stands in the directory's place.
+    """
+    workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
+    answers: list[Any] = []
     held: dict[str, Worker] = {}
+    if place == "file":
+        directory.write_bytes(b"")
+    elif place == "link":
+        directory.symlink_to(directory.parent, target_is_directory=True)
     try:
         for name, argument in calls:
             try:
@@ -123,6 +131,8 @@ def life_of_workers(directory: Path, calls: list[list[Any]]) -> list[Any]:
     finally:
         for worker in held.values():
             worker.release()
+        if place in ("file", "link"):
+            directory.unlink()
         shutil.rmtree(directory, ignore_errors=True)
     return answers
 

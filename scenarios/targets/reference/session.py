@@ -247,8 +247,8 @@ class ReferenceSession:
         finally:
             self._workers.booting = False
 
-    def _do_workers_life(self, calls: list[list[Any]]) -> list[Any]:
-        return life_of_workers(self._place[0] / "real-workers", calls)
+    def _do_workers_life(self, calls: list[list[Any]], place: str = "directory") -> list[Any]:
+        return life_of_workers(self._place[0] / "real-workers", calls, place)
 
     def _do_stores_life(self, **what: Any) -> list[Any]:
         return life_of_a_store(self._place[0] / "other-stores", self._clock, **what)

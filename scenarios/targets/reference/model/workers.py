@@ -10,8 +10,14 @@ from tornpage.scenarios.targets.reference.model.world import World
 Held = dict[str, bool]
 
 
-def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
-    """§4: calls on the workers of one state directory, from none on; what each answers, or how it is refused."""
+def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], place: str = "directory") -> Outcome:
+    """§4: calls on the workers of one state directory, from none on; what each answers, or how it is refused.
+
+    Silent there: where a file or a link stands in the directory's place nobody can become a worker; whoever may be
+    one there, as far as can be found out, is taken for alive.
+    """
+    if place in ("file", "link"):
+        return Outcome(state, [_elsewhere(place, name, argument) for name, argument in calls])
     held: Held = {}
     answers: list[Any] = []
     for name, argument in calls:
@@ -42,3 +48,14 @@ def _made(held: Held, name: str, argument: Any) -> Any:
     if name == "retire":
         del held[argument]
     return None
+
+
+def _elsewhere(place: str, name: str, argument: Any) -> Any:
+    """A call where there is no directory of the ledger's own."""
+    if name == "clean":
+        return []
+    try:
+        a_worker_id(argument)
+    except Refusal as refusal:
+        return {"hold": refusal.error, "is_alive": False}.get(name, "NotFound")
+    return {"hold": "StoreUnavailable", "is_alive": place == "file"}.get(name, "NotFound")

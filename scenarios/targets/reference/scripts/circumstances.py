@@ -192,14 +192,15 @@ def outbox_commands() -> Iterator[Action]:
 
 def workers() -> Iterator[Action]:
     """Real locks: an id is used once, lives until it is let go of, and is free when its file is cleaned away."""
-    yield call("workers.life", calls=[
+    for place in ("directory", "memory", "file", "link"):
+        yield call("workers.life", place=place, calls=[
         ["is_alive", "a"], ["hold", "a"], ["is_alive", "a"], ["hold", "a"], ["hold", "b"], ["release", "a"],
         ["release", "a"], ["is_alive", "a"], ["hold", "a"], ["clean", ["a"]], ["hold", "a"], ["clean", []],
         ["hold", "a"], ["retire", "a"], ["is_alive", "a"], ["retire", "a"], ["hold", "a"], ["clean", []],
         ["is_alive", "b"],
         ["release", "b"], ["hold", "c"], ["release", "a"], ["clean", []], ["clean", []],
     ])  # fmt: skip
-    yield call("workers.life", calls=[
+        yield call("workers.life", place=place, calls=[
         ["clean", []], ["hold", ""], ["hold", "a b"], ["hold", "../x"], ["hold", "x" * 128], ["hold", "x" * 129],
         ["hold", ".x"], ["hold", "x.y_z-1"], ["hold", 5], ["is_alive", "../x"], ["is_alive", ""],
         ["retire", "nobody"], ["release", "nobody"],
