@@ -58,6 +58,11 @@ class _Store:
         """From now on it can be asked again."""
         self._is_gone, self.fails = False, None
 
+    def held(self) -> tuple[list[str], list[str]]:
+        """The ids of the tasks and of the delivery states that it holds."""
+        snapshot = self._store.load_snapshot()
+        return list(snapshot.tasks), sorted(snapshot.deliveries)
+
     @property
     def keeps_what_it_was_handed(self) -> bool:
         """Whether nobody has changed a snapshot after it was handed over."""
@@ -87,8 +92,10 @@ def life_of_a_store(
     with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1])) as ledger:
         for number, call in enumerate(calls):
             store.fails = (fails or {}).get(str(number))
-            answers.append(_answer(ledger, call, names))
+            answer = _answer(ledger, call, names)
             store.back()
+            # A later save of everything would hide what this call has left.
+            answers.append([answer, *store.held()])
     answers.append(_answer(ledger, {"name": "tasks.list", "args": {}}, names))
     with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
         answers.append({

@@ -30,22 +30,23 @@ def life(
     del lacks
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
     for number, call in enumerate(calls):
-        how = (fails or {}).get(str(number))
-        try:
-            outcome = step(
-                alone, now, call["name"], {**({"apply": True} if call["name"] == "maintenance" else {}), **call["args"]}
-            )
-        except Refusal as refusal:
-            answers.append(refusal.error)
-            continue
-        if how in ("before", "gone") and outcome.state != now:
-            answers.append("StoreError unchanged" if how == "before" else "StoreError unknown")
-            continue
-        answers.append(outcome.answer)
-        now = outcome.state
+        now, answer = _called(step, alone, now, call, (fails or {}).get(str(number)))
+        answers.append([answer, [*now.task], sorted(now.delivery)])
     tasks = newest_first(now.task.values())
     answers.append("StoreUnavailable unchanged")
     deliveries = [now.delivery.get(task["task_id"]) for task in tasks]
-    modes = ["600"] if kind == "json" and now != State.of({}) else []
+    modes = ["600"] if kind == "json" else []
     answers.append({"tasks": tasks, "deliveries": deliveries, "copies": True, "modes": modes})
     return Outcome(state, answers)
+
+
+def _called(step: Step, world: World, now: State, call: Mapping[str, Any], fails: str | None) -> tuple[State, Any]:
+    name = call["name"]
+    args = {"apply": True, **call["args"]} if name == "maintenance" else call["args"]
+    try:
+        outcome = step(world, now, name, args)
+    except Refusal as refusal:
+        return now, refusal.error
+    if fails in ("before", "gone") and outcome.state != now:
+        return now, "StoreError unchanged" if fails == "before" else "StoreError unknown"
+    return outcome.state, outcome.answer
