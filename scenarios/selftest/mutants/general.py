@@ -170,7 +170,9 @@ def _is_for_people(source: Source, node: ast.AST) -> bool:
             return True
         if isinstance(parent, ast.arg | ast.AnnAssign) and child is parent.annotation:
             return True
-        if isinstance(parent, ast.FunctionDef) and (child is parent.returns or child in parent.decorator_list):
+        if isinstance(parent, ast.FunctionDef) and (
+            parent.name == "__repr__" or child is parent.returns or child in parent.decorator_list
+        ):
             return True
         if isinstance(parent, ast.Call) and called(parent) in _FOR_PEOPLE:
             return True

@@ -55,7 +55,46 @@ def _wide(directory: Path) -> None:
     directory.chmod(0o755)
 
 
+def _with_log(directory: Path, *versions: int | None, change: Callable[[bytes], bytes] = bytes) -> None:
+    """A ledger whose process died with these schema versions in its log, one after the other; None: its own."""
+    path = _ledger(directory)
+    log = directory / f"{DATABASE_NAME}-wal"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        own = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        for version in versions:
+            connection.execute(f"PRAGMA user_version = {own if version is None else version}")
+        content = path.read_bytes(), log.read_bytes()
+    path.write_bytes(content[0])
+    log.write_bytes(change(content[1]))
+
+
+def _flipped(content: bytes, at: int) -> bytes:
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+# A log begins with 32 bytes of its own; each frame has 24 before its page.
+_SALT_OF_A_FRAME: Final = 32 + 8
+_IN_A_PAGE: Final = 32 + 24 + 100
+_LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "log": lambda directory: _with_log(directory, None, 7, None),
+    "newer in its log": lambda directory: _with_log(directory, 99),
+    "newer late in its log": lambda directory: _with_log(directory, 7, None, 99),
+    "newer for a while": lambda directory: _with_log(directory, 99, None),
+    "newer with junk after it": lambda directory: _with_log(directory, 99, change=lambda log: log + b"x" * 50),
+    "newer in a torn frame": lambda directory: _with_log(directory, 99, change=lambda log: log[:-10]),
+    "newer in an old frame": lambda directory: _with_log(
+        directory, 99, change=lambda log: _flipped(log, _SALT_OF_A_FRAME)
+    ),
+    "newer in a wrong frame": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, _IN_A_PAGE)),
+    "newer in a log that is none": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 0)),
+    "newer in a wrong log": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 13)),
+    "short log": lambda directory: _with_log(directory, 99, change=lambda log: log[:20]),
+}
 _BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
+    **_LOGS,
     "nothing": lambda _: None,
     "directory": lambda directory: directory.mkdir(),
     "ledger": _ledger,
@@ -95,15 +134,20 @@ def opening(home: Path, *, before: str, under: str = "", **options: Any) -> Any:
         raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(_BEFORE)}")
     with _place(home) as directory:
         _BEFORE[before](directory)
-        file, place = directory / DATABASE_NAME, options.pop("state_dir", directory / under)
-        content = file.read_bytes() if file.is_file() else b""
+        place = options.pop("state_dir", directory / under)
+        content = _contents(directory)
         try:
             ledger = Ledger.open(place, **options)
         except LedgerError as error:
-            left = (file.read_bytes() if file.is_file() else b"") == content
-            return {"error": type(error).__name__, "left": left}
+            return {"error": type(error).__name__, "left": _contents(directory) == content}
         with contextlib.closing(ledger):
             return _facts(ledger, directory / under)
+
+
+def _contents(directory: Path) -> list[bytes]:
+    """What is in the database, and in its log."""
+    files = (directory / f"{DATABASE_NAME}{side}" for side in ("", "-wal"))
+    return [file.read_bytes() for file in files if file.is_file()]
 
 
 def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:

@@ -12,8 +12,13 @@ _REFUSED: Final = {
     "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt", "newer": "StoreSchemaNewer",
     "link": "StoreUnavailable", "log is a link": "StoreUnavailable", "no file": "StoreUnavailable",
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
+    **dict.fromkeys(("newer in its log", "newer late in its log", "newer with junk after it"), "StoreSchemaNewer"),
 }  # fmt: skip
-_KEPT: Final = frozenset({"ledger", "wide", "other mode"})
+# What a log says counts where it is whole, of the present, and committed.
+_KEPT: Final = frozenset({
+    "ledger", "wide", "other mode", "log", "newer for a while", "newer in a torn frame", "newer in an old frame",
+    "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
+})  # fmt: skip
 
 
 def opening(

@@ -87,6 +87,9 @@ def openings() -> Iterator[Action]:
     for before in (
         "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "link",
         "log is a link", "no file", "read-only", "shared", "file", "other mode",
+        "log", "newer in its log", "newer late in its log", "newer for a while", "newer with junk after it",
+        "newer in a torn frame", "newer in an old frame", "newer in a wrong frame", "newer in a log that is none",
+        "newer in a wrong log", "short log",
     ):  # fmt: skip
         yield call("open.once", before=before)
     yield call("open.once", before="nothing", under="a/b")
