@@ -1,6 +1,6 @@
 """One call of the ledger, by its name: what it comes to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
 Rule = Callable[..., Outcome]
+Calls = Sequence[Mapping[str, Any]]
 
 
 def _look(question: Callable[..., Any]) -> Rule:
@@ -25,6 +26,31 @@ def _look(question: Callable[..., Any]) -> Rule:
 def _stores_life(world: World, state: State, **args: Any) -> Outcome:
     """§2, store interface: whatever a store offers, the ledger on it answers the same."""
     return stores.life(step, world, state, **args)
+
+
+def _nested(world: World, state: State, *, calls: Calls, inner: Calls, after: Calls) -> Outcome:
+    """§1, batch: on failure none happened, also where a caller swallows the failure of a part that has written."""
+    made = _made(world, state, calls)
+    begun = made[-1].state if made else state
+    part: list[Outcome] = []
+    try:
+        _made(world, begun, inner, part)
+    except Refusal:
+        if part and part[-1].state != begun:
+            return Outcome(state, "StoreError unchanged")
+    made += part
+    made += _made(world, made[-1].state if made else state, after)
+    return joined(made, state, [one.answer for one in made])
+
+
+def _made(world: World, state: State, calls: Calls, made: list[Outcome] | None = None) -> list[Outcome]:
+    """What calls come to, one after the other; `made` has those before a refusal, too."""
+    made = [] if made is None else made
+    for call in calls:
+        inner = dict(call["args"])
+        world = named(world, call["name"], inner)
+        made.append(step(world, made[-1].state if made else state, call["name"], inner))
+    return made
 
 
 _NAMES: Final = {"history": runs, "outbox": outbox, "tasks": tasks}
@@ -59,6 +85,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "workers.life": workers.life,
     "stores.life": _stores_life,
     "open.once": opening.opening,
+    "batch.nested": _nested,
 }
 """Every call that is specified, by the name of its action."""
 
@@ -107,4 +134,4 @@ def says_no(answer: Any) -> bool:
 
 def named(world: World, name: str, args: dict[str, Any]) -> World:
     """The world in which a new task gets the id that its action says; takes it out of the arguments."""
-    return replace(world, new_id=args.pop("id")) if name == "tasks.create" else world
+    return replace(world, new_id=args.pop("id")) if name == "tasks.create" and "id" in args else world

@@ -24,6 +24,26 @@ def batches() -> Iterator[Action]:
     yield batch(enqueue("n"), enqueue("n2", idempotency_key="key-n"), call("outbox.list"))
 
 
+def nested() -> Iterator[Action]:
+    """A batch in a batch: one that is refused before it has written costs only itself, another takes all with it."""
+    wrong, look = call("tasks.start", task_id="nobody"), call("tasks.list")
+    for calls, inner, after in (
+        ((create("a"),), (call("tasks.start", task_id="a"),), (look,)),
+        ((create("b"),), (create("c"), wrong), ()),
+        ((create("d"),), (create("e"), wrong), (look,)),
+        ((create("f"),), (wrong,), (create("g"), call("tasks.start", task_id="f"))),
+        ((), (look, wrong), (create("h"),)),
+        ((), (create("i"), create("i")), (call("tasks.get", task_id="i"),)),
+        ((), (enqueue("m"), enqueue("m")), (enqueue("n"),)),
+        ((call("tasks.delete", task_id="a"),), (enqueue("o"), wrong), (call("outbox.list"),)),
+        ((), (call("history.start", task_id="g", worker_id="w", run_id="r"), wrong), (call("history.list"),)),
+        ((call("tasks.progress", task_id="g", text="x"),), (), (call("tasks.get", task_id="g"),)),
+    ):  # fmt: skip
+        parts = {"calls": calls, "inner": inner, "after": after}
+        yield call("batch.nested", **{name: [_data(one) for one in some] for name, some in parts.items()})
+        yield look
+
+
 def _data(one: Action) -> dict[str, Any]:
     return {"name": one.name, "args": one.args}
 
@@ -68,4 +88,4 @@ def elsewhere() -> Iterator[Action]:
     yield there(call("audit", later_ms=DAY_MS))
 
 
-SCRIPTS: Final = (batches, elsewhere)
+SCRIPTS: Final = (batches, nested, elsewhere)
