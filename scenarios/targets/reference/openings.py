@@ -124,11 +124,11 @@ def _place(home: Path) -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def opening(home: Path, *, before: str, under: str = "", **options: Any) -> Any:
+def opening(home: Path, *, before: str, under: str = "", reader: bool = False, **options: Any) -> Any:
     """What an opening comes to: facts of the open ledger, or the error, and whether the file was left as it was.
 
-    `before` says what is there, `under` a path below the state directory that is asked for; the options are those of
-    `Ledger.open`.
+    `before` says what is there, `under` a path below the state directory that is asked for; with `reader` another
+    connection reads all the time; the options are those of `Ledger.open`.
     """
     if before not in _BEFORE:
         raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(_BEFORE)}")
@@ -140,8 +140,15 @@ def opening(home: Path, *, before: str, under: str = "", **options: Any) -> Any:
             ledger = Ledger.open(place, **options)
         except LedgerError as error:
             return {"error": type(error).__name__, "left": _contents(directory) == content}
-        with contextlib.closing(ledger):
-            return _facts(ledger, directory / under)
+        with contextlib.ExitStack() as scope:
+            scope.enter_context(contextlib.closing(ledger))
+            if reader:
+                other = scope.enter_context(contextlib.closing(sqlite3.connect(directory / under / DATABASE_NAME)))
+                other.execute("BEGIN")
+                other.execute("SELECT count(*) FROM tasks").fetchall()
+            facts = _facts(ledger, directory / under)
+            ledger.close()
+            return facts | _after(ledger, directory / under / DATABASE_NAME)
 
 
 def _contents(directory: Path) -> list[bytes]:
@@ -159,4 +166,17 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "tasks": len(ledger.tasks.list()),
         "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
+        "checkpointed": ledger.maintenance(apply=True).checkpointed,
     }
+
+
+def _after(ledger: Ledger, path: Path) -> dict[str, Any]:
+    """What is left of it once it is closed, twice; nobody else has the file open, but for a reader."""
+    ledger.close()
+    try:
+        ledger.tasks.list()
+        answer = "it answers"
+    except LedgerError as error:
+        answer = type(error).__name__
+    log = path.with_name(f"{DATABASE_NAME}-wal")
+    return {"closed": answer, "log": log.exists() and log.stat().st_size > 0}

@@ -27,6 +27,7 @@ def opening(
     *,
     before: str,
     under: str = "",
+    reader: bool = False,
     journal_mode: str | None = None,
     synchronous: str | None = None,
     busy_timeout_ms: int = 5_000,
@@ -53,6 +54,10 @@ def opening(
         "tasks": 1 + is_there,
         "directory": None if in_memory and before == "nothing" else "700",
         "files": [] if in_memory else ["600"],
+        # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; what somebody reads stays in the log.
+        "checkpointed": not reader,
+        "closed": "StoreUnavailable",
+        "log": reader,
     })  # fmt: skip
 
 
