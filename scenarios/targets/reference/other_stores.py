@@ -1,6 +1,7 @@
 """Other stores of tasks in the place of SQLite: each subset of what one may offer, and one that fails now and then."""
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,16 @@ _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
 }
 
 
+def _driver_error(raises: Mapping[str, Any]) -> Exception:
+    """What a driver of SQLite raises: with a code and its name, as the module has it, or with a text alone."""
+    if raises.get("memory"):
+        return MemoryError()
+    error = sqlite3.OperationalError(raises.get("text", ""))
+    if "code" in raises:
+        error.sqlite_errorcode, error.sqlite_errorname = raises["code"], "SQLITE_SO"
+    return error
+
+
 class _Store:
     """A store that lacks some of the optional methods.
 
@@ -24,8 +35,9 @@ class _Store:
     either (``gone``), until `fails` is set anew.
     """
 
-    def __init__(self, store: Any, lacks: Iterable[str]) -> None:
+    def __init__(self, store: Any, lacks: Iterable[str], raises: Mapping[str, Any] | None) -> None:
         self._store = store
+        self._raises = raises
         self._lacks = frozenset(lacks)
         self._is_gone = False
         self.fails: str | None = None
@@ -41,18 +53,21 @@ class _Store:
     def _made(self, name: str, method: Callable[..., Any], *args: Any) -> Any:
         if name == "load_snapshot":
             if self._is_gone:
-                raise OSError("the store is gone")
+                raise self._failure("the store is gone")
             return method()
         if name == "save_snapshot":
             self.handed.append((args[0], dict(args[0].tasks), dict(args[0].deliveries)))
         fails, self.fails = self.fails, None
         if fails in ("before", "gone"):
             self._is_gone = fails == "gone"
-            raise OSError("the store has failed")
+            raise self._failure("the store has failed")
         method(*args)
         if fails == "after":
-            raise OSError("the store has failed, and has done it")
+            raise self._failure("the store has failed, and has done it")
         return None
+
+    def _failure(self, text: str) -> Exception:
+        return OSError(text) if self._raises is None else _driver_error(self._raises)
 
     def back(self) -> None:
         """From now on it can be asked again."""
@@ -77,17 +92,18 @@ def life_of_a_store(
     calls: Iterable[Mapping[str, Any]],
     lacks: Iterable[str] = (),
     fails: Mapping[str, str] | None = None,
+    raises: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """What calls on a ledger on such a store answer, or how they fail; then what is there after a restart.
 
-    `fails` says at which call, by its number, the store fails, and how.
+    `fails` says at which call, by its number, the store fails, and how; `raises` with what error of a driver's, if any.
     """
     if kind not in _STORES:
         raise TargetError(f"there is no store {kind!r}; there are {', '.join(_STORES)}")
     directory.mkdir(exist_ok=True)
     for file in directory.iterdir():
         file.unlink()
-    store, answers = _Store(_STORES[kind](directory), lacks), list[Any]()
+    store, answers = _Store(_STORES[kind](directory), lacks, raises), list[Any]()
     names: list[str] = ["unnamed"]
     with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1])) as ledger:
         for number, call in enumerate(calls):
@@ -111,7 +127,8 @@ def _answer(ledger: Ledger, call: Mapping[str, Any], names: list[str]) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.encode(_made(ledger, call["name"], dict(call["args"]), names)))
     except StoreError as error:
-        return f"{type(error).__name__} {error.outcome}"
+        said = error.outcome, error.retryable, error.sqlite_errorcode, error.sqlite_errorname
+        return " ".join(map(str, (type(error).__name__, *said)))
     except LedgerError as error:
         return type(error).__name__
 

@@ -2,12 +2,28 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
+
+# §1, a clear error: which kind a result code of SQLite's is, and whether trying again makes sense.
+_KINDS: Final[Mapping[int, tuple[str, bool]]] = {
+    3: ("StoreReadOnly", False), 5: ("StoreBusy", True), 6: ("StoreBusy", True), 7: ("StoreMemoryError", True),
+    8: ("StoreReadOnly", False), 9: ("StoreError", True), 10: ("StoreIOError", False), 11: ("StoreCorrupt", False),
+    13: ("StoreFull", False), 14: ("StoreUnavailable", False), 15: ("StoreBusy", True), 17: ("StoreError", True),
+    19: ("StoreConstraint", False), 22: ("StoreIOError", False), 23: ("StoreReadOnly", False),
+    26: ("StoreCorrupt", False),
+}  # fmt: skip
+_NOMEM: Final = 7
+# An allocation that failed in an operation on a file.
+_IOERR_NOMEM: Final = 10 + 12 * 256
+_TEXTS: Final = {
+    "database is locked": 5, "table is locked": 6, "readonly database": 8, "disk i/o error": 10, "malformed": 11,
+    "database or disk is full": 13, "unable to open": 14, "not a database": 26,
+}  # fmt: skip
 
 Step = Callable[[World, State, str, Mapping[str, Any]], Outcome]
 
@@ -21,6 +37,7 @@ def life(
     calls: Iterable[Mapping[str, Any]],
     lacks: Iterable[str] = (),
     fails: Mapping[str, str] | None = None,
+    raises: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """§2: the finest method that a store offers, else a projected copy; §0: a failed write changed nothing.
 
@@ -30,17 +47,19 @@ def life(
     del lacks
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
     for number, call in enumerate(calls):
-        now, answer = _called(step, alone, now, call, (fails or {}).get(str(number)))
+        now, answer = _called(step, alone, now, call, (fails or {}).get(str(number)), raises)
         answers.append([answer, [*now.task], sorted(now.delivery)])
     tasks = newest_first(now.task.values())
-    answers.append("StoreUnavailable unchanged")
+    answers.append("StoreUnavailable unchanged False None None")
     deliveries = [now.delivery.get(task["task_id"]) for task in tasks]
     modes = ["600"] if kind == "json" else []
     answers.append({"tasks": tasks, "deliveries": deliveries, "copies": True, "modes": modes})
     return Outcome(state, answers)
 
 
-def _called(step: Step, world: World, now: State, call: Mapping[str, Any], fails: str | None) -> tuple[State, Any]:
+def _called(
+    step: Step, world: World, now: State, call: Mapping[str, Any], fails: str | None, raises: Mapping[str, Any] | None
+) -> tuple[State, Any]:
     name = call["name"]
     args = {"apply": True, **call["args"]} if name == "maintenance" else call["args"]
     try:
@@ -48,5 +67,20 @@ def _called(step: Step, world: World, now: State, call: Mapping[str, Any], fails
     except Refusal as refusal:
         return now, refusal.error
     if fails in ("before", "gone") and outcome.state != now:
-        return now, "StoreError unchanged" if fails == "before" else "StoreError unknown"
+        return now, _error("unchanged" if fails == "before" else "unknown", raises)
     return outcome.state, outcome.answer
+
+
+def _error(outcome: str, raises: Mapping[str, Any] | None) -> str:
+    """The error, its outcome, whether to try again, and SQLite's own code and name of it."""
+    known = raises or {}
+    code = known.get("code")
+    primary = (
+        code % 256
+        if code is not None
+        else next((n for text, n in _TEXTS.items() if text in known.get("text", "").lower()), 0)
+    )
+    if known.get("memory") or code == _IOERR_NOMEM:
+        primary = _NOMEM
+    kind, again = _KINDS.get(primary, ("StoreError", False))
+    return f"{kind} {outcome} {again} {code} {'SQLITE_SO' if code is not None else None}"

@@ -82,6 +82,22 @@ def other_stores() -> Iterator[Action]:
                     yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
 
 
+def store_errors() -> Iterator[Action]:
+    """Which kind of error each failure of a driver is, and whether trying again makes sense."""
+    calls = [{"name": one.name, "args": one.args} for one in (create("a"), call("tasks.start", task_id="a"))]
+    texts = (
+        "database is locked", "database table is locked: t", "attempt to write a readonly database", "disk I/O error",
+        "database disk image is malformed", "database or disk is full", "unable to open database file",
+        "file is not a database", "something else", "",
+    )  # fmt: skip
+    for raises in (
+        {"memory": True}, *({"text": text} for text in texts),
+        *({"code": code} for code in (*range(1, 30), 3_082, 267, 517, 1_290, 65_535)),
+    ):  # fmt: skip
+        for how in ("before", "gone"):
+            yield call("stores.life", kind="memory", calls=calls, fails={"0": how}, raises=raises)
+
+
 def openings() -> Iterator[Action]:
     """What is refused and left as it is, who may read what, and what each mode and level comes to."""
     for before in (
@@ -104,4 +120,4 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="ledger", state_dir="")
 
 
-SCRIPTS: Final = (shown_commands, other_stores, openings)
+SCRIPTS: Final = (shown_commands, other_stores, store_errors, openings)

@@ -24,6 +24,32 @@ def batches() -> Iterator[Action]:
     yield batch(enqueue("n"), enqueue("n2", idempotency_key="key-n"), call("outbox.list"))
 
 
+def looks_in_batches() -> Iterator[Action]:
+    """Every look inside a batch sees what the calls before it did, and after a refusal nobody sees any of it."""
+    looks = (
+        call("tasks.list"), call("tasks.get", task_id="a"), call("tasks.get", task_id="b"),
+        call("tasks.get_delivery", task_id="a"), call("tasks.get_delivery", task_id="b"),
+        call("tasks.list_for_owner", owner_key="main"), call("tasks.list_for_owner", owner_key="x"),
+        call("tasks.list_by_run", run_id="r"), call("tasks.list_by_run", run_id="s"),
+        call("tasks.list_by_parent_flow", parent_flow_id="f"), call("tasks.list_for_session", session_key="c"),
+        call("tasks.find", token="r"), call("tasks.find", token="c"), call("tasks.quarantined"),  # noqa: S106
+        call("tasks.list", status="running"), call("history.list"), call("outbox.list"),
+    )  # fmt: skip
+    keys: dict[str, Any] = {"child_session_key": "c", "parent_flow_id": "f", "requester_origin": {"a": 1}}
+    yield create("a", run_id="r", runtime="acp", **keys)
+    yield create("b", owner_key="x", task="second", **keys)
+    for change in (
+        call("tasks.progress", task_id="a", text="x"), call("tasks.start", task_id="b"),
+        call("tasks.set_delivery_state", task_id="a", last_notified_event_at=9),
+        call("tasks.set_delivery_state", task_id="b", requester_origin=None), create("c", run_id="s", **keys),
+        create("a2", run_id="r", runtime="acp", label="l", **keys), call("tasks.delete", task_id="b"),
+        call("history.start", task_id="a", worker_id="w"), call("tasks.finalize_by_run", run_id="r", status="lost"),
+        enqueue("m"), call("tasks.delete", task_id="a"), create("a", task="anew", run_id="r"),
+    ):  # fmt: skip
+        yield batch(change, *looks, call("tasks.start", task_id="nobody"))
+        yield batch(*looks, change, *looks)
+
+
 def nested() -> Iterator[Action]:
     """A batch in a batch: one that is refused before it has written costs only itself, another takes all with it."""
     wrong, look = call("tasks.start", task_id="nobody"), call("tasks.list")
@@ -88,4 +114,4 @@ def elsewhere() -> Iterator[Action]:
     yield there(call("audit", later_ms=DAY_MS))
 
 
-SCRIPTS: Final = (batches, nested, elsewhere)
+SCRIPTS: Final = (batches, looks_in_batches, nested, elsewhere)
