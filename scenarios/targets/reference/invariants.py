@@ -78,7 +78,9 @@ def _check_run(name: str, run: Mapping[str, Any], task: Mapping[str, Any] | None
         raise Violation("state-makes-sense", f"run {name} is {run['status']}, finished_at is {run['finished_at']}")
     if run["finished_at"] is not None and run["finished_at"] < run["started_at"]:
         raise Violation("state-makes-sense", f"run {name} ends before it starts")
-    if run["status"] == "running" and task is not None and task["run_id"] == name and task["status"] == "queued":
+    # A task that was deleted and made anew while its run goes on is another one.
+    is_its = task is not None and task["run_id"] == name and task["created_at"] <= run["started_at"]
+    if run["status"] == "running" and task is not None and is_its and task["status"] == "queued":
         raise Violation("in-flight-flagged-once", f"run {name} is under way, and its task is still queued")
 
 
