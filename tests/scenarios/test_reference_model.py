@@ -84,7 +84,7 @@ def test_the_model_takes_nothing_from_the_ledger() -> None:
             names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 assert name.split(".")[0] in {
-                    "collections", "dataclasses", "hashlib", "json", "math", "re", "typing", "tornpage",
+                    "collections", "dataclasses", "datetime", "hashlib", "json", "math", "re", "typing", "tornpage",
                 }, file  # fmt: skip
                 assert not name.startswith("tornpage") or "targets.reference.model" in name, file
 

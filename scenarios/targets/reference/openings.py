@@ -39,6 +39,24 @@ def _damaged(directory: Path) -> None:
     path.write_bytes(content)
 
 
+def _index_differs(directory: Path) -> None:
+    """An index has an entry of a row that is gone: no page is damaged, and SQLite reads it without a word."""
+    path = _ledger(directory)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        index = connection.execute(
+            "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
+            "AND name = 'tasks_by_owner'"
+        ).fetchone()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master WHERE name = ?", (index[1],))
+        connection.commit()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM tasks")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", index)
+        connection.commit()
+
+
 def _log_to_a_link(directory: Path) -> None:
     _ledger(directory)
     (directory / f"{DATABASE_NAME}-wal").symlink_to(directory / "elsewhere")
@@ -104,6 +122,7 @@ _BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "short": lambda directory: _bytes(directory, b"SQLite format 3\x00"),
     "newer": lambda directory: _changed(directory, "PRAGMA user_version = 99"),
     "damaged": _damaged,
+    "index differs": _index_differs,
     "link": _link,
     "log is a link": _log_to_a_link,
     "no file": lambda directory: (directory / DATABASE_NAME).mkdir(parents=True),

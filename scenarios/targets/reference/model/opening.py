@@ -9,7 +9,8 @@ _JOURNAL_MODES: Final = ("wal", "delete", "truncate", "persist")
 _LEVELS: Final = ("off", "normal", "full", "extra")
 # §1: a clear error where the file is no database, corrupt, newer, read-only, a symbolic link or another's.
 _REFUSED: Final = {
-    "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt", "newer": "StoreSchemaNewer",
+    "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt",
+    "index differs": "StoreCorrupt", "newer": "StoreSchemaNewer",
     "link": "StoreUnavailable", "log is a link": "StoreUnavailable", "no file": "StoreUnavailable",
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
     **dict.fromkeys(("newer in its log", "newer late in its log", "newer with junk after it"), "StoreSchemaNewer"),

@@ -101,7 +101,7 @@ def store_errors() -> Iterator[Action]:
 def openings() -> Iterator[Action]:
     """What is refused and left as it is, who may read what, and what each mode and level comes to."""
     for before in (
-        "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "link",
+        "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "index differs", "link",
         "log is a link", "no file", "read-only", "shared", "file", "other mode",
         "log", "newer in its log", "newer late in its log", "newer for a while", "newer with junk after it",
         "newer in a torn frame", "newer in an old frame", "newer in a wrong frame", "newer in a log that is none",
