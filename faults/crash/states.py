@@ -4,8 +4,9 @@ Two kinds of crash at a position of the tape (after so many operations):
 
 - *process*: the process died. All that it handed to the system stays; one state per position.
 - *power*: the machine died. What was synced stays. Each change since then (a write, truncate, create, delete, rename or
-  new directory) is kept or lost, on its own: nothing orders unsynced changes. A write may also be torn at a sector
-  boundary, lack some of its pages while later ones are there, or have made the file longer before its data came.
+  new directory) is kept or lost, on its own: nothing orders unsynced changes, but for a database that is truncated
+  after its journal was deleted (`CrashStates`). A write may also be torn at a sector boundary, lack some of its pages
+  while later ones are there, or have made the file longer before its data came.
 
 The power states of a position are these, in this order: all kept; all lost; names without data, data without names,
 sizes without data; each single loss, each loss of all that came after one change, each tear, each hole; and subsets:
@@ -30,7 +31,7 @@ import bisect
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
@@ -232,6 +233,34 @@ class CrashStates:
 
     def whole(self, position: int) -> Iterator[Crash]:
         """All kept, all lost; all names without data, all data without names, all sizes without data."""
+        return map(self._in_order, self._whole(position))
+
+    def partial(self, position: int) -> Iterator[Crash]:
+        """Single losses, losses of all after one change, single tears and holes, the newest first; then subsets."""
+        return map(self._in_order, self._partial(position))
+
+    def _in_order(self, crash: Crash) -> Crash:
+        """The crash, in which a database isn't truncated while the deletion of its journal before that is lost.
+
+        SQLite shortens a database (VACUUM, auto_vacuum) when the journal is deleted, syncs neither, and a journal that
+        is there again does not have the pages that are gone. It relies on their order, and file systems with a journal
+        of their own keep it, as any order among changes of names and sizes.
+        """
+        deleted = {
+            self.operations[index].path.removesuffix("-journal"): index
+            for index in crash.lost
+            if self.operations[index].kind == "delete" and self.operations[index].path.endswith("-journal")
+        }
+        if not deleted:
+            return crash
+        too_late = [
+            index
+            for index in self._unsynced_set.difference(crash.lost)
+            if self.operations[index].kind == "truncate" and deleted.get(self.operations[index].path, index) < index
+        ]
+        return replace(crash, lost=tuple(sorted((*crash.lost, *too_late)))) if too_late else crash
+
+    def _whole(self, position: int) -> Iterator[Crash]:
         self._walk_to(position)
         unsynced = tuple(sorted(self._unsynced_set))
         yield Crash(position)
@@ -248,8 +277,7 @@ class CrashStates:
             lost = tuple([index for index in unsynced if index not in kept])
             yield Crash(position, lost, holes=tuple([(index, 0, self._size_of(index)) for index in grown]))
 
-    def partial(self, position: int) -> Iterator[Crash]:
-        """Single losses, losses of all after one change, single tears and holes, the newest first; then subsets."""
+    def _partial(self, position: int) -> Iterator[Crash]:
         self._walk_to(position)
         unsynced = sorted(self._unsynced_set)
         if not unsynced:

@@ -57,6 +57,43 @@ def test_an_unsynced_truncate_may_not_have_happened() -> None:
     assert {files["a"] for files in found} == {b"12345", b"12", b"x2345", b"x2"}
 
 
+def test_a_database_is_not_truncated_where_the_deletion_of_its_journal_before_that_is_lost() -> None:
+    base = {"a": b"12345", "a-journal": b"j", "b": b"12345"}
+    changes = [Operation("delete", "a-journal"), Operation("truncate", "a", size=2), Operation("truncate", "b", size=2)]
+    found = [(len(files["a"]), "a-journal" in files, len(files["b"])) for files in left(changes, base)]
+    assert set(found) == {(a, j, b) for a in (5, 2) for j in (True, False) for b in (5, 2) if (a, j) != (2, True)}
+    # Before the deletion, and of another file, nothing is ordered.
+    other = left([Operation("truncate", "a", size=2), Operation("delete", "a-journal")], base)
+    assert any(len(files["a"]) == 2 and "a-journal" in files for files in other)
+
+
+def test_no_crash_after_a_vacuum_damages_a_database_with_a_rollback_journal(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    with faults.install(), faults.record(store) as tape:
+        with contextlib.closing(sqlite3.connect(store / "a.db", isolation_level=None)) as db:
+            db.execute("CREATE TABLE t (k PRIMARY KEY, v)")
+            db.execute("INSERT INTO t VALUES (1, ?), (2, ?)", ("x" * 6000, "x" * 6000))
+            db.execute("DELETE FROM t")
+            db.execute("VACUUM")
+        states, end = CrashStates({}, tape.operations), len(tape.operations)
+        truncated = [index for index, one in enumerate(tape.operations, 1) if one.kind == "truncate"]
+        assert truncated
+        for position in range(truncated[-1] - 2, end + 1):
+            for state in states.power(position):
+                assert integrity(state, tmp_path / "crashed") == "ok", state.crash
+
+
+def integrity(state: State, directory: Path) -> str:
+    directory.mkdir(exist_ok=True)
+    for old in directory.iterdir():
+        old.unlink()
+    for name, content in state.files.items():
+        (directory / name).write_bytes(content)
+    with contextlib.closing(sqlite3.connect(directory / "a.db")) as db:
+        return str(db.execute("PRAGMA integrity_check").fetchone()[0])
+
+
 def test_a_new_name_is_durable_only_after_its_directory_is_synced() -> None:
     create = [Operation("create", "a"), write("a", 0, b"1"), Operation("sync", "a")]
     assert {} in left(create), "the content is on disk, and no name leads to it"
