@@ -32,7 +32,7 @@ class _Clock:
 
     def sleep(self, seconds: float) -> None:
         # The real one refuses what is no time.
-        if not seconds >= 0 or threading.current_thread() is not self._caller or not _is_alone(self._others):
+        if not seconds >= 0 or threading.current_thread() is not self._caller or not is_alone(self._others):
             _sleep(seconds)
             return
         self._skipped_s += seconds
@@ -64,7 +64,8 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
         raise too_long
 
 
-def _is_alone(others: Collection[threading.Thread]) -> bool:
+def is_alone(others: Collection[threading.Thread]) -> bool:
+    """Whether no thread but `others`, and no child process, could be at work now."""
     if any(thread not in others for thread in threading.enumerate()):
         return False
     if not hasattr(os, "waitid"):

@@ -7,12 +7,12 @@ Not covered: locks held by processes that are no children of this one.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from tornpage import faults
+from tornpage.scenarios.execution.sleeping import is_alone
 
 # The plan that is armed, how many firings it had at the last sleep, and the threads that are no part of any test.
 _armed: list[faults.Armed] = []
@@ -49,7 +49,7 @@ def faulted_by(armed: faults.Armed) -> Iterator[None]:
 
 
 def _has_to_be_real() -> bool:
-    return not (_is_injected() or _is_alone())
+    return not (_is_injected() or is_alone(_known))
 
 
 def _is_injected() -> bool:
@@ -57,15 +57,3 @@ def _is_injected() -> bool:
         return False
     before, _seen[-1] = _seen[-1], len(_armed[-1].firings)
     return _seen[-1] > before
-
-
-def _is_alone() -> bool:
-    if any(thread not in _known for thread in threading.enumerate()):
-        return False
-    if not hasattr(os, "waitid"):
-        return True
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
