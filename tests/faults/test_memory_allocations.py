@@ -179,8 +179,8 @@ INTERRUPTED = """
     with faults.exact_allocations() as exact:
         for number in range(60):
             connection = sqlite3.connect(":memory:")
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 + number * 0.00003)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + number * 0.00003)
                 with faults.FailedAllocation(None).in_force():
                     connection.execute("CREATE TABLE t(a)")
                     while True:

@@ -102,7 +102,7 @@ def test_what_is_at_work_ends_with_stop_and_nothing_begins_after_it() -> None:
 
 
 def test_a_mutant_of_either_kind_is_named_by_its_id(command: Callable[..., Any]) -> None:
-    ordinary = next(name for name in general_mutants() if name.startswith("comparison:ledger/times.py"))
+    ordinary = next(name for name in general_mutants() if name.startswith("comparison:ledger/rules/times.py"))
     ran = command("mutants", "--list", ordinary, COMMIT)
     assert ran.code == 0, ran
     assert [line.split("  ")[0] for line in ran.out.splitlines()[:-1]] == [ordinary, COMMIT]
