@@ -130,13 +130,27 @@ def _api(title: str, what: str, names: list[str]) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put a page for each check into the navigation, below the page that lists them."""
-    for section in config.nav or []:
+    """Put a page for each check below the page that lists them, and documents that have no place of their own last."""
+    nav: list[Any] = config.nav or []
+    placed = set(_places(nav))
+    documents = (path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md"))
+    if rest := sorted(path for path in documents if path not in placed):
+        nav.append({"More": rest})
+    for section in nav:
         for entry in next(iter(section.values())) if isinstance(section, dict) else ():
             if isinstance(entry, dict) and _EXPLAIN in entry.values():
                 title = next(iter(entry))
                 entry[title] = [_EXPLAIN, *(f"explain/{code}.md" for code in CHECKS)]
     return config
+
+
+def _places(nav: Any) -> Iterator[str]:
+    """Every path of a navigation, at any depth."""
+    if isinstance(nav, str):
+        yield nav
+        return
+    for one in nav.values() if isinstance(nav, dict) else nav:
+        yield from _places(one)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
