@@ -166,6 +166,8 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
                 other.execute("BEGIN")
                 other.execute("SELECT count(*) FROM tasks").fetchall()
             facts = _facts(ledger, directory / under)
+            if not reader:
+                facts["in the file alone"] = _in_the_file(directory / under / DATABASE_NAME)
             ledger.close()
             return facts | _after(ledger, directory / under / DATABASE_NAME)
 
@@ -187,6 +189,14 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
         "checkpointed": ledger.maintenance(apply=True).checkpointed,
     }
+
+
+def _in_the_file(path: Path) -> int | None:
+    """How many tasks the database has without its log; None where there is none."""
+    if not path.exists():
+        return None
+    with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
 
 
 def _after(ledger: Ledger, path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage.ledger import Ledger, LedgerError, Snapshot, StoreError
+from tornpage.ledger import Ledger, LedgerError, Snapshot, StoreError, StoreFull
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore
 from tornpage.scenarios.model.target import TargetError
 
@@ -19,7 +19,9 @@ _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
 
 
 def _driver_error(raises: Mapping[str, Any]) -> Exception:
-    """What a driver of SQLite raises: with a code and its name, as the module has it, or with a text alone."""
+    """What a driver of SQLite raises: with a code and its name, or with a text alone; or a store that knows ours."""
+    if raises.get("ours"):
+        return StoreFull("it is full", outcome="unknown", retryable=True)
     if raises.get("memory"):
         return MemoryError()
     error = sqlite3.OperationalError(raises.get("text", ""))

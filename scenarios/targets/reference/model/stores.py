@@ -74,6 +74,9 @@ def _called(
 def _error(outcome: str, raises: Mapping[str, Any] | None) -> str:
     """The error, its outcome, whether to try again, and SQLite's own code and name of it."""
     known = raises or {}
+    if known.get("ours"):
+        # A store may raise the ledger's own errors: they stay, and what became of the change is for the ledger to say.
+        return f"StoreFull {outcome} True None None"
     code = known.get("code")
     primary = (
         code % 256

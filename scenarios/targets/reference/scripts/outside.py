@@ -91,7 +91,7 @@ def store_errors() -> Iterator[Action]:
         "file is not a database", "something else", "",
     )  # fmt: skip
     for raises in (
-        {"memory": True}, *({"text": text} for text in texts),
+        {"memory": True}, {"ours": True}, *({"text": text} for text in texts),
         *({"code": code} for code in (*range(1, 30), 3_082, 267, 517, 1_290, 65_535)),
     ):  # fmt: skip
         for how in ("before", "gone"):
