@@ -38,3 +38,11 @@ def test_the_same_seed_gives_the_same_sample() -> None:
 def test_a_small_mistake_is_seen_by_the_scripts(name: str) -> None:
     verdict = Trials().verdict(general_mutants()[name], SCRIPTS)
     assert (verdict.killed, verdict.hunt) == (True, *SCRIPTS), verdict
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+def test_a_small_mistake_is_met_by_a_walk() -> None:
+    verdict = Trials().verdict(general_mutants()["comparison:ledger/rules/times.py:ordered:1"], ("walk",))
+    assert (verdict.killed, verdict.hunt) == (True, "walk at wal/FULL"), verdict
+    assert Trials().verdict(None, ("walk",)).error == ""
