@@ -5,7 +5,11 @@ of the kill search and of the ledger's own tests.
 """
 
 import contextlib
+import errno
+import hashlib
+import itertools
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -75,23 +79,36 @@ class Mirror:
 class PretendedWorkers(Workers):
     """Workers without processes, the same in every session: they live, but for the time of a boot.
 
-    A pass over the outbox lives as long as it lasts. Real locks of real processes are tested with the ledger.
+    A pass over the outbox lives as long as it lasts, for every process that has the same database: the name of a socket
+    says so, which goes with its process and is no file. (Where the system has no such names, in this session only.)
+    Real locks of real processes are tested with the ledger.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, database: Path) -> None:
         super().__init__(None, new_id=lambda: "unnamed")
         self.booting = False
-        self._passing: set[str] = set()
+        self._database = str(database.resolve())
+        self._passing: dict[str, socket.socket | None] = {}
 
     def hold(self, worker_id: str | None = None) -> Worker:
-        """Begin a pass."""
-        chosen = worker_id or "unnamed"
-        self._passing.add(chosen)
+        """Begin a pass; under another name where one of this name is under way."""
+        chosen = wanted = worker_id or "unnamed"
+        for number in itertools.count(2):
+            try:
+                self._passing[chosen] = self._named(chosen)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                chosen = f"{wanted}-{number}"
+            else:
+                break
         return Worker(self, chosen)
 
     def release(self, worker_id: str) -> None:
         """End a pass."""
-        self._passing.discard(worker_id)
+        name = self._passing.pop(worker_id, None)
+        if name is not None:
+            name.close()
 
     def is_alive(self, worker_id: str) -> bool:
         """A pass while it lasts, everybody else outside a boot; never an id that no worker can have."""
@@ -99,7 +116,30 @@ class PretendedWorkers(Workers):
             checked_worker_id(worker_id)
         except UsageError:
             return False
-        return worker_id in self._passing if worker_id.startswith("pass-") else not self.booting
+        if not worker_id.startswith("pass-"):
+            return not self.booting
+        if worker_id in self._passing:
+            return True
+        try:
+            name = self._named(worker_id)
+        except OSError:
+            return True
+        if name is not None:
+            name.close()
+        return False
+
+    def _named(self, worker_id: str) -> socket.socket | None:
+        """A socket with the name of a pass; raises `OSError` where there is one already. None: this system has none."""
+        if sys.platform != "linux":
+            return None
+        digest = hashlib.sha256(f"{self._database} {worker_id}".encode()).hexdigest()
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind(f"\0tornpage-{digest}")
+        except BaseException:
+            name.close()
+            raise
+        return name
 
     def clean(self, referenced: Collection[str]) -> list[str]:  # noqa: ARG002 - there is nothing to clean
         """Nothing."""

@@ -64,7 +64,7 @@ class ReferenceSession:
         self._parts = parts
         self._is_elsewhere = elsewhere
         self._other: ReferenceSession | None = None
-        self._workers = PretendedWorkers()
+        self._workers = PretendedWorkers(self._database)
         self._receiver = Receiver()
         self._legacy = LegacyQueue(directory / "legacy", self._database)
         self._mirror = Mirror()
@@ -254,7 +254,7 @@ class ReferenceSession:
         if means["name"] == "outbox.import_legacy" and self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
         argv = [one.replace("{legacy}", str(self._legacy.directory)) for one in argv]
-        workers = PretendedWorkers()
+        workers = PretendedWorkers(self._database)
         workers.booting = self._workers.booting = argv[-1] == "recover" or "recover" in argv[:1]
         try:
             with Ledger.open(

@@ -3,6 +3,7 @@
 An action is named after the part and the method that it calls (``tasks.start``, ``outbox.ack``); a few do more.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -59,9 +60,8 @@ class Reference(Target):
         }
     )  # fmt: skip
 
-    # Another process knows that a pass lives by a lock of the system's, and workers are pretended here: what two passes
-    # make of each other is tested with the ledger, in real processes.
-    by_one_caller: frozenset[str] = frozenset({"outbox.recover"})
+    # Where no other process can be told that a pass is under way (`PretendedWorkers`), one is made at a time.
+    by_one_caller: frozenset[str] = frozenset() if sys.platform == "linux" else frozenset({"outbox.recover"})
     callers: tuple[Callers, ...] = ("processes", "threads")
 
     def __init__(self, name: str = "reference", *, calls: tuple[Action, ...] = (), **parts: Any) -> None:
