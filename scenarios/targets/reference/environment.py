@@ -301,8 +301,10 @@ def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE {_KEYS[table]} = ?", (value, key))  # noqa: S608 - names that are checked
 
 
-def run_command(argv: list[str], ledger: Ledger, state_dir: Path, clock: Callable[[], int]) -> dict[str, Any]:
-    """Run a command of the ledger's group in this process; its exit code, and what it prints."""
+def run_command(
+    argv: list[str], ledger: Ledger, state_dir: Path, clock: Callable[[], int], *, terminal: bool
+) -> dict[str, Any]:
+    """Run a command of the ledger's group in this process, in a pipe or on a terminal; what it prints."""
     # They take long to load, and few sessions have a command typed.
     from click.testing import CliRunner  # noqa: PLC0415 - as above
 
@@ -318,12 +320,15 @@ def run_command(argv: list[str], ledger: Ledger, state_dir: Path, clock: Callabl
                 yield ledger
 
     group, *arguments = argv
-    done = CliRunner().invoke(ledger_group.commands[group], arguments, obj=Opener(state_dir, None, 0, clock))
+    # What rich takes for a terminal that has room for every column.
+    wide = {"FORCE_COLOR": "1", "COLUMNS": "300"} if terminal else {"FORCE_COLOR": None}
+    done = CliRunner(env=wide).invoke(ledger_group.commands[group], arguments, obj=Opener(state_dir, None, 0, clock))
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     is_json = "--json" in argv and done.stdout.strip()
     printed = msgspec.json.decode(done.stdout) if is_json else None
-    return {"exit": done.exit_code, "printed": printed, "lines": done.stdout.splitlines()}
+    lines = {"lines": done.stdout.splitlines(), "warnings": done.stderr.splitlines()}
+    return {"exit": done.exit_code, "printed": printed, **lines}
 
 
 class Grumbler:

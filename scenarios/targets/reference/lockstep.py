@@ -193,9 +193,12 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
         if printed != model.printed(argv, outcome):
             _accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
     if outcome is not None and wanted == 0 and "--json" not in argv:
-        expected, lines = model.lines(argv, outcome), answer["lines"]
+        shown = model.on_terminal if args.get("terminal") else model.lines
+        expected, lines = shown(argv, outcome), answer["lines"]
         if expected is not None and expected not in (lines, sorted(lines)):
             _accuse(f"{' '.join(argv)}, its lines", expected, lines)
+        if answer["warnings"] != model.warnings(argv, outcome):
+            _accuse(f"{' '.join(argv)}, its warnings", model.warnings(argv, outcome), answer["warnings"])
 
 
 _SPECIAL: Final = {"overtaken": _overtaken, "cancel_while": _cancel_while, "command": _command}

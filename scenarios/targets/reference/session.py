@@ -249,7 +249,7 @@ class ReferenceSession:
     def _asked_to_stop(self, _task: Task) -> Any:
         return self._asked()
 
-    def _do_command(self, argv: list[str], means: dict[str, Any]) -> Any:
+    def _do_command(self, argv: list[str], means: dict[str, Any], *, terminal: bool = False) -> Any:
         """Somebody types a command, which makes the call that it `means` in a process of its own."""
         if means["name"] == "outbox.import_legacy" and self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
@@ -260,7 +260,7 @@ class ReferenceSession:
             with Ledger.open(
                 self._place[0], clock=self._clock, new_id=lambda: "unnamed", connect=connect_as_another, workers=workers
             ) as ledger:
-                return run_command(argv, ledger, self._place[0], self._clock)
+                return run_command(argv, ledger, self._place[0], self._clock, terminal=terminal)
         finally:
             self._workers.booting = False
 

@@ -10,7 +10,7 @@ It decides where the specification is silent; ``docs/ledger.md`` lists these dec
 
 from tornpage.scenarios.targets.reference.model.commands import exit_code, printed
 from tornpage.scenarios.targets.reference.model.rows import is_readable
-from tornpage.scenarios.targets.reference.model.shown import lines
+from tornpage.scenarios.targets.reference.model.shown import lines, on_terminal, warnings
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
 from tornpage.scenarios.targets.reference.model.values import Refusal
@@ -26,6 +26,8 @@ __all__ = [
     "exit_code",
     "is_readable",
     "lines",
+    "on_terminal",
     "printed",
     "step",
+    "warnings",
 ]

@@ -11,7 +11,8 @@ from tornpage.scenarios.targets.reference.model.state import Outcome, Row
 from tornpage.scenarios.targets.reference.model.values import Text
 
 _TASKS: Final = ("id", "runtime", "status", "owner", "created", "task")
-_RUNS: Final = ("status", "started", "finished", "worker", "task")
+_RUNS: Final = ("id", "status", "started", "finished", "worker", "agent", "task")
+_MESSAGES: Final = ("id", "channel", "target", "status", "attempts", "queued", "next attempt", "reason")
 _FINDINGS: Final = ("Severity", "Code", "Task", "Status", "Age", "Detail")
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -23,6 +24,28 @@ def lines(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
         return list(_SHOWN[command](answer))
     counts = _counts(argv, answer)
     return None if counts is None else [Text(*map(str, counts))]
+
+
+def on_terminal(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
+    """The same on a terminal: a table has its cells in columns, and says so where it is empty."""
+    found = lines(argv, outcome)
+    if argv[1:2] != ["list"] or found is None:
+        return found
+    if len(found) == 1:
+        return [{"tasks": "No tasks.", "runs": "No runs.", "outbox": "No messages."}[argv[0]]]
+    return [Text(*line.split("\t")) for line in found]
+
+
+_QUARANTINED: Final = {
+    "tasks list": ("tasks", "task_delivery_state"), "tasks audit": ("tasks",), "runs list": ("task_history",),
+    "outbox list": ("message_outbox",),
+}  # fmt: skip
+
+
+def warnings(argv: Sequence[str], outcome: Outcome) -> list[Any]:
+    """§1: the rows that can't be read are named, on standard error."""
+    tables = _QUARANTINED.get(" ".join(argv[:2]), ())
+    return [Text(one["table"], one["key"]) for one in outcome.state.quarantined(*tables)]
 
 
 def _counts(argv: Sequence[str], answer: Any) -> list[Any] | None:
@@ -66,6 +89,16 @@ def _run_line(run: Row) -> str:
         run["agent"] or "",
         run["task_id"],
     )
+    return "\t".join(map(_one_line, cells))
+
+
+def _message_line(message: Row) -> str:
+    next_attempt = message["next_attempt_at"]
+    cells = (
+        *(message[name] for name in ("id", "channel", "target", "status")), str(message["attempt_count"]),
+        _utc(message["queued_at"]), _utc(next_attempt) if next_attempt is not None else "",
+        message["terminal_reason"] or message["last_error"] or "",
+    )  # fmt: skip
     return "\t".join(map(_one_line, cells))
 
 
@@ -127,8 +160,9 @@ _SHOWN: Final[Mapping[str, Callable[[Any], Iterable[Any]]]] = {
     "tasks create": lambda task: [task["task_id"]],
     "tasks delete": lambda task: [Text(task["task_id"])],
     "tasks cancel": lambda answer: record(answer["task"]),
-    **dict.fromkeys(("tasks show", "tasks start", "tasks finish", "tasks notify"), record),
+    **dict.fromkeys(("tasks show", "tasks start", "tasks finish", "tasks notify", "outbox show"), record),
     "tasks audit": lambda report: [*_head(report), *_table(report["findings"])],
-    "runs list": lambda runs: [Text(*_RUNS), *map(_run_line, runs)],
+    "runs list": lambda runs: ["\t".join(_RUNS), *map(_run_line, runs)],
+    "outbox list": lambda messages: ["\t".join(_MESSAGES), *map(_message_line, messages)],
     "outbox enqueue": lambda message: [message["id"]],
 }

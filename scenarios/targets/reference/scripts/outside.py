@@ -4,13 +4,29 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue
 
 
 def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
     """As it is shown to people."""
     data = {"name": means.name, "args": means.args}
     return Action("command", {"argv": [*argv], "means": data, "later_ms": later_ms})
+
+
+def on_terminals() -> Iterator[Action]:
+    """Lists as tables on a terminal, empty and not."""
+
+    def lists() -> Iterator[Action]:
+        for part, name in (("tasks", "tasks.list"), ("runs", "history.list"), ("outbox", "outbox.list")):
+            shown = {"argv": [part, "list"], "means": {"name": name, "args": {}}, "terminal": True}
+            yield Action("command", shown)
+
+    yield from lists()
+    for name in ("a", "an-id-that-is-long-" * 4):
+        yield create(name, task=f"[bold]{name}[/bold]  text", status="queued")
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"run-{name}", agent="me")
+        yield enqueue(name, target="[red]you")
+    yield from lists()
 
 
 def shown_commands() -> Iterator[Action]:
@@ -33,6 +49,13 @@ def shown_commands() -> Iterator[Action]:
     yield _said(call("tasks.start", task_id="late"), "tasks", "start", "late")
     yield _said(call("tasks.cancel", task_id="late"), "tasks", "cancel", "late")
     yield _said(call("tasks.delete", task_id="late"), "tasks", "delete", "late")
+    yield create("bad")
+    yield call("spoiled_row", table="tasks", key="bad", column="runtime", value="shell")
+    for means, *argv in (
+        (call("tasks.list"), "tasks", "list"), (call("audit", limit=50), "tasks", "audit"),
+        (call("history.list"), "runs", "list"),
+    ):  # fmt: skip
+        yield _said(means, *argv)
     made: dict[str, object] = {"id": "unnamed", "task": "text", "runtime": "cli", "owner_key": "me"}
     made |= dict.fromkeys(("requester_session_key", "scope_kind", "run_id", "child_session_key", "label"))
     yield _said(Action("tasks.create", made), "tasks", "create", "text", "--owner", "me")
@@ -44,8 +67,16 @@ def shown_commands() -> Iterator[Action]:
     yield _said(call("history.list"), "runs", "list")
     yield call("history.finish", run_id="run", status="success")
     yield _said(call("history.list"), "runs", "list")
+    yield call("spoiled_row", table="task_history", key="run", column="started_at", value="soon")
+    yield _said(call("history.list"), "runs", "list")
     message = {"channel": "mail", "target": "me", "message_id": "unnamed", "payload": {}}
     yield _said(Action("outbox.enqueue", message), "outbox", "enqueue", "mail", "me", "{}")
+    yield enqueue("retried", target="a  b")
+    yield call("outbox.fail", message_id="retried", error="connection reset")
+    yield enqueue("given-up")
+    yield call("outbox.move_to_failed", message_id="given-up", reason="why")
+    yield _said(call("outbox.list"), "outbox", "list")
+    yield _said(call("outbox.get", message_id="retried"), "outbox", "show", "retried")
     yield call("outbox.ack", message_id="unnamed")
     yield _said(call("outbox.prune", age_ms=1.0), "outbox", "prune", "--age-ms", "1")
 
@@ -120,4 +151,4 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="ledger", state_dir="")
 
 
-SCRIPTS: Final = (shown_commands, other_stores, store_errors, openings)
+SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, openings)
