@@ -37,6 +37,7 @@ from tornpage.faults.injector import (
     OnPath,
     OperationCounter,
     PlanInjector,
+    UnreadablePart,
     operations_of,
 )
 from tornpage.faults.limits.connection import Connections, Interruption, PageLimit
@@ -76,6 +77,7 @@ from tornpage.faults.vfs.arm import (
     is_open,
     record,
     spare,
+    unreadable,
     unseen,
 )
 from tornpage.faults.vfs.operation_log import Operation, Tape
@@ -133,6 +135,7 @@ __all__ = [
     "StatementDepth",
     "SubinterpreterError",
     "Tape",
+    "UnreadablePart",
     "When",
     "arm",
     "can_fail_allocations",
@@ -162,6 +165,7 @@ __all__ = [
     "slept",
     "spare",
     "sqlite_errors",
+    "unreadable",
     "unseen",
     "waiting_in_virtual_time",
 ]

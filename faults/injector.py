@@ -12,7 +12,7 @@ import fnmatch
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from tornpage.faults.locks import new_lock
 from tornpage.faults.plan import FILE_KINDS, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
@@ -129,6 +129,31 @@ class OperationCounter:
         key = kind, role
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + 1
+
+
+class UnreadablePart:
+    """A part of one of SQLite's files that can't be read: a read that touches it answers IOERR_READ, however often.
+
+    `start` and `stop` are bytes of the file. A plan counts operations and knows no places; the shim asks `covers`.
+    """
+
+    kinds: Final = frozenset({"read"})
+    code: Final = 10 | 1 << 8  # SQLITE_IOERR_READ
+
+    def __init__(self, path: str | os.PathLike[str], start: int, stop: int) -> None:
+        # SQLite's own full path name has its symbolic links resolved.
+        self._path = os.path.realpath(path)
+        self._start, self._stop = start, stop
+        self.fired = 0
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:
+        """Let it pass: where it is to read is not known here."""
+
+    def covers(self, path: str | None, size: int, offset: int) -> bool:
+        """Whether a read of `size` bytes at `offset` touches the part; counted where it does."""
+        touches = path == self._path and offset < self._stop and offset + size > self._start
+        self.fired += touches
+        return touches
 
 
 class OnPath:

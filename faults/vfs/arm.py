@@ -14,7 +14,7 @@ from tornpage.faults import files
 from tornpage.faults.catalogue import require_possible, require_reachable
 from tornpage.faults.errors import NotInstalledError
 from tornpage.faults.files.watch import MARK as _MARK
-from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector
+from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector, UnreadablePart
 from tornpage.faults.plan import FILE_KINDS, VFS_KINDS, FaultPlan
 from tornpage.faults.reach.bindings import sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
@@ -160,6 +160,14 @@ def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType |
         except Exception as error:
             armed.saw(error)
             raise
+
+
+@contextlib.contextmanager
+def unreadable(path: Path, start: int, stop: int) -> Iterator[UnreadablePart]:
+    """Let every read of one of SQLite's files fail that touches its bytes `start` up to `stop`: a bad page."""
+    part = UnreadablePart(path, start, stop)
+    with shims().watching(part), shims().telling():
+        yield part
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import ShimUnavailableError
-from tornpage.faults.injector import SHM_RELEASE, Injector
+from tornpage.faults.injector import SHM_RELEASE, Injector, UnreadablePart
 from tornpage.faults.locks import new_lock, new_reentrant_lock
 from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.reach import subinterpreters
@@ -125,6 +125,8 @@ class Shim:
         self._supers: set[int] = set()
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
+        # Of the watchers those that ask where a read is to read.
+        self._parts: tuple[UnreadablePart, ...] = ()
         self._lock = new_reentrant_lock()
         self._tables: dict[tuple[int, str], tuple[int, list[Slot]]] = {}
         self._interrupts = Interrupts()
@@ -396,6 +398,9 @@ class Shim:
                 # Of the slot for both, the flags are the last argument.
                 done = SHM_RELEASE if releases and not args[3] & _SHM_LOCK else kind
                 path = paths.get(args[0])
+                # Of a read the size and the offset are the last two arguments.
+                if self._parts and kind == "read" and any(one.covers(path, *args[2:]) for one in self._parts):
+                    return UnreadablePart.code
                 if self._tapes:
                     return self._perform(base, done, role, path, args)
                 for watcher in self._watchers:
@@ -525,6 +530,7 @@ class Shim:
         After an interrupt all of them are ours.
         """
         with self._lock:
+            self._parts = tuple([one for one in self._watchers if isinstance(one, UnreadablePart)])
             wanted: frozenset[str] = frozenset()
             if self._depth and self._interrupted:
                 wanted = _EVERY_KIND

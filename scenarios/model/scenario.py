@@ -214,17 +214,19 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
 class Damage(msgspec.Struct, frozen=True, tag="damage"):
     """End the process, and let the disk give back something else than was written: only looked at, then put right.
 
-    `way` is "unreadable" (from the read `at` on none of the database succeeds), "flipped" (the bit `at` of the file) or
-    "old" (the page that begins at the byte `at` is as it was before the last call).
+    `way` is "unreadable" (from the read `at` on none of the database succeeds), "bad-page" (no read of the page that
+    begins at the byte `at` of one of SQLite's files does), "flipped" (the bit `at` of the file) or "old" (the page that
+    begins at the byte `at` is as it was before the last call).
     """
 
-    way: Literal["unreadable", "flipped", "old"]
+    way: Literal["unreadable", "bad-page", "flipped", "old"]
     file: str
     at: Annotated[int, msgspec.Meta(ge=0)]
 
     def __str__(self) -> str:
         return {
             "unreadable": f"{self.file} can't be read from read {self.at} of its opening on",
+            "bad-page": f"the page at byte {self.at} of {self.file} can't be read",
             "flipped": f"bit {self.at % 8} of byte {self.at // 8} of {self.file} is flipped",
             "old": f"the page at byte {self.at} of {self.file} is as it was before the last call",
         }[self.way]

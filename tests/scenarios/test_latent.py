@@ -1,5 +1,7 @@
 """What a disk gives back of files at rest: who hides the error is found; who refuses, or can't know of it, is not."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import crash_places
@@ -30,6 +32,8 @@ def played(target: crash_places.Base, damage: Damage, directory: Path) -> tuple[
     [
         (crash_places.HidesErrors, crash_places.Base, Damage("unreadable", "store.sqlite", 4)),
         (crash_places.DeletesWhatItCannotRead, crash_places.Base, Damage("unreadable", "store.sqlite", 4)),
+        (crash_places.HidesErrors, crash_places.Base, Damage("bad-page", "store.sqlite", 4096)),
+        (crash_places.DeletesWhatItCannotRead, crash_places.Base, Damage("bad-page", "store.sqlite", 4096)),
         (crash_places.HidesBadJson, crash_places.OneFile, Damage("flipped", "store.sqlite", 63)),
     ],
 )
@@ -39,6 +43,30 @@ def test_an_error_on_damaged_files_is_not_hidden(
     assert played(broken(), damage, tmp_path / "broken")[0] == CODE
     code, counts = played(sound(), damage, tmp_path / "sound")
     assert (code, counts["latent_refused"]) == ("", 1)
+
+
+def test_only_reads_of_the_bad_page_fail(tmp_path: Path) -> None:
+    home = tmp_path / "a.db"
+    with faults.install():
+        with contextlib.closing(sqlite3.connect(home, isolation_level=None)) as connection:
+            for name in ("t", "u"):
+                connection.execute(f"CREATE TABLE {name} (x)")
+                connection.execute(f"INSERT INTO {name} VALUES (1)")
+        with faults.unreadable(home, 4096, 8192) as part, contextlib.closing(sqlite3.connect(home)) as connection:
+            assert connection.execute("SELECT * FROM u").fetchall() == [(1,)]
+            assert not part.fired
+            for number in (1, 2):
+                with pytest.raises(sqlite3.OperationalError, match="disk I/O error") as caught:
+                    connection.execute("SELECT * FROM t").fetchall()
+                assert caught.value.sqlite_errorname == "SQLITE_IOERR_READ"
+                assert part.fired >= number
+        with contextlib.closing(sqlite3.connect(home)) as connection:
+            assert connection.execute("SELECT * FROM t").fetchall() == [(1,)]
+
+
+def test_a_page_that_is_not_read_is_told_as_not_met(tmp_path: Path) -> None:
+    code, counts = played(crash_places.Base(), Damage("bad-page", "store.sqlite", 2**20), tmp_path)
+    assert (code, counts["latent_unmet"]) == ("", 1)
 
 
 @pytest.mark.parametrize("way", ["flipped", "old"])

@@ -1,10 +1,11 @@
 """Latent faults: what a disk gives back of a store at rest is not what was written to it.
 
-Three of them (`Damage`): reads that fail from one on, for good; a flipped bit; a page as it was before the last call
-(a write that the disk had only said to have made). SQLite checks some of that and returns the rest, and so a store may
-show what a plain reader sees, or refuse. It may not hide an error: where it has met one (SQLite's, the system's, or
-bytes that can't be decoded), and answers all the same, the answer has to be the right one, or what a plain reader sees.
-Nor may it change the file for reads that fail: what can't be read today may be readable tomorrow.
+Four of them (`Damage`): reads that fail from one on, for good; a page that can't be read; a flipped bit; a page as it
+was before the last call (a write that the disk had only said to have made). SQLite checks some of that and returns the
+rest, and so a store may show what a plain reader sees, or refuse. It may not hide an error: where it has met one
+(SQLite's, the system's, or bytes that can't be decoded), and answers all the same, the answer has to be the right one,
+or what a plain reader sees. Nor may it change the file for reads that fail: what can't be read today may be readable
+tomorrow.
 
 Which errors a store has met is seen by Python's trace function, on the thread that opens and looks. Not covered: errors
 that a store meets on threads of its own, unreadable plain files, and damage that goes unnoticed.
@@ -14,6 +15,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -56,16 +58,16 @@ def judge(
 
     `view` is what they would show without the damage. No session may be open there.
     """
-    unreadable = damage.way == "unreadable"
+    unreadable = damage.way in ("unreadable", "bad-page")
     place(files, directory)
     plain, said = (view, "") if unreadable else _plain(target, directory)
     place(files, directory)
     met: list[BaseException] = []
     with contextlib.ExitStack() as scope:
         scope.enter_context(another_process())
-        armed = None
+        armed: faults.Armed | faults.UnreadablePart | None = None
         if unreadable:
-            armed = scope.enter_context(faults.arm(f"read:db@{damage.at}..=IOERR_READ", target.database(directory)))
+            armed = scope.enter_context(_out_of_reach(target, directory, damage))
         shown = _shown(target, configuration, directory, now_ms, met)
     if unreadable and (left := _plain(target, directory)[0]) != view:
         detail = describe(differences(view, left or {}), "the file before it", "the file after it")
@@ -81,6 +83,15 @@ def judge(
     what = describe(differences(view, shown), "what was acknowledged", "the store")
     said = f"; a plain reader says {said}" if said else ""
     raise Violation(_CODE, f"{damage}: the store met {met[0]!r} and answered: {what}{said}", {"before": view})
+
+
+def _out_of_reach(
+    target: Target, directory: Path, damage: Damage
+) -> AbstractContextManager[faults.Armed | faults.UnreadablePart]:
+    """What lets reads fail inside its scope."""
+    if damage.way == "bad-page":
+        return faults.unreadable(directory / damage.file, damage.at, damage.at + PAGE)
+    return faults.arm(f"read:db@{damage.at}..=IOERR_READ", target.database(directory))
 
 
 def _plain(target: Target, directory: Path) -> tuple[View | None, str]:

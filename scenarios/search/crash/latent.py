@@ -12,7 +12,7 @@ from tornpage.scenarios.model.scenario import Damage
 
 # A store that reads more often than that to open and to look is not tried at each of its reads.
 _MOST_READS: Final = 40
-WAYS: Final = ("unreadable", "flipped", "old")
+WAYS: Final = ("unreadable", "bad-page", "flipped", "old")
 
 
 def latent_faults(recording: Recording, generator: random.Random) -> list[tuple[int, Damage]]:
@@ -32,11 +32,14 @@ def latent_faults(recording: Recording, generator: random.Random) -> list[tuple[
 def _faults_of(
     files: Mapping[str, bytes], before: Mapping[str, bytes], database: str, generator: random.Random
 ) -> Iterator[Damage]:
-    if database in files:
+    readable = {database, f"{database}-wal", f"{database}-journal"} if database in files else set()
+    if readable:
         yield Damage("unreadable", database, 1)
     for name, content in files.items():
         for at in range(0, len(content), PAGE):
             page = content[at : at + PAGE]
+            if name in readable:
+                yield Damage("bad-page", name, at)
             yield Damage("flipped", name, 8 * at + generator.randrange(8 * len(page)))
             if before.get(name, b"")[at : at + PAGE] not in (b"", page):
                 yield Damage("old", name, at)
