@@ -19,7 +19,7 @@ overwrite, which SQLite assumes, a torn write damages nothing outside of itself;
 write stopped is garbage as a whole.
 
 The shared-memory file is no part of a state: SQLite rebuilds it. A directory that was made is there when its parent was
-synced since; what lies below one that is gone is gone, too.
+synced since, or when it is said to be `deployed`; what lies below one that is gone is gone, too.
 
 Not simulated: reordered sectors inside one page, and pages that the system has dropped and re-reads while it runs.
 
@@ -30,7 +30,7 @@ Applications Recover from fsync Failures?" (2020); Pillai and others, "All File 
 import bisect
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, TypeVar
@@ -173,8 +173,9 @@ class _Directory(Mapping[str, bytes]):
 class CrashStates:
     """The states of one tape. Ask with growing positions: it walks along the tape once.
 
-    `base` are the files as they were when the tape began, all of them durable. With `every` nothing is sampled where
-    it can be counted; see `left_out`.
+    `base` are the files as they were when the tape began, all of them durable; `deployed` the operations (by index)
+    that made directories which are durable at once. With `every` nothing is sampled where it can be counted; see
+    `left_out`.
     """
 
     def __init__(
@@ -185,8 +186,10 @@ class CrashStates:
         seed: int = 0,
         *,
         every: bool = False,
+        deployed: Collection[int] = (),
     ) -> None:
         self.operations = operations
+        self._deployed = frozenset(deployed)
         self.device = device or Device()
         self.seed = seed
         self.every = every
@@ -454,6 +457,8 @@ class CrashStates:
             self._durable_names, self._pending_names = dict(self._names), []
         elif kind in ("create", "mkdir"):
             self._rename(index, _of_directory(operation) if kind == "mkdir" else operation, self._new(b""))
+            if index in self._deployed:
+                _rename(self._durable_names, *self._pending_names.pop()[1:])
         elif kind in _OF_NAMES:
             if name not in self._names:
                 operation = _of_directory(operation)
@@ -490,6 +495,19 @@ class CrashStates:
             else:
                 kept.append((index, operation, number))
         self._pending_names = kept
+
+
+def never_synced(operations: Sequence[Operation]) -> list[int]:
+    """The directories that were made, each by the index of its operation, and that no sync has made durable since."""
+    made: list[int] = []
+    for index, operation in enumerate(operations):
+        if operation.kind == "mkdir":
+            made.append(index)
+        elif operation.kind == "syncall":
+            made = []
+        elif operation.kind == "syncdir":
+            made = [one for one in made if _directory_of(operations[one].path) != operation.path]
+    return made
 
 
 def _of_directory(operation: Operation) -> Operation:

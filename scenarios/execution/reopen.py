@@ -157,11 +157,19 @@ def kept_logs(directory: Path) -> Iterator[None]:
         yield
 
 
+def names_in(directory: str) -> list[str]:
+    """The names in a directory; none where it is not there, since a store may make it when it is first used."""
+    # Asked at every look at a store: pathlib would be half as fast.
+    try:
+        return os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
 def _with_logs(directory: str) -> list[Path]:
     """The databases of a directory that have a log, be it empty, and that this process has not open."""
     found = []
-    # Asked at every look at a store: pathlib would be half as fast.
-    for name in os.listdir(directory):  # noqa: PTH208
+    for name in names_in(directory):
         if name.endswith("-wal"):
             path = os.path.join(directory, name)  # noqa: PTH118
             database = path.removesuffix("-wal")

@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.crash.states import never_synced
 from tornpage.faults.files import Replica
 from tornpage.scenarios.execution.snapshots import Holder, held_open, place
 
@@ -193,7 +194,10 @@ def _different(
     recorded: _Recorded, model: str, device: faults.Device | None, seed: int
 ) -> list[tuple[faults.State, int]]:
     """Each state once, with how many values had been yielded by then."""
-    states = faults.CrashStates(recorded.base, recorded.operations, device, seed)
+    # As in the crash search: a directory that was made before anything was acknowledged is the deployment's.
+    first = recorded.told[0][0] if recorded.told else len(recorded.operations)
+    deployed = never_synced(recorded.operations[:first])
+    states = faults.CrashStates(recorded.base, recorded.operations, device, seed, deployed=deployed)
     seen = set()
     different = []
     for position in range(len(recorded.operations) + 1):

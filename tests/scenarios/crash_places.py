@@ -281,6 +281,103 @@ class PidFileForEver(Base):
     kind = LockedForEver
 
 
+# -- directories of the store's own ---------------------------------------------------------------------------
+
+
+class Housed(Keys):
+    """Makes the directory of its database when it opens, as most stores do, and syncs nothing above it."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path)
+
+
+class InDirectory(Base):
+    kind = Housed
+    file = "data/of/store.sqlite"
+
+
+class HousedLate(Housed):
+    """The same at the first call."""
+
+    def __init__(self, path: Path) -> None:
+        self.late = path
+        if path.exists():
+            self.open()
+
+    def open(self) -> None:
+        super().__init__(self.late)
+        if self.db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            # SQLite says only so that it could not switch; in the mode that it stays in, a power cut may cost a change.
+            self.close()
+            del self.db
+            raise sqlite3.OperationalError("the log could not be switched on")
+
+    def put(self, name: str, value: Any) -> None:
+        if not hasattr(self, "db"):
+            self.open()
+        super().put(name, value)
+
+    def all(self) -> dict[str, Any]:
+        return super().all() if hasattr(self, "db") else {}
+
+    def close(self) -> None:
+        if hasattr(self, "db"):
+            super().close()
+
+
+class InDirectoryOfTheFirstCall(InDirectory):
+    kind = HousedLate
+
+
+class Shelves:
+    """A directory for each key, made when it is put first, with a file that is written and synced well."""
+
+    syncs_above = True
+
+    def __init__(self, path: Path) -> None:
+        self.home = Path(path).parent
+
+    def put(self, name: str, value: Any) -> None:
+        shelf = self.home / name
+        if not shelf.exists():
+            shelf.mkdir()
+        if self.syncs_above:
+            # Also where it is there: an earlier call may have failed here.
+            home = os.open(self.home, os.O_RDONLY)
+            try:
+                os.fsync(home)
+            finally:
+                os.close(home)
+        synced(shelf / "value", json.dumps(value).encode())
+
+    def all(self) -> dict[str, Any]:
+        return self.read(self.home)
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        return {path.parent.name: json.loads(path.read_bytes()) for path in sorted(home.glob("*/value"))}
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class ShelvesUnsynced(Shelves):
+    syncs_above = False
+
+
+class DirectoryOfEachKey(Base):
+    kind = Shelves
+    configurations = (Configuration("file", "FULL"),)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Shelves.read(directory)
+
+
+class DirectoryOfEachKeyUnsynced(DirectoryOfEachKey):
+    kind = ShelvesUnsynced
+
+
 # -- no connection between calls ------------------------------------------------------------------------------
 
 

@@ -157,6 +157,19 @@ def test_the_same_seed_tries_the_same_states(home: Path, monkeypatch: pytest.Mon
     assert states("three", 2) != one
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_of_the_faults_before_a_crash_each_kind_of_operation_has_its_turn(seed: int, home: Path) -> None:
+    recorder = Recorder((), keep=lambda _: "", deadline=None, most_findings=5)
+    search = CrashSearch(tiny_stores.Tiny(), recorder, home, most_states_per_call=60, seed=seed)
+    faults_of_a_call = [*(("write", at) for at in range(20)), ("file-write", 0), ("sync", 0)]
+    tally = CrashesTried("tiny", Configuration("wal", "FULL"))
+    chosen = search._sampled(faults_of_a_call, 10, "faults", tally, lambda one: one[0])
+    assert {kind for kind, _ in chosen} == {"write", "file-write", "sync"}
+    assert list(chosen) == sorted(chosen, key=faults_of_a_call.index)
+    assert len(chosen) == 6
+    assert tally.left_out == {"faults": 16}
+
+
 def test_a_finding_is_told_once_for_each_check_and_kind_of_crash() -> None:
     recorder = searched(crashing_stores.SaysFull())
     found: list[Finding] = [event.finding for event in recorder.findings]

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.faults.crash.states import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
+from tornpage.scenarios.execution.reopen import names_in
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.checks import Violation
@@ -27,8 +29,7 @@ from tornpage.scenarios.model.target import NotJudged, TargetError, View
 
 def _hot(directory: Path) -> Iterator[Path]:
     """The databases of a directory beside which there is a rollback journal that begins with anything but zeros."""
-    # Asked before every look at a store: pathlib would be half as fast.
-    for name in os.listdir(directory):  # noqa: PTH208
+    for name in names_in(os.fspath(directory)):
         if name.endswith("-journal"):
             with contextlib.suppress(OSError), directory.joinpath(name).open("rb") as journal:
                 if any(journal.read(8)):
@@ -57,6 +58,8 @@ class Recording:
         self._libraries: list[str] | None = None
         # The states where a failed sync drops nothing, once somebody asks for them.
         self._kept: faults.CrashStates | None = None
+        # Those in which a directory is lost and nothing else, with the length of the tape then.
+        self._alone: tuple[int, faults.CrashStates] | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
         self._program = tape_of_program(trial, self.tape, self.base)
@@ -137,7 +140,7 @@ class Recording:
         that very crash may not be possible any more. Then any crash of its kind in the last step will do, and the store
         goes on after the step.
         """
-        states = faults.CrashStates(self.base, self.tape.operations, step.device)
+        states = self.states(step.device)
         try:
             state = states.at(step.crash)
         except ValueError:
@@ -152,7 +155,7 @@ class Recording:
     ) -> Iterator[tuple[faults.State, Violation]]:
         """Each crash of the last step that violates a check, or each of one kind only. No session may be open there."""
         reader, spans = self.reader(), self.history.spans
-        states = faults.CrashStates(self.base, self.tape.operations, device, seed)
+        states = self.states(device, seed)
         first = next(span for span in spans if span.step == spans[-1].step)
         for position in range(first.begin, len(self.tape) + 1):
             for state in (states.process(position), *states.power(position)):
@@ -162,11 +165,26 @@ class Recording:
                     except Violation as violation:
                         yield state, violation
 
+    def states(self, device: faults.Device | None = None, seed: int = 0, *, every: bool = False) -> faults.CrashStates:
+        """What crashes leave of what was recorded."""
+        operations = self.tape.operations
+        return faults.CrashStates(self.base, operations, device, seed, every=every, deployed=self.deployed())
+
+    def deployed(self) -> list[int]:
+        """The directories that were made, and never synced into their parents, before the first call was acknowledged.
+
+        Nobody else could sync them: SQLite syncs the directory of a database, and not the one above it. Whoever makes
+        the directory of a store when it is set up loses all or nothing with it, journalling file systems write it with
+        the first sync below it, and nearly all stores do so. Those that are made later are the store's own to sync.
+        """
+        spans = (span for span in self.history.spans[1:] if span.call not in (OPEN.name, CLOSE.name))
+        end = next((span.end for span in spans if span.answer.kind == "done"), len(self.tape))
+        return never_synced(self.tape.operations[:end])
+
     def before_last_call(self) -> Files:
         """The files as they were before the last call."""
         begins = [span.begin for span in self.history.spans if span.call not in (OPEN.name, CLOSE.name)]
-        states = faults.CrashStates(self.base, self.tape.operations)
-        return dict(states.process(begins[-1] if begins else 0).files)
+        return dict(self.states().process(begins[-1] if begins else 0).files)
 
     def reader(self) -> CrashReader:
         """Who opens the states of this recording."""
@@ -182,12 +200,37 @@ class Recording:
         try:
             view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
             return view, self.history.judge(state.crash.position, view, power=state.crash.power)
-        except Violation as violation:
+        except Violation as found:
+            violation = self._explained(found, state.crash, reader)
             self._require_certain(state.crash, violation)
             if device is None or device.failed_sync == "keeps" or not self.needs_dropped(state.crash, device):
-                raise
+                raise violation from None
             message = f"a sync had failed, and its pages were dropped: {violation.code}: {violation.message}"
             raise Violation("survives-a-failed-sync", message, violation.sides) from None
+
+    def _explained(self, violation: Violation, crash: faults.Crash, reader: CrashReader) -> Violation:
+        """The violation; where nothing but the loss of a directory is needed for one, with that and the remedy."""
+        operations = self.tape.operations
+        made = tuple([index for index in crash.lost if operations[index].kind == "mkdir"])
+        if not made or not self._is_wrong(faults.Crash(crash.position, made), reader):
+            return violation
+        names = ", ".join(f"{operations[index].path}/" for index in made)
+        parents = " and ".join(sorted({_parent(operations[index].path) for index in made}))
+        return violation.with_message(
+            f"{violation.message}. It is enough to lose {names}: after os.mkdir nothing has synced {parents}, so the "
+            f"new directory may be gone with all that is in it; remedy: open {parents} and os.fsync it after os.mkdir"
+        )
+
+    def _is_wrong(self, crash: faults.Crash, reader: CrashReader) -> bool:
+        """Whether what a crash leaves is wrong, too."""
+        try:
+            if self._alone is None or self._alone[0] != len(self.tape):
+                self._alone = len(self.tape), self.states()
+            view = reader.view_of(self._alone[1].at(crash), self.trial.environment.now_ms, self.trial.directory)
+            self.history.judge(crash.position, view, power=True)
+        except Violation:
+            return True
+        return False
 
     def _require_certain(self, crash: faults.Crash, violation: Violation) -> None:
         """Raise `NotJudged` where what a crash has lost may have been synced by what the recorder doesn't see."""
@@ -209,8 +252,12 @@ class Recording:
         """Whether a crash loses what a later sync would have written, had an earlier one that failed not dropped it."""
         if self._kept is None or self._kept.device != replace(device, failed_sync="keeps"):
             kept_device = replace(device, failed_sync="keeps")
-            self._kept = faults.CrashStates(self.base, self.tape.operations, kept_device)
+            self._kept = self.states(kept_device)
         return crash.power and not set(_spoilt(crash)) <= self._kept.unsynced(crash.position)
+
+
+def _parent(path: str) -> str:
+    return f"{os.path.dirname(path)}/" if os.path.dirname(path) else "the store's directory"  # noqa: PTH120 - no Path
 
 
 def _spoilt(crash: faults.Crash) -> list[int]:

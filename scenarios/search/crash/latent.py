@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tornpage import faults
 from tornpage.scenarios.execution.crash.latent import PAGE
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
@@ -17,7 +16,7 @@ WAYS: Final = ("unreadable", "bad-page", "flipped", "old")
 
 def latent_faults(recording: Recording, generator: random.Random) -> list[tuple[int, Damage]]:
     """The faults of what each call, or start, has left, each with the number of its step."""
-    states = faults.CrashStates(recording.base, recording.tape.operations)
+    states = recording.states()
     database = recording.trial.target.database(recording.trial.directory)
     found, before = [], dict(recording.base)
     for span in recording.history.spans:

@@ -24,9 +24,10 @@ Not covered: disks that say that they have synced and have not.
 """
 
 import contextlib
+import operator
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -39,6 +40,7 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.difference import is_same
 from tornpage.scenarios.execution.finding.shrink import Shown, minimise, shown
+from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
 from tornpage.scenarios.model.fingerprint import call_of
@@ -84,6 +86,10 @@ _RECOVERY_SHARE: Final = 6
 # Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
 _MOST_OF_A_SHARE: Final = 100
 _FEW_OF_A_SHARE: Final = 1_000
+_DEPLOYED: Final = (
+    "made before the first call was acknowledged, and never synced into the directory above: {}; a crash is taken to "
+    "leave that, as part of the deployment (POSIX would allow its loss)"
+)
 _WORKLOADS: Final = Workloads()
 
 
@@ -138,6 +144,8 @@ class CrashSearch(Search):
         reader = CrashReader(self.target, configuration)
         tally = CrashesTried(self.target.name, configuration)
         self._starts = []
+        # Tried once in a process, and it makes use of SQLite's randomness: not in the one part that asks first.
+        are_joined(self.target, configuration, self.directory / "joined")
         with faults.shims().deterministic(self.seed):
             try:
                 if part.kind == _AFTER_FAULTS:
@@ -190,15 +198,18 @@ class CrashSearch(Search):
 
         In the workload itself that is a finding; what fails after a fault is the sweep's to find.
         """
+        # A part that has the workload played goes on as one that finds it played: with the same randomness.
+        alone = contextlib.nullcontext() if tape.part is None else faults.shims().deterministic(self.seed)
         play = play_tape if tape.part is None else _WORKLOADS.of
-        played = play(
-            msgspec.structs.replace(tape, part=None),
-            self.target,
-            configuration,
-            self.directory / "recorded",
-            # A program may be at work in the background between its calls; it has ended when it has closed the store.
-            compares=not self._is_program,
-        )
+        with alone:
+            played = play(
+                msgspec.structs.replace(tape, part=None),
+                self.target,
+                configuration,
+                self.directory / "recorded",
+                # A program may be at work in the background between its calls; it has ended when it has closed it.
+                compares=not self._is_program,
+            )
         end = len(played.steps) if tape.part is None or tape.part.end is None else tape.part.end
         failed = played.failure_of(end)
         if isinstance(failed, TargetError):
@@ -218,7 +229,9 @@ class CrashSearch(Search):
         """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
         operations, every = recording.tape.operations, self.most_states_per_call is None
         device = tape.device or self.device
-        states = faults.CrashStates(recording.base, operations, device, self.seed, every=every)
+        states = recording.states(device, self.seed, every=every)
+        if tape.share == 1 and (made := recording.deployed()):
+            self.note(_DEPLOYED.format(", ".join(f"{operations[index].path}/" for index in made)))
         spans = recording.history.spans
         directory = recording.trial.directory
         database = os.path.relpath(recording.trial.target.database(directory), directory)
@@ -292,13 +305,29 @@ class CrashSearch(Search):
         crash = CrashAt.of(state.crash, tape.device or self.device)
         return Scenario(self.target.name, recording.history.configuration, (*tape.prelude, *steps, crash))
 
-    def _sampled(self, them: Sequence[_Any], share: int, what: str, tally: CrashesTried) -> Sequence[_Any]:
-        """A seeded sample in order, of a share of as many as the profile wants of a call; `what` they are."""
+    def _sampled(
+        self,
+        them: Sequence[_Any],
+        share: int,
+        what: str,
+        tally: CrashesTried,
+        kind_of: Callable[[_Any], object] = lambda _: None,
+    ) -> Sequence[_Any]:
+        """A seeded sample in order, of a share of as many as the profile wants of a call; `what` they are.
+
+        Each kind has its turn before any has another: a store may mishandle what only one of many operations is.
+        """
         most = _MOST_OF_A_SHARE if self.most_states_per_call is None else max(self.most_states_per_call // share, 1)
         if len(them) <= most:
             return them
         _leave_out(tally, {what: len(them) - most})
-        return [them[index] for index in sorted(self.generator.sample(range(len(them)), most))]
+        turns: Counter[object] = Counter()
+        drawn: list[tuple[int, int]] = []
+        for index in self.generator.sample(range(len(them)), len(them)):
+            turns[kind_of(them[index])] += 1
+            drawn.append((turns[kind_of(them[index])], index))
+        drawn.sort(key=operator.itemgetter(0))
+        return [them[index] for index in sorted(index for _, index in drawn[:most])]
 
     # -- after a fault -------------------------------------------------------------------------------------
 
@@ -309,7 +338,8 @@ class CrashSearch(Search):
             if start.action in (OPEN, CLOSE):
                 continue
             before = self._calls[: start.step - 1] or (Restart(),)
-            for point in self._sampled(_changing(sweep, reader.configuration, start), _FAULTED_SHARE, _FAULTS, tally):
+            changing = _changing(sweep, reader.configuration, start)
+            for point in self._sampled(changing, _FAULTED_SHARE, _FAULTS, tally, _kind_of_operation):
                 if self.recorder.enough():
                     return
                 self._after_fault(point, before, beat, reader, tally, None)
@@ -518,6 +548,10 @@ def _kind_of(violation: Violation, scenario: Scenario) -> Key:
     last = scenario.steps[-1] if scenario.steps else None
     cut_power = isinstance(last, CrashAt) and last.power
     return "kind", violation.code, "power" if cut_power else "process", "after faults" if scenario.faults else "alone"
+
+
+def _kind_of_operation(point: Point) -> object:
+    return point.series.kind, point.series.role
 
 
 def _changing(sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:

@@ -357,7 +357,7 @@ class StoreMachine(RuleBasedStateMachine):
         device = faults.Device()
         crash = faults.Crash(position, power=False)
         if power:
-            states = faults.CrashStates(recording.base, recording.tape.operations, device)
+            states = recording.states(device)
             crash = data.draw(strategies.sampled_from(list(states.crashes(position))))
         self._do(CrashAt.of(crash, device))
 
