@@ -67,6 +67,23 @@ def test_a_reader_of_crash_states_may_write_what_is_put_down_anew(home: Path) ->
     assert {"a": 1} in views
 
 
+def test_recoveries_begin_once_for_each_content_whatever_is_in_the_files_beside_it(home: Path) -> None:
+    target = crash_places.Attached()
+    with faults.install(), faults.shims().deterministic():
+        with Executor(target, target.configurations[0], home / "here", record=True) as executor:
+            for action in target.workload():
+                executor.do(Call(action))
+            executor.close_session()
+        assert executor.recording is not None
+        recording = executor.recording
+        reader, states = recording.reader(), recording.states()
+        last = range(recording.history.spans[-2].begin, len(recording.tape))
+        views = [recording.judge(state, reader)[0] for at in last for state in states.power(at)]
+    assert [view for at, view in enumerate(views) if view not in views[:at]] == [{"a": 1}, {"a": 1, "b": 2}]
+    # The other database, and its journal, have many contents; of names there are few.
+    assert 2 <= len(reader.beginnings) < len(reader.kinds) / 5
+
+
 def test_a_database_is_open_by_the_file_that_it_is_and_not_by_a_path_that_it_had(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -54,6 +54,8 @@ class CrashReader:
         self.configuration = configuration
         # One representative of each kind, in the order they were met.
         self.kinds: dict[Kind, faults.State] = {}
+        # From which of these a recovery may go another way: of files beside a database it matters which there are.
+        self.beginnings: set[Kind | tuple[bytes, tuple[str, ...]]] = set()
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
         self._plain: dict[Kind, _Plain | Violation] = {}
@@ -93,6 +95,8 @@ class CrashReader:
         kind = plain.content, others
         if kind not in self.kinds or kind in self._wrong:
             self.kinds.setdefault(kind, state)
+            plain_files = self.target.files_view is not None
+            self.beginnings.add(kind if plain_files else (plain.content, tuple([name for name, _ in others])))
             try:
                 self._open_first(state, plain.view, now_ms, directory)
             except Violation:

@@ -262,7 +262,7 @@ class CrashSearch(Search):
     ) -> None:
         self.counts["states"] += 1
         tally.states += 1
-        kinds = len(reader.kinds)
+        beginnings = len(reader.beginnings)
         # Only the workload itself has a map; other tapes begin elsewhere.
         point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
         point.states += 1
@@ -281,8 +281,8 @@ class CrashSearch(Search):
         else:
             tally.took(outcome)
             point.took(outcome)
-            if len(reader.kinds) > kinds:
-                # The first disk that shows this, with these files: recovery starts from here.
+            if len(reader.beginnings) > beginnings:
+                # The first disk that shows this, with files of these names: recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
                 self._starts.append(Tape((), scenario.steps, dict(state.files), view))
         if self.counts["states"] % _TOLD_EVERY == 0:
