@@ -188,7 +188,16 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
         "checkpointed": ledger.maintenance(apply=True).checkpointed,
+        "worker": _worker(ledger, place / "workers" / "one.lock"),
     }
+
+
+def _worker(ledger: Ledger, lock: Path) -> list[Any]:
+    """A worker that lives, who may read its lock, and that it is dead and cleaned away afterwards."""
+    with ledger.workers.hold("one"):
+        private = [f"{one.stat().st_mode & 0o7777:o}" for one in (lock.parent, lock) if one.exists()]
+        alive = ledger.workers.is_alive("one")
+    return [alive, private, ledger.workers.is_alive("one"), ledger.workers.clean([])]
 
 
 def _in_the_file(path: Path) -> int | None:

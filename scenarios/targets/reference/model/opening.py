@@ -57,6 +57,8 @@ def opening(
         "files": [] if in_memory else ["600"],
         # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; what somebody reads stays in the log.
         "checkpointed": not reader,
+        # §4: ``<state dir>/workers/<id>.lock``.
+        "worker": [True, [] if in_memory else ["700", "600"], False, ["one"]],
         **({} if reader else {"in the file alone": None if in_memory else 1 + is_there}),
         "closed": "StoreUnavailable",
         "log": reader,
