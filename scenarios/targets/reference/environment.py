@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -218,6 +219,35 @@ class Receiver:
                 )
 
 
+def _link(path: Path, content: bytes) -> None:
+    path.with_suffix(".txt").write_bytes(content)
+    path.symlink_to(path.with_suffix(".txt"))
+
+
+# What the ledger takes for a file of the old queue at most.
+_LARGEST_FILE: Final = 16 * 1024 * 1024
+_ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
+    "json": lambda path, content: path.write_bytes(content),
+    "text": lambda path, content: path.write_bytes(content[:-1]),
+    "bytes": lambda path, content: path.write_bytes(content[:-1] + b"\xff"),
+    "large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE)),
+    "too large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE + 1)),
+    "link": _link,
+    "directory": lambda path, _: path.mkdir(),
+    "fifo": lambda path, _: os.mkfifo(path),
+}
+
+
+def _document(file: Path) -> Any:
+    """What an old file says; None where it is none."""
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except msgspec.DecodeError:
+        return None
+
+
 class LegacyQueue:
     """The files of the old queue. What has been taken out of it has to be in the outbox's file."""
 
@@ -229,15 +259,17 @@ class LegacyQueue:
         # What was ever taken over, as the database remembered it at the last look; None: no look was taken.
         self.known: dict[str, str] | None = None
 
-    def put(self, name: str, content: object) -> None:
-        """One more file."""
+    def put(self, name: str, content: object, kind: str = "json") -> None:
+        """One more file, of the old program's or of another `kind`."""
         if Path(name).name != name:
             # An action may come from a replay file, which must not write anywhere else.
             raise TargetError(f"a legacy file's name is no path: {name!r}")
+        if kind not in _ODD_FILES:
+            raise TargetError(f"there is no kind of file {kind!r}; there are {', '.join(_ODD_FILES)}")
         # The old program writes it, and what is armed is for the new one.
         with spared():
             self.directory.mkdir(exist_ok=True)
-            (self.directory / name).write_bytes(msgspec.json.encode(content))
+            _ODD_FILES[kind](self.directory / name, msgspec.json.encode(content))
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[Path]:
@@ -259,11 +291,11 @@ class LegacyQueue:
         return found
 
     def contents(self) -> dict[str, Any] | None:
-        """The documents by the names of their files; None where there is no directory."""
+        """The documents by the names of their files, none of what is no such file; None where there is no directory."""
         if not self.directory.is_dir():
             return None
         with spared():
-            return {file.name: msgspec.json.decode(file.read_bytes()) for file in self.directory.glob("*.json")}
+            return {file.name: _document(file) for file in self.directory.glob("*.json")}
 
     def check(self) -> None:
         """Whatever file has gone, its message has been committed. Raises `Violation`."""

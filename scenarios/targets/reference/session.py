@@ -197,8 +197,8 @@ class ReferenceSession:
         # It is as late there.
         self._elsewhere(later_ms=self._later_ms).ledger.outbox.ack(message_id)
 
-    def _do_legacy_file(self, name: str, content: object) -> None:
-        self._legacy.put(name, content)
+    def _do_legacy_file(self, name: str, content: object, kind: str = "json") -> None:
+        self._legacy.put(name, content, kind)
 
     def _do_outbox_import_legacy(self) -> Any:
         if self._legacy.known is not None:

@@ -205,4 +205,13 @@ def import_files() -> Iterator[Action]:
     yield call("memory.import_legacy")
 
 
-SCRIPTS: Final = (queueing, endings, retries, permanent, passes, ages, pruning, import_files)
+def odd_files() -> Iterator[Action]:
+    """What lies beside the files of the old queue, or is too large to be one, stays and is reported."""
+    for kind in ("text", "bytes", "large", "too large", "link", "directory", "fifo"):
+        content = {"id": kind, "channel": "mail", "to": "you"}
+        yield call("legacy_file", name=f"{kind}.json", content=content, kind=kind)
+    yield call("outbox.import_legacy")
+    yield call("outbox.import_legacy")
+
+
+SCRIPTS: Final = (odd_files, queueing, endings, retries, permanent, passes, ages, pruning, import_files)
