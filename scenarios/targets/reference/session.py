@@ -20,7 +20,6 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 from tornpage.scenarios.targets.reference.environment import (
     Grumbler,
-    LegacyQueue,
     Mirror,
     PretendedWorkers,
     Receiver,
@@ -33,6 +32,7 @@ from tornpage.scenarios.targets.reference.environment import (
 )
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
+from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 from tornpage.scenarios.targets.reference.openings import opening
 from tornpage.scenarios.targets.reference.other_stores import life_of_a_store
 

@@ -1,0 +1,110 @@
+"""The files of the old queue, as another program has left them, and what else may lie beside them."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage import faults
+from tornpage.faults.files import spared
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.target import TargetError
+
+
+def _link(path: Path, content: bytes) -> None:
+    path.with_suffix(".txt").write_bytes(content)
+    path.symlink_to(path.with_suffix(".txt"))
+
+
+# What the ledger takes for a file of the old queue at most.
+_LARGEST_FILE: Final = 16 * 1024 * 1024
+_ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
+    "json": lambda path, content: path.write_bytes(content),
+    "text": lambda path, content: path.write_bytes(content[:-1]),
+    "bytes": lambda path, content: path.write_bytes(content[:-1] + b"\xff"),
+    "large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE)),
+    "too large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE + 1)),
+    "link": _link,
+    "directory": lambda path, _: path.mkdir(),
+    "fifo": lambda path, _: os.mkfifo(path),
+}
+
+
+def _document(file: Path) -> Any:
+    """What an old file says; None where it is none."""
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except msgspec.DecodeError:
+        return None
+
+
+class LegacyQueue:
+    """The files of the old queue. What has been taken out of it has to be in the outbox's file."""
+
+    def __init__(self, directory: Path, database: Path) -> None:
+        self.directory: Final = directory
+        self._database = database
+        # Of each message that was taken out, its idempotency key, where it has one.
+        self._taken: dict[str, str | None] = {}
+        # What was ever taken over, as the database remembered it at the last look; None: no look was taken.
+        self.known: dict[str, str] | None = None
+
+    def put(self, name: str, content: object, kind: str = "json") -> None:
+        """One more file, of the old program's or of another `kind`."""
+        if Path(name).name != name:
+            # An action may come from a replay file, which must not write anywhere else.
+            raise TargetError(f"a legacy file's name is no path: {name!r}")
+        if kind not in _ODD_FILES:
+            raise TargetError(f"there is no kind of file {kind!r}; there are {', '.join(_ODD_FILES)}")
+        # The old program writes it, and what is armed is for the new one.
+        with spared():
+            self.directory.mkdir(exist_ok=True)
+            _ODD_FILES[kind](self.directory / name, msgspec.json.encode(content))
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[Path]:
+        """While somebody imports it: notice which files go."""
+        before = self._ids()
+        try:
+            yield self.directory
+        finally:
+            left = self._ids()
+            self._taken |= {name: key for name, key in before.items() if name not in left}
+
+    def _ids(self) -> dict[str, str | None]:
+        """The keys of the messages in the files, by their id."""
+        found: dict[str, str | None] = {}
+        for entry in (self.contents() or {}).values():
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                key = entry.get("idempotencyKey")
+                found[entry["id"].strip()] = key.strip() if isinstance(key, str) else None
+        return found
+
+    def contents(self) -> dict[str, Any] | None:
+        """The documents by the names of their files, none of what is no such file; None where there is no directory."""
+        if not self.directory.is_dir():
+            return None
+        with spared():
+            return {file.name: _document(file) for file in self.directory.glob("*.json")}
+
+    def check(self) -> None:
+        """Whatever file has gone, its message has been committed. Raises `Violation`."""
+        if not self.directory.is_dir():
+            # Nothing can have been taken over.
+            self.known = {}
+            return
+        with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
+            self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
+            # The same message may be there under another id.
+            keys = {key for (key,) in connection.execute("SELECT idempotency_key FROM message_outbox")} - {None}
+        lost = sorted(name for name, key in self._taken.items() if name not in self.known and key not in keys)
+        self._taken = {}
+        if lost:
+            raise Violation(
+                "no-lost-message", f"the file of message {lost[0]} was removed, and no database has the message"
+            )
