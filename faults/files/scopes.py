@@ -99,7 +99,9 @@ def _unless_idle(body: Function) -> Function:
     @functools.wraps(body)
     def function(original: Function, /, *args: Any, **kwargs: Any) -> Any:
         # At each use of any file: to ask the watch itself would take longer than this.
-        return body(original, *args, **kwargs) if WATCH.injectors or WATCH.tapes else original(*args, **kwargs)
+        if WATCH.tapes or (WATCH.injectors and not WATCH.spares):
+            return body(original, *args, **kwargs)
+        return original(*args, **kwargs)
 
     return function
 

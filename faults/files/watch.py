@@ -30,7 +30,8 @@ class Watch:
     def __init__(self) -> None:
         self.injectors: tuple[Injector, ...] = ()
         self.tapes: tuple[Tape, ...] = ()
-        self._spared = 0
+        # In how many scopes no injector is asked.
+        self.spares = 0
         # What the next writes of a file meet, and how many of them.
         self._owed: dict[str, tuple[Fault, int]] = {}
 
@@ -42,11 +43,11 @@ class Watch:
     @contextlib.contextmanager
     def spared(self) -> Iterator[None]:
         """Ask no injector inside this scope."""
-        self._spared += 1
+        self.spares += 1
         try:
             yield
         finally:
-            self._spared -= 1
+            self.spares -= 1
 
     def forget(self) -> None:
         """What was owed to an injector that has gone is not any more."""
@@ -56,7 +57,7 @@ class Watch:
 
     def ask(self, kind: str, path: str | None, role: str = "") -> Fault | None:
         """The fault that an operation is to meet; None lets it pass."""
-        if path is None or self._spared or not self.injectors:
+        if path is None or self.spares or not self.injectors:
             return None
         owed = self._still_owed(kind, path)
         for injector in self.injectors:
