@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True):
         return " ".join(str(one) for one in parts if one != "")
 
 
-# Each part of a workload plays all of it up to its own calls: few parts, or that grows with the square of the calls.
+# Parts of most searches play the workload up to their own calls: few parts, or that grows with the square of the calls.
 _MOST_PARTS: Final = 12
 
 
