@@ -154,6 +154,12 @@ _ONE_OF: Final = {
 }  # fmt: skip
 
 
+def counted(number: int, name: str) -> str:
+    """A count of a search with what it counts, such as "78 failed a check": one finding may be met at many points."""
+    what = "failed a check" if name == "findings" else unit(number, name)
+    return f"{number:,} {what.replace('_', ' ')}"
+
+
 def unit(number: int, many: str) -> str:
     """What is counted, where it is so many: "findings", or "finding" where it is one."""
     return _ONE_OF.get(many, many) if number == 1 else many

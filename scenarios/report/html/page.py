@@ -20,7 +20,7 @@ from tornpage.scenarios.report.html.caveats import caveats_of
 from tornpage.scenarios.report.html.crash_map import crashes_of
 from tornpage.scenarios.report.html.fault_map import LETTERS, MEANINGS, map_of
 from tornpage.scenarios.report.html.timelines import drawn
-from tornpage.scenarios.report.words import extent, left_out, plural, unit
+from tornpage.scenarios.report.words import counted, extent, left_out, plural, unit
 from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.gate_record import BugRecord, BugsRecord, is_caught
 from tornpage.scenarios.run.record import OUTCOMES, FoundRecord, RunRecord
@@ -83,7 +83,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, plural=plural, one_of=_one_of, sides=_sides, drawn=drawn, unit=_unit)
+    environment.filters.update(
+        counted=counted, number=_number, plural=plural, one_of=_one_of, sides=_sides, drawn=drawn, unit=_unit
+    )
     environment.tests.update(caught=is_caught)
     environment.globals.update(searches_of=_searches_of, left_out=left_out, extent=extent)
     return environment

@@ -26,7 +26,7 @@ from tornpage.scenarios.model.events import (
     Vacuous,
 )
 from tornpage.scenarios.model.judging.checks import CHECKS
-from tornpage.scenarios.report.words import plural, unit
+from tornpage.scenarios.report.words import counted, plural
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
 _COUNTS = (
@@ -180,7 +180,7 @@ def _time(seconds: float) -> str:
 def summary(event: SearchEnded) -> str:
     """What a search came to, in one line."""
     met = {name: event.counts[name] for name in _COUNTS if event.counts.get(name)}
-    counts = ", ".join(f"{count:,} {unit(count, name)}" for name, count in met.items())
+    counts = ", ".join(counted(count, name) for name, count in met.items())
     return f"{counts or 'nothing'} in {event.seconds:.1f} s" + ("" if event.complete else " (cut short)")
 
 
