@@ -231,11 +231,8 @@ class FailedAllocation(Limit):
 
 
 def can_fail_allocations(library: Library) -> bool:
-    """Whether single allocations of a library can be made to fail.
-
-    That needs its functions by name, and a binding whose connections can all be found: Python's own.
-    """
-    return library.shows_functions and library.code.__name__ == "_sqlite3"
+    """Whether single allocations of a library can be made to fail."""
+    return library.fails_allocations
 
 
 def can_limit_heap(library: Library) -> bool:

@@ -105,9 +105,18 @@ class Library:
         return self._handle is not None
 
     @property
+    def fails_allocations(self) -> bool:
+        """Whether single allocations can be made to fail.
+
+        That needs its functions by name, and a binding whose connections can all be found: Python's own.
+        """
+        return self.shows_functions and self.code.__name__ == "_sqlite3"
+
+    @property
     def out_of_reach(self) -> tuple[str, ...]:
         """What can't be done to this library, in words."""
-        lacking = [] if self.shows_functions else ["failing the nth allocation", "seeding its random generator anew"]
+        lacking = [] if self.fails_allocations else ["failing the nth allocation"]
+        lacking += [] if self.shows_functions else ["seeding its random generator anew"]
         lacking += [f"files of its VFS {name}" for name in self.others if name != proof.IN_MEMORY]
         return tuple(lacking)
 

@@ -58,6 +58,18 @@ def test_a_library_that_shows_its_functions_has_nothing_out_of_reach() -> None:
     assert library.vfss[0].name == "unix"
 
 
+@pytest.mark.parametrize("binding", ["pysqlite3", "sqlean"])
+def test_where_no_single_allocation_can_be_failed_the_facts_say_so(binding: str) -> None:
+    module = pytest.importorskip(binding)
+    library = faults.shim_for(module).library
+    assert library.shows_functions
+    assert not faults.can_fail_allocations(library)
+    assert library.out_of_reach == ("failing the nth allocation",)
+    with faults.install() as shims:
+        notes = shims.notes()
+    assert any(note.startswith(binding) and note.endswith("out of reach: failing the nth allocation") for note in notes)
+
+
 def test_another_copy_of_sqlite_is_not_taken_for_the_modules_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its functions can be called by name, and lead to VFSs of its own."""
     other = pytest.importorskip("pysqlite3")
