@@ -55,6 +55,41 @@ class AcknowledgesFirst(Tiny):
     session = AcknowledgesFirstSession
 
 
+class GathersSession(TinySession):
+    """Keeps what it is told in a list, answers from it, and writes two calls' worth in one transaction."""
+
+    def set_up(self, configuration: Configuration) -> None:
+        super().set_up(configuration)
+        self.waiting: list[tuple[str, tuple[Any, ...]]] = []
+
+    def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        self.waiting += statements
+        if len(self.waiting) > 1:
+            written, self.waiting = self.waiting, []
+            super().transact(*written)
+
+    def require(self, key: str) -> None:
+        if key not in self.live_view():
+            raise Refused(f"no such key: {key}")
+
+    def live_view(self) -> View:
+        view = dict(super().live_view())
+        for statement, values in self.waiting:
+            if statement.startswith("DELETE"):
+                view.pop(values[0], None)
+            elif "SELECT" in statement:
+                view[values[0]] = view[values[1]]
+            else:
+                view[values[0]] = values[1]
+        return view
+
+
+class Gathers(Tiny):
+    """Writes behind: no crash is needed to see that every other call is acknowledged and in no file."""
+
+    session = GathersSession
+
+
 # -- a recovery ----------------------------------------------------------------------------------------------
 
 

@@ -72,11 +72,16 @@ def test_the_right_stores_are_silent(command: Command, right: str) -> None:
     assert findings(ran) == []
 
 
-def test_a_store_that_acknowledges_before_it_commits_is_a_finding_without_any_crash(command: Command) -> None:
-    ran = command("crash", "--target", "crashing_stores:AcknowledgesFirst", "--json")
+@pytest.mark.parametrize(
+    ("wrong", "check"), [("AcknowledgesFirst", "acknowledged-is-durable"), ("Gathers", "memory-equals-disk")]
+)
+def test_a_store_that_acknowledges_before_it_commits_is_a_finding_without_any_crash(
+    command: Command, wrong: str, check: str
+) -> None:
+    ran = command("crash", "--target", f"crashing_stores:{wrong}", "--json")
     assert ran.code == 1, ran
     (found,) = findings(ran)
-    assert found["check"] == "acknowledged-is-durable"
+    assert found["check"] == check
     assert all(step["type"] != "crash_at" for step in found["scenario"]["steps"])
     assert any(" and delete/" in line for line in found["also"])
 
