@@ -27,6 +27,6 @@ def test_a_defect_is_met_within_some_thousand_steps_and_the_same_seed_meets_the_
 def test_every_call_of_the_specification_is_drawn_or_has_its_scripts() -> None:
     not_drawn = {
         "history.read", "history.get_session", "tasks.quarantined", "outbox.quarantined", "workers.life", "stores.life",
-        "open.once", "batch.nested",
+        "open.once", "open.snapshot", "batch.nested",
     }  # fmt: skip
     assert set(ACTIONS) - NAMES == not_drawn

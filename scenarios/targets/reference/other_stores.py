@@ -145,3 +145,28 @@ def _made(ledger: Ledger, name: str, args: dict[str, Any], names: list[str]) -> 
     names.append(args.pop("id", "unnamed"))
     part, _, method = name.rpartition(".")
     return getattr(getattr(ledger, part) if part else ledger, method)(**args)
+
+
+def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any) -> Any:
+    """What a ledger on a JSON snapshot that others have written shows, and what is in the file after one more task.
+
+    `document` is the file's value, or its text where it is a text.
+    """
+    directory.mkdir(exist_ok=True)
+    path = directory / "written.json"
+    path.write_bytes(document.encode() if isinstance(document, str) else msgspec.json.encode(document))
+    before = path.read_bytes()
+    try:
+        ledger = Ledger.open(store=JsonSnapshotStore(path), clock=clock, new_id=lambda: "one more")
+    except StoreError as error:
+        return {"error": type(error).__name__, "left": path.read_bytes() == before}
+    with contextlib.closing(ledger):
+        tasks = [task.task_id for task in ledger.tasks.list()]
+        shown = {
+            "tasks": sorted(tasks),
+            "deliveries": sorted(task_id for task_id in tasks if ledger.tasks.get_delivery(task_id) is not None),
+            "quarantined": [[one.table, one.key] for one in ledger.tasks.quarantined()],
+        }
+        ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+    written = msgspec.json.decode(path.read_bytes())
+    return {**shown, "kept": [len(written["tasks"]), len(written["deliveries"])]}

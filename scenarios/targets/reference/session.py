@@ -34,7 +34,7 @@ from tornpage.scenarios.targets.reference.introspection import check_audit, chec
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 from tornpage.scenarios.targets.reference.openings import opening
-from tornpage.scenarios.targets.reference.other_stores import life_of_a_store
+from tornpage.scenarios.targets.reference.other_stores import life_of_a_store, opened_snapshot
 
 # The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
@@ -269,6 +269,9 @@ class ReferenceSession:
 
     def _do_stores_life(self, **what: Any) -> list[Any]:
         return life_of_a_store(self._place[0] / "other-stores", self._clock, **what)
+
+    def _do_open_snapshot(self, document: Any) -> Any:
+        return opened_snapshot(self._place[0] / "snapshots", self._clock, document=document)
 
     def _do_open_once(self, **how: Any) -> Any:
         return opening(self._place[0] / "another", **how)

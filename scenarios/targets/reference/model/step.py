@@ -85,6 +85,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "workers.life": workers.life,
     "stores.life": _stores_life,
     "open.once": opening.opening,
+    "open.snapshot": stores.snapshot,
     "batch.nested": _nested,
 }
 """Every call that is specified, by the name of its action."""

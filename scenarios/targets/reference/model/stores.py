@@ -1,10 +1,12 @@
 """Other stores (§2, store interface): whatever a store offers, the ledger on it answers the same."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
+from tornpage.scenarios.targets.reference.model.rows import is_readable
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
@@ -87,3 +89,62 @@ def _error(outcome: str, raises: Mapping[str, Any] | None) -> str:
         primary = _NOMEM
     kind, again = _KINDS.get(primary, ("StoreError", False))
     return f"{kind} {outcome} {again} {code} {'SQLITE_SO' if code is not None else None}"
+
+
+# -- a snapshot that others have written -----------------------------------------------------------------------
+
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "task": (
+        "task_id", "runtime", "requester_session_key", "owner_key", "scope_kind", "task", "status", "delivery_status",
+        "notify_policy", "created_at",
+    ),
+    "delivery": ("task_id",),
+}  # fmt: skip
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "task": (
+        "task_kind", "source_id", "child_session_key", "parent_flow_id", "parent_task_id", "agent_id",
+        "requester_agent_id", "run_id", "label", "started_at", "ended_at", "last_event_at", "cleanup_after", "error",
+        "progress_summary", "terminal_summary", "terminal_outcome",
+    ),
+    "delivery": ("requester_origin", "last_notified_event_at"),
+}  # fmt: skip
+
+
+def snapshot(_world: World, state: State, *, document: Any) -> Outcome:
+    """§1: a record that can't be read is reported and kept, and the others load; a file that is none is left alone."""
+    try:
+        known = json.loads(document) if isinstance(document, str) else document
+        version, tasks, deliveries = known["version"], known["tasks"], known["deliveries"]
+    except (ValueError, KeyError, TypeError):
+        return Outcome(state, {"error": "StoreCorrupt", "left": True})
+    if not isinstance(version, int) or not isinstance(tasks, list) or not isinstance(deliveries, list):
+        return Outcome(state, {"error": "StoreCorrupt", "left": True})
+    if version > 1:
+        return Outcome(state, {"error": "StoreSchemaNewer", "left": True})
+    good, bad = _parted("task", "tasks", tasks)
+    told, wrong = _parted("delivery", "task_delivery_state", deliveries)
+    mine = sorted({name for name in told if name in good})
+    return Outcome(state, {
+        "tasks": sorted(good), "deliveries": mine, "quarantined": [*bad, *wrong],
+        "kept": [len(good) + len(bad) + 1, len(mine) + len(wrong)],
+    })  # fmt: skip
+
+
+def _parted(kind: str, table: str, records: Iterable[Any]) -> tuple[list[str], list[list[str]]]:
+    """The names of those that can be read, and the table and name of the others."""
+    good, bad = [], []
+    for one in records:
+        names = set(one) if isinstance(one, Mapping) else set()
+        needed, all_of_them = set(_NEEDED[kind]), {*_NEEDED[kind], *_OPTIONAL[kind]}
+        is_whole = needed <= names <= all_of_them and all(one[name] is not None for name in needed)
+        if is_whole and is_readable(kind, {**dict.fromkeys(_OPTIONAL[kind]), **_as_text(one)}):
+            good.append(one["task_id"])
+        else:
+            bad.append([table, str(one.get("task_id", "?")) if isinstance(one, Mapping) else "?"])
+    return good, bad
+
+
+def _as_text(record: Mapping[str, Any]) -> dict[str, Any]:
+    """As a row has it: JSON is a text there."""
+    origin = record.get("requester_origin")
+    return {**record, **({} if origin is None else {"requester_origin": json.dumps(origin)})}

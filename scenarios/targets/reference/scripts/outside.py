@@ -129,6 +129,34 @@ def store_errors() -> Iterator[Action]:
             yield call("stores.life", kind="memory", calls=calls, fails={"0": how}, raises=raises)
 
 
+def snapshots() -> Iterator[Action]:
+    """A JSON snapshot of another version, or of somebody's hand."""
+    task: dict[str, object] = {
+        "task_id": "a", "runtime": "cli", "requester_session_key": "me", "owner_key": "me", "scope_kind": "session",
+        "task": "work", "status": "queued", "delivery_status": "pending", "notify_policy": "done_only", "created_at": 5,
+    }  # fmt: skip
+    other = {**task, "task_id": "b", "started_at": 7, "terminal_outcome": None}
+    state = {"task_id": "a", "requester_origin": {"a": [1]}, "last_notified_event_at": 5}
+    whole = {"version": 1, "tasks": [task, other], "deliveries": [state]}
+    yield call("open.snapshot", document=whole)
+    yield call("open.snapshot", document={**whole, "of a newer version": 1})
+    for wrong in (
+        {"status": "paused"}, {"runtime": 5}, {"scope_kind": None}, {"created_at": "soon"}, {"started_at": 1.5},
+        {"of a newer version": 1}, {"terminal_outcome": "done"}, {"label": ["x"]},
+    ):  # fmt: skip
+        yield call("open.snapshot", document={**whole, "tasks": [{**task, **wrong}, other]})
+    for name in task:
+        without = {key: value for key, value in task.items() if key != name}
+        yield call("open.snapshot", document={**whole, "tasks": [without, other]})
+    for odd in ({**state, "of a newer version": 1}, {**state, "last_notified_event_at": "x"}, {}, [], None, "a",
+                {"task_id": "b"}, {"task_id": "nobody"}):  # fmt: skip
+        yield call("open.snapshot", document={**whole, "deliveries": [state, odd]})
+    yield call("open.snapshot", document={**whole, "tasks": [5, None, other]})
+    for document in ("", "{", "[]", "5", {"version": 1}, {**whole, "version": 2}, {**whole, "version": "1"},
+                     {**whole, "version": 0}, {**whole, "tasks": {}}, {**whole, "deliveries": None}):  # fmt: skip
+        yield call("open.snapshot", document=document)
+
+
 def openings() -> Iterator[Action]:
     """What is refused and left as it is, who may read what, and what each mode and level comes to."""
     for before in (
@@ -151,4 +179,4 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="ledger", state_dir="")
 
 
-SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, openings)
+SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, snapshots, openings)
