@@ -148,8 +148,11 @@ def snapshots() -> Iterator[Action]:
     for name in task:
         without = {key: value for key, value in task.items() if key != name}
         yield call("open.snapshot", document={**whole, "tasks": [without, other]})
-    for odd in ({**state, "of a newer version": 1}, {**state, "last_notified_event_at": "x"}, {}, [], None, "a",
-                {"task_id": "b"}, {"task_id": "nobody"}):  # fmt: skip
+    odds: tuple[object, ...] = (
+        {**state, "of a newer version": 1}, {**state, "last_notified_event_at": "x"}, {}, [], None, "a",
+        {"task_id": "b"}, {"task_id": "nobody"},
+    )  # fmt: skip
+    for odd in odds:
         yield call("open.snapshot", document={**whole, "deliveries": [state, odd]})
     yield call("open.snapshot", document={**whole, "tasks": [5, None, other]})
     for document in ("", "{", "[]", "5", {"version": 1}, {**whole, "version": 2}, {**whole, "version": "1"},
