@@ -41,6 +41,8 @@ _OPENINGS: Final = 4
 # and what it answered.
 _Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
 
+_LET_GO: Final = "; `close` has to let go of all of the store's files, also of those that a pool would keep"
+
 
 class Start(msgspec.Struct, frozen=True):
     """Where one call of the workload starts, and where it leads; `call` is the action in words."""
@@ -124,8 +126,8 @@ class WorkloadSearch(Search):
         except (faults.FaultError, TargetError):
             raise
         except Exception as error:
-            message = f"{self.target.name} fails without any fault at {configuration}: {error!r}"
-            raise TargetError(message) from error
+            what = f"{error.message}{_LET_GO}" if isinstance(error, Violation) else repr(error)
+            raise TargetError(f"{self.target.name} fails without any fault at {configuration}: {what}") from error
 
     def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
         home = self.home

@@ -75,7 +75,7 @@ class Huey(Target):
     """Target: huey.storage.SqliteStorage, unmodified."""
 
     name = "huey"
-    title = f"huey {huey.__version__}, unmodified: its SQLite storage"
+    title = f"huey {huey.__version__}, unmodified: a task queue's SQLite storage"
     configurations: tuple[Configuration, ...] = (
         Configuration("wal", "FULL"),  # its own default: fsync is left to SQLite, and SQLite's is FULL
         Configuration("delete", "FULL"),

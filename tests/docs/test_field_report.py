@@ -1,0 +1,51 @@
+"""The field report: each library's folder has what the report says, and its table is the one that report.py prints."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage.scenarios.run.replay_file import read
+
+ROOT = Path(__file__).parents[2]
+FIELD = ROOT / "docs" / "field"
+REPORT = (ROOT / "docs" / "field-report.md").read_text()
+FINDINGS = sorted(FIELD.glob("*/*.json"))
+
+
+def _report() -> Any:
+    spec = importlib.util.spec_from_file_location("field_report", FIELD / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_library_has_its_target() -> None:
+    for folder, target, _kind, _package in _report().LIBRARIES:
+        assert (FIELD / folder / f"{target.partition(':')[0]}.py").is_file()
+    # Two schedulers are tried by `tornpage interleave` alone.
+    known = {one[0] for one in _report().LIBRARIES} | {"two_workers"}
+    assert known == {path.parent.name for path in FIELD.glob("*/*_target.py")}
+
+
+def test_each_row_of_the_table_is_of_a_library_that_the_job_runs() -> None:
+    table = REPORT.partition("<!-- begin: printed by docs/field/report.py -->")[2].partition("<!-- end -->")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    known = {(kind, package) for _, _, kind, package in _report().LIBRARIES}
+    assert {(row[0].removeprefix("| "), row[1].rpartition(" ")[0]) for row in rows} == known
+
+
+@pytest.mark.parametrize("path", FINDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_each_finding_has_a_replay_file_of_its_folders_target_a_script_and_a_paragraph(path: Path) -> None:
+    target = read(path).scenario.target
+    assert (path.parent / f"{target.partition(':')[0]}.py").is_file()
+    assert json.loads(path.read_text())["format"] == "tornpage-replay"
+    if path.parent.name != "two_workers":
+        assert f"`{path.stem}.py`" in REPORT
+        script = path.with_suffix(".py").read_text()
+        assert "tornpage" not in script
+        compile(script, str(path), "exec")
