@@ -40,7 +40,9 @@ from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.stores.store import Change
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import maintenance as maintenance_rules
-from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.search.scripts import play_script
 from tornpage.scenarios.targets.reference import lockstep
 from tornpage.scenarios.targets.reference import model as model_package
@@ -378,3 +380,17 @@ def test_a_defect_in_the_ledger_is_seen(name: str, tmp_path: Path, monkeypatch: 
     patch, script = DEFECTS[name]
     patch(monkeypatch)
     assert wrong_in(script(), tmp_path)
+
+
+@pytest.mark.parametrize("effect", ["EINTR", "EACCES", "EIO"])
+def test_a_file_of_the_old_queue_that_a_fault_keeps_is_no_answer_of_the_ledgers_own(effect: str, home: Path) -> None:
+    """The message is taken over, its file stays, and the caller is told so; the model knows of no faults."""
+    old = [
+        Action("legacy_file", {"name": f"{one}.json", "content": {"id": one, "channel": "mail", "to": "you"}})
+        for one in "ab"
+    ]
+    imports = Call(Action("outbox.import_legacy"))
+    steps = (*map(Call, old), Arm(f"file-unlink:.json@1={effect}"), imports, Clear(), imports)
+    with faults.install() as shim, shim.deterministic():
+        violation, counts = play(Scenario("reference", Configuration(), steps), Reference(), home)
+    assert (violation, counts["fired"]) == (None, 1)

@@ -206,8 +206,8 @@ class ReferenceSession:
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
         for problem in report.problems:
-            # Its caller is told by the report: that message was not taken over, and the others were.
-            if problem.reason.startswith(UNREADABLE):
+            # Its caller is told by the report: that message was not taken over, or its file stays, and the others were.
+            if problem.imported or problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
         left = sorted(name for name in self._legacy.contents() or () if name.endswith(".json"))
         problems = [problem.file for problem in report.problems]
