@@ -77,9 +77,11 @@ def made(trial: Trial, action: Action) -> Said:
 
 
 def shown(trial: Trial) -> View:
-    """What the session shows, after its own checks; raises `Violation`."""
+    """What the session shows, after the rules of every state and its own checks; raises `Violation`."""
     try:
         view = trial.live_view()
+        # A state that is wrong says more than what the session makes of it.
+        trial.target.check_view(view)
         if trial.session is not None:
             trial.session.self_check()
     except Violation:
