@@ -50,8 +50,9 @@ def estimated(target: Target, plan: Plan) -> str:
         each = max(other.seconds - one.seconds, 0) / max(other.tried - one.tried, 1)
         parts.append(f"{other.there * len(configurations):,} {_COUNTS[search][2]}")
         seconds += (one.seconds + each * max(other.there - one.tried, 0)) * len(configurations)
-    what = ", ".join(sorted(parts)) or "as many as the profile says"
-    return f"exhaustive: about {what}; that takes about {_time(seconds / max(plan.jobs, 1))}"
+    if not parts:
+        return f"exhaustive: how much there is for {' and '.join(plan.searches)} is known when all of it has been tried"
+    return f"exhaustive: about {', '.join(sorted(parts))}; that takes about {_time(seconds / max(plan.jobs, 1))}"
 
 
 def _tried(target: Target, plan: Plan, configurations: tuple[Configuration, ...], few: int) -> dict[str, _Tried]:

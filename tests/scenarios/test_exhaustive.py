@@ -5,7 +5,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+import tiny_stores
 from conftest import Ran
+
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run.estimate import estimated
 
 Command = Callable[..., Ran]
 
@@ -27,6 +31,12 @@ def test_a_sweep_of_everything_is_told_before_and_after(command: Command) -> Non
     assert data["extent"] == "EXHAUSTIVE"
     # Before the search has begun.
     assert ran.err.index("exhaustive:") < ran.err.index("sweep tiny_stores:Tiny:")
+
+
+def test_of_what_nobody_has_counted_no_number_and_no_time_is_told() -> None:
+    plan = Plan(("interleave",), Profile("small", 1, None, 0, 0), report=None)
+    told = estimated(tiny_stores.Tiny(), plan)
+    assert told == "exhaustive: how much there is for interleave is known when all of it has been tried"
 
 
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:
