@@ -1,7 +1,7 @@
 """``python -m benchmarks.model_steps``: how far the reference goes with its model, without any fault.
 
 So many seeds with so many steps each: calls by chance over the whole space of arguments, each held against the model
-(`scenarios.targets.reference.walk`). Exit code 0: the model was never left; 1: it was, and
+(`scenarios.targets.reference.draws.walk`). Exit code 0: the model was never left; 1: it was, and
 the calls before it are shown.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tornpage.scenarios.targets.reference.walk import walk
+from tornpage.scenarios.targets.reference.draws.walk import walk
 
 
 @click.command()

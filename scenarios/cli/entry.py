@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import click
 
-from tornpage.scenarios.cli.completion import VARIABLE, register
 from tornpage.scenarios.cli.group import tornpage
+from tornpage.scenarios.cli.project.completion import VARIABLE, register
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.scratch import choose

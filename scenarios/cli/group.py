@@ -13,15 +13,15 @@ _MODULES: Final = {
     **dict.fromkeys(
         ("check", "sweep", "crash", "contend", "interleave", "limits", "fuzz", "kill", "syscalls"), f"{_CLI}.searches"
     ),
-    **dict.fromkeys(("bugs", "probe"), f"{_CLI}.known_bugs"),
+    **dict.fromkeys(("bugs", "probe"), f"{_CLI}.selftest.known_bugs"),
     **dict.fromkeys(("replay", "explain", "targets"), f"{_CLI}.replays"),
-    **dict.fromkeys(("doctor", "adapter"), f"{_CLI}.doctor"),
-    **dict.fromkeys(("new", "completion"), f"{_CLI}.first_steps"),
-    "libraries": f"{_CLI}.libraries",
+    **dict.fromkeys(("doctor", "adapter"), f"{_CLI}.project.doctor"),
+    **dict.fromkeys(("new", "completion"), f"{_CLI}.project.first_steps"),
+    "libraries": f"{_CLI}.project.libraries",
     "report": f"{_CLI}.reports",
     "ledger": "tornpage.ledger.command",
     # The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
-    "mutants": f"{_CLI}.mutants",
+    "mutants": f"{_CLI}.selftest.mutants",
 }
 _ATTRIBUTES: Final = {"ledger": "ledger_group"}
 

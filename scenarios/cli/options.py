@@ -16,7 +16,7 @@ from rich.console import Console
 from tornpage.faults import KILL, STATEMENT_KINDS, FaultError, FaultPlan, ShimUnavailableError, require_possible
 from tornpage.faults.strace import SyscallsUnavailableError
 from tornpage.scenarios.cli import ci
-from tornpage.scenarios.cli.completion import complete_target
+from tornpage.scenarios.cli.project.completion import complete_target
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import PROFILES, without_password
 from tornpage.scenarios.model.target import Configuration, Target, TargetError

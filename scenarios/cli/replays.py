@@ -8,18 +8,18 @@ import click
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.cli.completion import complete_code, complete_target
 from tornpage.scenarios.cli.options import TargetName, output, scratch_option
+from tornpage.scenarios.cli.project.completion import complete_code, complete_target
 from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.explain import explanation
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.trace import show_trace
-from tornpage.scenarios.run import replay_file as reproducer
-from tornpage.scenarios.run.artifacts import ArtifactError, put_down
-from tornpage.scenarios.run.emit_test import as_test_file
-from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.artifacts import ArtifactError, put_down
+from tornpage.scenarios.run.reproduce.emit_test import as_test_file
+from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, Verdict
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
 from tornpage.scenarios.targets.registry import SHIPPED, find

@@ -28,11 +28,11 @@ from tornpage.scenarios.model.target import (
     is_specified,
 )
 from tornpage.scenarios.model.work import Do, Done, Part
-from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run import stop
-from tornpage.scenarios.run.artifacts import Artifact, artifact_of
-from tornpage.scenarios.run.code_digest import code_of
 from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Job, Live, Result, WorkerPool
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.artifacts import Artifact, artifact_of
+from tornpage.scenarios.run.reproduce.code_digest import code_of
 from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
 from tornpage.scenarios.run.whole_file import report_directory
 from tornpage.scenarios.search.base import Search

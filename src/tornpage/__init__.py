@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         View,
     )
     from tornpage.scenarios.pytest_plugin.conformance import Conformance
-    from tornpage.scenarios.run.emit_test import require_holds
+    from tornpage.scenarios.run.reproduce.emit_test import require_holds
 
 _MODEL: Final = "tornpage.scenarios.model"
 
@@ -46,7 +46,7 @@ _MODULES: Final = {
     "NOT_COMPARED": f"{_MODEL}.judging.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
     "Conformance": "tornpage.scenarios.pytest_plugin.conformance",
-    "require_holds": "tornpage.scenarios.run.emit_test",
+    "require_holds": "tornpage.scenarios.run.reproduce.emit_test",
 }
 
 

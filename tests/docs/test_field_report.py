@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tornpage.scenarios.run.replay_file import read
+from tornpage.scenarios.run.reproduce.replay_file import read
 
 ROOT = Path(__file__).parents[2]
 FIELD = ROOT / "docs" / "field"

@@ -46,7 +46,7 @@ def test_sqlite3_runs_on_the_chosen_sqlite_with_all_of_its_error_codes_and_fault
                 sqlite3.connect(":memory:")
             except MemoryError:
                 print("NOMEM")
-        from tornpage.scenarios.run.replay_file import origin
+        from tornpage.scenarios.run.reproduce.replay_file import origin
         print(sqlite3.sqlite_version, origin().sqlite)
         import pysqlite3
         print(pysqlite3.sqlite_version)

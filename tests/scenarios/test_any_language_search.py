@@ -21,7 +21,7 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.plan import Profile
 from tornpage.scenarios.model.scenario import Call, Clear, Restart, Scenario, Syscall
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
-from tornpage.scenarios.run.replay_file import Verdict, read, replay, write
+from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay, write
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.process import ProcessTarget, Program
 

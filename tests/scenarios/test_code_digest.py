@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import tiny_stores
 
-from tornpage.scenarios.run.code_digest import code_of, is_unchanged
+from tornpage.scenarios.run.reproduce.code_digest import code_of, is_unchanged
 from tornpage.scenarios.targets.registry import find
 
 STORE = """

@@ -23,7 +23,7 @@ from tornpage.scenarios.model.events import PointTried
 from tornpage.scenarios.model.scenario import Call, Restart, Rival, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.campaign import SEARCHES, Exit, verdict
-from tornpage.scenarios.run.replay_file import Verdict, read, replay
+from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay
 from tornpage.scenarios.search.contention import Contend, Point
 from tornpage.scenarios.search.recorder import Recorder
 

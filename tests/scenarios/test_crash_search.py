@@ -15,8 +15,8 @@ from tornpage.scenarios.model.events import CrashesTried, Finding
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, CrashAt
 from tornpage.scenarios.model.target import Action, Configuration
-from tornpage.scenarios.run import replay_file as reproducer
 from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
 from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.recorder import Recorder
 

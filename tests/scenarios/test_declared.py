@@ -15,7 +15,7 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import PROFILES, Profile
 from tornpage.scenarios.model.scenario import Call, Limit, Scenario
 from tornpage.scenarios.model.target import TargetError
-from tornpage.scenarios.run.artifacts import artifact_of
+from tornpage.scenarios.run.reproduce.artifacts import artifact_of
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 
 Command = Callable[..., Any]

@@ -9,7 +9,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.scenario import Arm, Call, Limit, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
-from tornpage.scenarios.run.replay_file import Verdict, read, replay, write
+from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay, write
 from tornpage.scenarios.search.recorder import Recorder
 
 pytest.importorskip("diskcache", reason="the extra is not installed")

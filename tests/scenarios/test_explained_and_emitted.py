@@ -15,8 +15,8 @@ from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
-from tornpage.scenarios.run import replay_file as reproducer
-from tornpage.scenarios.run.emit_test import as_test_file, require_holds
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.emit_test import as_test_file, require_holds
 
 Command = Callable[..., Any]
 

@@ -18,9 +18,9 @@ from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run import replay_file
 from tornpage.scenarios.run.campaign import run
-from tornpage.scenarios.run.replay_file import Verdict, playing
+from tornpage.scenarios.run.reproduce import replay_file
+from tornpage.scenarios.run.reproduce.replay_file import Verdict, playing
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import find_or_import
 

@@ -12,7 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from tornpage.scenarios.cli import tornpage
-from tornpage.scenarios.cli.completion import bug_names, script
+from tornpage.scenarios.cli.project.completion import bug_names, script
 from tornpage.scenarios.run.first_steps.suggestion import next_steps
 from tornpage.scenarios.targets.known_bugs import all_bugs
 

@@ -17,9 +17,10 @@ from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, Target, TargetError
 from tornpage.scenarios.report.html.timelines import drawn
-from tornpage.scenarios.run import campaign, replay_file
+from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.campaign import Exit, verdict
-from tornpage.scenarios.run.emit_test import require_holds
+from tornpage.scenarios.run.reproduce import replay_file
+from tornpage.scenarios.run.reproduce.emit_test import require_holds
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.known_bugs import all_bugs
 from tornpage.scenarios.targets.known_bugs.build import KnownBug

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tornpage.scenarios.run import artifacts as artifact
-from tornpage.scenarios.run import replay_file as reproducer
-from tornpage.scenarios.run.artifacts import Artifact, ArtifactError, put_down
+from tornpage.scenarios.run.reproduce import artifacts as artifact
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.artifacts import Artifact, ArtifactError, put_down
 
 Command = Callable[..., Any]
 

@@ -35,7 +35,7 @@ from tornpage.scenarios.execution.trial import OPEN
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
 from tornpage.scenarios.model.target import Configuration, TargetError
-from tornpage.scenarios.run import replay_file as reproducer
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
 
 WAL = Configuration("wal", "FULL")
 PUT_A, PUT_B = dying_stores.put("a"), dying_stores.put("b")

@@ -16,7 +16,7 @@ from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Clear, Limit, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, View
 from tornpage.scenarios.run.campaign import Exit, run, verdict
-from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict, read, replay
+from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, Verdict, read, replay
 from tornpage.scenarios.search.limits import Limits, limits_up_to
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.reference.target import Reference

@@ -21,7 +21,7 @@ from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint
 from tornpage.scenarios.search.fuzz.search import Fuzz, machines_of
 from tornpage.scenarios.search.fuzz.state_machine import StoreMachine, limits, rivals, shape_of
 from tornpage.scenarios.search.recorder import Recorder
-from tornpage.scenarios.targets.reference.strategies import MACHINES
+from tornpage.scenarios.targets.reference.draws.strategies import MACHINES
 from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = (Configuration("wal", "FULL"),)

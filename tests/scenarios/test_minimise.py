@@ -10,7 +10,7 @@ from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, minimis
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
-from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
+from tornpage.scenarios.targets.reference.draws.simpler_actions import simpler_actions
 
 WRONG = Violation("integrity", "it is wrong")
 

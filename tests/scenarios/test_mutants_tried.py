@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import tornpage.scenarios.cli.mutants as command_module
+import tornpage.scenarios.cli.selftest.mutants as command_module
 from tornpage.scenarios.selftest.mutants import OPERATORS, Mutant, all_mutants
 from tornpage.scenarios.selftest.mutants.equivalent import Reviewed
 from tornpage.scenarios.selftest.mutants.general import general_mutants

@@ -12,7 +12,7 @@ from tornpage import faults
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 from tornpage.scenarios.targets.reference.calls import made_by
-from tornpage.scenarios.targets.reference.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.rules.invariants import check_change, check_view
 from tornpage.scenarios.targets.reference.target import Reference
 
 MINUTE_MS = 60_000

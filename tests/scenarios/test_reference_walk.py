@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tornpage.scenarios.targets.known_bugs import find_bug
+from tornpage.scenarios.targets.reference.draws.walk import walk
+from tornpage.scenarios.targets.reference.draws.whole_space import NAMES
 from tornpage.scenarios.targets.reference.model import ACTIONS
-from tornpage.scenarios.targets.reference.walk import walk
-from tornpage.scenarios.targets.reference.whole_space import NAMES
 
 
 def test_the_ledger_keeps_to_its_model(tmp_path: Path) -> None:

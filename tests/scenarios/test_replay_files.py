@@ -14,8 +14,8 @@ from tornpage import faults
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
-from tornpage.scenarios.run import replay_file as reproducer
-from tornpage.scenarios.run.replay_file import ReplayFileError, Verdict
+from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, Verdict
 from tornpage.scenarios.search.recorder import Recorder
 
 SCENARIO = Scenario(

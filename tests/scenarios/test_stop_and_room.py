@@ -18,8 +18,8 @@ from tornpage.scenarios.cli import tornpage as group
 from tornpage.scenarios.model.plan import Plan, Profile, without_password
 from tornpage.scenarios.run import scratch as rooms
 from tornpage.scenarios.run import whole_file
-from tornpage.scenarios.run.artifacts import Artifact, ArtifactError, put_down
 from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.run.reproduce.artifacts import Artifact, ArtifactError, put_down
 from tornpage.scenarios.run.scratch import ScratchError
 from tornpage.scenarios.run.whole_file import write_whole
 

@@ -34,8 +34,8 @@ from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.targets.known_bugs import all_bugs
 from tornpage.scenarios.targets.known_bugs.fence_not_synced import FENCED_CALLS
 from tornpage.scenarios.targets.libraries.json_file import JsonFile
+from tornpage.scenarios.targets.reference.draws.walk import walk
 from tornpage.scenarios.targets.reference.target import Reference
-from tornpage.scenarios.targets.reference.walk import walk
 
 
 class Hunt(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.store import Snapshot
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
-from tornpage.scenarios.targets.reference.strategies import draw_tasks
+from tornpage.scenarios.targets.reference.draws.strategies import draw_tasks
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, TASKS
 
 _FILE: Final = "tasks.json"

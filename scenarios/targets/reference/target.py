@@ -15,12 +15,12 @@ from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Session, Target, View
-from tornpage.scenarios.targets.reference.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.draws.simpler_actions import simpler_actions
 from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
 from tornpage.scenarios.targets.reference.model import is_readable
+from tornpage.scenarios.targets.reference.rules.invariants import check_change, check_view
 from tornpage.scenarios.targets.reference.scripts import Script, scripts
 from tornpage.scenarios.targets.reference.session import MANY_COMMITS, ReferenceSession
-from tornpage.scenarios.targets.reference.simpler_actions import simpler_actions
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Reference(Target):
         """Something new, or any change to what is there; or a build's own calls."""
         from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
 
-        from tornpage.scenarios.targets.reference.strategies import draw  # noqa: PLC0415 - as above
+        from tornpage.scenarios.targets.reference.draws.strategies import draw  # noqa: PLC0415 - as above
 
         return strategies.sampled_from(self._calls) if self._calls else draw(view)
 
@@ -91,7 +91,7 @@ class Reference(Target):
         """One for each part, and one for the whole; a build that has its own calls has none."""
         if self._calls:
             return {}
-        from tornpage.scenarios.targets.reference.strategies import MACHINES  # noqa: PLC0415 - as above
+        from tornpage.scenarios.targets.reference.draws.strategies import MACHINES  # noqa: PLC0415 - as above
 
         return MACHINES
 

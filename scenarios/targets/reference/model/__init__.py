@@ -8,9 +8,9 @@ It decides where the specification is silent; ``docs/ledger.md`` lists these dec
 (only that there is one, and what it names), and what each module says of itself.
 """
 
-from tornpage.scenarios.targets.reference.model.commands import exit_code, printed
-from tornpage.scenarios.targets.reference.model.rows import is_readable
-from tornpage.scenarios.targets.reference.model.shown import lines, on_terminal, warnings
+from tornpage.scenarios.targets.reference.model.command.commands import exit_code, printed
+from tornpage.scenarios.targets.reference.model.command.shown import lines, on_terminal, warnings
+from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
 from tornpage.scenarios.targets.reference.model.values import Refusal

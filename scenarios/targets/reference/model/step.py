@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, opening, outbox, runs, stores, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model.disk import opening, stores
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World

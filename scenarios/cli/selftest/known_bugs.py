@@ -7,8 +7,8 @@ import msgspec
 from rich.table import Table
 
 from tornpage import faults
-from tornpage.scenarios.cli.completion import complete_bug
 from tornpage.scenarios.cli.options import could_not_run, jobs_option, output
+from tornpage.scenarios.cli.project.completion import complete_bug
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run import gate_record as bugs_record

@@ -26,8 +26,8 @@ from tornpage.scenarios.execution.kill.supervisor import Supervisor
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
 from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Action, Target
-from tornpage.scenarios.run.artifacts import Artifact
-from tornpage.scenarios.run.code_digest import is_unchanged
+from tornpage.scenarios.run.reproduce.artifacts import Artifact
+from tornpage.scenarios.run.reproduce.code_digest import is_unchanged
 from tornpage.scenarios.run.whole_file import write_whole
 
 FORMAT: Final = "tornpage-replay"

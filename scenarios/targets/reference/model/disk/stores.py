@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
-from tornpage.scenarios.targets.reference.model.rows import is_readable
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World

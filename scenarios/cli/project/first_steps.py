@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from tornpage import faults
-from tornpage.scenarios.cli.completion import SHELLS, install, script
 from tornpage.scenarios.cli.options import could_not_run
+from tornpage.scenarios.cli.project.completion import SHELLS, install, script
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.scratch import scratch
 

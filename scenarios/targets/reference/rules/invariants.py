@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, View
-from tornpage.scenarios.targets.reference import outbox_invariants as outbox_rules
 from tornpage.scenarios.targets.reference.calls import Made, made_by, rows_of
+from tornpage.scenarios.targets.reference.rules import outbox_invariants as outbox_rules
 
 _DAY_MS: Final = 24 * 3_600_000
 _ACTIVE: Final = frozenset({"queued", "running"})

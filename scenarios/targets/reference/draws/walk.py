@@ -21,10 +21,10 @@ from tornpage import faults
 from tornpage.ledger.disk.rows import Unreadable
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
+from tornpage.scenarios.targets.reference.draws.whole_space import one_call
 from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
 from tornpage.scenarios.targets.reference.session import ReferenceSession
 from tornpage.scenarios.targets.reference.target import Reference
-from tornpage.scenarios.targets.reference.whole_space import one_call
 
 _EPOCH_MS: Final = 1_700_000_000_000
 _STEP_MS: Final = 60_000

@@ -16,7 +16,7 @@ from tornpage import faults
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
-from tornpage.scenarios.run.replay_file import Reproducer, playing
+from tornpage.scenarios.run.reproduce.replay_file import Reproducer, playing
 from tornpage.scenarios.targets.registry import find_or_import
 
 _TEMPLATE = '''"""{check} on {target}: {message}

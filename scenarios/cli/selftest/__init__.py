@@ -1,0 +1,1 @@
+"""The commands for developers of this project: known bugs and mutants."""

@@ -1,0 +1,1 @@
+"""What makes a finding reproducible: its replay file, its test, its files."""

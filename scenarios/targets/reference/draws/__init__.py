@@ -1,0 +1,1 @@
+"""Which calls are drawn, and with which arguments."""

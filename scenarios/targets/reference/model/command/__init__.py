@@ -1,0 +1,1 @@
+"""The command of the ledger, specified: what it prints, and its exit code."""
