@@ -6,8 +6,8 @@ then the test's own assertions judge what came of it. The first failure is the t
 
 Two callables run on threads of their own, one at a time (`faults.contention.turns`). A connection that the test has
 opened may be used by both: inside such a run ``sqlite3.connect`` does not tie connections to threads. Where the first
-run sees both of them call into one connection, they are switched at such calls, too: at a lock the one that stands
-holds the connection's own mutex. (One that a pool lends to one after the other looks the same.)
+run sees both of them call into one connection, they are switched at such calls: at a lock the one that stands would
+hold the connection's own mutex.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ _OTHER_THREAD: Final = "created in a thread can only be used in that same thread
 class Point:
     """What this run does: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
-    `seen` are the points of the first callable, and of the second; `shares`: this one is a call into a connection that
-    both use, of which each makes as many as `calls` says; `told` is what happened, in words.
+    `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
+    both use; `told` is what happened, in words.
     """
 
     def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
@@ -43,7 +43,6 @@ class Point:
         self.turned = turned
         self.shares = shares
         self.seen = [0, 0]
-        self.calls = [0, 0]
         self.was_used = False
         self.told: list[str] = []
         self.databases: set[Path] = set()
@@ -106,9 +105,8 @@ class Callers:
         ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
         point.told = [_in_words(hop) for hop in hops]
         if not point.number:
-            point.seen = [ended["A"].points, ended["B"].points]
-            if not {*map(id, called[0])}.isdisjoint(map(id, called[1])):
-                point.calls = [*map(len, called)]
+            point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
+            point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
         return [check(ended[name].result) for name in "AB"]
 
 
@@ -278,11 +276,11 @@ class _Again(pytest.Item):
 
 
 def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
-    for seen, shares in ((counted.seen, False), (counted.calls, True)):
-        first, second = (min(one, _MOST_POINTS) for one in seen)
-        yield from (Point(number, shares=shares) for number in range(1, first + 1))
-        if item.get_closest_marker("interleave"):
-            yield from (Point(number, turned=True, shares=shares) for number in range(1, second + 1))
+    first, second = (min(one, _MOST_POINTS) for one in counted.seen)
+    shares = counted.shares
+    yield from (Point(number, shares=shares) for number in range(1, first + 1))
+    if item.get_closest_marker("interleave"):
+        yield from (Point(number, turned=True, shares=shares) for number in range(1, second + 1))
 
 
 def _vacuous(item: pytest.Item, reports: list[pytest.TestReport], counted: Point) -> pytest.TestReport:
