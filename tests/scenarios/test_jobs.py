@@ -150,7 +150,9 @@ def test_known_bugs_are_caught_alike_whoever_does_the_work(cluster: str | None, 
 
     with gate.over(2, cluster) as over:
         there, heard = caught(over), list(gate.noise([find_bug("restore-torn")], 0, over))
-    assert there == caught(map)
+    # What a try took is another matter.
+    alone = [msgspec.structs.replace(one, cpu_s=0.0) for one in caught(map)]
+    assert [msgspec.structs.replace(one, cpu_s=0.0) for one in there] == alone
     assert all(catch.caught for catch in there)
     assert heard == []
     files = [Path(shlex.split(catch.replay)[2]) for catch in there]

@@ -60,7 +60,7 @@ def test_a_right_store_loses_nothing_however_it_is_killed() -> None:
 
 @pytest.mark.slow
 def test_the_reference_loses_nothing_and_every_kind_of_operation_is_hit() -> None:
-    recorder = killed(Reference(), 120, configurations=2)
+    recorder = killed(Reference(), 160, configurations=2)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
     hit = kills_by_operation(recorder)
@@ -68,7 +68,7 @@ def test_the_reference_loses_nothing_and_every_kind_of_operation_is_hit() -> Non
     for operation, timings in hit.items():
         wanted = {"before", "half", "after"} if operation.startswith("write:") else {"before", "after"}
         assert set(timings) == wanted, operation
-    assert sum(timings.total() for timings in hit.values()) == 120
+    assert sum(timings.total() for timings in hit.values()) == 160
 
 
 def test_a_recovery_that_marks_each_row_once_is_right() -> None:

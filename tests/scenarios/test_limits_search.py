@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_stores
 
@@ -188,7 +189,9 @@ def test_a_finding_is_a_file_that_replays_and_a_store_that_is_mended_is_fixed(
     assert len(files) == len(recorder.findings) >= 1
     for file in files:
         assert replay(read(file), ForgetsMemoryError(), home)[0] is Verdict.FAILED
-        assert replay(read(file), Sturdy(), home)[0] is Verdict.FIXED
+        # The mended store lies in the same module here, whose code has not changed.
+        elsewhere = msgspec.structs.replace(read(file), code={})
+        assert replay(elsewhere, Sturdy(), home)[0] is Verdict.FIXED
 
 
 def test_a_replay_file_with_a_limit_below_nothing_is_refused(tmp_path: Path) -> None:

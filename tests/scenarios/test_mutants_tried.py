@@ -19,7 +19,8 @@ COMMIT = "drop-commit:ledger/disk/transaction.py:Transaction._commit:1"
 SWEEP = "sweep at wal/FULL"
 # One of each operator, with a search that reaches it and the checks of which one has to notice it.
 KILLED = {
-    COMMIT: (SWEEP, {"acknowledged-is-durable"}),
+    # A script of calls without any fault meets it first.
+    COMMIT: (SWEEP, {"acknowledged-is-durable", "still-usable-after-the-fault"}),
     # The transaction that was never ended is met by the next look already, without any fault.
     "drop-rollback:ledger/disk/database.py:Database._read_transaction:1": (SWEEP, {"does-not-run"}),
     "drop-fsync:ledger/disk/database.py:Database.settle:1": (SWEEP, {"failed-write-changed-nothing"}),
@@ -37,7 +38,7 @@ KILLED = {
         "crash at wal/FULL",
         {"acknowledged-is-durable", "integrity", "no-resurrection"},
     ),
-    "drop-where-guard:ledger/disk/transaction.py:Transaction.delete:1": (SWEEP, {"does-not-run"}),
+    "drop-where-guard:ledger/disk/transaction.py:Transaction.delete:1": (SWEEP, {"as-specified"}),
 }
 
 

@@ -63,6 +63,7 @@ class Reference(Target):
     # Where no other process can be told that a pass is under way (`PretendedWorkers`), one is made at a time.
     by_one_caller: frozenset[str] = frozenset() if sys.platform == "linux" else frozenset({"outbox.recover"})
     callers: tuple[Callers, ...] = ("processes", "threads")
+    packages: tuple[str, ...] = ("tornpage.ledger",)
 
     def __init__(self, name: str = "reference", *, calls: tuple[Action, ...] = (), **parts: Any) -> None:
         self.name = name
