@@ -160,6 +160,27 @@ def test_a_rule_that_was_never_used_is_named(monkeypatch: pytest.MonkeyPatch, sh
     assert any("never came to" in one.reason for one in recorder.vacuous)
 
 
+def test_a_rule_that_chance_has_left_out_is_drawn_in_further_batches(
+    monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
+) -> None:
+    batches: list[object] = []
+    tell = Fuzz._tell
+
+    def without_restart_at_first(self: Fuzz, part: Any, machine_run: Any) -> Violation | None:
+        batches.append(part)
+        with monkeypatch.context() as first:
+            if len(batches) == 1:
+                first.setattr(StoreMachine, "restart", lambda _self, **_drawn: None)
+            return tell(self, part, machine_run)
+
+    monkeypatch.setattr(machine, "ENOUGH_STEPS", 5)
+    monkeypatch.setattr(Fuzz, "_never_met", lambda _self, _checkpoint: [])
+    monkeypatch.setattr(Fuzz, "_tell", without_restart_at_first)
+    recorder, _ = fuzz(home, Two(), machines=("putting",), scenarios=4, steps=20, scenarios_a_batch=4)
+    assert len(batches) > 1
+    assert not [one.reason for one in recorder.vacuous if "restart" in one.reason]
+
+
 # -- going on --------------------------------------------------------------------------------------------------
 
 

@@ -70,9 +70,6 @@ __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "mach
 # From so many steps on, what a machine has never done is a coverage gap, not chance.
 ENOUGH_STEPS: Final = 1_500
 STEPS_AN_ACTION: Final = 300
-# Rules of the few scenarios that are recorded: one machine has to have used them only after twice as many steps; that
-# the whole run had power cuts is asked for all the same.
-_ON_TAPE: Final = frozenset({"die", "cut power"})
 _MANY_STEPS: Final = 20_000
 # Told beyond what was asked for, where something has never been in the way.
 _MORE_BATCHES: Final = 10
@@ -260,9 +257,12 @@ class Fuzz(Search):
         """
         after = math.ceil(self.scenarios / self.range.scenarios_a_batch)
         for batch in range(after, after + _MORE_BATCHES):
-            if not self._lacks_something() or self._goes_wrong or self.recorder.enough():
+            checkpoint = self.checkpoint
+            lacking = [one for one in self.machines if self._unheard(one, checkpoint) or self._unused(one, checkpoint)]
+            if not (lacking or self._never_met(self.checkpoint)) or self._goes_wrong or self.recorder.enough():
                 return
             name, configuration = self._turn(batch)
+            name = name if name in lacking or not lacking else lacking[0]
             self._focus = tuple(self._unheard(name, self.checkpoint))
             with faults.install() as shim, shim.deterministic():
                 done = self.do(Part(configuration, batch, batch + 1, name))
@@ -271,11 +271,6 @@ class Fuzz(Search):
             self._goes_wrong = done.ends
             self.checkpoint.take(done.more)
             self.checkpoint.seconds += done.seconds
-
-    def _lacks_something(self) -> bool:
-        """Whether something could have been in the way and never was, or no call of some action was acknowledged."""
-        unheard = any(self._unheard(name, self.checkpoint) for name in self.machines)
-        return unheard or bool(self._never_met(self.checkpoint))
 
     # -- a batch -------------------------------------------------------------------------------------------
 
@@ -396,8 +391,7 @@ class Fuzz(Search):
     def _require_all_of(self, name: str, checkpoint: Checkpoint) -> None:
         """Every rule of a machine was used, and every action was acknowledged once."""
         steps = checkpoint.steps[name]
-        wanted = self._rules(steps) - (frozenset() if steps >= 2 * ENOUGH_STEPS else _ON_TAPE)
-        if unused := sorted(wanted - checkpoint.rules.get(name, {}).keys()):
+        if unused := self._unused(name, checkpoint):
             reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
             self.vacuous(reason)
         if unheard := self._unheard(name, checkpoint):
@@ -410,6 +404,12 @@ class Fuzz(Search):
         heard = {action for action, many in checkpoint.acknowledged.get(name, {}).items() if many}
         is_enough = checkpoint.steps.get(name, 0) >= STEPS_AN_ACTION * len(actions)
         return sorted(actions - heard) if is_enough else []
+
+    def _unused(self, name: str, checkpoint: Checkpoint) -> list[str]:
+        """The rules that a machine has never used, in steps that are enough for each."""
+        steps = checkpoint.steps.get(name, 0)
+        unused = self._rules(steps) - checkpoint.rules.get(name, {}).keys()
+        return sorted(unused) if steps >= ENOUGH_STEPS else []
 
     def _rules(self, steps: int) -> set[str]:
         """The rules that a machine can have used in so many steps."""
