@@ -44,7 +44,7 @@ class Patience:
     def __init__(self, seconds: float = DEFAULT_S) -> None:
         self.seconds = seconds
         self.has_met_a_hang = False
-        # Whoever is there before a store is under test does not work for it.
+        # A thread that is there before a store is under test does not work for it.
         self.threads = frozenset(threading.enumerate())
         self._longest = 0.0
 

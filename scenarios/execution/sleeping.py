@@ -1,4 +1,4 @@
-"""A store that sleeps in a call, to try again later: nobody else is at work meanwhile, so it takes no real time.
+"""A store that sleeps in a call, to try again later: nothing else is at work meanwhile, so it takes no real time.
 
 Method. While a call is made, ``time.sleep`` moves a clock and returns at once, and ``time.monotonic`` tells the time
 that would have passed. So a store that waits for a minute and then gives up is not taken for one that never returns,

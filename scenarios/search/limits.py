@@ -138,7 +138,7 @@ class Limits(PointSearch):
         directory.mkdir(parents=True, exist_ok=True)
         trial = Trial(self.target, self.configurations[0], directory, {})
         with faults.install():
-            # A target that can't be opened, or closed, is told of where it is opened to be tried.
+            # A target that can't be opened, or closed, is reported where it is opened to be tried.
             with contextlib.suppress(Exception):
                 trial.open()
             library = trial.library

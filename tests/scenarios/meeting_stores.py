@@ -163,7 +163,7 @@ class OpensOnce(Jobs):
 
 
 class Marks(Jobs):
-    """Leaves a mark while it is open, which whoever closes first takes away."""
+    """Leaves a mark while it is open, which the first to close takes away."""
 
     def __init__(self, path: Path) -> None:
         self.mark = path.with_suffix(".open")

@@ -189,7 +189,7 @@ def test_a_finding_is_a_file_that_replays_and_a_store_that_is_mended_is_fixed(
     assert len(files) == len(recorder.findings) >= 1
     for file in files:
         assert replay(read(file), ForgetsMemoryError(), home)[0] is Verdict.FAILED
-        # The mended store lies in the same module here, whose code has not changed.
+        # The fixed store lies in the same module here, whose code has not changed.
         elsewhere = msgspec.structs.replace(read(file), code={})
         assert replay(elsewhere, Sturdy(), home)[0] is Verdict.FIXED
 

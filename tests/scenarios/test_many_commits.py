@@ -1,4 +1,4 @@
-"""A call that is declared to commit more than once may stop at any of its commits, whoever opens the connection."""
+"""A call that is declared to commit more than once may stop at any of its commits, on any connection."""
 
 import contextlib
 import sqlite3

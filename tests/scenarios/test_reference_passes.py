@@ -42,7 +42,7 @@ def test_a_pass_leaves_alone_what_another_one_is_sending(home: Path, shim: fault
 
         first._receiver.deliver = slow  # type: ignore[method-assign]
         first.call(RECOVER)
-        # The first one is sending m1; m2 is failed by whoever comes first.
+        # The first one is sending m1; m2 is failed by the first to come.
         assert (seen[0].recovered, seen[0].leased, seen[0].failed) == (0, 1, 1)
         assert (first.told.answer.recovered, first.told.answer.failed) == (1, 0)
     finally:

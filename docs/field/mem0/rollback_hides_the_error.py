@@ -16,5 +16,5 @@ with tempfile.TemporaryDirectory() as directory:
     try:
         manager.add_history("id", None, "x" * 100_000, "ADD")
     except Exception as error:
-        print("what the caller is told:", repr(error))
+        print("what the caller gets:", repr(error))
         print("what had happened:", repr(error.__context__))

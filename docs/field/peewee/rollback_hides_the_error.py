@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as directory:
             for _ in range(100):
                 Item.create(value="x" * 3_000)
     except peewee.OperationalError as error:
-        print("what the caller is told:", error)
+        print("what the caller gets:", error)
         while error.__context__ is not None:
             error = error.__context__
         print("what had happened:", error)

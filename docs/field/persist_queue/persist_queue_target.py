@@ -34,7 +34,7 @@ class Fifo(SimpleTarget):
     # "Working for multi-threading, not multi-process": its issue 152.
     callers = ()
     unpromised = {
-        "waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for nobody",
+        "waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for no lock",
         "memory-equals-disk": {"heap": "Python's `with connection`: ROLLBACK has no memory either"},
     }
     calls = (

@@ -48,7 +48,7 @@ class Items(SimpleTarget):
     file = "items.db"
     # "Will commit them according to the batch size": its documentation of insert_all.
     many_commits = ("insert_all",)
-    unpromised = {"waits-for-a-short-lock": "enable_wal() on a new file waits for nobody"}
+    unpromised = {"waits-for-a-short-lock": "enable_wal() on a new file waits for no lock"}
     calls = (
         Action("insert_all", {"ids": ["a", "b", "c"], "value": "x" * 3_000}),
         Action("upsert", {"id": "a", "value": "1"}),

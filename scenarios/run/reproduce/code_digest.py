@@ -2,7 +2,7 @@
 
 Of each Python module that is loaded, and is neither Python's nor this harness's own, a digest of its file (and of SQL
 beside it); of what is installed, its version. For a target that ships, the modules that it is made of count, too. That
-is more than the store uses, on purpose: what may have mended it must not be overlooked, so that "unchanged" is true
+is more than the store uses, on purpose: what may have fixed it must not be overlooked, so that "unchanged" is true
 wherever it is said.
 
 Not covered: programs of other languages, files other than modules and SQL, and what an environment variable changes.

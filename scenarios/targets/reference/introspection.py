@@ -64,7 +64,7 @@ def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:
     errors = sum(severity == "error" for severity, _ in severities)
     report = ledger.audit(severity="error")
     told = {str(code): count for code, count in report.summary.by_code.items() if count}
-    # Read from the raw rows: memory has them in order, and whoever looks at the file says what is wrong with them.
+    # Read from the raw rows: memory has them in order, and a reader of the file says what is wrong with them.
     out_of_order = told.pop("inconsistent_timestamps", 0)
     if told != codes:
         raise Violation("report-is-true", f"the rows have the problems {dict(codes)}, and the audit counts {told}")

@@ -209,7 +209,7 @@ def _in_the_file(path: Path) -> int | None:
 
 
 def _after(ledger: Ledger, path: Path) -> dict[str, Any]:
-    """What is left of it once it is closed, twice; nobody else has the file open, but for a reader."""
+    """What is left of it once it is closed, twice; only a reader may have the file open besides."""
     ledger.close()
     try:
         ledger.tasks.list()

@@ -82,7 +82,7 @@ class _Store:
 
     @property
     def keeps_what_it_was_handed(self) -> bool:
-        """Whether nobody has changed a snapshot after it was handed over."""
+        """Whether no caller has changed a snapshot after it was handed over."""
         return all(dict(one.tasks) == tasks and dict(one.deliveries) == states for one, tasks, states in self.handed)
 
 

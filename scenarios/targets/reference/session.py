@@ -144,7 +144,7 @@ class ReferenceSession:
         return answers
 
     def _do_batch_nested(self, calls: list[Any], inner: list[Any], after: list[Any]) -> Any:
-        """A batch in a batch, whose refusal its caller swallows. For scripts only: what it says of itself is told."""
+        """A batch in a batch, whose refusal its caller swallows. For scripts only: what it says is recorded."""
         answers: list[Any] = []
 
         def make(some: list[Any]) -> None:
@@ -206,7 +206,7 @@ class ReferenceSession:
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
         for problem in report.problems:
-            # Its caller is told by the report: that message was not taken over, or its file stays, and the others were.
+            # The report says it to its caller: that message was not taken over, or its file stays, and the others were.
             if problem.imported or problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
         left = sorted(name for name in self._legacy.contents() or () if name.endswith(".json"))

@@ -2,7 +2,7 @@
 
 What `strategies` draws are the variants that matter under faults; here every argument has its turn, with values that
 have to be refused, texts that have to be trimmed, and times round every limit. Drawn by `random` and not by Hypothesis,
-which takes many times as long; so nothing is made shorter, and a step that fails is told with those before it.
+which takes many times as long; so nothing is made shorter, and a step that fails is reported with those before it.
 
 Not covered: commands, hooks and real workers, which scripts have.
 """

@@ -13,8 +13,8 @@ Held = dict[str, bool]
 def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], place: str = "directory") -> Outcome:
     """§4: calls on the workers of one state directory, from none on; what each answers, or how it is refused.
 
-    Silent there: where a file or a link stands in the directory's place nobody can become a worker; whoever may be
-    one there, as far as can be found out, is taken for alive.
+    Silent there: where a file or a link stands in the directory's place no worker can be registered; an id
+    that may be one there, as far as can be found out, is taken for alive.
     """
     if place in ("file", "link"):
         return Outcome(state, [_elsewhere(place, name, argument) for name, argument in calls])

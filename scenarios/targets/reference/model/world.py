@@ -31,7 +31,7 @@ class World:
     def is_alive(self, worker_id: Any) -> bool:
         """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then.
 
-        An id that no worker can have is nobody's (§4).
+        An id that no worker can have belongs to none (§4).
         """
         try:
             return not a_worker_id(worker_id).startswith(_SENDER) and not self.is_booting

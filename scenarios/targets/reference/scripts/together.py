@@ -25,7 +25,7 @@ def batches() -> Iterator[Action]:
 
 
 def looks_in_batches() -> Iterator[Action]:
-    """Every look inside a batch sees what the calls before it did, and after a refusal nobody sees any of it."""
+    """Every look inside a batch sees what the calls before it did, and after a refusal no look sees any of it."""
     looks = (
         call("tasks.list"), call("tasks.get", task_id="a"), call("tasks.get", task_id="b"),
         call("tasks.get_delivery", task_id="a"), call("tasks.get_delivery", task_id="b"),

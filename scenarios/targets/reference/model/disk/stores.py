@@ -44,7 +44,7 @@ def life(
     """§2: the finest method that a store offers, else a projected copy; §0: a failed write changed nothing.
 
     A store that fails after its work has done it, so the call succeeds; one that can't be asked leaves it open.
-    Nobody asks a runtime, and nobody is known to work on a task.
+    No runtime is asked, and no worker is known to work on a task.
     """
     del lacks
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
