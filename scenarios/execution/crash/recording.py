@@ -174,8 +174,8 @@ class Recording:
         """The directories that were made, and never synced into their parents, before the first call was acknowledged.
 
         Nothing else could sync them: SQLite syncs the directory of a database, and not the one above it. A store
-        whose directory is made when it is set up loses all or nothing with it, journalling file systems write it with the
-        first sync below it, and nearly all stores do so. Those that are made later are the store's own to sync.
+        whose directory is made when it is set up loses all or nothing with it, journalling file systems write it with
+        the first sync below it, and nearly all stores do so. Those that are made later are the store's own to sync.
         """
         spans = (span for span in self.history.spans[1:] if span.call not in (OPEN.name, CLOSE.name))
         end = next((span.end for span in spans if span.answer.kind == "done"), len(self.tape))
