@@ -10,7 +10,7 @@ import pytest
 from tornpage import faults
 from tornpage.scenarios.execution.crash.latent import damaged
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.plan import PROFILES, Plan
 from tornpage.scenarios.model.scenario import Call, Damage, Restart, Scenario, Step
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.search.recorder import Recorder
@@ -96,8 +96,8 @@ def test_damage_is_done_to_one_place_and_only_where_there_is_one() -> None:
 
 
 def searched(target: crash_places.Base) -> Recorder:
-    profile = Profile("test", None, 30, 0, 0, crash_states=24)
-    return run(target, Plan(("crash",), profile, report=None, latent=True))
+    """As `tornpage crash --latent` does it by default."""
+    return run(target, Plan(("crash",), PROFILES["quick"], report=None, latent=True))
 
 
 @pytest.mark.slow
