@@ -32,6 +32,7 @@ from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import (
     Arm,
@@ -226,6 +227,7 @@ class Executor:
         if self.recording is not None:
             settle(self.shadow)
         after = self.shadow.fresh_view()
+        self.real.oracle.numbers_used = self._has_failed
         with self._told(str(step.action), after, stages) as told:
             met = self._met()
             answer = told(self.real.call(step.action, after, stages))
@@ -237,20 +239,37 @@ class Executor:
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             fires = self._times_fired != fired
             self._judge(ends=step.ends is True)
-            if files is not None:
+            if answer.kind == "done" and self.real.oracle.settled != after:
+                # It is numbered on from an earlier call that failed, and its answer is, too.
+                after = self.real.oracle.settled
+                self._put_shadow(self.real.crash_copy())
+            elif files is not None:
                 self._judge_answer(step.action, wanted, answer, files, fires=fires, changes=after != before)
         if wanted.value is not None:
             self._answering.add(step.action.name)
-        if saved is not None and self.real.oracle.settled != after:
-            if self.real.oracle.maybe_committed:
-                self._maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
-            # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
-            half_way = self.real.oracle.settled != before
-            if half_way:
-                self._put_shadow(self.real.crash_copy())
-            else:
-                self.shadow.put(saved)
+        if saved is not None and not self._is_followed(answer, before, after):
+            self._put_back(saved, before, after, stages)
         self.view = self.real.oracle.settled
+
+    def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
+        """Let the shadow go on from where the store is after a call that failed."""
+        if self.real.oracle.maybe_committed:
+            self._maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
+        # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
+        half_way = self.real.oracle.settled != before
+        if half_way:
+            self._put_shadow(self.real.crash_copy())
+        else:
+            self.shadow.put(saved)
+
+    def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
+        """Whether the store is where the shadow is, which has made the call that got this answer.
+
+        Of a call that changes nothing to be seen and raised only the rest of the file tells.
+        """
+        if self.real.oracle.settled != after or answer.kind == "done" or before != after:
+            return self.real.oracle.settled == after
+        return self.real.contents() == self.shadow.contents()
 
     def _circumstance(self) -> str:
         """What a call meets, in a word: what is armed, or that the clock has just jumped, or nothing."""
@@ -548,10 +567,11 @@ class Executor:
         """Where a crash brought a maybe-committed write to life, the shadow takes its shape."""
         settled = self.real.oracle.settled
         if settled == self.view:
+            self._follow_unseen()
             return
         for view, files in self._maybe_committed:
-            if view == settled:
-                if files is None:
+            if is_among(settled, self.view, [view], numbers_used=self._has_failed):
+                if files is None or view != settled:
                     self._put_shadow(self.real.crash_copy())
                 else:
                     self.shadow.put(files)
@@ -563,6 +583,14 @@ class Executor:
             describe(differences(self.view, settled), "what had to be there", "the file"),
             {"expected": self.view, "disk": settled},
         )
+
+    def _follow_unseen(self) -> None:
+        """The same for a write that changes nothing to be seen."""
+        for view, files in self._maybe_committed:
+            if view == self.view and files is not None and self.real.contents() != self.shadow.contents():
+                self.shadow.put(files)
+                self._maybe_committed.clear()
+                return
 
 
 def _makes(step: Step, beat: Action) -> bool:

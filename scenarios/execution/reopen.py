@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
@@ -26,6 +26,11 @@ from tornpage.scenarios.model.target import Configuration, Target, View, environ
 from tornpage.scenarios.targets.process import ProcessTarget
 
 _MOST_REMEMBERED: Final = 64
+# The names of the tables that have rows of their own, quoted.
+_TABLES: Final = """
+SELECT '"' || replace(name, '"', '""') || '"' FROM sqlite_master
+WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name
+"""
 
 # What SQLite says of a statement that is in another one's way; the driver's own errors have no code.
 _IN_THE_WAY: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -139,6 +144,21 @@ def fresh_view_on(connection: sqlite3.Connection, target: Target, database: Path
     # A target may do what a statement under way forbids, such as DETACH: then without it.
     with contextlib.closing(faults.connect_unwatched(database)) as another:
         return target.fresh_view(another)
+
+
+def contents_of(database: Path) -> list[Any]:
+    """Every row of every ordinary table, `sqlite_sequence` included, as a reader past the shim sees them.
+
+    Empty where there is no database, or where it can't be read.
+    """
+    if not database.exists():
+        return []
+    with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
+        try:
+            tables = connection.execute(_TABLES).fetchall()
+            return [(name, connection.execute(f"SELECT * FROM {name}").fetchall()) for (name,) in tables]  # noqa: S608
+        except sqlite3.Error:
+            return []
 
 
 @contextlib.contextmanager

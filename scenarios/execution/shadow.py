@@ -8,7 +8,7 @@ A store that shares something with every other one at its path has a shadow at a
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tornpage.scenarios.execution.in_place import in_the_place_of
 from tornpage.scenarios.execution.preflight.same_path import are_joined
@@ -68,6 +68,11 @@ class Shadow(Trial):
         """What SQLite says of the journal in its place."""
         with self._in_place():
             return super().journal_mode()
+
+    def contents(self) -> list[Any]:
+        """Every row of the database in its place."""
+        with self._in_place():
+            return super().contents()
 
     def put(self, files: Files) -> None:
         """Begin anew on these files."""

@@ -21,7 +21,7 @@ from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
 from tornpage.scenarios.execution.generic_checks.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.in_place import in_life
-from tornpage.scenarios.execution.reopen import Reopened, is_damage, kept_logs, view_of
+from tornpage.scenarios.execution.reopen import Reopened, contents_of, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
@@ -451,6 +451,10 @@ class Trial:
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
+
+    def contents(self) -> list[Any]:
+        """Every row of the store's database, also those that its view does not show; see `contents_of`."""
+        return contents_of(self.target.database(self.directory)) if self.target.files_view is None else []
 
     def journal_mode(self) -> str:
         """What SQLite says of the database's journal to a reader past the shim; "" where there is no database.

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer, is_on_the_way
 from tornpage.scenarios.model.target import Configuration, View
 
@@ -144,16 +145,27 @@ class History:
         if power and rest.doubtful:
             view = _settled_doubts(view, rest)
         pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
-        if view in pending_too or is_on_the_way(view, pending_too) or (power and view in rest.before):
+        if (
+            self._is_among(view, rest, pending_too)
+            or is_on_the_way(view, pending_too)
+            or (power and view in rest.before)
+        ):
             return Outcome()
-        if view in rest.maybe_committed:
+        if self._is_among(view, rest, rest.maybe_committed):
             return Outcome(reappeared=True)
         promise, lost = promise_of(self.configuration, power=power), self._lost(view, rest)
         if promise is Promise.NOTHING or promise.may_lose(lost) or self._lost_within(view, rest, promise):
             return Outcome(lost or 0)
-        if promise is Promise.PREFIX and any(view in span.maybe_committed for span in self._until(rest)):
+        if promise is Promise.PREFIX and any(
+            self._is_among(view, span, span.maybe_committed) for span in self._until(rest)
+        ):
             return Outcome(reappeared=True)
         raise self._violation(view, rest, pending, power=power)
+
+    def _is_among(self, view: View, rest: Span, possible: Sequence[View]) -> bool:
+        """Whether a view is one of those that are possible after a call, be it numbered on from one that failed."""
+        has_failed = any(span.answer.kind == "raised" for span in self._until(rest))
+        return view in possible or is_among(view, rest.settled, possible, numbers_used=has_failed)
 
     def _doubtful(self, last: Span, settled: View, answer: Answer) -> dict[str, Any]:
         """What a power cut may take back although later calls were acknowledged: plain files are synced one by one."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.target import Configuration, View
 
 
@@ -51,6 +52,8 @@ class Oracle:
     configuration: Configuration
     settled: View
     maybe_committed: list[View] = field(default_factory=list)
+    # Whether a call that failed may have used up a number that the next one would have had.
+    numbers_used: bool = False
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
     answer: Answer = field(default_factory=lambda: Answer("done"))
@@ -79,7 +82,7 @@ class Oracle:
     def saw_disk(self, disk: View) -> None:
         """Judge what a fresh reader sees, and settle on it; raises `Violation`."""
         possible = self._possible or (self.settled,)
-        if disk not in possible and not is_on_the_way(disk, self._stages):
+        if not self._is_among(disk, possible) and not is_on_the_way(disk, self._stages):
             self._accuse_disk(disk, possible)
         if disk != self.settled:
             # What a reader sees was committed, and a commit overwrites every maybe-committed write but later ones.
@@ -106,7 +109,7 @@ class Oracle:
 
     def crashed(self, disk: View) -> None:
         """After a crash a maybe-committed write is either alive or gone for good."""
-        if disk in self.maybe_committed:
+        if self._is_among(disk, self.maybe_committed):
             self.settled, self._possible = disk, ()
         self.maybe_committed = []
 
@@ -117,7 +120,11 @@ class Oracle:
 
     def saw_after_crash(self, reopened: View) -> None:
         """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
-        if reopened == self.settled or reopened in self.maybe_committed or is_on_the_way(reopened, self._stages):
+        if (
+            reopened == self.settled
+            or self._is_among(reopened, self.maybe_committed)
+            or is_on_the_way(reopened, self._stages)
+        ):
             return
         sides = {"disk": self.settled, "reopened": reopened}
         code = "acknowledged-is-durable"
@@ -127,6 +134,9 @@ class Oracle:
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
         raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides, self.answer.kind)
+
+    def _is_among(self, view: View, possible: Sequence[View]) -> bool:
+        return is_among(view, self.settled, possible, numbers_used=self.numbers_used)
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Name the promise that a disk state breaks; always raises."""

@@ -1,0 +1,102 @@
+"""Stores that number what they keep, and use numbers up: by a failed insert, or in a log's table that no view shows."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tornpage import Action, Configuration, SimpleTarget
+
+
+class Visits:
+    """Numbers its rows in memory; a call that fails has used its number up."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute("CREATE TABLE IF NOT EXISTS visit (id INTEGER PRIMARY KEY, page TEXT)")
+            self.last: int = self.db.execute("SELECT coalesce(max(id), 0) FROM visit").fetchone()[0]
+        except BaseException:
+            self.db.close()
+            raise
+
+    def enter(self, page: str) -> int:
+        self.last += 1
+        self.db.execute("INSERT INTO visit VALUES (?, ?)", (self.last, page))
+        return self.last
+
+    def all(self) -> dict[str, Any]:
+        return rows_of(self.db)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Skipping(Visits):
+    """After a call that failed it writes the next one twice, under two numbers: no gap, but a defect."""
+
+    failed = False
+
+    def enter(self, page: str) -> int:
+        try:
+            number = super().enter(page)
+        except BaseException:
+            self.failed = True
+            raise
+        if self.failed:
+            self.failed = False
+            super().enter(page)
+        return number
+
+
+class Upserts:
+    """AUTOINCREMENT with ON CONFLICT: also an insert that becomes an update uses a number up, which no view shows."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute("CREATE TABLE IF NOT EXISTS visit (id INTEGER PRIMARY KEY AUTOINCREMENT, page TEXT UNIQUE)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def enter(self, page: str) -> None:
+        self.db.execute("INSERT INTO visit (page) VALUES (?) ON CONFLICT DO UPDATE SET page = excluded.page", (page,))
+
+    def all(self) -> dict[str, Any]:
+        return rows_of(self.db)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def rows_of(connection: sqlite3.Connection) -> dict[str, Any]:
+    return {f"visit/{number}": page for number, page in connection.execute("SELECT id, page FROM visit")}
+
+
+class Counted(SimpleTarget):
+    calls = (Action("enter", {"page": "a"}), Action("enter", {"page": "b"}), Action("enter", {"page": "a"}))
+    beat = Action("enter", {"page": "beat"})
+    callers: tuple[str, ...] | None = ()
+    unpromised = {"waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for no lock"}  # noqa: RUF012
+    kind: Any = Visits
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
+        return self.kind(path)
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return store.all()  # type: ignore[no-any-return]
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return rows_of(connection)
+
+
+class Doubled(Counted):
+    kind = Skipping
+
+
+class Upserted(Counted):
+    kind = Upserts
