@@ -8,6 +8,7 @@ which `faults.vfs.signals` lets no handler run; nothing can run between that fun
 Not covered: locks of the code under test, and any time in which no shim is in use.
 """
 
+import gc
 import sys
 import threading
 from contextlib import AbstractContextManager
@@ -48,3 +49,18 @@ def new_reentrant_lock() -> AnyLock:
     """A lock that one thread at a time can hold, as often as it likes."""
     lock = threading.RLock()
     return lock if _WITH_IS_ATOMIC else _Guarded(lock)
+
+
+def live_threads() -> list[threading.Thread]:
+    """The threads of this process, without a garbage collection while their list is locked.
+
+    ``threading.enumerate`` holds a lock that a thread needs to begin and to end. An object whose ``__del__`` waits for
+    a thread of its own, and is collected just then, would wait for ever.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return threading.enumerate()
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -17,6 +17,8 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from tornpage.faults.locks import live_threads
+
 _MOST_S: Final = 3600.0
 _sleep, _monotonic = time.sleep, time.monotonic
 _time: Any = time
@@ -66,7 +68,7 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
 
 def is_alone(others: Collection[threading.Thread]) -> bool:
     """Whether no thread but `others`, and no child process, could be at work now."""
-    if any(thread not in others for thread in threading.enumerate()):
+    if any(thread not in others for thread in live_threads()):
         return False
     if not hasattr(os, "waitid"):
         return True

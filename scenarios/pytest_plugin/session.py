@@ -6,13 +6,13 @@ a marker: `scenarios.pytest_plugin.rerun.sleep`.
 """
 
 import contextlib
-import threading
 from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
 
 from tornpage import faults
+from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin import guests, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
@@ -77,7 +77,7 @@ class Session:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
         """Stand beneath SQLite while the tests run."""
-        know(threading.enumerate())
+        know(live_threads())
         with contextlib.ExitStack() as stack:
             if self.shim is not None:
                 stack.enter_context(self.shim.installed())

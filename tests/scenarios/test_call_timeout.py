@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -141,3 +142,24 @@ def test_a_store_that_gives_up_is_left_alone() -> None:
 def test_a_call_that_hangs_without_a_fault_is_a_set_up_error() -> None:
     with pytest.raises(TargetError, match=r"put\(key='a'\) did not return within 0.3 s .*, without any fault"):
         searched(HangsAnyway())
+
+
+def take_a_lock_again_and_again(lock: "threading.RLock") -> None:
+    while True:
+        with lock:
+            pass
+
+
+def test_a_lock_that_is_being_taken_is_not_lost() -> None:
+    lock = threading.RLock()
+    for _ in range(100):
+        with pytest.raises(TookTooLongError), call_timeout.limit(0.002, "too long"):
+            take_a_lock_again_and_again(lock)
+        with pytest.raises(RuntimeError, match="cannot release"):
+            lock.release()
+
+
+def test_who_waits_for_a_lock_is_stopped() -> None:
+    lock = threading.Lock()
+    with lock, pytest.raises(TookTooLongError), call_timeout.limit(0.002, "too long"), lock:
+        pass

@@ -23,7 +23,11 @@ class BacksOff:
 
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
-        self.patiently("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY)")
+        try:
+            self.patiently("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY)")
+        except BaseException:
+            self.db.close()
+            raise
 
     def patiently(self, sql: str, *arguments: str) -> sqlite3.Cursor:
         tried = 0

@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.faults.locks import live_threads
 from tornpage.faults.vfs import passed_by
 from tornpage.scenarios.pytest_plugin import guests, reports
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
@@ -195,7 +196,7 @@ class Runner:
     def _run(self, call: Callable[[Run, Connections], None], nextitem_after: NextItem, *, is_faulted: bool) -> Run:
         item: Any = self.item
         self._make_new()
-        databases, before = Databases(), set(threading.enumerate())
+        databases, before = Databases(), set(live_threads())
         with (
             tracked(self.shared) as self.connections,
             self.shim.watching(databases),

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tornpage.faults.locks import live_threads
+
 _GRACE_S: Final = 0.5
 
 
@@ -45,7 +47,7 @@ class Threads:
         """Those that are not among the ones before, and have not ended after a moment."""
         deadline = time.monotonic() + _GRACE_S
         left = []
-        for thread in threading.enumerate():
+        for thread in live_threads():
             if thread in before or thread is threading.current_thread():
                 continue
             if kind_of(thread) not in self._lasting:

@@ -18,6 +18,8 @@ from unittest import mock
 
 import sqlitedict
 
+from tornpage.faults.locks import live_threads
+
 _CLOSE: Final = "--close--"
 _ENDS_WITHIN_S: Final = 10.0
 
@@ -80,7 +82,7 @@ def _in_a_writer() -> bool:
 
 
 def _writers() -> list[Any]:
-    return [one for one in threading.enumerate() if isinstance(one, sqlitedict.SqliteMultithread)]
+    return [one for one in live_threads() if isinstance(one, sqlitedict.SqliteMultithread)]
 
 
 @contextlib.contextmanager
