@@ -1,5 +1,6 @@
 """What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -50,6 +51,13 @@ def close_what_leaked() -> Iterator[None]:
     yield
     while tiny_stores.LEAKED:
         tiny_stores.LEAKED.pop().close()
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Connections that a store leaves to the collector go with the test whose they are, and not in a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

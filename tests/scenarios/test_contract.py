@@ -1,9 +1,8 @@
 """The contract of view, rows and beat: what breaks it is named first; a store's own mistakes are findings."""
 
-import gc
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import others_stores
@@ -22,14 +21,10 @@ from tornpage.scenarios.targets.registry import SHIPPED, find
 DOCUMENT = Path(__file__).parents[2] / "docs" / "contract.md"
 Search = Callable[..., Recorder]
 # Some stores here leave connections open: from Python 3.13 on, that is a warning when they go.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """They go with the test whose they are, and not in one that knows nothing of them."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def rehearsed(target: object, home: Path) -> None:

@@ -18,6 +18,12 @@ from tornpage.scenarios.targets.known_bugs import all_bugs
 
 Command = Callable[..., Any]
 
+# Some stores here leave connections open: from Python 3.13 on, that is a warning when they go.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
 # A cache in memory that is changed first, and no `close`: what the store answers is a set of its own.
 MEMORY_FIRST = """
 import sqlite3

@@ -15,6 +15,12 @@ from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenari
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import run
 
+# Some stores here leave connections open: from Python 3.13 on, that is a warning when they go.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
 
 class Imports:
     """Imports row by row, each in a transaction of its own."""
