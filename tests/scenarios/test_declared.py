@@ -132,7 +132,9 @@ class NoSuchStory(tiny_stores.RemembersFirst):
 
 
 def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Profile("quick", 1, 40, scenarios=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    small = Profile(
+        "quick", 1, 10, scenarios=5, steps=3, crash_states=10, kills=2, rival_points=2, limit_points=2, schedules=10
+    )
     monkeypatch.setitem(PROFILES, "quick", small)
     for jobs in (1, 2):
         ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)

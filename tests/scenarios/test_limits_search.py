@@ -169,7 +169,7 @@ DEFECTS = [
 def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
     target: type[tiny_stores.Tiny], code: str, kinds: set[str], home: Path, shim: faults.Shim
 ) -> None:
-    recorder = limited(target(), points=60)
+    recorder = limited(target(), points=16)
     assert code in codes(recorder)
     for found in recorder.findings:
         again, _ = play(found.finding.scenario, target(), home)
@@ -195,7 +195,7 @@ def test_a_finding_is_a_file_that_replays_and_a_store_that_is_mended_is_fixed(
 
 
 def test_a_replay_file_with_a_limit_below_nothing_is_refused(tmp_path: Path) -> None:
-    limited(ForgetsMemoryError(), points=60, report=tmp_path)
+    limited(ForgetsMemoryError(), points=4, report=tmp_path)
     file = next(iter(tmp_path.glob("*.json")))
     text = file.read_text()
     before, _, after = text.partition('"at": ')

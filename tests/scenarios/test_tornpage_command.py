@@ -136,7 +136,11 @@ def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monk
     assert data["extent"] == "SAMPLED"
 
 
-def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(command: Command) -> None:
+def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Profile("quick", 1, 20, 40, 10, crash_states=20, kills=4)
+    monkeypatch.setitem(searches.PROFILES, "quick", small)
     ran = command("check", "--target", "json-file", "--json")
     assert ran.code == 0, ran
     assert [search["search"] for search in json.loads(ran.out)["searches"]] == ["sweep", "crash", "kill", "fuzz"]
