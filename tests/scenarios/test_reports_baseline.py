@@ -167,7 +167,7 @@ def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # All searches have to come to their end, and not more.
-    small = Profile("quick", 1, 5, scenarios=5, steps=3, kills=2, rival_points=3, limit_points=3)
+    small = Profile("quick", 1, 5, 5, 3, crash_states=5, kills=2, rival_points=2, limit_points=2, schedules=8)
     monkeypatch.setitem(PROFILES, "quick", small)
     old = entry(target="tiny_stores:Tiny", expires=datetime.date(2999, 1, 1))
     extend(Path("b.toml"), record(), "none", old.expires)
@@ -197,7 +197,7 @@ def test_misuse_is_exit_code_2(arguments: tuple[str, ...], words: str, command: 
 
 
 def searched(target: Any, entries: list[Entry], *searches: str, most_findings: int = 25) -> Any:
-    profile = Profile("test", None, 30, scenarios=60, steps=10, crash_states=40, kills=0, shrinks=False)
+    profile = Profile("test", None, 8, scenarios=60, steps=10, crash_states=20, kills=0, shrinks=False)
     plan = Plan(searches, profile, seed=3, report=None, most_findings=most_findings)
     return run(target, plan, accepts=Baseline(entries, DAY).accepts)
 
