@@ -1,7 +1,7 @@
-"""Plain files: what Python's own file functions do to them is seen, recorded and made to fail, beside SQLite's I/O.
+"""Plain files: watch, record and fail the operations of Python's own file functions, beside SQLite's I/O.
 
-`watching` asks an injector about each operation on a plain file, `recording` tells a tape of it, `spared` keeps
-injectors out. `FILE_KINDS` and their errors are part of the plan's grammar (`faults.plan`).
+`watching` asks an injector about each operation on a plain file, `recording` records it on a tape, `spared` suspends
+injectors. `FILE_KINDS` and their errors are part of the plan's grammar (`faults.plan`).
 """
 
 from tornpage.faults.files.replica import Replica

@@ -1,7 +1,7 @@
-"""The functions of `os`, each of one shape: find out which file it is about, ask, do it, and tell the tapes.
+"""Replacements for functions of `os`, all of one shape: find the file, ask the injectors, call the original, record.
 
-A write, whatever function makes it, is told with its bytes and its place in the file; through a descriptor that was
-opened with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. What only reads is not here.
+A write is recorded with its bytes and its offset, whichever function makes it. Through a descriptor that was opened
+with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. Functions that only read are not replaced.
 """
 
 import fcntl
@@ -21,12 +21,12 @@ _SYNCED: Final = getattr(os, "O_DSYNC", 0) | getattr(os, "O_SYNC", 0)
 _SYNCED_WRITE: Final = getattr(os, "RWF_DSYNC", 0) | getattr(os, "RWF_SYNC", 0)
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
 
-# Files that were made without a name, by what makes them the same: they may be given one later.
+# Files that were created without a name, by device and inode: `link` may name them later.
 _unnamed: dict[names.Identity, str] = {}
 
 
 def path_of(descriptor: int) -> str | None:
-    """The full path of an open file; for one that never had a name, one that no file can have."""
+    """The full path of an open file; for one that never had a name, its placeholder (`unnamed_in`)."""
     path = names.of_descriptor(descriptor)
     if path is None and _unnamed:
         try:
@@ -45,7 +45,7 @@ def _open(original: Function, path: Any, flags: int, mode: int = 0o777, *, dir_f
     unnamed = bool(_NAMELESS) and flags & _NAMELESS == _NAMELESS
     existed = where is not None and not unnamed and os.path.exists(where)  # noqa: PTH110 - on a hot path
     if where is None or not (existed or unnamed or flags & os.O_CREAT):
-        # It is none of ours, or it isn't there.
+        # Its path is unknown, or the file doesn't exist and is not created.
         return call()  # type: ignore[no-any-return]
     if unnamed:
         where = unnamed_in(where, len(_unnamed) + 1)
@@ -61,7 +61,7 @@ def _open(original: Function, path: Any, flags: int, mode: int = 0o777, *, dir_f
 
 
 def closing(descriptor: int, close: Callable[[], None]) -> None:
-    """Close a descriptor; what was opened only for reading has nothing left that could fail."""
+    """Close a descriptor; closing one that is open only for reading can't fail."""
     path = path_of(descriptor)
     if path is None or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE:
         close()
@@ -84,7 +84,7 @@ def writing(
     *,
     synced: bool = False,
 ) -> int | None:
-    """Write bytes-like `data`, all or some of it, through `write`; at an `offset`, or where the descriptor is."""
+    """Write bytes-like `data`, all or part of it, through `write`; at `offset`, or at the descriptor's position."""
     path = path_of(descriptor)
     if path is None:
         return write(data)
@@ -102,7 +102,7 @@ def writing(
 def _tell_of_write(descriptor: int, path: str, data: bytes, offset: int | None, *, synced: bool = False) -> None:
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     if offset is not None and flags & os.O_APPEND:
-        # Linux appends, whatever offset it is given.
+        # With O_APPEND, Linux ignores the offset and appends.
         at = os.fstat(descriptor).st_size - len(data)
     else:
         at = os.lseek(descriptor, 0, os.SEEK_CUR) - len(data) if offset is None else offset
@@ -146,7 +146,7 @@ def _copy_file_range(
 def _copying(
     source: int, destination: int, count: int, copy: Callable[[int], int], begin: int | None, offset: int | None
 ) -> int:
-    """Copy inside the system; what was copied is read from the source."""
+    """Copy inside the kernel; the recorded bytes are read from the source."""
     path = path_of(destination)
     if path is None:
         return copy(count)
@@ -159,7 +159,7 @@ def _copying(
             _tell_of_write(destination, path, os.pread(source, copied, start), offset)
         return copied
 
-    # At the end of the source nothing is written, and nothing can fail.
+    # At the end of the source nothing is written, so no fault is injected.
     return WATCH.perform_write(path, min(count, left), do) if left > 0 else do(None)
 
 
@@ -173,7 +173,7 @@ def _ftruncate(original: Function, fd: int, length: int, /) -> None:
 
 
 def truncating(path: str | None, size: int, truncate: Callable[[], Any], *given: Any) -> Any:
-    """Cut a file, or let it grow, to `size` bytes."""
+    """Truncate or extend a file to `size` bytes."""
 
     def do() -> Any:
         result = truncate()
@@ -213,7 +213,7 @@ def _fsync(original: Function, fd: Any) -> None:
 
 def _sync(original: Function) -> None:
     original()
-    # On Linux it returns when everything is written; elsewhere it may return before, and a store can't rely on it.
+    # Linux returns after all data is written; other systems may return earlier, and a store can't rely on it there.
     for tape in WATCH.tapes:
         tape.add(Operation("syncall", ""))
 
@@ -237,7 +237,7 @@ def _rename(
     source, destination = names.of_path(src, src_dir_fd), names.of_path(dst, dst_dir_fd)
 
     def do() -> None:
-        # Two names of one file stay both.
+        # A rename between two names of one file does nothing.
         changes = source != destination and not _is_same(source, destination)
         original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
         if changes:
@@ -270,7 +270,7 @@ def _link(
 def _perform_where_it_can(
     kind: str, path: str | None, do: Callable[[], None], *given: Any, can: bool, role: str = ""
 ) -> None:
-    """Perform an operation on names; one that fails by itself, of a file that is not there, meets no fault."""
+    """Perform an operation on names; inject no fault if it fails by itself because the file doesn't exist."""
     if can:
         WATCH.perform(kind, path, do, *given, role=role)
     else:
@@ -282,7 +282,7 @@ def _is_there(path: str | None) -> bool:
 
 
 def _tell_of_move(kind: str, source: str | None, destination: str | None) -> None:
-    """A file has another name, or one more; a tape does not know what one that came from elsewhere holds."""
+    """Record a rename or a link; for a file from outside the directory its contents are unknown, so only note it."""
     for tape in WATCH.tapes:
         old = tape.name_of(source) if source is not None else None
         new = tape.name_of(destination) if destination is not None else None
@@ -339,5 +339,5 @@ BODIES: Final[dict[str, Function]] = {
 
 
 def forget() -> None:
-    """Nobody watches any more: what was known of files without a name is not needed."""
+    """Forget files without a name: no injector or tape watches any more."""
     _unnamed.clear()

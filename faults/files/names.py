@@ -1,11 +1,11 @@
-"""Which file a call is about: the full path of what it was given, be it a path, a descriptor, or a path beside one.
+"""The full path of the file that a call concerns, given a path, a descriptor, or a path relative to a descriptor.
 
-The system itself is asked for the path of a descriptor, so this follows renames, duplicates and files that were opened
-long before. Where it doesn't say (no ``/proc``, no ``F_GETPATH``), descriptors have no path, and nothing of them is
-seen.
+The operating system supplies the path of a descriptor, so renames, duplicates and files that were opened earlier are
+handled. On a system that can't (no ``/proc``, no ``F_GETPATH``), descriptors have no path, and operations on them are
+not watched.
 """
 
-# All of this happens at every call; pathlib would make it several times as slow.
+# This code runs at every call; pathlib would make it several times as slow.
 # ruff: noqa: PTH115, PTH117, PTH118
 
 import fcntl
@@ -17,7 +17,7 @@ from typing import Any, Final
 _GET_PATH: Final = getattr(fcntl, "F_GETPATH", None)
 _MOST_PATH_BYTES: Final = 1024
 _NAMELESS: Final = " (deleted)"
-# What a name ends with, unless it looks as if it had been drawn at random (``tempfile``, a checksum, a date).
+# A name's suffix, unless it looks random (``tempfile``, a checksum, a date).
 _SUFFIX: Final = re.compile(r"\.([A-Za-z]{1,7}|[A-Za-z]{1,6}[0-9])\Z")
 DIRECTORY: Final = "dir"
 OTHER: Final = "other"
@@ -26,7 +26,7 @@ Identity = tuple[int, int]
 
 
 def of_descriptor(descriptor: int) -> str | None:
-    """The full path of an open file or directory; None where it has no name (any more), or the system doesn't say."""
+    """The full path of an open file or directory; None if it has no name (any more) or the system doesn't report it."""
     try:
         if _GET_PATH is not None:
             return os.fsdecode(fcntl.fcntl(descriptor, _GET_PATH, bytes(_MOST_PATH_BYTES)).partition(b"\0")[0])
@@ -39,7 +39,7 @@ def of_descriptor(descriptor: int) -> str | None:
 
 
 def of_path(given: Any, directory: int | None = None, *, follow: bool = False) -> str | None:
-    """The full path of what a call was given, links resolved; of its last part only if the call does `follow` it."""
+    """The full path of a call's argument, with links resolved; the last component only if the call follows links."""
     if isinstance(given, int):
         return of_descriptor(given)
     try:
@@ -58,17 +58,17 @@ def of_path(given: Any, directory: int | None = None, *, follow: bool = False) -
 
 
 def identity_of(descriptor: int) -> Identity:
-    """What makes an open file the same, whatever its name."""
+    """The device and inode of an open file, which identify it whatever its name."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 
 
 def is_directory(descriptor: int) -> bool:
-    """Whether a directory is open there."""
+    """Whether the descriptor is of a directory."""
     return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 def role_of(path: str) -> str:
-    """The role of a plain file in a fault plan: its suffix, or "other" where it has none that says anything."""
+    """The role of a plain file in a fault plan: its suffix, or "other" if it has none or a random one."""
     found = _SUFFIX.search(path, path.rfind(os.sep) + 2)
     return found.group() if found else OTHER

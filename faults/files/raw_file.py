@@ -1,7 +1,7 @@
-"""``io.FileIO``, the raw file beneath whatever ``open`` returns: opening, writing, cutting and closing it.
+"""``io.FileIO``, the raw file beneath every file that ``open`` returns: open, write, truncate, close.
 
-Buffered and text files, ``Path.write_text``, `tempfile`, `zipfile` and their like all end there, and so do files that
-were opened before anybody watched. It opens through ``os.open``, which is watched, too.
+Buffered and text files, ``Path.write_text``, `tempfile`, `zipfile` and others all call it, and so do files that
+were opened before the watch began. It opens through ``os.open``, which is watched, too.
 """
 
 import os

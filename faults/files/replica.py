@@ -1,7 +1,7 @@
-"""A directory as its tape says that it is: what was written down, done again, to be compared with what is there.
+"""A directory rebuilt from its tape, to be compared with the real directory.
 
-A recorder that has missed a change would make crash states of something that never was. So after each step its tape is
-carried out on a replica, from where it was, and the replica compared with the directory.
+A recorder that missed a change would produce crash states that could never exist. So after each step the new operations
+on the tape are applied to a replica, and the replica is compared with the directory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ _SEPARATOR: Final = "/"
 
 
 class Replica:
-    """Files by name, from a `base`, as `operations` have left them until now."""
+    """Files by name: a `base` with the operations applied so far."""
 
     def __init__(self, base: Mapping[str, bytes]) -> None:
         self._files = {name: bytearray(content) for name, content in base.items() if not name.endswith("-shm")}
         self.position = 0
 
     def follow(self, operations: Sequence[Operation]) -> None:
-        """Carry out what has been added to the tape since the last time."""
+        """Apply the operations that were added to the tape since the last call."""
         for operation in operations[self.position :]:
             self._step(operation)
         self.position = len(operations)
 
     def content(self, name: str) -> bytes | None:
-        """What is in a file; None where there is none of that name."""
+        """The content of a file; None if there is no file of that name."""
         found = self._files.get(name)
         return None if found is None else bytes(found)
 
     def different(self, there: Mapping[str, bytes]) -> list[str]:
-        """The names of the files that are not alike here and there, or in one place only; directories are no files."""
+        """The names of the files that differ between replica and directory, or exist in one only; no directories."""
         ours = {name for name in self._files if not is_unnamed(name)}
         return [
             name
@@ -56,7 +56,7 @@ class Replica:
                 _resize(files[name], operation.size)
 
     def _rename(self, old: str, new: str) -> None:
-        """A file, or a directory with all that is in it."""
+        """Rename a file, or a directory with everything in it."""
         above = old + _SEPARATOR
         for name in [one for one in self._files if one == old or one.startswith(above)]:
             self._files[new + name.removeprefix(old)] = self._files.pop(name)

@@ -1,6 +1,6 @@
-"""Scopes in which plain files are watched: put Python's functions in place while somebody wants to know, then out.
+"""Scopes in which plain files are watched: replace Python's file functions while an injector or a tape needs them.
 
-Inside `reached` they stay in place once they are needed: a search begins and ends thousands of shorter scopes.
+Inside `reached` the replacements stay once they are made: a search begins and ends thousands of shorter scopes.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class _Replaceable(Protocol):
 
 
 class _Place:
-    """All of Python's functions that are watched: in place, or not."""
+    """Python's file functions: replaced, or not."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -44,7 +44,7 @@ class _Place:
 
     @functools.cached_property
     def _all(self) -> list[_Replaceable]:
-        """What is exchanged; made at the first use, and kept for the life of the process."""
+        """The replacements; made at first use, and kept for the life of the process."""
         bodies = {**functions.BODIES, **unseen.BODIES}
         made: list[_Replaceable] = [
             BuiltinFunction(getattr(os, name), _unless_idle(body)) for name, body in bodies.items() if hasattr(os, name)
@@ -94,11 +94,11 @@ class _Place:
 
 
 def _unless_idle(body: Function) -> Function:
-    """The body, where somebody wants to know; else the original."""
+    """Call the body if there is a tape or an active injector; else the original."""
 
     @functools.wraps(body)
     def function(original: Function, /, *args: Any, **kwargs: Any) -> Any:
-        # At each use of any file: to ask the watch itself would take longer than this.
+        # This runs at each use of any file: a method of the watch would take longer.
         if WATCH.tapes or (WATCH.injectors and not WATCH.spares):
             return body(original, *args, **kwargs)
         return original(*args, **kwargs)
@@ -111,14 +111,14 @@ _PLACE: Final = _Place()
 
 @contextlib.contextmanager
 def reached() -> Iterator[None]:
-    """Once somebody has wanted to know of plain files in this scope, let the functions stay in place until its end."""
+    """Keep the replacements in place until the end of this scope, once an inner scope has made them."""
     with _PLACE.kept():
         yield
 
 
 @contextlib.contextmanager
 def watching(injector: Injector) -> Iterator[None]:
-    """Ask `injector` about operations on plain files inside this scope, if it wants to know of any."""
+    """Ask `injector` about operations on plain files inside this scope, if its kinds include any."""
     if _FILE_KINDS.isdisjoint(injector.kinds):
         yield
         return
@@ -133,7 +133,7 @@ def watching(injector: Injector) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recording(tape: Tape) -> Iterator[None]:
-    """Tell `tape` of changes to plain files inside this scope."""
+    """Record changes to plain files on `tape` inside this scope."""
     if not is_supported():
         tape.note("Python's own file functions can't be watched in this interpreter")
     with _PLACE.used():
@@ -145,5 +145,5 @@ def recording(tape: Tape) -> Iterator[None]:
 
 
 def spared() -> contextlib.AbstractContextManager[None]:
-    """Let no injector hear of plain files inside this scope; tapes do."""
+    """Ask no injector about plain files inside this scope; tapes still record."""
     return WATCH.spared()

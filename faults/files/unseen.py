@@ -1,4 +1,4 @@
-"""Ways to change or to sync a file that are not followed; that they were taken is noted, so that they can be named."""
+"""Ways to change or sync a file that are not recorded; their use is noted on the tape, so that a report can name it."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ def _child(name: str) -> Function:
 
 
 def _program_of(name: str, args: tuple[Any, ...]) -> str:
-    """The program that is started, as far as the arguments say it."""
+    """The program that is started, if the arguments name it; else the function's name."""
     first = args[0] if args else None
     if name == "fork_exec" and first:
         first = first[0]
@@ -46,7 +46,7 @@ def _map(
     access: int = mmap.ACCESS_DEFAULT,
     **_more: Any,
 ) -> None:
-    """In the place of an ``__init__`` that ``mmap.mmap`` doesn't have."""
+    """Used as ``mmap.mmap.__init__``, which the type itself doesn't define."""
     if access == mmap.ACCESS_WRITE or (
         access == mmap.ACCESS_DEFAULT and prot & mmap.PROT_WRITE and flags & mmap.MAP_SHARED
     ):
@@ -61,16 +61,16 @@ def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
 
 
 def syncing_libraries() -> list[str]:
-    """The C functions that Python code has asked `ctypes` for long ago by which it can sync files itself."""
+    """The C functions that sync files and that Python code has already looked up through `ctypes`."""
     if not _syncing():
         return []
-    # One that is not used any more is in a cycle with its functions.
+    # A library that is no longer used is in a reference cycle with its functions.
     gc.collect()
     return sorted(_syncing())
 
 
 def _syncing() -> set[str]:
-    """What the libraries that are in memory were asked for; found as what refers to their types, which is quick."""
+    """The sync functions looked up in the live `CDLL` objects, which are found as referrers of their types (quick)."""
     libraries = (one for one in gc.get_referrers(*_with_subclasses(ctypes.CDLL)) if isinstance(one, ctypes.CDLL))
     return {name for one in libraries for name in vars(one) if name in _SYNCING}
 

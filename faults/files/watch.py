@@ -1,7 +1,7 @@
-"""Who wants to know of operations on plain files, and the one shape of all of them: describe, ask, then do or refuse.
+"""The injectors and tapes of plain files, and the one shape of every operation: describe, ask, then do or refuse.
 
-There is one `Watch` for the process, since there is one set of Python's functions. It knows the injectors to ask and
-the tapes to tell. What the harness itself reads and writes is `spared`: no injector hears of it.
+There is one `Watch` for the process, since there is one set of Python's functions. It holds the injectors to ask and
+the tapes to record on. The harness's own reads and writes run inside `spared`: no injector is asked about them.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from tornpage.faults.vfs.operation_log import Operation, Tape
 
 _Any = TypeVar("_Any")
 MARK: Final = "injected_by_faults"
-# A buffered file whose write fails tries the same again when it is flushed and when it is closed, in the same instant:
-# a disk that was full is still full then. Not for ever: a caller may wait and try again.
+# After a failed write, a buffered file writes the same data again when flushed and when it is closed. That happens
+# at once, when a full disk is still full. The limit lets a caller that waits and retries succeed.
 _WRITES_THAT_FAIL: Final = 3
 
 
@@ -32,12 +32,12 @@ class Watch:
         self.tapes: tuple[Tape, ...] = ()
         # In how many scopes no injector is asked.
         self.spares = 0
-        # What the next writes of a file meet, and how many of them.
+        # By path: the fault that its next writes get, and for how many writes.
         self._owed: dict[str, tuple[Fault, int]] = {}
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody wants to know anything."""
+        """Whether there is no injector and no tape."""
         return not self.injectors and not self.tapes
 
     @contextlib.contextmanager
@@ -50,13 +50,13 @@ class Watch:
             self.spares -= 1
 
     def forget(self) -> None:
-        """What was owed to an injector that has gone is not any more."""
+        """Drop the faults that repeat on retried writes: their injector has been removed."""
         self._owed.clear()
 
     # -- faults --------------------------------------------------------------------------------------------
 
     def ask(self, kind: str, path: str | None, role: str = "") -> Fault | None:
-        """The fault that an operation is to meet; None lets it pass."""
+        """The fault to inject into an operation; None lets it pass."""
         if path is None or self.spares or not self.injectors:
             return None
         owed = self._still_owed(kind, path)
@@ -68,7 +68,7 @@ class Watch:
         return owed
 
     def perform(self, kind: str, path: str | None, do: Callable[[], _Any], *names: Any, role: str = "") -> _Any:
-        """Ask, and do the operation, or refuse it, or do it and then report failure."""
+        """Ask the injectors; then do the operation, or refuse it, or do it and then report failure."""
         fault = self.ask(kind, path, role)
         if fault is None:
             return do()
@@ -85,7 +85,7 @@ class Watch:
     def perform_write(
         self, path: str | None, size: int, do: Callable[[int | None], int], kind: str = "file-write"
     ) -> int:
-        """Ask, and write all (`do` of None), or so many bytes of `size`, or nothing."""
+        """Ask the injectors; then write all (`do(None)`), or part of the `size` bytes (`do(n)`), or nothing."""
         fault = self.ask(kind, path)
         if fault is None:
             return do(None)
@@ -104,19 +104,19 @@ class Watch:
         return written
 
     def _still_owed(self, kind: str, path: str) -> Fault | None:
-        """What a write meets because of an earlier one; any other operation on the file ends that."""
+        """The fault of an earlier write that this write repeats; any other operation on the file ends that."""
         if kind != "file-write" or path not in self._owed:
             self._owed.pop(path, None)
             return None
         fault, more = self._owed[path]
-        # At its end it stays, or the last one would be owed anew.
+        # Keep the entry at 0: without it the last failure would start a new repetition.
         self._owed[path] = fault, more - 1
         return fault if more > 0 else None
 
     # -- tapes ---------------------------------------------------------------------------------------------
 
     def tell(self, path: str | None, describe: Callable[[str], list[Operation]]) -> None:
-        """Tell each tape that has this file in its directory what was done; `describe` is handed the name there."""
+        """Record an operation on each tape whose directory contains the file; `describe` gets the relative name."""
         if path is None:
             return
         for tape in self.tapes:
@@ -125,19 +125,19 @@ class Watch:
                 tape.add(*describe(name))
 
     def note(self, way: str, *, syncs: bool = False) -> None:
-        """Tell each tape of something that may change, or sync, any file unseen."""
+        """Note on each tape an event that may change, or sync, any file unrecorded."""
         for tape in self.tapes:
             tape.note(way, syncs=syncs)
 
     def note_of(self, path: str | None, way: str) -> None:
-        """Tell each tape that has this file in its directory of something that may change it unseen."""
+        """Note an event that may change this file unrecorded, on each tape whose directory contains it."""
         for tape in self.tapes:
             if path is not None and (name := tape.name_of(path)) is not None:
                 tape.note(f"{name} {way}")
 
 
 def refused(fault: Fault, *names: Any) -> OSError:
-    """The error that Python raises for a fault's number, with the names that the call was given; or no more process."""
+    """The OSError for a fault, with the file names that the call was given; a KILL fault ends the process here."""
     if fault.effect == KILL:
         os.kill(os.getpid(), signal.SIGKILL)
     number = getattr(errno, fault.effect)
@@ -149,7 +149,7 @@ def refused(fault: Fault, *names: Any) -> OSError:
 
 
 def is_made(error: BaseException) -> bool:
-    """Whether an error was made here, as the answer of one of Python's file functions."""
+    """Whether an error was injected into one of Python's file functions."""
     return isinstance(error, OSError) and MARK in vars(error)
 
 

@@ -1,7 +1,8 @@
-"""Arming: a fault plan in force inside a scope, and the count of what it came to.
+"""Arming: a fault plan in force inside a scope, with counts of the faults armed, fired and surfaced.
 
-``install()`` stands beneath every SQLite of the process; ``arm()`` inside it watches only what its plan needs. Both are
-context managers, both nest, and both leave nothing behind. A plan is for all libraries, unless it is armed for one.
+``install()`` puts the shim beneath every SQLite of the process; ``arm()`` inside it watches only the operations that
+its plan names. Both are context managers, both nest, and both restore everything at the end. A plan applies to all
+libraries, unless it is armed for one.
 """
 
 import contextlib
@@ -42,9 +43,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def mark(error: BaseException) -> object:
-    """Make an injected exception recognisable; returns the mark.
+    """Mark an exception as injected; return the mark.
 
-    Not the exception itself is remembered, because its traceback would keep the caller's connections alive.
+    The exception itself is not remembered, because its traceback would keep the caller's connections alive.
     """
     made = object()
     vars(error)[_MARK] = made
@@ -52,14 +53,14 @@ def mark(error: BaseException) -> object:
 
 
 class Armed:
-    """What an armed plan came to: faults armed, firings, and errors that surfaced at the caller."""
+    """The counts of an armed plan: faults armed, firings, and errors that surfaced at the caller."""
 
-    # A firing is known at once.
+    # A firing is counted at once.
     is_known_late = False
 
     def __init__(self, plan: FaultPlan, module: ModuleType | None = None, *, marks: list[object] | None = None) -> None:
         self.plan = plan
-        # The marks of the exceptions that were injected, where it was not SQLite itself that raised them.
+        # The marks of the injected exceptions, if SQLite itself did not raise them.
         self._marks = marks
         self.injector = PlanInjector(plan)
         # A count, not the errors: an error's traceback would keep the caller's connections alive.
@@ -92,7 +93,7 @@ class Armed:
             self.injector.paused = outer
 
     def saw(self, error: BaseException) -> bool:
-        """Tell of an error that reached a caller; True if it came of a fault that fired since the last one."""
+        """Report an error that reached a caller; True if a fault that fired since the last report caused it."""
         if self._marks is not None:
             return self._saw_marked(error, self._marks)
         if len(self.firings) == self._fired_when_last_seen:
@@ -124,11 +125,11 @@ def install(module: ModuleType, *, virtual_sleep: bool = True) -> contextlib.Abs
 def install(
     module: ModuleType | None = None, *, virtual_sleep: bool = True
 ) -> contextlib.AbstractContextManager[Shims | Shim]:
-    """Stand beneath every SQLite that this process has loaded or is about to load, or beneath that of one binding only.
+    """Put the shim beneath every SQLite that this process has loaded or will load, or beneath that of one binding only.
 
-    Connections opened inside the scope are within reach of `arm`, now and later; others never are.
-    `virtual_sleep` lets busy timeouts run out without real time passing. Raises `ShimUnavailableError` where the
-    binding, or without one Python's own ``sqlite3``, can't be reached.
+    `arm` reaches connections that are opened inside the scope, now and later; it never reaches others.
+    `virtual_sleep` lets busy timeouts expire without real time passing. Raises `ShimUnavailableError` if the
+    binding (without one: Python's own ``sqlite3``) can't be reached.
     """
     return _installed(_shim_of(module), virtual_sleep=virtual_sleep)
 
@@ -147,8 +148,8 @@ def _shim_of(module: ModuleType | None) -> Shims | Shim:
 def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType | None = None) -> Iterator[Armed]:
     """Put a plan in force at the vfs depth, for the files of one database or directory, or for all.
 
-    It is in force in every library that is installed, or in that of one binding. Raises `PlanError`,
-    `ImpossibleFaultError`, `NotInstalledError`; and at the end what a callback kept.
+    The plan applies to every library with a shim, or to that of one binding. Raises `PlanError`,
+    `ImpossibleFaultError`, `NotInstalledError`; and at the end any exception that a callback kept.
     """
     plan = FaultPlan.parse(plan) if isinstance(plan, str) else plan
     require_possible(plan)
@@ -164,7 +165,7 @@ def arm(plan: FaultPlan | str, path: Path | None = None, *, module: ModuleType |
 
 @contextlib.contextmanager
 def unreadable(path: Path, start: int, stop: int) -> Iterator[UnreadablePart]:
-    """Let every read of one of SQLite's files fail that touches its bytes `start` up to `stop`: a bad page."""
+    """Fail every read of one of SQLite's files that touches its bytes `start` up to `stop`: a bad page."""
     part = UnreadablePart(path, start, stop)
     with shims().watching(part), shims().telling():
         yield part
@@ -180,21 +181,21 @@ def count_operations(path: Path | None = None, *, module: ModuleType | None = No
 
 @contextlib.contextmanager
 def spare(*, module: ModuleType | None = None) -> Iterator[None]:
-    """Nothing that is armed at the vfs depth fires inside this scope, or counts; what is recorded goes on."""
+    """Suspend every plan that is armed at the vfs depth inside this scope: no fault fires or counts."""
     with _shim_of(module).sparing(), files.spared():
         yield
 
 
 @contextlib.contextmanager
 def unseen(*, module: ModuleType | None = None) -> Iterator[None]:
-    """Nothing fires or counts inside this scope, and nothing is recorded: other files stand where those watched did."""
+    """Suspend faults, counts and recordings inside this scope: other files have replaced the watched ones."""
     with _shim_of(module).sparing(tapes=True), files.spared():
         yield
 
 
 @contextlib.contextmanager
 def record(directory: Path, *, module: ModuleType | None = None) -> Iterator[Tape]:
-    """Write down every change to the files below a directory, SQLite's (of every library) and Python's own.
+    """Record every change to the files below a directory, SQLite's (of every library) and Python's own.
 
     Open them inside this scope, not before. Raises `ShimUnavailableError`, `NotInstalledError`.
     """
@@ -224,18 +225,18 @@ def is_open(path: str | os.PathLike[str]) -> bool:
 def connect_unwatched(
     path: str | os.PathLike[str], *, module: ModuleType = sqlite3, read_only: bool = False
 ) -> sqlite3.Connection:
-    """Open a database past the shims, on SQLite's own VFS: whatever is armed, this reader sees the truth.
+    """Open a database past the shims, on SQLite's own VFS: no armed fault affects this reader.
 
-    It is a connection of `module`, whichever library the database is in use by: that one's own VFS then serves it,
-    since only so it takes part in its locks and shared memory. The file has to be there: a reader that made one would
-    change what it reads. It waits for no lock, since a holder doesn't let go of it while we wait. With
-    `read_only` it recovers a WAL, but never writes it back to the database, and it can't roll a hot journal back.
+    It is a connection of `module`, whichever library has the database open: that library's VFS then serves it, because
+    only so it shares the library's locks and shared memory. The file must exist: a reader that created it would change
+    what it reads. The busy timeout is 0: a holder in this process can't release its lock while we wait. With
+    `read_only` the connection recovers a WAL but never checkpoints it, and it can't roll back a hot journal.
     """
     return _connect(path, module, "ro" if read_only else "rw", watched=False)
 
 
 def connect_beside(path: str | os.PathLike[str], *, module: ModuleType = sqlite3) -> sqlite3.Connection:
-    """Another user of a database in this process: as `connect_unwatched`, but what is armed is armed for it, too."""
+    """A second connection to a database in this process: as `connect_unwatched`, but armed faults apply to it, too."""
     return _connect(path, module, "rw", watched=True, check_same_thread=False)
 
 

@@ -1,15 +1,16 @@
-"""The tape: every operation that changed a file, in order, with what it wrote.
+"""The operation log (a `Tape`): every operation that changed a file, in order, with the bytes written.
 
-Method. The shim tells a tape of each operation that succeeded on a file of one directory; plain Python files are told
-of by `faults.files`. From the files as they were when the tape began and the operations on it, `faults.crash.states`
-makes every disk that a crash could have left.
+Method. The shim records on a tape each operation that succeeded on a file of one directory; `faults.files` records
+those on plain Python files. From the files as they were when the tape began and the operations on it,
+`faults.crash.states` makes every disk state that a crash could have left.
 
-What is synced is written down as the unix VFS does it: the first sync of a journal, super-journal or WAL that was
-opened to be created also syncs its directory; so does a delete that asks for it; nothing else ever does
-(``os_unix.c``, `unixSync` and `unixDelete`).
+Syncs are recorded as the unix VFS does them: the first sync of a journal, super-journal or WAL that was opened with the
+create flag also syncs its directory; so does a delete that asks for it; nothing else does (``os_unix.c``, `unixSync`
+and `unixDelete`).
 
-Not covered: writes through memory mapping, SQLite's files that were open before the tape began, and what does not pass
-SQLite or Python's own functions. `Tape.notes` keeps what may have done so, for a difference that is found.
+Not covered: writes through memory mapping, SQLite's files that were open before the tape began, and writes that pass
+neither SQLite nor Python's own functions. `Tape.notes` lists events that may have caused such writes, to explain a
+difference that is found.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from tornpage.faults.locks import new_lock
 
-# SQLITE_OPEN_CREATE, and what xDelete is asked for.
+# SQLITE_OPEN_CREATE.
 _CREATE: Final = 0x4
 _OPENED_WITH_DIRECTORY: Final = frozenset({"journal", "super", "wal"})
 
@@ -33,9 +34,10 @@ class Operation:
     """One change. `kind` is create, write, truncate, delete, rename, link, mkdir, rmdir, sync, syncdir, syncall or
     failsync; `path` is relative.
 
-    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename (of a file, or of a directory)
-    its new name in `other`, a link one name more. A `syncdir` makes names durable in the directory `path` ("" for the
-    tape's own), a `sync` a file's contents, a `syncall` everything; a `failsync` was tried and reported an error.
+    A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename (of a file or a directory) has
+    the new name in `other`, and a link the additional name. A `syncdir` makes the names in the directory `path` durable
+    ("" is the tape's own directory), a `sync` a file's contents, a `syncall` everything; a `failsync` is a sync that
+    reported an error.
     """
 
     kind: str
@@ -54,18 +56,18 @@ class Operation:
 
 
 def unnamed_in(directory: str, number: int) -> str:
-    """The path of a file that has been made without a name, which no file can have; `link` may give it one."""
+    """A placeholder path for a file that was created without a name (``O_TMPFILE``); a later `link` may name it."""
     return os.path.join(directory, f"\0unnamed-{number}")  # noqa: PTH118 - on a hot path
 
 
 def is_unnamed(name: str) -> bool:
-    """Whether it is no name, but one of `unnamed_in`."""
+    """Whether this is a placeholder of `unnamed_in`."""
     return "\0" in name
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that may have changed a file unseen, or (`syncs`) synced any, after `position` operations."""
+    """An event that may have changed a file unrecorded, or (`syncs`) synced any file, after `position` operations."""
 
     position: int
     way: str
@@ -73,7 +75,7 @@ class Note:
 
 
 class Tape:
-    """Operations below one directory, as they happen; `len(tape)` is the position now."""
+    """The operations below one directory, in order; `len(tape)` is the current position."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.operations: list[Operation] = []
@@ -89,36 +91,36 @@ class Tape:
         return len(self.operations)
 
     def relative(self, path: str | None) -> str | None:
-        """The path inside the directory, or None for a file of somebody else's."""
+        """The path relative to the directory, or None for a file outside of it."""
         return path.removeprefix(self._below) if path is not None and path.startswith(self._below) else None
 
     def name_of(self, path: str) -> str | None:
-        """The name below the directory, "" for that itself, None for a file of somebody else's."""
+        """The path relative to the directory, "" for the directory itself, None for a file outside of it."""
         return "" if path == self.root else self.relative(path)
 
     def note(self, way: str, *, syncs: bool = False) -> None:
-        """Write down in which way a file may have been changed, or synced, unseen."""
+        """Note a way in which a file may have been changed, or synced, unrecorded."""
         if self._pauses:
             return
         with self._lock:
             self.notes.append(Note(len(self.operations), way, syncs))
 
     def add(self, *operations: Operation) -> None:
-        """Write operations down; they stay together."""
+        """Append operations; they stay together."""
         with self._lock:
             if not self._pauses:
                 self.operations += operations
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Write nothing down inside this scope: other files are where the recorded ones were."""
+        """Record nothing inside this scope: other files have replaced the recorded ones."""
         self._pauses += 1
         try:
             yield
         finally:
             self._pauses -= 1
 
-    # -- what the shim tells -------------------------------------------------------------------------------
+    # -- called by the shim --------------------------------------------------------------------------------
 
     def opened(self, path: str | None, role: str, file: int, flags: int, *, existed: bool) -> None:
         """A file was opened."""
@@ -132,13 +134,13 @@ class Tape:
             self.add(Operation("create", name))
 
     def failed(self, kind: str, path: str | None) -> None:
-        """An operation has answered an error. Of a sync that matters: the system may have dropped what was unsynced."""
+        """An operation returned an error. Only a failed sync is recorded: the system may have dropped unsynced data."""
         name = self.relative(path)
         if kind == "sync" and name is not None:
             self.add(Operation("failsync", name))
 
     def performed(self, kind: str, path: str | None, args: Sequence[Any]) -> None:
-        """An operation of `KINDS` other than open has succeeded, with SQLite's own arguments."""
+        """An operation of `KINDS` other than open succeeded; `args` are SQLite's."""
         name = self.relative(path)
         if name is None or self._pauses:
             return

@@ -1,8 +1,8 @@
-"""Databases that were written past every SQLite that is watched: by a copy that no known binding leads to, say.
+"""Databases that no watched SQLite has written: an unknown binding's copy of SQLite did, for example.
 
-Method. A database is a file that begins as SQLite's files do. One that no watched library has ever opened, and that no
-Python code has written by itself (`Written` hears of that by Python's audit events), was made by somebody else: another
-copy of SQLite in this process, or another process.
+Method. A database is a file that begins as SQLite's files do. If no watched library has ever opened it, and no Python
+code has written it directly (`Written` collects Python's audit events), then another copy of SQLite in this process, or
+another process, has written it.
 
 Not covered: a database that a watched library has open as well.
 """
@@ -22,7 +22,7 @@ _PROCESSES: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.
 
 
 class Written:
-    """What Python code itself writes, and whether it begins other processes; `heard` makes one."""
+    """The files that Python code itself writes, and whether it starts other processes; `heard` makes one."""
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
@@ -51,9 +51,9 @@ _hooked: list[bool] = []
 
 @contextlib.contextmanager
 def heard() -> Iterator[Written]:
-    """Hear what Python code writes inside this scope."""
+    """Collect the files that Python code writes inside this scope."""
     if not _hooked:
-        # A hook can be added once and never be taken away.
+        # An audit hook can never be removed, so add it only once.
         _hooked.append(True)
         sys.addaudithook(_hear)
     written = Written()
@@ -91,7 +91,7 @@ def is_database(file: Path) -> bool:
 
 
 def in_words(files: list[Path], *, has_processes: bool = False) -> str:
-    """What to say of databases that were passed by."""
+    """The message about databases that no watched SQLite has written."""
     known = "; ".join(map(str, shims().facts()))
     who = "by another process, or by" if has_processes else "by"
     return (

@@ -1,28 +1,30 @@
-"""The VFS shim: a question put before each watched operation, inside SQLite's own VFS.
+"""The VFS shim: asks the injectors before each watched operation, inside SQLite's own VFS.
 
 Method. The VFSs of the operating system (``unix``, ``unix-excl`` … or ``win32`` …) are static tables of functions in
-the library. While the shim is installed their ``xOpen`` is ours, in place: it lets the base open the file and then
-points the file at a copy of its own method table. In that copy, and in the VFS itself, a slot is ours only while
-somebody watches that kind of operation; otherwise it holds the base's own function, so that with nothing armed the
-files run on the base's code. Each of our slots has one shape: describe the operation, ask the watchers, then delegate,
-refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of ``xOpen``.
+the library. While the shim is installed it replaces their ``xOpen`` in place: our function lets the base open the file
+and then points the file at a copy of its own method table. A slot of that copy, or of the VFS itself, holds our
+function only while an injector or a tape watches that kind of operation; otherwise it holds the base's function, so
+with nothing armed the files run on the base's code. Each of our functions has one shape: describe the operation, ask
+the injectors, then delegate, refuse, or do both. Roles (db, wal, journal, super, temp) come from the flags of
+``xOpen``.
 
-A connection that was opened before stays out of reach, its later journals among it: SQLite names a database's journal
-and log by pointers into one piece of memory with the database's own name, and those are known of each database that was
-opened here (`faults.reach.names`). To be out of reach on purpose there is `PAST`, a VFS with the base's own functions
-that stands in the library's list while the shim is in force.
+A connection that was opened before the scope is out of reach, and so are the journals that it opens later: SQLite
+passes the names of a database's journal and log as pointers into the memory that holds the database's own name, and the
+shim knows those pointers for each database that was opened under it (`faults.reach.names`). `PAST` bypasses the shim on
+purpose: a VFS with the base's own functions, registered in the library's list while the shim is in force.
 
-It must not be possible to crash the interpreter with it:
+The shim must not crash the interpreter:
 
-- an exception in a callback never reaches C. It is kept, the operation answers IOERR, and `Shim.raise_kept` raises
-  it to the harness; signal handlers are kept out of where it could not be caught (`faults.vfs.signals`);
-- tables live in memory that is never freed, callbacks are referenced for the life of the process: a connection may
-  outlive every scope here;
-- when the scope ends, and again before the interpreter goes away, every slot goes back to the base's function, and the
-  library's own structures are byte for byte what they were.
+- an exception in a callback never reaches C. The shim keeps it, the operation returns IOERR, and `Shim.raise_kept`
+  raises it in the harness; signal handlers do not run where their exception could not be caught
+  (`faults.vfs.signals`);
+- tables live in memory that is never freed, and callbacks are referenced for the life of the process: a connection may
+  outlive every scope of the shim;
+- when the scope ends, and again before the interpreter exits, the shim restores the base's function in every slot: the
+  library's own structures are then byte for byte as before.
 
 Not covered: reads through memory mapping (``PRAGMA mmap_size``) do not pass ``xRead``; VFSs that are not the operating
-system's (`faults.reach.library.Library.others`), as far as they don't call one of those.
+system's (`faults.reach.library.Library.others`), unless they call one of those.
 """
 
 import atexit
@@ -68,7 +70,7 @@ def _role_of_flags(flags: int) -> str:
 
 
 def _role_of_path(path: str | None) -> str:
-    """The role of a file that is deleted or looked for by name only."""
+    """The role of a file that SQLite deletes or looks up by name only."""
     if path is None:
         return "temp"
     for suffix, role in _SUFFIX_ROLES:
@@ -89,49 +91,49 @@ def _half_write(args: Sequence[Any]) -> tuple[Any, ...]:
 _kinds_of = operator.attrgetter("kinds")
 _EVERY_KIND: Final = frozenset((*VFS_KINDS, SHM_RELEASE))
 
-# Slot name, and the kinds of operation that pass through it.
+# The slot, and the kinds of operation that pass through it.
 _FILE_SLOTS: Final = (
     ("xRead", ("read",)), ("xWrite", ("write",)), ("xTruncate", ("truncate",)), ("xSync", ("sync",)),
     ("xLock", ("lock",)), ("xUnlock", ("unlock",)), ("xShmMap", ("shmmap",)), ("xShmLock", ("shmlock", SHM_RELEASE)),
 )  # fmt: skip
 
-# The slots of a VFS that are ours while a kind of operation is watched, and those that are for a whole scope.
+# The slots of a VFS that are replaced while a kind of operation is watched, and those replaced for a whole scope.
 _VFS_SLOTS: Final = (("xDelete", "delete"), ("xAccess", "access"))
 _SCOPED: Final = ("xSleep", "xRandomness", "xCurrentTime", "xCurrentTimeInt64")
 
-# What gives something back has to happen even then.
+# Calls that release a lock: they must run even after an interrupt.
 _RELEASING: Final = frozenset({"xUnlock", "xShmLock"})
 
 
 class Shim:
-    """One shim for one library; get it from `install` or `shim_for`, never by hand.
+    """The shim of one library; get it from `install` or `shim_for`, do not construct it.
 
-    Attributes: `slept_us`, the virtual time SQLite has slept in `virtual_sleep`, in microseconds;
-    `kept`, the exceptions that callbacks raised and that were not raised yet; `paths`, the files that are open,
-    by SQLite's address; `databases`, every database that was ever opened here.
+    Attributes: `slept_us`, the virtual time that SQLite has slept in `virtual_sleep`, in microseconds;
+    `kept`, the exceptions that callbacks raised and that have not been raised in the harness yet; `paths`, the open
+    files by SQLite's address; `databases`, every database that was ever opened under this shim.
     """
 
     def __init__(self, library: Library) -> None:
         self.library = library
         self.slept_us = 0
         self.kept: list[BaseException] = []
-        # SQLite may absorb the error that is made of an interrupt: until it is told, nothing succeeds any more.
+        # SQLite may absorb the error that an interrupt becomes: until it is raised, every operation fails.
         self._interrupted = False
         self.paths: dict[int, str | None] = {}
-        # Of the open databases, by the same address: a directory can be moved, and another be put in its place.
+        # Device and inode of each open database, by the same address: another file can take over its path.
         self._identities: dict[int, tuple[int, int]] = {}
         self.databases: dict[str, str] = {}
         self._names = Names()
         self._supers: set[int] = set()
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
-        # Of the watchers those that ask where a read is to read.
+        # The watchers that need the offset and the size of a read.
         self._parts: tuple[UnreadablePart, ...] = ()
         self._lock = new_reentrant_lock()
         self._tables: dict[tuple[int, str], tuple[int, list[Slot]]] = {}
         self._interrupts = Interrupts()
         self._callbacks = Callbacks(self._interrupts)
-        # All slots that may be ours, and the kinds of operation for which they are.
+        # All slots that can be replaced, and the kinds of operation whose slots are replaced now.
         self._slots: list[Slot] = []
         self._pointed: frozenset[str] | None = frozenset()
         for function in (self._keep, _stop_all, self.stop, self._refresh, self._point):
@@ -140,7 +142,7 @@ class Shim:
         self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
         self._julian_ms = _JULIAN_EPOCH_MS
         self._unless: list[Callable[[], bool]] = []
-        # Before anything is put in place.
+        # Copied before any slot is replaced.
         self.pasts = [Past(one, PAST if index == 0 else f"{PAST}-{one.name}") for index, one in enumerate(library.vfss)]
         self._standing: contextlib.ExitStack | None = None
         self.guests = [Past(one, f"{GUEST}-{index}") for index, one in enumerate(library.vfss)]
@@ -153,7 +155,7 @@ class Shim:
         atexit.register(self._detach)
 
     def _prepare(self, place: Place) -> None:
-        """Make the functions that stand in a VFS's slots."""
+        """Make our functions for a VFS's slots."""
         for field, kind in _VFS_SLOTS:
             self._slots.append(self._vfs_slot(place, field, kind))
         base_open = SIGNATURES["xOpen"](place.base["xOpen"])
@@ -175,7 +177,7 @@ class Shim:
         return {path for path in self.paths.values() if path in self.databases}
 
     def has_open(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a connection of this library has this database open: the file itself, not another that was there."""
+        """Whether a connection of this library has this database open, compared by device and inode, not by path."""
         try:
             status = os.stat(path)  # noqa: PTH116 - on a hot path
         except OSError:
@@ -186,9 +188,9 @@ class Shim:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["Shim"]:
-        """Stand in the library's VFSs inside this scope; scopes nest. What was kept is raised at the end.
+        """Replace ``xOpen`` in the library's VFSs in this scope; scopes nest. Kept exceptions are raised at the end.
 
-        Raises `ShimUnavailableError` where the library has been unloaded, or does not call what was put in place, and
+        Raises `ShimUnavailableError` if the library has been unloaded or does not call the replaced function, and
         `SubinterpreterError`.
         """
         with subinterpreters.refused():
@@ -211,7 +213,7 @@ class Shim:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Raise what callbacks kept when this scope ends."""
+        """Raise the kept exceptions of callbacks when this scope ends."""
         try:
             yield
         except BaseException as error:
@@ -230,20 +232,20 @@ class Shim:
                 yield
         finally:
             with self._lock:
-                # The same injector may watch in an outer scope as well: only the innermost place is given up.
+                # The same injector may watch in an outer scope as well: remove only its innermost entry.
                 places = [index for index, one in enumerate(self._watchers) if one is injector]
-                if places:  # Not so when the process is on its way out and `_detach` has been here before.
+                if places:  # Empty if the process is exiting and `_detach` has already run.
                     self._watchers = self._watchers[: places[-1]] + self._watchers[places[-1] + 1 :]
                     self._refresh()
 
     @property
     def is_recording(self) -> bool:
-        """Whether a tape is told of changes."""
+        """Whether a tape records changes."""
         return bool(self._tapes)
 
     @contextlib.contextmanager
     def sparing(self, *, tapes: bool = False) -> Iterator[None]:
-        """Let no injector hear of anything inside this scope; with `tapes`, no tape either."""
+        """Ask no injector inside this scope; with `tapes`, record nothing either."""
         with self._lock:
             watchers, self._watchers = self._watchers, ()
             self._refresh()
@@ -259,7 +261,7 @@ class Shim:
 
     @contextlib.contextmanager
     def recording(self, tape: Tape) -> Iterator[None]:
-        """Tell `tape` of every change to a file that succeeds inside this scope, faulted or not."""
+        """Record on `tape` every change to a file that succeeds inside this scope, faulted or not."""
         with self._lock:
             self._tapes = (*self._tapes, tape)
             self._refresh()
@@ -273,7 +275,7 @@ class Shim:
 
     @contextlib.contextmanager
     def signals_kept_out_of(self, *functions: Callable[..., Any]) -> Iterator[None]:
-        """Let no signal handler raise directly in these callbacks inside this scope: C could not be told."""
+        """Let no signal handler raise directly in these callbacks inside this scope: C could not receive the error."""
         for function in functions:
             self._interrupts.keep_out_of(function)
         with self._interrupts.held():
@@ -283,7 +285,7 @@ class Shim:
     def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> Iterator[None]:
         """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time.
 
-        `unless` is asked at each sleep whether this one has to be real.
+        `unless` is called at each sleep; if it returns True, that sleep is real.
         """
         asked = [] if unless is None else [unless]
         self._unless += asked
@@ -313,22 +315,22 @@ class Shim:
                 self.library.reset_randomness()
 
     def raise_kept(self, during: BaseException | None = None) -> None:
-        """Tell the harness of exceptions that callbacks kept; `during` is what is being raised anyway.
+        """Raise the exceptions that callbacks kept; `during` is the exception that is being raised already.
 
-        An interrupt outranks what SQLite made of it; anything else is raised if nothing is on its way already,
-        and is otherwise added as a note.
+        An interrupt takes precedence over the error that SQLite reported for it. Any other exception is raised if
+        `during` is None, and is otherwise added to it as a note.
         """
         raise_kept(self.take_kept(), during)
 
     def take_kept(self) -> list[BaseException]:
-        """Hand over what callbacks kept; operations succeed again."""
+        """Return and clear the kept exceptions; operations can succeed again."""
         kept, self.kept = self.kept, []
         if self._interrupted:
             _stop_all(stopped=False)
         return kept
 
     def stop(self, *, stopped: bool) -> None:
-        """Let nothing succeed any more, or again; releasing still does."""
+        """Make every operation fail (or succeed again, if not `stopped`); releasing a lock always works."""
         if self._interrupted != stopped:
             self._interrupted = stopped
             self._refresh()
@@ -336,7 +338,7 @@ class Shim:
     # -- the one shape of every slot -----------------------------------------------------------------------
 
     def _ask(self, kind: str, role: str, path: str | None) -> Fault | None:
-        # A slot is ours as soon as one watcher wants it, and xOpen always is.
+        # A slot is replaced as soon as one watcher wants it, and xOpen always is.
         for watcher in self._watchers:
             if kind in watcher.kinds:
                 fault = watcher.decide(kind, role, path)
@@ -356,7 +358,7 @@ class Shim:
         return result or fault.code
 
     def _perform(self, base: Callable[..., int], kind: str, role: str, path: str | None, args: Sequence[Any]) -> int:
-        """Ask, and carry out what is decided; tell the tapes of what has succeeded."""
+        """Ask the injectors and carry out their decision; record on the tapes what succeeded."""
         fault = self._ask(kind, role, path)
         perform = functools.partial(self._record, base, kind, path) if self._tapes else base
         if fault is None:
@@ -382,11 +384,11 @@ class Shim:
         return IOERR
 
     def _keep_or_again(self, error: BaseException, callback: Callable[..., int], args: Sequence[Any]) -> int:
-        """Keep an exception; one that was set before SQLite called us is not ours: then the callback begins again."""
+        """Keep an exception; if it was set before SQLite called us, run the callback again instead."""
         return with_pending(error, callback(*args)) if was_pending(error) else self._keep(error)
 
     def _file_slot(self, field: str, kinds: tuple[str, ...], role: str, table: int, base_address: int) -> Slot:
-        """Our function for a slot of the files of one role. Called for every watched operation: no frame too many."""
+        """Our function for a slot of the files of one role. It runs for every watched operation: keep it flat."""
         base = SIGNATURES[field](base_address)
         kind, paths, refusable, releases = kinds[0], self.paths, field not in _RELEASING, SHM_RELEASE in kinds
 
@@ -395,10 +397,10 @@ class Shim:
                 raise_pending()
                 if self._interrupted and refusable:
                     return IOERR
-                # Of the slot for both, the flags are the last argument.
+                # xShmLock takes and releases: its flags are the last argument.
                 done = SHM_RELEASE if releases and not args[3] & _SHM_LOCK else kind
                 path = paths.get(args[0])
-                # Of a read the size and the offset are the last two arguments.
+                # The last two arguments of a read are the size and the offset.
                 if self._parts and kind == "read" and any(one.covers(path, *args[2:]) for one in self._parts):
                     return UnreadablePart.code
                 if self._tapes:
@@ -435,16 +437,16 @@ class Shim:
         return Slot.at(place.cell_of(field), field, place.base[field], ours, (kind,))
 
     def _is_ours(self, name: int | None, path: str | None) -> bool:
-        """Whether a journal or a log belongs to a connection that was opened here.
+        """Whether a journal or a log belongs to a connection that was opened under this shim.
 
-        A super-journal that is open names journals of its own accord; those it may delete are ours if it is.
+        While a super-journal is open here, SQLite deletes journals by names that it read from it: they count as ours.
         """
         return bool(self._supers) or self._names.belongs(name, path)
 
     def _on_open(
         self, base: Callable[..., int], vfs_name: str, vfs: int, name: int | None, file: int, flags: int, out: int
     ) -> int:
-        # The name goes on as the pointer it came as: SQLite keeps it, and reads beyond its end.
+        # Pass the name on as the same pointer: SQLite keeps it, and reads beyond its end.
         args = (vfs, name, file, flags, out)
         role, path = _role_of_flags(flags), _text(name)
         if not self._depth or (role in _BESIDE and not self._is_ours(name, path)):
@@ -483,7 +485,7 @@ class Shim:
     # -- tables --------------------------------------------------------------------------------------------
 
     def _table(self, base_methods: int, role: str) -> int:
-        """The address of our copy of a method table for files of this role; made at its first use."""
+        """The address of our copy of a method table for files of this role; made at first use."""
         with self._lock:
             known = self._tables.get((base_methods, role))
             if known is not None:
@@ -502,11 +504,11 @@ class Shim:
             return address
 
     def _closing(self, base_address: int) -> int:
-        """Forget a file when it is closed: addresses are used again."""
+        """Forget a file when it is closed: SQLite reuses addresses."""
         base = SIGNATURES["xClose"](base_address)
 
         def close(file: int) -> int:
-            # An interrupt before the base's turn would leave the descriptor open, and its locks held.
+            # An interrupt before the base runs would leave the descriptor open and its locks held.
             try:
                 raise_pending()
                 self.paths.pop(file, None)
@@ -525,9 +527,9 @@ class Shim:
         return self._callbacks.address("xClose", close)
 
     def _refresh(self) -> None:
-        """Point every slot at our function where one of its kinds is watched, else at the base's.
+        """Point every slot at our function if one of its kinds is watched, else at the base's.
 
-        After an interrupt all of them are ours.
+        After an interrupt all slots hold our functions.
         """
         with self._lock:
             self._parts = tuple([one for one in self._watchers if isinstance(one, UnreadablePart)])
@@ -538,13 +540,13 @@ class Shim:
                 wanted = wanted.union(*map(_kinds_of, self._watchers), RECORDED if self._tapes else ())
             before = self._pointed
             if before != wanted:
-                # Where this is cut short, the next one points all of them.
+                # If this is interrupted, the next call points all slots.
                 self._pointed = None
                 self._point(self._slots, before, wanted)
                 self._pointed = wanted
 
     def _point(self, slots: list[Slot], before: frozenset[str] | None, wanted: frozenset[str]) -> None:
-        """Point the slots whose kinds are wanted otherwise than before; None: nobody knows what was before."""
+        """Point the slots whose kinds changed between `before` and `wanted`; `before` is None if it is unknown."""
         changed = _EVERY_KIND if before is None else before ^ wanted
         for slot in slots:
             if not slot.kinds.isdisjoint(changed):
@@ -552,7 +554,7 @@ class Shim:
 
     @contextlib.contextmanager
     def _replaced(self, *fields: str) -> Iterator[None]:
-        """Put our functions into slots of the VFS inside a scope; each is made once and kept."""
+        """Put our functions into these slots of the VFS inside a scope."""
         self._use(fields, 1)
         try:
             yield
@@ -560,7 +562,7 @@ class Shim:
             self._use(fields, -1)
 
     def _use(self, fields: Iterable[str], change: int) -> None:
-        """Count the scopes that want a slot: on several threads they don't end in the order they began."""
+        """Count the scopes that use a slot: on several threads they don't end in the order they began."""
         with self._lock:
             for field in fields:
                 self._uses[field] += change
@@ -599,18 +601,19 @@ class Shim:
         ctypes.c_int64.from_address(out).value = self._julian_ms
         return OK
 
-    # -- coming and leaving ---------------------------------------------------------------------------------
+    # -- installing and removing -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def vfs_for(self, path: str, holder: "Shim | None" = None, *, watched: bool = False) -> Iterator[str]:
-        """The VFS that a connection of this library asks for to open a database, inside this scope.
+        """The name of the VFS with which a connection of this library opens a database, inside this scope.
 
-        It is out of reach, unless it is to be `watched`. `holder` is the shim of the library that has the database
-        open: its own VFS then serves this library's connection, because locks and shared memory are kept per library.
-        (The system gives locks to a process: two libraries that open one file by themselves take away each other's.)
+        That VFS bypasses the shim, unless the connection is to be `watched`. `holder` is the shim of the library that
+        has the database open: the holder's VFS then serves this library's connection, because each library keeps its
+        own record of locks and shared memory. (The system grants POSIX locks per process: two libraries that open one
+        file separately release each other's locks.)
         """
         owner = holder or self
-        # Most paths are real ones, and to find that out takes a call of the system for each part of them.
+        # Try the path as given first: resolving it costs a system call for each of its parts.
         opened_by = owner.databases.get(path) or owner.databases.get(os.path.realpath(path))
         index = next((at for at, one in enumerate(owner.library.vfss) if one.name == opened_by), 0)
         if owner is self and (watched or not self._depth):
@@ -627,9 +630,9 @@ class Shim:
             yield past.name
 
     def _let_stand(self) -> None:
-        """Have the VFSs that are out of reach in the library's list for as long as the shim is in force.
+        """Keep the VFSs that bypass the shim registered for as long as the shim is in force.
 
-        A reader that attaches a second database asks for its own VFS by name.
+        A reader that attaches a second database looks up its own VFS by name.
         """
         with self._lock:
             if self._standing is None:
@@ -638,7 +641,7 @@ class Shim:
                     self._standing.enter_context(past.standing_in(self.library.vfss[0]))
 
     def _enter(self) -> None:
-        """Stand in the VFSs' place; at the first time, make sure that SQLite really calls what stands there."""
+        """Replace ``xOpen``; the first time, prove that SQLite really calls the replaced function."""
         if self._proved:
             self.library.require_alive()
         for place in self.places:
@@ -648,9 +651,9 @@ class Shim:
             self._prove()
 
     def _prove(self) -> None:
-        """Have a connection open a file that there is not: it has to end in our function. No file is touched.
+        """Attach a file that doesn't exist: the call must reach our function. No file is touched.
 
-        Its directory is not there either: where our function is not called, SQLite would make the file.
+        Its directory doesn't exist either: if our function is not called, SQLite would create the file.
         """
         self._probing = threading.get_ident()
         try:
@@ -670,7 +673,7 @@ class Shim:
             )
 
     def _leave(self) -> None:
-        """Stand in no VFS any more, and let files that are still open run on the base's code alone."""
+        """Restore the VFSs' own functions; files that are still open run on the base's code from now on."""
         standing, self._standing = self._standing, None
         if standing is not None:
             standing.close()
@@ -679,7 +682,7 @@ class Shim:
         self._refresh()
 
     def _detach(self) -> None:
-        """Before the interpreter goes away: no slot leads to Python any more."""
+        """Restore every slot before the interpreter exits, so that none calls into Python."""
         with self._lock:
             if self._depth:
                 self._depth = 0
@@ -692,7 +695,7 @@ class Shim:
 
 
 def raise_kept(kept: Sequence[BaseException], during: BaseException | None) -> None:
-    """Raise what was kept, as `Shim.raise_kept` says."""
+    """Raise kept exceptions as `Shim.raise_kept` describes."""
     urgent = next((error for error in kept if not isinstance(error, Exception)), None)
     chosen = urgent or (kept[0] if kept and during is None else None)
     carrier = chosen or during
@@ -704,7 +707,7 @@ def raise_kept(kept: Sequence[BaseException], during: BaseException | None) -> N
 
 
 def _stop_all(*, stopped: bool) -> None:
-    """An interrupt is the process's, whichever library it came in."""
+    """Stop or resume every shim: an interrupt concerns the whole process, whichever library it arrived in."""
     for shim in _shims.values():
         shim.stop(stopped=stopped)
 

@@ -1,12 +1,13 @@
-"""Every SQLite of the process under one set of scopes: what is watched, recorded or timed is so in each of them.
+"""All SQLite libraries of the process under one set of scopes: each scope applies to every library.
 
-A process may hold several copies of SQLite (``sqlite3``, ``pysqlite3``, ``apsw`` …), each with VFSs, files and locks
-of its own. `Shims` has one `Shim` for each of them, and takes in those that are imported while it is installed, with
-all that is in force at that moment. A library that can't be reached is named (`Shims.unreachable`); only where it is
-Python's own ``sqlite3`` that is an error.
+A process may hold several copies of SQLite (``sqlite3``, ``pysqlite3``, ``apsw`` …), each with its own VFSs, files and
+locks. `Shims` has one `Shim` for each. A library that is imported while `Shims` is installed is added, and the open
+scopes apply to it from then on. A library that can't be reached is listed (`Shims.unreachable`); it is an error only
+for Python's own ``sqlite3``.
 
-Not covered: copies of SQLite that no known binding leads to (inside other extension modules, say). `Shims.has_opened`
-tells which databases were opened by those that are watched, so that another one can be noticed.
+Not covered: copies of SQLite that no known binding leads to (inside other extension modules, for example).
+`Shims.has_opened` says which databases the watched libraries have opened, so that a database of another copy can be
+detected.
 """
 
 import contextlib
@@ -29,16 +30,16 @@ from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.shim import Shim, raise_kept, shim_for
 
 _OWN: Final = BINDINGS[0]
-# Of a source id: the date, the time, and enough of the hash to find it by.
+# The characters of a source id that are shown: date, time, and enough of the hash to search for.
 _SHOWN: Final = 32
 _Scope = Callable[[Shim], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryFacts:
-    """What is known of one SQLite: the bindings that use it, how far it is within reach, and what is not.
+    """The facts of one SQLite library: its name (its bindings), version, and which of its parts are out of reach.
 
-    `unreachable` says why nothing of it is; "" where it is watched.
+    `unreachable` is the reason why it can't be watched at all; "" if it is watched.
     """
 
     name: str
@@ -56,7 +57,7 @@ class LibraryFacts:
 
 
 class Shims:
-    """The shims of all libraries; get it from `install` or `shims`, never by hand."""
+    """The shims of all libraries; get it from `install` or `shims`, do not construct it."""
 
     def __init__(self) -> None:
         self.unreachable: dict[str, str] = {}
@@ -66,7 +67,7 @@ class Shims:
         self._lock = new_reentrant_lock()
         self._importing = _Importing(self._imported)
 
-    # -- what is there -------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------
 
     @property
     def is_installed(self) -> bool:
@@ -75,20 +76,20 @@ class Shims:
 
     @property
     def members(self) -> tuple[Shim, ...]:
-        """One shim for each library that is within reach; bindings that are loaded by now are looked for."""
+        """One shim for each library that is within reach; looks first for bindings that were loaded meanwhile."""
         with self._lock:
             self._look()
             return tuple(self._members)
 
     def notes(self) -> tuple[str, ...]:
-        """What is to be told of the libraries, one line each: nothing where there is one, wholly within reach."""
+        """One line per library for a report; empty if there is only one and all of it is within reach."""
         facts = self.facts()
         if len(facts) == 1 and not (facts[0].unreachable or facts[0].out_of_reach):
             return ()
         return tuple(map(str, facts))
 
     def facts(self) -> tuple[LibraryFacts, ...]:
-        """What is known of each library of this process."""
+        """The facts of each library of this process."""
         known = [
             LibraryFacts(
                 name=one.library.name,
@@ -113,23 +114,23 @@ class Shims:
 
     @property
     def kept(self) -> list[BaseException]:
-        """The exceptions that callbacks raised and that were not raised yet."""
+        """The exceptions that callbacks raised and that have not been raised in the harness yet."""
         return [error for one in self._members for error in one.kept]
 
     @property
     def is_recording(self) -> bool:
-        """Whether a tape is told of changes."""
+        """Whether a tape records changes."""
         return any(one.is_recording for one in self._members)
 
     def has_opened(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a library that is watched has ever opened this database."""
+        """Whether a watched library has ever opened this database."""
         real = os.path.realpath(path)
         return any(real in one.databases for one in self._members)
 
     def opener_of(self, path: str | os.PathLike[str]) -> Shim | None:
-        """The shim of a library that has ever opened a database; where there are several, one that is not `sqlite3`'s.
+        """The shim of a library that has ever opened a database; if there are several, one that is not `sqlite3`'s.
 
-        The harness reads everything with that one, on files that no store has open.
+        The harness reads the database with this library, on files that no store has open.
         """
         real = os.path.realpath(path)
         return next((one for one in reversed(self._members) if real in one.databases), None)
@@ -142,9 +143,9 @@ class Shims:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["Shims"]:
-        """Stand in the VFSs of every library inside this scope; scopes nest. What was kept is raised at the end.
+        """Install the shim of every library inside this scope; scopes nest. Kept exceptions are raised at the end.
 
-        Raises `ShimUnavailableError` where Python's own ``sqlite3`` can't be reached.
+        Raises `ShimUnavailableError` if Python's own ``sqlite3`` can't be reached.
         """
         with self._lock:
             self._look()
@@ -164,7 +165,7 @@ class Shims:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Raise what callbacks kept when this scope ends."""
+        """Raise the kept exceptions of callbacks when this scope ends."""
         try:
             yield
         except BaseException as error:
@@ -202,7 +203,7 @@ class Shims:
 
     @contextlib.contextmanager
     def _on_each(self, scope: _Scope) -> Iterator[None]:
-        """Open a scope on each library, on those that come later, too."""
+        """Open a scope on each library, also on those that are imported later."""
         entry = (scope, ExitStack())
         with self._lock:
             self._open.append(entry)
@@ -220,7 +221,7 @@ class Shims:
                 self._open.remove(entry)
             entry[1].close()
 
-    # -- libraries that come -------------------------------------------------------------------------------
+    # -- libraries imported later --------------------------------------------------------------------------
 
     def _look(self) -> None:
         for binding in (_OWN, *bindings.imported()):
@@ -251,7 +252,7 @@ class Shims:
 
 
 class _Importing:
-    """Hears of bindings that are imported: a finder before all others, which finds nothing by itself."""
+    """Detects the import of bindings: a finder before all others, which delegates to them."""
 
     def __init__(self, imported: Callable[[], None]) -> None:
         self._imported = imported
@@ -259,17 +260,17 @@ class _Importing:
         self._busy = threading.local()
 
     def begin(self) -> None:
-        """Listen from now on."""
+        """Start to detect imports."""
         sys.meta_path.insert(0, self)
 
     def end(self) -> None:
-        """Listen no more."""
-        # When the interpreter goes away there is no path any more.
+        """Stop detecting imports."""
+        # While the interpreter exits, `sys.meta_path` may be gone.
         with contextlib.suppress(ValueError, AttributeError):
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """What the other finders find, with a loader that tells when a binding has been executed."""
+        """The spec that the other finders find, with a loader that calls back when a binding has been executed."""
         if name not in self._names or getattr(self._busy, "name", None) == name:
             return None
         self._busy.name = name
@@ -285,12 +286,12 @@ class _Importing:
         finally:
             self._busy.name = None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, spec, self._imported)  # type: ignore[assignment]  # it stands in for it
+            spec.loader = _NotifyingLoader(spec.loader, spec, self._imported)  # type: ignore[assignment]  # a wrapper
         return spec
 
 
-class _Telling:
-    """A loader that says when it has executed its module, and is gone then."""
+class _NotifyingLoader:
+    """A loader that calls back after it has executed its module, and then restores the original loader."""
 
     def __init__(self, loader: Any, spec: ModuleSpec, imported: Callable[[], None]) -> None:
         self._loader = loader
@@ -306,7 +307,7 @@ class _Telling:
         return made
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the loader does; then tell."""
+        """As the loader does; then call back."""
         self._spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         self._imported()

@@ -1,10 +1,11 @@
-"""Signals that arrive while C is calling us, kept out of where what they raise would be lost.
+"""Signals that arrive while C calls us: handlers don't run where the exception that they raise would be lost.
 
-A Python signal handler runs between two instructions of the main thread, and that may be the very first of a callback,
-before its ``try``. What it raises there is lost: ctypes prints it and gives C whatever lay in memory as the result. (Of
-8,000 interrupts in a loop of INSERTs under the shim one in eight came at such a moment, and SQLite went on with random
-result codes.) So while the shim is in use the handlers are wrapped: one that would run directly in a callback's own
-frame is asked again a moment later. Deeper in a callback it may raise: that is caught, kept and told (`Shim.kept`).
+A Python signal handler runs between two instructions of the main thread. That may be the first instruction of a
+callback, before its ``try``. An exception that is raised there is lost: ctypes prints it and returns uninitialised
+memory to C as the result. (Of 8,000 interrupts in a loop of INSERTs under the shim, one in eight came at such a moment,
+and SQLite went on with random result codes.) So while the shim is in use the handlers are wrapped: a handler that would
+run directly in a callback's own frame is postponed by a moment. Deeper in a callback it may raise: that exception is
+caught, kept and raised in the harness (`Shim.kept`).
 
 Not covered: a handler that is set inside a scope and after the last plan was armed; exceptions that another thread sets
 (``PyThreadState_SetAsyncExc``); a RecursionError exactly at the callback's entry; an interrupt inside `install` itself;
@@ -31,13 +32,13 @@ _AGAIN_AFTER_S: Final = 0.0005
 
 
 class Interrupts:
-    """The code in which nothing may be raised, and the handlers that keep out of it."""
+    """The functions in whose frames no handler may raise, and the wrapped handlers."""
 
     def __init__(self) -> None:
         self._codes: set[CodeType] = set()
 
     def keep_out_of(self, function: Callable[..., Any]) -> None:
-        """Let no handler run directly in this function's frame; in what it calls it may."""
+        """Let no handler run directly in this function's frame; in the functions that it calls a handler may run."""
         self._codes.add(function.__code__)
 
     @contextlib.contextmanager
@@ -57,13 +58,13 @@ class Interrupts:
             yield
         finally:
             for number, held in wrapped.items():
-                # Somebody may have set another handler meanwhile, which then stays.
+                # A handler that was set meanwhile stays.
                 if signal.getsignal(number) is held:
                     signal.signal(number, held.handler)
 
 
 class _Held:
-    """A handler that is never run directly in one of these frames, nor while one of our locks is being taken."""
+    """A handler that never runs directly in one of these frames, nor while one of our locks is being taken."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any], codes: set[CodeType]) -> None:
         self.handler = handler
@@ -72,7 +73,7 @@ class _Held:
     def __call__(self, number: int, frame: FrameType | None) -> Any:
         if frame is None or (frame.f_code not in self._codes and frame.f_code not in GUARDED):
             return self.handler(number, frame)
-        # The signal comes again by itself: there is nothing to remember, and nothing to look after.
+        # The thread raises the signal again: no state is needed here.
         return _thread.start_new_thread(_raise_again, (number,))
 
 
@@ -83,8 +84,8 @@ def _raise_again(number: int) -> None:
 
 # -- exceptions that are set when C calls us -------------------------------------------------------------------
 
-# Raises a SystemError if an exception is set, like every call of a function written in C that its interpreter does not
-# inline; of those it is one of the cheapest, and does nothing.
+# Raises a SystemError if an exception is set, as every C function does that the interpreter doesn't inline; this one is
+# among the cheapest, and has no effect.
 raise_pending: Final = _thread.get_ident
 
 
@@ -99,7 +100,7 @@ class _TypeSpec(ctypes.Structure):
     )  # fmt: skip
 
 
-# Of the stable ABI: what these are called in its headers, and they may not change.
+# Py_tp_finalize and Py_TPFLAGS_*: part of the stable ABI, so the values can't change.
 _TP_FINALIZE: Final = 80
 _TPFLAGS_DEFAULT_AND_BASETYPE: Final = 1 << 18 | 1 << 10
 _type_from_spec = ctypes.pythonapi.PyType_FromSpec
@@ -108,16 +109,16 @@ _type_from_spec.argtypes = (ctypes.POINTER(_TypeSpec),)
 
 
 def _called_at_its_end() -> Any:
-    """A class whose objects are called when they go away, and what the call raises stays set.
+    """A class whose objects are called when they are destroyed; an exception that the call raises stays set.
 
-    After ``__del__`` Python puts back what was set before it; a finalizer that is C's own is left alone.
+    After ``__del__`` Python restores the exception state from before it; it does not after a C-level finalizer.
     """
     slots = (_TypeSlot * 2)()
     slots[0] = _TypeSlot(_TP_FINALIZE, ctypes.cast(ctypes.pythonapi.PyObject_CallNoArgs, ctypes.c_void_p).value)
     name = b"tornpage.faults.vfs.signals.CalledAtItsEnd"
     spec = _TypeSpec(name, object.__basicsize__, 0, _TPFLAGS_DEFAULT_AND_BASETYPE, slots)
     made = _type_from_spec(ctypes.byref(spec))
-    _KEPT.append((slots, name))  # Before Python 3.12 a type refers to the text that is its name.
+    _KEPT.append((slots, name))  # Before Python 3.12 a type points to this memory for its name.
     return made
 
 
@@ -126,7 +127,7 @@ _CalledAtItsEnd: Any = _called_at_its_end()
 
 
 class _Raising(_CalledAtItsEnd):  # type: ignore[misc] # made at run time
-    """Sets an exception when it goes away."""
+    """Sets an exception when it is destroyed."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -141,10 +142,10 @@ class _Raising(_CalledAtItsEnd):  # type: ignore[misc] # made at run time
 
 
 class _Setting(int):
-    """A result of a callback that sets an exception once C has taken it.
+    """A callback's result that sets an exception after C has received the value.
 
-    ctypes takes back an exception that a callback raises, so a callback can't set one. It throws the result away after
-    that, and with it what sets the exception.
+    ctypes clears an exception that a callback raises, so a callback can't set one. It drops the result object after
+    that, and the object that is destroyed with it sets the exception.
     """
 
     def __init__(self, _result: int) -> None:
@@ -152,10 +153,10 @@ class _Setting(int):
 
 
 def was_pending(error: BaseException) -> bool:
-    """Whether an exception was set before C called us: `raise_pending` has raised it, and nothing has been done yet.
+    """Whether an exception was set before C called us: `raise_pending` raised it, before any work was done.
 
-    So does ``sqlite3`` close a connection with ``autocommit=False`` where the ROLLBACK before it has failed, and
-    ``pysqlite3`` one that has no name, where what was done with it has failed.
+    This happens when ``sqlite3`` closes a connection with ``autocommit=False`` after a failed ROLLBACK, and when
+    ``pysqlite3`` closes an unreferenced connection after a call on it has failed.
     """
     return isinstance(error, ctypes.ArgumentError) or (
         isinstance(error, SystemError) and "with an exception set" in str(error)
@@ -163,7 +164,7 @@ def was_pending(error: BaseException) -> bool:
 
 
 def with_pending(error: BaseException, result: int) -> int:
-    """The result of what was done in a second try, with the exception set again: `error` was made of it."""
+    """The result of the second run of a callback, with the pending exception (the cause of `error`) set again."""
     setting = _Setting(result)
     setting.raising = _Raising(error.__cause__ or error)
     return setting

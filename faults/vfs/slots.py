@@ -1,11 +1,10 @@
-"""The memory side of the shim: which function pointer stands where, ours or the base's, and how it gets back.
+"""The memory side of the shim: which function pointer each slot holds, ours or the base's, and how it is restored.
 
-A *slot* is one pointer in a table of functions: of a VFS, which is written to in place, or of our copy of the method
-table that a file has. A `Past` is a copy of a VFS with the base's own functions, under a name of its own: what is
-opened through it is out of reach. It stands in a library's list of VFSs while such a connection is opened, and it may
-be the VFS of *another* library: then one library's connection uses the other one's files, locks and shared memory,
-which are kept per library and not per process. A copy that is refreshed has our functions, and serves a connection
-that is watched.
+A *slot* is one pointer in a table of functions: of a VFS, which is changed in place, or of our copy of a file's method
+table. A `Past` is a copy of a VFS with the base's own functions, under another name: connections opened through it
+bypass the shim. It is registered in a library's list of VFSs while such a connection is opened. It may be a copy of the
+VFS of *another* library: one library's connection then uses the other library's files, locks and shared memory, which
+SQLite keeps per library and not per process. A refreshed copy has our functions, and serves a watched connection.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ GUEST: Final = "tornpage-guest"
 
 
 class Slot(NamedTuple):
-    """One watched slot of a table: where it is, the original address, ours, and the kinds that need it."""
+    """One slot that can be replaced: its location, the base's address, ours, and the kinds that need it replaced."""
 
     field: str
     cell: ctypes.c_void_p
@@ -37,7 +36,7 @@ class Slot(NamedTuple):
 
 
 class Callbacks:
-    """Python functions as C's: referenced for ever, with signal handlers kept out of their frames."""
+    """Python functions as C callbacks: referenced for ever, with signal handlers kept out of their frames."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -59,7 +58,7 @@ class Place:
     def __init__(self, found: Found) -> None:
         self.found = found
         self.vfs = Vfs.from_address(found.address)
-        # Of an old version the structure ends earlier; of some builds a function is left out.
+        # In an old version the structure is shorter; some builds leave a function out.
         known = {name for name, *_ in Vfs._fields_ if getattr(Vfs, name).offset < size_of(self.vfs.iVersion)}
         self.base = {name: address for name in SIGNATURES.keys() & known if (address := getattr(self.vfs, name))}
         self.ours: dict[str, int] = {}
@@ -69,18 +68,18 @@ class Place:
         return self.found.address + int(getattr(Vfs, field).offset)
 
     def take(self, field: str) -> None:
-        """Let a slot lead to our function, unless somebody else has taken it meanwhile."""
+        """Point a slot at our function, unless other code has replaced it meanwhile."""
         if field in self.ours and getattr(self.vfs, field) == self.base[field]:
             setattr(self.vfs, field, self.ours[field])
 
     def give_back(self, field: str) -> None:
-        """Let a slot lead to the base's function again, unless somebody else has taken it meanwhile."""
+        """Point a slot at the base's function again, unless other code has replaced it meanwhile."""
         if field in self.ours and getattr(self.vfs, field) == self.ours[field]:
             setattr(self.vfs, field, self.base[field])
 
 
 class Past:
-    """A copy of a VFS with the base's own functions; made before anything is put in their place."""
+    """A copy of a VFS with the base's own functions; made before any of them is replaced."""
 
     def __init__(self, found: Found, name: str) -> None:
         self.name = name
@@ -92,15 +91,15 @@ class Past:
         self._vfs.zName = self._name_address
 
     def refresh(self) -> None:
-        """Have the functions that the VFS has now, ours among them: a connection that uses this copy is watched."""
+        """Copy the functions that the VFS has now, ours included: a connection that uses this copy is watched."""
         ctypes.memmove(self._address, self.of.address, self._size)
         self._vfs.zName = self._name_address
 
     @contextlib.contextmanager
     def standing_in(self, first: Found) -> Iterator[None]:
-        """Stand in a library's list inside this scope, behind its own VFS; connections that use it go on afterwards.
+        """Register in a library's list, after its default VFS, inside this scope; connections that use it stay valid.
 
-        The library looks through its list under a lock of its own; each single write here leaves a list that is whole.
+        The library searches its list under its own lock; each single write here leaves a valid list.
         """
         head = Vfs.from_address(first.address)
         self._vfs.pNext = head.pNext
@@ -109,7 +108,7 @@ class Past:
             yield
         finally:
             before: Vfs | None = head
-            # Another one may have been registered meanwhile.
+            # Another VFS may have been registered meanwhile.
             while before is not None and before.pNext != self._address:
                 before = Vfs.from_address(before.pNext) if before.pNext else None
             if before is not None:
@@ -117,7 +116,7 @@ class Past:
 
 
 def copy_of_methods(base_methods: int) -> int:
-    """A copy of a file's method table, as long as its version says."""
+    """A copy of a file's method table, of the size that its version implies."""
     version = IoMethods.from_address(base_methods).iVersion
     size = (IoMethods.xShmMap, IoMethods.xFetch)[version - 1].offset if version < 3 else ctypes.sizeof(IoMethods)
     return immortal(ctypes.string_at(base_methods, size))

@@ -1,18 +1,18 @@
-"""Who is told that a thread waits, in virtual time: in SQLite's busy handler, or in ``time.sleep``.
+"""Listeners for a thread that waits in virtual time: in SQLite's busy handler, or in ``time.sleep``.
 
-A schedule of two callers is told of it, and lets the other one go on.
+A schedule of two callers registers one here, and lets the other caller run.
 """
 
 import threading
 from collections.abc import Callable
 
 by_thread: dict[int, Callable[[], None]] = {}
-# For a thread that is not in there; the one element, where there is one.
+# The listener for every thread that is not in `by_thread`; at most one element.
 anywhere: list[Callable[[], None]] = []
 
 
 def tell() -> None:
-    """The present thread waits: return when it may try again."""
-    told = by_thread.get(threading.get_ident(), anywhere[-1] if anywhere else None)
-    if told is not None:
-        told()
+    """Notify the listener that the current thread waits; returns when the thread may try again."""
+    listener = by_thread.get(threading.get_ident(), anywhere[-1] if anywhere else None)
+    if listener is not None:
+        listener()
