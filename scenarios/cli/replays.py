@@ -22,7 +22,7 @@ from tornpage.scenarios.run.reproduce.emit_test import as_test_file
 from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, Verdict
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
-from tornpage.scenarios.targets.registry import SHIPPED, find
+from tornpage.scenarios.targets.registry import CLASSES, SHIPPED, find
 
 _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TESTED}
 
@@ -190,17 +190,18 @@ def _what_is_wrong_with(plan: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def targets(as_json: bool) -> None:
     """List what can be put under test."""
-    rows: dict[str, str] = {}
+    rows: dict[str, dict[str, str]] = {}
     for name in SHIPPED:
         try:
-            rows[name] = find(name).title
+            title = find(name).title
         except UnknownTargetError as error:
-            rows[name] = f"not available: {error}"
+            title = f"not available: {error}"
+        rows[name] = {"class": CLASSES[name], "title": title}
     if as_json:
         click.echo(msgspec.json.encode(rows).decode())
         return
-    for name, title in rows.items():
-        click.echo(f"{name:12} {title}")
-    click.echo("bug:NAME     the reference with a known bug put back; see tornpage bugs")
-    click.echo("MODULE:NAME  a target of your own; see docs/your-own-store.md")
-    click.echo("command:...  a program in any language; see docs/any-language.md")
+    for name, row in rows.items():
+        click.echo(f"{name:21} {row['class']:11} {row['title']}")
+    click.echo("bug:NAME              store       the reference with a known bug put back; see tornpage bugs")
+    click.echo("MODULE:NAME           your own    a target of your own; see docs/your-own-store.md")
+    click.echo("command:...           your own    a program in any language; see docs/any-language.md")

@@ -55,10 +55,28 @@ def _huey() -> Target:
     return Huey()
 
 
+def _langgraph() -> Target:
+    from tornpage.scenarios.targets.libraries.langgraph_saver import Checkpoints  # noqa: PLC0415 - needs the extra
+
+    return Checkpoints()
+
+
 def _litequeue() -> Target:
     from tornpage.scenarios.targets.libraries.lite_queue import LiteQueue  # noqa: PLC0415 - needs the extra
 
     return LiteQueue()
+
+
+def _peewee() -> Target:
+    from tornpage.scenarios.targets.libraries.peewee_model import PeeweeModel  # noqa: PLC0415 - needs the extra
+
+    return PeeweeModel()
+
+
+def _sqlalchemy() -> Target:
+    from tornpage.scenarios.targets.libraries.sql_alchemy import SQLAlchemyPool  # noqa: PLC0415 - needs the extra
+
+    return SQLAlchemyPool()
 
 
 def _sqlitedict() -> Target:
@@ -80,8 +98,17 @@ _PARTS: Final = (
 # Each is made by its own function, so that a missing extra matters only to who asks for it.
 SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
     "reference": _reference, "diskcache": _diskcache, "json-file": _json_file,
-    "apscheduler": _apscheduler, "dbm-sqlite3": _dbm_sqlite3, "huey": _huey, "litequeue": _litequeue,
+    "apscheduler": _apscheduler, "dbm-sqlite3": _dbm_sqlite3, "huey": _huey, "langgraph": _langgraph,
+    "litequeue": _litequeue, "peewee": _peewee, "sqlalchemy": _sqlalchemy,
     "sqlitedict": _sqlitedict, "sqlitedict-autocommit": _sqlitedict_autocommit,
+}  # fmt: skip
+
+# What each is, in the words by which libraries of its kind are found.
+CLASSES: Final[Mapping[str, str]] = {
+    "reference": "store", "diskcache": "cache", "json-file": "store",
+    "apscheduler": "scheduler", "dbm-sqlite3": "dictionary", "huey": "queue", "langgraph": "agent state",
+    "litequeue": "queue", "peewee": "ORM", "sqlalchemy": "ORM",
+    "sqlitedict": "dictionary", "sqlitedict-autocommit": "dictionary",
 }  # fmt: skip
 
 # An extra has the name of its target, but where two share one.

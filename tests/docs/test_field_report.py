@@ -1,5 +1,6 @@
 """The field report: each library's folder has what the report says, and its table is the one that report.py prints."""
 
+import ast
 import importlib.util
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tornpage.scenarios.run.reproduce.replay_file import read
+from tornpage.scenarios.targets.registry import CLASSES, SHIPPED
 
 ROOT = Path(__file__).parents[2]
 FIELD = ROOT / "docs" / "field"
@@ -25,27 +27,36 @@ def _report() -> Any:
 
 
 def test_each_library_has_its_target() -> None:
-    for folder, target, _kind, _package in _report().LIBRARIES:
+    for folder, target, _kind, _package, *_options in _report().LIBRARIES:
+        if target in SHIPPED:
+            continue
         assert (FIELD / folder / f"{target.partition(':')[0]}.py").is_file()
-    # Two schedulers are tried by `tornpage interleave` alone.
-    known = {one[0] for one in _report().LIBRARIES} | {"two_workers"}
+    known = ({one[0] for one in _report().LIBRARIES} | {"two_workers", "google_adk"}) - {""}
     assert known == {path.parent.name for path in FIELD.glob("*/*_target.py")}
 
 
 def test_each_row_of_the_table_is_of_a_library_that_the_job_runs() -> None:
     table = REPORT.partition("<!-- begin: printed by docs/field/report.py -->")[2].partition("<!-- end -->")[0]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
-    known = {(kind, package) for _, _, kind, package in _report().LIBRARIES}
+    known = {(kind, package) for _, _, kind, package, *_ in _report().LIBRARIES}
     assert {(row[0].removeprefix("| "), row[1].rpartition(" ")[0]) for row in rows} == known
+
+
+def test_a_target_that_ships_is_of_the_class_that_the_command_shows() -> None:
+    shown = {target: kind for _, target, kind, *_ in _report().LIBRARIES if target in SHIPPED}
+    assert shown == {target: CLASSES[target] for target in shown}
 
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_each_finding_has_a_replay_file_of_its_folders_target_a_script_and_a_paragraph(path: Path) -> None:
     target = read(path).scenario.target
-    assert (path.parent / f"{target.partition(':')[0]}.py").is_file()
+    assert target in SHIPPED or (path.parent / f"{target.partition(':')[0]}.py").is_file()
     assert json.loads(path.read_text())["format"] == "tornpage-replay"
     if path.parent.name != "two_workers":
         assert f"`{path.stem}.py`" in REPORT
         script = path.with_suffix(".py").read_text()
         assert "tornpage" not in script
-        compile(script, str(path), "exec")
+        title, _, rest = (ast.get_docstring(ast.parse(script)) or "").partition("\n\n")
+        assert title.endswith(".")
+        assert rest.startswith("Expected: ")
+        assert "\nFix: " in rest

@@ -28,7 +28,10 @@ LIBRARIES = {
     "apscheduler": ("apscheduler", "sqlalchemy"),
     "dbm-sqlite3": ("dbm.sqlite3",),
     "huey": ("huey",),
+    "langgraph": ("langgraph.checkpoint.sqlite",),
     "litequeue": ("litequeue",),
+    "peewee": ("peewee",),
+    "sqlalchemy": ("sqlalchemy",),
     "sqlitedict": ("sqlitedict",),
     "sqlitedict-autocommit": ("sqlitedict",),
 }
@@ -37,7 +40,7 @@ WAITS_FOR_EVER = "a call waits for ever: the thread that executes its statements
 
 def library(name: str) -> Target:
     for module in LIBRARIES[name]:
-        if importlib.util.find_spec(module) is None:
+        if importlib.util.find_spec(module.partition(".")[0]) is None or importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not there: the extra is not installed, or this Python has none")
     return find(name)
 
@@ -134,7 +137,7 @@ def test_a_python_without_dbm_sqlite3_says_so(monkeypatch: pytest.MonkeyPatch, c
 # -- sweeps ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["apscheduler", "dbm-sqlite3", "huey", "sqlitedict-autocommit"])
+@pytest.mark.parametrize("name", ["apscheduler", "dbm-sqlite3", "huey", "sqlalchemy", "sqlitedict-autocommit"])
 def test_a_quick_sweep_finds_nothing(name: str, search: Callable[..., Recorder]) -> None:
     recorder = search(library(name), points=10, seed=1)
     assert [found.finding.message for found in recorder.findings] == []
@@ -201,6 +204,25 @@ def test_sqlitedict_leaves_the_file_locked_when_a_reader_is_there_at_its_commit(
     assert violation is not None
     assert violation.code == "still-usable-after-the-fault"
     assert counts["calls"] > 0
+
+
+@pytest.mark.quality
+def test_peewee_hides_the_error_of_a_disk_behind_that_of_its_rollback(shim: faults.Shim, home: Path) -> None:
+    target = library("peewee")
+    steps = put(target, 1), Arm("read:journal@1=IOERR_READ"), put(target, 3)
+    violation, _ = play(scenario_of(target, *steps), target, home)
+    assert violation is not None
+    assert violation.code == "error-is-not-hidden"
+    assert "cannot rollback - no transaction is active" in violation.message
+
+
+@pytest.mark.quality
+def test_langgraph_commits_the_half_of_a_thread_that_it_has_deleted(shim: faults.Shim, home: Path) -> None:
+    target = library("langgraph")
+    steps = put(target, 0), put(target, 1), Arm("statement@2=CORRUPT", "statement"), put(target, 4)
+    violation, _ = play(scenario_of(target, *steps), target, home)
+    assert violation is not None
+    assert violation.code == "all-or-nothing"
 
 
 @pytest.mark.quality

@@ -20,6 +20,7 @@ from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.plan import Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.targets.registry import SHIPPED
 
 Command = Callable[..., Any]
 
@@ -366,9 +367,10 @@ def test_targets_are_listed_with_what_they_are(command: Command) -> None:
     ran = command("targets")
     rows = json.loads(command("targets", "--json").out)
     assert ran.code == 0
-    assert {"reference", "diskcache"} <= rows.keys()
-    for name, title in rows.items():
-        assert only(ran.out, rf"(?m)^{name} +(.*)$") == title
+    assert {"reference", "diskcache"} <= rows.keys() == SHIPPED.keys()
+    for name, row in rows.items():
+        assert only(ran.out, rf"(?m)^{name} +{row['class']} +(.*)$") == row["title"]
+    assert rows["huey"]["class"] == "queue"
     assert "MODULE:NAME" in ran.out
 
 

@@ -1,4 +1,8 @@
-"""Where a table could not be made, every later call of this object fails, also when there is room again."""
+"""Where a table could not be made, every later call of this object fails, also when there is room again.
+
+Expected: a write works once there is room again.
+Fix: take the table out of the metadata when its creation fails.
+"""
 
 import logging
 import resource

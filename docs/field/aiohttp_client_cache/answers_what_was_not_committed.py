@@ -1,4 +1,8 @@
-"""A COMMIT that meets a reader leaves its transaction open: the cache answers from it and locks out all others."""
+"""A COMMIT that meets a reader leaves its transaction open: the cache answers from it and locks out all others.
+
+Expected: a write that failed changed nothing, and holds no lock.
+Fix: roll back when a statement or `commit()` raises.
+"""
 
 import asyncio
 import sqlite3

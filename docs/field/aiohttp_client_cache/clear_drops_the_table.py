@@ -1,4 +1,8 @@
-"""clear() drops the table, and its VACUUM finds no room: from then on every call of this cache fails."""
+"""clear() drops the table, and its VACUUM finds no room: from then on every call of this cache fails.
+
+Expected: where clear() fails the cache is as before, or empty; the next call works.
+Fix: DELETE instead of DROP, or make the table again before VACUUM.
+"""
 
 import asyncio
 import resource

@@ -1,4 +1,8 @@
-"""A cache whose first opening fails can't be used any more, also when what was in the way is gone."""
+"""A cache whose first opening fails can't be used any more, also when what was in the way is gone.
+
+Expected: a write works when what was in the way is gone.
+Fix: make a new connection when awaiting it has failed.
+"""
 
 import asyncio
 import tempfile

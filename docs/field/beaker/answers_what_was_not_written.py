@@ -1,4 +1,8 @@
-"""A value that could not be written stays in the namespace's memory: it is answered, and saved by the next change."""
+"""A value that could not be written stays in the namespace's memory: it is answered, and saved by the next change.
+
+Expected: a value that could not be written is not answered.
+Fix: forget what was loaded where `do_close` raises.
+"""
 
 import sqlite3
 import tempfile

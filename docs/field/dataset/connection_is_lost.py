@@ -1,4 +1,8 @@
-"""A write that fails leaves its transaction open: every later call of the thread fails, reads as well."""
+"""A write that fails leaves its transaction open: every later call of the thread fails, reads as well.
+
+Expected: a write that failed changed nothing, and the next call works.
+Fix: roll the connection back where a statement, or the commit of an implicit transaction, fails.
+"""
 
 import sqlite3
 import tempfile

@@ -1,4 +1,8 @@
-"""A COMMIT that meets a reader makes a channel of the SQLAlchemy transport useless for good."""
+"""A COMMIT that meets a reader makes a channel of the SQLAlchemy transport useless for good.
+
+Expected: a get that failed changed nothing, and the next get and put work.
+Fix: roll back and raise in `_get`, as `_put` does.
+"""
 
 import sqlite3
 import tempfile

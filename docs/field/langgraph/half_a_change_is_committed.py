@@ -1,4 +1,8 @@
-"""A Ctrl-C in delete_thread commits the half of it that is done: the checkpoints are gone, their writes stay."""
+"""A Ctrl-C in delete_thread commits the half of it that is done: the checkpoints are gone, their writes stay.
+
+Expected: a call that failed changed nothing.
+Fix: commit only where nothing was raised, and roll back otherwise, in `SqliteSaver.cursor`.
+"""
 
 import signal
 import sqlite3

@@ -1,82 +1,57 @@
-"""langgraph-checkpoint-sqlite: the checkpoints of an agent's graph, saved by `SqliteSaver`."""
+"""langgraph-checkpoint-sqlite: `AsyncSqliteSaver`; the synchronous one ships with tornpage."""
 
-from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite import SqliteSaver
+import asyncio
 
-from tornpage import Action, Configuration, SimpleTarget
+import aiosqlite
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-_LARGE = "x" * 6_000
-
-
-def _config(thread, checkpoint=None):
-    given = {"thread_id": thread, "checkpoint_ns": ""}
-    return {"configurable": given | ({"checkpoint_id": checkpoint} if checkpoint else {})}
+from tornpage.scenarios.targets.libraries.langgraph_saver import Checkpoints, checkpoint_of, config_of
 
 
-class Saver:
-    """A saver on a connection of its own, as its documentation makes one."""
+class AsyncSaver:
+    """The asynchronous saver, and a loop for each call."""
 
-    def __init__(self, path, connect):
-        self._connection = connect(path, check_same_thread=False)
-        self.saver = SqliteSaver(self._connection)
+    def __init__(self, path):
+        self._loop = asyncio.new_event_loop()
+        self._connection = None
+        try:
+            self._run(self._open(path))
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open(self, path):
+        self._connection = await aiosqlite.connect(path)
+        self.saver = AsyncSqliteSaver(self._connection)
+        await self.saver.setup()
 
     def put(self, thread, id, value):
-        checkpoint = empty_checkpoint() | {"id": id, "ts": "", "channel_values": {"value": value}}
-        self.saver.put(_config(thread), checkpoint, {"source": "input", "step": 1}, {})
+        self._run(self.saver.aput(config_of(thread), checkpoint_of(id, value), {"source": "input", "step": 1}, {}))
 
     def put_writes(self, thread, id, task, values):
-        self.saver.put_writes(_config(thread, id), [("value", value) for value in values], task)
+        self._run(self.saver.aput_writes(config_of(thread, id), [("value", value) for value in values], task))
 
     def delete_thread(self, thread):
-        self.saver.delete_thread(thread)
+        self._run(self.saver.adelete_thread(thread))
+
+    def all(self):
+        async def listed():
+            return [one async for one in self.saver.alist(None)]
+
+        return self._run(listed())
+
+    def _run(self, coroutine):
+        return self._loop.run_until_complete(coroutine)
 
     def close(self):
-        self._connection.close()
+        if self._connection is not None:
+            self._run(self._connection.close())
+        self._loop.close()
 
 
-class Checkpoints(SimpleTarget):
-    title = "langgraph-checkpoint-sqlite: SqliteSaver"
-    configurations = (Configuration("wal", "FULL"),)
-    depths = ("statement", "vfs")
-    file = "checkpoints.sqlite"
-    calls = (
-        Action("put", {"thread": "one", "id": "1", "value": "a"}),
-        Action("put_writes", {"thread": "one", "id": "1", "task": "t", "values": ["b", _LARGE, "c"]}),
-        Action("put", {"thread": "one", "id": "2", "value": _LARGE}),
-        Action("put", {"thread": "two", "id": "1", "value": "d"}),
-        Action("delete_thread", {"thread": "one"}),
-    )
-    beat = Action("put", {"thread": "heartbeat", "id": "1", "value": "e"})
+class AsyncCheckpoints(Checkpoints):
+    title = "langgraph-checkpoint-sqlite: AsyncSqliteSaver"
+    depths = ("vfs",)
 
     def make(self, path, configuration, environment):
-        return Saver(path, environment.connect)
-
-    def view(self, store):
-        seen = {}
-        for one in store.saver.list(None):
-            given = one.config["configurable"]
-            seen[f"checkpoint/{given['thread_id']}/{given['checkpoint_id']}"] = one.checkpoint["channel_values"][
-                "value"
-            ]
-            for task, channel, value in one.pending_writes:
-                writes = seen.setdefault(f"writes/{given['thread_id']}/{given['checkpoint_id']}/{task}", [])
-                writes.append([channel, value])
-        return seen
-
-    def rows(self, connection):
-        load = JsonPlusSerializer().loads_typed
-        seen = {}
-        rows = connection.execute("SELECT thread_id, checkpoint_id, type, checkpoint FROM checkpoints").fetchall()
-        for thread, id, kind, blob in rows:
-            seen[f"checkpoint/{thread}/{id}"] = load((kind, blob))["channel_values"]["value"]
-        rows = connection.execute(
-            "SELECT thread_id, checkpoint_id, task_id, channel, type, value FROM writes ORDER BY task_id, idx"
-        ).fetchall()
-        for thread, id, task, channel, kind, blob in rows:
-            # What belongs to no checkpoint isn't shown by `list`.
-            if f"checkpoint/{thread}/{id}" in seen:
-                seen.setdefault(f"writes/{thread}/{id}/{task}", []).append([channel, load((kind, blob))])
-            else:
-                seen[f"orphan/{thread}/{id}/{task}/{channel}"] = load((kind, blob))
-        return seen
+        return AsyncSaver(path)

@@ -1,4 +1,8 @@
-"""Each change sends ROLLBACK where SQLite has rolled back by itself: the caller hears of that, and not of the disk."""
+"""Each change sends ROLLBACK where SQLite has rolled back by itself: the caller hears of that, and not of the disk.
+
+Expected: the caller gets the error of the disk.
+Fix: send ROLLBACK only where `connection.in_transaction`.
+"""
 
 import resource
 import signal

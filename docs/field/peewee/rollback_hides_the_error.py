@@ -1,4 +1,8 @@
-"""atomic() sends ROLLBACK where SQLite has rolled back by itself, and raises that error in the place of the disk's."""
+"""atomic() sends ROLLBACK where SQLite has rolled back by itself, and raises that error in the place of the disk's.
+
+Expected: the caller gets the error of the disk.
+Fix: send ROLLBACK only where `connection.in_transaction`.
+"""
 
 import resource
 import signal

@@ -1,4 +1,8 @@
-"""An INSERT … RETURNING that meets a full disk ends the writer thread: it, and every write after it, is waited for."""
+"""An INSERT … RETURNING that meets a full disk ends the writer thread: it, and every write after it, is waited for.
+
+Expected: the error is raised to the caller, and the next write works.
+Fix: fetch the rows inside the `try` of `Writer.execute`.
+"""
 
 import resource
 import signal

@@ -1,4 +1,8 @@
-"""Where the writer thread can't open its connection it ends, and every write is waited for without end."""
+"""Where the writer thread can't open its connection it ends, and every write is waited for without end.
+
+Expected: the error is raised to the caller.
+Fix: hand the error to what is in the queue.
+"""
 
 import signal
 import tempfile

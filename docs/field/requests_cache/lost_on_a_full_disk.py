@@ -1,4 +1,8 @@
-"""A response that could not be written is taken for saved: no error, and it is not there."""
+"""A response that could not be written is taken for saved: no error, and it is not there.
+
+Expected: an error, a warning in the log, or a word in the documentation.
+Fix: raise again after the rollback, or say that errors of writing are left out.
+"""
 
 import resource
 import signal

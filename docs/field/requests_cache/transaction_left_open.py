@@ -1,4 +1,8 @@
-"""After an error that is no OperationalError the transaction stays open, and the next write never returns."""
+"""After an error that is no OperationalError the transaction stays open, and the next write never returns.
+
+Expected: the error is raised, and the next write works.
+Fix: `except BaseException: rollback(); raise`, and try again only for SQLITE_BUSY.
+"""
 
 import signal
 import sqlite3

@@ -7,9 +7,12 @@ leads to the same operations each time.
 import logging
 import sqlite3
 from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 from tornpage import faults
-from tornpage.scenarios.model.target import Action, Environment
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session
 
 
 class VirtualTime:
@@ -59,3 +62,28 @@ def require_known(action: Action, known: Collection[str]) -> None:
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Whether the database has a table of that name already."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+
+
+class _KnownCalls:
+    """A session that makes only the calls of its target."""
+
+    def __init__(self, session: Session, known: Collection[str]) -> None:
+        self._session = session
+        self._known = known
+        self.live_view = session.live_view
+        self.outcome_of = session.outcome_of
+        self.self_check = session.self_check
+        self.close = session.close
+
+    def call(self, action: Action) -> Any:
+        require_known(action, self._known)
+        return self._session.call(action)
+
+
+class ShortTarget(SimpleTarget):
+    """A library's target in the short form; `calls` and `beat` name every method that may be called."""
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
+        """Make the store in a directory."""
+        known = {action.name for action in (*self.calls, self.beat)}
+        return _KnownCalls(super().open(directory, configuration, environment), known)

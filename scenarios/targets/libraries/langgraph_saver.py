@@ -1,0 +1,116 @@
+"""langgraph-checkpoint-sqlite, as it is on PyPI: the checkpoints of an agent's graph, saved by `SqliteSaver`.
+
+Its README promises "LangGraph state persistence backed by SQLite for local development, testing, or lightweight
+deployments", and its documentation that it "does not scale to multiple threads"
+(https://reference.langchain.com/python/langgraph.checkpoint.sqlite).
+
+Not covered: several threads, its `SqliteStore`, and `AsyncSqliteSaver`, which has a target in ``docs/field``.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from tornpage.scenarios.model.scenario import Callers
+from tornpage.scenarios.model.target import Action, Configuration, Environment, View
+from tornpage.scenarios.targets.libraries.support import ShortTarget
+
+_LARGE = "x" * 6_000
+
+
+def config_of(thread: str, checkpoint: str | None = None) -> dict[str, Any]:
+    """How langgraph names a thread, or one checkpoint of it."""
+    given = {"thread_id": thread, "checkpoint_ns": ""}
+    return {"configurable": given | ({"checkpoint_id": checkpoint} if checkpoint else {})}
+
+
+def checkpoint_of(id: str, value: str) -> dict[str, Any]:  # noqa: A002 - its name there
+    """A checkpoint with one value; the time of day is left out."""
+    made: dict[str, Any] = empty_checkpoint() | {"id": id, "ts": "", "channel_values": {"value": value}}
+    return made
+
+
+class Saver:
+    """A saver on a connection of its own, as its documentation makes one."""
+
+    def __init__(self, path: Path, connect: Any) -> None:
+        self._connection = connect(path, check_same_thread=False)
+        self._saver = SqliteSaver(self._connection)
+
+    def put(self, thread: str, id: str, value: str) -> None:  # noqa: A002 - its name there
+        """Save a checkpoint."""
+        self._saver.put(config_of(thread), checkpoint_of(id, value), {"source": "input", "step": 1}, {})
+
+    def put_writes(self, thread: str, id: str, task: str, values: list[str]) -> None:  # noqa: A002 - its name there
+        """Save what a task has written."""
+        self._saver.put_writes(config_of(thread, id), [("value", value) for value in values], task)
+
+    def delete_thread(self, thread: str) -> None:
+        """Delete the checkpoints of a thread and what was written for them."""
+        self._saver.delete_thread(thread)
+
+    def all(self) -> Iterable[Any]:
+        """All checkpoints."""
+        found: Iterable[Any] = self._saver.list(None)
+        return found
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.close()
+
+
+class Checkpoints(ShortTarget):
+    """Target: langgraph's SqliteSaver, unmodified."""
+
+    name = "langgraph"
+    title = f"langgraph-checkpoint-sqlite {version('langgraph-checkpoint-sqlite')}, unmodified: SqliteSaver"
+    configurations = (Configuration("wal", "FULL"),)
+    depths = ("statement", "vfs")
+    file = "checkpoints.sqlite"
+    callers: tuple[Callers, ...] = ("processes",)
+    calls = (
+        Action("put", {"thread": "one", "id": "1", "value": "a"}),
+        Action("put_writes", {"thread": "one", "id": "1", "task": "t", "values": ["b", _LARGE, "c"]}),
+        Action("put", {"thread": "one", "id": "2", "value": _LARGE}),
+        Action("put", {"thread": "two", "id": "1", "value": "d"}),
+        Action("delete_thread", {"thread": "one"}),
+    )
+    beat = Action("put", {"thread": "heartbeat", "id": "1", "value": "e"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:  # noqa: ARG002
+        """A saver; it sets WAL by itself."""
+        return Saver(path, environment.connect)
+
+    def view(self, store: Saver) -> View:
+        """What it lists."""
+        seen: dict[str, Any] = {}
+        for one in store.all():
+            given = one.config["configurable"]
+            name = f"{given['thread_id']}/{given['checkpoint_id']}"
+            seen[f"checkpoint/{name}"] = one.checkpoint["channel_values"]["value"]
+            for task, channel, value in one.pending_writes:
+                seen.setdefault(f"writes/{name}/{task}", []).append([channel, value])
+        return seen
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        """The rows of its tables; what belongs to no checkpoint, which it does not list, is an orphan."""
+        load = JsonPlusSerializer().loads_typed
+        seen: dict[str, Any] = {}
+        for thread, id_, kind, blob in connection.execute(
+            "SELECT thread_id, checkpoint_id, type, checkpoint FROM checkpoints"
+        ):
+            seen[f"checkpoint/{thread}/{id_}"] = load((kind, blob))["channel_values"]["value"]
+        for thread, id_, task, channel, kind, blob in connection.execute(
+            "SELECT thread_id, checkpoint_id, task_id, channel, type, value FROM writes ORDER BY task_id, idx"
+        ):
+            if f"checkpoint/{thread}/{id_}" in seen:
+                seen.setdefault(f"writes/{thread}/{id_}/{task}", []).append([channel, load((kind, blob))])
+            else:
+                seen[f"orphan/{thread}/{id_}/{task}/{channel}"] = load((kind, blob))
+        return seen
