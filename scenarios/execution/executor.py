@@ -34,6 +34,7 @@ from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,
@@ -223,14 +224,17 @@ class Executor:
         files = self.shadow.crash_copy() if keeps else None
         saved = files if self.armed else None
         wanted, stages = self.shadow.call_by_stages(step.action)
-        self._require_wanted(step, wanted)
         if self.recording is not None:
             settle(self.shadow)
         after = self.shadow.fresh_view()
+        wanted = self._in_its_own_words(wanted, changes=after != before)
+        self._require_wanted(step, wanted)
         self.real.oracle.numbers_used = self._has_failed
         with self._told(str(step.action), after, stages) as told:
             met = self._met()
             answer = told(self.real.call(step.action, after, stages))
+            if wanted.kind == "refused" and type(answer.error) is type(wanted.error):
+                answer = Answer("refused", answer.error)
             self._count(answer)
             self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met)
@@ -275,6 +279,15 @@ class Executor:
         """What a call meets, in a word: what is armed, or that the clock has just jumped, or nothing."""
         jumped = len(self.steps) > 1 and isinstance(self.steps[-2], ClockJump)
         return "+".join(sorted(self.armed)) or ("jump" if jumped else "nothing")
+
+    def _in_its_own_words(self, wanted: Answer, *, changes: bool) -> Answer:
+        """The same answer; a refusal where the store says no by an exception of its own and has changed nothing.
+
+        A target that says what must come of each call says `Refused`, too.
+        """
+        if wanted.kind == "raised" and not changes and says_no(wanted.error) and not is_specified(self.real.target):
+            return Answer("refused", wanted.error)
+        return wanted
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """A call has to work where nothing is wrong, or else there is nothing to compare it with."""

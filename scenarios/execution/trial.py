@@ -27,6 +27,7 @@ from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.hidden_errors import require_named
 from tornpage.scenarios.model.judging.oracle import Answer, Oracle
+from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import (
     Action,
     Configuration,
@@ -514,8 +515,12 @@ class Trial:
 
     def beat_again(self) -> None:
         """Make the small change once more; the store may say no to it."""
-        with contextlib.suppress(Refused):
+        try:
             self.call_session(self.target.heartbeat())
+        except Exception as error:
+            forget_frames(error)
+            if not isinstance(error, Refused) and not says_no(error):
+                raise
 
     def judge_heartbeat(self, before: View, disk: View) -> None:
         """Hold the disk after the small change, and memory, against the state before it."""

@@ -87,6 +87,31 @@ class Jobs:
         pass
 """
 
+# A plain INSERT, whose key can't be used twice, an argument that has to be a number beside one that is a text, and a
+# cache that is changed first.
+NUMBERED = """
+import sqlite3
+
+class Numbered:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+        self.cache = dict(self.db.execute("SELECT id, text FROM notes"))
+
+    def add(self, id, text):
+        self.cache[id] = text
+        with self.db:
+            self.db.execute("INSERT INTO notes VALUES (?, ?)", (id, text))
+
+    def remove(self, id):
+        with self.db:
+            self.db.execute("DELETE FROM notes WHERE id = ?", (id,))
+        self.cache.pop(id, None)
+
+    def close(self):
+        self.db.close()
+"""
+
 # A mapping over a table with one of SQL's words for its name, given a connection.
 MAPPING = """
 import sqlite3
@@ -121,6 +146,7 @@ class Mapped:
         (MEMORY_FIRST, "Kept", "view: known: name of names", 1),
         (PER_CALL, "Jobs", "left out: made of jobs: another value each time", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
+        (NUMBERED, "Numbered", "2 calls: add, remove", 1),
     ],
 )
 def test_a_target_is_written_that_runs_at_once_and_judges_rightly(

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
 from tornpage.scenarios.targets.process import ProcessTarget
 
@@ -61,6 +63,7 @@ class CrashReader:
         self._plain: dict[Kind, _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
         self._last: View = {}
+        self._beat_keys: Set[str] | None = None
         # Databases after their recovery, each with its digest.
         self._last_pages: deque[tuple[bytes, bytes]] = deque(maxlen=_FEW)
 
@@ -188,7 +191,7 @@ class CrashReader:
             with in_time("after a crash, opening, looking or one small change"):
                 session = self.target.open(directory, self.configuration, environment)
                 try:
-                    self._try_out(session, view)
+                    self._try_out(session, view, directory)
                     self._require_whole(directory)
                 finally:
                     session.close()
@@ -206,15 +209,32 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _try_out(self, session: Session, view: View) -> None:
+    def _try_out(self, session: Session, view: View, directory: Path) -> None:
         memory = session.live_view()
         if memory != view:
             detail = describe(differences(memory, view), "the reopened store", "a plain reader")
             raise Violation("memory-equals-disk", f"after a crash: {detail}", {"memory": memory, "disk": view})
         session.self_check()
-        # Where the small change has been made before, the store may say no to it.
-        with contextlib.suppress(Refused):
+        try:
             session.call(self.target.heartbeat())
+        except Refused:
+            pass  # Where the small change has been made before, the store may say no to it.
+        except Exception as error:
+            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory):
+                raise
+
+    def _keys_of_the_beat(self, directory: Path) -> Set[str]:
+        """What the small change adds to the view of an empty store; it is made beside `directory`."""
+        if self._beat_keys is None:
+            home = directory.with_name(f"{directory.name}.beat")
+            place({}, home)
+            session = self.target.open(home, self.configuration, environment_of(self.target))
+            try:
+                session.call(self.target.heartbeat())
+                self._beat_keys = session.live_view().keys()
+            finally:
+                session.close()
+        return self._beat_keys
 
 
 def _has_only_a_log(database: str) -> bool:

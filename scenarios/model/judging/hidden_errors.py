@@ -88,7 +88,7 @@ def names_a_fault(error: BaseException) -> bool:
         if said is not None:
             return said
         text = _own_text(one)
-        if _NAMED.search(text) or _IN_A_NAME.search(type(one).__name__):
+        if _NAMED.search(text) or speaks_of_trouble(type(one).__name__):
             return True
     return False
 
@@ -97,14 +97,19 @@ def _word_of_the_database(error: BaseException) -> bool | None:
     """Whether an error of the database's is the fault itself or a consequence; None where it is no such error."""
     if isinstance(error, _TELLING):
         return True
-    if not isinstance(error, sqlite3.Error | sqlite3.Warning) and not _is_foreign(error):
+    if not isinstance(error, sqlite3.Error | sqlite3.Warning) and not is_foreign(error):
         return None
     return not _CONSEQUENCE.search(str(error))
 
 
-def _is_foreign(error: BaseException) -> bool:
+def is_foreign(error: BaseException) -> bool:
     """Whether it is an error of another module for SQLite, such as pysqlite3 or apsw."""
     return type(error).__module__.partition(".")[0] in {"pysqlite3", "apsw", "sqlcipher3", "sqlean"}
+
+
+def speaks_of_trouble(name: str) -> bool:
+    """Whether the name of an exception, such as StoreBusy, has a word for what may go wrong beneath a store."""
+    return _IN_A_NAME.search(name) is not None
 
 
 def _own_text(error: BaseException) -> str:

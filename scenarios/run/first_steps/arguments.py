@@ -1,6 +1,7 @@
 """Plain arguments for what is known by its signature alone: how a store may be made, how its methods may be called."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ _BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
     "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Mapping": ({"one": 1},),
     "list": (["one"],), "Sequence": (["one"],), "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
 }  # fmt: skip
+
+_MOST_TRIES: Final = 8
 
 
 class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
@@ -71,12 +74,10 @@ def arguments(method: Any) -> Iterator[dict[str, Any]]:
     samples = [list(_samples(one)) for one in required]
     if not all(samples):
         return
-    for turn in range(max((len(one) for one in samples), default=1)):
+    for values in itertools.islice(itertools.product(*samples), _MOST_TRIES):
+        # Two texts are two: what is stored under one name is not called by it.
+        texts = iter(("alpha", *("one" for _ in values)))
         yield {
-            parameter.name: "one"
-            if values[0] == "alpha" and index and turn == 0
-            else values[min(turn, len(values) - 1)]
-            for index, (parameter, values) in enumerate(zip(required, samples, strict=True))
+            parameter.name: next(texts) if value == "alpha" else value
+            for parameter, value in zip(required, values, strict=True)
         }
-    if len(required) > 1 and len(samples[1]) > 1:
-        yield {one.name: "alpha" if not index else 1 for index, one in enumerate(required)}

@@ -199,8 +199,9 @@ class _Played:
                 return [(Action(name, args), count(after) - count(before))]
             if not args and returned is not None:
                 self.answers.setdefault(f"{name}()", None)
-            # A look tells by its answer; what does nothing and says nothing is not worth a sweep.
-            return [(Action(name, args), 0)] if _is_data(returned) else None
+            # A look is known by its answer; what changes nothing and answers nothing may need other arguments.
+            if _is_data(returned):
+                return [(Action(name, args), 0)]
         return None
 
     def _keep(self, tables: list[Table]) -> None:

@@ -1,0 +1,42 @@
+"""Whether an exception is how a store says no: the key is taken, there is no such task, the value is not allowed.
+
+`Refused` says so in the harness's own word, and few stores know it. Without any fault a store's own exception is read
+as a no, too, where the call has changed nothing. That is any exception but
+
+- one of SQLite's, of the operating system or of memory, or one that was raised from such an error; of SQLite's errors a
+  broken constraint alone is a no;
+- one that reports a mistake in the code (`TypeError`, `AttributeError`, a bare `RuntimeError` and the like);
+- one whose name speaks of trouble (`StoreBusy`, `DiskFull`, `CorruptRecord`).
+
+A fault does not make an exception a no: what a call raises under a fault is held against what it does without one.
+"""
+
+from typing import Final
+
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.judging.hidden_errors import is_foreign, speaks_of_trouble
+
+# As bindings and object-relational mappers call a broken constraint.
+_CONSTRAINTS: Final = frozenset({"IntegrityError", "ConstraintError"})
+_MISTAKES: Final = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, NameError, NotImplementedError,
+    RecursionError, ReferenceError, StopAsyncIteration, StopIteration, SyntaxError, SystemError, TypeError,
+    UnicodeError,
+)  # fmt: skip
+
+
+def says_no(error: BaseException | None) -> bool:
+    """Whether a call that raised `error` without any fault may have been refused by the store."""
+    if not isinstance(error, Exception) or isinstance(error, _MISTAKES) or type(error) is RuntimeError:
+        return False
+    return not any(_is_trouble(one) for one in faults.causes(error))
+
+
+def _is_trouble(error: BaseException) -> bool:
+    name = type(error).__name__
+    if name in _CONSTRAINTS:
+        return False
+    if isinstance(error, sqlite3.Error | sqlite3.Warning | OSError | MemoryError) or is_foreign(error):
+        return True
+    return speaks_of_trouble(name)

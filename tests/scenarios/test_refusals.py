@@ -1,0 +1,188 @@
+"""A store that says no in a word of its own is understood: silence for a sound one, a finding where the no is wrong."""
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, SimpleTarget
+from tornpage.scenarios.model.judging.refusals import says_no
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+from tornpage.scenarios.search.recorder import Recorder
+
+# Python's `with connection:` does not roll back where there is no memory for COMMIT.
+MEMORY = ("memory-equals-disk", "still-usable-after-the-fault")
+
+
+class Notes:
+    """A plain INSERT, and KeyError for what is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+
+    def add(self, number: int, text: str) -> None:
+        with self.db:
+            self.db.execute("INSERT INTO notes VALUES (?, ?)", (number, text))
+
+    def remove(self, number: int) -> None:
+        with self.db:
+            if not self.db.execute("DELETE FROM notes WHERE id = ?", (number,)).rowcount:
+                raise KeyError(number)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Target(SimpleTarget):
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (
+        Action("add", {"number": 1, "text": "a"}),
+        Action("add", {"number": 2, "text": "b"}),
+        Action("remove", {"number": 1}),
+    )
+    beat = Action("add", {"number": 999, "text": "beat"})
+    kind: type[Notes] = Notes
+    unpromised: Mapping[str, Any] = {code: {"limits": "with"} for code in MEMORY}
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Notes:
+        return self.kind(path)
+
+    def view(self, store: Notes) -> dict[str, str]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, str]:
+        return {str(number): text for number, text in connection.execute("SELECT id, text FROM notes")}
+
+
+def searched(target: SimpleTarget, *searches: str, scenarios: int = 60) -> Recorder:
+    profile = Profile("test", None, 12, scenarios, 12, crash_states=20, every_operation=True)
+    return run(target, Plan(searches, profile, report=None))
+
+
+def test_a_sound_store_that_says_no_is_silent() -> None:
+    recorder = searched(Target(), "sweep", "crash", "fuzz")
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.vacuous == []
+    assert verdict(recorder) is Exit.HOLDS
+
+
+class StaysBroken(Notes):
+    """Says no to everything after a write that failed, until it is opened again."""
+
+    broken = False
+
+    def add(self, number: int, text: str) -> None:
+        if self.broken:
+            raise ValueError("not now")
+        try:
+            super().add(number, text)
+        except sqlite3.OperationalError:
+            self.broken = True
+            raise
+
+
+class NotSeenNotThere(Notes):
+    """Takes a row that could not be read for one that is missing."""
+
+    def remove(self, number: int) -> None:
+        found = None
+        with contextlib.suppress(sqlite3.Error):
+            found = self.db.execute("SELECT 1 FROM notes WHERE id = ?", (number,)).fetchone()
+        if found is None:
+            raise KeyError(number)
+        super().remove(number)
+
+
+class TakenFirst(Notes):
+    """Notes that an id is taken before the row is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.taken = {number for (number,) in self.db.execute("SELECT id FROM notes")}
+
+    def add(self, number: int, text: str) -> None:
+        if number in self.taken:
+            raise ValueError(f"{number} is taken")
+        self.taken.add(number)
+        super().add(number, text)
+
+    def remove(self, number: int) -> None:
+        super().remove(number)
+        self.taken.discard(number)
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize(
+    ("kind", "search", "check"),
+    [
+        (StaysBroken, "sweep", "still-usable-after-the-fault"),
+        (NotSeenNotThere, "sweep", "error-is-not-hidden"),
+        (TakenFirst, "fuzz", "still-usable-after-the-fault"),
+    ],
+)
+def test_a_no_that_only_a_fault_has_caused_is_a_finding(kind: type[Notes], search: str, check: str) -> None:
+    target = Target()
+    target.kind = kind
+    recorder = searched(target, search, scenarios=200)
+    assert check in {found.finding.code for found in recorder.findings}
+
+
+class Mistaken(Notes):
+    """A mistake in the code is no answer."""
+
+    def remove(self, number: int) -> None:
+        if not self.db.execute("SELECT 1 FROM notes WHERE id = ?", (number,)).fetchone():
+            raise TypeError(number)
+        super().remove(number)
+
+
+def test_a_mistake_in_the_code_is_no_refusal() -> None:
+    target = Target()
+    target.kind = Mistaken
+    with pytest.raises(TargetError, match=r"remove.* fails without any fault"):
+        searched(target, "fuzz")
+
+
+class JobNotFound(Exception):  # noqa: N818 - as stores name theirs
+    pass
+
+
+class StoreBusy(Exception):  # noqa: N818
+    pass
+
+
+def wrapped(cause: BaseException) -> Exception:
+    error = JobNotFound("no such job")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_no"),
+    [
+        (KeyError("a"), True),
+        (ValueError("taken"), True),
+        (JobNotFound("no such job"), True),
+        (sqlite3.IntegrityError("UNIQUE constraint failed"), True),
+        (wrapped(sqlite3.IntegrityError("UNIQUE constraint failed")), True),
+        (wrapped(sqlite3.OperationalError("database is locked")), False),
+        (wrapped(OSError("no space")), False),
+        (sqlite3.OperationalError("disk I/O error"), False),
+        (sqlite3.ProgrammingError("Cannot operate on a closed database."), False),
+        (StoreBusy("try again"), False),
+        (TypeError("a"), False),
+        (RuntimeError("bad state"), False),
+        (MemoryError(), False),
+        (KeyboardInterrupt(), False),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_which_exceptions_are_a_no(error: BaseException | None, is_no: bool) -> None:
+    assert says_no(error) is is_no
