@@ -177,6 +177,11 @@ class Shims:
         """As `Shim.raise_kept`, for all of them."""
         raise_kept([error for one in self._members for error in one.take_kept()], during)
 
+    def stop(self, *, stopped: bool) -> None:
+        """Let no operation succeed any more, or again: what asks again and again inside C is told that it failed."""
+        for shim in self.members:
+            shim.stop(stopped=stopped)
+
     def watching(self, injector: Injector) -> AbstractContextManager[None]:
         """As `Shim.watching`."""
         return self._on_each(lambda shim: shim.watching(injector))

@@ -12,10 +12,12 @@ What a store sleeps in a call takes no real time (`sleeping`), and does not coun
 
 Nothing is raised inside a callback of the shim, where C would lose it, nor between the taking of a lock by ``with`` and
 the block that gives it back, where Python 3.14 would lose the lock (measured: 34 of 100 exceptions from a handler, in a
-loop of nothing else; none until 3.13). The timer rings again a moment later.
+loop of nothing else; none until 3.13). The timer rings again a moment later. Where callbacks are all it meets, as in
+``Connection.backup``, which asks for a lock for ever and in C, each operation of SQLite fails from then on until the
+call has ended.
 
-Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite, and a program
-of its own, which says itself how long an answer may take.
+Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite and does no
+I/O, and a program of its own, which says itself how long an answer may take.
 """
 
 import contextlib
@@ -28,6 +30,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
+from tornpage import faults
 from tornpage.faults.locks import live_threads
 from tornpage.scenarios.execution.sleeping import no_real_sleep
 
@@ -40,6 +43,8 @@ _TIMES_THE_LONGEST: Final = 10
 # Who has been there that often, a millisecond apart, waits for the lock and has not got it.
 _MOST_PUT_OFF: Final = 50
 _WITH_IS_ATOMIC: Final = sys.version_info < (3, 14)
+# So many rings in a row inside callbacks: about a second.
+_RINGS_IN_C: Final = 500
 
 
 class TookTooLongError(BaseException):
@@ -112,9 +117,13 @@ def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[No
     timer.start()
     try:
         yield
+    except Exception:
+        # What fails since all operations do says nothing else.
+        if not timer.has_stopped_all:
+            raise
     finally:
         timer.stop()
-    if timer.has_rung and insists:
+    if timer.has_stopped_all or (timer.has_rung and insists):
         raise TookTooLongError(message)
 
 
@@ -141,6 +150,7 @@ class _Timer:
 
     def __init__(self, seconds: float, message: str) -> None:
         self.has_rung = False
+        self.has_stopped_all = False
         self._message = message
         # What stands there while the timer runs may be the store's own time.
         self._now = time.monotonic
@@ -164,6 +174,8 @@ class _Timer:
         self._live = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._outer_handler)
+        if self.has_stopped_all:
+            faults.shims().stop(stopped=False)
         if self._outer_at is not None:
             remaining = max(self._outer_at - self._now(), _SOON_S)
             signal.setitimer(signal.ITIMER_REAL, remaining, self._outer_interval)
@@ -183,7 +195,11 @@ class _Timer:
             return
         if now >= self._ends_at:
             self._put_off += 1
-            if _in_a_callback(frame) or (self._put_off <= _MOST_PUT_OFF and _takes_a_lock(frame)):
+            is_inside = _in_a_callback(frame)
+            if is_inside and self._put_off == _RINGS_IN_C:
+                self.has_stopped_all = True
+                faults.shims().stop(stopped=True)
+            if is_inside or (self._put_off <= _MOST_PUT_OFF and _takes_a_lock(frame)):
                 signal.setitimer(signal.ITIMER_REAL, _SOON_S, _AGAIN_AFTER_S)
                 return
             self._put_off = 0

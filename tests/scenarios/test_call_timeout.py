@@ -1,5 +1,6 @@
 """A call that never returns is stopped, named and a finding; a timer that was set before is there afterwards."""
 
+import contextlib
 import signal
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 import others_stores
 import pytest
 
+from tornpage import faults
 from tornpage.scenarios.execution import call_timeout
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
 from tornpage.scenarios.model.plan import Plan, Profile
@@ -98,6 +100,15 @@ class TriesForEverWhateverHappens(others_stores.ShelfTarget):
                     return
 
 
+class BacksUpForEver(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            # Where it is busy it asks again by itself, for ever and in C.
+            with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+                self.db.backup(copy, sleep=0.001)
+            super().put(key, value)
+
+
 class SoundTriesThrice(others_stores.ShelfTarget):
     class kind(others_stores.Shelf):  # noqa: N801
         def put(self, key: str, value: object = 1) -> None:
@@ -117,9 +128,9 @@ class HangsAnyway(others_stores.ShelfTarget):
             wait_for_ever()
 
 
-def searched(target: Any) -> Any:
-    profile = Profile("test", None, 4, 0, 0)
-    return run(target, Plan(("sweep",), profile, report=None, call_timeout_s=0.3, seed=2))
+def searched(target: Any, plan: str | None = None) -> Any:
+    profile, hand = Profile("test", None, 4, 0, 0), None if plan is None else faults.FaultPlan.parse(plan)
+    return run(target, Plan(("sweep",), profile, report=None, call_timeout_s=0.3, seed=2, by_hand=hand))
 
 
 @pytest.mark.slow
@@ -132,6 +143,18 @@ def test_a_store_that_retries_for_ever_is_a_finding_and_the_search_goes_on(targe
     assert "did not return within 0.3 s" in first.message
     assert "1..=" in str(first.scenario)
     assert recorder.complete
+
+
+@pytest.mark.slow
+def test_a_call_that_asks_for_a_lock_for_ever_inside_c_is_a_finding_and_the_search_goes_on() -> None:
+    recorder = searched(BacksUpForEver(), "lock:db@1..=BUSY")
+    assert [found.finding.code for found in recorder.findings] == ["still-usable-after-the-fault"]
+    assert "did not return within 0.3 s" in recorder.findings[0].finding.message
+    assert recorder.complete
+    # Nothing fails any more.
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t(x)")
+    assert verdict(searched(SoundTriesThrice(), "lock:db@1=BUSY")) is Exit.HOLDS
 
 
 def test_a_store_that_gives_up_is_left_alone() -> None:
