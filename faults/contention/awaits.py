@@ -1,8 +1,8 @@
-"""Awaits as points: a coroutine is stopped, or cancelled, where it gives way to the event loop for the nth time.
+"""Awaits as fault points: pause or cancel a coroutine when it yields to the event loop for the nth time.
 
-It is what really happens to a task: it is cancelled while it waits, and what it waits for goes on by itself
-(a statement that was handed to another thread is carried out). The same for code that awaits nothing: an exception such
-as KeyboardInterrupt comes up at its nth call into a connection of ``sqlite3``, as from a signal's handler.
+This is what happens to a real task: it is cancelled while it waits, and the awaited work goes on (a statement that was
+passed to another thread still runs). For code without awaits: raise an exception such as KeyboardInterrupt at the nth
+call into a connection of ``sqlite3``, as a signal handler would.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _POLLS: Final = 1_000
 
 
 class Awaits:
-    """Counts how often a coroutine gives way; `at` is where something is done about it, 0: nowhere."""
+    """Counts the yields of a coroutine to the event loop; acts at the `at`th (0: never)."""
 
     def __init__(self, at: int = 0) -> None:
         self.at = at
@@ -31,14 +31,14 @@ class Awaits:
         self.was_cancelled = False
 
     async def cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run it in a task, which is cancelled while it waits for the `at`th time; raises `asyncio.CancelledError`."""
+        """Run `work` in a task and cancel it at its `at`th await; raises `asyncio.CancelledError`."""
         task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
         return await task
 
     async def beside(self, work: Coroutine[Any, Any, Any], other: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
-        """Run it up to its `at`th await, then the other one to its end, then it; the results of both.
+        """Run `work` up to its `at`th await, then `other` to its end, then the rest of `work`; return both results.
 
-        Where it never gets there, the other one comes after it.
+        If `work` ends before its `at`th await, `other` runs after it.
         """
         results: list[Any] = []
 
@@ -60,10 +60,10 @@ class Awaits:
         at_once: Callable[[], None] | None = None,
         meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> Generator[Any, Any, Any]:
-        give: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - what is done next
+        resume: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - replaced at each step
         while True:
             try:
-                waits_for = give()
+                waits_for = resume()
             except StopIteration as ended:
                 return ended.value
             self.seen += 1
@@ -73,10 +73,10 @@ class Awaits:
                 asyncio.get_running_loop().call_soon(at_once)
             try:
                 value = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - whatever comes is the coroutine's
-                give = _throwing(work, error)
+            except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
+                resume = _throwing(work, error)
             else:
-                give = _sending(work, value)
+                resume = _sending(work, value)
 
 
 def _throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
@@ -88,7 +88,7 @@ def _sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
 
 
 async def settled(work: Awaitable[Any]) -> Any:
-    """What it comes to, its error included."""
+    """Await `work`; return its result, or the exception that it raised."""
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - it is the result
@@ -96,7 +96,7 @@ async def settled(work: Awaitable[Any]) -> Any:
 
 
 class Calls:
-    """Counts the calls of this thread into ``sqlite3``, and raises at the `at`th; 0: nowhere."""
+    """Counts the calls of this thread into ``sqlite3``, and raises an exception at the `at`th (0: never)."""
 
     def __init__(self, at: int = 0, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.at = at
@@ -105,7 +105,7 @@ class Calls:
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count, and raise, inside this scope."""
+        """Count calls inside this scope, and raise at the `at`th."""
         before = sys.getprofile()
         sys.setprofile(self._profile)
         try:
@@ -121,7 +121,7 @@ class Calls:
 
 
 async def quiet() -> None:
-    """Let go on what other threads still have to do, until nothing in this process moves."""
+    """Wait until all other threads of this process are idle."""
     looks = Quiet()
     for _ in range(_POLLS):
         if looks.lasts():
@@ -130,7 +130,7 @@ async def quiet() -> None:
 
 
 def holds_a_lock(database: Path) -> str:
-    """What another writer of a database is told now: "" where nothing is in its way."""
+    """The error that another writer of the database gets now; "" if no lock blocks it."""
     if not database.exists():
         return ""
     with contextlib.closing(connect_unwatched(database)) as other:

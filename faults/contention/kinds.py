@@ -1,11 +1,11 @@
-"""What rivals there are: for each kind the SQL it runs, where it stops, and which lock it then holds.
+"""The kinds of rival: for each the SQL that it runs, the point where it pauses, and the lock that it then holds.
 
-A rival is another user of the same database. One that stands still between two statements holds what its open
-transaction holds. One that stands still *inside* a statement (before its own nth operation on a file) holds what SQLite
-holds there: the middle of a commit, of a checkpoint, of a recovery. No lock is imitated: SQLite takes all of them.
+A rival is another user of the same database. A rival that pauses between two statements holds the locks of its open
+transaction. A rival that pauses *inside* a statement (before one of its own file operations) holds the locks that
+SQLite holds there: in the middle of a commit, a checkpoint or a recovery. No lock is simulated: SQLite takes them all.
 
-A rival's own change is ``PRAGMA user_version`` set to what it is: a commit like any other, with a new page 1, that no
-reader can see the contents of.
+A rival that changes the database sets ``PRAGMA user_version`` to its current value: a real commit with a new page 1,
+but without any change that a reader could see.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,10 @@ CHANGE: Final = "a change that changes nothing"
 class RivalKind:
     """One kind of rival.
 
-    `statements` are run in order; `stops_before` are the (operation, role) of which the first stops it in the middle of
-    a statement, none if it stops after the last one. `journal` is where it makes sense: "wal", "rollback" or "any".
-    `shuts_readers_out` says that in some journal mode nobody else can even read while it stands still.
+    The rival runs `statements` in order. It pauses before the first operation that is in `stops_before`, pairs of
+    (operation, role); if that is empty, it pauses after the last statement. `journal` says in which journal modes the
+    rival makes sense: "wal", "rollback" or "any". `shuts_readers_out`: in some journal mode no other connection can
+    read while the rival pauses.
     """
 
     name: str
@@ -37,12 +38,12 @@ class RivalKind:
 
     @property
     def places(self) -> tuple[RivalPlace, ...]:
-        """Where it can live: who stands still in mid-statement needs a process of its own."""
+        """Where it can run: a rival that pauses inside a statement needs a separate process."""
         return ("process",) if self.stops_before else ("connection", "process")
 
     @property
     def keeps_a_lock(self) -> bool:
-        """Whether it holds a lock once it stands still; what has only committed holds none."""
+        """Whether it holds a lock while it pauses; after a commit it holds none."""
         return bool(self.stops_before) or CHANGE not in self.statements
 
     def fits(self, journal_mode: str) -> bool:
@@ -106,9 +107,9 @@ RIVAL_KINDS: Final[Mapping[str, RivalKind]] = {
 
 
 def perform(connection: sqlite3.Connection, kind: RivalKind, journal_mode: str | None) -> None:
-    """Run a rival's statements; raises what SQLite raises, `sqlite3.OperationalError` for a lock it can't have."""
+    """Run a rival's statements; SQLite's errors pass through, `sqlite3.OperationalError` if a lock is not available."""
     if journal_mode in ("truncate", "persist"):
-        # Unlike WAL these are a matter of each connection; users of one store have the same.
+        # Unlike WAL, these modes are set per connection; all connections of one store use the same.
         connection.execute(f"PRAGMA journal_mode = {journal_mode}").fetchall()
     for statement in kind.statements:
         if statement == CHANGE:

@@ -1,11 +1,11 @@
-"""A rival in a process of its own: SQLite with real locks, driven over a pipe, one command, one answer.
+"""A rival in a separate process: SQLite with real locks, driven over a pipe, one answer per command.
 
-The process runs the same shim. A rival that has to stand still in mid-statement does so in a callback of it: there it
-answers "held" and waits for the next command, while SQLite holds what it holds at that place. It never waits for a
-lock: its busy timeout is zero, and whatever SQLite would sleep on its own account is virtual.
+The process runs the same shim. A rival that pauses inside a statement does so in a callback of the shim: there it
+answers "held" and waits for the next command, while SQLite holds the locks that it holds at that point. The rival never
+waits for a lock: its busy timeout is zero, and SQLite's own sleeps are virtual.
 
-The process ends with its pipe: when it is closed, and when the process at the other end dies in any way. Ctrl-C is
-left to the harness.
+The process ends when its pipe is closed, or when the process at the other end dies. It ignores SIGINT (Ctrl-C): the
+harness handles that.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ _ENDS_WITHIN_S: Final = 10.0
 
 
 class RivalLostError(FaultError):
-    """The rival's process has ended, or says something that is no answer."""
+    """The rival's process has ended, or sends an invalid answer."""
 
 
 class RivalProcess:
-    """The harness's end: `take` and `release`. A context manager; at its end the process is gone."""
+    """The harness's side: `take` and `release`. A context manager that ends the process."""
 
     def __init__(self) -> None:
         project = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ class RivalProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     def __enter__(self) -> "RivalProcess":
@@ -63,16 +63,16 @@ class RivalProcess:
         self.end()
 
     def take(self, kind: RivalKind, path: str, journal_mode: str | None = None) -> str:
-        """Have it hold its lock; "" if it does, else why it does not. Raises `RivalLostError`."""
+        """Take the rival's lock; return "" if it holds it, else the reason why not. Raises `RivalLostError`."""
         answer, _, reason = self._ask(f"{kind.name}\t{journal_mode or ''}\t{path}").partition(" ")
         if answer not in (_HELD, _MISSED):
             raise RivalLostError(f"the rival's process answers {answer!r}")
         return reason
 
     def release(self) -> None:
-        """Have it go on to the end of its transaction and let go of the file. Raises `RivalLostError`."""
+        """Finish the rival's statement and close its connection. Raises `RivalLostError`."""
         if self._ask(_RELEASE) != _FREE:
-            raise RivalLostError("the rival's process did not let go")
+            raise RivalLostError("the rival's process did not release its lock")
 
     def _ask(self, command: str) -> str:
         reader, writer = self._process.stdout, self._process.stdin
@@ -89,7 +89,7 @@ class RivalProcess:
         return answer.rstrip("\n")
 
     def end(self) -> None:
-        """Close the pipe, which ends the process; kill it if that does not."""
+        """Close the pipe, which ends the process; kill the process if it doesn't end."""
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
@@ -102,7 +102,7 @@ class RivalProcess:
 
 
 class _Shared:
-    """The one process that all scopes share; it lives as long as the longest of them."""
+    """The process that all open scopes share."""
 
     def __init__(self) -> None:
         self.scopes = 0
@@ -115,7 +115,7 @@ _shared = _Shared()
 
 @contextlib.contextmanager
 def shared_rival_process() -> Iterator[RivalProcess]:
-    """The process for rivals: started by the outermost scope that is open, ended with it."""
+    """The process for rivals: the first scope starts it, the last one to close ends it."""
     with _shared.lock:
         if _shared.process is None:
             _shared.process = RivalProcess()
@@ -135,7 +135,7 @@ def shared_rival_process() -> Iterator[RivalProcess]:
 
 
 class _Stop:
-    """Stands still before the first of some operations: answers, and waits to be released."""
+    """Pauses before the first of some operations: answers "held", and waits for the release."""
 
     def __init__(self, places: frozenset[tuple[str, str]]) -> None:
         self.kinds = frozenset(kind for kind, _role in places)
@@ -143,12 +143,12 @@ class _Stop:
         self._places = places
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Stop here if this is the place; let the operation pass afterwards."""
+        """Pause if this is one of the operations; let it pass afterwards."""
         if not self.reached and (kind, role) in self._places:
             self.here()
 
     def here(self) -> None:
-        """Say that the lock is held, and wait."""
+        """Answer that the lock is held, and wait for the release."""
         self.reached = True
         _answer(_HELD)
         if _command() != _RELEASE:
@@ -167,7 +167,7 @@ def _command() -> str:
 
 
 def _end() -> NoReturn:
-    # At once, and from wherever we are: SQLite may be in the middle of a statement. The system drops the locks.
+    # No cleanup: SQLite may be in the middle of a statement. The system releases the locks.
     os._exit(0)
 
 
@@ -181,15 +181,15 @@ def serve() -> None:
 
 
 def _one_rival(shim: Shims, kind: RivalKind, path: str, journal_mode: str) -> str:
-    """Hold a lock until it is released; the last answer, which has to come after everything is closed."""
+    """Hold a lock until the release; return the last answer, to be sent after the connection is closed."""
     stop = _Stop(kind.stops_before)
-    missed = "it came to its end without getting there"
+    missed = "its statements ended before the operation at which it pauses"
     try:
         with contextlib.closing(connect_beside(path)) as connection, shim.watching(stop):
             perform(connection, kind, journal_mode)
             if not kind.stops_before:
                 stop.here()
     except sqlite3.Error as error:
-        # After it has been released, how it ends does not matter.
+        # An error after the release doesn't matter.
         missed = str(error)
     return _FREE if stop.reached else f"{_MISSED} {missed}"

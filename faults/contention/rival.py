@@ -1,18 +1,19 @@
-"""Real lock contention: a rival takes its lock just before the nth operation of a store, and lets go of it later.
+"""Real lock contention: a rival takes a lock just before the nth operation of a store, and releases it later.
 
-Method. An injector that never fires counts the store's lock operations; when the nth of a kind comes it has a rival
-take a real lock, on another connection of this process or in a process of its own, and only then lets the operation
-pass. So two users of one database are interleaved at every place where a lock can matter, with one thread and without
-sleeping. The rival never waits: where it can't have its lock it has *missed*, and nothing is counted.
+Method. An injector that never fires counts the store's lock operations. At the nth of a kind it makes a rival take a
+real lock, on another connection of this process or in a separate process, and then lets the operation pass. So two
+users of one database are interleaved at every point where a lock can matter, with one thread and without sleeping. The
+rival never waits: if it can't get its lock it has *missed*, and nothing is counted.
 
-It lets go at the end of the scope, or as soon as the store has waited `held_ms` in virtual time (in SQLite's busy
-handler, or in Python: `faults.contention.virtual_time`) and asks again.
+The rival releases its lock at the end of the scope, or when the store has waited `held_ms` in virtual time (in SQLite's
+busy handler, or in Python: `faults.contention.virtual_time`) and tries again.
 
-The evidence that something was blocked: `refused`, the store's lock operations that failed while the rival held its
-lock; `waited_ms`, what it slept meanwhile; and BUSY errors that it was told of (`saw`). Only where one of them is there
-`contended` is True.
+Evidence that the rival blocked the store: `refused`, the store's lock operations that failed while the rival held its
+lock; `waited_ms`, the time that the store slept meanwhile; and BUSY errors that reached the caller (`saw`). `contended`
+is True if there is at least one of the three.
 
-What is armed for the same files hits a rival on a connection of this process, too. Not covered: two rivals at once.
+Faults that are armed for the same files also hit a rival on a connection of this process. Not covered: two rivals at
+once.
 """
 
 import contextlib
@@ -36,11 +37,11 @@ _REFUSALS: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite
 
 
 class RivalError(FaultError):
-    """A rival that there can't be: an unknown kind, operation or place."""
+    """An invalid rival: an unknown kind, operation or place."""
 
 
 class _Overheard(Fault):
-    """Does the operation and adds nothing to its result; the shim asks for its code only if the operation succeeded."""
+    """Changes no result; the shim reads `code` only if the operation succeeded, and that counts a granted lock."""
 
     __slots__ = ("_rival",)
     _rival: "Rival"
@@ -53,7 +54,7 @@ class _Overheard(Fault):
 
     @property
     def code(self) -> int:
-        """OK; and the rival learns that the store got its lock."""
+        """OK; as a side effect, count that the store got its lock."""
         self._rival.granted += 1
         return 0
 
@@ -88,7 +89,7 @@ class Rival:
         self._waited_us = self._slept_before_us = 0
         self._working = self._paused = False
         self._overheard = _Overheard.by(self)
-        # A store may use its connections on several threads; the rival is one.
+        # A store may use its connections on several threads; they share this one rival.
         self._lock = new_reentrant_lock()
 
     # -- evidence ------------------------------------------------------------------------------------------
@@ -106,16 +107,16 @@ class Rival:
 
     @property
     def contended(self) -> bool:
-        """Whether the rival was in the store's way."""
+        """Whether the rival blocked the store."""
         return self.was_held and bool(self.refused or self.waited_ms or self.surfaced)
 
     @property
     def fired(self) -> int:
-        """1 if the rival was in the store's way."""
+        """1 if the rival blocked the store."""
         return int(self.contended)
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error that reached a caller; whether SQLite said busy in it while the rival was there."""
+        """Report an error that reached a caller; True if SQLite reported BUSY in it and the rival held its lock."""
         if not self.was_held or not any(is_busy(cause) for cause in causes(error)):
             return False
         self.surfaced += 1
@@ -124,7 +125,7 @@ class Rival:
     # -- the injector --------------------------------------------------------------------------------------
 
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
-        """Let the rival come and go at its time; the operation always passes."""
+        """Take or release the rival's lock if it is time; the operation always passes."""
         with self._lock:
             if self._working or self._paused or role != "db" or path is None:
                 return None
@@ -168,10 +169,10 @@ class Rival:
             connection.execute("ROLLBACK")
         connection.close()
 
-    # -- letting go ----------------------------------------------------------------------------------------
+    # -- releasing -----------------------------------------------------------------------------------------
 
     def let_go(self) -> None:
-        """End the rival's transaction and close its connection; twice is fine."""
+        """Roll back the rival's transaction and close its connection; may be called twice."""
         with self._lock:
             if not self.holds:
                 return
@@ -187,13 +188,13 @@ class Rival:
                 self._working = False
 
     def make_way(self) -> None:
-        """Let go where no other user could even read."""
+        """Release the lock if it prevents other users from reading."""
         if self.kind.shuts_readers_out:
             self.let_go()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens in this scope is not counted, and a rival that holds its lock lets go of it for good."""
+        """Count nothing inside this scope; a rival that holds its lock releases it and doesn't take it again."""
         self.let_go()
         outer, self._paused = self._paused, True
         try:
@@ -207,7 +208,7 @@ class Rival:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether this is SQLite's own word for a lock that somebody else holds: BUSY, LOCKED or PROTOCOL."""
+    """Whether SQLite reports a lock that another connection holds: BUSY, LOCKED or PROTOCOL."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in _REFUSALS
 
@@ -223,11 +224,11 @@ def contend(
     held_ms: int | None = None,
     journal_mode: str | None = None,
 ) -> Iterator[Rival]:
-    """Let a rival hold its lock from just before an operation on; `path` is a database, or a directory.
+    """Make a rival take its lock just before an operation of the store; `path` is a database or a directory.
 
-    `kind` is one of `RIVAL_KINDS`; `operation` is "lock" or "shmlock", `ordinal` counts from 1; `held_ms` is virtual,
-    None for as long as the scope lasts; `journal_mode` is the store's. Raises `RivalError` for what there is not,
-    `NotInstalledError` outside `install`, and what a callback kept.
+    `kind` is one of `RIVAL_KINDS`; `operation` is "lock" or "shmlock", `ordinal` counts from 1; `held_ms` is virtual
+    time, None for as long as the scope lasts; `journal_mode` is the store's. Raises `RivalError` for an unknown kind,
+    operation or place, `NotInstalledError` outside `install`, and at the end any exception that a callback kept.
     """
     if kind not in RIVAL_KINDS or operation not in LOCKING or place not in RIVAL_KINDS[kind].places or ordinal < 1:
         known = ", ".join(f"{one.name} ({' or '.join(one.places)})" for one in RIVAL_KINDS.values())

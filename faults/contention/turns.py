@@ -1,15 +1,15 @@
-"""Turns: two callers of which only one runs at a time, and which are switched at operations that are counted.
+"""Turns: two callers, of which only one runs at a time; the scheduler switches between them at counted operations.
 
-A caller does its work on a thread of its own and runs only while it has the turn (`Caller.go`). It hands the turn back
-where it comes to a *switch point* that it was told to stop before, where it waits (in SQLite's busy handler, or in
-``time.sleep``: both are virtual), where the system says that it is blocked (a lock of Python's that the other caller
-holds), and at its end. So one schedule is the same switches in every run, whatever the machine does.
+Each caller works on its own thread, and runs only while it has the turn (`Caller.go`). It gives the turn back before a
+*switch point* at which it must stop, when it waits (in SQLite's busy handler, or in ``time.sleep``: both are virtual),
+when the system reports its thread as blocked (on a Python lock that the other caller holds), and at its end. So a
+schedule has the same switches in every run, whatever the timing of the machine.
 
-Switch points are, by `Gate.kinds`, the lock operations of SQLite: between two of them nothing that another connection
-does can become visible. Where two callers share one connection that is too late, since the paused thread would hold
+Switch points are SQLite's lock operations (`Gate.kinds`): between two of them no change by another connection can
+become visible. For two callers that share one connection that is too late, because the paused thread would hold
 SQLite's mutex: `calls_of_sqlite3` counts the calls into the connection instead.
 
-Not covered: a switch inside Python code that makes no such operation, and code that starts threads of its own.
+Not covered: a switch inside Python code without such an operation, and code that starts threads itself.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.005
-# So many looks in a row at a process that sleeps, and who has the turn is blocked.
+# The caller with the turn is blocked if all threads sleep at this many polls in a row.
 _LOOKS: Final = 3
-# So many such times in a row, a few seconds in all, and nothing will wake it.
+# It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
-# So often may both wait in turn, each having tried again, before they are waiting for each other; and in all.
+# Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
 _real_monotonic = time.monotonic
@@ -41,7 +41,7 @@ _OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.
 
 
 class Point(NamedTuple):
-    """A switch point: its number in the call (from 1), the operation, and the line of the store that led to it."""
+    """A switch point: its number in the call (from 1), the operation, and the store's line that made it."""
 
     number: int
     operation: str
@@ -49,27 +49,27 @@ class Point(NamedTuple):
 
 
 class Paused(NamedTuple):
-    """The caller stands before a point that it was to stop at."""
+    """The caller has stopped before the switch point at which it must stop."""
 
     point: Point
 
 
 class Waiting(NamedTuple):
-    """The caller waits: `for_what` is "sleep" (virtual) or "blocked" (by the system's word); `stack` says where."""
+    """The caller waits: `for_what` is "sleep" (virtual) or "blocked" (the system reports it); `stack` says where."""
 
     for_what: str
     stack: str = ""
 
 
 class Ended(NamedTuple):
-    """The caller's work has come to its end after so many points; `result` is what it returned."""
+    """The caller's work has ended after `points` switch points; `result` is the value that it returned."""
 
     points: int
     result: Any
 
 
 class Hung(NamedTuple):
-    """The caller has not given the turn back for long; `stack` says where it is."""
+    """The caller has not given the turn back within the time limit; `stack` says where it is."""
 
     stack: str
 
@@ -78,35 +78,35 @@ Event = Paused | Waiting | Ended | Hung
 
 
 class Turns:
-    """The caller's own side: counts its points and gives the turn back; a subclass says how."""
+    """The caller's side: counts its points and gives the turn back (a subclass implements `hand_over`)."""
 
     def __init__(self) -> None:
         self.points = 0
         self.stops: frozenset[int] = frozenset()
 
     def begin(self, stops: frozenset[int]) -> None:
-        """Count anew, and stop before these points."""
+        """Restart the count, and stop before these points."""
         self.points, self.stops = 0, stops
 
     def at_point(self, operation: str) -> None:
-        """Stand before an operation."""
+        """Count an operation, and stop before it if its number is among the stops."""
         self.points += 1
         if self.points in self.stops:
             self.hand_over(Paused(Point(self.points, operation, line_of(sys._getframe(1)))))
 
     def waits(self) -> None:
-        """Let the other one go on, instead of waiting."""
+        """Give the turn to the other caller, instead of waiting."""
         self.hand_over(Waiting("sleep", stack_of(sys._getframe(1))))
 
     def hand_over(self, event: Event) -> None:
-        """Give the turn back, and return when it is here again."""
+        """Give the turn back, and return when this caller has it again."""
         raise NotImplementedError
 
 
 class Gate:
-    """An injector that never fires: each lock operation of a caller is a switch point of it.
+    """An injector that never fires: each lock operation of a caller is a switch point.
 
-    A thread that is no caller's works for the one that has the turn.
+    An operation on any other thread counts for the caller that has the turn.
     """
 
     kinds = frozenset({"lock", "shmlock"})
@@ -116,21 +116,21 @@ class Gate:
         self.current: Turns | None = None
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Let the caller know where it is, and let the operation pass."""
+        """Count the operation for its caller, and let it pass."""
         turns = self.turns.get(threading.get_ident(), self.current)
         if turns is not None and role == "db":
             turns.at_point(kind)
 
 
 class Caller(Turns):
-    """A caller on a thread of this process. `do` makes it work to the end; `start` and `go` let it work by turns."""
+    """A caller on a thread of this process. `do` runs work to its end; `start` and `go` run it in turns."""
 
     def __init__(self, name: str, gate: Gate, *, at_calls: bool = False) -> None:
         super().__init__()
         self.name = name
         self._gate = gate
         self._at_calls = at_calls
-        # Who has the turn is said under the lock; `_turn` is what the caller waits for, `_back` the coordinator.
+        # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
         self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Semaphore(0)
         self._work: Callable[[], Any] | None = None
         self._event: Event | None = None
@@ -141,17 +141,17 @@ class Caller(Turns):
     # -- the coordinator's side ----------------------------------------------------------------------------
 
     def start(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
-        """Give it work, which it begins when it first gets the turn."""
+        """Pass work to the caller, which begins it when it next gets the turn."""
         self.begin(stops)
         self._work = work
 
     def go(self) -> Event:
-        """Give it the turn until it stops, waits or ends."""
+        """Give the caller the turn until it stops, waits or ends."""
         self._gate.current = self
         try:
             return self._go()
         finally:
-            # Between two turns what is done in this process is nobody's.
+            # Between two turns, operations in this process belong to no caller.
             self._gate.current = None
 
     def _go(self) -> Event:
@@ -161,7 +161,7 @@ class Caller(Turns):
         quiet, began = Quiet(), _real_monotonic()
         while not self._back.acquire(timeout=_POLL_S):
             blocked = quiet.lasts()
-            # Not the patched clock: this is about the machine.
+            # Real time, not the patched clock: this limit is for the machine.
             if not blocked and _real_monotonic() - began < _PATIENCE_S:
                 continue
             with self._lock:
@@ -175,7 +175,7 @@ class Caller(Turns):
         return self._event
 
     def do(self, work: Callable[[], Any]) -> Any:
-        """Have it do something to the end, and return what comes of it; what that raises is raised here."""
+        """Run work to its end on the caller's thread; return its result, or raise its exception here."""
         self.start(work)
         event = alone(self)
         if isinstance(event.result, BaseException):
@@ -183,7 +183,7 @@ class Caller(Turns):
         return event.result
 
     def close(self) -> None:
-        """Let it run freely to its end, if it can."""
+        """Let the caller run without turns, and wait a limited time for its thread to end."""
         with self._lock:
             self._is_free, self._work = True, None
             self._turn.set()
@@ -207,7 +207,7 @@ class Caller(Turns):
                 self._back.release()
 
     def at_point(self, operation: str) -> None:
-        """Stand before an operation; who was taken for blocked waits here for its turn."""
+        """Count an operation; a caller that was reported as blocked waits here for its turn."""
         if not self._is_free:
             self._turn.wait()
             super().at_point(operation)
@@ -223,7 +223,7 @@ class Caller(Turns):
                 if work is None:
                     return
                 result = self._worked(work)
-                # Who was taken for blocked, and has come to its end since, says so when it is asked.
+                # A caller that was reported as blocked, and has ended since, reports its end when it has the turn.
                 self._turn.wait()
                 self._give_back(Ended(self.points, result))
         finally:
@@ -234,12 +234,12 @@ class Caller(Turns):
         try:
             with calls_of_sqlite3(self) if self._at_calls else contextlib.nullcontext():
                 return work()
-        except BaseException as error:  # noqa: BLE001 - raised where the work was asked for
+        except BaseException as error:  # noqa: BLE001 - raised by `do`
             return error
 
 
 def alone(caller: Any) -> Ended:
-    """Let a caller that has been given work come to its end, whatever it waits for; raises `Deadlock`."""
+    """Run a caller's work to its end, with no other caller running; raises `Deadlock`."""
     stack = ""
     for turn in range(_MOST_WAITS):
         event: Event = caller.go()
@@ -249,28 +249,28 @@ def alone(caller: Any) -> Ended:
             stack = event.stack
             if isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
                 break
-    raise Deadlock({caller.name: stack}, f"{caller.name} does not come back")
+    raise Deadlock({caller.name: stack}, f"{caller.name} does not return")
 
 
 @contextlib.contextmanager
 def calls_of_sqlite3(turns: Turns) -> Iterator[None]:
-    """Let each call of this thread into a connection or cursor of ``sqlite3`` be a switch point inside this scope."""
+    """Make each call of this thread into a connection or cursor of ``sqlite3`` a switch point inside this scope."""
     with _each_call(lambda name, _connection: turns.at_point(name)):
         yield
 
 
 @contextlib.contextmanager
 def connections_called(called: list[sqlite3.Connection]) -> Iterator[None]:
-    """Write down the connection of each call of this thread into ``sqlite3`` inside this scope."""
+    """Append to `called` the connection of each call of this thread into ``sqlite3`` inside this scope."""
     with _each_call(lambda _name, connection: called.append(connection)):
         yield
 
 
 @contextlib.contextmanager
-def _each_call(tell: Callable[[str, sqlite3.Connection], None]) -> Iterator[None]:
+def _each_call(notify: Callable[[str, sqlite3.Connection], None]) -> Iterator[None]:
     def profile(_frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call" and isinstance(one := getattr(argument, "__self__", None), _CALLED):
-            tell(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
+            notify(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
 
     before = sys.getprofile()
     sys.setprofile(profile)
@@ -281,14 +281,14 @@ def _each_call(tell: Callable[[str, sqlite3.Connection], None]) -> Iterator[None
 
 
 class Hop(NamedTuple):
-    """One stretch of a schedule: who ran, and what it ran into."""
+    """One turn of a schedule: the caller that ran, and the event that ended its turn."""
 
     caller: str
     event: Event
 
 
 class Deadlock(Exception):  # noqa: N818 - a finding, not an error
-    """Both callers wait for each other, or one that waits is never let go; `stacks` by the caller's name."""
+    """Both callers wait for each other, or one waits for ever; `stacks` by the caller's name."""
 
     def __init__(self, stacks: dict[str, str], reason: str) -> None:
         self.stacks = stacks
@@ -296,10 +296,10 @@ class Deadlock(Exception):  # noqa: N818 - a finding, not an error
 
 
 def switch(first: Any, second: Any, hops: list[Hop] | None = None) -> list[Hop]:
-    """Run two callers that have been given work: the first until it stops, the second to its end, the first again.
+    """Run two callers that have work: the first until it stops, the second to its end, then the rest of the first.
 
-    Who waits gives way to the other one. Returns what happened, in order, which is also added to `hops` as it happens.
-    Raises `Deadlock`.
+    A caller that waits gives the turn to the other one. Returns the turns in order; they are also appended to `hops` as
+    they happen. Raises `Deadlock`.
     """
     return _Schedule(first, second, [] if hops is None else hops).run()
 
@@ -310,7 +310,7 @@ class _Schedule:
         self._active = first
         self._hops = hops
         self._ended: set[str] = set()
-        # Who waits, and where, since anybody has come any further.
+        # The callers that wait, and where, since one of them last made progress.
         self._waiting: dict[str, Waiting] = {}
         self._rounds = self._waits = 0
 
@@ -336,7 +336,7 @@ class _Schedule:
         self._rounds += 1
         stacks = {one: event.stack for one, event in self._waiting.items()} | {name: event.stack}
         if isinstance(event, Hung) or self._waits > _MOST_WAITS:
-            raise Deadlock(stacks, f"{name} does not come back")
+            raise Deadlock(stacks, f"{name} does not return")
         if not isinstance(self._waiting.get(name), Waiting):
             self._hops.append(Hop(name, event))
         self._waiting[name] = event
@@ -357,7 +357,7 @@ def line_of(frame: FrameType | None) -> str:
 
 
 def stack_of(frame: FrameType | None) -> str:
-    """Such lines, the innermost first, a few of them."""
+    """The innermost four such lines, innermost first."""
     return " < ".join(_lines(frame)[:4])
 
 
@@ -374,7 +374,7 @@ def _lines(frame: FrameType | None) -> list[str]:
 
 
 class Quiet:
-    """Whether all threads of a process but the asking one sleep, and go on sleeping: then nothing moves by itself."""
+    """Detects that all threads of a process but the calling one sleep, at several polls in a row."""
 
     def __init__(self, pid: int | str = "self") -> None:
         self._pid = pid
@@ -382,7 +382,7 @@ class Quiet:
         self._looks = 0
 
     def lasts(self) -> bool:
-        """Look once more; True when it has lasted for a few looks. Never where the system has no /proc."""
+        """Poll once; True if all threads slept at the last few polls. Never True on a system without /proc."""
         seen = _asleep(self._pid)
         self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
         self._before = seen
@@ -390,7 +390,7 @@ class Quiet:
 
 
 def _asleep(pid: int | str) -> dict[str, str] | None:
-    """How often each thread has gone to sleep, by its id; None where one of them is awake, or nobody can say."""
+    """Each thread's context switch counters, by id; None if a thread is awake or the system doesn't report it."""
     seen = {}
     asking = str(threading.get_native_id()) if pid == "self" else ""
     try:

@@ -1,11 +1,11 @@
-"""Waiting that takes no time: what a store sleeps, in SQLite's busy handler or in Python, moves one virtual clock.
+"""Virtual time: each sleep of a store, in SQLite's busy handler or in Python, advances one virtual clock.
 
-Inside the scope ``time.sleep`` returns at once and ``time.monotonic`` tells how long has been slept, by SQLite too; a
-look at the clock takes 10 µs, so that a loop that only looks comes to its end. The same calls see the same times in
-every run.
+Inside the scope ``time.sleep`` returns at once, and ``time.monotonic`` counts the time slept, SQLite's included. Each
+read of the clock adds 10 µs, so that a loop that only polls the clock ends. The same calls see the same times in every
+run.
 
-Not covered: code that took ``sleep`` or ``monotonic`` out of the module before, ``time.time`` (a store's clock is its
-environment's), and waiting for other threads.
+Not covered: code that imported ``sleep`` or ``monotonic`` from the module earlier, ``time.time`` (a store's clock
+belongs to its environment), and waiting for other threads.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _clocks: "list[VirtualTime]" = []
 
 
 class VirtualTime:
-    """The clock of one scope; `slept_us` is what was slept until now, in microseconds."""
+    """The clock of one scope; `slept_us` is the time slept so far, in microseconds."""
 
     def __init__(self, shim: Shims) -> None:
         self._shim = shim
@@ -38,7 +38,7 @@ class VirtualTime:
         return self._shim.slept_us - self._slept_before_us + self._in_python_us
 
     def sleep(self, seconds: float) -> None:
-        """Move the clock."""
+        """Advance the clock."""
         self._in_python_us += round(seconds * 1_000_000)
         waiting.tell()
 
@@ -50,7 +50,7 @@ class VirtualTime:
 
 @contextlib.contextmanager
 def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
-    """Let all sleep be virtual inside this scope; the shim has to be installed with ``virtual_sleep``."""
+    """Make every sleep virtual inside this scope; the shim must be installed with ``virtual_sleep``."""
     clock = VirtualTime(shim)
     with (
         mock.patch.object(time, "sleep", clock.sleep),
@@ -65,7 +65,7 @@ def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
 
 
 def _event_loops_in_real_time() -> contextlib.AbstractContextManager[object]:
-    """An event loop waits in the system, not in ``sleep``: on a clock that stands still its timers never end."""
+    """Keep event loops on real time: they wait in the system, so a stopped clock blocks their timers."""
     loops = sys.modules.get("asyncio.base_events")
     if loops is None:
         return contextlib.nullcontext()
@@ -73,7 +73,7 @@ def _event_loops_in_real_time() -> contextlib.AbstractContextManager[object]:
 
 
 def slept(seconds: float) -> None:
-    """Tell every scope that is open of a sleep that somebody else has made virtual."""
+    """Advance the clock of every open scope by a sleep that other code has made virtual."""
     for clock in _clocks:
         clock.sleep(seconds)
 

@@ -1,1 +1,1 @@
-"""Finds the VFS of each SQLite library in the process, and proves it before anything is written to."""
+"""Finds the VFSs of each SQLite library in the process, and verifies them before anything is written."""

@@ -1,9 +1,9 @@
-"""The Python bindings of SQLite that are known: what each is imported as, and the module that is its C code.
+"""The known Python bindings of SQLite: the import name of each, and its C extension module.
 
-A binding is known by its C code (``_sqlite3``, ``pysqlite3._sqlite3``, ``apsw``), which stays where it is when
-``sys.modules["sqlite3"]`` is exchanged for another binding. The layout that `faults.reach.proof` reads is the one of
-CPython's ``_sqlite3``, of which all but apsw are descendants; apsw's ``Connection`` begins the same way. Each may bring
-a SQLite of its own, or share one.
+A binding is identified by its extension (``_sqlite3``, ``pysqlite3._sqlite3``, ``apsw``), which stays the same when
+``sys.modules["sqlite3"]`` is replaced by another binding. The layout that `faults.reach.proof` reads is that of
+CPython's ``_sqlite3``; all but apsw are derived from it, and apsw's ``Connection`` begins the same way. A binding may
+contain its own copy of SQLite, or share one.
 """
 
 import importlib
@@ -15,9 +15,9 @@ from tornpage.faults.errors import ShimUnavailableError
 
 
 class Binding(NamedTuple):
-    """One binding: the name it is imported by, the module that is its C code, and whether it is of the DB-API's kind.
+    """One binding: its import name, its C extension, and whether it follows the DB-API.
 
-    `is_dbapi`: it is used as ``sqlite3`` is, so that the statement depth and limits can stand in for its ``connect``.
+    `is_dbapi`: it is used as ``sqlite3`` is, so the statement depth and limits can replace its ``connect``.
     """
 
     name: str
@@ -37,7 +37,7 @@ _BY_NAME: Final = {one.name: one for one in BINDINGS}
 
 
 def binding_of(module: ModuleType) -> Binding:
-    """The binding that a module is, by its own name; raises `ShimUnavailableError` for one that is not known."""
+    """The binding of a module, by the module's name; raises `ShimUnavailableError` for an unknown one."""
     name = (getattr(module, "__name__", None) or repr(module)).partition(".")[0]
     name = "sqlite3" if name == "_sqlite3" else name
     if name not in _BY_NAME:
@@ -46,8 +46,8 @@ def binding_of(module: ModuleType) -> Binding:
 
 
 def code_of(binding: Binding) -> ModuleType:
-    """The module that is the C code of a binding, imported if need be; raises `ShimUnavailableError` without one."""
-    # Not by import_module at once: that would bring back a package that was taken out of sys.modules on purpose.
+    """The C extension of a binding, imported if necessary; raises `ShimUnavailableError` if that fails."""
+    # Try sys.modules first: import_module would reimport a package that was removed from sys.modules on purpose.
     try:
         return sys.modules.get(binding.extension) or importlib.import_module(binding.extension)
     except ImportError as error:
@@ -70,14 +70,14 @@ def sqlite_errors() -> tuple[type[BaseException], ...]:
 
 
 def errors_of_the_code() -> tuple[type[BaseException], ...]:
-    """Those that come of what a caller asked for, and not of what happened beneath SQLite."""
+    """The error classes that a caller's request causes, and not a failure beneath SQLite."""
     names = ("IntegrityError", "ProgrammingError", "InterfaceError", "NotSupportedError", "DataError")
     return tuple(getattr(code_of(one), name) for one in imported() if one.is_dbapi for name in names)
 
 
 def result_code(error: BaseException) -> int | None:
-    """The (extended) result code that an error of any binding carries; None where it has none."""
-    # apsw calls it extendedresult; before Python 3.11 and in old pysqlite3 there is none.
+    """The (extended) result code of an error of any binding; None if it has none."""
+    # apsw names it extendedresult; before Python 3.11 and in old pysqlite3 there is none.
     for name in ("sqlite_errorcode", "extendedresult"):
         code = getattr(error, name, None)
         if isinstance(code, int):

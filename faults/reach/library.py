@@ -1,10 +1,9 @@
-"""One SQLite in this process: its VFSs, found through a connection, and those of its functions that it shows by name.
+"""One SQLite library in this process: its VFSs, found through a connection, and its exported functions.
 
-The VFSs are found and proved by `proof`; that needs no exported symbol, so it works for a Python that has SQLite
-linked into it with its symbols hidden, and for every binding that brings a copy of its own. Where the library does
-show its functions they are used for what needs them: failing the nth allocation, limiting the heap, and seeding
-SQLite's random generator anew. That they belong to this very library is proved, not assumed: ``sqlite3_vfs_find`` has
-to give the VFS that the connection has led to.
+`proof` finds and verifies the VFSs. That needs no exported symbol, so it works for a Python with SQLite statically
+linked and its symbols hidden, and for every binding with its own copy. If the library exports its functions, they are
+used to fail the nth allocation, to limit the heap, and to reseed SQLite's random generator. That the functions belong
+to this library is verified: ``sqlite3_vfs_find`` must return the VFS that was found through the connection.
 """
 
 import ctypes
@@ -40,7 +39,7 @@ class IoMethods(ctypes.Structure):
 
 _int, _int64 = ctypes.c_int, ctypes.c_int64
 
-# The C signatures of the slots that may become ours: the result, then the arguments.
+# The C signatures of the slots that can be replaced: the result, then the arguments.
 SIGNATURES: Final[dict[str, Any]] = {
     "xOpen": ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer),
     "xDelete": ctypes.CFUNCTYPE(_int, _pointer, _pointer, _int),
@@ -65,7 +64,7 @@ _raw_malloc.restype, _raw_malloc.argtypes = _pointer, (ctypes.c_size_t,)
 
 
 def immortal(content: bytes) -> int:
-    """A copy of `content` in memory that is never freed: SQLite may look at it for as long as it lives."""
+    """The address of a copy of `content` in memory that is never freed: SQLite may read it as long as it runs."""
     address = _raw_malloc(len(content))
     if not address:
         raise MemoryError
@@ -76,8 +75,8 @@ def immortal(content: bytes) -> int:
 class Library:
     """One loaded SQLite; get it from `reach`.
 
-    Attributes: `bindings` that use it, the first one first; `code`, the C module of that one; `version` and
-    `source_id`; `vfss` of the operating system, the default first; `others`, the names of the VFSs that are not.
+    Attributes: `bindings`, those that use it, in the order found; `code`, the C module of the first; `version` and
+    `source_id`; `vfss`, those of the operating system, the default first; `others`, the names of all other VFSs.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -88,7 +87,7 @@ class Library:
         self.version, self.source_id = _version_of(self.code)
         self._handle, self._hidden = _functions_of(binding, self.vfss)
         if not memory.known and self._handle is None:
-            raise ShimUnavailableError(f"this system tells no memory map, and {self._hidden}")
+            raise ShimUnavailableError(f"this system has no readable memory map, and {self._hidden}")
         try:
             self._reset_randomness = self.function("sqlite3_randomness", None, _int, _pointer)
         except ShimUnavailableError:
@@ -96,7 +95,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """The name of the binding by which it was found, or the names of all that share it."""
+        """The names of the bindings that use it, comma-separated."""
         return ", ".join(one.name for one in self.bindings)
 
     @property
@@ -108,20 +107,20 @@ class Library:
     def fails_allocations(self) -> bool:
         """Whether single allocations can be made to fail.
 
-        That needs its functions by name, and a binding whose connections can all be found: Python's own.
+        That needs exported functions, and a binding whose connections can all be found: Python's own.
         """
         return self.shows_functions and self.code.__name__ == "_sqlite3"
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:
-        """What can't be done to this library, in words."""
+        """What is not possible with this library, for a report."""
         lacking = [] if self.fails_allocations else ["failing the nth allocation"]
         lacking += [] if self.shows_functions else ["seeding its random generator anew"]
         lacking += [f"files of its VFS {name}" for name in self.others if name != proof.IN_MEMORY]
         return tuple(lacking)
 
     def function(self, name: str, result: Any, *arguments: Any) -> Any:
-        """A function of the library, by its C types; raises `ShimUnavailableError` where it can't be called."""
+        """A function of the library with these C types; raises `ShimUnavailableError` if it can't be called."""
         function = getattr(self._handle, name, None) if self._handle is not None else None
         if function is None:
             why = self._hidden or f"the library behind {self.name} does not export {name}"
@@ -130,13 +129,13 @@ class Library:
         return function
 
     def require_alive(self) -> None:
-        """Raise `ShimUnavailableError` where the library has been unloaded since it was found."""
+        """Raise `ShimUnavailableError` if the library has been unloaded since it was found."""
         memory = Memory()
         for vfs in self.vfss:
             proof.require_alive(vfs, memory)
 
     def reset_randomness(self) -> None:
-        """Make SQLite seed its generator anew, from the default VFS, at the next use; where it can't be, do nothing."""
+        """Make SQLite reseed its generator from the default VFS at its next use; no effect if that isn't possible."""
         if self._reset_randomness is not None:
             self._reset_randomness(0, None)
 
@@ -168,17 +167,17 @@ def _version_of(code: ModuleType) -> tuple[str, str]:
 
 
 def _files_of(binding: Binding) -> list[str | None]:
-    """Where a library's functions may be found by name."""
+    """The files that may export a library's functions; None is the program itself."""
     file = getattr(code_of(binding), "__file__", None)
     if file is not None and os.name == "nt":
         return [str(Path(file).with_name("sqlite3.dll"))]
-    # What the program itself exports comes first, as it does for the linker: the extension's own dependency may be a
-    # library that nobody calls, because another one was loaded before it for all to see.
+    # The program's own exports come first, as for the linker: the extension's dependency may be a library whose symbols
+    # are never used, because another library was loaded globally before it.
     return [None, file] if file is not None else [None]
 
 
 def _functions_of(binding: Binding, vfss: tuple[Found, ...]) -> tuple[ctypes.CDLL | None, str]:
-    """The library's functions, if it shows them; and why not, if it doesn't."""
+    """A handle to the library's exported functions, or None; and the reason if there is none."""
     reasons = []
     for file in _files_of(binding):
         name = file or "the program itself"
@@ -189,12 +188,12 @@ def _functions_of(binding: Binding, vfss: tuple[Found, ...]) -> tuple[ctypes.CDL
             continue
         find = getattr(handle, "sqlite3_vfs_find", None)
         if find is None:
-            reasons.append(f"{name} shows none of SQLite's functions")
+            reasons.append(f"{name} exports none of SQLite's functions")
             continue
         find.restype, find.argtypes = _pointer, (ctypes.c_char_p,)
         if find(vfss[0].name.encode()) == vfss[0].address:
             return handle, ""
-        reasons.append(f"{name} leads to another copy of SQLite than the one {binding.name} uses")
+        reasons.append(f"{name} exports another copy of SQLite than the one {binding.name} uses")
     return None, "; ".join(reasons)
 
 
@@ -213,7 +212,10 @@ def reach(module: ModuleType) -> Library:
 
 
 def _known_behind(code: ModuleType) -> Library | None:
-    """The library that is known already, and that this binding uses, too; what is installed there is no doubt then."""
+    """The already known library that this binding uses, too; None if it uses another one.
+
+    The VFS is not verified again: an installed shim's functions would be rejected.
+    """
     memory = Memory()
     connection = open_memory(code)
     try:

@@ -1,30 +1,30 @@
-"""Which files belong to a database that was opened here: by the pointers that SQLite itself uses as their names.
+"""Detects which journals and logs belong to a database that was opened under the shim, by SQLite's own name pointers.
 
-SQLite's pager keeps the names of a database, its journal and its log in one piece of memory, one after the other, with
-the parameters of the URI in between (``pager.c``, `sqlite3PagerOpen`), and hands these very pointers to the VFS each
-time (that is what ``sqlite3_uri_parameter`` relies on in an ``xOpen``). So the pointers of the journal and of the log
-are known as soon as the database is opened.
+SQLite's pager keeps the names of a database, its journal and its log in one block of memory, one after the other, with
+the URI parameters in between (``pager.c``, `sqlite3PagerOpen`). It passes these same pointers to the VFS at each call
+(``sqlite3_uri_parameter`` relies on that in an ``xOpen``). So the pointers of the journal and the log are known as soon
+as the database is opened.
 
-Not told apart: files without a name, and super-journals, which have a name of their own. Where the journal's name does
-not follow the database's (a VFS that copies names), the paths decide.
+Not distinguished: files without a name, and super-journals, whose names are stored elsewhere. If the journal's name
+does not follow the database's (a VFS that copies names), the paths decide.
 """
 
 import ctypes
 import os
 from typing import Final
 
-# More parameters than this has no URI; the search for the journal's name must have an end.
+# No URI has more parameters than this; the search for the journal's name needs a limit.
 _MOST_STRINGS: Final = 64
 _SUFFIXES: Final = ("-journal", "-wal")
 
 
 class Names:
-    """The names of the databases that are open, with those of their journals and logs."""
+    """The name pointers of the journals and logs of all open databases."""
 
     def __init__(self) -> None:
         self._beside: dict[int, int] = {}
         self._of_file: dict[int, tuple[int, ...]] = {}
-        # The journals and logs of databases of which only the path is known, by how many have it open.
+        # Databases whose journal pointers are unknown: how many connections have each path open.
         self._by_path: dict[str, int] = {}
         self._path_of_file: dict[int, str] = {}
 
@@ -43,7 +43,7 @@ class Names:
             self._by_path[path] = self._by_path.get(path, 0) + 1
 
     def closed(self, file: int) -> None:
-        """A file was closed; not every one is a database."""
+        """A file was closed; it need not be a database."""
         for address in self._of_file.pop(file, ()):
             if self._beside.get(address) == file:
                 del self._beside[address]
@@ -54,18 +54,18 @@ class Names:
                 del self._by_path[path]
 
     def belongs(self, name: int | None, path: str | None) -> bool:
-        """Whether a journal or a log is one of a database that is open."""
+        """Whether a journal or a log belongs to an open database."""
         if name in self._beside:
             return True
         return path is not None and any(path.removesuffix(one) in self._by_path for one in _SUFFIXES)
 
 
 def _beside(name: int) -> tuple[int, ...]:
-    """The addresses of the names of a database's journal and log; none where they don't follow its own."""
+    """The addresses of the names of a database's journal and log; empty if they don't follow the database's name."""
     database = ctypes.string_at(name)
     address = name + len(database) + 1
     for _ in range(_MOST_STRINGS):
-        # No further than the name that is looked for: what lies behind it may be anything.
+        # Read no further than the journal's name: the memory behind it may hold anything.
         found = ctypes.string_at(address)
         if found == database + b"-journal":
             return address, address + len(found) + 1

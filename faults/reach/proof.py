@@ -1,16 +1,16 @@
-"""What a library's VFSs are, read out of a connection and proved before anything is written.
+"""Finds a library's VFSs through a connection, and verifies them before anything is written.
 
 Method. In every CPython binding the connection object begins with the C handle (``PyObject_HEAD; sqlite3 *db;``), and
-the handle begins with its VFS (``struct sqlite3``: ``sqlite3_vfs *pVfs``, so since 2007). So one connection leads to
-the list of all VFSs of its library, whether the library shows any function by name or not.
+the handle begins with its VFS (``struct sqlite3``: ``sqlite3_vfs *pVfs``, since 2007). So one connection leads to the
+list of all VFSs of its library, whether the library exports functions or not.
 
-Nothing of that is taken on trust. Every pointer is looked up in the memory map of the process before it is followed:
-the structure has to lie in memory that can be written, its functions in memory that is executed, all of them in the
-same file; its numbers and its name have to be those of a VFS of the operating system. The length of the object's head
-is asked (``object.__basicsize__``), since free-threaded and debug builds have longer ones.
+Each of these assumptions is checked. Every pointer is looked up in the memory map of the process before it is followed:
+the structure must be in writable memory, and its functions in executable memory, all of them in the same file; its
+numbers and its name must be those of a VFS of the operating system. The length of the object's head is read from
+``object.__basicsize__``, since free-threaded and debug builds have longer ones.
 
-Where the system tells no memory map (everywhere but Linux), the proof is the library's own answer: the address found
-here has to be the one that its ``sqlite3_vfs_find`` gives (`faults.reach.library`).
+If the system has no readable memory map (everywhere but Linux), the library's own ``sqlite3_vfs_find`` must return the
+address that was found here (`faults.reach.library`).
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _MAP: Final = Path("/proc/self/maps")
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 _MOST_VFSES: Final = 64
 _LONGEST_NAME: Final = 64
-# What SQLite's own sources call the VFSs of an operating system (os_unix.c, os_win.c).
+# The names of the operating system's VFSs in SQLite's sources (os_unix.c, os_win.c).
 _OF_THE_SYSTEM: Final = ("unix", "win32")
 IN_MEMORY: Final = "memdb"
 
@@ -48,13 +48,13 @@ class Vfs(ctypes.Structure):
 
 
 _SIZES: Final = {1: Vfs.xCurrentTimeInt64.offset, 2: Vfs.xSetSystemCall.offset, 3: ctypes.sizeof(Vfs)}
-# Those that have to be there, and those that may be absent (xCurrentTime is where SQLITE_OMIT_DEPRECATED is set).
+# Functions that must be present, and those that may be absent (xCurrentTime under SQLITE_OMIT_DEPRECATED).
 _REQUIRED: Final = ("xOpen", "xDelete", "xAccess", "xFullPathname", "xRandomness", "xSleep")
 _OPTIONAL: Final = ("xCurrentTime", "xGetLastError")
 
 
 def size_of(version: int) -> int:
-    """How many bytes a ``sqlite3_vfs`` of this version has."""
+    """The size of a ``sqlite3_vfs`` of this version, in bytes."""
     return _SIZES[version]
 
 
@@ -66,7 +66,7 @@ class _Region(NamedTuple):
 
 
 class Memory:
-    """The memory map of this process, as it is now; `known` is False where the system does not tell."""
+    """The current memory map of this process; `known` is False if the system doesn't provide one."""
 
     def __init__(self) -> None:
         self._regions: list[_Region] = []
@@ -81,9 +81,9 @@ class Memory:
         self.known = bool(self._regions)
 
     def has(self, address: int, size: int, permission: str) -> bool:
-        """Whether all these bytes are mapped with this permission (``r``, ``w`` or ``x``); True where nothing is known.
+        """Whether all these bytes are mapped with this permission (``r``, ``w`` or ``x``); True if there is no map.
 
-        A structure may lie across the border of two regions.
+        A structure may span several regions.
         """
         if not self.known:
             return address != 0
@@ -105,7 +105,7 @@ class Memory:
 
 
 class Found(NamedTuple):
-    """One VFS in a library's list: its address, its name, and whether it is one of the operating system."""
+    """One VFS in a library's list: its address, its name, and whether it is the operating system's."""
 
     address: int
     name: str
@@ -113,7 +113,7 @@ class Found(NamedTuple):
 
 
 def head_bytes() -> int:
-    """How long ``PyObject_HEAD`` is in this interpreter."""
+    """The size of ``PyObject_HEAD`` in this interpreter, in bytes."""
     return object.__basicsize__
 
 
@@ -124,8 +124,8 @@ def handle_of(connection: Any, kind: type, memory: Memory) -> int:
     """
     if type(connection) is not kind:
         raise ShimUnavailableError(
-            f"{_name_of(type(connection))} is not {_name_of(kind)} itself, and only of that class it is known where "
-            "the handle lies"
+            f"{_name_of(type(connection))} is not {_name_of(kind)} itself, and the position of the handle is known "
+            "only for that class"
         )
     if kind.__basicsize__ < head_bytes() + _POINTER:
         raise ShimUnavailableError(f"an object of {_name_of(kind)} is too small for a handle")
@@ -133,7 +133,7 @@ def handle_of(connection: Any, kind: type, memory: Memory) -> int:
 
 
 def handle_at(connection: int, head: int, memory: Memory) -> int:
-    """The ``sqlite3 *`` of a connection object at an address, whose head has so many bytes."""
+    """The ``sqlite3 *`` of the connection object at an address, whose head has `head` bytes."""
     handle = _read(connection + head, memory, "the connection")
     if not handle:
         raise ShimUnavailableError("the connection is closed")
@@ -160,38 +160,38 @@ def list_of(handle: int, memory: Memory) -> list[Found]:
 
 
 def require_alive(vfs: Found, memory: Memory) -> None:
-    """Raise `ShimUnavailableError` where a VFS that was found before is not there any more."""
+    """Raise `ShimUnavailableError` if a VFS that was found earlier no longer exists."""
     try:
         still = _look_at(vfs.address, memory)
     except ShimUnavailableError as error:
         raise ShimUnavailableError(f"its VFS {vfs.name} is gone (was it unloaded?): {error.reason}") from None
     if still != vfs:
-        raise ShimUnavailableError(f"where its VFS {vfs.name} was is now something else (was it unloaded?)")
+        raise ShimUnavailableError(f"the memory of its VFS {vfs.name} has changed (was it unloaded?)")
 
 
 def _read(address: int, memory: Memory, what: str) -> int:
     if not memory.has(address, _POINTER, "r"):
-        raise ShimUnavailableError(f"{what} at {address:#x} is not in readable memory: its layout is not the known one")
+        raise ShimUnavailableError(f"{what} at {address:#x} is not in readable memory: its layout is unknown")
     return ctypes.c_size_t.from_address(address).value
 
 
 def _look_at(address: int, memory: Memory) -> Found:
-    """One structure of the list; of one that is to be written to everything is proved."""
+    """The VFS at an address; one of the operating system, which will be changed, is verified completely."""
     if not memory.has(address, _SIZES[1], "r"):
-        raise ShimUnavailableError(f"a VFS at {address:#x} is not in readable memory: the layout is not the known one")
+        raise ShimUnavailableError(f"a VFS at {address:#x} is not in readable memory: the layout is unknown")
     vfs = Vfs.from_address(address)
     name = _name_at(vfs.zName or 0, memory)
     if not name.startswith(_OF_THE_SYSTEM):
         return Found(address, name, of_the_system=False)
     doubts = list(_doubts(address, vfs, memory))
     if doubts:
-        raise ShimUnavailableError(f"the VFS {name} at {address:#x} is not as it should be: {'; '.join(doubts)}")
+        raise ShimUnavailableError(f"the VFS {name} at {address:#x} is not as expected: {'; '.join(doubts)}")
     return Found(address, name, of_the_system=True)
 
 
 def _doubts(address: int, vfs: Vfs, memory: Memory) -> Iterator[str]:
     if vfs.iVersion > KNOWN_VERSION:
-        yield f"its version is {vfs.iVersion}, newer than the {KNOWN_VERSION} that is known here"
+        yield f"its version is {vfs.iVersion}, newer than the latest known, {KNOWN_VERSION}"
     elif vfs.iVersion < 1:
         yield f"its version is {vfs.iVersion}"
     elif not memory.has(address, _SIZES[vfs.iVersion], "w"):
@@ -202,7 +202,7 @@ def _doubts(address: int, vfs: Vfs, memory: Memory) -> Iterator[str]:
         yield f"its paths have at most {vfs.mxPathname} bytes"
     functions = {field: getattr(vfs, field) or 0 for field in _REQUIRED}
     functions |= {field: address for field in _OPTIONAL if (address := getattr(vfs, field))}
-    yield from (f"{field} is in no code" for field, one in functions.items() if not memory.has(one, 1, "x"))
+    yield from (f"{field} is not in code" for field, one in functions.items() if not memory.has(one, 1, "x"))
     files = {memory.file_at(one) for one in functions.values()}
     if len(files) > 1:
         yield f"its functions are in {len(files)} files: {', '.join(sorted(files))}"
@@ -210,7 +210,7 @@ def _doubts(address: int, vfs: Vfs, memory: Memory) -> Iterator[str]:
 
 def _name_at(address: int, memory: Memory) -> str:
     if not memory.has(address, 1, "r"):
-        raise ShimUnavailableError("a VFS has no name: the layout is not the known one")
+        raise ShimUnavailableError("a VFS has no name: the layout is unknown")
     name = bytearray()
     while len(name) <= _LONGEST_NAME and memory.has(address + len(name), 1, "r"):
         byte = ctypes.c_ubyte.from_address(address + len(name)).value
@@ -218,5 +218,5 @@ def _name_at(address: int, memory: Memory) -> str:
             break
         name.append(byte)
     if not 0 < len(name) <= _LONGEST_NAME or not all(32 < byte < 127 for byte in name):
-        raise ShimUnavailableError(f"a VFS is called {bytes(name[:8])!r}: the layout is not the known one")
+        raise ShimUnavailableError(f"a VFS is called {bytes(name[:8])!r}: the layout is unknown")
     return name.decode()

@@ -1,10 +1,10 @@
-"""No subinterpreters while a shim is installed: SQLite would call our functions in them.
+"""Refuses subinterpreters while a shim is installed: SQLite would call our functions in them.
 
-Every interpreter of a process uses the same libraries, so what is put into SQLite's VFS is called there, too. The
-functions belong to the main interpreter; run in another one, which has a memory of its own since Python 3.12, they
-corrupt it, and the process aborts (`realloc(): invalid pointer`, seen on 3.12 and 3.13). Nothing written in Python can
-look before it is called. So while a shim is installed a subinterpreter is refused, and where there is one already the
-shim is.
+All interpreters of a process use the same libraries, so they all call the functions that the shim puts into SQLite's
+VFS. These belong to the main interpreter. In another interpreter, which has its own allocator since Python 3.12, they
+corrupt memory, and the process aborts (`realloc(): invalid pointer`, seen on 3.12 and 3.13). Code in Python can't check
+that before it runs. So while a shim is installed, creating a subinterpreter fails; and if one exists already,
+installing the shim fails.
 
 Not covered: interpreters that C code makes (``Py_NewInterpreter``), as mod_wsgi does.
 """
@@ -19,13 +19,13 @@ from typing import Any, Final
 
 from tornpage.faults.errors import SubinterpreterError
 
-# Until Python 3.11 all interpreters share their memory, and nothing goes wrong.
+# Up to Python 3.11 all interpreters share one allocator, and this is safe.
 _SEPARATE_SINCE: Final = (3, 12)
 _MODULES: Final = ("_interpreters", "_xxsubinterpreters")
 
 
 class _Refusal:
-    """How many scopes are open, and what was put aside for them."""
+    """The number of open scopes, and the functions that they have replaced."""
 
     def __init__(self) -> None:
         self.scopes = 0
@@ -38,7 +38,7 @@ _refusal = _Refusal()
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
-    """Make no subinterpreter inside this scope; raises `SubinterpreterError` where there is one. Scopes nest."""
+    """Refuse subinterpreters inside this scope; raises `SubinterpreterError` if one exists. Scopes nest."""
     if sys.version_info < _SEPARATE_SINCE:
         yield
         return
