@@ -1,20 +1,20 @@
-"""What can really happen: the faults that some real system produces beneath SQLite, each with its reason.
+"""The catalogue of possible faults: those that some real system produces beneath SQLite, each with its reason.
 
-A finding that rests on an impossible fault is a false alarm, so arming refuses what is not listed here and
-names what is. The table follows SQLite's unix VFS (``os_unix.c``), the network and stacked file systems it is
-run on, and what was measured (``docs/sqlite-under-faults.md``). Deliberately absent, because SQLite may rely
-on their not happening:
+A finding that rests on an impossible fault is a false alarm, so arming refuses a fault that is not listed here, and
+lists the possible ones. The table follows SQLite's unix VFS (``os_unix.c``), the network and stacked file systems that
+SQLite runs on, and measurements (``docs/sqlite-under-faults.md``). Deliberately absent, because SQLite may rely on
+their absence:
 
 - a *short read* of an existing page (the page cache would keep zeros),
-- a lock or shared-memory lock whose *release* fails and leaves it held (everything would be stuck for ever),
-- an error after a lock was taken (nobody would ever let go of it),
+- a lock or shared-memory lock whose *release* fails and leaves it held (all users would be blocked for ever),
+- an error after a lock was taken (it would never be released),
 - a database that is *opened* read-only (READONLY, and READONLY_ROLLBACK, _RECOVERY, _CANTINIT, _CANTLOCK, which follow
-  from it): the connection stays so for as long as it lives, and no store could go on with it. The statement depth
+  from it): the connection stays read-only for its lifetime, and no store could continue with it. The statement depth
   has READONLY and READONLY_DBMOVED for one statement.
 
-For plain files it follows the manual pages of the system calls, and what Python makes of them (PEP 475): a call that a
-signal interrupts is made again by Python itself, so EINTR is seen only from those which it does not repeat. Absent: an
-error of ``close`` that leaves the descriptor open (Linux always lets go of it), and a short write of nothing.
+For plain files the table follows the manual pages of the system calls, and Python's handling of them (PEP 475): Python
+itself repeats a call that a signal interrupts, so EINTR is reported only by calls that it does not repeat. Absent: an
+error of ``close`` that leaves the descriptor open (Linux always closes it), and a short write of no bytes.
 """
 
 import functools
@@ -50,7 +50,7 @@ class Possibility:
 _FILES = ("db", "wal", "journal", "super", "temp")
 _LASTING = ("db", "wal", "journal", "super")
 _NO_ROLE = ("any",)
-# Plain files have any name: the catalogue doesn't ask for their role.
+# Plain files may have any name: the catalogue ignores their role.
 _ANY_FILE = ("any",)
 
 POSSIBILITIES: Final = (
@@ -73,12 +73,12 @@ POSSIBILITIES: Final = (
     Possibility("delete", ("wal", "journal", "super"), "after", ("IOERR_DIR_FSYNC",), "unlinked, and the directory could not be synced"),
     Possibility("access", ("wal", "journal", "super"), "before", ("IOERR_ACCESS",), "EIO from stat; a VFS other than unix's reports it"),
     Possibility("lock", ("db",), "before", ("BUSY", "PERM", "IOERR_LOCK"), "another process holds it; EPERM; the lock daemon is gone"),
-    Possibility("unlock", ("db",), "after", ("IOERR_UNLOCK",), "let go, and the lock daemon lost the answer"),
+    Possibility("unlock", ("db",), "after", ("IOERR_UNLOCK",), "released, and the lock daemon lost the answer"),
     Possibility("shmmap", ("db",), "before", ("IOERR_SHMMAP", "IOERR_SHMSIZE", "IOERR_SHMOPEN", "CANTOPEN"), "the shared-memory file can't be made, grown or mapped"),
     Possibility("shmlock", ("db",), "before", ("BUSY", "IOERR_SHMLOCK"), "another process holds it; the lock daemon is gone"),
-    Possibility("shmlock", ("db",), "after", ("IOERR_SHMLOCK",), "let go, and the lock daemon lost the answer"),
-    Possibility("any", ("any", *_FILES), "before", ("IOERR",), "a VFS that tells no details"),
-    Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that tells no details"),
+    Possibility("shmlock", ("db",), "after", ("IOERR_SHMLOCK",), "released, and the lock daemon lost the answer"),
+    Possibility("any", ("any", *_FILES), "before", ("IOERR",), "a VFS that reports no details"),
+    Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that reports no details"),
     Possibility("begin", _NO_ROLE, "before", ("BUSY", "LOCKED", "PROTOCOL", "CANTOPEN", "IOERR", "IOERR_READ", "IOERR_LOCK", "IOERR_SHMLOCK", "NOMEM"), "the locks and the first read"),
     Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a lock that rises, a limit"),
     Possibility("begin", _NO_ROLE, "before", ("READONLY", "CANTOPEN_FULLPATH"), "the file was made read-only, or query_only is on; its directory is gone"),
@@ -114,7 +114,7 @@ _KILL_REASON: Final = "SIGKILL, the out-of-memory killer, a container that is st
 
 
 def possibilities() -> Iterator[Possibility]:
-    """Every line of the catalogue, the process's death included."""
+    """Every line of the catalogue, including KILL."""
     yield from POSSIBILITIES
     for kind in (*VFS_KINDS, *FILE_KINDS, *STATEMENT_KINDS, "any"):
         roles = _NO_ROLE if kind in STATEMENT_KINDS or kind in FILE_KINDS else ROLES
@@ -123,7 +123,7 @@ def possibilities() -> Iterator[Possibility]:
 
 
 def effects_of(kind: str, role: str) -> Iterator[tuple[str, str]]:
-    """The (timing, effect) pairs other than KILL that an operation of this kind on this role can meet."""
+    """The possible (timing, effect) pairs, other than KILL, of an operation of this kind on this role."""
     for line in POSSIBILITIES:
         if line.kind == kind and (role in line.roles or role == "any" or kind in FILE_KINDS):
             for effect in line.effects:
@@ -132,18 +132,18 @@ def effects_of(kind: str, role: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _lines_of(kind: str) -> tuple[Possibility, ...]:
-    """The lines of one kind; asked for at every arming."""
+    """The lines of one kind; cached, because every arming needs them."""
     return tuple(line for line in possibilities() if line.kind == kind)
 
 
 def _matching(fault: Fault) -> list[Possibility]:
-    """The lines with the fault's kind, and its role unless it leaves that open."""
+    """The lines with the fault's kind, and its role unless that is "any"."""
     any_role = fault.role == "any" or fault.kind in FILE_KINDS
     return [line for line in _lines_of(fault.kind) if any_role or fault.role in line.roles]
 
 
 def require_possible(plan: FaultPlan) -> None:
-    """Raise `ImpossibleFaultError` for the first fault that no real system produces, naming what is possible."""
+    """Raise `ImpossibleFaultError` for the first fault that no real system produces, with the possible ones."""
     for fault in plan.faults:
         lines = _matching(fault)
         if any(fault.timing == line.timing and fault.effect in line.effects for line in lines):
@@ -155,7 +155,7 @@ def require_possible(plan: FaultPlan) -> None:
 
 
 def require_reachable(plan: FaultPlan, kinds: tuple[str, ...], depth: str) -> None:
-    """Raise `ImpossibleFaultError` for a plan of which nothing can ever fire at this depth."""
+    """Raise `ImpossibleFaultError` for a plan of which no fault can fire at this depth."""
     if not any(fault.kind in (*kinds, "any") for fault in plan.faults):
         raise ImpossibleFaultError(f"{plan} can't fire at the {depth} depth, which knows: {', '.join(kinds)}, any")
 
@@ -166,7 +166,7 @@ def _no_such_role(fault: Fault) -> str:
 
 
 def reason_for(fault: Fault) -> str:
-    """Why a real system can produce this fault; raises `ImpossibleFaultError` where none can."""
+    """Why a real system can produce this fault; raises `ImpossibleFaultError` if none can."""
     require_possible(FaultPlan((fault,)))
     return next(
         line.reason for line in _matching(fault) if line.timing == fault.timing and fault.effect in line.effects
@@ -175,4 +175,4 @@ def reason_for(fault: Fault) -> str:
 
 _unknown = {effect for line in POSSIBILITIES for effect in line.effects} - {*RESULT_CODES, *FILE_EFFECTS}
 if _unknown:  # pragma: no cover - a slip in the table above
-    raise AssertionError(f"the catalogue names results that nothing knows: {sorted(_unknown)}")
+    raise AssertionError(f"the catalogue names unknown results: {sorted(_unknown)}")

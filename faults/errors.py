@@ -1,15 +1,15 @@
-"""The two ways in which this package says no: misuse of a plan, and a libsqlite3 that cannot be reached.
+"""The errors of this package itself: misuse of a plan, and a libsqlite3 that can't be reached.
 
 An *injected* fault is neither: it is a real ``sqlite3`` exception with SQLite's own code.
 """
 
 
 class FaultError(Exception):
-    """The base of what this package raises on its own account."""
+    """The base class of this package's own errors."""
 
 
 class PlanError(FaultError, ValueError):
-    """A fault plan that cannot be read; the message shows the place and what is allowed there."""
+    """A fault plan that can't be parsed; the message shows the position and what is allowed there."""
 
     def __init__(self, text: str, position: int, expected: str) -> None:
         self.text = text
@@ -21,11 +21,11 @@ class PlanError(FaultError, ValueError):
 
 
 class ImpossibleFaultError(FaultError, ValueError):
-    """A fault that no real system can produce, with the possible ones beside it."""
+    """A fault that no real system can produce; the message lists the possible ones."""
 
 
 class ShimUnavailableError(FaultError, RuntimeError):
-    """The libsqlite3 behind ``sqlite3`` cannot be reached from here; the ``statement`` depth still works."""
+    """The libsqlite3 behind a binding can't be reached; the ``statement`` depth still works."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -36,12 +36,12 @@ class ShimUnavailableError(FaultError, RuntimeError):
 
 
 class NotInstalledError(FaultError, RuntimeError):
-    """Arming was asked for outside an ``install()`` scope, so no file would have been watched."""
+    """A plan, rival or recording was started outside an ``install()`` scope, so no file would be watched."""
 
 
 class SubinterpreterError(FaultError, RuntimeError):
-    """A subinterpreter and the shim exclude each other: SQLite would call the shim's functions in it."""
+    """Subinterpreters are not allowed while a shim is installed: SQLite would call the shim's functions in them."""
 
 
 class AllocatorUnavailableError(FaultError, RuntimeError):
-    """SQLite's allocator cannot be exchanged now, or has not been: exact allocations are out of reach."""
+    """SQLite's allocator can't be replaced now, or has not been: single allocations can't be made to fail."""

@@ -1,10 +1,10 @@
-"""Who decides: an injector is told of each operation and answers with the fault to carry out, or None.
+"""Injectors: each is called with every operation and returns the fault to carry out, or None.
 
-The shim and the statement depth only describe operations, ask, and carry out; everything that is a *policy*
-(which, when, on whose files) is an injector, and new policies are compositions of these:
+The shim and the statement depth only describe operations, ask, and carry out. Every *policy* (which operation, when, on
+which files) is an injector, and new policies are compositions of these:
 
 - `PlanInjector` follows a fault plan and counts what matched and what fired,
-- `OnPath` confines another injector to the files of one database, or of one directory,
+- `OnPath` restricts another injector to the files of one database or one directory,
 - `OperationCounter` never fires; it counts, for dry runs.
 """
 
@@ -20,9 +20,9 @@ from tornpage.faults.plan import FILE_KINDS, STATEMENT_KINDS, VFS_KINDS, Fault, 
 # A release of a shared-memory lock reaches the shim through the same slot as its acquisition, but only the
 # acquisition can be refused and only the release can report an error after the fact: two operations.
 SHM_RELEASE = "shmunlock"
-# Likewise at the statement depth. A deferred BEGIN touches no file, so only one that takes a lock can be refused
-# it; a COMMIT takes one only with a rollback journal, or where one statement is the whole transaction; and only where
-# a COMMIT ends by ending its rollback journal can the change be there and an error reported.
+# Likewise at the statement depth. A deferred BEGIN touches no file, so only a BEGIN that takes a lock can fail with a
+# lock error; a COMMIT takes a lock only with a rollback journal, or if one statement is the whole transaction; and only
+# a COMMIT that ends its rollback journal can make the change visible and still report an error.
 BEGIN_LOCK = "beginlock"
 COMMIT_LOCK = "commitlock"
 COMMIT_END = "commitend"
@@ -33,7 +33,7 @@ _ANY_AFTER = frozenset({"write", "truncate", "sync", "delete", "unlock", SHM_REL
 
 
 class Injector(Protocol):
-    """Decides about operations; `kinds` says which ones it has to be asked about."""
+    """Decides about operations; `kinds` are the operations that it must be asked about."""
 
     @property
     def kinds(self) -> frozenset[str]: ...  # noqa: D102 - the class says it
@@ -57,7 +57,7 @@ class Firing:
 
 
 def operations_of(fault: Fault) -> frozenset[str]:
-    """The kinds of operation a fault can match, `SHM_RELEASE`, `BEGIN_LOCK` and their like among them."""
+    """The kinds of operation that a fault can match, including `SHM_RELEASE`, `BEGIN_LOCK` and the like."""
     if fault.effect == "KILL":
         every = (*VFS_KINDS, *STATEMENT_KINDS, SHM_RELEASE, *FILE_KINDS)
         return frozenset(every if fault.kind == "any" else (fault.kind,))
@@ -77,7 +77,7 @@ class PlanInjector:
         self.plan = plan
         self.matches = [0] * len(plan.faults)
         self.fired: list[Firing] = []
-        # While it is True nothing is counted and nothing fires.
+        # While True, nothing is counted and no fault fires.
         self.paused = False
         self._operations = [operations_of(fault) for fault in plan.faults]
         self.kinds = frozenset[str]().union(*self._operations)
@@ -105,7 +105,7 @@ class PlanInjector:
 
 
 def _is_meant(fault: Fault, path: str | None) -> bool:
-    """Whether a plain file has a name like the pattern that the fault has in the place of a role."""
+    """Whether a plain file's name matches the pattern that the fault has as its role."""
     return path is not None and fault.kind in FILE_KINDS and fnmatch.fnmatchcase(path.rpartition(os.sep)[2], fault.role)
 
 
@@ -120,7 +120,7 @@ class OperationCounter:
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
-        """How many operations there were until now, by (kind, role)."""
+        """The number of operations so far, by (kind, role)."""
         with self._lock:
             return Counter(self._counts)
 
@@ -132,9 +132,9 @@ class OperationCounter:
 
 
 class UnreadablePart:
-    """A part of one of SQLite's files that can't be read: a read that touches it answers IOERR_READ, however often.
+    """A part of one of SQLite's files that can't be read: every read that touches it returns IOERR_READ.
 
-    `start` and `stop` are bytes of the file. A plan counts operations and knows no places; the shim asks `covers`.
+    `start` and `stop` are byte offsets. A plan counts operations and has no offsets, so the shim calls `covers`.
     """
 
     kinds: Final = frozenset({"read"})
@@ -147,17 +147,17 @@ class UnreadablePart:
         self.fired = 0
 
     def decide(self, kind: str, role: str, path: str | None) -> None:
-        """Let it pass: where it is to read is not known here."""
+        """Let the read pass: its offset is not known here."""
 
     def covers(self, path: str | None, size: int, offset: int) -> bool:
-        """Whether a read of `size` bytes at `offset` touches the part; counted where it does."""
+        """Whether a read of `size` bytes at `offset` touches the part; counts it if so."""
         touches = path == self._path and offset < self._stop and offset + size > self._start
         self.fired += touches
         return touches
 
 
 class OnPath:
-    """Confines an injector to the files of one database (with its ``-wal``, ``-journal`` …) or one directory."""
+    """Restricts an injector to the files of one database (with its ``-wal``, ``-journal`` …) or one directory."""
 
     def __init__(self, inner: Injector, path: str | os.PathLike[str]) -> None:
         self._inner = inner
@@ -165,11 +165,11 @@ class OnPath:
         self._path = os.path.realpath(path)
         self._beside, self._below = self._path + "-", self._path + os.sep
         self.kinds = inner.kinds
-        # A handful of paths come again and again.
+        # A cache: the same few paths occur again and again.
         self._known: dict[str | None, bool] = {None: False}
 
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
-        """Ask the inner injector about files of this path only; files without a name are nobody's."""
+        """Ask the inner injector about files of this path only, never about files without a name."""
         is_ours = self._known.get(path)
         if is_ours is None and path is not None:
             if len(self._known) >= _MOST_PATHS_KNOWN:

@@ -1,11 +1,11 @@
-"""Locks that what a signal handler raises can't leave locked.
+"""Locks that stay consistent when a signal handler raises an exception.
 
-Until Python 3.13, ``with lock:`` lets no handler run between the lock's taking and the block that gives it back. From
-3.14 on one may run there, and what it raises (Ctrl-C's KeyboardInterrupt) leaves the lock taken for good: the next
-operation of the same thread waits for ever. So from 3.14 on the locks here are taken in a function of their own, in
-which `faults.vfs.signals` lets no handler run; nothing can run between that function's end and the block.
+Up to Python 3.13, in ``with lock:`` no handler runs between acquiring the lock and the block that releases it. From
+3.14 on a handler can run there, and an exception that it raises (KeyboardInterrupt on Ctrl-C) leaves the lock acquired:
+the next operation that needs it waits for ever. So from 3.14 on these locks are acquired in a separate function, in
+which `faults.vfs.signals` lets no handler run; no handler can run between that function's end and the block.
 
-Not covered: locks of the code under test, and any time in which no shim is in use.
+Not covered: locks of the code under test, and any time at which no shim is in use.
 """
 
 import gc
@@ -19,7 +19,7 @@ _WITH_IS_ATOMIC: Final = sys.version_info < (3, 14)
 
 
 class _Guarded:
-    """A lock that is taken and given back in functions of its own."""
+    """A lock that is acquired and released in separate Python functions."""
 
     def __init__(self, lock: "threading.Lock | threading.RLock") -> None:
         self._take, self._give_back = lock.acquire, lock.release
@@ -33,20 +33,20 @@ class _Guarded:
         self._give_back()
 
 
-# In whose frames no handler may run.
+# The functions in whose frames no handler may run.
 GUARDED: Final[frozenset[CodeType]] = frozenset({_Guarded.__enter__.__code__, _Guarded.__exit__.__code__})
 
 AnyLock = AbstractContextManager[bool | None]
 
 
 def new_lock() -> AnyLock:
-    """A lock that one thread at a time can hold, once."""
+    """A lock that one thread can hold, once."""
     lock = threading.Lock()
     return lock if _WITH_IS_ATOMIC else _Guarded(lock)
 
 
 def new_reentrant_lock() -> AnyLock:
-    """A lock that one thread at a time can hold, as often as it likes."""
+    """A lock that one thread can hold, and acquire again while it holds it."""
     lock = threading.RLock()
     return lock if _WITH_IS_ATOMIC else _Guarded(lock)
 
@@ -54,8 +54,8 @@ def new_reentrant_lock() -> AnyLock:
 def live_threads() -> list[threading.Thread]:
     """The threads of this process, without a garbage collection while their list is locked.
 
-    ``threading.enumerate`` holds a lock that a thread needs to begin and to end. An object whose ``__del__`` waits for
-    a thread of its own, and is collected just then, would wait for ever.
+    ``threading.enumerate`` holds a lock that every thread needs to begin and to end. If an object is collected
+    meanwhile whose ``__del__`` waits for a thread, it would wait for ever.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""The fault plan: text that says which operation fails, when and how, and that parses back from its print.
+"""The fault plan: text that says which operation fails, when and how; its printed form parses back.
 
 Grammar (``plan`` is the start)::
 
@@ -7,8 +7,8 @@ Grammar (``plan`` is the start)::
     role   := one of `ROLES`; for a plain file its suffix, "other", "dir", or a pattern such as ``a[0-9]*.json``
     when   := N | N.. | N..M | *
 
-The printed form of a plan *is* its reproducer: ``FaultPlan.parse(str(plan)) == plan``. This module knows names
-only; whether a real system can produce a fault is the business of `faults.catalogue`.
+The printed form of a plan reproduces it: ``FaultPlan.parse(str(plan)) == plan``. This module checks names only;
+`faults.catalogue` says whether a real system can produce a fault.
 """
 
 import re
@@ -31,7 +31,7 @@ ROLES: Final = ("db", "wal", "journal", "super", "temp", "any")
 TIMINGS: Final = ("before", "after", "half")
 KILL: Final = "KILL"
 SHORT: Final = "SHORT"
-# What Python's own file functions can meet: errors by their number's name, and a write that is not whole.
+# The effects on Python's own file functions: errors by errno name, and a short write.
 FILE_EFFECTS: Final = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EINTR", SHORT)
 
 _PRIMARY: Final = frozenset({
@@ -47,7 +47,7 @@ RESULT_CODES: Final[dict[str, int]] = {
     if name.startswith("SQLITE_") and name.split("_")[1] in _PRIMARY
 }
 
-# A pattern of a file's name, a suffix among them; what else a plan is made of can't be in it.
+# A pattern of a file's name, or a suffix; it can't contain the plan's own delimiters.
 _FILE_ROLE: Final = re.compile(r"[^\s:;@/=]+")
 _FILE_ROLES: Final = "a suffix (.json), a pattern of its name (*.tmp, blob-?), other (no suffix), dir, any"
 _LARGEST_ORDINAL: Final = 10**9
@@ -55,7 +55,7 @@ _LARGEST_ORDINAL: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """Which matches fire: the `first` to the `last`, counted from 1; `last` None means for ever (sticky)."""
+    """The matches that fire: the `first` to the `last`, counted from 1; `last` None: all from `first` on (sticky)."""
 
     first: int = 1
     last: int | None = 1
@@ -67,7 +67,7 @@ class When:
 
     @property
     def sticky(self) -> bool:
-        """Whether the fault stays once it has begun."""
+        """Whether the fault fires at every match once it has begun."""
         return self.last is None
 
     def __str__(self) -> str:
@@ -90,11 +90,11 @@ class Fault:
 
     @property
     def code(self) -> int:
-        """SQLite's numeric (extended) result code; -1 for what is none of SQLite's, such as KILL."""
+        """SQLite's numeric (extended) result code; -1 for an effect that is not SQLite's, such as KILL."""
         return RESULT_CODES.get(self.effect, -1)
 
     def at(self, when: When) -> "Fault":
-        """The same fault at another time."""
+        """The same fault with another `when`."""
         return Fault(self.kind, self.effect, self.role, when, self.timing)
 
     def __str__(self) -> str:
@@ -190,6 +190,6 @@ class _Reader:
 
 
 def _alike(given: str, allowed: tuple[str, ...]) -> list[str]:
-    """The names that begin as the given one does, else the ones that stand for themselves."""
+    """The names with the same primary name as the given one, else all primary names."""
     stem = given.split("_", maxsplit=1)[0]
     return [name for name in allowed if stem and name.startswith(stem)] or [name for name in allowed if "_" not in name]

@@ -1,9 +1,9 @@
-"""What the ``sqlite3`` module raises for a result code: class, message, ``sqlite_errorcode``, ``sqlite_errorname``.
+"""The exception that ``sqlite3`` raises for a result code: class, message, ``sqlite_errorcode``, ``sqlite_errorname``.
 
-The statement depth raises without SQLite having failed, so the exception must be the one that the module would have
-made. The classes follow ``_pysqlite_seterror`` in CPython's ``Modules/_sqlite/util.c``, the messages
-``sqlite3ErrStr`` in SQLite's ``main.c``. Not covered: the detail that SQLite adds to some messages (the name of the
-locked table, say), because it belongs to a real failure.
+The statement depth raises although SQLite has not failed, so the exception must equal the one that the module would
+raise. The classes follow ``_pysqlite_seterror`` in CPython's ``Modules/_sqlite/util.c``, the messages
+``sqlite3ErrStr`` in SQLite's ``main.c``. Not covered: details that SQLite adds to some messages (such as the name of a
+locked table), because they belong to a real failure.
 """
 
 import os
@@ -53,18 +53,18 @@ _MESSAGES: Final = {
     "NOTADB": "file is not a database",
 }
 
-# SQLite rolls the whole transaction back by itself for these: ``isSpecialError`` in ``sqlite3VdbeHalt``. With a
-# statement journal NOMEM and FULL may undo only the statement, which nothing above SQLite can foresee.
+# For these SQLite itself rolls back the whole transaction: ``isSpecialError`` in ``sqlite3VdbeHalt``. With a statement
+# journal NOMEM and FULL may undo only the statement; code above SQLite can't predict that.
 _ROLL_BACK: Final = frozenset({"IOERR", "FULL", "NOMEM"})
 
 
 def primary_name(effect: str) -> str:
-    """The primary result name of an extended one: IOERR for IOERR_FSYNC."""
+    """The primary name of an extended result: IOERR for IOERR_FSYNC."""
     return effect.split("_", maxsplit=1)[0]
 
 
 def rolls_back(effect: str, *, writes: bool) -> bool:
-    """Whether SQLite ends the transaction by itself when a statement fails like this.
+    """Whether SQLite itself rolls back the transaction when a statement fails with this result.
 
     `writes` matters for INTERRUPT only: an interrupted read leaves the transaction open.
     """
@@ -73,10 +73,10 @@ def rolls_back(effect: str, *, writes: bool) -> bool:
 
 
 def error_for(fault: Fault, module: ModuleType = sqlite3) -> BaseException:
-    """A new exception, the one that `module` raises when SQLite answers with the fault's code."""
+    """A new exception like the one that `module` raises when SQLite returns the fault's code."""
     primary = primary_name(fault.effect)
     if fault.effect == KILL:
-        return SystemExit(KILL)  # Nobody will see it.
+        return SystemExit(KILL)  # Never raised: the process is killed before.
     if primary == "NOMEM":
         # PyErr_NoMemory: no message, no code.
         return MemoryError()
@@ -91,5 +91,5 @@ def error_for(fault: Fault, module: ModuleType = sqlite3) -> BaseException:
 
 
 def die() -> None:
-    """End this process as the out-of-memory killer would; where SIGKILL is unknown, as abruptly as there is."""
+    """Kill this process as the out-of-memory killer would; with SIGTERM on a system without SIGKILL."""
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

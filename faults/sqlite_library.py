@@ -1,15 +1,15 @@
-"""Which SQLite Python's own ``sqlite3`` runs on: the one it was linked to, or the one that ``TORNPAGE_SQLITE`` names.
+"""The SQLite that Python's ``sqlite3`` runs on: the one it was linked to, or the one that ``TORNPAGE_SQLITE`` names.
 
-The variable holds the name of a package that brings a build of SQLite (``pysqlite3``), or the path of a shared library.
-It is loaded for all to see before ``sqlite3`` is: the dynamic linker then binds ``sqlite3`` to it, and everything that
-is put under test, unmodified, runs on it, with every error code that Python knows. So ``faults`` imports this first.
-Child processes inherit the variable.
+The variable holds the name of a package that contains a build of SQLite (``pysqlite3``), or the path of a shared
+library. That library is loaded globally (RTLD_GLOBAL) before ``sqlite3``: the dynamic linker then binds ``sqlite3`` to
+it, and the unmodified code under test runs on it, with all error codes that Python knows. So ``faults`` imports this
+module first. Child processes inherit the variable.
 
-Everything here and in the harness takes `sqlite3` from this module: Python's own, also where a program has put another
-binding in its place (``sys.modules["sqlite3"] = pysqlite3``), before or after this was imported.
+All code of this package and of the harness takes `sqlite3` from this module: Python's own, even if a program has
+replaced it by another binding (``sys.modules["sqlite3"] = pysqlite3``), before or after this import.
 
-Not covered: systems whose linker looks a function up in one named library (macOS, Windows), and a Python that has
-SQLite built in. There, and where ``sqlite3`` was imported before, an ImportError says so.
+Not covered: systems whose linker looks up a function in one named library (macOS, Windows), and a Python with SQLite
+built in. There, and if ``sqlite3`` was imported earlier, an ImportError is raised.
 """
 
 import ctypes
@@ -25,11 +25,11 @@ VARIABLE: Final = "TORNPAGE_SQLITE"
 
 
 def choose(name: str) -> None:
-    """Have ``sqlite3`` run on this package's or library's SQLite; raises ImportError saying what is in the way."""
+    """Make ``sqlite3`` run on this package's or library's SQLite; raises ImportError with the reason if it can't."""
     if "_sqlite3" not in sys.modules:
         library = ctypes.CDLL(str(_file_of(name)), mode=ctypes.RTLD_GLOBAL)
     else:
-        # A program that chose the same before it imported sqlite3 has it already.
+        # The program may have chosen the same library before it imported sqlite3.
         library = ctypes.CDLL(None)
     try:
         version = library.sqlite3_libversion
@@ -37,7 +37,7 @@ def choose(name: str) -> None:
         raise ImportError(
             f"{VARIABLE} is {name!r}, and sqlite3 was imported before it could be heeded: import tornpage.faults first"
             if "_sqlite3" in sys.modules
-            else f"{VARIABLE} is {name!r}, which does not show SQLite's functions"
+            else f"{VARIABLE} is {name!r}, which does not export SQLite's functions"
         ) from None
     version.restype = ctypes.c_char_p
     found = importlib.import_module("sqlite3").sqlite_version
@@ -61,7 +61,7 @@ if name := os.environ.get(VARIABLE):
 
 
 def _own() -> ModuleType:
-    """Python's own module, under whatever name another one stands."""
+    """Python's own module, even if `sys.modules` has another one under its name."""
     mine = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "sqlite3"}
     if all(getattr(module, "__name__", name) == name for name, module in mine.items()):
         return importlib.import_module("sqlite3")

@@ -1,14 +1,14 @@
-"""Faults from outside the process, in any language: system calls that fail, and SIGKILL in one, by strace (Linux).
+"""Faults from outside the process, for any language: failing system calls, and SIGKILL in one, by strace (Linux).
 
 A fault names a system call, a file and an ordinal: ``pwrite64:wal@3=ENOSPC`` is the third `pwrite64` on the
-write-ahead log, counted from the moment at which strace is attached. So strace is attached round one call of the
-program, and a run without a fault (`attach` with none) counts what there is to fail. An errno takes the place of the
-system call, which is not made; ``KILL`` ends the process as it enters the call.
+write-ahead log, counted from the moment when strace attaches. So strace is attached around one call of the program, and
+a run without a fault (`attach` without one) counts the calls that can fail. With an errno the system call is not made;
+``KILL`` ends the process as it enters the call.
 
-strace counts per thread and per system call: a fault that is to hit one call hits one in each thread that makes it, so
-`Attachment.fired` has to be looked at. Calls on the shared-memory file are left alone, as are locks (a rival of its own
-is the better test), short writes, and an error after the work was done, which strace can't produce. A ``-wal`` that is
-not there yet is watched from its creation on.
+strace counts per thread and per system call: one fault hits one call in each thread that makes it, so check
+`Attachment.fired`. No faults on the shared-memory file, on locks (a real rival is the better test), no short writes,
+and no error after the work was done, which strace can't produce. A ``-wal`` that doesn't exist yet is watched from its
+creation on.
 """
 
 import os
@@ -40,10 +40,10 @@ LARGEST_ORDINAL: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """System calls that do the same, the errors that they can end with, on which files, and why.
+    """System calls with the same function, the files and errors to inject, and the reason for these errors.
 
-    `lasting`: only for good. SQLite opens a file again, read-only, when it is refused once, and such a connection can
-    never write again; that is SQLite's way, and no store's fault.
+    `lasting`: inject the error only from one call on, never once. After one failed open SQLite opens the file
+    read-only, and such a connection can never write again: that is SQLite's behaviour, not a defect of the store.
     """
 
     calls: tuple[str, ...]
@@ -79,7 +79,7 @@ _LINE: Final = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\(")
 
 
 class SyscallsUnavailableError(FaultError, RuntimeError):
-    """System calls can't be reached from here, and why."""
+    """Faults in system calls are not available, with the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the syscall depth is not available: {reason}")
@@ -87,7 +87,7 @@ class SyscallsUnavailableError(FaultError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class SyscallFault:
-    """One system call that fails, on one file; `when` is one ordinal, or from one on for good."""
+    """One failing system call on one file; `when` is one ordinal, or all from one on."""
 
     call: str
     role: str
@@ -109,7 +109,7 @@ class SyscallFault:
         return fault
 
     def require_possible(self) -> None:
-        """Raise `ImpossibleFaultError` for what no real system produces, naming what it does."""
+        """Raise `ImpossibleFaultError`, which lists the possible faults, if no real system produces this one."""
         family = _BY_CALL.get(self.call)
         if family is None:
             raise ImpossibleFaultError(f"{self}: unknown system call {self.call!r}; known: {', '.join(CALLS)}")
@@ -127,7 +127,7 @@ class SyscallFault:
 
     @property
     def injection(self) -> str:
-        """The same for strace's ``-e``."""
+        """The fault as an argument of strace's ``-e``."""
         how = "signal=KILL" if self.effect == KILL else f"error={self.effect}"
         return f"inject={self.call}:{how}:when={self.when.first}{'+' if self.when.sticky else ''}"
 
@@ -136,7 +136,7 @@ class SyscallFault:
 
 
 def possible_effects(call: str, role: str) -> tuple[tuple[str, bool], ...]:
-    """The effects that a system call on a file can have: an errno or KILL, and whether for good; none if unknown."""
+    """The possible effects of a system call on a file: (errno or KILL, sticky); empty if the call is unknown."""
     family = _BY_CALL.get(call)
     if family is None or role not in family.roles:
         return ()
@@ -146,7 +146,7 @@ def possible_effects(call: str, role: str) -> tuple[tuple[str, bool], ...]:
 
 @dataclass(frozen=True, slots=True)
 class SystemCall:
-    """A system call that was seen: by which thread, on the file of which role."""
+    """An observed system call: its thread, its name, and the role of its file."""
 
     thread: int
     call: str
@@ -154,9 +154,9 @@ class SystemCall:
 
 
 class Attachment:
-    """strace, attached to a process and its threads. A context manager; what was seen is known after `detach`.
+    """strace, attached to a process and its threads. A context manager; `calls` and `fired` are set by `detach`.
 
-    `calls` are the system calls on the database's files, in order; `fired` says how many of them the fault has hit.
+    `calls` are the system calls on the database's files, in order; `fired` is how many of them the fault has hit.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Attachment:
         self.detach()
 
     def detach(self) -> None:
-        """Let go of the process and read the log. A second time it does nothing."""
+        """Detach from the process and read the log. A second call has no effect."""
         if self._strace.stderr is None or self._strace.stderr.closed:
             return
         with self._strace as strace:
@@ -195,28 +195,28 @@ class Attachment:
             self._take(log.read().decode(errors="replace"))
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """How many calls of each name there were on the file of each role."""
+        """The number of calls, by (call, role)."""
         return Counter((one.call, one.role) for one in self.calls)
 
     # -- strace --------------------------------------------------------------------------------------------
 
     def _attached(self, process: int) -> "subprocess.Popen[bytes]":
-        # A fault counts the calls on its own file; without one every file is watched, and the log says which it was.
+        # A fault counts the calls on its own file; without a fault all files are watched, and the log names the file.
         roles = ROLES if self.fault is None else (self.fault.role,)
         arguments = ["-f", "-y", "-s", "0", "-o", f"/dev/fd/{self._log}"]
         for role in roles:
             for database in self._databases:
                 arguments += ["-P", database + _SUFFIXES[role]]
-        # Not every system has each of them; a question mark lets strace pass over the others.
+        # Not every system has all of them; with a question mark strace ignores an unknown call.
         arguments += ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         if self.fault is not None:
             arguments += ["-e", self.fault.injection]
         return start_strace(process, arguments, (self._log,))
 
     def _let_die(self) -> None:
-        """Wait until the process either is gone, and strace with it, or waits for what it is told next.
+        """Wait until the process has died, and strace with it, or waits for its next command.
 
-        Who hears of its death first may be the harness; a strace that is interrupted then would not tell of it.
+        The harness may see the death before strace does; a strace that is interrupted then would not log it.
         """
         until = time.monotonic() + _DIES_WITHIN_S
         while self._strace.poll() is None and not _is_waiting(self._process) and time.monotonic() < until:
@@ -238,7 +238,7 @@ class Attachment:
                 yield SystemCall(int(match["thread"]), match["call"], role)
 
     def _role_in(self, line: str) -> str | None:
-        """Whose file a line is about: as an open file ``<…>``, or by its name ``"…"``."""
+        """The role of the file in a line: an open file ``<…>``, or a name ``"…"``."""
         for role in ROLES:
             for database in self._databases:
                 path = database + _SUFFIXES[role]
@@ -256,7 +256,7 @@ def attach(process: int, database: Path, fault: SyscallFault | None = None, othe
 
 
 def find_strace() -> str:
-    """The path of strace; raises `SyscallsUnavailableError`, with what to do."""
+    """The path of strace; raises `SyscallsUnavailableError`, which says what to do."""
     if not sys.platform.startswith("linux"):
         raise SyscallsUnavailableError(f"it needs Linux and strace, and this is {sys.platform}")
     found = shutil.which("strace")
@@ -266,7 +266,7 @@ def find_strace() -> str:
 
 
 def start_strace(process: int, arguments: Sequence[str], handed_on: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
-    """Start strace on a process, with descriptors that it inherits; it is attached when this returns.
+    """Start strace on a process, with descriptors for strace to inherit; strace is attached when this returns.
 
     Raises `SyscallsUnavailableError`.
     """
@@ -285,7 +285,7 @@ def start_strace(process: int, arguments: Sequence[str], handed_on: tuple[int, .
 
 
 def _is_waiting(process: int) -> bool:
-    """Whether a process is there, and asleep."""
+    """Whether a process exists and sleeps."""
     try:
         return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"S"
     except (OSError, IndexError):
@@ -309,11 +309,11 @@ def _why_not_attached(said: str, process: int) -> str:
             f"strace may not attach to process {process} ({said.splitlines()[0]}); allow it: "
             "sysctl kernel.yama.ptrace_scope=0, in a container --cap-add=SYS_PTRACE, or no other debugger on it"
         )
-    return f"strace did not attach to process {process}: {said or 'it says nothing'}"
+    return f"strace did not attach to process {process}: {said or 'it printed nothing'}"
 
 
 def why_unavailable() -> str | None:
-    """The reason why system calls can't be reached from here, tried on a child of our own; None where they can."""
+    """The reason why strace can't inject faults here, tried on a child process; None if it can."""
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

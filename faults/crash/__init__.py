@@ -1,1 +1,1 @@
-"""What a crash can leave on disk."""
+"""The disk states that a crash can leave."""

@@ -1,11 +1,11 @@
-"""A file's content in blocks: hundreds of versions of one file that share whatever is alike in them.
+"""A file's content in blocks: hundreds of versions of one file that share their equal blocks.
 
-A version is changed into another one in a `Draft`, which copies and digests only the blocks that were touched. So two
-contents are compared by their digests, and the bytes are put together only where they are read.
+A `Draft` makes one version from another; it copies and digests only the blocks that it touches. So two contents are
+compared by their digests, and the bytes are joined only when they are read.
 
-`ChangedFile` knows what a crash can make of one file: its durable content, and the changes that nothing has synced.
-Most crashes lose a few changes of many. Where all of these are writes, only the blocks that the lost ones touch are
-made anew; otherwise everything after the first lost one is done again, from the content before it.
+`ChangedFile` computes what a crash can leave of one file, from its durable content and its unsynced changes. Most
+crashes lose a few changes of many. If all changes are writes, only the blocks that the lost ones touch are rebuilt;
+otherwise all changes after the first lost one are applied again, to the content before it.
 """
 
 import bisect
@@ -22,14 +22,14 @@ Torn = tuple[int, int]
 """The index of a write that was torn, and how many of its bytes reached the disk."""
 
 Ranges = tuple[tuple[int, int], ...]
-"""Parts of a write that did not reach the disk, as (start, stop) in its data; the file is as long as with them."""
+"""Parts of a write that did not reach the disk, as (start, stop) in its data; the file's size includes them."""
 
 _Holes = dict[int, Ranges]
 _NO_HOLES: Final[_Holes] = {}
 
 _BLOCK: Final = 4096
 _GARBAGE: Final = b"\xa5"
-# To make single blocks anew pays for so many lost changes.
+# Rebuilding single blocks is faster for up to this many lost changes.
 _FEW: Final = 4
 _MOST_MADE: Final = 4096
 _MOST_GROWN: Final = 256
@@ -37,12 +37,12 @@ _MOST_CONTENTS: Final = 16
 
 
 class Content:
-    """Bytes in blocks, with the digest of each and of it all; `digest` is equal where the bytes are. Never changed."""
+    """Bytes in blocks, with a digest of each and of the whole; equal bytes have equal digests. Immutable."""
 
     __slots__ = ("blocks", "digest", "digests", "size")
 
     def __init__(self, blocks: list[bytes], digests: list[bytes], size: int) -> None:
-        # All blocks but the last one are full.
+        # All blocks except the last are full.
         self.blocks = blocks
         self.digests = digests
         self.size = size
@@ -51,7 +51,7 @@ class Content:
     @staticmethod
     @functools.lru_cache(maxsize=_MOST_CONTENTS)
     def of(data: bytes) -> "Content":
-        """The content of these bytes; many tapes begin with the very same files."""
+        """The content of these bytes; cached, since many tapes begin with the same files."""
         draft = Draft(Content([], [], 0))
         draft.write(0, data)
         return draft.done()
@@ -61,7 +61,7 @@ class Content:
 
 
 class Draft:
-    """A content that is being changed; `size` is in bytes."""
+    """A content under change; `size` is in bytes."""
 
     def __init__(self, start: Content) -> None:
         self.size = start.size
@@ -70,7 +70,7 @@ class Draft:
         self._touched: set[int] = set()
 
     def write(self, offset: int, data: bytes) -> None:
-        """Put bytes there; what is left out before them becomes zeros."""
+        """Write bytes at an offset; a gap before them is filled with zeros."""
         if offset > self.size:
             self.resize(offset)
         end = offset + len(data)
@@ -79,7 +79,7 @@ class Draft:
         self.size = max(self.size, end)
 
     def replace(self, index: int, block: bytes, digest: bytes) -> None:
-        """Put another block of the same length in the place of one."""
+        """Replace a block by another of the same length."""
         self._blocks[index] = block
         self._digests[index] = digest
         self._touched.discard(index)
@@ -95,7 +95,7 @@ class Draft:
         self._blocks[index] = piece if whole else b"%b%b%b" % (old[:at], piece, old[at + len(piece) :])
 
     def resize(self, size: int) -> None:
-        """Cut it off there, or fill it up with zeros."""
+        """Truncate to `size`, or extend with zeros."""
         if size > self.size:
             self.write(self.size, bytes(size - self.size))
             return
@@ -107,7 +107,7 @@ class Draft:
         self.size = size
 
     def done(self) -> Content:
-        """What it has become."""
+        """The resulting content."""
         for index in self._touched:
             if index < len(self._blocks):
                 self._digests[index] = _digest(self._blocks[index])
@@ -115,12 +115,12 @@ class Draft:
 
 
 class ChangedFile:
-    """One file: its durable content, and the changes to it since its last sync, in their order.
+    """One file: its durable content, and the changes since its last sync, in order.
 
-    `damaged_bytes` is the size of the sectors that a torn write leaves as garbage; None where it damages nothing.
+    `damaged_bytes` is the size of the sectors that a torn write turns into garbage; None if it damages nothing.
 
-    A sync that failed may have dropped pages (`drop`): the system takes them for clean, so that no later sync writes
-    them. They reach the disk only with a later write to the same page, which takes the whole page along.
+    A failed sync may drop pages (`drop`): the system marks them as clean, so no later sync writes them. They reach the
+    disk only with a later write to the same page, because the system writes whole pages.
     """
 
     def __init__(self, content: bytes, damaged_bytes: int | None = None) -> None:
@@ -130,19 +130,19 @@ class ChangedFile:
     def _begin(self, durable: Content) -> None:
         self.durable = durable
         self.pending: dict[int, Operation] = {}
-        # Of the pending writes, those whose pages a failed sync has dropped, and what of them is settled since.
+        # The pending writes whose pages a failed sync has dropped, and the parts of them that are settled since.
         self._dropped: set[int] = set()
         self._settled: _Holes = {}
-        # The content with so many of the first changes.
+        # The content after the first N changes, by N.
         self._grown = {0: durable}
         self._by_block: defaultdict[int, list[int]] = defaultdict(list)
-        # A block, with its digest, by which changes made it.
+        # Blocks with their digests, by the changes that made them.
         self._made: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
         self._order: list[int] = []
         self._is_only_written = True
 
     def add(self, index: int, operation: Operation) -> None:
-        """A write or a truncate, by its index on the tape."""
+        """Add a write or a truncate, with its index on the tape."""
         self.pending[index] = operation
         self._order.append(index)
         if operation.kind == "truncate":
@@ -152,7 +152,7 @@ class ChangedFile:
                 self._by_block[block].append(index)
 
     def sync(self) -> None:
-        """All of it is durable now, but for pages that were dropped and not written again since."""
+        """Make all changes durable, except pages that were dropped and not written again since."""
         if not self._dropped:
             self._begin(self._with_first(len(self.pending)))
             return
@@ -160,7 +160,7 @@ class ChangedFile:
         draft = Draft(self.durable)
         for index in self._order:
             self._apply(draft, index, None, left.get(index, ()))
-        # Cut off where the rest is settled: what a later truncate has removed does not come back.
+        # Cut the data where the rest is settled: a later truncate has removed that part.
         kept = {
             index: replace(self.pending[index], data=self.pending[index].data[: left[index][-1][1]]) for index in left
         }
@@ -171,11 +171,11 @@ class ChangedFile:
             self._settled[index] = _complement(left[index], len(operation.data))
 
     def drop(self) -> None:
-        """A sync has failed: the pages that were to be written are taken for clean from now on."""
+        """A sync has failed: from now on the system treats the unwritten pages as clean."""
         self._dropped.update(index for index, operation in self.pending.items() if operation.kind == "write")
 
     def _still_dropped(self) -> _Holes:
-        """What a sync does not write: of the dropped writes those parts whose pages nothing has written to since."""
+        """The parts of dropped writes that a sync does not write: no later write has touched their pages."""
         left: _Holes = {}
         for index in self._order:
             if index in self._dropped:
@@ -194,7 +194,7 @@ class ChangedFile:
         }
 
     def _parts_off(self, index: int, blocks: set[int], size: int | None = None) -> Ranges:
-        """The parts of a write that lie in none of these blocks and not beyond that size, without what is settled."""
+        """The unsettled parts of a write that are outside of these blocks and below `size`."""
         operation = self.pending[index]
         found: list[tuple[int, int]] = []
         for start, stop in _complement(self._settled.get(index, ()), len(operation.data)):
@@ -208,10 +208,10 @@ class ChangedFile:
         return tuple(found)
 
     def after(self, lost: frozenset[int], torn: Torn | None, holes: _Holes = _NO_HOLES) -> Content:
-        """What is there if these of the changes, and maybe of others' files, were lost, one torn, some with holes."""
+        """The content if these changes were lost, one torn, and some have holes; indices of other files are ignored."""
         missing = {index for index in lost if index in self.pending}
         if torn is not None and (torn[0] not in self.pending or torn[1] >= len(self.pending[torn[0]].data)):
-            # Another file's, or beyond what a later truncate has left of it.
+            # A write to another file, or torn beyond the part that a later truncate has left.
             torn = None
         if holes or self._dropped:
             holes = {index: ranges for index, ranges in holes.items() if index in self.pending}
@@ -231,7 +231,7 @@ class ChangedFile:
         return draft.done()
 
     def _with_pages_taken_along(self, missing: set[int], holes: _Holes) -> _Holes:
-        """Let a dropped write that is lost keep what is on pages that a later write, which is kept, has taken along."""
+        """Keep the parts of lost dropped writes whose pages a later, kept write has written as a whole."""
         for index in sorted(missing & self._dropped):
             kept = [one for one in self._order if one > index and one not in self._dropped and one not in missing]
             if blocks := self._blocks_written(kept) & set(_touched_by(self.pending[index])):
@@ -240,20 +240,20 @@ class ChangedFile:
         return holes
 
     def _with_first(self, count: int) -> Content:
-        """The content with so many of the changes done."""
+        """The content after the first `count` changes."""
         if count not in self._grown:
             start = max(one for one in self._grown if one < count)
             draft = Draft(self._grown[start])
             for index in self._order[start:count]:
                 self._apply(draft, index)
             if len(self._grown) >= _MOST_GROWN:
-                # Each has a list of all blocks: some of many will do.
+                # Each has a list of all blocks: keep only every eighth.
                 self._grown = {one: self._grown[one] for one in sorted(self._grown)[::8]}
             self._grown[count] = draft.done()
         return self._grown[count]
 
     def _apply(self, draft: Draft, index: int, torn: Torn | None = None, holes: Ranges = ()) -> None:
-        """Do one change; of a torn write as much as was kept, of one with holes what is outside of them."""
+        """Apply one change; of a torn write only the kept bytes, of one with holes only the rest."""
         operation = self.pending[index]
         if operation.kind == "truncate":
             draft.resize(operation.size)
@@ -270,7 +270,7 @@ class ChangedFile:
             draft.write(start, _GARBAGE * (stop - start))
 
     def _fragments(self, index: int, kept: int | None, holes: Ranges) -> Sequence[tuple[int, bytes]]:
-        """Where a write puts what: all of it, or `kept` bytes, without its holes and what is settled of it."""
+        """A write as (offset, data) pieces: its first `kept` bytes (None: all), without holes and settled parts."""
         operation = self.pending[index]
         data = operation.data if kept is None else operation.data[:kept]
         missing = (*holes, *self._settled.get(index, ()))
@@ -279,7 +279,7 @@ class ChangedFile:
         return [(operation.offset + start, data[start:stop]) for start, stop in _complement(missing, len(data))]
 
     def _without(self, missing: set[int], torn: Torn | None, holes: _Holes) -> Content:
-        """All changes are writes: only blocks that a missing or torn one, or one with holes, touches can differ."""
+        """The content if all changes are writes: only blocks touched by missing, torn or holed writes are rebuilt."""
         whole = self._with_first(len(self.pending))
         draft = Draft(whole)
         size = self._size_without(missing, torn, whole.size)
@@ -294,7 +294,7 @@ class ChangedFile:
     def _block_without(
         self, block: int, missing: set[int], torn: Torn | None, holes: _Holes, size: int
     ) -> tuple[bytes, bytes]:
-        """One block, and its digest, of a content of that size."""
+        """One block and its digest, for a content of this size."""
         changes = tuple([index for index in self._by_block[block] if index not in missing])
         length = min(_BLOCK, size - block * _BLOCK)
         parts = tuple([(index, holes[index]) for index in changes if index in holes]) if holes else ()
@@ -315,7 +315,7 @@ class ChangedFile:
         return known
 
     def _size_without(self, missing: set[int], torn: Torn | None, whole: int) -> int:
-        """How long the file is; only a change that reached its end can have made it longer."""
+        """The file's size; only a change that reaches its end can have extended it."""
         wrong = {*missing, torn[0]} if torn else missing
         if all(_end_of(self.pending[index]) < whole for index in wrong):
             return whole
@@ -326,7 +326,7 @@ class ChangedFile:
 
 
 def _complement(ranges: Ranges, size: int) -> Ranges:
-    """What is left of so many bytes without these parts."""
+    """The ranges of `size` bytes that are not in `ranges`."""
     left: list[tuple[int, int]] = []
     at = 0
     for start, stop in sorted(ranges):
@@ -339,12 +339,12 @@ def _complement(ranges: Ranges, size: int) -> Ranges:
 
 
 def _blocks_of(begin: int, end: int) -> range:
-    """The blocks in which these bytes are."""
+    """The blocks that contain these bytes."""
     return range(begin // _BLOCK, -(-end // _BLOCK)) if begin < end else range(0)
 
 
 def _part_in(block: int, offset: int, data: bytes) -> tuple[int, bytes]:
-    """Of data at an offset, what falls into a block, and where in the block that begins."""
+    """The piece of data (at an offset of the file) that falls into a block, with its position in the block."""
     begin = block * _BLOCK - offset
     return max(-begin, 0), data[max(begin, 0) : begin + _BLOCK]
 

@@ -1,25 +1,25 @@
-"""Crash states: every directory that a machine which stops could have left, from one tape.
+"""Crash states: every directory that a crash could have left, computed from one tape.
 
-Two kinds of crash at a position of the tape (after so many operations):
+Two kinds of crash at a position of the tape (after that many operations):
 
-- *process*: the process died. All that it handed to the system stays; one state per position.
-- *power*: the machine died. What was synced stays. Each change since then (a write, truncate, create, delete, rename or
-  new directory) is kept or lost, on its own: nothing orders unsynced changes, but for a database that is truncated
+- *process*: the process dies. All data that it has passed to the system stays; one state per position.
+- *power*: the machine stops. Synced changes stay. Each later change (a write, truncate, create, delete, rename or
+  new directory) is kept or lost independently: unsynced changes have no order, except for a database that is truncated
   after its journal was deleted (`CrashStates`). A write may also be torn at a sector boundary, lack some of its pages
-  while later ones are there, or have made the file longer before its data came.
+  although later ones are present, or have extended the file before its data arrived.
 
 The power states of a position are these, in this order: all kept; all lost; names without data, data without names,
-sizes without data; each single loss, each loss of all that came after one change, each tear, each hole; and subsets:
-all of them where few changes are unsynced, else seeded random ones. Where more than `MOST_SINGLES` are unsynced, the
-singles are of the newest and of a seeded sample of the older ones, unless `every` is asked for. `left_out`
-says what was not enumerated. Equal directories are the same state.
+sizes without data; each single loss, each loss of all changes after one, each tear, each hole; and subsets:
+all of them if few changes are unsynced, else seeded random ones. If more than `MOST_SINGLES` changes are unsynced, the
+single losses are those of the newest changes and of a seeded sample of the older ones, unless `every` is set.
+`left_out` counts what was not enumerated. Equal directories are the same state.
 
-A `Device` says what can tear, in which pieces a write arrives, and what a sync that failed has done. With powersafe
-overwrite, which SQLite assumes, a torn write damages nothing outside of itself; without it the sector in which the
-write stopped is garbage as a whole.
+A `Device` says what can tear, in which pieces a write arrives, and what a failed sync does. With powersafe overwrite,
+which SQLite assumes, a torn write damages no bytes outside of itself; without it the whole sector in which the write
+stopped is garbage.
 
-The shared-memory file is no part of a state: SQLite rebuilds it. A directory that was made is there when its parent was
-synced since, or when it is said to be `deployed`; what lies below one that is gone is gone, too.
+The shared-memory file is not part of a state: SQLite rebuilds it. A new directory is present if its parent was synced
+since, or if it is `deployed`; the contents of a lost directory are lost, too.
 
 Not simulated: reordered sectors inside one page, and pages that the system has dropped and re-reads while it runs.
 
@@ -44,7 +44,7 @@ MOST_SINGLES: Final = 48
 _RANDOM_SUBSETS: Final = 4
 _MOST_TEARS_A_WRITE: Final = 8
 _MOST_HOLES_A_WRITE: Final = 6
-# So many unsynced changes, at most, have all their subsets enumerated where every state is asked for.
+# With `every`, all subsets are enumerated for up to this many unsynced changes.
 MOST_FOR_ALL_SUBSETS: Final = 8
 _SUBSETS_OF_MANY: Final = 16
 _OF_NAMES: Final = frozenset({"delete", "rename", "rmdir", "link"})
@@ -54,14 +54,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a disk, and the system before it, promise.
+    """The guarantees of a disk and of the operating system above it.
 
-    `sector_bytes`: where a write may tear; `powersafe_overwrite`: whether a torn write leaves the rest of its sectors
-    alone; `atomic_write_bytes`: aligned writes of up to so many bytes are done whole or not at all. `page_bytes`: the
-    system writes a file back in pages of so many bytes, in any order (0: each write from its beginning to its end).
-    `sized_first`: a file may be longer before its new data is there, with zeros in its place. `failed_sync`: what is
-    left of changes whose sync failed: "keeps" (they wait for the next one), "drops" (they count as clean, so that the
-    next sync says OK and has not written them: Linux).
+    `sector_bytes`: a write can tear at multiples of it; `powersafe_overwrite`: a torn write leaves the rest of its
+    sectors unchanged; `atomic_write_bytes`: aligned writes of up to this size are atomic. `page_bytes`: the
+    system writes a file back in pages of this size, in any order (0: each write from its beginning to its end).
+    `sized_first`: a file may be extended with zeros before its new data arrives. `failed_sync`: what happens to changes
+    whose sync failed: "keeps" (the next sync writes them), "drops" (the system marks them as clean, so the next sync
+    reports success without writing them: Linux).
     """
 
     sector_bytes: int = 512
@@ -78,10 +78,10 @@ class Device:
             raise ValueError(f"failed_sync is {self.failed_sync!r}; it is one of: {', '.join(FAILED_SYNCS)}")
 
     def tears(self, write: Operation, *, every: bool = False) -> list[int]:
-        """The numbers of bytes of a write that may have reached the disk, if not all of them; of many, a few.
+        """The possible sizes, in bytes, of a torn write; a sample if there are many, unless `every`.
 
-        None at all is one of them only without powersafe overwrite: the first sector was being written, and is lost
-        with what had been in it before.
+        0 is included only without powersafe overwrite: the first sector was being written, and its old contents are
+        lost.
         """
         size, sector = len(write.data), self.sector_bytes
         if self._is_atomic(write):
@@ -91,14 +91,14 @@ class Device:
         return cuts if every else _spread(cuts, _MOST_TEARS_A_WRITE)
 
     def holes(self, write: Operation, size_bytes: int, *, every: bool = False) -> list[tuple[int, int]]:
-        """Which parts of a write, as (start, stop) in its data, may be missing though later ones are there.
+        """The parts of a write, as (start, stop) in its data, that may be missing although later parts are present.
 
-        `size_bytes` is how long the file is for certain: beyond it, a part may be missing up to the end of the write.
+        `size_bytes` is the durable size of the file: beyond it, a part may be missing up to the end of the write.
         """
         size, page = len(write.data), self.page_bytes
         cuts = list(range(page - write.offset % page, size, page)) if page and not self._is_atomic(write) else []
         found = [(0, cut) for cut in cuts]
-        # Each page alone; the first one is there already, and of the last one `tears` knows.
+        # Each page alone; the first is included above, and `tears` covers the last.
         found += list(pairwise((*cuts, size)))[:-1] if cuts else []
         if self.sized_first and write.offset + size > size_bytes:
             found += [(cut, size) for cut in (0, *cuts) if cut < size]
@@ -110,7 +110,7 @@ class Device:
 
 
 def _spread(them: list[_T], most: int) -> list[_T]:
-    """The first, the last, and some between."""
+    """At most `most` elements, evenly spread, with the first and the last."""
     if len(them) <= most:
         return them
     step = (len(them) - 1) / (most - 1)
@@ -119,10 +119,10 @@ def _spread(them: list[_T], most: int) -> list[_T]:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """One crash: its position, which unsynced operations were lost (by their index on the tape), and which was torn.
+    """One crash: its position, the lost unsynced operations (by their index on the tape), and the torn one.
 
-    `torn` is (index, bytes that reached the disk). `holes` are (index, start, stop): bytes of a write that did not,
-    though the file is as long as with them. A process crash loses nothing.
+    `torn` is (index, bytes that reached the disk). `holes` are (index, start, stop): bytes of a write that did not
+    reach the disk, although the file's size includes them. A process crash loses nothing.
     """
 
     position: int
@@ -144,7 +144,7 @@ class Crash:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A crash and the directory that it leaves; `identity` is equal where the directories are."""
+    """A crash and the directory that it leaves; equal directories have equal `identity`."""
 
     crash: Crash
     files: Files
@@ -152,7 +152,7 @@ class State:
 
 
 class _Directory(Mapping[str, bytes]):
-    """Files by name; their bytes are put together when somebody asks for them, since most states are met before."""
+    """Files by name; their bytes are joined only on access, since most states are duplicates."""
 
     def __init__(self, contents: dict[str, Content]) -> None:
         self._contents = contents
@@ -171,10 +171,10 @@ class _Directory(Mapping[str, bytes]):
 
 
 class CrashStates:
-    """The states of one tape. Ask with growing positions: it walks along the tape once.
+    """The crash states of one tape. Query increasing positions, so that it replays the tape only once.
 
-    `base` are the files as they were when the tape began, all of them durable; `deployed` the operations (by index)
-    that made directories which are durable at once. With `every` nothing is sampled where it can be counted; see
+    `base` are the files at the beginning of the tape, all of them durable; `deployed` are the operations (by index)
+    that made directories which are durable at once. With `every` nothing is sampled that can be enumerated; see
     `left_out`.
     """
 
@@ -194,7 +194,7 @@ class CrashStates:
         self.seed = seed
         self.every = every
         self._base = base
-        # By position: what the rules know and `crashes` does not enumerate there.
+        # By position: the possible crashes that `crashes` does not enumerate.
         self._left_out: dict[int, Counter[str]] = {}
         self._rewind()
 
@@ -207,21 +207,21 @@ class CrashStates:
                 self._names[name] = self._new(content)
         for directory in sorted({above for name in self._names for above in _above(name)} - self._names.keys()):
             self._names[directory] = self._new(b"")
-        # What is durable of the names, and the changes to names since: (index, operation, file).
+        # The durable names, and the changes to names since: (index, operation, file).
         self._durable_names = dict(self._names)
         self._pending_names: list[tuple[int, Operation, int]] = []
         self._unsynced_set = frozenset[int]()
         self._writes: dict[int, int] = {}
         self._variants: dict[tuple[int, int], tuple[list[int], list[tuple[int, int]]]] = {}
 
-    # -- which crashes there are ---------------------------------------------------------------------------
+    # -- enumerating crashes -------------------------------------------------------------------------------
 
     def process(self, position: int) -> State:
-        """The one state that the death of the process leaves after so many operations."""
+        """The one state that a process crash leaves at a position."""
         return self.at(Crash(position, power=False))
 
     def power(self, position: int) -> Iterator[State]:
-        """The states that a power cut leaves after so many operations, each directory once."""
+        """The states that a power cut can leave at a position, each directory once."""
         seen = set()
         for crash in self.crashes(position):
             state = self.at(crash)
@@ -230,7 +230,7 @@ class CrashStates:
                 yield state
 
     def crashes(self, position: int) -> Iterator[Crash]:
-        """The ways in which the power can fail at a position, however alike the directories they leave."""
+        """The power cuts at a position; several may leave equal directories."""
         yield from self.whole(position)
         yield from self.partial(position)
 
@@ -243,11 +243,11 @@ class CrashStates:
         return map(self._in_order, self._partial(position))
 
     def _in_order(self, crash: Crash) -> Crash:
-        """The crash, in which a database isn't truncated while the deletion of its journal before that is lost.
+        """The crash, with a database's truncation lost as well if the earlier deletion of its journal is lost.
 
-        SQLite shortens a database (VACUUM, auto_vacuum) when the journal is deleted, syncs neither, and a journal that
-        is there again does not have the pages that are gone. It relies on their order, and file systems with a journal
-        of their own keep it, as any order among changes of names and sizes.
+        SQLite truncates a database (VACUUM, auto_vacuum) after it has deleted the journal, and syncs neither. A journal
+        that reappears does not contain the removed pages. SQLite relies on the order of the two changes, and journaling
+        file systems keep it, as they keep the order of all changes of names and sizes.
         """
         deleted = {
             self.operations[index].path.removesuffix("-journal"): index
@@ -297,7 +297,7 @@ class CrashStates:
         yield from self._subsets(position, unsynced, generator)
 
     def how_many(self, position: int) -> int:
-        """How many `crashes` a position has."""
+        """The number of `crashes` at a position."""
         self._walk_to(position)
         unsynced = sorted(self._unsynced_set)
         variants = [self._variants_of(index) for index in self._chosen(unsynced, random.Random(0))]  # noqa: S311
@@ -305,14 +305,14 @@ class CrashStates:
         return sum(1 for _ in self.whole(position)) + singles + self._how_many_subsets(len(unsynced))
 
     def left_out(self) -> Counter[str]:
-        """What was not enumerated at the positions that were asked for: how much of what."""
+        """The number of crashes of each kind that were not enumerated, at all positions queried so far."""
         total: Counter[str] = Counter()
         for one in self._left_out.values():
             total.update(one)
         return total
 
     def _chosen(self, unsynced: list[int], generator: random.Random) -> list[int]:
-        """The changes that are lost or torn alone."""
+        """The changes whose single loss or tear is enumerated."""
         chosen = unsynced
         if len(unsynced) > MOST_SINGLES and not self.every:
             newest, older = unsynced[-MOST_SINGLES // 2 :], unsynced[: -MOST_SINGLES // 2]
@@ -364,19 +364,19 @@ class CrashStates:
                 yield Crash(position, lost, holes=((spoilt, *holes[number - len(tears)]),))
 
     def unsynced(self, position: int) -> frozenset[int]:
-        """The indices of the changes that nothing has made durable by then."""
+        """The indices of the changes that are not durable at a position."""
         self._walk_to(position)
         return self._unsynced_set
 
     def _unsynced(self) -> frozenset[int]:
-        """The indices of all changes that nothing has made durable."""
-        # A file that has lost its last name can't come back but by a name that is durable or still pending.
+        """The indices of all changes that are not durable."""
+        # A file without a current name can reappear only by a durable or pending name.
         numbers = {*self._names.values(), *self._durable_names.values(), *(file for _, _, file in self._pending_names)}
         of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
     def _variants_of(self, index: int) -> tuple[list[int], list[tuple[int, int]]]:
-        """The tears and the holes of a change that is a write."""
+        """The tears and the holes of a change; none unless it is a write."""
         operation = self.operations[index]
         if operation.kind != "write":
             return [], []
@@ -391,10 +391,10 @@ class CrashStates:
     def _size_of(self, index: int) -> int:
         return len(self.operations[index].data)
 
-    # -- what a crash leaves -------------------------------------------------------------------------------
+    # -- the state after a crash ---------------------------------------------------------------------------
 
     def at(self, crash: Crash) -> State:
-        """The directory that a crash leaves; raises ValueError for one that can't happen on this tape."""
+        """The directory that a crash leaves; raises ValueError for a crash that is impossible on this tape."""
         self._walk_to(crash.position)
         lost = frozenset(crash.lost)
         if strangers := lost - self._unsynced_set:
@@ -498,7 +498,7 @@ class CrashStates:
 
 
 def never_synced(operations: Sequence[Operation]) -> list[int]:
-    """The directories that were made, each by the index of its operation, and that no sync has made durable since."""
+    """The new directories that no sync has made durable, by the indices of their operations."""
     made: list[int] = []
     for index, operation in enumerate(operations):
         if operation.kind == "mkdir":
@@ -511,13 +511,13 @@ def never_synced(operations: Sequence[Operation]) -> list[int]:
 
 
 def _of_directory(operation: Operation) -> Operation:
-    """The same change, to the name of a directory: those end with a separator."""
+    """The same change for a directory's name, which ends with a separator."""
     kind = {"mkdir": "create", "rmdir": "delete"}.get(operation.kind, operation.kind)
     return Operation(kind, f"{operation.path}/", other=f"{operation.other}/" if operation.other else "")
 
 
 def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
-    """Carry out a change of names: a create, a delete, a link, or a rename, which takes along what is below."""
+    """Apply a create, delete, link or rename to the names; a renamed directory keeps its contents."""
     if operation.kind == "delete":
         names.pop(operation.path, None)
     elif operation.kind == "link":
@@ -533,7 +533,7 @@ def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
 
 
 def _reachable(names: Mapping[str, int]) -> list[str]:
-    """The files whose directories are all there, and the directories in which nothing is; sorted."""
+    """The files whose parent directories all exist, and the empty directories; sorted."""
     named = (name for name in names if "\0" not in name)
     there = sorted(name for name in named if "/" not in name or all(above in names for above in _above(name)))
     filled = {above for name in there if "/" in name for above in _above(name)}
@@ -541,7 +541,7 @@ def _reachable(names: Mapping[str, int]) -> list[str]:
 
 
 def _above(path: str) -> list[str]:
-    """The directories in which a file or directory is, each with a separator at its end."""
+    """The parent directories of a file or directory, each with a separator at its end."""
     parts = path.rstrip("/").split("/")[:-1]
     return ["/".join(parts[: count + 1]) + "/" for count in range(len(parts))]
 
@@ -551,7 +551,7 @@ def _directory_of(path: str) -> str:
 
 
 def _ranges(indices: Sequence[int]) -> str:
-    """Indices as operations count for people, from 1, neighbours joined: ``3, 5-7``."""
+    """Indices for display: counted from 1, with neighbours joined: ``3, 5-7``."""
     groups: list[list[int]] = []
     for index in indices:
         if groups and groups[-1][-1] == index - 1:

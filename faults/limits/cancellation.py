@@ -1,8 +1,8 @@
-"""A limit on patience: the caller of an asynchronous store stops waiting at its nth await.
+"""Cancellation: a call of an asynchronous store is cancelled at its nth await.
 
-Reached is whatever runs a coroutine on an event loop of its own, by ``loop.run_until_complete``, ``asyncio.run`` or a
-Runner: the task is cancelled while it waits, as by a timeout or a closed connection. What it waits for goes on by
-itself; before anybody looks, it is waited for until nothing moves.
+It applies to a coroutine that is run by ``loop.run_until_complete``, ``asyncio.run`` or a Runner: the task is cancelled
+while it waits, as by a timeout or a closed connection. The awaited work goes on; before the error is raised, the
+harness waits until all other threads are idle.
 
 Not covered: trio, and coroutines that a loop in another thread runs.
 """
@@ -18,7 +18,7 @@ from tornpage.faults.limits.limit import Limit
 
 
 class CallCancelledError(Exception):
-    """What the caller is told: its call was cancelled."""
+    """Raised to the caller: its call was cancelled."""
 
     is_cancellation = True
 
@@ -29,11 +29,11 @@ class Cancellation(Limit):
     def __init__(self, at: int | None) -> None:
         super().__init__()
         self._at = at
-        self._errors = (CallCancelledError,)  # type: ignore[assignment] # the only error that comes of it
+        self._errors = (CallCancelledError,)  # type: ignore[assignment] # the only error that it causes
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Inside this scope a coroutine that is run is counted, and cancelled."""
+        """Count the awaits of every coroutine that is run inside this scope, and cancel it at the `at`th."""
         loops, runners = asyncio.BaseEventLoop, asyncio.Runner
         run_until_complete, run = loops.run_until_complete, runners.run
 

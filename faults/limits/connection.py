@@ -1,11 +1,11 @@
-"""Limits that are met on a connection: pages of the database, and steps of SQLite's virtual machine.
+"""Limits on a connection: pages of the database, and steps of SQLite's virtual machine.
 
-Both are SQLite's own, so what comes of them is real: ``PRAGMA max_page_count`` ends in ``database or disk is full``,
-and a progress handler that says stop interrupts the statement in its middle. They belong to one connection, so they
-reach those that `Connections.connect` has opened, now and while they are in force.
+Both are SQLite's own, so the errors are real: ``PRAGMA max_page_count`` leads to ``database or disk is full``, and a
+progress handler that returns non-zero interrupts the statement. They are set per connection, so they apply to the
+connections that `Connections.connect` has opened before, or opens while they are in force.
 
-Not covered: a progress handler of the target's own is gone after a limit on steps; connections of another thread that
-are bound to it are left alone.
+Not covered: a progress handler that the target has set is removed by a limit on steps; connections that are bound to
+another thread are ignored.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ class _OnConnection(Protocol):
 
 
 class Connections:
-    """Opens connections and remembers them, so that a limit can be put on them.
+    """Opens connections and remembers them, so that a limit can be set on them.
 
-    `connect` stands in for that of the module; it has to give instances of a Python subclass of its connection.
+    `connect` replaces that of the module; it must return instances of a Python subclass of the module's connection.
     """
 
     def __init__(self, connect: Callable[..., sqlite3.Connection], module: ModuleType = sqlite3) -> None:
@@ -46,12 +46,12 @@ class Connections:
         return connection
 
     def opened(self) -> list[sqlite3.Connection]:
-        """Those that are still referenced; some may be closed."""
+        """The connections that are still referenced; some may be closed."""
         return [connection for one in self._opened if (connection := one()) is not None]
 
     @contextlib.contextmanager
     def under(self, limit: _OnConnection) -> Iterator[None]:
-        """Put a limit on all connections, those that are opened inside this scope among them."""
+        """Set a limit on all connections, including those that are opened inside this scope."""
         self._limits.append(limit)
         try:
             for connection in self.opened():
@@ -62,7 +62,7 @@ class Connections:
 
 
 def _ask(connection: sqlite3.Connection, module: ModuleType, pragma: str) -> int | None:
-    """The number that a PRAGMA gives, past every subclass; None where the connection is closed or can't say."""
+    """The number that a PRAGMA returns, bypassing every subclass; None if the connection is closed or it fails."""
     try:
         cursor = module.Cursor(connection)
         with contextlib.closing(cursor):
@@ -72,9 +72,10 @@ def _ask(connection: sqlite3.Connection, module: ModuleType, pragma: str) -> int
 
 
 class PageLimit(Limit):
-    """A database may grow by no more than `extra_pages` while this is in force; None: it is only measured.
+    """Limits a database's growth to `extra_pages` pages; None: only measure the growth.
 
-    `reached` is how many pages it grew by. Not told is a refusal that nobody heard of.
+    `reached` is the number of pages that the database grew by. A refusal that raised no error in a caller is not
+    counted.
     """
 
     certain = False
@@ -83,7 +84,7 @@ class PageLimit(Limit):
         super().__init__(connections.module)
         self.extra_pages = extra_pages
         self._connections = connections
-        # For each connection its number of pages at first, and the limit that it had.
+        # For each connection: its page count and its limit before this one.
         self._before: list[tuple[weakref.ref[sqlite3.Connection], int, int]] = []
 
     def put_on(self, connection: sqlite3.Connection) -> None:
@@ -94,12 +95,12 @@ class PageLimit(Limit):
             return
         self._before.append((weakref.ref(connection), pages, limit))
         if self.extra_pages is not None:
-            # There is no limit of no pages at all: that would only ask for the limit.
+            # max_page_count=0 would only query the limit.
             _ask(connection, module, f"max_page_count={max(pages + self.extra_pages, 1)}")
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Limit every connection inside this scope; the limits before it are there again afterwards."""
+        """Limit every connection inside this scope; the previous limits are restored at its end."""
         module = self._connections.module
         try:
             with self._connections.under(self):
@@ -117,9 +118,9 @@ class PageLimit(Limit):
 
 
 class Interruption(Limit):
-    """The `at`-th step of the virtual machine is the last one of its statement; None: steps are only counted.
+    """Interrupts a statement at the `at`-th step of the virtual machine; None: only count the steps.
 
-    With `sticky` every statement from there on is interrupted at its first step.
+    With `sticky` every later statement is interrupted at its first step.
     """
 
     def __init__(self, connections: Connections, at: int | None, *, sticky: bool = False) -> None:
@@ -129,7 +130,7 @@ class Interruption(Limit):
         self._connections = connections
 
     def is_due(self) -> bool:
-        """Count one step; whether to stop there. Called from C's side."""
+        """Count one step; True to interrupt. Called from C."""
         self.reached += 1
         if self.at is None or self.reached < self.at or (self.reached > self.at and not self.sticky):
             return False
@@ -144,7 +145,7 @@ class Interruption(Limit):
     def in_force(self) -> Iterator[None]:
         """Count and interrupt inside this scope."""
         with contextlib.ExitStack() as scopes:
-            # An interrupt by the user in the handler would be one of the statement, and nobody would hear of it.
+            # A KeyboardInterrupt in the handler would only interrupt the statement, and be lost.
             with contextlib.suppress(ShimUnavailableError):
                 scopes.enter_context(shim_for(self._connections.module).signals_kept_out_of(Interruption.is_due))
             scopes.callback(self._let_go)

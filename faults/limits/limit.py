@@ -1,4 +1,4 @@
-"""What every limit has in common: it is in force in scopes, it is met, and an error may come of that."""
+"""The base class of all limits: a limit is in force inside scopes, can be reached, and may cause an error."""
 
 import abc
 import contextlib
@@ -10,14 +10,14 @@ from tornpage.faults.vfs.arm import causes
 
 
 class Limit(abc.ABC):
-    """One limit; it may be put in force again and again, and counts over all of that.
+    """One limit; it may be in force in several scopes, and counts over all of them.
 
-    `reached` is how far the code under it came, in the unit of the limit; `fired` how often it was met, and `surfaced`
-    how many errors reached a caller. Where a limit is not `certain`, only an error tells that it was met.
+    `reached` is the usage of the code under it, in the unit of the limit; `fired` is how often the limit was hit, and
+    `surfaced` how many errors reached a caller. If a limit is not `certain`, only an error shows that it was hit.
     """
 
     certain = True
-    # It knows at once whether it was met, as far as it knows at all.
+    # `fired` is up to date at once.
     is_known_late = False
 
     def __init__(self, module: ModuleType = sqlite3) -> None:
@@ -29,14 +29,14 @@ class Limit(abc.ABC):
 
     @abc.abstractmethod
     def in_force(self) -> AbstractContextManager[None]:
-        """Inside this scope the limit can be met."""
+        """Put the limit in force inside this scope."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """Nothing to do: outside `in_force` it is not met anyway."""
+        """No effect: outside `in_force` the limit doesn't apply."""
         return contextlib.nullcontext()
 
     def saw(self, error: BaseException) -> bool:
-        """Tell of an error that reached a caller; True if it came of this limit, met since the last one."""
+        """Report an error that reached a caller; True if this limit, hit since the last report, caused it."""
         if not any(isinstance(cause, self._errors) for cause in causes(error)):
             return False
         if not self.certain:

@@ -1,21 +1,20 @@
-"""Memory that runs out: the Nth allocation of SQLite fails, or all of it together may not grow beyond a limit.
+"""Out of memory: the Nth allocation of SQLite fails, or SQLite's heap as a whole may not exceed a limit.
 
-Exact: inside `exact_allocations` SQLite allocates through two callbacks of ours in front of its own functions, which
-count and, while a `FailedAllocation` is in force, answer NULL at the Nth request: once, or from there on. Memory is
-given back through SQLite's own function: Python does that with an exception pending, which no callback survives.
-SQLite lets itself be given an allocator only while it is shut down, and to shut it down beneath an open connection is
-undefined.
-So a scope begins and ends only while no connection is open; otherwise it refuses (`AllocatorUnavailableError`), or, at
-its end, leaves callbacks in place that merely pass on. Inside, memory statistics are off: SQLite would hold a lock
-round each callback, and a second thread with that lock would wait for ever.
+Exact: inside `exact_allocations` SQLite allocates through two callbacks in front of its own functions. They count and,
+while a `FailedAllocation` is in force, return NULL at the Nth request: once, or from there on. Memory is freed through
+SQLite's own function, without a callback: Python frees memory while an exception is pending, and a callback can't run
+then. SQLite accepts another allocator only while it is shut down, and a shutdown beneath an open connection is
+undefined. So a scope can begin only while no connection is open (else `AllocatorUnavailableError`); if one is open at
+its end, callbacks that only delegate stay in place. Inside, memory statistics are off: SQLite would hold a lock
+during each callback, and a second thread that waits for that lock would wait for ever.
 
-Coarse: `HeapLimit` is ``sqlite3_hard_heap_limit64``, which every library has. It needs the statistics, so it is not for
-inside an exact scope. It is one limit for the whole process: put it in force only round the code under test.
+Coarse: `HeapLimit` is ``sqlite3_hard_heap_limit64``, which every library has. It needs the statistics, so don't use it
+inside an exact scope. The limit is for the whole process: put it in force only around the code under test.
 
-Measured (SQLite 3.40): a callback costs 0.4 µs; about 500 allocations open and fill a small database.
+Measured (SQLite 3.40): a callback costs 0.4 µs; opening and filling a small database takes about 500 allocations.
 
-Not covered: what SQLite serves from its lookaside slots and its page cache's first pages never comes to the allocator,
-so it can't fail, here as in any real process. Python's own allocations don't fail.
+Not covered: allocations from SQLite's lookaside slots and the first pages of its page cache never reach the allocator,
+so they can't fail, as in a real process. Python's own allocations don't fail.
 """
 
 import contextlib
@@ -59,15 +58,15 @@ def _holds_memory(one: object) -> bool:
         except sqlite3.ProgrammingError:  # It is closed.
             return False
         return True
-    # A cursor in the middle of its rows has a statement; a statement keeps a closed connection alive inside SQLite.
+    # A cursor with rows left has a statement, and a statement keeps a closed connection alive inside SQLite.
     return kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"}
 
 
 def _is_in_use() -> bool:
-    """Whether a Python object holds memory of SQLite's: an open connection, a statement, a blob.
+    """Whether a Python object holds memory of SQLite: an open connection, a statement, a blob.
 
-    SQLite's own statistics can't say it: they are off inside the scopes, so what is taken outside and given back
-    inside is counted for ever.
+    SQLite's own statistics can't show it: they are off inside the scopes, so memory that is allocated outside and freed
+    inside stays counted.
     """
     if not any(map(_holds_memory, gc.get_objects())):
         return False
@@ -76,7 +75,7 @@ def _is_in_use() -> bool:
 
 
 class Allocator:
-    """SQLite's own allocator with a count before it; get it from `exact_allocations`, never by hand.
+    """SQLite's own allocator behind a counter; get it from `exact_allocations`, do not construct it.
 
     `requests` counts since the process began.
     """
@@ -95,11 +94,11 @@ class Allocator:
         self._configure = library.function("sqlite3_config", ctypes.c_int, ctypes.c_int)
         self._base = _Methods()
         self._ours = _Methods()
-        self._callbacks: list[Any] = []  # never emptied: SQLite may be left with them
+        self._callbacks: list[Any] = []  # never emptied: SQLite may still use them
         self.functions: tuple[Any, ...] = ()
 
     def enter(self) -> None:
-        """Put the callbacks in place; raises `AllocatorUnavailableError` while anything of SQLite's is open."""
+        """Install the callbacks; raises `AllocatorUnavailableError` while a connection, statement or blob is open."""
         if not self.installed:
             if _is_in_use():
                 raise AllocatorUnavailableError(
@@ -110,7 +109,7 @@ class Allocator:
         self.scopes += 1
 
     def leave(self) -> None:
-        """Take them out again, unless something is still open, which then runs on callbacks that only pass on."""
+        """Remove the callbacks; if a connection is still open they stay, and only delegate."""
         self.scopes -= 1
         if self.scopes or not self.installed:
             return
@@ -130,7 +129,7 @@ class Allocator:
             or self._configure(_CONFIG_MEMSTATUS, ctypes.c_int(not ours))
         )
         self._initialize()
-        # SQLite begins anew with its own VFS as the default.
+        # After the restart SQLite has its own default VFS.
         self._register_vfs(default, 1)
         if refused:
             raise AllocatorUnavailableError("SQLite does not let its allocator be exchanged")
@@ -143,10 +142,10 @@ class Allocator:
             try:
                 self.requests += 1
                 return self.failing is not None and self.failing.is_due()
-            except BaseException:  # noqa: BLE001 - nothing may reach C, and memory that isn't there is an answer
+            except BaseException:  # noqa: BLE001 - nothing may reach C; report a failed allocation instead
                 return True
 
-        # No container is made in these, so that no garbage is collected in the middle of an allocation.
+        # These create no container objects, so that no garbage collection starts during an allocation.
         def malloc(size: int) -> int | None:
             try:
                 raise_pending()
@@ -183,7 +182,7 @@ def _allocator_of(module: ModuleType) -> Allocator:
 
 @contextlib.contextmanager
 def exact_allocations(module: ModuleType = sqlite3) -> Iterator[Allocator]:
-    """Count the allocations of the libsqlite3 behind `module`, and let `FailedAllocation` fail them; scopes nest.
+    """Count the allocations of the libsqlite3 behind `module`, and allow `FailedAllocation` to fail them; scopes nest.
 
     Enter and leave it while no connection is open. Raises `ShimUnavailableError`, `AllocatorUnavailableError`.
     """
@@ -197,7 +196,7 @@ def exact_allocations(module: ModuleType = sqlite3) -> Iterator[Allocator]:
 
 
 class FailedAllocation(Limit):
-    """The `at`-th allocation in force fails, or from there on every one (`sticky`); `at` None: none, only counted."""
+    """Fails the `at`-th allocation in force, or (`sticky`) every one from there on; `at` None: only count."""
 
     def __init__(self, at: int | None, *, sticky: bool = False, module: ModuleType = sqlite3) -> None:
         super().__init__(module)
@@ -206,7 +205,7 @@ class FailedAllocation(Limit):
         self._allocator = _allocator_of(module)
 
     def is_due(self) -> bool:
-        """Count one allocation; whether it has to fail. Called from C's side: it cannot raise."""
+        """Count one allocation; True to fail it. Called from C: it must not raise."""
         self.reached += 1
         if self.at is None or self.reached < self.at or (self.reached > self.at and not self.sticky):
             return False
@@ -219,7 +218,7 @@ class FailedAllocation(Limit):
         if not self._allocator.installed:
             raise AllocatorUnavailableError("fail an allocation inside `with faults.exact_allocations():`")
         outer, collecting = self._allocator.failing, gc.isenabled()
-        # A connection that is collected in the middle of an allocation would be closed there.
+        # A garbage collection during an allocation could close a connection there.
         gc.disable()
         self._allocator.failing = self
         try:
@@ -236,15 +235,15 @@ def can_fail_allocations(library: Library) -> bool:
 
 
 def can_limit_heap(library: Library) -> bool:
-    """Whether a library's heap can be limited and measured: by its functions, or by apsw's."""
+    """Whether a library's heap can be limited and measured: by its exported functions, or by apsw's."""
     return library.shows_functions or library.code.__name__ == "apsw"
 
 
 def _heap_functions(module: ModuleType) -> tuple[Any, Any, Any, Any]:
-    """What limits the heap hard and soft, how much is used, and how much was used at most."""
+    """The functions for the hard limit, the soft limit, the memory in use, and its high-water mark."""
     library = reach(module)
     if not library.shows_functions and can_limit_heap(library):
-        # apsw has them in Python.
+        # apsw has them as Python functions.
         apsw: Any = library.code
         functions = apsw.hard_heap_limit, apsw.soft_heap_limit, apsw.memory_used
         return *functions, lambda reset: apsw.memory_high_water(bool(reset))
@@ -257,9 +256,9 @@ def _heap_functions(module: ModuleType) -> tuple[Any, Any, Any, Any]:
 
 
 class HeapLimit(Limit):
-    """SQLite may take no more than `extra_bytes` beyond what it has when this comes into force; None: only measured.
+    """Limits SQLite's heap to `extra_bytes` more than at the start of the scope; None: only measure.
 
-    `reached` is the most it took beyond that, in bytes. Not told is a refusal that SQLite got over.
+    `reached` is the largest growth, in bytes. A refused allocation that SQLite recovered from is not counted.
     """
 
     certain = False
@@ -271,10 +270,10 @@ class HeapLimit(Limit):
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Limit the whole process inside this scope; the limits before it are there again afterwards."""
+        """Limit the whole process inside this scope; the previous limits are restored at its end."""
         used, soft = self._used(), self._soft_limit(-1)
         self._most_used(1)
-        # A limit of 0 would be none.
+        # 0 would mean no limit.
         before = self._limit(max(used + self.extra_bytes, 1)) if self.extra_bytes is not None else self._limit(-1)
         try:
             yield

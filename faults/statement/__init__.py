@@ -1,1 +1,1 @@
-"""The depth of statements: connections that fail at BEGIN, a statement, COMMIT or ROLLBACK."""
+"""The statement depth: connections that fail at BEGIN, a statement, COMMIT or ROLLBACK."""

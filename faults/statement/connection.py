@@ -1,20 +1,21 @@
-"""The watched connection and cursor: each reads what a statement does to the transaction, asks, and carries out.
+"""The watched connection and cursor: each classifies a statement, asks the injectors, and carries out their decision.
 
-A statement passes, or the *real* connection is left as SQLite would leave it and the exception is raised that
-``sqlite3`` would raise. Four kinds of operation:
+A statement passes; or the *real* connection is put into the state in which SQLite would leave it, and the exception is
+raised that ``sqlite3`` would raise. Four kinds of operation:
 
-- ``begin``: a BEGIN outside a transaction, Python's implicit one included. A deferred BEGIN touches no file: it can
-  meet NOMEM and KILL, while the other effects match only one that takes a lock (IMMEDIATE, EXCLUSIVE);
-- ``statement``: anything else inside a transaction; each row of an ``executemany`` is one;
+- ``begin``: a BEGIN outside a transaction, including Python's implicit one. A deferred BEGIN touches no file: only
+  NOMEM and KILL match it, while the other effects match only a BEGIN that takes a lock (IMMEDIATE, EXCLUSIVE);
+- ``statement``: any other statement inside a transaction; each row of an ``executemany`` is one;
 - ``commit``: COMMIT and END inside a transaction, ``commit()``, the end of a ``with``; and a writing statement outside
-  a transaction, which is a whole transaction by itself. ``commit/after`` matches only where the main database has a
-  rollback journal: in WAL mode a COMMIT that raised is never visible to those who are alive. ``commit=BUSY`` matches
-  where a COMMIT takes a lock: with a rollback journal, unless BEGIN EXCLUSIVE has taken it, and in such a statement;
+  a transaction, which is a transaction of its own. ``commit/after`` matches only if the main database has a rollback
+  journal: in WAL mode the changes of a COMMIT that raised are never visible to live connections. ``commit=BUSY``
+  matches where a COMMIT takes a lock: with a rollback journal, unless BEGIN EXCLUSIVE has taken it already, and in a
+  writing statement outside a transaction;
 - ``rollback``: ROLLBACK (not ``ROLLBACK TO``) inside a transaction, ``rollback()``, the failed end of a ``with``.
 
 After IOERR, FULL and NOMEM in a statement or a COMMIT, and INTERRUPT in a writing statement, the transaction has really
-been rolled back; after everything else it is still open. A script is cut with ``sqlite3.complete_statement`` and its
-statements are run one by one, each after being asked about; Python's COMMIT before a script is a ``commit``.
+been rolled back; after all other errors it is still open. A script is split with ``sqlite3.complete_statement``; the
+injectors are asked before each statement. Python's COMMIT before a script is a ``commit``.
 
 Not covered: fetching rows, ``backup``, ``blobopen`` and ``deserialize``; cursors that
 ``sqlite3.Cursor(connection)`` makes; the RELEASE that ends a transaction opened by a SAVEPOINT (it is a
@@ -46,14 +47,14 @@ _ROLLBACK_JOURNALS: Final = frozenset({b"delete", b"truncate", b"persist"})
 
 
 class Ruling(NamedTuple):
-    """What a watcher decided: the fault, and the exception that will tell of it."""
+    """A watcher's decision: the fault, and the exception that reports it."""
 
     fault: Fault
     error: BaseException
 
 
 class Depth(Protocol):
-    """Whom the connection asks."""
+    """The interface that a watched connection asks."""
 
     module: ModuleType
     kinds: frozenset[str]
@@ -61,7 +62,7 @@ class Depth(Protocol):
     own_cursor_class: Any
 
     def ask(self, kind: str, path: str | None = None) -> Ruling | None:
-        """The first watcher's decision for a fault, or None to let it pass."""
+        """The first watcher's fault for this operation, or None to let it pass."""
 
     def cursor_class(self, base: Any = None) -> Any:
         """The watched subclass of a cursor class."""
@@ -76,19 +77,19 @@ else:
 
 
 class WatchedConnection(_ConnectionBase):
-    """The mixin over ``sqlite3.Connection``; its own names begin with ``fault`` to keep out of a subclass's way."""
+    """The mixin over ``sqlite3.Connection``; its own names begin with ``fault`` to avoid a subclass's names."""
 
     fault_depth: Depth
     _fault_file: str | None = None
-    # Whether the transaction began with every lock that there is.
+    # Whether the transaction began with BEGIN EXCLUSIVE.
     _fault_holds_all = False
 
-    # -- what callers use ----------------------------------------------------------------------------------
+    # -- the connection's interface ------------------------------------------------------------------------
 
     def cursor(self, factory: Any = None) -> Any:
-        """A watched cursor; `factory` has to be a class."""
+        """A watched cursor; `factory` must be a class."""
         depth = self.fault_depth
-        # Each statement of a connection has a cursor of its own.
+        # A hot path: each `execute` of a connection creates a cursor.
         return super().cursor(depth.own_cursor_class if factory is None else depth.cursor_class(factory))
 
     def execute(self, *args: Any) -> Any:
@@ -104,9 +105,9 @@ class WatchedConnection(_ConnectionBase):
         return self._fault_on_cursor("executescript", args)
 
     def _fault_on_cursor(self, name: str, args: tuple[Any, ...]) -> Any:
-        """Run a cursor's method; where it fails, nobody but the traceback ever has the cursor.
+        """Run a cursor's method; if it fails, close the cursor, which only the traceback still references.
 
-        C's own method lets go of it there. Kept alive, it would keep a closed connection open, and its locks held.
+        The C method releases it there. A live cursor would keep a closed connection open, and its locks held.
         """
         cursor = self.cursor()
         try:
@@ -117,11 +118,11 @@ class WatchedConnection(_ConnectionBase):
             raise
 
     def commit(self) -> None:
-        """Commit, if there is something to."""
+        """Commit, if a transaction is open."""
         self.fault_perform(self._fault_ending("commit"), super().commit)
 
     def rollback(self) -> None:
-        """Roll back, if there is something to."""
+        """Roll back, if a transaction is open."""
         self.fault_perform(self._fault_ending("rollback"), super().rollback)
 
     def __exit__(
@@ -144,7 +145,7 @@ class WatchedConnection(_ConnectionBase):
         return super().isolation_level
 
     def _set_isolation_level(self, level: str | None) -> None:
-        # To leave the legacy control is to commit.
+        # Setting None ends legacy transaction control, and commits.
         base: Any = super(WatchedConnection, type(self)).isolation_level
         kinds = self._fault_ending("commit") if level is None else ()
         self.fault_perform(kinds, functools.partial(base.__set__, self, level))
@@ -161,21 +162,21 @@ class WatchedConnection(_ConnectionBase):
 
     fault_autocommit = property(_get_autocommit, _set_autocommit)
 
-    # -- what the statement is -----------------------------------------------------------------------------
+    # -- classifying a statement ---------------------------------------------------------------------------
 
     def fault_control(self) -> bool | None:
-        """Python 3.12's ``autocommit``, or None for the legacy control, which is all there was before."""
+        """Python 3.12's ``autocommit``, or None for legacy transaction control (the only one before 3.12)."""
         control = getattr(self, "autocommit", None)
         return control if isinstance(control, bool) else None
 
     def fault_kinds(self, sql: object, parameters: Any = (), *, script: bool = False) -> tuple[str, ...]:
-        """The kinds of operation that running this SQL is, in their order."""
+        """The kinds of operation that this SQL consists of, in order."""
         if not isinstance(sql, str) or not self.fault_depth.kinds:
             return ()
         words = leading_words(sql)
         kind = transaction_kind(words)
         if self.in_transaction:
-            # SQLite refuses a BEGIN inside a transaction, and no fault comes before that.
+            # SQLite refuses a BEGIN inside a transaction before any fault could happen.
             return (kind,) if words and kind != "begin" else ()
         if kind == "begin":
             return ("begin", BEGIN_LOCK) if begin_takes_locks(words) else ("begin",)
@@ -187,11 +188,11 @@ class WatchedConnection(_ConnectionBase):
         return ("commit",) if self._fault_writes(sql, parameters) else ()
 
     def _fault_ending(self, kind: str) -> tuple[str, ...]:
-        """The operation that ``commit()`` or ``rollback()`` is: none outside a transaction or with autocommit=True."""
+        """The kind of ``commit()`` or ``rollback()``; empty outside a transaction or with autocommit=True."""
         return (kind,) if self.in_transaction and self.fault_control() is not True else ()
 
     def _fault_begins(self, sql: str) -> bool:
-        """Whether Python begins a transaction before this statement."""
+        """Whether Python implicitly begins a transaction before this statement."""
         return self.isolation_level is not None and self.fault_control() is None and opens_implicitly(sql)
 
     def _fault_writes(self, sql: str, parameters: Any) -> bool:
@@ -202,13 +203,13 @@ class WatchedConnection(_ConnectionBase):
         try:
             program = self._fault_rows(f"EXPLAIN {sql}", parameters)
         except (self.fault_depth.module.Error, ValueError):
-            return False  # It does not compile, as the caller is about to be told.
+            return False  # It doesn't compile; running it will raise the error.
         return any(step[1] == b"Transaction" and step[3] > 0 for step in program)
 
     # -- asking and carrying out ---------------------------------------------------------------------------
 
     def fault_perform(self, kinds: tuple[str, ...], run: Callable[[], Any], sql: str = "", parameters: Any = ()) -> Any:
-        """Ask about each kind in turn, then run it; or do as much of it as a fault says, and raise."""
+        """Ask about each kind in turn, then run it; or do the part of it that a fault allows, and raise."""
         if not self.fault_depth.kinds:
             return run()
         if "begin" in kinds:
@@ -228,19 +229,19 @@ class WatchedConnection(_ConnectionBase):
             return result
         _finish(result)
         if self.in_transaction:
-            # The BEGIN that autocommit=False puts behind a COMMIT does not happen when that raises.
+            # With autocommit=False Python begins a transaction after a COMMIT, but not after one that raises.
             self.fault_raw("ROLLBACK")
         raise ruling.error
 
     def _fault_expanded(self, kinds: tuple[str, ...]) -> Iterator[str]:
-        """The kinds, with the lock that a COMMIT takes, where it takes one."""
+        """The kinds, plus `COMMIT_LOCK` after a COMMIT that takes a lock."""
         for kind in kinds:
             yield kind
             if kind == "commit" and self.fault_commit_takes_a_lock():
                 yield COMMIT_LOCK
 
     def _fault_carry_out(self, ruling: Ruling, kind: str, kinds: tuple[str, ...], run: Callable[[], Any]) -> None:
-        """Do what happens before the fault, and be killed by it if that is what it does."""
+        """Do the part that happens before the fault; then kill the process if the fault is KILL."""
         after = ruling.fault.timing == "after"
         implicit = len(kinds) > 1 and kinds[-1] == "statement"
         if implicit and (kind == "statement" or after):
@@ -251,7 +252,7 @@ class WatchedConnection(_ConnectionBase):
             die()
 
     def fault_undo(self, ruling: Ruling, kind: str, sql: str, parameters: Any) -> None:
-        """Roll back where SQLite does so by itself."""
+        """Roll back if SQLite itself would."""
         if kind in ("statement", "commit", COMMIT_LOCK) and self.in_transaction:
             effect = ruling.fault.effect
             writes = effect == "INTERRUPT" and self._fault_writes(sql, parameters)
@@ -263,24 +264,24 @@ class WatchedConnection(_ConnectionBase):
         return self.fault_depth.ask(kind, self._fault_path()) if kind in self.fault_depth.kinds else None
 
     def fault_commit_takes_a_lock(self) -> bool:
-        """Whether anybody wants to know of the lock that a COMMIT takes, and whether this one takes any."""
+        """Whether an injector wants `COMMIT_LOCK`, and a COMMIT here takes a lock."""
         if COMMIT_LOCK not in self.fault_depth.kinds:
             return False
         return not self.in_transaction or (not self._fault_holds_all and self._fault_has_a_journal())
 
     def fault_ends_a_journal(self) -> bool:
-        """Whether anybody wants to know when a COMMIT has ended a rollback journal, and whether there is one."""
+        """Whether an injector wants `COMMIT_END`, and the database has a rollback journal."""
         return COMMIT_END in self.fault_depth.kinds and self._fault_has_a_journal()
 
     def _fault_has_a_journal(self) -> bool:
         return self._fault_rows("PRAGMA main.journal_mode")[0][0] in _ROLLBACK_JOURNALS
 
     def fault_raw(self, sql: str) -> None:
-        """Run SQL that nobody is asked about."""
+        """Run SQL without asking the injectors."""
         self.fault_depth.module.Cursor(self).execute(sql).close()
 
     def _fault_rows(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
-        """Ask SQLite something; text comes as bytes, whatever the caller's text_factory is."""
+        """Query SQLite without asking the injectors; returns text as bytes, whatever the caller's text_factory is."""
         before, self.text_factory = self.text_factory, bytes
         try:
             rows: list[tuple[Any, ...]] = self.fault_depth.module.Cursor(self).execute(sql, parameters).fetchall()
@@ -289,7 +290,7 @@ class WatchedConnection(_ConnectionBase):
         return rows
 
     def _fault_path(self) -> str | None:
-        """The main database's file, as SQLite names it; None for one without a file."""
+        """The path of the main database, as SQLite names it; None for a database without a file."""
         if self._fault_file is None:
             rows = self._fault_rows("PRAGMA database_list")
             self._fault_file = next((os.fsdecode(row[2] or b"") for row in rows if row[1] == b"main"), "")
@@ -303,7 +304,7 @@ class WatchedCursor(_CursorBase):
         """Ask about the statement, then run it."""
         connection: Any = self.connection
         if not connection.fault_depth.kinds:
-            # Most statements are run while nobody asks.
+            # Fast path: most statements run while no injector watches.
             return super().execute(sql, parameters)
         run = functools.partial(super().execute, sql, parameters)
         return connection.fault_perform(connection.fault_kinds(sql, parameters), run, sql, parameters)
@@ -314,7 +315,7 @@ class WatchedCursor(_CursorBase):
         kinds = connection.fault_kinds(sql)
         if not kinds:
             return super().executemany(sql, rows)
-        # What begins the transaction comes before the rows are looked at; the "statement" is each row's.
+        # The transaction begins before the first row; the last kind is asked for each row.
         connection.fault_perform(kinds[:-1], lambda: None)
         asking = _AskingRows(connection, kinds[-1])
         try:
@@ -325,7 +326,7 @@ class WatchedCursor(_CursorBase):
             raise
 
     def executescript(self, script: Any, /) -> Any:
-        """Run the statements one by one, having asked about each."""
+        """Ask about each statement, and run them one by one."""
         connection: Any = self.connection
         if not isinstance(script, str) or "\0" in script or not connection.fault_depth.kinds:
             return super().executescript(script)
@@ -338,7 +339,7 @@ class WatchedCursor(_CursorBase):
 
 
 class _AskingRows:
-    """Rows on their way into an ``executemany``, each asked about when SQLite is about to take it."""
+    """The rows of an ``executemany``; the injectors are asked about each row before SQLite takes it."""
 
     def __init__(self, connection: Any, kind: str) -> None:
         self.ruling: Ruling | None = None
@@ -346,7 +347,7 @@ class _AskingRows:
         self._kind = kind
 
     def through(self, rows: Iterable[Any]) -> Iterator[Any]:
-        """The rows; raises at the one that is to fail."""
+        """Yield the rows; raises at the row that must fail."""
         for row in rows:
             ruling = self._connection.fault_ask(self._kind)
             if ruling is None and self._kind == "commit" and self._connection.fault_commit_takes_a_lock():
@@ -355,7 +356,7 @@ class _AskingRows:
                 self._fail(ruling)
             ends_a_journal = self._kind == "commit" and self._connection.fault_ends_a_journal()
             yield row
-            # The next row is asked for only when this one has been run.
+            # The next row is requested only after this one has run.
             if ruling is None and ends_a_journal:
                 ruling = self._connection.fault_ask(COMMIT_END)
             if ruling is not None:
@@ -369,7 +370,7 @@ class _AskingRows:
 
 
 def _finish(result: Any) -> None:
-    """Step a statement to its end: one with RETURNING commits only there."""
+    """Fetch all rows of a statement: one with RETURNING commits only at its end."""
     if hasattr(result, "fetchall"):
         result.fetchall()
 

@@ -1,8 +1,7 @@
 """The statement depth: BEGIN, the Nth statement, COMMIT or ROLLBACK fails, above SQLite and on any platform.
 
-A `StatementDepth` holds who is asked; its `connect` opens connections that ask (`faults.statement.connection` is what
-they
-do and says what they don't cover). One connection may live through many plans, armed and cleared in turn::
+A `StatementDepth` holds the injectors; its `connect` opens connections that ask them (`faults.statement.connection`
+says what they do, and what is not covered). One connection can be used under many plans, armed one after another::
 
     depth = StatementDepth()
     connection = depth.connect("file.db")
@@ -42,9 +41,9 @@ class _Watcher(NamedTuple):
 
 
 class StatementDepth:
-    """The watchers of the statement depth; `connect` opens connections that ask them, now and later.
+    """The injectors of the statement depth; `connect` opens connections that ask them, now and later.
 
-    Several depths are independent of one another. All of it may be used from several threads.
+    Several depths are independent of each other. All methods may be used from several threads.
     """
 
     def __init__(self, module: ModuleType = sqlite3) -> None:
@@ -82,7 +81,7 @@ class StatementDepth:
         if factory is not None:
             made: sqlite3.Connection = self.module.connect(database, factory=self.connection_class(factory), **given)
             return made
-        # To make a class is dear, and a search has a depth for each point: they share theirs.
+        # Creating a class is slow, and a search has one depth per fault point: all depths share this class.
         watched = _shared(WatchedConnection, self.module.Connection)
         connection: Any = watched.__new__(watched)
         connection.fault_depth = self
@@ -105,7 +104,7 @@ class StatementDepth:
 
     def _watched(self, mixin: type, base: Any, attributes: dict[str, Any]) -> Any:
         if not isinstance(base, type):
-            raise TypeError(f"pass a class, not {base!r}: what a function returns can't be watched")
+            raise TypeError(f"pass a class, not {base!r}: the connections that a function returns can't be watched")
         with self._lock:
             if base not in self._classes:
                 if not issubclass(base, mixin):
@@ -121,7 +120,7 @@ class StatementDepth:
     # -- watchers ------------------------------------------------------------------------------------------
 
     def watch(self, injector: Injector, marks: list[object] | None = None) -> object:
-        """Ask `injector` from now on; returns what identifies the watcher."""
+        """Ask `injector` from now on; returns the watcher."""
         watcher = _Watcher(injector, [] if marks is None else marks)
         with self._lock:
             self._set((*self._watchers, watcher))
@@ -167,7 +166,7 @@ class StatementDepth:
             yield counter
 
     def ask(self, kind: str, path: str | None = None) -> Ruling | None:
-        """Describe an operation to the watchers; the first that decides on a fault has its way."""
+        """Ask the watchers about an operation; the first fault that one returns is carried out."""
         for injector, marks in self._watchers:
             fault = injector.decide(kind, "any", path) if kind in injector.kinds else None
             if fault is not None:
@@ -191,12 +190,12 @@ def _subclass(mixin: type, base: Any, attributes: dict[str, Any]) -> Any:
 
 @functools.cache
 def _shared(mixin: type, base: type) -> Any:
-    """The watched subclass of a module's own class, for all depths; an instance says whom it asks."""
+    """The watched subclass of a module's own class, shared by all depths; an instance refers to its depth."""
     return _subclass(mixin, base, {})
 
 
 def depth_of(source: StatementDepth | Injector | FaultPlan | str, module: ModuleType = sqlite3) -> StatementDepth:
-    """The depth itself, or a new one on which this injector or plan is in force for good."""
+    """The depth itself, or a new one on which this injector or plan is permanently in force."""
     if isinstance(source, StatementDepth):
         return source
     if isinstance(source, str):
@@ -220,5 +219,5 @@ def faulting_connection(
 def faulting_connect(
     source: StatementDepth | Injector | FaultPlan | str, module: ModuleType = sqlite3
 ) -> Callable[..., sqlite3.Connection]:
-    """A stand-in for ``sqlite3.connect``, with its signature, that asks this injector, plan or depth."""
+    """A replacement for ``sqlite3.connect``, with its signature, that asks this injector, plan or depth."""
     return depth_of(source, module).connect

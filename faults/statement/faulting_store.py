@@ -1,21 +1,21 @@
-"""`FaultingStore`: a proxy round any store object, whose methods fail before, in the middle of or after they commit.
+"""`FaultingStore`: a proxy around any store object, whose methods fail before, in the middle of or after they commit.
 
-Method. The proxy knows nothing of the store but its public methods, and a simple rule says what a call is:
+Method. The proxy uses only the store's public methods, and maps each call to operations:
 
 - every call of a public method is a ``statement``;
-- outside a transaction, a call of a method that is not in `reads` is a whole transaction by itself: ``begin``,
-  ``statement``, then ``commit``. *Before* means that the store was never called, *after* that the call was made and
-  succeeded, and its answer is lost;
-- a method in `transactions` gives a context manager: entering it is ``begin``, leaving it normally is ``commit``.
-  *Before*: the inner one is left with the error, so that it rolls back. *After*: it has really committed, then the
-  error is raised. Calls in between, on the store from the same thread or on what the ``with`` yields, are
-  ``statement`` only; a transaction inside a transaction is one as well.
+- outside a transaction, a call of a method that is not in `reads` is a complete transaction: ``begin``, ``statement``,
+  then ``commit``. *Before* means that the store was not called; *after* means that the call was made and succeeded, but
+  the caller gets an error instead of the result;
+- a method in `transactions` returns a context manager: entering it is ``begin``, leaving it normally is ``commit``.
+  *Before*: the inner context manager exits with the error, so that it rolls back. *After*: it has really committed,
+  then the error is raised. Calls in between, on the store from the same thread or on the object that the ``with``
+  yields, are ``statement`` only; so is a transaction inside a transaction.
 
-The methods in `untouched` (``close``) and a ``with`` on the store itself are no operations.
+The methods in `untouched` (``close``) and a ``with`` on the store itself are not operations.
 
-Not covered: ``rollback``, because a store that is left with an exception offers no place to fail it; ``async`` methods,
-whose call only makes a coroutine; whether the store's journal mode allows a COMMIT that raised to be visible: for
-one in WAL mode say ``ambiguous=False``, and ``commit/after`` matches nothing but KILL.
+Not covered: ``rollback``, because the proxy can't see the rollback of a store that exits with an exception; ``async``
+methods, whose call only creates a coroutine; whether the store's journal mode allows the changes of a COMMIT that
+raised to be visible: for a store in WAL mode pass ``ambiguous=False``, so that only KILL matches ``commit/after``.
 """
 
 import functools
@@ -30,20 +30,20 @@ from tornpage.faults.result_codes import die
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.statement.depth import StatementDepth, depth_of
 
-# Python looks these up on the class, past __getattr__; those that only read, and those that change something.
+# Python looks these up on the class, bypassing __getattr__: methods that only read, and methods that write.
 _READING: Final = ("__len__", "__iter__", "__contains__", "__getitem__", "__reversed__", "__bool__")
 _CHANGING: Final = ("__setitem__", "__delitem__", "__ior__", "__iadd__", "__isub__", "__call__")
 _PLAIN: Final = (str, bytes, int, float, tuple, list, dict, set, frozenset)
 
 
 class FaultingStore:
-    """A stand-in for `inner` that asks this injector, plan or depth about each call.
+    """A proxy for `inner` that asks this injector, plan or depth about each call.
 
-    `reads` names the methods that change nothing; `transactions` those that give a transaction's context manager;
-    `untouched` those that are no operation. Raised errors are those of `module`, as at the statement depth.
+    `reads` names the methods that change nothing; `transactions` those that return a transaction's context manager;
+    `untouched` those that are not operations. Errors are those of `module`, as at the statement depth.
     """
 
-    # One name only: everything else is the inner store's.
+    # Only this name is the proxy's: all others are the inner store's.
     __slots__ = ("__weakref__", "_proxy")
 
     def __new__(cls, inner: Any, *_: Any, **__: Any) -> "FaultingStore":
@@ -98,7 +98,7 @@ def _special(name: str) -> Callable[..., Any]:
 
 
 class _Rule(NamedTuple):
-    """Which methods are what, by name."""
+    """The roles of methods, by name."""
 
     reads: frozenset[str]
     transactions: frozenset[str]
@@ -106,7 +106,7 @@ class _Rule(NamedTuple):
 
 
 class _Asker:
-    """Asks, and raises what was decided; knows which thread is inside a transaction."""
+    """Asks the depth, and raises its error; tracks which threads are inside a transaction."""
 
     def __init__(self, depth: StatementDepth, *, ambiguous: bool) -> None:
         self._depth = depth
@@ -115,7 +115,7 @@ class _Asker:
 
     @property
     def inside(self) -> int:
-        """How many transactions this thread is in, one within the other."""
+        """The nesting depth of this thread's transactions."""
         return getattr(self._local, "inside", 0)
 
     @inside.setter
@@ -123,7 +123,7 @@ class _Asker:
         self._local.inside = count
 
     def perform(self, kinds: tuple[str, ...], run: Callable[[], Any]) -> Any:
-        """Ask about each kind, run, and ask how a commit ended; raises what a watcher decided."""
+        """Ask about each kind, run, and ask about the end of a commit; raises a watcher's error."""
         for kind in kinds:
             ruling = self._depth.ask(kind)
             if ruling is not None:
@@ -141,7 +141,7 @@ class _Asker:
 
 
 class _Proxy:
-    """What a call on one object is: on the store itself, or on what its transaction yields."""
+    """The proxy of one object: of the store itself, or of the object that its transaction yields."""
 
     def __init__(self, outer: FaultingStore, inner: Any, asker: _Asker, rule: _Rule) -> None:
         self._outer = outer
@@ -150,16 +150,16 @@ class _Proxy:
         self._rule = rule
 
     def attribute(self, name: str) -> Any:
-        """The inner attribute; a public method comes behind the questions."""
+        """The inner attribute; a public method is wrapped."""
         value = getattr(self.inner, name)
-        # A callable that was put on the instance, such as a clock or an observer, is no method.
+        # A callable that was set on the instance, such as a clock or an observer, is not a method.
         is_method = callable(value) and not isinstance(value, type) and name not in getattr(self.inner, "__dict__", ())
         if name.startswith("_") or name in self._rule.untouched or not is_method:
             return value
         return self.method(name, value)
 
     def method(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The inner method behind the questions."""
+        """The inner method, wrapped so that it asks before it runs."""
 
         def transaction(*args: Any, **named: Any) -> Any:
             return _Transaction(self, self._asker, call(*args, **named))
@@ -172,11 +172,11 @@ class _Proxy:
         return functools.wraps(call)(transaction if name in self._rule.transactions else operation)
 
     def own(self, value: Any) -> Any:
-        """The proxy in place of the inner object, wherever the store hands itself out."""
+        """The value; the proxy if the store returns itself."""
         return self._outer if value is self.inner else value
 
     def within(self, value: Any) -> Any:
-        """What a transaction yields, behind the same questions; None and plain values as they are."""
+        """The object that a transaction yields, as a proxy; None and plain values unchanged."""
         if value is None or isinstance(value, _PLAIN):
             return value
         if value is self.inner:
@@ -187,7 +187,7 @@ class _Proxy:
 
 
 class _Transaction:
-    """A transaction's context manager behind the questions."""
+    """A transaction's context manager that asks at its begin and commit."""
 
     def __init__(self, proxy: _Proxy, asker: _Asker, manager: Any) -> None:
         self._proxy = proxy
@@ -219,10 +219,10 @@ class _Transaction:
         return self._manager.__exit__(None, None, None)
 
     def _roll_back(self, error: BaseException) -> None:
-        """Leave the inner one with the error, which its caller is told of even if the inner one would swallow it."""
+        """Exit the inner context manager with the error; the caller gets the error even if that suppresses it."""
         try:
             self._manager.__exit__(type(error), error, error.__traceback__)
         except BaseException as raised:
-            # What the store makes of the error is what its caller would be told.
+            # If the store raises another error instead, its caller would get that one.
             if raised is not error:
                 raise

@@ -1,7 +1,7 @@
-"""Just enough reading of SQL to know what a statement does to a transaction.
+"""Classifies SQL statements by their first words: what a statement does to a transaction.
 
-Words are taken from the front, past blanks, comments and empty statements, as SQLite's tokenizer would. Nothing is
-parsed: whether a ``WITH`` writes, SQLite itself is asked elsewhere.
+The first words are read past blanks, comments and empty statements, as SQLite's tokenizer would. SQL is not parsed:
+whether a ``WITH`` writes is determined elsewhere, by asking SQLite.
 """
 
 import re
@@ -22,7 +22,7 @@ _IMPLICIT_BEGIN: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
 def leading_words(sql: str, limit: int = 5) -> tuple[str, ...]:
-    """The first words of a statement in capitals, as many as there are up to `limit`."""
+    """The first words of a statement in upper case, at most `limit`."""
     words: list[str] = []
     skipped = _SKIP_EMPTY.match(sql)
     while skipped is not None and len(words) < limit:
@@ -35,7 +35,7 @@ def leading_words(sql: str, limit: int = 5) -> tuple[str, ...]:
 
 
 def transaction_kind(words: tuple[str, ...]) -> str:
-    """``begin``, ``commit`` or ``rollback`` for what controls a transaction, else ``statement``."""
+    """``begin``, ``commit`` or ``rollback`` for a statement that controls a transaction, else ``statement``."""
     if words[:1] == ("BEGIN",):
         return "begin"
     if words[:1] in (("COMMIT",), ("END",)):
@@ -46,14 +46,14 @@ def transaction_kind(words: tuple[str, ...]) -> str:
 
 
 def begin_takes_locks(words: tuple[str, ...]) -> bool:
-    """Whether this BEGIN touches the file; a deferred one leaves that to the first statement."""
+    """Whether this BEGIN takes a lock; a deferred one leaves that to the first statement."""
     return words[1:2] in (("IMMEDIATE",), ("EXCLUSIVE",))
 
 
 def opens_implicitly(sql: str) -> bool:
-    """Whether Python's legacy transaction control puts a BEGIN before this statement.
+    """Whether Python's legacy transaction control runs a BEGIN before this statement.
 
-    It looks past blanks and comments only, and at letters rather than words (``is_dml`` in ``statement.c``).
+    Python skips only blanks and comments, and compares letters, not words (``is_dml`` in ``statement.c``).
     """
     skipped = _SKIP.match(sql)
     return skipped is not None and sql[skipped.end() : skipped.end() + 7].upper().startswith(_IMPLICIT_BEGIN)
@@ -65,7 +65,7 @@ def certainly_writes(words: tuple[str, ...]) -> bool:
 
 
 def split_script(script: str) -> Iterator[str]:
-    """The statements of a script, cut where SQLite says that one is complete; the last may lack its semicolon."""
+    """The statements of a script, split where SQLite reports a complete one; the last may lack its semicolon."""
     start = position = 0
     while (position := script.find(";", position)) >= 0:
         position += 1

@@ -1,1 +1,1 @@
-"""The operation log of a program of its own: what strace sees it change, as operations on a tape."""
+"""The operation log of an external program: its changes, observed with strace, as operations on a tape."""

@@ -1,7 +1,7 @@
-"""strace's log, line by line: which thread made which system call, with what arguments, and what it came to.
+"""Parses strace's log line by line: thread, system call, arguments and result.
 
-Read as it is written with ``-f -y -xx``: all text is in hexadecimal, so no name and no content can be taken for
-punctuation; a call that another thread's line interrupts stands on two lines, which are put together here.
+The log must be written with ``-f -y -xx``: all text is in hexadecimal, so names and contents can't be mistaken for
+punctuation. A call that is interrupted by another thread's line spans two lines, which are joined here.
 """
 
 import os
@@ -18,24 +18,24 @@ _PIECE: Final = re.compile(r'iov_base="((?:\\x[0-9a-f]{2})*)"')
 
 @dataclass(frozen=True, slots=True)
 class SystemCallLine:
-    """One system call that has ended. `result` is its number, -1 for an error."""
+    """One completed system call. `result` is its return value, -1 for an error."""
 
     thread: int
     name: str
     arguments: str
     result: int
-    # The rest of the line after "=": for a descriptor also what it is open on.
+    # The rest of the line after "=": for a descriptor also the path of its file.
     said: str
 
     @property
     def fields(self) -> list[str]:
-        """The arguments, where none of them is a structure."""
+        """The arguments, if none of them is a structure."""
         return self.arguments.split(", ")
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A file descriptor as strace shows it: its number (None: the working directory), path, and if that is gone."""
+    """A file descriptor as strace shows it: its number (None: AT_FDCWD), its path, and whether that was deleted."""
 
     number: int | None
     path: str
@@ -43,14 +43,14 @@ class Descriptor:
 
 
 class Lines:
-    """Makes calls of lines; a call that is unfinished waits for the rest of its line."""
+    """Parses lines into calls; keeps unfinished calls until the rest of their line."""
 
     def __init__(self) -> None:
-        # By thread: what there is of a call that has not ended yet.
+        # By thread: the first part of an unfinished call.
         self.unfinished: dict[int, str] = {}
 
     def read(self, line: str) -> SystemCallLine | None:
-        """The call that ends on this line; None where none does."""
+        """The call that ends on this line, or None."""
         number, _, text = line.partition(" ")
         text = text.strip()
         if not number.isdigit() or text.startswith(("+++", "---")):
@@ -74,18 +74,18 @@ def _number(said: str) -> int:
 
 
 def text_of(argument: str) -> bytes:
-    """What stands in an argument in quotation marks; b"" where nothing does, such as NULL."""
+    """The quoted text of an argument; b"" if there is none, as for NULL."""
     found = _TEXT.search(argument)
     return _bytes(found[1]) if found else b""
 
 
 def pieces_of(arguments: str) -> bytes:
-    """What stands in all pieces of a vector, one after the other."""
+    """The joined contents of all pieces of an I/O vector."""
     return b"".join(_bytes(one) for one in _PIECE.findall(arguments))
 
 
 def descriptor_of(argument: str) -> Descriptor:
-    """An argument, or a result, that is a descriptor."""
+    """The descriptor in an argument or result."""
     found = _DESCRIPTOR.match(argument)
     if found is None:
         return Descriptor(None, "", is_deleted=False)

@@ -1,9 +1,9 @@
-"""A program that meets a lock, seen from outside: how often it was refused one, and how long it has slept meanwhile.
+"""Observes lock contention of an external program with strace: how often a lock was refused, and how long it slept.
 
-Method. SQLite takes its locks by ``fcntl`` (some builds by ``flock``) on the database and its shared memory; one that
-somebody else holds ends with EAGAIN, and SQLite sleeps by ``nanosleep`` before it asks again. With `skips_sleep` strace
-lets a sleep end at once, so that a busy timeout of minutes runs out in milliseconds: time is virtual, as far as the
-program counts its sleeps. A runtime that sleeps in another way waits for real.
+Method. SQLite takes its locks by ``fcntl`` (some builds by ``flock``) on the database and its shared memory. A lock
+that another connection holds fails with EAGAIN, and SQLite sleeps by ``nanosleep`` before it retries. With
+`skips_sleep` strace ends each sleep at once, so that a busy timeout of minutes expires in milliseconds: time is virtual
+for a program that counts its own sleeps. A runtime that sleeps in another way waits in real time.
 """
 
 import os
@@ -42,11 +42,11 @@ class LockWatch:
 
     @property
     def waited_ms(self) -> float:
-        """How long after its first refusal the program has answered, in real milliseconds; 0 if it has not."""
+        """The real time from the first refusal to the program's answer, in milliseconds; 0 if it has not answered."""
         return max(self._answered_at - self._refused_at, 0.0) * 1000 if self._refused_at else 0.0
 
     def end(self) -> None:
-        """Let go of the process; the counts are final then."""
+        """Detach from the process; the counts are final then."""
         self._stream.end()
 
     def _take(self, read: bytes) -> None:

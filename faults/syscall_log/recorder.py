@@ -1,8 +1,8 @@
-"""strace on a running process, for a tape: what the process changes below the tape's directory is written down there.
+"""Records the changes of a running process below a tape's directory on the tape, with strace.
 
-Method. strace's lines are translated when somebody asks for the tape: up to the answer that the process has given last,
-which stands among them, since an answer is a ``write`` to a pipe like any other. So the tape's length at an answer is
-exactly what was done before its caller heard it; what comes after it belongs to what comes next.
+Method. strace's lines are translated on request (`follow`), up to the process's latest answer. The answer is in the
+log, since it is a ``write`` to a pipe. So the tape's length at an answer covers exactly the operations that were done
+before the answer; later operations belong to the next call.
 """
 
 import os
@@ -22,9 +22,9 @@ _LONGEST_TEXT_BYTES: Final = 64 * 1_048_576
 
 
 class OperationRecorder:
-    """Writes what a process does on a tape until `detach`. Raises `SyscallsUnavailableError`, `NotTranslatedError`.
+    """Records a process's operations on a tape until `detach`. Raises `SyscallsUnavailableError`, `NotTranslatedError`.
 
-    `answers_to` is a descriptor of ours of the pipe that the process answers to, `base` the files at the tape's
+    `answers_to` is our descriptor of the pipe to which the process writes its answers, `base` the files at the tape's
     beginning.
     """
 
@@ -48,12 +48,12 @@ class OperationRecorder:
         self.detach()
 
     def follow(self, answers: int) -> None:
-        """Bring the tape up to the answer of that number since the beginning; further, if it was asked for before."""
+        """Translate up to the answer with this number, counted from the beginning; no effect if that is done."""
         while self._translator.answers < answers and not self._is_over:
             self._take_line()
 
     def detach(self) -> None:
-        """Let go of the process, and bring the tape up to all that it has done. A second time it does nothing."""
+        """Detach from the process, and translate the rest of the log. A second call has no effect."""
         self._stream.end()
         while not self._is_over:
             self._take_line()
@@ -68,18 +68,18 @@ class OperationRecorder:
             self._translator.take(call, self._lines.unfinished)
 
     def _next_lines(self) -> list[str]:
-        """The lines that have come since, the newest one first."""
+        """The new lines of the log, newest first."""
         try:
             read = self._read.get(timeout=_SPEAKS_WITHIN_S)
         except queue.Empty:
-            raise SyscallsUnavailableError("strace says nothing of an answer that was given") from None
+            raise SyscallsUnavailableError("strace did not log an answer of the process") from None
         self._is_over = not read
         whole, _, self._rest = (self._rest + read).rpartition(b"\n")
         return whole.decode(errors="replace").split("\n")[::-1] if whole else []
 
 
 def _require_answering(process: int, pipe: str) -> None:
-    """Raise `SyscallsUnavailableError` where another process than the one that does the I/O gives the answers."""
+    """Raise `SyscallsUnavailableError` if another process than the one that does the I/O writes the answers."""
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
         try:
             if os.readlink(descriptor) == pipe:  # noqa: PTH115 - a pipe has no path
@@ -87,6 +87,6 @@ def _require_answering(process: int, pipe: str) -> None:
         except OSError:
             continue
     raise SyscallsUnavailableError(
-        f"process {process} does the I/O, and another one answers: when a change was made and when it was answered "
-        "does not stand in one log; let one process do both"
+        f"process {process} does the I/O, and another one answers: one log does not show the order of changes and "
+        "answers; let one process do both"
     )

@@ -1,6 +1,6 @@
-"""strace on a running process, its log as a stream.
+"""Runs strace on a process, and streams its log.
 
-A thread of ours empties the pipe, so that strace never holds up the process.
+A thread empties the pipe, so that strace never blocks the process.
 """
 
 import os
@@ -12,7 +12,7 @@ from tornpage.faults.strace import start_strace
 
 
 class LogStream:
-    """Hands the log to `take` as it comes, on a thread of its own; b"" is the end.
+    """Passes the log to `take` as it arrives, on a separate thread; b"" is the end.
 
     Raises `SyscallsUnavailableError`.
     """
@@ -31,7 +31,7 @@ class LogStream:
         self._thread.start()
 
     def end(self) -> None:
-        """Let go of the process; all of the log has been handed over then. A second time it does nothing."""
+        """Detach from the process; `take` has then received the whole log. A second call has no effect."""
         if self._strace.stderr is None or self._strace.stderr.closed:
             return
         with self._strace as strace:

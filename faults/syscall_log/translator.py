@@ -1,18 +1,18 @@
-"""System calls as operations of a tape: what a program of its own changes below one directory, and what it syncs.
+"""Translates the system calls of an external program into operations on a tape: changes and syncs below one directory.
 
-Method. A model of the program follows along: its processes with their working directory and open files, each with its
-place and flags, and the sizes of the directory's files. So ``write`` has an offset, ``O_APPEND`` a place, a descriptor
-of a file that was deleted and made anew another file than the new one.
+Method. The translator models the program: its processes with their working directories and open files, each with its
+position and flags, and the sizes of the directory's files. So it knows the offset of a ``write``, also with
+``O_APPEND``, and distinguishes a deleted file that is still open from a new file of the same name.
 
-What is durable is what the system promises. ``fsync`` and ``fdatasync`` of a file make its contents durable, of a
+Durability follows the system's guarantees. ``fsync`` and ``fdatasync`` of a file make its contents durable, of a
 directory its names; ``O_SYNC`` and ``O_DSYNC`` sync each write; ``sync`` and ``syncfs`` everything.
-``sync_file_range`` makes nothing durable: it writes neither the size nor the drive's cache. ``fallocate`` makes a file
-longer, as ``ftruncate`` does.
+``sync_file_range`` makes nothing durable: it writes neither the size nor the drive's cache. ``fallocate`` extends a
+file, as ``ftruncate`` does.
 
-What is copied from one file of the directory to another (``copy_file_range``, ``sendfile``) is what the tape says of
-the first one. What changes a file in a way that its line does not tell, such as a writable map or io_uring, can't be
-translated, and raises `NotTranslatedError`. The shared-memory file is left out: it is no part of a crash state. A write
-that another thread makes while a sync is under way counts as before it if it has ended before.
+Bytes that are copied from one file of the directory to another (``copy_file_range``, ``sendfile``) are taken from the
+tape. Changes that the log does not show, such as through a writable map or io_uring, can't be translated, and raise
+`NotTranslatedError`. The shared-memory file is ignored: it is not part of a crash state. A write of another thread
+during a sync counts as before the sync if it ends before the sync does.
 """
 
 import os
@@ -31,45 +31,45 @@ _SHARED_MEMORY: Final = "-shm"
 
 
 class NotTranslatedError(FaultError, RuntimeError):
-    """A system call has changed a file, and its line does not say how."""
+    """A system call has changed a file in a way that the log does not show."""
 
 
 @dataclass(slots=True)
 class _Size:
-    """How long a file is; its names share it."""
+    """The size of a file, shared by all its names."""
 
     size: int = 0
 
 
 @dataclass(slots=True)
 class _Open:
-    """An open file, which duplicates of its descriptor share."""
+    """An open file description, shared by duplicates of its descriptor."""
 
     place: int = 0
     appends: bool = False
     syncs: bool = False
-    # Of a file that was made without a name.
+    # The placeholder of a file that was created without a name.
     unnamed: str = ""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What threads share."""
+    """The state that the threads of a process share."""
 
     directory: str
     files: dict[int, _Open] = field(default_factory=dict)
 
 
 class Translator:
-    """Writes down on a tape what the system calls of `process` change; `answers` counts the lines it has answered.
+    """Records the changes by the system calls of `process` on a tape; `answers` counts the process's answers (lines).
 
-    Those are written to the pipe that `answers_to` names, as strace shows it. `base` are the files at the tape's
-    beginning: without it, what is copied from one file to another can't be followed.
+    `answers_to` names the pipe to which it writes them, as strace shows it. `base` are the files at the tape's
+    beginning: without it, copies from one file to another can't be translated.
     """
 
     def __init__(self, tape: Tape, process: int, answers_to: str, base: Mapping[str, bytes] | None = None) -> None:
         self.answers = 0
-        # What the tape's files hold, for what is copied from one to another inside the system.
+        # The contents of the tape's files, for copies inside the kernel.
         self._replica = Replica(base) if base is not None else None
         self._tape = tape
         self._answers_to = answers_to
@@ -82,7 +82,7 @@ class Translator:
         self._newest = first
 
     def take(self, call: SystemCallLine, unfinished: Mapping[int, str]) -> None:
-        """Write down what one call has done; raises `NotTranslatedError`. `unfinished` are calls of other threads."""
+        """Record the changes of one call; raises `NotTranslatedError`. `unfinished` are calls of other threads."""
         if call.thread not in self._processes:
             self._processes[call.thread] = self._of_a_child(unfinished)
         if call.result < 0 and call.name not in ("fsync", "fdatasync"):
@@ -97,7 +97,7 @@ class Translator:
                 self._sizes[os.path.join(below, name)] = _Size(Path(above, name).stat().st_size)  # noqa: PTH118
 
     def _of_a_child(self, unfinished: Mapping[int, str]) -> _Process:
-        """A thread of which no clone has told yet: that line ends when the child is at work already."""
+        """The process of a thread whose clone is not logged yet: the child may run before that line is complete."""
         cloning = [(one, text) for one, text in unfinished.items() if text.startswith(("clone", "fork", "vfork"))]
         if not cloning:
             return self._newest
@@ -107,10 +107,10 @@ class Translator:
         shares = "CLONE_FILES" in arguments or "CLONE_THREAD" in arguments
         return parent if shares else _Process(parent.directory, dict(parent.files))
 
-    # -- whose file it is ----------------------------------------------------------------------------------
+    # -- finding the file ----------------------------------------------------------------------------------
 
     def _file(self, argument: str, process: _Process) -> tuple[str | None, _Open | None]:
-        """The name of an open file in the directory, None where it is elsewhere or is gone; and how it is open."""
+        """The name of an open file in the directory (None if it is elsewhere or deleted), and its open description."""
         found = descriptor_of(argument)
         opened = process.files.get(found.number) if found.number is not None else None
         if found.is_deleted:
@@ -119,7 +119,7 @@ class Translator:
         return (None if name is not None and name.endswith(_SHARED_MEMORY) else name), opened
 
     def _path(self, argument: str, process: _Process, at: str | None = None) -> str | None:
-        """The name of a path in the directory, None where it is elsewhere."""
+        """The name of a path in the directory; None if it is elsewhere."""
         path = os.fsdecode(text_of(argument))
         above = process.directory if at is None else descriptor_of(at).path
         whole = os.path.join(above, path)  # noqa: PTH118
@@ -170,7 +170,7 @@ class Translator:
             process.files.pop(call.result, None)
 
     def _moves(self, call: SystemCallLine, process: _Process) -> None:
-        """The place in a file is another one: it was set, or the file was read."""
+        """The file position has changed: it was set, or the file was read."""
         _, opened = self._file(call.arguments, process)
         if opened is not None:
             opened.place = call.result if call.name == "lseek" else opened.place + call.result
@@ -314,7 +314,7 @@ class Translator:
             self._directories.add(name)
             self._tape.add(Operation("mkdir", name))
 
-    # -- what can't be followed ----------------------------------------------------------------------------
+    # -- what can't be translated --------------------------------------------------------------------------
 
     def _maps(self, call: SystemCallLine, process: _Process) -> None:
         fields = call.fields
@@ -323,7 +323,7 @@ class Translator:
             self._refuse(call, name, "makes a writable map, and no system call tells what is written through it")
 
     def _copies(self, call: SystemCallLine, process: _Process) -> None:
-        """Bytes that go from one file to another inside the system: they are what the tape says of the first one."""
+        """Bytes that are copied from one file to another inside the kernel: taken from the tape's copy of the first."""
         fields = call.fields
         sends = call.name == "sendfile"
         (into, at), (of, place) = (
@@ -355,7 +355,7 @@ class Translator:
 
     def _queues(self, call: SystemCallLine, process: _Process) -> None:
         del process
-        raise NotTranslatedError(f"{call.name}: what goes through io_uring is no system call of its own")
+        raise NotTranslatedError(f"{call.name}: operations through io_uring are not logged as system calls")
 
     # -- processes -----------------------------------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class Translator:
 
 
 def _offset_in(argument: str) -> int:
-    """The offset in ``[4]``, or in ``[4] => [6]``, where it is also what the call has left there."""
+    """The offset in ``[4]``, or the first in ``[4] => [6]`` (before => after the call)."""
     return int(argument.partition("]")[0].removeprefix("["))
 
 
@@ -387,7 +387,7 @@ def _threads_of(process: int) -> list[int]:
 
 
 def _process_now(process: int) -> _Process:
-    """A process as it is when strace comes to it."""
+    """The state of a process when strace attaches."""
     found = _Process(os.path.realpath(f"/proc/{process}/cwd"))
     try:
         descriptors = list(Path(f"/proc/{process}/fdinfo").iterdir())
@@ -427,5 +427,5 @@ _BY_HANDLER: Final[Mapping[_Handler, str]] = {
     Translator._changes_directory: "chdir fchdir",
 }
 _HANDLERS: Final = {name: handler for handler, names in _BY_HANDLER.items() for name in names.split()}
-# What has to be seen of a program.
+# The system calls that strace must log.
 FOLLOWED: Final = tuple(_HANDLERS)

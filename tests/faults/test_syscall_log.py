@@ -224,7 +224,7 @@ def test_what_is_done_after_an_answer_comes_after_it(tmp_path: Path) -> None:
         ),
         ("open('../other', 'w').close(); os.rename('../other', 'here')", "rename on here brings a file from elsewhere"),
         ("os.symlink('kept', 'soft')", "symlink on soft makes a symbolic link"),
-        ("libc.syscall(425, 1, ctypes.create_string_buffer(200))", "io_uring_setup: what goes through io_uring"),
+        ("libc.syscall(425, 1, ctypes.create_string_buffer(200))", "io_uring_setup: operations through io_uring"),
     ],
 )
 def test_what_can_not_be_translated_is_named(code: str, said: str, recorded: Recorded, tmp_path: Path) -> None:
