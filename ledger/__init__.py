@@ -1,7 +1,7 @@
 """The reference ledger: durable tasks on SQLite, whose memory, disk and answers agree whatever fails.
 
-It knows nothing of faults and of tests; what its harness needs (the connection function, the clock, the ids, the
-store, the registry class) is handed in when it is opened.
+It contains no code for faults or tests: the caller of `Ledger.open` passes in the connection function, the clock, the
+id function, the store and the registry class.
 """
 
 from tornpage.ledger.clock import Clock, system_clock

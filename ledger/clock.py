@@ -1,6 +1,6 @@
-"""Time as the ledger sees it: whole milliseconds since the Unix epoch, UTC, from a function passed in.
+"""The ledger's time: whole milliseconds since the Unix epoch, UTC, from a function that the caller passes.
 
-Nothing here is monotonic: a system clock may jump either way, and the rules put times in order where they must be.
+The time is not monotonic: a system clock may jump in both directions. The rules put a record's times in order.
 """
 
 import time

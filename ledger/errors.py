@@ -1,16 +1,16 @@
-# ruff: noqa: N818 - the names are what callers say and what the specification calls them: NotFound, StoreBusy.
-"""What can go wrong, as one family of exceptions.
+# ruff: noqa: N818 - the names follow the specification: NotFound, StoreBusy.
+"""The ledger's exceptions, in one hierarchy.
 
-Two kinds that are never mixed. *Misuse and refusal* (`UsageError`, `NotFound`, `IllegalTransition`) says that the
-caller asked for something that is not allowed; the store was not at fault and nothing was written. *Store errors*
-(`StoreError` and its subclasses) say that the storage failed, and each carries an `outcome`:
+There are two separate kinds. *Misuse and refusal* (`UsageError`, `NotFound`, `IllegalTransition`): the caller asked for
+something that is not allowed; the store did not fail, and nothing was written. *Store errors* (`StoreError` and its
+subclasses): the storage failed. Each has an `outcome`:
 
-* ``unchanged``: proven; the change is not in the database and can't come back, not even after a crash.
-* ``unknown``: a COMMIT reported an error and no later commit could cover it yet. Memory shows what disk shows now,
-  but a crash may show the other of the two states until the next successful write.
+* ``unchanged``: the change is provably not in the database, and can't reappear, not even after a crash.
+* ``unknown``: a COMMIT reported an error, and no later commit has secured the state yet. Memory equals what disk shows
+  now, but until the next successful write a crash may leave the other of the two states.
 
-SQLite's own result code decides which class is raised. Message texts are looked at only where a driver gives no code.
-Not covered: a driver whose exceptions derive from nothing called ``Error``.
+SQLite's result code decides which class is raised. Message texts are used only if a driver provides no code.
+Not covered: a driver whose exceptions have no base class named ``Error``.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ class LedgerError(Exception):
 
 
 class UsageError(LedgerError, ValueError):
-    """The caller gave a value that is not allowed; the message says what was given and what is."""
+    """The caller passed a value that is not allowed; the message shows it and says what is allowed."""
 
 
 class NotFound(LedgerError, LookupError):
@@ -38,8 +38,8 @@ class IllegalTransition(LedgerError):
 class StoreError(LedgerError):
     """The storage failed.
 
-    `outcome` is ``unchanged`` or ``unknown``; `retryable` says that the same call can succeed later without anybody
-    repairing anything; `sqlite_errorcode` and `sqlite_errorname` are SQLite's, None where the driver gave none.
+    `outcome` is ``unchanged`` or ``unknown``; `retryable`: the same call can succeed later without a repair;
+    `sqlite_errorcode` and `sqlite_errorname` are SQLite's, None if the driver provided none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StoreFull(StoreError):
 
 
 class StoreIOError(StoreError):
-    """The operating system refused a read, a write, a sync or another file operation (IOERR and its kin)."""
+    """The operating system failed a read, a write, a sync or another file operation (IOERR and its extended codes)."""
 
 
 class StoreCorrupt(StoreError):
@@ -82,7 +82,7 @@ class StoreReadOnly(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store can't be reached or can't be trusted: can't open, closed, suspect, or its restore failed."""
+    """The store can't be used: it can't be opened, is closed, is suspect after an error, or its restore failed."""
 
 
 class StoreMemoryError(StoreError):
@@ -113,7 +113,7 @@ _BY_PRIMARY_CODE: Final[dict[int, tuple[type[StoreError], bool]]] = {
     11: (StoreCorrupt, False),  # CORRUPT
     13: (StoreFull, False),  # FULL
     14: (StoreUnavailable, False),  # CANTOPEN
-    15: (StoreBusy, True),  # PROTOCOL: the WAL's locking protocol gave up; a later call starts afresh.
+    15: (StoreBusy, True),  # PROTOCOL: the WAL's locking protocol gave up; a later call can succeed.
     17: (StoreError, True),  # SCHEMA
     19: (StoreConstraint, False),  # CONSTRAINT
     22: (StoreIOError, False),  # NOLFS
@@ -134,9 +134,9 @@ _BY_MESSAGE: Final[tuple[tuple[str, int], ...]] = (
 
 
 def is_database_error(error: BaseException) -> bool:
-    """Whether this came out of a database driver: `sqlite3.Error`, another driver's ``Error``, or MemoryError.
+    """Whether a database driver raised this: `sqlite3.Error`, another driver's ``Error``, or MemoryError.
 
-    A driver such as pysqlite3 has exception classes of its own, so the DB-API's class name is what they share.
+    A driver such as pysqlite3 has its own exception classes; the drivers share only the DB-API's class name.
     """
     if isinstance(error, (sqlite3.Error, MemoryError)):
         return True
@@ -144,7 +144,7 @@ def is_database_error(error: BaseException) -> bool:
 
 
 def primary_code(error: BaseException) -> int | None:
-    """SQLite's primary result code of a driver's exception, or None where there is none."""
+    """SQLite's primary result code of a driver's exception, or None if it has none."""
     if isinstance(error, MemoryError):
         return NOMEM
     code = getattr(error, "sqlite_errorcode", None)
@@ -157,7 +157,7 @@ def primary_code(error: BaseException) -> int | None:
 def from_sqlite(error: BaseException, *, doing: str, outcome: Outcome = "unchanged") -> StoreError:
     """Translate a driver's exception; use it as ``raise from_sqlite(error, doing="commit") from error``.
 
-    A `StoreError` comes back as itself with `outcome` put on it, so that a foreign store may raise ours.
+    A `StoreError` is returned itself, with `outcome` set: another store implementation may raise it.
     """
     if isinstance(error, StoreError):
         error.outcome = outcome

@@ -1,13 +1,13 @@
 """The run history: what was tried, by which worker, with what result; and the agent sessions of the runs.
 
-Each change is one transaction that also changes the run's task, so that a task is never running without a run on
-record, nor a run over and its task still going (claude-hooks issue 1107). Nothing is kept in memory: reads are plain
-queries, inside a batch as the batch sees the rows. What a change means is decided by `ledger.runs`.
+Each change is one transaction that also changes the run's task: a task is never running without a recorded run, and a
+run never ends while its task is still running (claude-hooks issue 1107). Nothing is kept in memory: reads are plain
+queries, and inside a batch they see its changes. `ledger.runs` defines the effect of each change.
 
-The steps of a change are methods of their own: `_write_start`, `_write_end`, `_start_task`, `_end_task`,
-`_invalidate_sessions`. Every refusal comes before the first write, so that it spoils no batch.
+Each step of a change is a separate method: `_write_start`, `_write_end`, `_start_task`, `_end_task`,
+`_invalidate_sessions`. Every refusal is raised before the first write, so that a refusal doesn't doom a batch.
 
-Not covered: removing old history, which nothing asks for.
+Not covered: removing old history; there is no use for it yet.
 """
 
 import builtins
@@ -60,11 +60,11 @@ class RunHistory:
         model: str | None = None,
         provider: str | None = None,
     ) -> Run:
-        """Put a run on record and mark its queued task as running, in one transaction.
+        """Record a run and mark its queued task as running, in one transaction.
 
-        The run's id is the one given, else the task's run id, else a new one; the task takes it over. `started_at` is
-        in milliseconds since the epoch, default now. The worker must be alive (`Workers.hold`): the run of a dead one
-        would be taken for interrupted at once.
+        The run's id is the given one, else the task's run id, else a new one; the task gets the same id. `started_at`
+        is in milliseconds since the epoch, default now. The worker must be alive (`Workers.hold`): recovery would mark
+        the run of a dead worker as interrupted.
 
         Raises `NotFound`, `IllegalTransition` (the task isn't queued or is another run's, the run has a row already,
         the worker is dead), `UsageError`, `StoreError`.
@@ -96,11 +96,11 @@ class RunHistory:
         artifacts: JsonValue = None,
         reason: str | None = None,
     ) -> Run:
-        """Write a run's end into its row and end its task, in one transaction.
+        """Record a run's end and end its task, in one transaction.
 
-        How the task ends is said in `ledger.runs`; a task that is over or gone stays so. An interrupted run's sessions
-        become invalid. `finished_at` is in milliseconds since the epoch, default now. The same result again changes
-        nothing; another one, also with the same status but other details, is refused.
+        `ledger.runs` says how the task ends; a task that has ended or was deleted stays unchanged. An interrupted run's
+        sessions become invalid. `finished_at` is in milliseconds since the epoch, default now. The same result again
+        has no effect; another result, or other details with the same status, is refused.
 
         Raises `NotFound`, `IllegalTransition`, `UsageError`, `StoreError`.
         """
@@ -122,10 +122,10 @@ class RunHistory:
     # Sessions
 
     def open_session(self, run_id: str, session_id: str | None = None) -> Session:
-        """Put a session of a run in flight on record, with a new id where none is given.
+        """Record a session of a running run, with a new id if none is given.
 
-        The same session of the same run again changes nothing. Raises `NotFound`, `IllegalTransition` (the run is
-        over, the session is another run's or invalid), `UsageError`, `StoreError`.
+        The same session of the same run again has no effect. Raises `NotFound`, `IllegalTransition` (the run has
+        ended, the session is invalid or belongs to another run), `UsageError`, `StoreError`.
         """
         checked_id("run_id", run_id)
         chosen = session_id if session_id is not None else self._new_id()
@@ -139,7 +139,7 @@ class RunHistory:
         return session
 
     def invalidate_session(self, session_id: str, reason: str) -> Session:
-        """Make a session invalid for good; one that is so already keeps when and why.
+        """Make a session invalid permanently; an already invalid one keeps its time and reason.
 
         Raises `NotFound`, `UsageError`, `StoreError`.
         """
@@ -156,9 +156,9 @@ class RunHistory:
     # Reading
 
     def get(self, run_id: str) -> Run | None:
-        """The run with this id, None where there is none.
+        """The run with this id, or None.
 
-        Raises `StoreCorrupt` where its row can't be read, and `UsageError`.
+        Raises `StoreCorrupt` if its row can't be read, and `UsageError`.
         """
         checked_id("run_id", run_id)
         rows = self.database.select(RUNS, "id = ?", (run_id,))
@@ -167,18 +167,18 @@ class RunHistory:
     def list(
         self, *, status: RunStatus | str | None = None, task_id: str | None = None, worker_id: str | None = None
     ) -> builtins.list[Run]:
-        """The readable runs, newest start first (of equal ones the one put on record last). Raises `UsageError`."""
+        """The readable runs, newest start first (of equal ones, the last recorded first). Raises `UsageError`."""
         return self.read(status=status, task_id=task_id, worker_id=worker_id)[0]
 
     def read(
         self, *, status: RunStatus | str | None = None, task_id: str | None = None, worker_id: str | None = None
     ) -> tuple[builtins.list[Run], builtins.list[Quarantined]]:
-        """The runs as `list` gives them, and beside them the rows that can't be read."""
+        """The runs as `list` returns them, and the rows that can't be read."""
         wanted = member("status", RunStatus, status) if status is not None else None
         given_text("task_id", task_id)
         given_text("worker_id", worker_id)
         conditions = [
-            # Spelled out, since SQLite uses the index of the running rows only for this very text.
+            # A literal condition, since SQLite uses the partial index of the running rows only for this exact text.
             ("status = 'running'", ()) if wanted is RunStatus.RUNNING else ("status = ?", (wanted,)),
             ("task_id = ?", (task_id,)),
             ("worker_id = ?", (worker_id,)),
@@ -204,7 +204,7 @@ class RunHistory:
         return {run.task_id: run.worker_id for run in self.list(status=RunStatus.RUNNING)}
 
     def get_session(self, session_id: str) -> Session | None:
-        """The session with this id, None where there is none. Raises `UsageError`, `StoreError`."""
+        """The session with this id, or None. Raises `UsageError`, `StoreError`."""
         checked_id("session_id", session_id)
         rows = self.database.select(SESSIONS, "session_id = ?", (session_id,))
         return SESSIONS.decode(rows[0]) if rows else None
@@ -215,10 +215,10 @@ class RunHistory:
         where, parameters = ("TRUE", ()) if run_id is None else ("run_id = ?", (run_id,))
         return SESSIONS.decode_all(self.database.select(SESSIONS, where, parameters))[0]
 
-    # What a change is made of; recovery uses these too, inside its own transaction
+    # The steps of a change; recovery uses them too, inside its own transaction
 
     def write_end(self, transaction: Transaction, ended: Run, now: int) -> int:
-        """Everything that belongs to a run's end; returns how many sessions became invalid."""
+        """Write a run's end, its task's end and its sessions; returns how many sessions became invalid."""
         self._write_end(transaction, ended)
         invalidated = 0
         if ended.status is RunStatus.INTERRUPTED:
@@ -236,21 +236,21 @@ class RunHistory:
         self._tasks.change(run.task_id, lambda task: runs.with_task_started(task, now, run))
 
     def _end_task(self, transaction: Transaction, ended: Run, now: int) -> None:
-        """End the task, where it is still there and can be read."""
+        """End the task, if it still exists and can be read."""
         row = transaction.read(TASKS, ended.task_id)
         if row is None:
             return
         try:
             TASKS.decode(row)
         except Unreadable:  # no fault: no search damages a row.
-            # It is reported as quarantined; the run's own end must not be lost with it.
+            # The task is reported as quarantined; the run's end must be recorded nevertheless.
             return
         self._tasks.change(ended.task_id, lambda task: runs.with_task_ended(task, now, ended))
 
     def _invalidate_sessions(self, transaction: Transaction, ended: Run, now: int) -> int:
-        """Make the run's sessions invalid; returns how many were not so yet.
+        """Make the run's sessions invalid; returns how many were valid.
 
-        Row by row and undecoded, since a session that can't be read must not stay valid.
+        Works on undecoded rows, since a session that can't be decoded must not stay valid.
         """
         rows = transaction.select(SESSIONS, "run_id = ? AND valid <> 0", (ended.id,))
         for row in rows:
@@ -260,7 +260,7 @@ class RunHistory:
         return len(rows)
 
     def _check_start(self, transaction: Transaction, run: Run, task: Task, now: int) -> None:
-        """Raise `IllegalTransition` where the run may not start; nothing was written yet."""
+        """Raise `IllegalTransition` if the run may not start; called before the first write."""
         if transaction.read(RUNS, run.id) is not None:
             raise IllegalTransition(f"run {run.id} is on record already; another attempt needs another run id")
         runs.with_task_started(task, now, run)
@@ -269,7 +269,7 @@ class RunHistory:
 
     @staticmethod
     def _workers_of_running_rows(transaction: Transaction) -> set[str]:
-        """Read past the records, since the workers of unreadable rows count too."""
+        """Read from undecoded rows, since the workers of unreadable rows count too."""
         column = RUNS.columns.index("worker_id")
         return {str(row[column]) for row in transaction.select(RUNS, "status = 'running'")}
 

@@ -1,8 +1,8 @@
-"""The ledger: one place to open it, and what hangs on it.
+"""The ledger: opens the database, and gives access to tasks, run history, outbox and workers.
 
-`Ledger.open` opens (and where needed makes) the database in a state directory, restores the tasks and hands back a
-ledger; `close` it, or use it as a context manager. With the same clock and the same `new_id` the same calls make the
-same rows, byte for byte.
+`Ledger.open` opens (and creates, if necessary) the database in a state directory, restores the tasks and returns a
+ledger; `close` it, or use it as a context manager. With the same clock and the same `new_id`, the same calls produce
+the same rows, byte for byte.
 
 Not covered: sharing a ledger across `fork`; open another one in the child.
 """
@@ -45,14 +45,14 @@ def _worker_directory(database: Database) -> Path | None:
 
 
 def _unknown_worker(_worker_id: str) -> bool:
-    """What can't be told counts as alive."""
+    """A worker counts as alive if its state is unknown."""
     return True
 
 
 class Ledger:
     """An open ledger; make one with `open`.
 
-    `tasks` is the task registry; `database` is the open database, None where another store was given.
+    `tasks` is the task registry; `database` is the open database, None with another store.
     """
 
     def __init__(
@@ -96,18 +96,16 @@ class Ledger:
     ) -> Self:
         """Open the ledger of a state directory and restore its tasks.
 
-        `state_dir`: else TORNPAGE_STATE_DIR, else the platform's user state directory; ``:memory:`` keeps everything
-        in memory. `journal_mode`: wal, delete, truncate or persist, to which an existing file is switched; by default
-        it keeps its own, and a new one gets wal. `synchronous`: off, normal, full or extra; default full, for delete
-        extra; what a lower one gives up is said by `durability`. `busy_timeout_ms`: how long to wait for another
-        process's lock. `connect`: all SQLite connections come from it. `store`: another `TaskStore` in the place of
-        SQLite; it keeps tasks only. `workers`: who tells which workers live; by default the locks in the state
-        directory.
-        `session_hooks`: who tells whether a session still backs a task without a worker.
-        `observers`: who is told what was restored, now and later, and of every change; see `ledger.observers`.
+        `state_dir`: default TORNPAGE_STATE_DIR, else the platform's user state directory; ``:memory:`` keeps all data
+        in memory. `journal_mode`: wal, delete, truncate or persist; an existing file is switched to it; by default a
+        file keeps its mode, and a new one gets wal. `synchronous`: off, normal, full or extra; default full, for delete
+        extra; `durability` says what a lower level loses. `busy_timeout_ms`: how long to wait for another process's
+        lock. `connect`: opens all SQLite connections. `store`: another `TaskStore` instead of SQLite; it keeps tasks
+        only. `workers`: reports which workers are alive; by default the locks in the state directory.
+        `session_hooks`: report whether a session still backs a task without a worker.
+        `observers`: notified of every restore and of every change; see `ledger.observers`.
 
-        Raises `StoreError` (and leaves nothing open) where the file can't be used or can't be read as a whole, and
-        `UsageError`.
+        Raises `StoreError` (and leaves nothing open) if the file can't be used or read as a whole, and `UsageError`.
         """
         file: Database | None = None
         chosen: TaskStore | None = store
@@ -141,14 +139,14 @@ class Ledger:
 
     @property
     def durability(self) -> Durability:
-        """What becomes of acknowledged changes at the chosen `journal_mode` and `synchronous`.
+        """The durability of acknowledged changes at the chosen `journal_mode` and `synchronous`.
 
-        `Durability.POWER_CUT`, the promise, holds at the defaults: wal, truncate and persist at full, everything at
-        extra. wal at normal and delete at full may lose the newest changes in a power cut (`LOSES_NEWEST`); below
-        that it may damage the file (`MAY_CORRUPT`). The end of a process alone loses nothing at any level; only a
-        database in memory ends with it (`NONE`). Whether the disk does what it is told is not known here.
+        The defaults guarantee `Durability.POWER_CUT`: wal, truncate and persist at full, all modes at extra. wal at
+        normal and delete at full may lose the newest changes in a power cut (`LOSES_NEWEST`); at lower levels a power
+        cut may damage the file (`MAY_CORRUPT`). The end of the process alone loses nothing at any level, except a
+        database in memory (`NONE`). All this assumes that the disk honours syncs.
 
-        Raises `UsageError` where another store was given, and `StoreError`.
+        Raises `UsageError` with another store, and `StoreError`.
         """
         if self.database is None:
             raise UsageError("this ledger was given another store, of whose durability nothing is known")
@@ -156,21 +154,21 @@ class Ledger:
 
     @property
     def history(self) -> RunHistory:
-        """The run history. Raises `UsageError` where another store was given, which keeps tasks only."""
+        """The run history. Raises `UsageError` with another store, which keeps tasks only."""
         if self._history is None:
             raise UsageError("run history needs the ledger's own SQLite store, and this ledger was given another one")
         return self._history
 
     @property
     def outbox(self) -> Outbox:
-        """The messages to deliver. Raises `UsageError` where another store was given, which keeps tasks only."""
+        """The messages to deliver. Raises `UsageError` with another store, which keeps tasks only."""
         if self._outbox is None:
             raise UsageError("the outbox needs the ledger's own SQLite store, and this ledger was given another one")
         return self._outbox
 
     @property
     def workers(self) -> Workers:
-        """The workers of the state directory. Raises `UsageError` where another store was given."""
+        """The workers of the state directory. Raises `UsageError` with another store."""
         return self.history.workers
 
     def recover(self) -> Recovered:
@@ -180,33 +178,33 @@ class Ledger:
     def audit(
         self, *, severity: Severity | str | None = None, code: AuditCode | str | None = None, limit: int | None = None
     ) -> AuditReport:
-        """What is wrong with the tasks, worst first, at most `limit` findings; the summary counts the whole ledger.
+        """Inconsistent or stale tasks, worst first, at most `limit` findings; the summary counts the whole ledger.
 
-        Read-only: work that is lost is reported as such and not marked. Raises `UsageError` naming the valid severities
-        and codes, and `StoreError`. See `ledger.upkeep.audit`.
+        Read-only: lost work is reported but not marked. Raises `UsageError` with the valid severities and codes, and
+        `StoreError`. See `ledger.upkeep.audit`.
         """
         return self._upkeep.audit(severity=severity, code=code, limit=limit)
 
     def maintenance(self, *, apply: bool = False) -> MaintenanceReport:
-        """Mark dead work as lost, prune what is over, give a date to what lacks one; only say so unless `apply`.
+        """Mark dead work as lost, prune ended tasks, add missing cleanup dates; only report this unless `apply`.
 
-        Raises `UsageError` inside a batch, and `StoreError`; what was done before it stays. See
+        Raises `UsageError` inside a batch, and `StoreError`; the changes made before the error stay. See
         `ledger.upkeep.maintenance`.
         """
         return self._upkeep.maintain(apply=apply)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Commit the changes of many calls in one transaction: all of them, or none where it raises.
+        """Commit the changes of many calls in one transaction: all of them, or none if it raises.
 
-        A call refused inside (`IllegalTransition`) spoils nothing; a store error does, even where it was caught: then
-        leaving the batch raises `StoreError`. Other threads wait until the batch is over.
+        A refused call inside (`IllegalTransition`) doesn't affect the batch. After a store error, even a caught one,
+        the end of the batch raises `StoreError` and nothing is committed. Other threads wait until the batch ends.
         """
         with self.tasks.batch():
             yield
 
     def close(self) -> None:
-        """Let go of the store; twice is fine. Raises `UsageError` inside a batch."""
+        """Close the store; may be called twice. Raises `UsageError` inside a batch."""
         self._backend.close()
 
     def __enter__(self) -> Self:

@@ -1,17 +1,17 @@
-"""MachineRun others what was committed: `restored`, `upserted` and `deleted` (openclaw pull request 56927).
+"""Notifies observers of committed changes: `restored`, `upserted` and `deleted` (openclaw pull request 56927).
 
-An observer is any object with one or more of these methods; what it doesn't have is not told to it:
+An observer is any object with one or more of these methods; it is notified only of those events:
 
-* ``restored(tasks)``: the ledger was read from its store; always told, also with no tasks at all.
+* ``restored(tasks)``: the ledger was read from its store; also called if there are no tasks.
 * ``upserted(task, previous)``: a task was created (`previous` is None) or changed.
 * ``deleted(task_id, previous)``: a task was deleted.
 
-Records are frozen and sequences are tuples, so an observer can change nothing of the ledger's. Observers hear of
-events in the order in which they were announced, also where one of them calls the ledger and so causes the next
-event while this one is still being told. An observer that raises is logged with its traceback on the logger
-``ledger.observers``, and the others still run: the commit has happened, and nobody's opinion of it undoes it.
+Records are frozen and sequences are tuples, so an observer can't change the ledger's memory. Observers are notified of
+events in the order in which they were announced, even if an observer calls the ledger and so causes the next event
+during a notification. If an observer raises, its traceback is logged on the logger ``ledger.observers``, and the other
+observers still run: the change is committed already.
 
-When to announce (after the commit only) is the registry's duty, and so is the lock.
+The registry calls this module with its lock held, and only after the commit.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class _Listener(NamedTuple):
 
 
 class Observers:
-    """The configured observers, and what they have yet to be told."""
+    """The configured observers, and the pending notifications."""
 
     def __init__(self, observers: Iterable[object] = ()) -> None:
         self._observers: tuple[object, ...] = ()
@@ -48,9 +48,9 @@ class Observers:
         self.configure(observers)
 
     def configure(self, observers: Iterable[object] | UnsetType | None = UNSET) -> None:
-        """Replace the observers; None clears them, leaving the argument out keeps them.
+        """Replace the observers; None clears them, omitting the argument keeps them.
 
-        Raises UsageError where they are no sequence or one of them has none of the methods; then nothing changes.
+        Raises UsageError if they are no sequence or one of them has none of the methods; then nothing changes.
         """
         if observers is UNSET:
             return
@@ -65,35 +65,35 @@ class Observers:
         self._observers = chosen
 
     def restored(self, build: Callable[[], Iterable[Task]]) -> None:
-        """Announce what was read from the store; `build` is called once, and only if somebody listens."""
+        """Announce a restore; `build` makes the tasks, and is called only if an observer has this method."""
         listeners = self._listeners("restored")
         if not listeners:
             return
         try:
             tasks = tuple(build())
         except Exception:  # no fault: a list is built from memory.
-            _logger.exception("the tasks for the event restored could not be put together; nobody is told")
+            _logger.exception("the tasks for the event restored could not be built; no observer is notified")
             return
         self._announce(listeners, (tasks,))
 
     def upserted(self, task: Task, previous: Task | None) -> None:
-        """Announce a task as it is now, and as it was (None where it is new)."""
+        """Announce a created or changed task, with its previous record (None if it is new)."""
         if self._is_idle():
             return
         self._announce(self._listeners("upserted"), (task, previous))
 
     def deleted(self, task_id: str, previous: Task | None) -> None:
-        """Announce that a task is gone, and what it last was."""
+        """Announce a deleted task, with its last record."""
         if self._is_idle():
             return
         self._announce(self._listeners("deleted"), (task_id, previous))
 
     def together(self) -> contextlib.AbstractContextManager[None]:
-        """Events announced in this block are told at its end, so what one of them causes comes after all of them."""
+        """Defer notifications to the end of this block, so that events caused by observers come after all of them."""
         return _NOTHING_TO_TELL if self._is_idle() else self._together()
 
     def _is_idle(self) -> bool:
-        """Whether nobody listens and nobody waits to be told."""
+        """Whether there is no observer and no pending notification."""
         return not self._observers and not self._waiting
 
     @contextlib.contextmanager
@@ -112,7 +112,7 @@ class Observers:
         return [_Listener(observer, event, method) for observer, method in found if method is not None]
 
     def _announce(self, listeners: list[_Listener], arguments: tuple[Any, ...]) -> None:
-        """Queue an event for its listeners, and tell all that waits unless that is already going on."""
+        """Queue an event for its listeners, and deliver the queue unless a delivery is in progress."""
         self._waiting.extend((listener, arguments) for listener in listeners)
         if not self._telling:
             self._tell_waiting()
@@ -123,7 +123,7 @@ class Observers:
             while self._waiting:
                 _tell(*self._waiting.popleft())
         finally:
-            # A KeyboardInterrupt in an observer gets out; what still waits is told with the next event.
+            # A KeyboardInterrupt in an observer propagates; pending events are delivered with the next one.
             self._telling = False
 
 

@@ -1,12 +1,11 @@
-"""What the ledger keeps about background work: the `Task`, its `DeliveryState`, and the enumerations of both.
+"""The records of background work: the `Task`, its `DeliveryState`, and the enumerations of both.
 
-The records are frozen values that say nothing about how they are stored or changed: columns are derived from the field
-names (`ledger.disk.rows`), changes are functions that return a new record (`ledger.rules`). All times are whole
-milliseconds since the epoch, UTC. The field names, their order and the enumerations follow openclaw's pull request
-57361.
+The records are frozen values, independent of storage: columns are derived from the field names (`ledger.disk.rows`),
+and changes are functions that return a new record (`ledger.rules`). All times are whole milliseconds since the epoch,
+UTC. The field names, their order and the enumerations follow openclaw's pull request 57361.
 
-Constructing a record checks nothing (msgspec validates when it decodes, not when it constructs): what a caller gives
-is checked by the rules, what a file holds by its reader.
+Constructing a record checks nothing (msgspec validates when it decodes, not when it constructs): the rules check the
+callers' values, and the reader of a file checks its contents.
 """
 
 from enum import StrEnum
@@ -22,7 +21,7 @@ It is spelled `Any` because msgspec can't decode into a recursive alias.
 
 
 class Runtime(StrEnum):
-    """What kind of program does the work."""
+    """The kind of program that does the work."""
 
     SUBAGENT = "subagent"
     ACP = "acp"
@@ -31,7 +30,7 @@ class Runtime(StrEnum):
 
 
 class Status(StrEnum):
-    """Where the work stands: queued, then running, then one of the terminal ones (`TERMINAL`)."""
+    """The state of the work: queued, then running, then one of the terminal ones (`TERMINAL`)."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -43,7 +42,7 @@ class Status(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
-    """Whether the requester has been told how the work ended."""
+    """Whether the requester has been notified of the work's end."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -54,7 +53,7 @@ class DeliveryStatus(StrEnum):
 
 
 class NotifyPolicy(StrEnum):
-    """Which events the requester wants to hear of."""
+    """The events of which the requester wants to be notified."""
 
     DONE_ONLY = "done_only"
     STATE_CHANGES = "state_changes"
@@ -62,7 +61,7 @@ class NotifyPolicy(StrEnum):
 
 
 class TerminalOutcome(StrEnum):
-    """How a finished task turned out for its requester; a run can succeed and still be blocked."""
+    """The result of a finished task for its requester; a run can succeed and still be blocked."""
 
     SUCCEEDED = "succeeded"
     BLOCKED = "blocked"
@@ -81,7 +80,7 @@ TERMINAL: Final[frozenset[Status]] = frozenset(
 """The statuses that never become queued or running again."""
 
 
-# The garbage collector need not look at tasks, so a large ledger costs no collection time. That is sound because the
+# gc=False: the garbage collector ignores tasks, so a large ledger costs no collection time. This is safe because the
 # fields are text, integers, enumeration members or None, which can't form a cycle.
 class Task(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One piece of background work; optional fields are None where absent. Times in milliseconds since the epoch."""
@@ -116,10 +115,10 @@ class Task(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class DeliveryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known about telling the requester of one task.
+    """The state of notifying the requester of one task.
 
-    `requester_origin` is any JSON value, None where absent (JSON's null and absence are one and the same here);
-    its holder must not change it in place. `last_notified_event_at` is in milliseconds since the epoch.
+    `requester_origin` is any JSON value, None if absent (JSON's null means absent as well); do not change it in place.
+    `last_notified_event_at` is in milliseconds since the epoch.
     """
 
     task_id: str

@@ -1,16 +1,16 @@
-"""Boot recovery: finding what was in flight when its worker died, and saying so.
+"""Boot recovery: marks runs whose worker died as interrupted, and logs them.
 
 In ONE transaction every running row whose worker is dead becomes ``interrupted``, its sessions invalid and its task
-lost, with the reason; so a crash in the middle flags all or none. The transaction holds the write lock while it asks
-which workers live, and a run can only start under that lock by a living worker, so no run that is alive is taken for
-dead. A second pass, or one in another process that waited for the lock, finds the rows ended and leaves them alone.
-After the commit each interrupted run is one line on the logger ``ledger.recovery``; also where the COMMIT reported an
-error and the rows are there all the same, since no later pass would find anything to say.
+lost, with the reason; so a crash during recovery marks all or none. The transaction holds the write lock while it
+checks which workers are alive, and a run can start only under that lock and with a living worker. So no running run is
+marked. A second pass, or a pass of another process that waited for the lock, finds the rows ended and ignores them.
+After the commit one line per interrupted run is logged on the logger ``ledger.recovery``. They are also logged if the
+COMMIT reported an error but the rows are on disk, since no later pass would log them.
 
-Then the lock files of dead workers that no row refers to are removed. That is housekeeping: where it fails it is logged
-and tried by the next recovery.
+Then the lock files of dead workers that no row refers to are removed. If that fails, it is logged, and the next
+recovery tries again.
 
-Not covered: restarting the work, which is for its owner to decide.
+Not covered: restarting the work; its owner decides about that.
 """
 
 import logging
@@ -36,10 +36,10 @@ _log = logging.getLogger("ledger.recovery")
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """What one recovery did.
+    """The result of one recovery.
 
-    The runs it interrupted, how many of their sessions became invalid, how many runs were left to their living
-    workers, and the running rows that could not be read and were left as they are.
+    The interrupted runs, how many of their sessions became invalid, how many runs have living workers, and the running
+    rows that could not be read and were not changed.
     """
 
     interrupted: tuple[Run, ...] = ()
@@ -49,19 +49,19 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 class Recoverable(Protocol):
-    """What recovery needs of a run history: the rows, the time, who lives, and how the end of a run is written."""
+    """The parts of a run history that recovery needs."""
 
     @property
     def database(self) -> Database:
-        """Where the rows are."""
+        """The database with the rows."""
 
     @property
     def clock(self) -> Clock:
-        """The time of a flag."""
+        """The time at which a run is marked."""
 
     @property
     def workers(self) -> Workers:
-        """Who lives."""
+        """Reports which workers are alive."""
 
     @property
     def worker_references(self) -> Sequence[WorkerReferences]:
@@ -78,7 +78,7 @@ class Recovery:
         self._history = history
 
     def run(self) -> Recovered:
-        """Do it. Raises `StoreError`; then nothing was flagged, or the error says ``unknown``."""
+        """Run the recovery. Raises `StoreError`; then no run was marked, or the error's outcome is ``unknown``."""
         database = self._history.database
         with database.lock:
             is_inside_batch = database.active is not None
@@ -104,11 +104,11 @@ class Recovery:
         )
 
     def _in_flight(self, transaction: Transaction) -> tuple[list[Run], list[Quarantined]]:
-        """The running rows, in the order in which the runs were put on record."""
+        """The running rows, in the order in which the runs were recorded."""
         return RUNS.decode_all(transaction.select(RUNS, "status = 'running'"))
 
     def _with_dead_worker(self, in_flight: Sequence[Run]) -> list[Run]:
-        """Each worker is asked about once, so that all its runs get the same answer."""
+        """The runs of dead workers. Each worker is checked once, so that all its runs get the same answer."""
         alive = {worker_id: self._is_alive(worker_id) for worker_id in {run.worker_id for run in in_flight}}
         return [run for run in in_flight if not alive[run.worker_id]]
 
@@ -116,13 +116,13 @@ class Recovery:
         return self._history.workers.is_alive(worker_id)
 
     def _interrupt_run(self, transaction: Transaction, run: Run, now: int) -> tuple[Run, int]:
-        """Flag one run; returns it and how many sessions became invalid. Its cost and tokens stay unknown."""
+        """Mark one run; returns it and how many sessions became invalid. Its cost and tokens stay unknown."""
         reason = f"worker {run.worker_id} died while run {run.id} was in flight"
         ended = runs.finished(run, now, RunStatus.INTERRUPTED, RunEnd(reason=reason))
         return ended, self._history.write_end(transaction, ended, now)
 
     def announce(self, interrupted: Iterable[Run]) -> None:
-        """One line of the log for each run."""
+        """Log one line for each run."""
         for run in interrupted:
             _log.warning(
                 "[recovery] run %s interrupted: task %s, started %s, worker %s",
@@ -133,7 +133,7 @@ class Recovery:
             )
 
     def _clean_workers(self) -> None:
-        """Remove lock files that nothing refers to, under the write lock so that no reference appears meanwhile."""
+        """Remove unreferenced lock files, under the write lock so that no reference appears meanwhile."""
         try:
             with self._history.database.transaction() as transaction:
                 referenced = {one for find in self._history.worker_references for one in find(transaction)}
@@ -143,28 +143,28 @@ class Recovery:
 
 
 class _Announcement:
-    """Says which runs were interrupted, once that is so."""
+    """Logs the interrupted runs once the transaction has ended."""
 
     def __init__(self, recovery: Recovery, done: Recovered) -> None:
         self._recovery = recovery
         self._done = done
 
     def committed(self) -> None:
-        """Say all."""
+        """Log all."""
         self._recovery.announce(self._done.interrupted)
 
     def settled(self, found: Found | None) -> None:
-        """Say those whose rows are on disk as this pass meant to leave them, secured or not."""
+        """Log those whose rows are on disk as interrupted, secured or not."""
         if found is not None:
             self._recovery.announce(
                 run for run in self._done.interrupted if found.get((RUNS.name, run.id)) == RUNS.encode(run)
             )
         elif self._done.interrupted:
             names = ", ".join(_one_line(run.id) for run in self._done.interrupted)
-            _log.error("[recovery] nobody can tell yet whether these runs were marked as interrupted: %s", names)
+            _log.error("[recovery] it is unknown whether these runs were marked as interrupted: %s", names)
 
     def rolled_back(self) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _as_utc(time_ms: int) -> str:

@@ -1,10 +1,10 @@
 """The public task API: creating, changing and deleting tasks, on top of reading them (`ledger.cache.reading`).
 
-What a change means is decided by `ledger.rules`; how it is carried out, by `ledger.cache.engine`. Every method that
-changes something raises `StoreError` where the store failed, and then nothing has changed or the error says
-``unknown``; and `UsageError`, before anything is read, for an id that is no text or no valid Unicode.
+`ledger.rules` defines the effect of a change, `ledger.cache.engine` carries it out. Every method that changes data
+raises `StoreError` if the store failed; then nothing has changed, or the error's outcome is ``unknown``. It raises
+`UsageError`, before any read, for an id that is not text or not valid Unicode.
 
-Not covered: lost work and pruning, which are maintenance.
+Not covered: lost work and pruning; see `ledger.upkeep.maintenance`.
 """
 
 import builtins
@@ -35,18 +35,18 @@ from tornpage.ledger.rules.values import checked_id, given_text, json_value, mem
 from tornpage.ledger.stores.store import Backend, Change, TaskStore, Unit
 
 ControlHook = Callable[[Task], bool | None]
-"""Asks a runtime to stop a task's work; False says that it refused, anything else that it agreed."""
+"""Asks a runtime to stop a task's work; False means that it refused, any other value that it agreed."""
 
 Rule = Callable[[Task], Task]
 """Computes the new record from the row as it was read inside the unit of work."""
 
-# Asked for once: it takes longer than all the rest of a call.
+# Computed once: it takes longer than the rest of a call.
 _NEW_TASK_FIELDS: Final = {field.name: field.required for field in msgspec.structs.fields(rules.NewTask)}
 _NEEDED: Final = [name for name, required in _NEW_TASK_FIELDS.items() if required]
 
 
 class CancelResult(msgspec.Struct, frozen=True):
-    """What became of a cancel: is there such a task, is it cancelled by this call, why not, and the task now."""
+    """The result of a cancel: whether the task exists, whether this call cancelled it, why not, and the task now."""
 
     found: bool
     cancelled: bool
@@ -55,7 +55,7 @@ class CancelResult(msgspec.Struct, frozen=True):
 
 
 class TaskRegistry(TaskReader):
-    """Tasks, by id and by what they belong to. Safe to share between threads."""
+    """Tasks, by id, run, owner, flow and session. Safe to share between threads."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class TaskRegistry(TaskReader):
     def create(
         self, request: rules.NewTask | None = None, *, requester_origin: JsonValue = None, **fields: Any
     ) -> Task:
-        """Create a task, or return the one that the same run already has (then what it lacks is filled in).
+        """Create a task, or return the one that the same run already has (with its missing fields filled in).
 
-        Give a `NewTask` or its fields. Raises `UsageError`, also where the new id is taken, and `StoreError`.
+        Pass a `NewTask` or its fields. Raises `UsageError`, also if the new id is taken, and `StoreError`.
         """
         wanted = _request(request, fields)
         made = rules.new_task(wanted, task_id=checked_id("the new id", self._new_id()), now=self._clock())
@@ -111,7 +111,7 @@ class TaskRegistry(TaskReader):
             self._observers.configure(observers)
 
     def configure_observers(self, observers: Iterable[object] | UnsetType | None = UNSET) -> None:
-        """Replace the observers; None clears them, leaving the argument out keeps them. Raises `UsageError`."""
+        """Replace the observers; None clears them, omitting the argument keeps them. Raises `UsageError`."""
         with self._lock:
             self._observers.configure(observers)
 
@@ -122,7 +122,7 @@ class TaskRegistry(TaskReader):
         return self._update(task_id, lambda task: rules.start(task, self._clock(), started_at))
 
     def progress(self, task_id: str, text: str) -> Task:
-        """Note how far the work is; allowed in any status. Raises `NotFound`."""
+        """Record the work's progress; allowed in any status. Raises `NotFound`."""
         return self._update(task_id, lambda task: rules.progress(task, self._clock(), text))
 
     def finish(
@@ -136,7 +136,7 @@ class TaskRegistry(TaskReader):
         terminal_outcome: TerminalOutcome | str | None = None,
         run_id: str | None = None,
     ) -> Task:
-        """Queued or running → terminal; lost → its real end where `run_id` is the task's own.
+        """Queued or running → terminal; lost → its real end, if `run_id` is the task's own.
 
         Raises `NotFound`, `IllegalTransition`, `UsageError`.
         """
@@ -149,12 +149,12 @@ class TaskRegistry(TaskReader):
         return self._update(task_id, self._finishing(status, run_id, report))
 
     def set_notify_policy(self, task_id: str, policy: NotifyPolicy | str) -> Task:
-        """Choose which events the requester hears of. Raises `NotFound`, `UsageError`."""
+        """Choose the events of which the requester is notified. Raises `NotFound`, `UsageError`."""
         chosen = member("notify_policy", NotifyPolicy, policy)
         return self._update(task_id, lambda task: rules.with_notify_policy(task, self._clock(), chosen))
 
     def set_delivery_status(self, task_id: str, status: DeliveryStatus | str) -> Task:
-        """Note whether the requester was told. Raises `NotFound`, `UsageError`."""
+        """Record whether the requester was notified. Raises `NotFound`, `UsageError`."""
         chosen = member("delivery_status", DeliveryStatus, status)
         return self._update(task_id, lambda task: rules.with_delivery_status(task, self._clock(), chosen))
 
@@ -165,7 +165,7 @@ class TaskRegistry(TaskReader):
         requester_origin: JsonValue | UnsetType = UNSET,
         last_notified_event_at: int | UnsetType | None = UNSET,
     ) -> DeliveryState:
-        """Write what is known about telling the requester; what is left out stays. Raises `NotFound`, `UsageError`."""
+        """Write a task's delivery state; omitted fields stay unchanged. Raises `NotFound`, `UsageError`."""
         checked_id("task_id", task_id)
         patch: dict[str, Any] = {}
         if requester_origin is not UNSET:
@@ -185,7 +185,7 @@ class TaskRegistry(TaskReader):
         return state
 
     def delete(self, task_id: str) -> Task:
-        """Delete a task and its delivery state in one transaction; returns what it was. Raises `NotFound`."""
+        """Delete a task and its delivery state in one transaction; returns the deleted task. Raises `NotFound`."""
         checked_id("task_id", task_id)
         gone: Task | None = None
 
@@ -203,8 +203,7 @@ class TaskRegistry(TaskReader):
         """Ask the runtime to stop the work, then record it as cancelled.
 
         For cli tasks it is only recorded. The row is read again after the runtime has answered: if the work ended
-        meanwhile, that end stays. Raises `StoreError`, and `UsageError` for an id that can't be one; a refusal is in
-        the result.
+        meanwhile, that end stays. Raises `StoreError`, and `UsageError` for an invalid id; a refusal is in the result.
         """
         task = self.get(task_id)
         if task is None:
@@ -224,10 +223,9 @@ class TaskRegistry(TaskReader):
             return _not_cancelled(f"it became {ended} meanwhile", now)
 
     def revise(self, task_id: str, decide: Callable[[Task], Task | None]) -> bool:
-        """Read a task again in a transaction and make of it what `decide` says: itself to leave it, None to delete it.
+        """Read a task again in a transaction and replace it by the result of `decide`: itself: no change, None: delete.
 
-        Whether something changed; a task that isn't there or can't be read is left alone. For
-        `ledger.upkeep.maintenance`.
+        Returns whether something changed; a missing or unreadable task is ignored. For `ledger.upkeep.maintenance`.
         """
         changes: builtins.list[Change] = []
 
@@ -248,7 +246,7 @@ class TaskRegistry(TaskReader):
     def mark_running_by_run(
         self, run_id: str, *, session_key: str | None = None, started_at: int | None = None
     ) -> builtins.list[Task]:
-        """Start the queued tasks of a run; those already running or over stay. Returns the changed ones."""
+        """Start the queued tasks of a run; running and ended tasks stay unchanged. Returns the changed ones."""
 
         def rule(task: Task) -> Task:
             return rules.start(task, self._clock(), started_at) if Status.RUNNING in rules.allowed_next(task) else task
@@ -256,7 +254,7 @@ class TaskRegistry(TaskReader):
         return self._update_run(run_id, session_key, rule)
 
     def progress_by_run(self, run_id: str, text: str, *, session_key: str | None = None) -> builtins.list[Task]:
-        """Note progress on the tasks of a run. Returns the changed ones."""
+        """Record progress on the tasks of a run. Returns the changed ones."""
         return self._update_run(run_id, session_key, lambda task: rules.progress(task, self._clock(), text))
 
     def finalize_by_run(
@@ -270,7 +268,7 @@ class TaskRegistry(TaskReader):
         terminal_summary: str | None = None,
         terminal_outcome: TerminalOutcome | str | None = None,
     ) -> builtins.list[Task]:
-        """End the tasks of a run, lost ones too; those that are otherwise over stay. Returns the changed ones."""
+        """End the tasks of a run, also lost ones; other ended tasks stay unchanged. Returns the changed ones."""
         wanted = rules.terminal_status(status)
         report = {
             "ended_at": ended_at,
@@ -289,7 +287,7 @@ class TaskRegistry(TaskReader):
     # For the other parts of the ledger
 
     def change(self, task_id: str, rule: Rule) -> Task:
-        """Replace a task by what a rule makes of its row. Raises `NotFound` and whatever the rule raises."""
+        """Replace a task by the result of a rule. Raises `NotFound` and the rule's errors."""
         return self._update(task_id, rule)
 
     # Helpers
@@ -327,7 +325,7 @@ class TaskRegistry(TaskReader):
         return [change.task for change in changes if isinstance(change.task, Task)]
 
     def _finishing(self, status: Status | str, run_id: str | None, report: Mapping[str, Any]) -> Rule:
-        """The rule that ends a task; what is given is checked here, before any row is read."""
+        """The rule that ends a task; the arguments are checked here, before any row is read."""
         wanted = rules.terminal_status(status)
         given_text("run_id", run_id)
         checked = dict(report)
@@ -336,7 +334,7 @@ class TaskRegistry(TaskReader):
         return lambda task: rules.finish(task, self._clock(), wanted, run_id=run_id, **checked)
 
     def _ask_to_stop(self, task: Task) -> str | None:
-        """Why the runtime doesn't stop the work, None where it agreed. Called without the lock."""
+        """Why the runtime doesn't stop the work, None if it agreed. Called without the lock."""
         if task.runtime is Runtime.CLI:
             return None
         hook = self._control_hooks.get(task.runtime)
@@ -351,7 +349,7 @@ class TaskRegistry(TaskReader):
 
 
 def _request(request: rules.NewTask | None, fields: Mapping[str, Any]) -> rules.NewTask:
-    """The request as given, or made of the fields given."""
+    """The given request, or one made from the given fields."""
     if request is not None:
         if fields:
             raise UsageError(f"give a NewTask or fields, not both: {', '.join(fields)}")
@@ -366,7 +364,7 @@ def _request(request: rules.NewTask | None, fields: Mapping[str, Any]) -> rules.
 
 
 def _refuse_taken(unit: Unit, task_id: str) -> None:
-    """A row under a new id would be overwritten, also one that can't be read."""
+    """Refuse a new id that has a row, even an unreadable one: creating the task would overwrite it."""
     try:
         taken = unit.read_task(task_id) is not None
     except Unreadable:  # no fault: no search damages a row.

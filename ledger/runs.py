@@ -1,8 +1,8 @@
-"""Runs and their sessions: the records, their rows, and what a run's beginning and end do to them.
+"""Runs and their sessions: the records, their rows, and the effects of a run's start and end on them.
 
-A run is one attempt of a worker at a task. Its history row is there from the START (claude-hooks issue 1107: written
-only at the finish, a run that dies is never heard of) and the end updates that very row. The functions here compute the
-record after from the record before; they read nothing and write nothing.
+A run is one attempt of a worker at a task. Its history row is written at the START, and the end updates the same row
+(claude-hooks issue 1107: with a row written only at the end, a run that dies leaves no record). The functions here
+compute the new record from the old one; they do no I/O.
 
 How the end of a run ends its task:
 
@@ -16,7 +16,7 @@ interrupted       lost        the reason, else that it was interrupted
 aborted_no_skill  failed      ``aborted_no_skill``, followed by the reason where one is given
 ================  ==========  ============================================================
 
-A task that has ended otherwise meanwhile keeps its end; only `lost` gives way to what its own run reports.
+A task that has ended otherwise meanwhile keeps its end; only `lost` is replaced by the report of its own run.
 """
 
 import json
@@ -47,7 +47,7 @@ _COUNT_FIELDS: Final = ("tokens_in", "tokens_out", "turns")
 
 
 class RunStatus(StrEnum):
-    """Where a run stands: running, then one of the others, which are final."""
+    """The state of a run: running, then one of the others, which are final."""
 
     RUNNING = "running"
     SUCCESS = "success"
@@ -71,7 +71,7 @@ RESULTS: Final = tuple(_TASK_STATUS)
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row of the run history. Times in milliseconds since the epoch, the cost in US dollars.
 
-    What is known only at the end is None until then; `artifacts` is any JSON value.
+    Fields that are known only at the end are None until then; `artifacts` is any JSON value.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An agent's session, which belongs to one run; once invalid it stays so, with when and why."""
+    """An agent's session, which belongs to one run; once invalid it stays invalid, with the time and the reason."""
 
     session_id: str
     run_id: str
@@ -110,7 +110,7 @@ SESSIONS: Final = RecordTable("agent_sessions", Session, "session_id", bool_colu
 
 
 class RunStart(msgspec.Struct, frozen=True):
-    """What is known of a run at its start, as the caller says it; see `Run`."""
+    """The caller's facts of a run at its start; see `Run`."""
 
     repo: str | None = None
     issue_number: int | None = None
@@ -122,7 +122,7 @@ class RunStart(msgspec.Struct, frozen=True):
 
 
 class RunEnd(msgspec.Struct, frozen=True):
-    """What a run reports at its end, as the caller says it; None where it says nothing."""
+    """The caller's facts of a run at its end; None if not given."""
 
     finished_at: int | None = None
     cost_usd: float | None = None
@@ -134,13 +134,13 @@ class RunEnd(msgspec.Struct, frozen=True):
 
 
 def checked_start(start: RunStart) -> RunStart:
-    """What was said at the start, blank text as None. Raises `UsageError`."""
+    """The facts of the start, with blank text as None. Raises `UsageError`."""
     texts: dict[str, Any] = {name: given_text(name, getattr(start, name)) for name in _TEXT_FIELDS}
     return replace(start, issue_number=_count("issue_number", start.issue_number), **texts)
 
 
 def checked_end(end: RunEnd) -> RunEnd:
-    """What was said at the end, in the form in which it is stored. Raises `UsageError`."""
+    """The facts of the end, in their stored form. Raises `UsageError`."""
     counts: dict[str, Any] = {name: _count(name, getattr(end, name)) for name in _COUNT_FIELDS}
     return RunEnd(
         finished_at=optional_time_ms("finished_at", end.finished_at),
@@ -152,7 +152,7 @@ def checked_end(end: RunEnd) -> RunEnd:
 
 
 def checked_result(status: RunStatus | str) -> RunStatus:
-    """The status, where it can end a run. Raises `UsageError`."""
+    """The status, if it can end a run. Raises `UsageError`."""
     wanted = member("status", RunStatus, status)
     if wanted is RunStatus.RUNNING:
         raise UsageError(f"a run finishes as one of {', '.join(RESULTS)}, not {wanted}")
@@ -160,16 +160,16 @@ def checked_result(status: RunStatus | str) -> RunStatus:
 
 
 def started(run_id: str, task_id: str, worker_id: str, started_at: int, start: RunStart) -> Run:
-    """The run at its start; what was said must be checked already."""
+    """The run at its start; `start` must be checked already."""
     said = msgspec.structs.asdict(start)
     return Run(run_id, task_id, worker_id, RunStatus.RUNNING, time_ms("started_at", started_at), **said)
 
 
 def finished(run: Run, now: int, status: RunStatus, end: RunEnd) -> Run:
-    """The run at its end, at the time given, else now, but never before its start.
+    """The run at its end, at the given time, else now, but never before its start.
 
-    A run that has ended stays as it is: the same result again returns it (also where less is said this time), another
-    one raises `IllegalTransition`. What was said must be checked already.
+    A run that has ended stays unchanged: the same result again (also with fewer facts) returns it, another result
+    raises `IllegalTransition`. `end` must be checked already.
     """
     if run.status is not RunStatus.RUNNING:
         _refuse_other_result(run, status, end)
@@ -183,7 +183,7 @@ def finished(run: Run, now: int, status: RunStatus, end: RunEnd) -> Run:
 def _refuse_other_result(run: Run, status: RunStatus, end: RunEnd) -> None:
     if status is not run.status:
         raise IllegalTransition(f"run {run.id} can't finish as {status}: it finished as {run.status}, which is final")
-    # A repeated report that says something else would be lost without a word.
+    # A repeated report with other facts would be lost silently.
     for name, said in msgspec.structs.asdict(end).items():
         known = getattr(run, name)
         at_start = name == "finished_at" and said is not None and known == run.started_at and said < known
@@ -194,7 +194,7 @@ def _refuse_other_result(run: Run, status: RunStatus, end: RunEnd) -> None:
 
 
 def with_task_started(task: Task, now: int, run: Run) -> Task:
-    """The run's task as running, and as this run's. Raises `IllegalTransition`."""
+    """The run's task as running, with this run's id. Raises `IllegalTransition`."""
     owner = blank_to_none(task.run_id)
     if owner is not None and owner != run.id:
         raise IllegalTransition(f"task {task.task_id} belongs to run {owner}, not to run {run.id}")
@@ -202,7 +202,7 @@ def with_task_started(task: Task, now: int, run: Run) -> Task:
 
 
 def with_task_ended(task: Task, now: int, run: Run) -> Task:
-    """The task as the end of its run leaves it; unchanged where it has ended otherwise."""
+    """The task after the end of its run; unchanged if it has ended otherwise."""
     wanted = _TASK_STATUS[run.status]
     if wanted not in rules.allowed_next(task, run.id):
         return task
@@ -210,7 +210,7 @@ def with_task_ended(task: Task, now: int, run: Run) -> Task:
 
 
 def error_of(run: Run) -> str | None:
-    """What a run's end says to its task and its sessions, None where there is nothing to say."""
+    """The error text that a run's end sets on its task and its sessions, or None."""
     if run.status is RunStatus.ABORTED_NO_SKILL:
         return f"{run.status}: {run.reason}" if run.reason is not None else run.status.value
     if run.status is RunStatus.INTERRUPTED and run.reason is None:
@@ -219,7 +219,7 @@ def error_of(run: Run) -> str | None:
 
 
 def opened(session_id: str, run: Run) -> Session:
-    """A valid session of a run in flight. Raises `IllegalTransition` where the run has ended; `UsageError`."""
+    """A valid session of a running run. Raises `IllegalTransition` if the run has ended; `UsageError`."""
     name = trimmed("session_id", session_id)
     if name is None:
         raise UsageError("session_id must not be blank")
@@ -229,7 +229,7 @@ def opened(session_id: str, run: Run) -> Session:
 
 
 def invalidated(session: Session, now: int, reason: str | None) -> Session:
-    """The session as invalid; one that is so already keeps when and why."""
+    """The session as invalid; an already invalid one keeps its time and reason."""
     if not session.valid:
         return session
     return replace(session, valid=False, invalidated_at=time_ms("now", now), reason=reason)

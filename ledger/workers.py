@@ -1,20 +1,20 @@
-"""Workers: processes that do the work, each known by an operating system lock that it holds while it lives.
+"""Workers: processes that do the work; each holds an operating system lock while it is alive.
 
-A worker holds an exclusive `flock` on ``<state dir>/workers/<id>.lock`` (through filelock). The kernel lets go of it
-however the process dies, so liveness needs no heartbeat, and a reused process id never looks alive. A question tries
-a *shared* lock on the same file: shared locks don't hinder each other, so any number of processes may ask at once and
-none takes another's question for a living worker. A lock held by this very process counts too, since `flock` belongs
-to the open file and not to the process. Where the answer can't be had (no permission, too many open files) the worker
-counts as alive: work may only be taken for lost where that is proven.
+A worker holds an exclusive `flock` on ``<state dir>/workers/<id>.lock`` (through filelock). The kernel releases it
+however the process dies, so liveness needs no heartbeat, and a reused process id never looks alive. A liveness check
+tries a *shared* lock on the same file: shared locks don't block each other, so several processes may check at once, and
+none mistakes another's check for a living worker. A lock held by this process counts too, since `flock` belongs to the
+open file and not to the process. If the check fails (no permission, too many open files), the worker counts as alive:
+work may be marked as lost only if that is proven.
 
-An id is used once. Its file stays when the worker lets go or dies, and `hold` refuses an id whose file is there:
-otherwise a second worker of the same name would make the runs of the first one look alive for ever. `clean` removes
-the files of dead workers that nothing refers to any more; making and removing files is serialised by one more lock.
-A worker that knows that nobody will ever take its id again may `retire`, which removes its file at once. The file goes
-while its lock is still held: until then nobody else removes it, and afterwards nobody finds it, so the file removed is
-never another worker's.
+An id is used once. Its file stays when the worker releases its lock or dies, and `hold` refuses an id whose file
+exists: otherwise a second worker with the same id would make the first one's runs look alive for ever. `clean` removes
+the files of dead workers that no row refers to; one more lock serialises creating and removing files. A worker whose id
+will never be used again may `retire`, which removes its file at once. It removes the file while it holds the lock:
+before that no other process removes the file, and after that none can open it, so it never removes another worker's
+file.
 
-Not covered: network file systems, Windows (it has no `flock`), and somebody who removes lock files by hand.
+Not covered: network file systems, Windows (it has no `flock`), and lock files that a user removes.
 """
 
 # no fault in this file: its locks are the kernel's, on plain files; faults are raised beneath SQLite.
@@ -53,15 +53,15 @@ _HELD_BY_ANOTHER: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLO
 
 _log = logging.getLogger("ledger.workers")
 
-# A lock that nobody refers to would be let go by the garbage collector, but a worker lives as long as its process.
+# Keeps the locks referenced: garbage collection would release them, but a worker lives as long as its process.
 _held_by_this_process: dict[str, FileLock] = {}
 _held_guard = threading.Lock()
 
 
 class Worker:
-    """A held worker lock; `release` it, use it as a context manager, or simply let the process end.
+    """A held worker lock; `release` it, use it as a context manager, or let the process end.
 
-    A child made by `fork` doesn't hold it: there `release` does nothing.
+    A child made by `fork` doesn't hold it: there `release` has no effect.
     """
 
     def __init__(self, workers: "Workers", worker_id: str) -> None:
@@ -70,13 +70,13 @@ class Worker:
         self._process_id = os.getpid()
 
     def release(self) -> None:
-        """Let go of the lock: from now on the worker is dead for everybody. Twice is fine."""
+        """Release the lock: from now on the worker counts as dead. May be called twice."""
         if os.getpid() == self._process_id:
             with suppress(NotFound):
                 self._workers.release(self.id)
 
     def retire(self) -> None:
-        """Let go of the lock and remove its file; for an id that is never taken again. Twice is fine."""
+        """Release the lock and remove its file; for an id that is never used again. May be called twice."""
         if os.getpid() == self._process_id:
             with suppress(NotFound):
                 self._workers.retire(self.id)
@@ -97,7 +97,7 @@ class Worker:
 class Workers:
     """The workers of one state directory.
 
-    With None in the place of the directory it serves a ledger in memory: only this object's own workers exist then.
+    Without a directory (None) it serves a ledger in memory: then only this object's own workers exist.
     """
 
     def __init__(self, directory: Path | None, *, new_id: Callable[[], str]) -> None:
@@ -109,7 +109,7 @@ class Workers:
         """Become a worker with this id, else with a new one, until released or until the process ends.
 
         An id is 1 to 128 letters, digits, dots, underscores and hyphens, and starts with a letter or digit. Raises
-        `UsageError`, `IllegalTransition` where the id was used before, and `StoreError` where the lock can't be had.
+        `UsageError`, `IllegalTransition` if the id was used before, and `StoreError` if the lock can't be acquired.
         """
         chosen = checked_worker_id(worker_id if worker_id is not None else self._new_id())
         if self._directory is None:
@@ -126,7 +126,7 @@ class Workers:
         return Worker(self, chosen)
 
     def release(self, worker_id: str) -> None:
-        """Let go of a worker that this process holds. Raises `NotFound` where it holds none with this id."""
+        """Release a worker that this process holds. Raises `NotFound` if it holds none with this id."""
         if self._directory is None:
             if not self._used_in_memory.get(worker_id, False):
                 raise NotFound(f"this ledger holds no worker {worker_id!r}")
@@ -135,7 +135,7 @@ class Workers:
         self._no_longer_held(self._path(self._directory, worker_id), worker_id).release()
 
     def retire(self, worker_id: str) -> None:
-        """Let go of a worker that this process holds, and remove its file; where that fails, `clean` does it later.
+        """Release a worker that this process holds, and remove its file; if that fails, `clean` does it later.
 
         Raises `NotFound` as `release` does.
         """
@@ -153,9 +153,9 @@ class Workers:
             lock.release()
 
     def is_alive(self, worker_id: str) -> bool:
-        """Whether a process holds this worker's lock now; True also where that can't be found out.
+        """Whether a process holds this worker's lock now; True also if that can't be determined.
 
-        An id that no worker can have is not alive. Changes nothing and waits for nobody.
+        An invalid id is not alive. Changes nothing and never waits.
         """
         if self._directory is None:
             return self._used_in_memory.get(worker_id, False)
@@ -177,9 +177,9 @@ class Workers:
             os.close(descriptor)
 
     def clean(self, referenced: Collection[str]) -> list[str]:
-        """Remove the lock files of dead workers, but for the referenced ones; returns the ids, sorted.
+        """Remove the lock files of dead workers, except the referenced ones; returns the ids, sorted.
 
-        Call it where no new reference to a dead worker can appear meanwhile. Raises `StoreError`.
+        Call it under a lock, so that no new reference to a dead worker can appear meanwhile. Raises `StoreError`.
         """
         directory = self._directory
         if directory is None:
@@ -203,7 +203,7 @@ class Workers:
 
     @staticmethod
     def _no_longer_held(path: Path, worker_id: str) -> FileLock:
-        """Take the lock out of those that live as long as the process; the caller releases it."""
+        """Remove the lock from those kept for the process's lifetime; the caller releases it."""
         with _held_guard:
             lock = _held_by_this_process.pop(str(path.resolve()), None)
         if lock is None:
@@ -222,7 +222,7 @@ class Workers:
 
     @contextmanager
     def _registration(self, directory: Path) -> Iterator[None]:
-        """Serialise making and removing lock files, so that no file is removed between its making and its locking."""
+        """Serialise creating and removing lock files, so that no file is removed before it is locked."""
         if not directory.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(directory))
         lock = FileLock(directory / _REGISTRATION_NAME, mode=0o600, thread_local=False)
@@ -239,7 +239,7 @@ class Workers:
             raise _used_before(worker_id) from None
         lock = FileLock(path, mode=0o600, thread_local=False)
         try:
-            # It waits for a question about this id that is under way.
+            # This waits for a liveness check of this id that is in progress.
             _acquire(lock, f"the lock of worker {worker_id} is taken")
             self._require_kernel_lock(path, worker_id)
         except BaseException:
@@ -250,13 +250,13 @@ class Workers:
             _held_by_this_process[str(path.resolve())] = lock
 
     def _require_kernel_lock(self, path: Path, worker_id: str) -> None:
-        """Where a file system has no flock, filelock makes do with a file, which would outlive its process."""
+        """Refuse a file system without flock: there filelock uses a plain file, which would outlive its process."""
         if not self.is_alive(worker_id):
             raise StoreUnavailable(f"the file system of {path.parent} has no locks that end with their process")
 
 
 def checked_worker_id(worker_id: str) -> str:
-    """The id, where a worker may have it. Raises `UsageError`."""
+    """The id, if it is valid. Raises `UsageError`."""
     if not _may_be_worker_id(worker_id):
         raise UsageError(
             f"a worker id is 1 to 128 letters, digits, dots, underscores and hyphens and starts with a letter or "
@@ -290,12 +290,12 @@ def _is_locked(descriptor: int) -> bool:
         if error.errno in _HELD_BY_ANOTHER:
             return True
         raise
-    # Closing the descriptor lets go of the shared lock.
+    # Closing the descriptor releases the shared lock.
     return False
 
 
 def _presumed_alive(worker_id: str, error: OSError) -> bool:
-    _log.warning("worker %s counts as alive, because nobody can tell: %s", worker_id, error)
+    _log.warning("worker %s counts as alive, because its lock can't be checked: %s", worker_id, error)
     return True
 
 

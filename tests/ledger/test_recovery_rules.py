@@ -280,7 +280,7 @@ def test_where_the_rows_cannot_be_read_again_the_log_names_the_runs_in_doubt(sce
         scene.recover()
     assert raised.value.outcome == "unknown"
     bench.faults.heal()
-    assert "nobody can tell yet whether these runs were marked as interrupted: r1, r2" in caplog.messages[-1]
+    assert "it is unknown whether these runs were marked as interrupted: r1, r2" in caplog.messages[-1]
 
 
 def test_a_ledger_that_is_locked_says_busy_and_flags_nothing(bench, hold):
