@@ -35,6 +35,7 @@ _STYLE: Final = """\
   --md-primary-fg-color: #00538a; --md-primary-fg-color--light: #3a7fae; --md-primary-fg-color--dark: #003a61;
   --md-primary-bg-color: #fff; --md-primary-bg-color--light: #ffffffb3; --md-accent-fg-color: #b84a00;
 }
+.md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 0; padding: .5em .7em; }
 [data-md-color-scheme="slate"] { --md-typeset-a-color: #86c5f0; --md-accent-fg-color: #f08a4b; }
 """
 # In the navigation, what each check means stands below this page.

@@ -223,6 +223,10 @@ def test_without_arguments_the_command_suggests_what_to_do_here(command: Command
     assert ended.code == 2
     assert "tornpage new target --from shop.orders:Kept" in ended.out
     assert "put this above test_kept" in ended.out
+    marked = "\n@pytest.mark.every_fault\ndef test_marked(tmp_path):\n    pass\n"
+    with (tmp_path / "test_orders.py").open("a") as file:
+        file.write(marked)
+    assert "Or the test that is marked already:  pytest test_orders.py" in command().out
     (tmp_path / "orders_target.py").write_text("class OrdersTarget(SimpleTarget):\n    pass\n")
     assert "tornpage check --target orders_target:OrdersTarget" in command().out
 
@@ -331,5 +335,6 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     wrote = command("new", "target", "--from", "counted:Inbox")
     assert wrote.code == 0, wrote
     assert "not looked at: store.unread;" in wrote.out
+    assert "# Not judged yet: store.unread, until it is in here" in (tmp_path / "counted_target.py").read_text()
     # What a call answers is judged, so those that only look are made, too.
     assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")

@@ -32,7 +32,10 @@ class Studies:
         self.storage.set_trial_state_values(self._trial(name, number), TrialState.COMPLETE, [value])
 
     def delete_study(self, name):
-        self.storage.delete_study(self.storage.get_study_id_from_name(name))
+        try:
+            self.storage.delete_study(self.storage.get_study_id_from_name(name))
+        except KeyError as error:
+            raise Refused(str(error)) from error
 
     def _trial(self, name, number):
         study = self.storage.get_study_id_from_name(name)

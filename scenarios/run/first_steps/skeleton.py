@@ -93,7 +93,7 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
         {make}
 
     def view(self, store):
-        # What the running process answers.
+        # What the running process answers.{unseen}
         return {view}
 
     def rows(self, connection):
@@ -152,7 +152,10 @@ def _written(
         imports=_imports(module, store, from_file=from_file),
         helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls),
-        beat=_action(beat), view=_united(shown), rows=_united(rows),
+        beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
+            f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
+            for held in _unseen(observed, answers)
+        ),
         make=_make(observed.make.replace(f"{store}(", "Opened(", 1) if closing else observed.make, from_file=from_file),
     )  # fmt: skip
     return Written(text, name, tuple(_notes(observed, answers, rest)))
@@ -169,12 +172,16 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iter
     for table in seen:
         if table.left_out:
             yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
-    used = {answer.source for answer in answers}
-    for name in observed.held:
-        if name not in used:
-            yield f"not looked at: store.{name}; it is judged once it is in the view, or once a call returns it"
+    for name in _unseen(observed, answers):
+        yield f"not looked at: store.{name}; it is judged once it is in the view, or once a call returns it"
     if unseen := [table.name for table in observed.tables if table not in seen]:
         yield f"not looked at: {', '.join(unseen)}"
+
+
+def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
+    """What the store holds in memory, and the view doesn't show."""
+    used = {answer.source for answer in answers}
+    return [name for name in observed.held if name not in used]
 
 
 def _imports(module: str, store: str, *, from_file: bool) -> str:

@@ -22,16 +22,21 @@ _SQLITE: Final = re.compile(
     r"^\s*(?:import|from)\s+(sqlite3|apsw|pysqlite3|sqlean|aiosqlite|sqlite_utils|sqlalchemy|peewee|sqlmodel|dataset)\b",
     re.MULTILINE,
 )
+_MARKERS: Final = re.compile(r"\bmark\.(?:every_fault|with_faults|every_cancel|interleave)\b")
 _OPENS: Final = re.compile(r"\b(?:connect|Connection|create_engine|create_async_engine|SqliteDatabase|Database)\(")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A class or a test of the project: its module as it is imported, its name, and where it begins."""
+    """A class or a test of the project: its module as it is imported, its name, and where it begins.
+
+    `is_marked` says of a test that it has one of our markers.
+    """
 
     module: str
     name: str
     file: str
     line: int
+    is_marked: bool = False
 
 
 class Found(msgspec.Struct):
@@ -58,7 +63,11 @@ def look(directory: Path) -> Found:
         if (path.name.startswith("test_") or path.name.endswith("_test.py")) and (
             _SQLITE.search(text) or any(re.search(rf"\b{re.escape(name)}\b", text) for name in modules)
         ):
-            found.tests += [_place(directory, path, name, line) for name, line in _tests(tree)][:1]
+            tests = [
+                msgspec.structs.replace(_place(directory, path, node.name, node.lineno), is_marked=_is_marked(node))
+                for node in _tests(tree)
+            ]
+            found.tests += sorted(tests, key=lambda test: not test.is_marked)[:1]
     return found
 
 
@@ -77,12 +86,15 @@ def next_steps(directory: Path) -> list[str]:
         ]
     if found.tests and (found.stores or found.targets):
         test = found.tests[0]
-        lines += [
-            f"Or fail every operation beneath a test that is there: put this above {test.name}",
-            f"({test.file}:{test.line})",
-            "  @pytest.mark.every_fault(retry=True)",
-            f"and run  pytest {test.file}",
-        ]
+        if test.is_marked:
+            lines += [f"Or the test that is marked already:  pytest {test.file}"]
+        else:
+            lines += [
+                f"Or fail every operation beneath a test that is there: put this above {test.name}",
+                f"({test.file}:{test.line})",
+                "  @pytest.mark.every_fault(retry=True)",
+                f"and run  pytest {test.file}",
+            ]
     if (record := directory / ".tornpage/run.json").is_file():
         lines += [f"The last run as a page: tornpage report html {record.relative_to(directory)}"]
     return lines
@@ -118,10 +130,14 @@ def _opens(text: str, node: ast.ClassDef) -> bool:
     return bool(_OPENS.search(ast.get_source_segment(text, node) or ""))
 
 
-def _tests(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def _tests(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test"):
-            yield node.name, node.lineno
+            yield node
+
+
+def _is_marked(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(_MARKERS.search(ast.unparse(one)) for one in node.decorator_list)
 
 
 def _place(directory: Path, path: Path, name: str, line: int) -> Place:
