@@ -61,6 +61,7 @@ def list_command(opener: _Opener, status: str | None, channel: str | None, as_js
     """
     with opener.opened() as ledger:
         messages = ledger.outbox.list(status=status, channel=channel)
+        # Of all channels: a row that can't be read is of none.
         quarantined = ledger.outbox.quarantined()
     if as_json:
         documents = [_as_document(message) for message in messages]

@@ -80,20 +80,16 @@ class MessageQueue:
 
         Raises `UsageError` for an unknown status.
         """
-        return self._select(status, channel)[0]
+        return self.read(status=status, channel=channel)[0]
 
     def quarantined(self) -> builtins.list[Quarantined]:
         """The rows that can't be read; no other call touches them."""
-        return self._select(None, None)[1]
+        return self.read()[1]
 
-    def leaseholders(self, transaction: Transaction) -> set[str]:
-        """The workers, alive or dead, that pending messages are leased to."""
-        place = MESSAGES.columns.index("leased_by")
-        return {str(row[place]) for row in transaction.select(MESSAGES, f"leased_by IS NOT NULL AND {PENDING_SQL}")}
-
-    def _select(
-        self, status: MessageStatus | str | None, channel: str | None
+    def read(
+        self, *, status: MessageStatus | str | None = None, channel: str | None = None
     ) -> tuple[builtins.list[Message], builtins.list[Quarantined]]:
+        """The messages as `list` gives them, and beside them the rows that can't be read."""
         where, parameters = ["1"], builtins.list[str]()
         if status is not None:
             where.append("status = ?")
@@ -105,6 +101,11 @@ class MessageQueue:
         messages, quarantined = MESSAGES.decode_all(rows)
         # The sort is stable, and the rows come in the order of their insertion.
         return sorted(messages, key=lambda message: message.queued_at), quarantined
+
+    def leaseholders(self, transaction: Transaction) -> set[str]:
+        """The workers, alive or dead, that pending messages are leased to."""
+        place = MESSAGES.columns.index("leased_by")
+        return {str(row[place]) for row in transaction.select(MESSAGES, f"leased_by IS NOT NULL AND {PENDING_SQL}")}
 
     # Queueing
 

@@ -1,7 +1,10 @@
 """The model is a second source: the ledger agrees with it, and realistic defects in the ledger don't."""
 
 import ast
+import contextlib
+import fcntl
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from tornpage import faults, ledger
@@ -22,12 +26,14 @@ from tornpage.ledger import (
     rules,
     runs,
 )
+from tornpage.ledger import ledger as ledger_module
+from tornpage.ledger import workers as worker_locks
 from tornpage.ledger.cache import plain, reading
 from tornpage.ledger.cache.engine import RegistryEngine
-from tornpage.ledger.command import ledger_group
+from tornpage.ledger.command import group, ledger_group, program
 from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import upkeep as upkeep_command
-from tornpage.ledger.disk import connections
+from tornpage.ledger.disk import connections, rows
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox, legacy, queue
@@ -40,6 +46,7 @@ from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.stores.store import Change
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import maintenance as maintenance_rules
+from tornpage.ledger.upkeep import upkeep as upkeep_module
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
@@ -49,6 +56,7 @@ from tornpage.scenarios.targets.reference import model as model_package
 from tornpage.scenarios.targets.reference.scripts import (
     Script,
     circumstances,
+    commands,
     messages,
     outside,
     scripts,
@@ -115,9 +123,9 @@ def test_what_differs_is_said_and_not_all_that_is_compared() -> None:
 
 # What no action calls, and why; each is covered elsewhere.
 NOT_CALLED = {
-    "tasks.observe": "the session's mirror is put there when the ledger is opened; tests/ledger/test_observers.py",
-    "tasks.configure_observers": "as observe",
-    "tasks.restore": "opening calls it; it is no call of a user's",
+    "tasks.observe": "the action observers.life",
+    "tasks.configure_observers": "the action observers.life",
+    "tasks.restore": "the action observers.life",
     "tasks.revise": "maintenance calls it",
     "tasks.change": "the run history calls it",
     "tasks.batch": "the action batch",
@@ -145,12 +153,11 @@ def test_every_public_method_of_the_ledger_is_an_action_or_says_why_not() -> Non
     }
     public |= {name for name in vars(ledger.Ledger) if not name.startswith("_")} - {*parts, "open", "close"}
     # The calls of one action are on real workers.
-    (lives,) = {one.name for script in scripts() for one in script if one.name.startswith("workers.")}
     called = {
         f"workers.{one[0]}"
         for script in scripts()
         for call in script
-        if call.name == lives
+        if call.name == "workers.life"
         for one in call.args["calls"]
     }
     covered = {"batch", "durability", "workers", *called, *model_package.ACTIONS, *NOT_CALLED}
@@ -172,8 +179,8 @@ def test_every_command_of_the_ledger_is_typed_in_a_script() -> None:
 # -- defects ---------------------------------------------------------------------------------------------------
 
 
-def put(owner: object, name: str, value: object) -> Patch:
-    return lambda patch: patch.setattr(owner, name, value)
+def put(owner: object, name: str, value: object, *, raising: bool = True) -> Patch:
+    return lambda patch: patch.setattr(owner, name, value, raising=raising)
 
 
 def after(owner: object, name: str, change: Callable[[Any], Any]) -> Patch:
@@ -222,6 +229,21 @@ def cancel_blindly(self: Any, task_id: str) -> registry.CancelResult:
 def start_by_two_looks(self: Any, task_id: str, started_at: int | None = None) -> Any:
     now = self._clock()
     return self._update(task_id, lambda task: rules.start(task, self._clock(), started_at or now))
+
+
+def ask_locked(self: Any, task: Any, ask: Any = TaskRegistry._ask_to_stop) -> Any:
+    with self._lock:
+        return ask(self, task)
+
+
+def invalidate_what_was_seen(self: Any, session_id: str, reason: str) -> runs.Session:
+    session = self.get_session(session_id)
+    if session is None:
+        raise ledger.NotFound
+    changed = runs.invalidated(session, self.clock(), reason)
+    with self.database.transaction() as transaction:
+        transaction.write(runs.SESSIONS, runs.SESSIONS.encode(changed))
+    return changed
 
 
 def lock_again(self: Any, path: Path, worker_id: str, lock: Any = ledger.Workers._lock_new_file) -> None:
@@ -351,14 +373,68 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "one observer's failure is everybody's": (put(observers, "_tell", tell_and_fail), circumstances.callbacks),
     "the row is not read again after the hook": (put(TaskRegistry, "cancel", cancel_blindly), circumstances.callbacks),
     "the clock is read twice": (put(TaskRegistry, "start", start_by_two_looks), circumstances.moving_clocks),
-    "findings do not fail a command": (put(upkeep_command, "_fails", lambda *_: False), circumstances.run_commands),
+    "findings do not fail a command": (put(upkeep_command, "_fails", lambda *_: False), commands.run_commands),
     "an id is used twice": (put(ledger.Workers, "_lock_new_file", lock_again), circumstances.workers),
     "what is not due is not counted": (
         after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
+    "a row of another's hand is not put in order": (
+        lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
+    "times that contradict each other are put in order first": (
+        after(audit_rules, "contradiction", lambda _: None), circumstances.contradicting_rows),
+    "what contradicts itself has an age": (
+        after(audit_rules, "order_key", lambda key: (key[0], abs(key[1]), key[2])), circumstances.contradicting_rows),
+    "a look takes memory as it is": (
+        put(TaskRegistry, "find", lambda self, token: self._memory.tasks.get(token.strip())), together.overtaken_looks),
+    "a delivery state is looked for in memory as it is": (
+        put(TaskRegistry, "get_delivery", lambda self, name: self._memory.deliveries.get(name)),
+        together.overtaken_looks),
+    "observers are told before memory knows": (
+        put(RegistryEngine, "_adopt", lambda self, change, adopt=RegistryEngine._adopt: (
+            self._announce(change), adopt(self, change))), circumstances.callbacks),
+    "an observer's own call is told in the middle": (
+        put(observers.Observers, "together", lambda _: contextlib.nullcontext()), circumstances.callbacks),
+    "the lock is kept while a runtime is asked": (
+        put(TaskRegistry, "_ask_to_stop", ask_locked), circumstances.callbacks),
+    "no observers at all is no change": (
+        put(observers.Observers, "configure", lambda self, found=UNSET, own=observers.Observers.configure: (
+            own(self, UNSET if found is None else found))), circumstances.observers),
+    "an observer without a method is taken": (put(observers, "_EVENTS", ("__class__",)), circumstances.observers),
+    "what is leased may be used again": (
+        put(Outbox, "leaseholders", lambda *_: set()), circumstances.workers),
+    "two questions at once make a worker live": (
+        put(fcntl, "LOCK_SH", fcntl.LOCK_EX), circumstances.workers),
+    "what can't be found out is dead": (put(worker_locks, "_presumed_alive", lambda *_: False), circumstances.workers),
+    "the worker of a pass leaves its file": (
+        put(ledger.Worker, "retire", ledger.Worker.release), circumstances.workers),
+    "a file that has changed goes": (put(legacy, "is_unchanged", lambda _: True), messages.changing_files),
+    "what was given up is taken over": (
+        put(legacy, "files_in", lambda directory: sorted(directory.rglob("*.json"))), messages.changing_files),
+    "the budget is looked at once": (
+        put(passes._Budget, "is_spent", lambda self: self._budget_ms <= 0), messages.slow_receivers),
+    "a clock that jumps back spends the budget": (
+        put(passes, "max", lambda _zero, span: abs(span), raising=False), messages.slow_receivers),
+    "a message that can't be read is left out without a word": (
+        put(Outbox, "quarantined", lambda _: []), messages.spoiled_messages),
+    "a program that asks for time is given up": (put(program, "TRY_AGAIN", -1), commands.deliver_programs),
+    "the attempt of a dead sender does not count": (
+        after(outbox_rules, "taken_over", lambda one: replace(one, attempt_count=one.attempt_count - 1)),
+        circumstances.workers),
+    "what was due goes whatever has become of it": (
+        put(maintenance_rules.Maintenance, "_prune", lambda self, name: self._tasks.revise(name, lambda _: None)),
+        upkeep.overtaken_maintenance),
+    "a session is looked at before its transaction": (
+        put(RunHistory, "invalidate_session", invalidate_what_was_seen), together.overtaken_calls),
     # What is printed, other stores, and openings.
     "what is wide stays wide": (put(files_module, "tighten", lambda _: None), outside.openings),
     "delete runs at full": (put(connections, "default_synchronous", lambda _: "full"), outside.openings),
     "an age is told in hours alone": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
+    "a store that can't be used is a refusal": (put(group._CouldNotRun, "exit_code", 1), outside.typed_options),
+    "the directory of the environment wins": (
+        put(ledger_module, "resolve_state_dir", lambda given: files_module.resolve_state_dir(None)
+            if "TORNPAGE_STATE_DIR" in os.environ else files_module.resolve_state_dir(given)), outside.typed_options),
+    "who only looks makes the directory": (
+        put(upkeep_module, "resolve_state_dir", lambda given: (
+            Path(given).mkdir(exist_ok=True), files_module.resolve_state_dir(given))[1]), outside.typed_options),
     "a column has no heading": (put(output_command, "_COLUMNS", ("id", "runtime", "status")), outside.shown_commands),
     "a store gets the live map": (
         put(plain.PlainBackend, "project", lambda _self, view, _changes: view), outside.other_stores),

@@ -1,11 +1,13 @@
 """What an action of the reference comes to: the single calls in it, who makes them, and when."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from tornpage.scenarios.model.target import Action, View
+
+_SECOND: Final = 2
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -47,12 +49,18 @@ def _flat(name: str, args: Mapping[str, Any], now_ms: int, *, elsewhere: bool) -
     elif name == "elsewhere":
         inner = [(args["call"], True)]
     elif name == "command":
-        inner = [(args["means"], elsewhere)]
+        inner = [] if args.get("refused") else [(args["means"], elsewhere)]
     elif name == "cancel_while":
         mine = {"name": "tasks.cancel", "args": {"task_id": args["task_id"]}}
         inner = [*([(args["meanwhile"], True)] if args.get("meanwhile") else []), (mine, elsewhere)]
     elif name == "overtaken":
-        inner = [(args["first"], True), (args["then"], elsewhere)]
+        # A call is one transaction: nobody comes before a second one.
+        inner = [(args["first"], True)] if args.get("at", 0) < _SECOND else []
+        inner.append((args["then"], elsewhere))
+    elif name == "maintenance_while":
+        now_ms += args.get("later_ms", 0)
+        mine = {"name": "maintenance", "args": {}}
+        inner = [(args["meanwhile"], True), (mine, elsewhere)]
     elif name == "meanwhile":
         inner = [(args["first"], True), (args["then"], True)]
     else:

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import itertools
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger import Ledger, LedgerError, Task, UsageError
+from tornpage.ledger import Ledger, Task, UsageError
 from tornpage.ledger.outbox import DeliveryFailed, Envelope
 from tornpage.ledger.workers import Worker, Workers, checked_worker_id
 from tornpage.scenarios.model.judging.checks import Violation
@@ -145,37 +144,6 @@ class PretendedWorkers(Workers):
         return []
 
 
-def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "directory") -> list[Any]:
-    """Calls on real workers, with locks of the system's; answers, or names of errors.
-
-    In a directory of their own (`place`), in memory, or where a file or a link stands in the directory's place.
-    """
-    workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
-    answers: list[Any] = []
-    held: dict[str, Worker] = {}
-    if place == "file":
-        directory.write_bytes(b"")
-    elif place == "link":
-        directory.symlink_to(directory.parent, target_is_directory=True)
-    try:
-        for name, argument in calls:
-            try:
-                made = getattr(workers, name)(argument)
-            except LedgerError as error:
-                made = type(error).__name__
-            if isinstance(made, Worker):
-                held[made.id] = made
-                made = made.id
-            answers.append(made)
-    finally:
-        for worker in held.values():
-            worker.release()
-        if place in ("file", "link"):
-            directory.unlink()
-        shutil.rmtree(directory, ignore_errors=True)
-    return answers
-
-
 class Receiver:
     """Gets the messages, does what they say, and remembers what it got until somebody has looked."""
 
@@ -183,15 +151,19 @@ class Receiver:
         self._got: list[Envelope] = []
         # Acknowledges a message as another process.
         self.another: Callable[[str], object] | None = None
+        # Lets so many milliseconds go by.
+        self.takes: Callable[[int], object] | None = None
 
     def deliver(self, envelope: Envelope) -> None:
         """Take a message in; a payload with an error in it fails like that.
 
         One that `raises` fails with an error of another kind; for one that is acknowledged `elsewhere`, another process
-        does so meanwhile.
+        does so meanwhile; one that `takes_ms` lets time go by, or the clock jump back.
         """
         self._got.append(envelope)
         payload = envelope.payload
+        if isinstance(payload, dict) and "takes_ms" in payload and self.takes is not None:
+            self.takes(payload["takes_ms"])
         if isinstance(payload, dict) and "elsewhere" in payload and self.another is not None:
             self.another(envelope.id)
         if isinstance(payload, dict) and "raises" in payload:
@@ -223,7 +195,7 @@ def left_by_others(database: Path, what: str, name: str, now_ms: int) -> None:
         connection.execute(_LEFT_BY_OTHERS[what], {"id": name, "now": now_ms})
 
 
-_KEYS: Final = {"tasks": "task_id", "task_delivery_state": "task_id", "task_history": "id"}
+_KEYS: Final = {"tasks": "task_id", "task_delivery_state": "task_id", "task_history": "id", "message_outbox": "id"}
 
 
 def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None:
@@ -233,6 +205,14 @@ def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE {_KEYS[table]} = ?", (value, key))  # noqa: S608 - names that are checked
+
+
+def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
+    """A task as its row says, past the ledger; None where there is no row."""
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        cursor = connection.execute("SELECT * FROM tasks WHERE task_id = ?", (task_id,))
+        row = cursor.fetchone()
+        return None if row is None else dict(zip((column[0] for column in cursor.description), row, strict=True))
 
 
 def run_command(

@@ -11,6 +11,7 @@ oracle's), what `OPEN_TO_THE_STORE` names, and, while something is armed, looks 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -31,34 +32,40 @@ class Told(msgspec.Struct):
     """What came of one call of a session, and the circumstances in which it was made.
 
     `answer` is what it returned, as data; `error` the name of the ledger's error that refused it; `heard` what
-    observers heard; `lines` those of recovery's log; `sent` what the receiver got. `circumstances` are fields of the
-    model's `World`; `readings` the times at which it looked at the clock.
+    observers heard; `lines` those of recovery's log, and `doubts` those that say that it can't be told; `sent` what the
+    receiver got. `circumstances` are fields of the
+    model's `World`; `readings` the times at which it looked at the clock; `is_overtaken` whether another process's
+    call was made in the middle of it.
     """
 
     answer: Any = None
     error: str | None = None
     heard: list[Event] = []
     lines: list[str] = []
+    doubts: list[str] = []
     sent: list[Any] = []
     circumstances: dict[str, Any] = {}
     readings: list[int] = []
+    is_overtaken: bool = False
 
 
 class _Lines(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, told: Told) -> None:
         super().__init__(logging.WARNING)
-        self._lines = lines
+        self._told = told
 
     def emit(self, record: logging.LogRecord) -> None:
         # That files of dead workers stay for now is housekeeping.
         if (line := record.getMessage()).startswith("[recovery] run "):
-            self._lines.append(line)
+            self._told.lines.append(line)
+        elif line.startswith("[recovery] nobody can tell"):
+            self._told.doubts.append(line)
 
 
 @contextmanager
-def recovery_lines(lines: list[str]) -> Iterator[None]:
-    """Add each line of recovery's log about a run to `lines`, also where nobody else wants to hear of it."""
-    handler, log = _Lines(lines), _RECOVERY_LOG
+def recovery_lines(told: Told) -> Iterator[None]:
+    """Add each line of recovery's log about runs to `told`, also where nobody else wants to hear of it."""
+    handler, log = _Lines(told), _RECOVERY_LOG
     level, goes_up = log.level, log.propagate
     if not log.isEnabledFor(logging.WARNING):
         log.propagate = False
@@ -137,7 +144,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
         return
     world = model.World(call.now_ms, **told.circumstances)
     try:
-        outcome = model.step(world, state, call.name, call.args)
+        outcome = model.observed(model.step, world, model.step(world, state, call.name, call.args))
     except model.Refusal as refusal:
         if kind == "done" or (kind == "refused" and told.error != refusal.error):
             _accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
@@ -150,7 +157,9 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
 
 
 def _overtaken(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
-    state = _after_other(model.State.of(before), args["first"], now_ms)
+    state = model.State.of(before)
+    if told.is_overtaken or "at" not in args:
+        state = _made_by_other(state, args["first"], now_ms).state
     _check(state, _Call.of(_action(args["then"]), now_ms), after, kind, told)
 
 
@@ -158,12 +167,25 @@ def _cancel_while(before: View, args: dict[str, Any], after: View, kind: str, to
     """§2, cancel: it asks the hook first, then re-reads the row: a completion that came in meanwhile is kept."""
     state, task_id = model.State.of(before), args["task_id"]
     is_asked = state.task.get(task_id, {}).get("status") in ("queued", "running")
+    meanwhile = model.Outcome(state)
     if is_asked and args.get("meanwhile") is not None:
-        state = _after_other(state, args["meanwhile"], now_ms)
+        meanwhile = _made_by_other(state, args["meanwhile"], now_ms)
     says = "agrees" if args["says"] in ("agrees", "nothing") else "refuses"
     there = model.World(now_ms, controls={"acp": says})
-    outcome = model.step(there, state, "tasks.cancel", {"task_id": task_id})
+    outcome = model.step(there, meanwhile.state, "tasks.cancel", {"task_id": task_id})
+    if args.get("thread"):
+        # The same ledger's observers have heard of it.
+        outcome = replace(outcome, heard=(*meanwhile.heard, *outcome.heard))
     call = _Call("cancel_while", args, now_ms)
+    _hold_outcome(call, outcome, kind, state.view(), after, told)
+
+
+def _maintenance_while(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
+    """§3, maintenance: each row is re-read in its own transaction before it is changed."""
+    call = _Call("maintenance_while", args, now_ms + args.get("later_ms", 0))
+    state, world = model.State.of(before), model.World(call.now_ms, **told.circumstances)
+    meanwhile = _made_by_other(state, args["meanwhile"], call.now_ms) if told.is_overtaken else model.Outcome(state)
+    outcome = model.step(world, state, "maintenance", {"apply": True, "meanwhile": meanwhile.state})
     _hold_outcome(call, outcome, kind, state.view(), after, told)
 
 
@@ -171,28 +193,45 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
     """§3: a command is its call in another process; it prints what that answers, and its exit code says how it went."""
     if kind == "raised":
         return
-    argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms + args.get("later_ms", 0))
-    # A look past the ledger finds no worker's lock here.
-    is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
-    files = {name: told.circumstances[name] for name in ("files", "imported") if name in told.circumstances}
-    world = model.World(call.now_ms, is_booting=is_alone or "recover" in argv[:2], **files)
-    outcome, error = None, None
-    state = model.State.of(before)
-    try:
-        outcome = model.step(world, state, call.name, call.args)
-    except model.Refusal as refusal:
-        error = refusal.error
+    argv, state = args["argv"], model.State.of(before)
+    outcome, error = _meant(state, args, told, now_ms)
     wanted, answer = model.exit_code(argv, outcome, error), as_data(told.answer)
     if answer["exit"] != wanted:
         _accuse(f"{' '.join(argv)}, its exit code", wanted, answer)
     _hold_state(" ".join(argv), (outcome.state if outcome is not None else state).view(), after)
-    if outcome is not None and (wanted == 0 or answer["printed"] is not None) and "--json" in argv:
+    if outcome is not None:
+        _hold_printed(argv, args, outcome, wanted, answer)
+
+
+def _meant(
+    state: model.State, args: dict[str, Any], told: Told, now_ms: int
+) -> tuple[model.Outcome | None, str | None]:
+    """What the call that a command stands for comes to, or the error that it is refused with."""
+    if "refused" in args:
+        return None, args["refused"]
+    argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms + args.get("later_ms", 0))
+    # A look past the ledger finds no worker's lock here.
+    is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
+    known = ("files", "imported", "as_written")
+    there = {name: told.circumstances[name] for name in known if name in told.circumstances}
+    booting = is_alone or "recover" in argv[:2]
+    world = model.World(call.now_ms, is_booting=booting, program=args.get("program"), **there)
+    try:
+        return model.step(world, state, call.name, call.args), None
+    except model.Refusal as refusal:
+        return None, refusal.error
+
+
+def _hold_printed(
+    argv: list[str], args: dict[str, Any], outcome: model.Outcome, wanted: int, answer: dict[str, Any]
+) -> None:
+    if (wanted == 0 or answer["printed"] is not None) and "--json" in argv:
         printed = answer["printed"]
         if isinstance(printed, dict):
             printed.pop("checkpointed", None)
         if printed != model.printed(argv, outcome):
             _accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
-    if outcome is not None and wanted == 0 and "--json" not in argv:
+    if wanted == 0 and "--json" not in argv:
         shown = model.on_terminal if args.get("terminal") else model.lines
         expected, lines = shown(argv, outcome), answer["lines"]
         if expected is not None and expected not in (lines, sorted(lines)):
@@ -201,20 +240,25 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
             _accuse(f"{' '.join(argv)}, its warnings", model.warnings(argv, outcome), answer["warnings"])
 
 
-_SPECIAL: Final = {"overtaken": _overtaken, "cancel_while": _cancel_while, "command": _command}
+_SPECIAL: Final = {
+    "overtaken": _overtaken,
+    "cancel_while": _cancel_while,
+    "maintenance_while": _maintenance_while,
+    "command": _command,
+}
 
 
 def _action(data: dict[str, Any]) -> Action:
     return Action(data["name"], data["args"])
 
 
-def _after_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.State:
-    """The state after another process's call, which may have been refused."""
+def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.Outcome:
+    """What another's call comes to, which may have been refused."""
     made = _Call.of(_action(call), now_ms)
     try:
-        return model.step(model.World(made.now_ms), state, made.name, made.args).state
+        return model.step(model.World(made.now_ms), state, made.name, made.args)
     except model.Refusal:
-        return state
+        return model.Outcome(state)
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -243,11 +287,30 @@ def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, 
     if kind == "raised":
         if call.name not in _MANY_COMMITS and after != before:
             _hold_state(f"{call} failed, and changed something", outcome.state.view(), after)
+        if call.name == "recover":
+            _hold_lines_after_failure(before, after, told)
         return
     if told.error is not None:
         _accuse(call, f"answered with {outcome.answer}", f"refused with {told.error}")
     _hold_state(str(call), outcome.state.view(), after)
     _hold_answer(str(call), outcome, told)
+
+
+def _hold_lines_after_failure(before: View, after: View, told: Told) -> None:
+    """§4: then one line each. A line is of a run that is interrupted, and a run that is so has its line.
+
+    A pass that can't tell says that it can't; a later one finds nothing to say.
+    """
+    for key in after:
+        now, was = (view.get(key, {}).get("status") for view in (after, before))
+        if not key.startswith("run/"):
+            continue
+        line = f"[recovery] run {key.removeprefix('run/')} interrupted"
+        is_said = any(one.startswith(line) for one in told.lines)
+        if is_said and now != "interrupted":
+            _accuse("the log of a recovery that failed", f"nothing of a run that is {now}", told.lines)
+        if not is_said and (was, now) == ("running", "interrupted") and not told.doubts:
+            _accuse("the log of a recovery that failed", f"{line} …", told.lines)
 
 
 _MANY_COMMITS: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})

@@ -19,6 +19,13 @@ def _link(path: Path, content: bytes) -> None:
     path.symlink_to(path.with_suffix(".txt"))
 
 
+def _below(path: Path, content: bytes) -> None:
+    """In a directory of what the old program had given up."""
+    given_up = path.parent / "failed"
+    given_up.mkdir(exist_ok=True)
+    (given_up / path.name).write_bytes(content)
+
+
 # What the ledger takes for a file of the old queue at most.
 _LARGEST_FILE: Final = 16 * 1024 * 1024
 _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
@@ -30,6 +37,7 @@ _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
     "link": _link,
     "directory": lambda path, _: path.mkdir(),
     "fifo": lambda path, _: os.mkfifo(path),
+    "below": _below,
 }
 
 

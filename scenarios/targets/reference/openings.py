@@ -1,6 +1,7 @@
 """Openings of a ledger in a directory of its own: what was there before, how it is asked for, and what comes of it."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +10,10 @@ from typing import Any, Final
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.ledger.disk.schema import MIGRATIONS
 from tornpage.scenarios.model.target import TargetError
 
+_ANOTHER_USER: Final = 12_345
 _PRAGMAS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
 
 
@@ -67,6 +70,14 @@ def _link(directory: Path) -> None:
     path.symlink_to(path.rename(directory / "elsewhere"))
 
 
+def _given_away(path: Path) -> None:
+    """The file belongs to somebody else. Only root can do that; elsewhere it is a link, which is refused alike."""
+    if os.geteuid() == 0:
+        os.chown(path, _ANOTHER_USER, _ANOTHER_USER)
+    else:
+        path.symlink_to(path.rename(path.with_name("elsewhere")))
+
+
 def _wide(directory: Path) -> None:
     _ledger(directory).chmod(0o644)
     (directory / f"{DATABASE_NAME}-journal").write_bytes(b"")
@@ -85,6 +96,20 @@ def _with_log(directory: Path, *versions: int | None, change: Callable[[bytes], 
         content = path.read_bytes(), log.read_bytes()
     path.write_bytes(content[0])
     log.write_bytes(change(content[1]))
+
+
+def _of_version(directory: Path, version: int) -> None:
+    """A ledger of an older version, with a task in it."""
+    directory.mkdir()
+    with contextlib.closing(sqlite3.connect(directory / DATABASE_NAME, isolation_level=None)) as connection:
+        for statement in (one for steps in MIGRATIONS[:version] for one in steps):
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO tasks (task_id, runtime, requester_session_key, owner_key, scope_kind, task, status, "
+            "delivery_status, notify_policy, created_at) "
+            "VALUES ('old', 'cli', 'me', 'me', 'session', 'kept', 'queued', 'pending', 'done_only', 5)"
+        )
+        connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _flipped(content: bytes, at: int) -> bytes:
@@ -111,7 +136,7 @@ _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
     "newer in a wrong log": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 13)),
     "short log": lambda directory: _with_log(directory, 99, change=lambda log: log[:20]),
 }
-_BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
+BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     **_LOGS,
     "nothing": lambda _: None,
     "directory": lambda directory: directory.mkdir(),
@@ -130,11 +155,16 @@ _BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "shared": lambda directory: _ledger(directory).parent.chmod(0o1777),
     "file": lambda directory: directory.write_text("no directory"),
     "other mode": lambda directory: _changed(directory, "PRAGMA journal_mode = delete"),
+    "version 1": lambda directory: _of_version(directory, 1),
+    "version 2": lambda directory: _of_version(directory, 2),
+    "of another": lambda directory: _given_away(_ledger(directory)),
 }
+"""What may be in a directory before a ledger is opened there, by its name."""
 
 
 @contextlib.contextmanager
-def _place(home: Path) -> Iterator[Path]:
+def place(home: Path) -> Iterator[Path]:
+    """A state directory that isn't there yet, in a home that is made and goes."""
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o700)
     try:
@@ -149,16 +179,16 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
     `before` says what is there, `under` a path below the state directory that is asked for; with `reader` another
     connection reads all the time; the options are those of `Ledger.open`.
     """
-    if before not in _BEFORE:
-        raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(_BEFORE)}")
-    with _place(home) as directory:
-        _BEFORE[before](directory)
-        place = options.pop("state_dir", directory / under)
-        content = _contents(directory)
+    if before not in BEFORE:
+        raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(BEFORE)}")
+    with place(home) as directory:
+        BEFORE[before](directory)
+        state_dir = options.pop("state_dir", directory / under)
+        content = contents(directory)
         try:
-            ledger = Ledger.open(place, **options)
+            ledger = Ledger.open(state_dir, **options)
         except LedgerError as error:
-            return {"error": type(error).__name__, "left": _contents(directory) == content}
+            return {"error": type(error).__name__, "left": contents(directory) == content}
         with contextlib.ExitStack() as scope:
             scope.enter_context(contextlib.closing(ledger))
             if reader:
@@ -172,7 +202,7 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
             return facts | _after(ledger, directory / under / DATABASE_NAME)
 
 
-def _contents(directory: Path) -> list[bytes]:
+def contents(directory: Path) -> list[bytes]:
     """What is in the database, and in its log."""
     files = (directory / f"{DATABASE_NAME}{side}" for side in ("", "-wal"))
     return [file.read_bytes() for file in files if file.is_file()]
@@ -180,8 +210,13 @@ def _contents(directory: Path) -> list[bytes]:
 
 def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
     connection = ledger.database.connection if ledger.database is not None else None
-    ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+    task = ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+    with ledger.workers.hold("runner") as runner:
+        run = ledger.history.start(task.task_id, worker_id=runner.id)
     return {
+        # Of what older versions had no place for.
+        "a run": run.status.value,
+        "a message": ledger.outbox.enqueue(channel="mail", target="me", payload={}).status.value,
         "pragmas": {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS},  # type: ignore[union-attr] # it is on SQLite
         "durability": ledger.durability.value,
         "tasks": len(ledger.tasks.list()),

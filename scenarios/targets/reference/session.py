@@ -5,6 +5,7 @@ An action is named after the part and the method that it calls (``tasks.start``,
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,17 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.ledger import IllegalTransition, Ledger, NotFound, Runtime, StoreError, StoreIOError, Task, UsageError
+from tornpage.ledger import (
+    IllegalTransition,
+    Ledger,
+    LedgerError,
+    NotFound,
+    Runtime,
+    StoreError,
+    StoreIOError,
+    Task,
+    UsageError,
+)
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.outbox.legacy import UNREADABLE
@@ -25,17 +36,19 @@ from tornpage.scenarios.targets.reference.environment import (
     Receiver,
     connect_as_another,
     left_by_others,
-    life_of_workers,
     run_command,
     spoil,
     visit,
+    written_task,
 )
 from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory
+from tornpage.scenarios.targets.reference.listeners import Scribe
+from tornpage.scenarios.targets.reference.lives import LIVES
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
-from tornpage.scenarios.targets.reference.openings import opening
-from tornpage.scenarios.targets.reference.other_stores import life_of_a_store, opened_snapshot
 
+# How long a call in another thread may take, in which it waits for nobody.
+_PATIENCE_S: Final = 3.0
 # The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
 # Made past what the session's own commits say: many rows, each a transaction of its own.
@@ -69,20 +82,29 @@ class ReferenceSession:
         self._legacy = LegacyQueue(directory / "legacy", self._database)
         self._mirror = Mirror()
         self._wrong: Violation | None = None
+        # What somebody does when the clock is looked at for that time in a call.
+        self._at_reading: tuple[int, Callable[[], object]] | None = None
+        # Rows of tasks as somebody's hand has left them, by id.
+        self._by_hand: dict[str, Any] = {}
         self._shown: View = {}
         # What the lists answered that the view was made of, by their action.
         self.listed: dict[str, Any] = {}
         self.told = Told()
-        self.ledger = Ledger.open(
+        scribe = Scribe()
+        self.ledger = scribe.ledger = Ledger.open(
             directory,
             journal_mode=configuration.journal_mode,
             clock=self._clock,
             new_id=lambda: self._next_id,
             connect=environment.connect,
             workers=self._workers,
-            observers=(Grumbler(), self._mirror),
+            observers=(Grumbler(), scribe, self._mirror),
             control_hooks={Runtime.ACP: self._asked_to_stop, Runtime.SUBAGENT: _refuse},
-            session_hooks={Runtime.ACP: self._is_backed, Runtime.SUBAGENT: _fail_to_say},
+            session_hooks={
+                Runtime.ACP: self._is_backed,
+                Runtime.SUBAGENT: _fail_to_say,
+                Runtime.CRON: _know_nothing,
+            },
             **{"synchronous": configuration.synchronous.lower(), **parts},
         )
 
@@ -105,7 +127,10 @@ class ReferenceSession:
         except Refused:
             raise
         except StoreError as error:
-            told.error = "Unreadable" if isinstance(error, Unreadable) else None
+            if isinstance(error, Unreadable):
+                # No failure of the store: by the specification a call on such a row is refused.
+                told.error = "Unreadable"
+                raise Refused(str(error)) from error
             heard = self._mirror.changes - changes
             if heard and error.outcome == "unchanged" and action.name not in MANY_COMMITS:
                 # Raised by the next look: here it would be taken for the call's own answer.
@@ -118,7 +143,7 @@ class ReferenceSession:
             self._wrong = Violation("error-is-not-hidden", f"{action.name} failed with {error!r}, and not a StoreError")
             raise
         finally:
-            self._later_ms = self._tick_ms = 0
+            self._later_ms, self._tick_ms, self._at_reading = 0, 0, None
             told.heard, told.sent = list(self._mirror.heard), list(self._receiver.got)
 
     def _clock(self) -> int:
@@ -126,12 +151,16 @@ class ReferenceSession:
         self._later_ms += self._tick_ms
         now = self._environment.clock() + self._later_ms
         self.told.readings.append(now)
+        if self._at_reading is not None and len(self.told.readings) == self._at_reading[0]:
+            self._at_reading[1]()
         return now
 
     def _perform(self, name: str, args: dict[str, Any]) -> Any:
         own = getattr(self, "_do_" + name.replace(".", "_"), None)
         if own is not None:
             return own(**args)
+        if name in LIVES:
+            return LIVES[name](self._place[0], self._clock, **args)
         part, _, method = name.partition(".")
         return getattr(getattr(self.ledger, part), method)(**args)
 
@@ -165,7 +194,7 @@ class ReferenceSession:
         return self.ledger.tasks.create(**fields)
 
     def _do_recover(self) -> Any:
-        with self._booting(), recovery_lines(self.told.lines):
+        with self._booting(), recovery_lines(self.told):
             return self.ledger.recover()
 
     def _do_maintenance(self, *, apply: bool = True) -> Any:
@@ -175,7 +204,33 @@ class ReferenceSession:
         del done["checkpointed"]
         return done
 
+    def _do_maintenance_while(self, meanwhile: dict[str, Any]) -> Any:
+        """Maintenance; after it has looked, and before its first transaction, another process makes a call."""
+        with self._overtaken_at(1, meanwhile):
+            return self._do_maintenance()
+
+    @contextlib.contextmanager
+    def _overtaken_at(self, number: int, call: dict[str, Any]) -> Iterator[None]:
+        """When the transaction of that number is about to begin, another process makes a call."""
+        begun = 0
+
+        def overtake(statement: str) -> None:
+            nonlocal begun
+            begun += statement.startswith("BEGIN IMMEDIATE")
+            if begun == number and not self.told.is_overtaken:
+                self.told.is_overtaken = True
+                with contextlib.suppress(Refused):
+                    self._elsewhere(later_ms=self._later_ms).call(Action(call["name"], call["args"]))
+
+        connection = self.ledger.tasks.backend.database.connection  # type: ignore[attr-defined] # it is on SQLite
+        connection.set_trace_callback(overtake)
+        try:
+            yield
+        finally:
+            connection.set_trace_callback(None)
+
     def _do_audit(self, *, booting: bool = False, **filters: Any) -> Any:
+        self._note_as_written()
         with self._booting() if booting else contextlib.nullcontext():
             return self.ledger.audit(**filters)
 
@@ -190,8 +245,11 @@ class ReferenceSession:
 
     def _do_outbox_recover(self, cutoff: int | None, **limits: Any) -> Any:
         worker_id = f"pass-{self._environment.now_ms}"
-        self._receiver.another = self._acknowledge_elsewhere
+        self._receiver.another, self._receiver.takes = self._acknowledge_elsewhere, self._let_time_pass
         return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id, **limits)
+
+    def _let_time_pass(self, many_ms: int) -> None:
+        self._later_ms += many_ms
 
     def _acknowledge_elsewhere(self, message_id: str) -> None:
         # It is as late there.
@@ -200,12 +258,16 @@ class ReferenceSession:
     def _do_legacy_file(self, name: str, content: object, kind: str = "json") -> None:
         self._legacy.put(name, content, kind)
 
-    def _do_outbox_import_legacy(self) -> Any:
+    def _do_outbox_import_legacy(self, changes: dict[str, Any] | None = None) -> Any:
+        """Import the old queue; while that goes on somebody puts down one that `changes`, after it was read."""
         if self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
+        if changes is not None:
+            # The clock is looked at before a file is read, and once it is written down.
+            self._at_reading = 2, lambda: self._legacy.put(**changes)
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
-        for problem in report.problems:
+        for problem in report.problems if changes is None else ():
             # The report says it to its caller: that message was not taken over, or its file stays, and the others were.
             if problem.imported or problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
@@ -227,12 +289,26 @@ class ReferenceSession:
 
     def _do_spoiled_row(self, **what: Any) -> None:
         spoil(self._database, **what)
+        if what["table"] == "tasks":
+            self._by_hand[what["key"]] = written_task(self._database, what["key"])
 
-    def _do_cancel_while(self, task_id: str, says: str, meanwhile: dict[str, Any] | None = None) -> Any:
-        """Cancel a task whose runtime, while it is asked, has another process make a call, and then says something."""
+    def _note_as_written(self) -> None:
+        """Which rows are as somebody's hand has left them: those that the ledger has written since are its own."""
+        rows = {key: row for key, row in self._by_hand.items() if row == written_task(self._database, key)}
+        self.told.circumstances |= {"as_written": rows} if rows else {}
+
+    def _do_cancel_while(
+        self, task_id: str, says: str, meanwhile: dict[str, Any] | None = None, *, thread: bool = False
+    ) -> Any:
+        """Cancel a task whose runtime, while it is asked, has another process make a call, and then says something.
+
+        With `thread` another thread of this process makes it.
+        """
 
         def asked() -> object:
-            if meanwhile is not None:
+            if meanwhile is not None and thread:
+                self._call_in_a_thread(meanwhile)
+            elif meanwhile is not None:
                 with contextlib.suppress(Refused):
                     self._elsewhere().call(Action(meanwhile["name"], meanwhile["args"]))
             if says == "raises":
@@ -246,13 +322,41 @@ class ReferenceSession:
         finally:
             self._asked = _agree
 
+    def _call_in_a_thread(self, call: dict[str, Any]) -> None:
+        def make() -> None:
+            # One that fails has not done what it should; the rows say so. One that was let go of fails at last.
+            with contextlib.suppress(LedgerError):
+                self._perform(call["name"], dict(call["args"]))
+
+        # It is let go of where it never comes back: the process must be able to end.
+        other = threading.Thread(target=make, daemon=True)
+        other.start()
+        other.join(_PATIENCE_S)
+        if other.is_alive():
+            self._wrong = Violation(
+                "as-specified", f"{call['name']} waits in another thread for a hook that waits for it"
+            )
+
     def _asked_to_stop(self, _task: Task) -> Any:
         return self._asked()
 
-    def _do_command(self, argv: list[str], means: dict[str, Any], *, terminal: bool = False) -> Any:
-        """Somebody types a command, which makes the call that it `means` in a process of its own."""
+    def _do_command(
+        self,
+        argv: list[str],
+        means: dict[str, Any],
+        *,
+        terminal: bool = False,
+        program: dict[str, Any] | None = None,
+        refused: str | None = None,
+    ) -> Any:
+        """Somebody types a command, which makes the call that it `means` in a process of its own.
+
+        What a deliver `program` does, and whether an option alone is `refused`, is for the model.
+        """
+        del program, refused
         if means["name"] == "outbox.import_legacy" and self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
+        self._note_as_written()
         argv = [one.replace("{legacy}", str(self._legacy.directory)) for one in argv]
         workers = PretendedWorkers(self._database)
         workers.booting = self._workers.booting = argv[-1] == "recover" or "recover" in argv[:1]
@@ -263,18 +367,6 @@ class ReferenceSession:
                 return run_command(argv, ledger, self._place[0], self._clock, terminal=terminal)
         finally:
             self._workers.booting = False
-
-    def _do_workers_life(self, calls: list[list[Any]], place: str = "directory") -> list[Any]:
-        return life_of_workers(self._place[0] / "real-workers", calls, place)
-
-    def _do_stores_life(self, **what: Any) -> list[Any]:
-        return life_of_a_store(self._place[0] / "other-stores", self._clock, **what)
-
-    def _do_open_snapshot(self, document: Any) -> Any:
-        return opened_snapshot(self._place[0] / "snapshots", self._clock, document=document)
-
-    def _do_open_once(self, **how: Any) -> Any:
-        return opening(self._place[0] / "another", **how)
 
     def _do_toil(self, task_id: str, times: int, kilobytes: int) -> None:
         """Much progress of one task; SQLite writes only the pages that differ, so each text is another one."""
@@ -290,11 +382,15 @@ class ReferenceSession:
         finally:
             self.told = other.told
 
-    def _do_overtaken(self, first: dict[str, Any], then: dict[str, Any]) -> Any:
+    def _do_overtaken(self, first: dict[str, Any], then: dict[str, Any], at: int = 0) -> Any:
         """Another process makes a call, and this one makes its own before it has read what has changed.
 
-        For scripts only: where this one's call is refused, or fails, the other's is done all the same.
+        With `at` the other's comes when this one's transaction of that number is about to begin. For scripts only:
+        where this one's call is refused, or fails, the other's is done all the same.
         """
+        if at:
+            with self._overtaken_at(at, first):
+                return self._perform(then["name"], dict(then["args"]))
         with contextlib.suppress(Refused):
             self._elsewhere().call(Action(first["name"], first["args"]))
         return self._perform(then["name"], dict(then["args"]))
@@ -347,7 +443,7 @@ class ReferenceSession:
         """Every task, delivery state, run, session and message, as the ledger answers."""
         ledger, view = self.ledger, dict[str, Any]()
         listed, (runs, unreadable) = ledger.tasks.list(), ledger.history.read()
-        sessions, messages = ledger.history.list_sessions(), ledger.outbox.list()
+        sessions, (messages, bad_messages) = ledger.history.list_sessions(), ledger.outbox.read()
         self.listed = {
             "tasks.list": listed,
             "history.list": runs,
@@ -356,7 +452,7 @@ class ReferenceSession:
         }
         # In the order of their insertion, which breaks ties.
         tasks = {task.task_id: task for task in listed}
-        for one in (*ledger.tasks.quarantined(), *unreadable):
+        for one in (*ledger.tasks.quarantined(), *unreadable, *bad_messages):
             view[f"unreadable/{one.table}/{one.key}"] = {"table": one.table, "key": one.key}
         memory = ledger.tasks.view()
         for task in (tasks[task_id] for task_id in memory.tasks if task_id in tasks):
@@ -406,6 +502,10 @@ def _agree() -> None:
 
 def _refuse(_task: Task) -> bool:
     return False
+
+
+def _know_nothing(_task: Task) -> None:
+    """Say nothing: what isn't known is backed."""
 
 
 def _fail_to_say(_task: Task) -> bool:

@@ -17,8 +17,8 @@ from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Session, Target, View
 from tornpage.scenarios.targets.reference.draws.simpler_actions import simpler_actions
 from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
-from tornpage.scenarios.targets.reference.model import is_readable
-from tornpage.scenarios.targets.reference.rules.invariants import check_change, check_view
+from tornpage.scenarios.targets.reference.model import in_order, is_readable
+from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND, check_change, check_view
 from tornpage.scenarios.targets.reference.scripts import Script, scripts
 from tornpage.scenarios.targets.reference.session import MANY_COMMITS, ReferenceSession
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
@@ -56,7 +56,7 @@ class Reference(Target):
     by_others: frozenset[str] = frozenset(
         {
             "elsewhere", "overtaken", "meanwhile", "legacy_file", "older_row", "damaged_payload", "spoiled_row",
-            "cancel_while", "command",
+            "cancel_while", "maintenance_while", "command",
         }
     )  # fmt: skip
 
@@ -151,6 +151,9 @@ class Reference(Target):
                     if prefix in _REPORTED:
                         view[f"unreadable/{table}/{row[key]}"] = {"table": table, "key": row[key]}
                     continue
+                if row.get("label") == BY_ANOTHERS_HAND:
+                    # §2: on restore and fresh reads its times are put in order; the ledger's own rows have to be so.
+                    row = dict(in_order(row))
                 view[f"{prefix}/{row[key]}"] = row
                 for name in _JSON_COLUMNS & row.keys():
                     row[name] = None if row[name] is None else msgspec.json.decode(row[name])
@@ -171,5 +174,5 @@ _TABLES: Final = (
     ("message_outbox", "message", "id"),
 )
 # Of which kinds the ledger says, when it is asked for a view, that a row can't be read.
-_REPORTED: Final = frozenset({"task", "delivery", "run"})
+_REPORTED: Final = frozenset({"task", "delivery", "run", "message"})
 _JSON_COLUMNS: Final = frozenset({"requester_origin", "artifacts"})

@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.ledger.disk.rows import Unreadable
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 from tornpage.scenarios.targets.reference.draws.whole_space import one_call
@@ -106,8 +105,7 @@ class _Walk:
         session, kind = self._session, "done"
         try:
             session.call(action)
-        except (Refused, Unreadable):
-            # A row that can't be read is no failure of the store here: by the model the call is refused for it.
+        except Refused:
             kind = "refused"
         except TypeError:
             # An argument of a kind that the call's own signature has no place for.

@@ -11,8 +11,10 @@ It decides where the specification is silent; ``docs/ledger.md`` lists these dec
 from tornpage.scenarios.targets.reference.model.command.commands import exit_code, printed
 from tornpage.scenarios.targets.reference.model.command.shown import lines, on_terminal, warnings
 from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
+from tornpage.scenarios.targets.reference.model.observers import observed
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
+from tornpage.scenarios.targets.reference.model.tasks import in_order
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
@@ -24,8 +26,10 @@ __all__ = [
     "State",
     "World",
     "exit_code",
+    "in_order",
     "is_readable",
     "lines",
+    "observed",
     "on_terminal",
     "printed",
     "step",

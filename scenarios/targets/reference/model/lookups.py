@@ -9,6 +9,7 @@ from tornpage.scenarios.targets.reference.model.values import (
     RESULTS,
     RUNTIMES,
     STATUSES,
+    Refusal,
     an_id,
     given,
     key_of,
@@ -169,8 +170,15 @@ def by_queue_time(messages: Iterable[Row]) -> list[Row]:
 
 
 def outbox_get(_world: World, state: State, message_id: Any) -> Any:
-    """A message by its id."""
-    return state.message.get(an_id(message_id))
+    """A message by its id; refused where its row can't be read."""
+    if an_id(message_id) in state.unreadable.get("message_outbox", ()):
+        raise Refusal("Unreadable")
+    return state.message.get(message_id)
+
+
+def outbox_read(world: World, state: State, **wanted: Any) -> Any:
+    """As the list, and the rows that can't be read beside it."""
+    return [outbox_list(world, state, **wanted), state.quarantined("message_outbox")]
 
 
 def outbox_list(_world: World, state: State, *, status: Any = None, channel: Any = None) -> Any:

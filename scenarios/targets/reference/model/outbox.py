@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.lookups import by_queue_time
@@ -53,7 +54,7 @@ def enqueue(
     for known in state.message.values():
         if key is not None and known["idempotency_key"] == key:
             return Outcome(state, known)
-    if row["id"] in state.message:
+    if row["id"] in (*state.message, *state.unreadable.get("message_outbox", ())):
         raise Refusal("UsageError")
     return Outcome(state.put("message", row["id"], row), row)
 
@@ -72,7 +73,7 @@ def _result(state: State, message: Row, changed: Row | None) -> Outcome:
 def _existing(state: State, message_id: Any) -> Row:
     row = state.message.get(an_id(message_id))
     if row is None:
-        raise Refusal("NotFound")
+        raise Refusal("Unreadable" if message_id in state.unreadable.get("message_outbox", ()) else "NotFound")
     return row
 
 
@@ -204,7 +205,11 @@ def recover(
     budget_ms: Any = 60_000,
     max_age_ms: Any = 30 * _MINUTE_MS,
 ) -> Outcome:
-    """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass."""
+    """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass.
+
+    The clock goes on while a receiver works; past the budget the rest stays as it was. A clock that jumps back spends
+    nothing of it. Rows that can't be read are counted: all of them, so a script spoils only such as are due.
+    """
     budget, limit, oldest = a_span(budget_ms, zero=True), a_time(cutoff), a_span(max_age_ms)
     counts = dict.fromkeys(
         ("recovered", "failed", "expired", "deferred", "over_budget", "skipped_cutoff", "leased", "unreadable"), 0
@@ -215,18 +220,24 @@ def recover(
     due = [one for one in in_scope if _is_due(one, world.now_ms)]
     counts["skipped_cutoff"] = len(waiting) - len(in_scope)
     counts["deferred"] = len(in_scope) - len(due)
-    if budget <= 0:
-        # Past the budget the rest stays as it was, no attempt counted.
-        counts["over_budget"] = len(due)
-        return Outcome(state, counts)
+    counts["unreadable"] = len(state.unreadable.get("message_outbox", ()))
     sent: list[Row] = []
-    for message in due:
+    spent_ms = 0
+    for position, message in enumerate(due):
+        if spent_ms >= budget:
+            # Past the budget the rest stays as it was, no attempt counted.
+            counts["over_budget"] = len(due) - position
+            break
         if _is_sent_by_another(world, message, None):
             counts["leased"] += 1
-            continue
-        row = _sent(world, message, sent)
-        counts["recovered" if row["status"] == "delivered" else "failed"] += 1
-        state = state.put("message", message["id"], row)
+        elif not _is_due(message, world.now_ms):
+            counts["deferred"] += 1
+        else:
+            at_ms, row = _sent(world, message, sent)
+            spent_ms += max(0, at_ms - world.now_ms)
+            world = replace(world, now_ms=at_ms)
+            counts["recovered" if row["status"] == "delivered" else "failed"] += 1
+            state = state.put("message", message["id"], row)
     return Outcome(state, counts, sent=tuple(sent))
 
 
@@ -240,17 +251,18 @@ def _expire(world: World, state: State, oldest_ms: float, counts: dict[str, int]
     return state
 
 
-def _sent(world: World, message: Row, sent: list[Row]) -> Row:
-    """What becomes of one message that is sent; the receiver does what its payload says."""
-    message = _taken_over(message, world.now_ms)
+def _sent(world: World, message: Row, sent: list[Row]) -> tuple[int, Row]:
+    """What becomes of one message that is sent, and when; the receiver does what its payload says."""
+    now_ms = world.now_ms
+    message = _taken_over(message, now_ms)
     if message["attempt_count"] >= _MOST_ATTEMPTS:
-        return _ended(message, world.now_ms, "failed_terminal", message["terminal_reason"] or Text())
+        return now_ms, _ended(message, now_ms, "failed_terminal", message["terminal_reason"] or Text())
     try:
         payload = as_json(message["payload"])
     except ValueError:
         # §5: a payload that can't be parsed fails that row alone.
-        failed = _failed(message, world.now_ms, "?", permanent=True)
-        return {**failed, "last_error": Text(), "terminal_reason": Text()}
+        failed = _failed(message, now_ms, "?", permanent=True)
+        return now_ms, {**failed, "last_error": Text(), "terminal_reason": Text()}
     names = ("id", "turn_id", "channel", "account_id", "target", "dispatch_kind", "queued_at")
     key = message["idempotency_key"] or message["id"]
     sent.append({
@@ -258,23 +270,31 @@ def _sent(world: World, message: Row, sent: list[Row]) -> Row:
         "attempt": message["attempt_count"] + 1,
     })  # fmt: skip
     said = payload if isinstance(payload, Mapping) else {}
+    now_ms += said.get("takes_ms", 0)
+    if world.program is not None:
+        said = {} if world.program == {} else {**world.program, "error": Text(*world.program["says"])}
+    return now_ms, _answered(message, now_ms, said)
+
+
+def _answered(message: Row, now_ms: int, said: Row) -> Row:
+    """A message after its receiver has said how it went."""
     if "raises" in said:
-        return _failed(message, world.now_ms, said["raises"] or Text(), permanent=is_permanent(said["raises"]))
+        return _failed(message, now_ms, said["raises"] or Text(), permanent=is_permanent(said["raises"]))
     error = said.get("error")
     if error is None:
-        return _delivered(message, world.now_ms)
+        return _delivered(message, now_ms)
     permanent = said.get("permanent")
-    hopeless = is_permanent(error) if permanent is None else permanent
-    return _failed(message, world.now_ms, error, permanent=hopeless)
+    return _failed(message, now_ms, error, permanent=is_permanent(error) if permanent is None else permanent)
 
 
 # -- the old queue ---------------------------------------------------------------------------------------------
 
 
-def import_legacy(world: World, state: State) -> Outcome:
+def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome:
     """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
 
-    The answer has the names of the files that are reported, and of those that are left.
+    One that `changes` after it was read (and then it is another one) stays, too. The answer has the names of the files
+    that are reported, and of those that are left.
     """
     if world.files is None:
         raise Refusal("UsageError")
@@ -292,13 +312,18 @@ def import_legacy(world: World, state: State) -> Outcome:
         if verdict == "imported":
             state = state.put("message", message["id"], message)
         counts[verdict] += 1
-        counts["removed"] += 1
+        if changes is not None and changes["name"] == name:
+            stay.append(name)
+        else:
+            counts["removed"] += 1
     return Outcome(state, {**counts, "problems": stay, "left": stay})
 
 
 def _verdict(world: World, state: State, message: Row) -> str:
     """A delivered message never comes back, also after it was pruned; another message under the same id stays out."""
     name, key = message["id"], message["idempotency_key"]
+    if name in state.unreadable.get("message_outbox", ()):
+        return "conflict"
     known = world.imported.get(name)
     if known is not None:
         return "already_there" if known == fingerprint(as_json(message["payload"])) else "conflict"

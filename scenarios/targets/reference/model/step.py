@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, outbox, runs, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model import lookups, observers, outbox, runs, tasks, upkeep, workers
 from tornpage.scenarios.targets.reference.model.disk import opening, stores
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
@@ -71,7 +71,7 @@ _LOOKS: Final = {
         "find",
     ),
     "history": ("get", "list", "read", "find", "running_workers", "get_session", "list_sessions"),
-    "outbox": ("get", "list"),
+    "outbox": ("get", "list", "read"),
 }  # fmt: skip
 
 ACTIONS: Final[Mapping[str, Rule]] = {
@@ -84,8 +84,11 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "audit": upkeep.audit,
     "maintenance": upkeep.maintenance,
     "workers.life": workers.life,
+    "workers.work": workers.work,
+    "observers.life": observers.life,
     "stores.life": _stores_life,
     "open.once": opening.opening,
+    "open.typed": opening.typed,
     "open.snapshot": stores.snapshot,
     "batch.nested": _nested,
 }

@@ -88,7 +88,7 @@ def _findings(world: World, state: State, row: Row) -> list[Row]:
         found.append(("warn", "missing_cleanup"))
     about = {"task_id": task["task_id"], "created_at": task["created_at"], "detail": Text()}
     told: list[Row] = [{"severity": one, "code": code, "status": status, "age_ms": age, **about} for one, code in found]
-    if _contradicts_itself(row):
+    if _contradicts_itself(world.as_written.get(row["task_id"], row)):
         told.append({
             "severity": "warn", "code": "inconsistent_timestamps", "status": row["status"], "age_ms": None, **about,
         })  # fmt: skip
@@ -108,16 +108,24 @@ def _contradicts_itself(row: Row) -> bool:
 # -- maintenance -----------------------------------------------------------------------------------------------
 
 
-def maintenance(world: World, state: State, *, apply: bool = False) -> Outcome:
-    """§3: mark lost → prune → stamp, the first that fits; a preview writes nothing."""
+def maintenance(world: World, state: State, *, apply: bool = False, meanwhile: State | None = None) -> Outcome:
+    """§3: mark lost → prune → stamp, the first that fits; a preview writes nothing.
+
+    Each row is re-read in its own transaction before it is changed: `meanwhile` is the state by then, where another
+    process has changed something after the pass has looked.
+    """
     outcomes: list[Outcome] = []
     counts = {"reconciled": 0, "pruned": 0, "stamped": 0}
-    for task in state.task.values():
-        step = _step(world, state, task)
-        if step is None:
+    found = state if meanwhile is None else meanwhile
+    for seen in state.task.values():
+        step, task = _step(world, state, seen), found.task.get(seen["task_id"])
+        if step is None or task is None or step != _step(world, found, task):
+            continue
+        if step == "reconciled" and task != seen:
+            # Its worker, or its session, was asked about another state of it.
             continue
         counts[step] += 1
-        now = outcomes[-1].state if outcomes else state
+        now = outcomes[-1].state if outcomes else found
         if step == "pruned":
             outcomes.append(without_task(now, task["task_id"]))
         elif step == "stamped":
@@ -126,7 +134,7 @@ def maintenance(world: World, state: State, *, apply: bool = False) -> Outcome:
             lost = tasks.ended(task, world.now_ms, "lost", error=task["error"] or Text())
             outcomes.append(with_task(now, lost, previous=task))
     answer = {"applied": apply, **counts}
-    return joined(outcomes, state, answer) if apply else Outcome(state, answer)
+    return joined(outcomes, found, answer) if apply else Outcome(state, answer)
 
 
 def _step(world: World, state: State, task: Row) -> str | None:

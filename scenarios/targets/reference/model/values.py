@@ -53,6 +53,18 @@ class Text:
         return f"<a text with {', '.join(map(repr, self.parts)) or 'anything'}>"
 
 
+class Anything:
+    """Stands for whatever there is: nothing is specified of it."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment] # equal to all
+
+    def __repr__(self) -> str:
+        return "<anything>"
+
+
 class JsonText:
     """Stands for any JSON text of a value."""
 

@@ -35,7 +35,11 @@ def _made(held: Held, name: str, argument: Any) -> Any:
             raise Refusal("IllegalTransition")
         held[worker] = True
         return worker
-    if name == "is_alive":
+    if name == "link":
+        # Silent there: where it can't be found out whether a worker lives, it counts as alive.
+        held[argument] = True
+        return None
+    if name in ("is_alive", "ask_together"):
         return held.get(argument, False)
     if name == "clean":
         dead = sorted(worker for worker, is_held in held.items() if not is_held and worker not in argument)
@@ -48,6 +52,77 @@ def _made(held: Held, name: str, argument: Any) -> Any:
     if name == "retire":
         del held[argument]
     return None
+
+
+def work(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
+    """§4: what running rows or leases refer to keeps its id, alive or dead; a recovery frees all other dead ones.
+
+    A running row that can't be read stays as it is, and still refers to its worker. §5: a pass sends what dead workers
+    have leased; its own worker leaves no file. Silent there: the attempt that a dead one had begun counts, and delays
+    nothing.
+    """
+    at_work, answers = _Work(), list[Any]()
+    for name, argument in calls:
+        try:
+            answers.append(at_work.answer(name, argument))
+        except Refusal as refusal:
+            answers.append(refusal.error)
+    return Outcome(state, answers)
+
+
+class _Work:
+    """What workers have begun: runs, some of them unreadable, and leases."""
+
+    def __init__(self) -> None:
+        self.held: Held = {}
+        self.runs: list[str] = []
+        self.bad: list[str] = []
+        # Of each message that waits, who has leased it ("": nobody), and the attempts that count.
+        self.leases: list[tuple[str, int]] = []
+
+    def answer(self, name: str, argument: Any) -> Any:
+        """What one call comes to."""
+        own = getattr(self, f"do_{name}", None)
+        return _made(self.held, name, argument) if own is None else own(argument)
+
+    def _lives(self, worker: str) -> bool:
+        return self.held.get(worker, False)
+
+    def do_start(self, worker: str) -> str:
+        if not self._lives(worker):
+            raise Refusal("IllegalTransition")
+        self.runs.append(worker)
+        return "running"
+
+    def do_spoil(self, worker: str) -> None:
+        self.bad += [one for one in self.runs if one == worker]
+        self.runs = [one for one in self.runs if one != worker]
+
+    def do_recover(self, _nothing: None) -> list[str]:
+        dead = sorted(one for one in self.runs if not self._lives(one))
+        self.runs = [one for one in self.runs if one not in dead]
+        _made(self.held, "clean", [*(holder for holder, _ in self.leases), *self.bad])
+        return dead
+
+    def do_claim(self, worker: str) -> bool:
+        # A message that nobody may lease waits for the next pass.
+        self.leases.append((worker if self._lives(worker) else "", 0))
+        if not self._lives(worker):
+            raise Refusal("UsageError")
+        return True
+
+    def do_take_over(self, worker: str) -> list[Any]:
+        place = next(i for i, (holder, _) in enumerate(self.leases) if holder and not self._lives(holder))
+        self.leases[place] = worker, self.leases[place][1] + 1
+        return [self.leases[place][1], True]
+
+    def do_send(self, _nothing: None) -> list[Any]:
+        free = [one for one in self.leases if not self._lives(one[0])]
+        self.leases = [one for one in self.leases if self._lives(one[0])]
+        return [len(free), len(self.leases), sorted(attempts + 1 + bool(holder) for holder, attempts in free)]
+
+    def do_files(self, _nothing: None) -> list[str]:
+        return sorted(self.held)
 
 
 def _elsewhere(place: str, name: str, argument: Any) -> Any:

@@ -17,7 +17,10 @@ class World:
     `is_booting`: no worker of a run lives, and no session backs a task (§4). `controls` are the runtimes whose work
     can be asked to stop (§2, cancel), each with what it answers; `backs` are those that know of their sessions
     (§3, lost). `files` are the files of the old queue by name, each with its document (None: there is no such
-    directory), and `imported` what was ever taken over (§5): a fingerprint by id.
+    directory), and `imported` what was ever taken over (§5): a fingerprint by id. `program` is
+    what the deliver program of a command comes to, whatever the message: nothing where it delivers, else what its
+    failure names (`says`) and whether it is `permanent`. `as_written` are the rows of tasks
+    whose times contradict each other (§3), as somebody's hand has left them: every look puts them in order.
     """
 
     now_ms: int
@@ -27,6 +30,8 @@ class World:
     backs: frozenset[str] = frozenset()
     files: Mapping[str, Any] | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
+    program: Mapping[str, Any] | None = None
+    as_written: Mapping[str, Any] = field(default_factory=dict)
 
     def is_alive(self, worker_id: Any) -> bool:
         """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then.

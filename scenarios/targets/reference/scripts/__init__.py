@@ -8,6 +8,7 @@ from functools import cache
 
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
+    commands,
     messages,
     outside,
     runs,
@@ -25,6 +26,10 @@ def scripts() -> tuple[Script, ...]:
     """All of them."""
     made = (
         *map(tasks.transitions, tasks.STATUSES),
-        *(one() for room in (tasks, upkeep, runs, messages, together, circumstances, outside) for one in room.SCRIPTS),
+        *(
+            one()
+            for room in (tasks, upkeep, runs, messages, together, circumstances, commands, outside)
+            for one in room.SCRIPTS
+        ),
     )
     return tuple(map(tuple, made))

@@ -39,3 +39,8 @@ def enqueue(name: str, payload: Any = None, /, **more: Any) -> Action:
 def batch(*calls: Action) -> Action:
     """Calls in one transaction."""
     return Action("batch", {"calls": [{"name": one.name, "args": one.args} for one in calls]})
+
+
+def as_json(means: Action, *argv: str) -> Action:
+    """A command that is typed, with what it prints as JSON; `means` is the call that it stands for."""
+    return Action("command", {"argv": [*argv, "--json"], "means": {"name": means.name, "args": means.args}})

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue
+from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, START_MS, as_json, batch, call, create, enqueue
 
 
 def _spoiled(table: str, key: str, column: str, value: Any) -> Action:
@@ -37,6 +38,50 @@ def spoiled_rows() -> Iterator[Action]:
     yield call("maintenance", later_ms=30 * DAY_MS)
 
 
+def contradicting_rows() -> Iterator[Action]:
+    """Times that contradict each other, in a row of an older version: each look puts them in order, the audit says so.
+
+    Once the ledger has written such a row it is in order.
+    """
+    hand = {"label": BY_ANOTHERS_HAND}
+    late, early = START_MS + 9 * DAY_MS, 5
+    written: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("queued", {"created_at": late}), ("running", {"created_at": late}), ("running", {"started_at": early}),
+        ("queued", {"ended_at": START_MS}), ("running", {"ended_at": early}), ("failed", {"ended_at": early}),
+        ("failed", {"started_at": late}), ("succeeded", {"last_event_at": early}), ("lost", {"ended_at": early}),
+        ("lost", {"started_at": START_MS, "ended_at": START_MS - 1}), ("failed", {"started_at": START_MS + 7}),
+        ("queued", {"last_event_at": None, "created_at": late}),
+        ("failed", {"started_at": START_MS, "ended_at": 6}),
+        ("queued", {"started_at": START_MS}), ("running", {"last_event_at": None}),
+    )  # fmt: skip
+    for number, (status, fields) in enumerate(written):
+        name = f"t{number}"
+        yield create(name, status=status, owner_key=f"o{number % 3}", **hand)
+        for column, value in fields.items():
+            yield _spoiled("tasks", name, column, value)
+        yield call("tasks.get", task_id=name)
+        yield call("tasks.list_fresh_for_owner", owner_key=f"o{number % 3}")
+    looks = (
+        call("tasks.list"), call("audit"), call("audit", severity="warn", later_ms=DAY_MS, booting=True),
+        call("audit", code="inconsistent_timestamps"), call("audit", severity="error", limit=3),
+        call("maintenance", apply=False, later_ms=8 * DAY_MS),
+        as_json(call("audit", limit=50), "tasks", "audit"),
+        as_json(call("audit", limit=50, code="inconsistent_timestamps"), "tasks", "audit", "--code",
+               "inconsistent_timestamps", "--fail-on", "error"),
+    )  # fmt: skip
+    yield from looks
+    for number, change in enumerate((
+        call("tasks.progress", text="x"), call("tasks.set_notify_policy", policy="silent"),
+        call("tasks.set_delivery_status", status="failed"), call("tasks.finish", status="failed", ended_at=1),
+        call("tasks.set_delivery_state", last_notified_event_at=5),
+    )):  # fmt: skip
+        for name in (f"t{number}", f"t{number + 5}"):
+            yield Action(change.name, {**change.args, "task_id": name})
+    yield from looks
+    yield call("maintenance", later_ms=8 * DAY_MS)
+    yield from looks
+
+
 def spoiled_runs() -> Iterator[Action]:
     """A run that can't be read stays as it is, and the others are recovered."""
     for name in ("a", "b"):
@@ -63,15 +108,41 @@ def callbacks() -> Iterator[Action]:
             data = None if meanwhile is None else {"name": meanwhile.name, "args": meanwhile.args}
             yield Action("cancel_while", {"task_id": "t", "says": says, "meanwhile": data})
             yield call("tasks.delete", task_id="t")
+    for meanwhile in (call("tasks.finish", task_id="t", status="failed"), call("tasks.delete", task_id="t")):
+        yield create("t", runtime="acp", task="in a thread")
+        data = {"name": meanwhile.name, "args": meanwhile.args}
+        yield Action("cancel_while", {"task_id": "t", "says": "agrees", "meanwhile": data, "thread": True})
+        yield call("tasks.delete", task_id="t")
     yield create("o", label="observer raises")
     yield call("tasks.start", task_id="o")
     yield batch(call("tasks.progress", task_id="o", text="x"), create("o2"), call("tasks.delete", task_id="o"))
+    seen = {"label": "observer writes"}
+    yield create("w", **seen)
+    yield call("tasks.progress", task_id="w", text="mine")
+    yield batch(create("w2", **seen), create("w3", task="third", **seen), call("tasks.start", task_id="w2"))
+    yield batch(create("w4", **seen), call("tasks.delete", task_id="w4"), create("w5", run_id="r", **seen))
+    yield batch(create("w6", **seen), call("tasks.start", task_id="nobody"))
     for name, payload in (
         ("a", {"raises": "chat not found"}), ("b", {"raises": "reset"}), ("c", {"raises": ""}),
         ("d", {"elsewhere": True}), ("e", {"text": "x"}),
     ):  # fmt: skip
         yield enqueue(name, payload)
     yield call("outbox.recover", cutoff=None)
+
+
+def observers() -> Iterator[Action]:
+    """Observers that come and go, have no method for an event, fail, or are none."""
+    work: list[Any] = [
+        ["create", "a"], ["create", "a"], ["batch", [["create", "b"], ["create", "a"], ["delete", "b"]]],
+        ["restore", None], ["delete", "nobody"],
+    ]  # fmt: skip
+    yield call("observers.life", calls=[["open", []], *work])
+    for ears in (["all"], ["fails", "all"], ["no restored", "no upserted", "no deleted", "fails"]):
+        yield call("observers.life", calls=[
+            ["open", ears], *work, ["configure", "left out"], *work, ["configure", None], *work, ["configure", ears],
+            ["configure", 5], ["configure", ["deaf"]], ["observe", ["all", "deaf"]], *work, ["observe", ["all"]], *work,
+            ["observe", []], *work,
+        ])  # fmt: skip
 
 
 def moving_clocks() -> Iterator[Action]:
@@ -98,98 +169,6 @@ def many_rows() -> Iterator[Action]:
     yield call("maintenance", apply=False, later_ms=DAY_MS)
 
 
-def _typed(means: Action, *argv: str) -> Action:
-    return Action("command", {"argv": [*argv, "--json"], "means": {"name": means.name, "args": means.args}})
-
-
-def task_commands() -> Iterator[Action]:
-    """The commands of tasks: what it prints, and its exit code."""
-
-    yield create("t", run_id="r", child_session_key="c")
-    yield create("acp", runtime="acp", owner_key="x")
-    yield _typed(call("tasks.list"), "tasks", "list")
-    yield _typed(
-        call("tasks.list", runtime="acp", status="queued"), "tasks", "list", "--runtime", "acp", "--status", "queued"
-    )
-    yield _typed(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", "x")
-    for token in ("t", "r", " c ", "nobody"):
-        yield _typed(call("tasks.find", token=token), "tasks", "show", token)
-    yield _typed(call("tasks.start", task_id="t"), "tasks", "start", "r")
-    yield _typed(call("tasks.start", task_id="t"), "tasks", "start", "t")
-    yield _typed(call("tasks.start", task_id="nobody"), "tasks", "start", "nobody")
-    yield _typed(call("tasks.set_notify_policy", task_id="t", policy="silent"), "tasks", "notify", "t", "silent")
-    report = {"error": "e", "terminal_summary": "s", "run_id": "r"}
-    said = ("--error", "e", "--summary", "s", "--run", "r")
-    yield _typed(call("tasks.finish", task_id="t", status="lost", **report), "tasks", "finish", "t", "lost", *said)
-    yield _typed(call("tasks.finish", task_id="t", status="failed", **report), "tasks", "finish", "t", "failed", *said)
-    yield _typed(call("tasks.cancel", task_id="t"), "tasks", "cancel", "t")
-    yield create("u")
-    yield _typed(call("tasks.cancel", task_id="u"), "tasks", "cancel", "u")
-    yield _typed(call("tasks.delete", task_id="u"), "tasks", "delete", "u")
-    fields = {
-        "owner_key": "me", "requester_session_key": "q", "scope_kind": "session", "run_id": "z", "label": "l",
-        "child_session_key": "c", "parent_flow_id": "f", "notify_policy": "silent", "runtime": "cron",
-    }  # fmt: skip
-    options = (
-        "--owner", "me", "--requester", "q", "--scope", "session", "--run", "z", "--child-session", "c", "--flow", "f",
-        "--label", "l", "--notify", "silent", "--runtime", "cron",
-    )  # fmt: skip
-    made = Action("tasks.create", {"id": "unnamed", "task": "text", **fields})
-    yield _typed(made, "tasks", "create", "text", *options)
-
-
-def run_commands() -> Iterator[Action]:
-    """Those of the upkeep and of runs."""
-    yield create("t", status="lost")
-    wanted: tuple[dict[str, Any], ...] = ({}, {"severity": "error"}, {"code": "lost"}, {"limit": 1})
-    for known in wanted:
-        filters = [text for name, value in known.items() for text in (f"--{name}", str(value))]
-        for fail_on in ((), ("--fail-on", "warn"), ("--fail-on", "error")):
-            yield _typed(call("audit", **{"limit": 50, **known}), "tasks", "audit", *filters, *fail_on)
-    yield _typed(call("maintenance", apply=False), "tasks", "maintenance")
-    yield create("v")
-    yield call("history.start", task_id="v", worker_id="w", run_id="run")
-    yield call("history.open_session", run_id="run", session_id="s")
-    yield _typed(call("history.list"), "runs", "list")
-    yield _typed(call("history.list", task_id="v", worker_id="w", status="running"), "runs", "list", "--task", "v",
-                "--worker", "w", "--status", "running")  # fmt: skip
-    yield _typed(call("history.find", token="v"), "runs", "show", "v")  # noqa: S106 - a task
-    yield _typed(call("history.find", token="nobody"), "runs", "show", "nobody")  # noqa: S106 - a task
-    yield _typed(call("maintenance", apply=True), "tasks", "maintenance", "--apply")
-    yield _typed(call("recover"), "recover")
-
-
-def outbox_commands() -> Iterator[Action]:
-    """Those of the outbox."""
-    message = {"channel": "mail", "target": "me", "idempotency_key": "k", "turn_id": "t", "account_id": "a"}
-    made = Action("outbox.enqueue", {**message, "dispatch_kind": "final", "payload": {"a": 1}, "message_id": "unnamed"})
-    for _ in range(2):
-        yield _typed(made, "outbox", "enqueue", "mail", "me", '{"a": 1}', "--key", "k", "--turn", "t", "--account", "a",
-                    "--kind", "final")  # fmt: skip
-    yield enqueue("m")
-    yield _typed(call("outbox.list"), "outbox", "list")
-    yield _typed(
-        call("outbox.list", status="queued", channel="mail"),
-        "outbox",
-        "list",
-        "--status",
-        "queued",
-        "--channel",
-        "mail",
-    )
-    yield _typed(call("outbox.get", message_id="m"), "outbox", "show", "m")
-    yield _typed(call("outbox.get", message_id="nobody"), "outbox", "show", "nobody")
-    yield call("outbox.ack", message_id="m")
-    yield call("outbox.ack", message_id="unnamed")
-    for age in ("0", "nan", "1"):
-        yield _typed(call("outbox.prune", age_ms=float(age)), "outbox", "prune", "--age-ms", age)
-    for name, target in (("one", "me"), ("bad", " ")):
-        yield call("legacy_file", name=f"{name}.json", content={"id": name, "channel": "mail", "to": target})
-    means = {"name": "outbox.import_legacy", "args": {}}
-    yield Action("command", {"argv": ["outbox", "import", "{legacy}"], "means": means})
-    yield _typed(call("outbox.recover", cutoff=None), "outbox", "recover", "--deliver-command", "true")
-
-
 def workers() -> Iterator[Action]:
     """Real locks: an id is used once, lives until it is let go of, and is free when its file is cleaned away."""
     for place in ("directory", "memory", "file", "link"):
@@ -206,15 +185,30 @@ def workers() -> Iterator[Action]:
         ["retire", "nobody"], ["release", "nobody"],
     ])  # fmt: skip
 
+    yield call("workers.life", calls=[
+        ["hold", "a"], ["ask_together", "a"], ["release", "a"], ["ask_together", "a"], ["link", "odd"],
+        ["is_alive", "odd"], ["hold", "odd"], ["clean", []], ["is_alive", "odd"],
+    ])  # fmt: skip
+    yield call("workers.work", calls=[
+        ["hold", "a"], ["hold", "b"], ["hold", "c"], ["hold", "d"], ["start", "a"], ["claim", "b"], ["start", "c"],
+        ["start", "c"], ["claim", "d"], ["start", "nobody"], ["claim", "nobody"], ["files", None], ["recover", None],
+        ["release", "a"], ["release", "b"], ["start", "a"], ["claim", "b"], ["is_alive", "a"], ["recover", None],
+        ["files", None], ["hold", "a"], ["hold", "b"], ["recover", None], ["send", None], ["files", None],
+        ["recover", None], ["hold", "b"], ["files", None], ["release", "c"], ["release", "d"], ["send", None],
+        ["files", None], ["clean", ["c", "d"]], ["recover", None], ["files", None],
+        ["hold", "e"], ["start", "e"], ["spoil", "e"], ["release", "e"], ["recover", None], ["files", None],
+        ["hold", "e"], ["hold", "f"], ["claim", "f"], ["hold", "g"], ["release", "f"], ["take_over", "g"],
+        ["release", "g"], ["hold", "h"], ["take_over", "h"], ["send", None], ["release", "h"], ["send", None],
+    ])  # fmt: skip
+
 
 SCRIPTS: Final = (
     workers,
     spoiled_rows,
+    contradicting_rows,
     spoiled_runs,
     callbacks,
+    observers,
     moving_clocks,
     many_rows,
-    task_commands,
-    run_commands,
-    outbox_commands,
 )

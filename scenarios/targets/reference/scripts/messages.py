@@ -214,4 +214,66 @@ def odd_files() -> Iterator[Action]:
     yield call("outbox.import_legacy")
 
 
-SCRIPTS: Final = (odd_files, queueing, endings, retries, permanent, passes, ages, pruning, import_files)
+def changing_files() -> Iterator[Action]:
+    """A file that becomes another one while it is imported, and one in the directory of what was given up."""
+    old = {"id": "a", "channel": "mail", "to": "you"}
+    yield call("legacy_file", name="below.json", content={**old, "id": "below"}, kind="below")
+    yield call("legacy_file", name="a.json", content=old)
+    yield call("outbox.import_legacy", changes={"name": "a.json", "content": {**old, "id": "b", "text": "another"}})
+    yield call("outbox.import_legacy")
+    for name in ("z", "m", "y", "c", "x"):
+        yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "enqueuedAt": 5})
+    yield call("outbox.import_legacy")
+    yield call("outbox.list")
+
+
+def slow_receivers() -> Iterator[Action]:
+    """The clock goes on, or back, while a receiver works; past the budget the rest stays as it was."""
+    for budget_ms in (1, 60_000, 120_000, 120_001):
+        for takes_ms in (60_000, -DAY_MS, 59_999):
+            for number in range(4):
+                yield enqueue(f"m{number}", {"takes_ms": takes_ms if number % 2 else 20_000})
+            yield enqueue("fails", {"takes_ms": 7, "error": "reset"})
+            yield call("outbox.recover", cutoff=None, budget_ms=budget_ms)
+            yield call("outbox.recover", cutoff=None, later_ms=DAY_MS, max_age_ms=9 * DAY_MS)
+            for name in ("m0", "m1", "m2", "m3", "fails"):
+                yield call("outbox.move_to_failed", message_id=name)
+            yield call("outbox.prune", age_ms=1, later_ms=90 * DAY_MS)
+
+
+def spoiled_messages() -> Iterator[Action]:
+    """A message that can't be read is reported and left alone, and the others are sent."""
+    for number, (column, value) in enumerate((("queued_at", "soon"), ("attempt_count", "x"), ("error_class", "odd"))):
+        name = f"bad{number}"
+        for one in (name, f"a{number}"):
+            yield enqueue(one)
+        yield call("spoiled_row", table="message_outbox", key=name, column=column, value=value)
+        yield call("outbox.list")
+        yield call("outbox.read")
+        yield call("outbox.quarantined")
+        yield call("outbox.get", message_id=name)
+        yield enqueue(name, idempotency_key="other")
+        for method, more in (
+            ("ack", {}), ("fail", FAIL), ("move_to_failed", {}), ("claim", {"worker_id": "w"}),
+            ("release", {"worker_id": "w"}),
+        ):  # fmt: skip
+            yield call(f"outbox.{method}", message_id=name, **more)
+        yield call("outbox.recover", cutoff=None)
+        yield call("outbox.recover", cutoff=None, later_ms=DAY_MS)
+    yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
+
+
+SCRIPTS: Final = (
+    changing_files,
+    slow_receivers,
+    spoiled_messages,
+    odd_files,
+    queueing,
+    endings,
+    retries,
+    permanent,
+    passes,
+    ages,
+    pruning,
+    import_files,
+)

@@ -164,7 +164,7 @@ def openings() -> Iterator[Action]:
     """What is refused and left as it is, who may read what, and what each mode and level comes to."""
     for before in (
         "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "index differs", "link",
-        "log is a link", "no file", "read-only", "shared", "file", "other mode",
+        "of another", "log is a link", "no file", "read-only", "shared", "file", "other mode", "version 1", "version 2",
         "log", "newer in its log", "newer late in its log", "newer for a while", "newer with junk after it",
         "newer in a torn frame", "newer in an old frame", "newer in a wrong frame", "newer in a log that is none",
         "newer in a wrong log", "short log",
@@ -182,4 +182,25 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="ledger", state_dir="")
 
 
-SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, snapshots, openings)
+def typed_options() -> Iterator[Action]:
+    """The options before a command and the environment: where the ledger is, and how it is opened."""
+    where = ("--state-dir", "{home}/state")
+    making = ("tasks", "create", "text", "--owner", "me")
+    for argv in (making, ("tasks", "list"), ("tasks", "audit"), ("tasks", "maintenance"), ("recover",)):
+        yield call("open.typed", argv=[*where, *argv])
+        yield call("open.typed", argv=[*where, *argv], variable="{home}/other")
+        yield call("open.typed", argv=[*argv], variable="{home}/other")
+        for before in ("ledger", "text", "newer", "newer in its log", "link", "of another", "damaged", "other mode"):
+            yield call("open.typed", argv=[*where, *argv], before=before)
+    for mode in ("wal", "delete", "truncate", "persist"):
+        for before in ("nothing", "ledger", "other mode"):
+            yield call("open.typed", argv=[*where, "--journal-mode", mode, *making], before=before)
+    for many_ms in ("0", "70"):
+        yield call("open.typed", argv=[*where, "--busy-timeout-ms", many_ms, *making], before="ledger")
+    for wrong in ("", ":memory:"):
+        yield call("open.typed", argv=["--state-dir", wrong, *making])
+    yield call("open.typed", argv=None, variable="{home}/other")
+    yield call("open.typed", argv=None, variable="{home}/state", before="newer")
+
+
+SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, snapshots, openings, typed_options)

@@ -114,4 +114,76 @@ def elsewhere() -> Iterator[Action]:
     yield there(call("audit", later_ms=DAY_MS))
 
 
-SCRIPTS: Final = (batches, looks_in_batches, nested, elsewhere)
+def overtaken_looks() -> Iterator[Action]:
+    """Each kind of look is the first thing that this process does after another one has changed what it shows."""
+    keys: dict[str, Any] = {"run_id": "r", "runtime": "acp", "child_session_key": "c", "parent_flow_id": "f"}
+    looks = (
+        call("tasks.get", task_id="t"), call("tasks.get_delivery", task_id="t"), call("tasks.list"),
+        call("tasks.list", status="queued"), call("tasks.list_for_owner", owner_key="main"),
+        call("tasks.list_fresh_for_owner", owner_key="main"), call("tasks.list_by_run", run_id="r"),
+        call("tasks.list_by_parent_flow", parent_flow_id="f"), call("tasks.list_for_session", session_key="c"),
+        call("tasks.find", token="t"), call("tasks.find", token="r"), call("tasks.find", token="c"),  # noqa: S106
+        call("audit"), batch(call("tasks.list_by_run", run_id="r")), batch(call("tasks.get_delivery", task_id="t")),
+    )  # fmt: skip
+    for look in looks:
+        for first in (
+            create("t", **keys, requester_origin={"a": 1}), call("tasks.finish", task_id="t", status="lost"),
+            call("tasks.set_delivery_state", task_id="t", last_notified_event_at=7), call("tasks.delete", task_id="t"),
+        ):  # fmt: skip
+            yield Action("overtaken", {"first": _data(first), "then": _data(look)})
+    for first, look in (
+        (create("t"), call("tasks.find", token="t")),  # noqa: S106 - a task
+        (call("history.start", task_id="t", worker_id="w", run_id="r"), call("history.find", token="t")),  # noqa: S106
+        (call("history.open_session", run_id="r", session_id="s"), call("history.list_sessions", run_id="r")),
+        (call("history.invalidate_session", session_id="s", reason="x"), call("history.get_session", session_id="s")),
+        (call("history.finish", run_id="r", status="success"), call("history.running_workers")),
+        (enqueue("m"), call("outbox.list")), (call("outbox.ack", message_id="m"), call("outbox.get", message_id="m")),
+    ):  # fmt: skip
+        yield Action("overtaken", {"first": _data(first), "then": _data(look)})
+
+
+def overtaken_calls() -> Iterator[Action]:
+    """Another process is faster by a moment: it changes the row after this one's call has begun.
+
+    A call is one transaction, so nobody comes before a second one.
+    """
+    for at in (1, 2):
+        run, session = f"rw{at}", f"s{at}"
+        if at > 1:
+            # Nobody else makes them.
+            yield from (create(name, runtime="acp", task=name) for name in ("t", "v"))
+            yield create("x")
+            yield call("history.start", task_id="x", worker_id="w", run_id=run)
+            yield from (enqueue("m", idempotency_key="other"), enqueue("o"))
+        for first, then in (
+            (create("t", run_id="r", runtime="acp"), create("t2", run_id="r", runtime="acp", label="l")),
+            (call("tasks.finish", task_id="t", status="failed"), call("tasks.start", task_id="t")),
+            (call("tasks.delete", task_id="t"), call("tasks.progress", task_id="t", text="x")),
+            (create("u"), call("tasks.delete", task_id="u")),
+            (create("v", runtime="acp"), call("tasks.cancel", task_id="v")),
+            (call("tasks.finish", task_id="v", status="lost"), call("tasks.cancel", task_id="v")),
+            (create("w"), call("history.start", task_id="w", worker_id="w", run_id=run)),
+            (call("tasks.start", task_id="w"), call("history.start", task_id="w", worker_id="w", run_id=run)),
+            (call("history.open_session", run_id=run, session_id=session),
+             call("history.open_session", run_id=run, session_id=session)),
+            (call("history.invalidate_session", session_id=session, reason="first"),
+             call("history.invalidate_session", session_id=session, reason="second")),
+            (call("history.finish", run_id=run, status="failure"), call("history.open_session", run_id=run)),
+            (call("history.finish", run_id=run, status="success"),
+             call("history.finish", run_id=run, status="failure")),
+            (enqueue("m", idempotency_key="k"), enqueue("n", idempotency_key="k")),
+            (call("outbox.claim", message_id="m", worker_id="w"), call("outbox.claim", message_id="m", worker_id="v")),
+            (call("outbox.release", message_id="m", worker_id="w"), call("outbox.fail", message_id="m", error="e")),
+            (call("outbox.ack", message_id="m"), call("outbox.fail", message_id="m", error="e")),
+            (call("outbox.ack", message_id="n"), call("outbox.move_to_failed", message_id="n")),
+            (enqueue("o"), call("outbox.prune", age_ms=1)),
+            (call("tasks.progress_by_run", run_id="r", text="x"),
+             call("tasks.finalize_by_run", run_id="r", status="succeeded")),
+        ):  # fmt: skip
+            yield Action("overtaken", {"first": _data(first), "then": _data(then), "at": at})
+        for name in ("t", "t2", "u", "v", "w", "x"):
+            yield call("tasks.delete", task_id=name)
+        yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
+
+
+SCRIPTS: Final = (batches, looks_in_batches, nested, elsewhere, overtaken_looks, overtaken_calls)

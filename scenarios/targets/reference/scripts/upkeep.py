@@ -69,4 +69,22 @@ def maintenance() -> Iterator[Action]:
     yield call("batch", calls=[{"name": "maintenance", "args": {}}])
 
 
-SCRIPTS: Final = (audit, filters, maintenance)
+def overtaken_maintenance() -> Iterator[Action]:
+    """Another process changes a row after maintenance has looked at it: what is due is judged anew."""
+    for meanwhile in (
+        call("tasks.finalize_by_run", run_id="r", status="succeeded"), call("tasks.progress", task_id="t", text="x"),
+        call("tasks.set_notify_policy", task_id="t", policy="silent"), call("tasks.delete", task_id="t"),
+        call("tasks.finish", task_id="t", status="failed"), create("other", status="lost"),
+        call("tasks.get", task_id="t"),
+    ):  # fmt: skip
+        data = {"name": meanwhile.name, "args": meanwhile.args}
+        for runtime, status in (("cli", "lost"), ("acp", "queued"), ("acp", "running"), ("cli", "older")):
+            yield create("t", run_id="r", runtime=runtime, status="lost" if status == "older" else status)
+            if status == "older":
+                yield call("older_row", task_id="t")
+            yield Action("maintenance_while", {"meanwhile": data, "later_ms": 3 * DAY_MS})
+            yield call("tasks.delete", task_id="t")
+            yield call("tasks.delete", task_id="other")
+
+
+SCRIPTS: Final = (audit, filters, maintenance, overtaken_maintenance)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tornpage.scenarios.targets.reference.model.command.shown import QUARANTINED
 from tornpage.scenarios.targets.reference.model.state import Outcome
 from tornpage.scenarios.targets.reference.model.values import as_json
 
@@ -34,7 +35,8 @@ def printed(argv: Sequence[str], outcome: Outcome) -> Any:
         noun = {"tasks": "tasks", "runs": "runs", "outbox": "messages"}[group]
         names = {"tasks": ("runtime", "status", "owner"), "runs": ("status", "task_id", "worker_id")}
         filters = {name: _option(argv, name) for name in names.get(group, ("status", "channel"))}
-        return {"count": len(rows), "filters": filters, noun: rows, "quarantined": []}
+        bad = outcome.state.quarantined(*QUARANTINED[f"{group} list"])
+        return {"count": len(rows), "filters": filters, noun: rows, "quarantined": bad}
     if group == "outbox" and command in _MESSAGES:
         return _shown(answer)
     if group == "runs" and command == "show":

@@ -36,15 +36,16 @@ def on_terminal(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
     return [Text(*line.split("\t")) for line in found]
 
 
-_QUARANTINED: Final = {
+QUARANTINED: Final = {
     "tasks list": ("tasks", "task_delivery_state"), "tasks audit": ("tasks",), "runs list": ("task_history",),
     "outbox list": ("message_outbox",),
 }  # fmt: skip
+"""The tables of whose rows a command says which of them can't be read."""
 
 
 def warnings(argv: Sequence[str], outcome: Outcome) -> list[Any]:
     """§1: the rows that can't be read are named, on standard error."""
-    tables = _QUARANTINED.get(" ".join(argv[:2]), ())
+    tables = QUARANTINED.get(" ".join(argv[:2]), ())
     return [Text(one["table"], one["key"]) for one in outcome.state.quarantined(*tables)]
 
 

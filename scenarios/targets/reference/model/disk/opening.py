@@ -1,23 +1,30 @@
 """Openings (§1): what is refused and left as it is, who may read what, and what the levels promise."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.values import Anything
 from tornpage.scenarios.targets.reference.model.world import World
 
 _JOURNAL_MODES: Final = ("wal", "delete", "truncate", "persist")
 _LEVELS: Final = ("off", "normal", "full", "extra")
 # §1: a clear error where the file is no database, corrupt, newer, read-only, a symbolic link or another's.
 _REFUSED: Final = {
-    "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt",
+    "of another": "StoreUnavailable", "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt",
     "index differs": "StoreCorrupt", "newer": "StoreSchemaNewer",
     "link": "StoreUnavailable", "log is a link": "StoreUnavailable", "no file": "StoreUnavailable",
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
     **dict.fromkeys(("newer in its log", "newer late in its log", "newer with junk after it"), "StoreSchemaNewer"),
 }  # fmt: skip
+# Who only looks doesn't compare indexes with their tables.
+_REFUSED_TO_A_LOOK: Final = frozenset(_REFUSED) - {"index differs"}
+# An older version, and another program, may have left a file with a rollback journal, which it keeps.
+_WITHOUT_LOG: Final = frozenset({"other mode", "version 1", "version 2"})
 # What a log says counts where it is whole, of the present, and committed.
 _KEPT: Final = frozenset({
-    "ledger", "wide", "other mode", "log", "newer for a while", "newer in a torn frame", "newer in an old frame",
+    "ledger", "wide", "other mode", "version 1", "version 2", "log",
+    "newer for a while", "newer in a torn frame", "newer in an old frame",
     "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
 })  # fmt: skip
 
@@ -42,7 +49,7 @@ def opening(
     if before in _REFUSED and not in_memory:
         return Outcome(state, {"error": _REFUSED[before], "left": True})
     # A file says whether it has a log, and not which kind of journal it has else.
-    known = "delete" if before == "other mode" and not under else "wal"
+    known = "delete" if before in _WITHOUT_LOG and not under else "wal"
     mode = "memory" if in_memory else journal_mode or known
     level = synchronous or ("extra" if mode == "delete" else "full")
     is_there = before in _KEPT and not under and not in_memory
@@ -51,6 +58,8 @@ def opening(
             "journal_mode": mode, "synchronous": _LEVELS.index(level), "foreign_keys": 1,
             "busy_timeout": busy_timeout_ms, "wal_autocheckpoint": 1_000,
         },
+        "a run": "running",
+        "a message": "queued",
         "durability": _durability(mode, level),
         "tasks": 1 + is_there,
         "directory": None if in_memory and before == "nothing" else "700",
@@ -58,11 +67,56 @@ def opening(
         # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; what somebody reads stays in the log.
         "checkpointed": not reader,
         # §4: ``<state dir>/workers/<id>.lock``.
-        "worker": [True, [] if in_memory else ["700", "600"], False, ["one"]],
+        "worker": [True, [] if in_memory else ["700", "600"], False, ["one", "runner"]],
         **({} if reader else {"in the file alone": None if in_memory else 1 + is_there}),
         "closed": "StoreUnavailable",
         "log": reader,
     })  # fmt: skip
+
+
+def typed(
+    _world: World,
+    state: State,
+    *,
+    argv: Sequence[str] | None,
+    before: str = "nothing",
+    variable: str | None = None,
+) -> Outcome:
+    """§1 and §3: the directory is the argument, else TORNPAGE_STATE_DIR; 2 where the store can't be used.
+
+    Who only looks makes and changes nothing.
+    """
+    options, words = _options([] if argv is None else argv)
+    where = (options.get("--state-dir") or variable or "").removeprefix("{home}/")
+    is_look = list(words[:2]) == ["tasks", "audit"] or list(words) == ["tasks", "maintenance"]
+    is_there = before not in ("nothing", "directory")
+    is_refused = where == "state" and before in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
+    is_wrong = options.get("--state-dir") in ("", ":memory:")
+    known: Any = "rollback" if before == "other mode" else Anything() if before in _REFUSED else "wal"
+    modes = {"state": known} if is_there else {}
+    there = {"state"} if before != "nothing" else set()
+    makes = not (is_refused or is_wrong or is_look)
+    if makes:
+        wanted = options.get("--journal-mode")
+        kept = modes.get(where, "wal")
+        modes[where] = kept if wanted is None else "wal" if wanted == "wal" else "rollback"
+        there.add(where)
+    return Outcome(state, {
+        "exit": 2 if is_refused or is_wrong else 0,
+        "left": Anything() if where == "state" and makes else True,
+        # Where the file is refused before it is opened, or by a look at it, no connection was made.
+        "waits_ms": [int(options.get("--busy-timeout-ms", 5_000))] if makes else Anything(),
+        "there": sorted(there),
+        "ledgers": modes,
+    })  # fmt: skip
+
+
+def _options(argv: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
+    """The options before a command, and the command."""
+    found: dict[str, str] = {}
+    while argv and argv[0].startswith("--"):
+        found[argv[0]], argv = argv[1], argv[2:]
+    return found, argv
 
 
 def _durability(mode: str, level: str) -> str:

@@ -1,0 +1,100 @@
+"""Observers that act: one that writes to the ledger, and some that come, go, fail and have no method for an event."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from tornpage.ledger import Ledger, LedgerError, Task
+
+
+class Scribe:
+    """An observer that writes: it notes on each new task whose label asks for it that it has seen it."""
+
+    label: Final = "observer writes"
+
+    def __init__(self) -> None:
+        self.ledger: Ledger | None = None
+
+    def upserted(self, task: Task, previous: Task | None) -> None:
+        """Write, from inside the call that has made the task."""
+        if task.label == self.label and previous is None and self.ledger is not None:
+            self.ledger.tasks.progress(task.task_id, "seen")
+
+
+class _Listener:
+    """Notes what it hears; `name` says what it is like."""
+
+    def __init__(self, name: str, heard: list[Any]) -> None:
+        self._name, self._heard = name, heard
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("restored", "upserted", "deleted"):
+            own = object.__getattribute__(self, "_name")
+            if own in ("deaf", f"no {name}"):
+                raise AttributeError(name)
+        return object.__getattribute__(self, name)
+
+    def _note(self, event: str, what: object) -> None:
+        self._heard.append([self._name, event, what])
+        if self._name == "fails":
+            raise RuntimeError("an observer has failed")
+
+    def restored(self, tasks: Sequence[Task]) -> None:
+        """With what there is, in a sequence that nobody can change."""
+        self._note("restored", [task.task_id for task in tasks] if isinstance(tasks, tuple) else type(tasks).__name__)
+
+    def upserted(self, task: Task, previous: Task | None) -> None:
+        """A task, and whether it is new."""
+        self._note("upserted", [task.task_id, previous is None])
+
+    def deleted(self, task_id: str, _previous: Task | None) -> None:
+        """One fewer."""
+        self._note("deleted", task_id)
+
+
+def life_of_observers(clock: Callable[[], int], calls: Iterable[tuple[str, Any]]) -> list[Any]:
+    """Calls on a ledger in memory whose observers come and go; of each, how it was refused and who heard what.
+
+    The first is ``open``, with the first observers.
+    """
+    heard: list[Any] = []
+    answers: list[Any] = []
+    names: list[str] = []
+    (_, ears), *others = calls
+    opened = Ledger.open(":memory:", clock=clock, new_id=lambda: names[-1], observers=_listeners(ears, heard))
+    with contextlib.closing(opened) as ledger:
+        answers.append([None, list(heard)])
+        for name, argument in others:
+            heard.clear()
+            try:
+                _make(ledger, name, argument, names, heard)
+                answers.append([None, list(heard)])
+            except LedgerError as error:
+                answers.append([type(error).__name__, []])
+    return answers
+
+
+def _listeners(names: Any, heard: list[Any]) -> Any:
+    return [_Listener(name, heard) for name in names] if isinstance(names, list) else names
+
+
+def _make(ledger: Ledger, name: str, argument: Any, names: list[str], heard: list[Any]) -> None:
+    tasks = ledger.tasks
+    if name == "observe":
+        tasks.observe(*_listeners(argument, heard))
+    elif name == "configure":
+        tasks.configure_observers(*([] if argument == "left out" else [_listeners(argument, heard)]))
+    elif name == "restore":
+        tasks.restore()
+    elif name == "delete":
+        tasks.delete(argument)
+    elif name == "batch":
+        with ledger.batch():
+            for inner, one in argument:
+                _make(ledger, inner, one, names, heard)
+    elif tasks.get(argument) is None:
+        names.append(argument)
+        tasks.create(runtime="cli", owner_key="me", task="work")
+    else:
+        names.append(argument)
+        tasks.progress(argument, f"turn {len(names)}")

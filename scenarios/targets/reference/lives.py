@@ -1,0 +1,24 @@
+"""Lives of ledgers beside the one of a session, each in a place of its own: openings, other stores, workers, observers.
+
+For scripts only: each is one action, whose answer says what every call in it came to.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tornpage.scenarios.targets.reference.listeners import life_of_observers
+from tornpage.scenarios.targets.reference.openings import opening
+from tornpage.scenarios.targets.reference.other_stores import life_of_a_store, opened_snapshot
+from tornpage.scenarios.targets.reference.real_workers import life_of_a_ledger, life_of_workers
+from tornpage.scenarios.targets.reference.typed import typed
+
+LIVES: Final[Mapping[str, Callable[..., Any]]] = {
+    "workers.life": lambda home, _clock, **how: life_of_workers(home / "real-workers", **how),
+    "workers.work": lambda home, clock, **how: life_of_a_ledger(home / "real-work", clock, **how),
+    "observers.life": lambda _home, clock, **how: life_of_observers(clock, **how),
+    "stores.life": lambda home, clock, **how: life_of_a_store(home / "other-stores", clock, **how),
+    "open.snapshot": lambda home, clock, **how: opened_snapshot(home / "snapshots", clock, **how),
+    "open.once": lambda home, _clock, **how: opening(home / "another", **how),
+    "open.typed": lambda home, _clock, **how: typed(home / "another", **how),
+}
+"""Each by its action; it is called with the session's directory, its clock and the action's arguments."""

@@ -1,0 +1,74 @@
+"""Observers (§2): what they hear and when, also where one of them writes, fails, comes or goes."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.values import Refusal
+from tornpage.scenarios.targets.reference.model.world import World
+
+# A new task with this label is written to by an observer, which notes that it has seen it.
+_IS_SEEN: Final = "observer writes"
+_SEEN: Final = {"text": "seen"}
+_EVENTS: Final = ("restored", "upserted", "deleted")
+
+Step = Callable[[World, State, str, Mapping[str, Any]], Outcome]
+
+
+def observed(step: Step, world: World, outcome: Outcome) -> Outcome:
+    """§2: after the commit only, in commit order: what an observer causes comes after the whole unit."""
+    state, heard = outcome.state, outcome.heard
+    for event, name, row, previous in outcome.heard:
+        if event == "upserted" and previous is None and row is not None and row["label"] == _IS_SEEN:
+            try:
+                more = step(world, state, "tasks.progress", {"task_id": name, **_SEEN})
+            except Refusal:
+                # It is gone by now; an observer that raises is logged.
+                continue
+            state, heard = more.state, (*heard, *more.heard)
+    return replace(outcome, state=state, heard=heard)
+
+
+def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
+    """§2: `restored` always, also when empty; None clears, leaving the argument out keeps; one that raises stops none.
+
+    The answer has, of each call, how it was refused and who has heard what.
+    """
+    listening: list[str] = []
+    tasks: dict[str, None] = {}
+    answers: list[Any] = []
+    for name, argument in calls:
+        try:
+            answers.append([None, _heard(listening, tasks, name, argument)])
+        except Refusal as refusal:
+            answers.append([refusal.error, []])
+    return Outcome(state, answers)
+
+
+def _heard(listening: list[str], tasks: dict[str, None], name: str, argument: Any) -> list[Any]:
+    if name in ("open", "observe", "configure"):
+        if argument == "left out":
+            return []
+        chosen = [] if argument is None else argument
+        if not isinstance(chosen, list) or "deaf" in chosen:
+            raise Refusal("UsageError")
+        listening[:] = chosen
+        return _told(listening, "restored", []) if name == "open" else []
+    if name == "restore":
+        return _told(listening, "restored", [*tasks])
+    if name == "batch":
+        return [event for inner, one in argument for event in _heard(listening, tasks, inner, one)]
+    if name == "delete":
+        if argument not in tasks:
+            raise Refusal("NotFound")
+        del tasks[argument]
+        return _told(listening, "deleted", argument)
+    is_new = argument not in tasks
+    tasks[argument] = None
+    return _told(listening, "upserted", [argument, is_new])
+
+
+def _told(listening: list[str], event: str, what: Any) -> list[Any]:
+    """Who hears of it: everybody who has a method for it, in the order in which they were named."""
+    return [[one, event, what] for one in listening if one != f"no {event}"]

@@ -1,0 +1,128 @@
+"""Workers with the system's own locks: how each lives and dies, and what a recovery makes of those that have died."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.ledger import Ledger, LedgerError
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.ledger.workers import DIRECTORY_NAME, Worker, Workers
+from tornpage.scenarios.targets.reference.environment import spoil
+
+
+def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "directory") -> list[Any]:
+    """Calls on real workers, with locks of the system's; answers, or names of errors.
+
+    In a directory of their own (`place`), in memory, or where a file or a link stands in the directory's place. Beside
+    the methods of `Workers` there are ``link``, a lock file that is none, and ``ask_together``, a question while
+    somebody else asks the same one.
+    """
+    workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
+    if place == "file":
+        directory.write_bytes(b"")
+    elif place == "link":
+        directory.symlink_to(directory.parent, target_is_directory=True)
+    try:
+        return _answers(calls, lambda name, argument: _made(workers, directory, name, argument))
+    finally:
+        if place in ("file", "link"):
+            directory.unlink()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list[Any]]) -> list[Any]:
+    """Calls on a ledger whose workers are real: they start runs, lease messages and die.
+
+    ``start`` and ``claim`` give a worker something to do, ``take_over`` what a dead one has left; ``spoil`` makes the
+    rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``files`` are the
+    names of the workers that have a lock file.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with contextlib.closing(Ledger.open(directory, clock=clock)) as ledger:
+            return _answers(calls, lambda name, argument: _done(ledger, directory, name, argument))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _answers(calls: list[list[Any]], make: Callable[[str, Any], Any]) -> list[Any]:
+    answers: list[Any] = []
+    held: dict[str, Worker] = {}
+    try:
+        for name, argument in calls:
+            try:
+                made = make(name, argument)
+            except LedgerError as error:
+                made = type(error).__name__
+            if isinstance(made, Worker):
+                held[made.id] = made
+                made = made.id
+            answers.append(made)
+    finally:
+        for worker in held.values():
+            worker.release()
+    return answers
+
+
+def _made(workers: Workers, directory: Path, name: str, argument: Any) -> Any:
+    if name == "link":
+        (directory / f"{argument}.lock").symlink_to(directory / "nowhere")
+        return None
+    if name == "ask_together":
+        import fcntl  # noqa: PLC0415 - Windows has none, and there are no workers there
+
+        # As a question of another process's holds it while that asks.
+        with (directory / f"{argument}.lock").open("rb") as file:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return workers.is_alive(argument)
+    return getattr(workers, name)(argument)
+
+
+def _done(ledger: Ledger, directory: Path, name: str, argument: Any) -> Any:
+    if name in _WORK:
+        return _WORK[name](ledger, argument)
+    if name == "spoil":
+        for run in ledger.history.list(worker_id=argument):
+            spoil(directory / DATABASE_NAME, "task_history", run.id, "started_at", "soon")
+        return None
+    if name == "files":
+        return sorted(file.stem for file in (directory / DIRECTORY_NAME).glob("[!.]*.lock"))
+    return _made(ledger.workers, directory / DIRECTORY_NAME, name, argument)
+
+
+def _start(ledger: Ledger, worker_id: str) -> str:
+    task = ledger.tasks.create(runtime="cli", owner_key="me", task="work")
+    return ledger.history.start(task.task_id, worker_id=worker_id).status
+
+
+def _claim(ledger: Ledger, worker_id: str) -> bool:
+    message = ledger.outbox.enqueue(channel="mail", target="me", payload={})
+    return ledger.outbox.claim(message.id, worker_id).changed
+
+
+def _recover(ledger: Ledger, _nothing: None) -> list[str]:
+    return sorted(run.worker_id for run in ledger.recover().interrupted)
+
+
+def _take_over(ledger: Ledger, worker_id: str) -> list[Any]:
+    """Claim the first message that a dead worker has leased."""
+    workers = ledger.workers
+    message = next(
+        one for one in ledger.outbox.list() if one.leased_by is not None and not workers.is_alive(one.leased_by)
+    )
+    taken = ledger.outbox.claim(message.id, worker_id).message
+    return [taken.attempt_count, taken.next_attempt_at == message.next_attempt_at]
+
+
+def _send(ledger: Ledger, _nothing: None) -> list[Any]:
+    attempts: list[int] = []
+    done = ledger.outbox.recover(lambda envelope: attempts.append(envelope.attempt))
+    return [done.recovered, done.leased, sorted(attempts)]
+
+
+_WORK: Final[Mapping[str, Callable[..., Any]]] = {
+    "start": _start, "claim": _claim, "take_over": _take_over, "recover": _recover, "send": _send,
+}  # fmt: skip

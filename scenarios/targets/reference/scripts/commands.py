@@ -1,0 +1,131 @@
+"""Scripts of commands: what each prints as JSON, its exit code, and what the program of a delivery may do."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, START_MS, as_json, call, create, enqueue
+
+
+def task_commands() -> Iterator[Action]:
+    """The commands of tasks: what it prints, and its exit code."""
+
+    yield create("t", run_id="r", child_session_key="c")
+    yield create("acp", runtime="acp", owner_key="x")
+    yield as_json(call("tasks.list"), "tasks", "list")
+    yield as_json(
+        call("tasks.list", runtime="acp", status="queued"), "tasks", "list", "--runtime", "acp", "--status", "queued"
+    )
+    yield as_json(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", "x")
+    for token in ("t", "r", " c ", "nobody"):
+        yield as_json(call("tasks.find", token=token), "tasks", "show", token)
+    yield as_json(call("tasks.start", task_id="t"), "tasks", "start", "r")
+    yield as_json(call("tasks.start", task_id="t"), "tasks", "start", "t")
+    yield as_json(call("tasks.start", task_id="nobody"), "tasks", "start", "nobody")
+    yield as_json(call("tasks.set_notify_policy", task_id="t", policy="silent"), "tasks", "notify", "t", "silent")
+    report = {"error": "e", "terminal_summary": "s", "run_id": "r"}
+    said = ("--error", "e", "--summary", "s", "--run", "r")
+    yield as_json(call("tasks.finish", task_id="t", status="lost", **report), "tasks", "finish", "t", "lost", *said)
+    yield as_json(call("tasks.finish", task_id="t", status="failed", **report), "tasks", "finish", "t", "failed", *said)
+    yield as_json(call("tasks.cancel", task_id="t"), "tasks", "cancel", "t")
+    yield create("u")
+    yield as_json(call("tasks.cancel", task_id="u"), "tasks", "cancel", "u")
+    yield as_json(call("tasks.delete", task_id="u"), "tasks", "delete", "u")
+    fields = {
+        "owner_key": "me", "requester_session_key": "q", "scope_kind": "session", "run_id": "z", "label": "l",
+        "child_session_key": "c", "parent_flow_id": "f", "notify_policy": "silent", "runtime": "cron",
+    }  # fmt: skip
+    options = (
+        "--owner", "me", "--requester", "q", "--scope", "session", "--run", "z", "--child-session", "c", "--flow", "f",
+        "--label", "l", "--notify", "silent", "--runtime", "cron",
+    )  # fmt: skip
+    made = Action("tasks.create", {"id": "unnamed", "task": "text", **fields})
+    yield as_json(made, "tasks", "create", "text", *options)
+
+
+def run_commands() -> Iterator[Action]:
+    """Those of the upkeep and of runs."""
+    yield create("t", status="lost")
+    wanted: tuple[dict[str, Any], ...] = ({}, {"severity": "error"}, {"code": "lost"}, {"limit": 1})
+    for known in wanted:
+        filters = [text for name, value in known.items() for text in (f"--{name}", str(value))]
+        for fail_on in ((), ("--fail-on", "warn"), ("--fail-on", "error")):
+            yield as_json(call("audit", **{"limit": 50, **known}), "tasks", "audit", *filters, *fail_on)
+    yield as_json(call("maintenance", apply=False), "tasks", "maintenance")
+    yield create("v")
+    yield call("history.start", task_id="v", worker_id="w", run_id="run")
+    yield call("history.open_session", run_id="run", session_id="s")
+    yield as_json(call("history.list"), "runs", "list")
+    yield as_json(call("history.list", task_id="v", worker_id="w", status="running"), "runs", "list", "--task", "v",
+                "--worker", "w", "--status", "running")  # fmt: skip
+    yield as_json(call("history.find", token="v"), "runs", "show", "v")  # noqa: S106 - a task
+    yield as_json(call("history.find", token="nobody"), "runs", "show", "nobody")  # noqa: S106 - a task
+    yield as_json(call("maintenance", apply=True), "tasks", "maintenance", "--apply")
+    yield as_json(call("recover"), "recover")
+
+
+def outbox_commands() -> Iterator[Action]:
+    """Those of the outbox."""
+    message = {"channel": "mail", "target": "me", "idempotency_key": "k", "turn_id": "t", "account_id": "a"}
+    made = Action("outbox.enqueue", {**message, "dispatch_kind": "final", "payload": {"a": 1}, "message_id": "unnamed"})
+    for _ in range(2):
+        options = ("--key", "k", "--turn", "t", "--account", "a", "--kind", "final")
+        yield as_json(made, "outbox", "enqueue", "mail", "me", '{"a": 1}', *options)
+    yield enqueue("m")
+    yield as_json(call("outbox.list"), "outbox", "list")
+    yield as_json(
+        call("outbox.list", status="queued", channel="mail"),
+        "outbox",
+        "list",
+        "--status",
+        "queued",
+        "--channel",
+        "mail",
+    )
+    yield as_json(call("outbox.get", message_id="m"), "outbox", "show", "m")
+    yield as_json(call("outbox.get", message_id="nobody"), "outbox", "show", "nobody")
+    yield call("outbox.ack", message_id="m")
+    yield call("outbox.ack", message_id="unnamed")
+    for age in ("0", "nan", "1"):
+        yield as_json(call("outbox.prune", age_ms=float(age)), "outbox", "prune", "--age-ms", age)
+    for name, target in (("one", "me"), ("bad", " ")):
+        yield call("legacy_file", name=f"{name}.json", content={"id": name, "channel": "mail", "to": target})
+    means = {"name": "outbox.import_legacy", "args": {}}
+    yield Action("command", {"argv": ["outbox", "import", "{legacy}"], "means": means})
+    yield as_json(call("outbox.recover", cutoff=None), "outbox", "recover", "--deliver-command", "true")
+
+
+def deliver_programs() -> Iterator[Action]:
+    """What a program says by its exit code, or by not answering; and the limits of a pass."""
+
+    def delivered(by: str, *options: str, limits: dict[str, Any] | None = None, **more: Any) -> Action:
+        means = call("outbox.recover", **{"cutoff": None, **(limits or {})})
+        typed = as_json(means, "outbox", "recover", "--deliver-command", by, *options)
+        return Action("command", {**typed.args, "program": {}, **more})
+
+    programs: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("sh -c 'exit 75'", {"says": ["75"], "permanent": False}), ("false", {"says": ["1"], "permanent": True}),
+        ("sh -c 'kill -9 $$'", {"says": ["SIGKILL"], "permanent": False}), ("grep -q key-p3", {}),
+        ("sh -c 'echo because >&2; exit 3'", {"says": ["3", "because"], "permanent": True}),
+    )  # fmt: skip
+    for number, (program, does) in enumerate(programs):
+        yield enqueue(f"p{number}")
+        yield delivered(program, program=does)
+        yield call("outbox.move_to_failed", message_id=f"p{number}")
+    yield enqueue("late")
+    yield delivered("sleep 9", "--timeout-ms", "100", program={"says": ["100"], "permanent": False})
+    yield call("outbox.move_to_failed", message_id="late")
+    yield enqueue("q")
+    for wrong in ("", "no-such-program-anywhere", "sh -c 'open"):
+        yield delivered(wrong, refused="UsageError")
+    for option, value in (("--budget-ms", "-1"), ("--max-age-ms", "0"), ("--timeout-ms", "0")):
+        yield delivered("true", option, value, refused="UsageError")
+    for option, name, limit in (
+        ("--budget-ms", "budget_ms", 0), ("--cutoff", "cutoff", START_MS), ("--max-age-ms", "max_age_ms", 1),
+    ):  # fmt: skip
+        yield delivered("true", option, f"{limit}", limits={name: limit})
+    yield enqueue("r")
+    yield delivered("true", "--cutoff", f"{START_MS + DAY_MS}", limits={"cutoff": START_MS + DAY_MS})
+
+
+SCRIPTS: Final = (task_commands, run_commands, outbox_commands, deliver_programs)

@@ -1,0 +1,82 @@
+"""The ledger's command as somebody types it: the options before a command, the environment, and what is then made."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from tornpage.ledger import Ledger, LedgerError
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.scenarios.targets.reference.openings import BEFORE, contents, place
+
+_MODES: Final = {1: "rollback", 2: "wal"}
+
+
+def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", variable: str | None = None) -> Any:
+    """What typing a command comes to: its exit code, whether all was left as it was, and which directories there are.
+
+    `before` says what is in the directory ``state``; in `argv` and in the `variable` TORNPAGE_STATE_DIR, ``{home}`` is
+    the place of that directory. Without `argv` a program opens the ledger by itself. ``waits_ms`` is how long the
+    connections of a ledger that is opened wait for others.
+    """
+    with place(home) as directory:
+        BEFORE[before](directory)
+        content = contents(directory)
+        environment = {
+            # Whatever is not told where to go must not go to the user's own place.
+            "XDG_STATE_HOME": str(home / "user"), "HOME": str(home / "user"),
+            "TORNPAGE_STATE_DIR": None if variable is None else variable.replace("{home}", str(home)),
+        }  # fmt: skip
+        words = None if argv is None else [one.replace("{home}", str(home)) for one in argv]
+        with _waits() as waits_ms:
+            code = _exit_code(words, environment)
+        return {
+            "exit": code,
+            "left": contents(directory) == content,
+            "waits_ms": sorted(waits_ms),
+            "there": sorted(one.name for one in home.iterdir()),
+            "ledgers": {file.parent.name: _mode(file) for file in sorted(home.glob(f"*/{DATABASE_NAME}"))},
+        }
+
+
+@contextlib.contextmanager
+def _waits() -> Iterator[set[int]]:
+    """How long connections wait, of each ledger that is opened meanwhile."""
+    waits_ms: set[int] = set()
+    opened = Ledger.open
+
+    def connect(where: str, **how: Any) -> Any:
+        waits_ms.add(round(how["timeout"] * 1_000))
+        return sqlite3.connect(where, **how)
+
+    with mock.patch.object(Ledger, "open", lambda *place, **how: opened(*place, connect=connect, **how)):
+        yield waits_ms
+
+
+def _exit_code(argv: list[str] | None, environment: Mapping[str, str | None]) -> int:
+    # They take long to load, and few sessions have a command typed.
+    from click.testing import CliRunner  # noqa: PLC0415 - as above
+
+    from tornpage.ledger.command import ledger_group  # noqa: PLC0415 - as above
+
+    if argv is None:
+        with CliRunner(env=environment).isolation():
+            try:
+                Ledger.open().close()
+            except LedgerError:
+                return 2
+            return 0
+    done = CliRunner(env=environment).invoke(ledger_group, argv)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code
+
+
+def _mode(file: Path) -> str | None:
+    """The journal mode as the file's header says it; None where it has none."""
+    if not file.is_file():
+        return None
+    header = file.read_bytes()[:20]
+    return _MODES.get(header[18]) if len(header) == 20 else None
