@@ -456,6 +456,56 @@ store.close()
     done.stdout.fnmatch_lines(["*KeyError: 'x'", "sync:journal@1=IOERR_FSYNC: KeyError: 'x'"])
 
 
+ASSERTS = {
+    "in a handler": """
+try:
+    store.add(1)
+except sqlite3.Error:
+    assert {}
+    raise
+""",
+    "at the end": """
+try:
+    store.add(1)
+finally:
+    assert {}
+""",
+}
+
+
+@pytest.mark.parametrize("where", ASSERTS)
+def test_an_assertion_that_fails_while_the_fault_is_handled_fails_at_its_point(
+    project: pytest.Pytester, where: str
+) -> None:
+    body = 'store = Store(tmp_path / "a.db")\n' + ASSERTS[where]
+    reads = "sqlite3.connect(tmp_path / 'a.db').execute('SELECT x FROM t').fetchall()"
+    done = run_test(project, "every_fault(operations='write:journal')", body.format(f"{reads} == [(1,)]"))
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["write:journal@*=FULL: AssertionError: *"])
+    sound = f"{reads} in ([], [(1,)])"
+    if where == "in a handler":
+        sound = "not store.db.in_transaction"
+    passed = run_test(project, "every_fault(operations='write:db')", body.format(sound))
+    passed.assert_outcomes(passed=1)
+
+
+EXPECTS = {
+    "pytest": "with pytest.raises(sqlite3.Error, match='locked'):",
+    "unittest": "with unittest.TestCase().assertRaisesRegex(sqlite3.Error, 'locked'):",
+}
+
+
+@pytest.mark.parametrize("who", EXPECTS)
+def test_what_expects_another_error_lets_the_fault_surface(project: pytest.Pytester, who: str) -> None:
+    body = f"""
+store = Store(tmp_path / "a.db")
+{EXPECTS[who]}
+    store.add(1)
+    raise sqlite3.OperationalError("database is locked")
+"""
+    run_test(project, "every_fault", body, before="import unittest").assert_outcomes(passed=1)
+
+
 def test_a_skip_under_a_fault_says_nothing(project: pytest.Pytester) -> None:
     body = (
         f"try:\n    {'; '.join(ADD.split(chr(10))[1:-1])}\nexcept sqlite3.Error:\n    failed = True\nelse:\n    return"

@@ -5,13 +5,14 @@ system can bring about, or the very error of a plain file that was injected. The
 class: "no such table" or a UNIQUE constraint after a fault is a consequence that the code under test has made of it,
 and no answer to it.
 
-*Absorbed*: the test passed. *Failed*: it ended in any other way; or it left the database damaged, or, where it was not
+*Absorbed*: the test passed. *Failed*: it ended in any other way, also by an assertion that fails while the fault is
+being handled; or it left the database damaged, or, where it was not
 the test itself that ran the failing statement, a transaction open.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Final
 
 import pytest
@@ -33,6 +34,8 @@ _DRIVERS: Final = frozenset({
     "peewee", "playhouse", "pysqlite3", "sqlalchemy", "sqlean", "sqlite3", "sqlmodel", "threading", "tortoise", "trio",
     "uvloop",
 })  # fmt: skip
+# Whose context managers expect an error.
+_EXPECTING: Final = frozenset({"_pytest", "unittest"})
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 
 SURFACED, ABSORBED, FAILED, VACUOUS = "surfaced", "absorbed", "failed", "vacuous"
@@ -68,11 +71,27 @@ def judge(error: BaseException | None, armed: faults.Armed) -> Verdict:
         return Verdict(VACUOUS, never_fired(armed))
     if error is None:
         return Verdict(ABSORBED)
-    if injected(error) is not None:
+    if injected(error) is not None and not _is_failed_assertion(error):
         return Verdict(SURFACED)
     if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
         return Verdict(FAILED, f"under the fault it ended with {in_words(error)}, which says nothing")
     return Verdict(FAILED, in_words(error), shown=True)
+
+
+def _is_failed_assertion(error: BaseException) -> bool:
+    """Whether an assertion failed while the fault was being handled, in an ``except`` or a ``finally``.
+
+    What expects an error, as ``pytest.raises(match=…)`` does, also fails by an assertion where it meets another one.
+    """
+    if not isinstance(error, AssertionError | pytest.fail.Exception) or error.__cause__ is not None:
+        return False
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "__exit__" and _package_of(frame) in _EXPECTING:
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def never_fired(armed: faults.Armed) -> str:
@@ -141,10 +160,14 @@ def _raised_in(error: BaseException) -> CodeType | None:
         frame = trace.tb_frame
         # apsw puts frames of its own code in C into a traceback.
         is_python = not frame.f_code.co_filename.endswith(".c")
-        if is_python and str(frame.f_globals.get("__name__")).partition(".")[0] not in _DRIVERS:
+        if is_python and _package_of(frame) not in _DRIVERS:
             found = frame.f_code
         trace = trace.tb_next
     return found
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
