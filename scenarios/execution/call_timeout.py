@@ -35,6 +35,8 @@ from tornpage.faults.locks import live_threads
 from tornpage.scenarios.execution.sleeping import no_real_sleep
 
 DEFAULT_S: Final = 10.0
+# The clock of the machine. `time.monotonic` may be a clock that stands still: of a rival, of two callers, of the store.
+_monotonic: Final = time.monotonic
 _SHIM: Final = "tornpage.faults.vfs."
 _AGAIN_AFTER_S: Final = 0.05
 _SOON_S: Final = 0.001
@@ -91,7 +93,7 @@ def patience(seconds: float) -> Iterator[Patience]:
 def in_time(what: object) -> Iterator[None]:
     """Raise `TookTooLongError`, naming `what`, where the scope is not left in time."""
     mine = _patience
-    now = time.monotonic
+    now = _monotonic
     began = now()
     # The same words whenever it is played again, however long that one was waited for.
     message = f"{what} did not return within {mine.seconds:g} s (--call-timeout)"
@@ -152,8 +154,7 @@ class _Timer:
         self.has_rung = False
         self.has_stopped_all = False
         self._message = message
-        # What stands there while the timer runs may be the store's own time.
-        self._now = time.monotonic
+        self._now = _monotonic
         self._ends_at = self._now() + seconds
         self._live = True
         self._put_off = 0

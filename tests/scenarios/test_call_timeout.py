@@ -186,3 +186,26 @@ def test_who_waits_for_a_lock_is_stopped() -> None:
     lock = threading.Lock()
     with lock, pytest.raises(TookTooLongError), call_timeout.limit(0.002, "too long"), lock:
         pass
+
+
+class WaitsWhereARivalIs(others_stores.ShelfTarget):
+    """Waits without end after an error, as for an answer of a thread that the error has ended.
+
+    A rival's clock stands still meanwhile.
+    """
+
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: int = 1) -> None:
+            # What SQLite waits for a lock would move the rival's clock.
+            self.db.execute("PRAGMA busy_timeout = 0")
+            try:
+                super().put(key, value)
+            except sqlite3.OperationalError:
+                threading.Event().wait()
+
+
+def test_a_call_that_hangs_while_a_rival_holds_a_lock_is_a_finding() -> None:
+    profile = Profile("test", None, 4, 0, 0, rival_points=4)
+    recorder = run(WaitsWhereARivalIs(), Plan(("contend",), profile, report=None, call_timeout_s=0.3))
+    found = {finding.finding.code: finding.finding.message for finding in recorder.findings}
+    assert "did not return within 0.3 s" in found["still-usable-after-the-fault"]

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -27,6 +28,7 @@ from tornpage.scenarios.model.work import Done, Part, Shard
 from tornpage.scenarios.report.merge import merge
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
+from tornpage.scenarios.run.many_cores import worker_pool
 from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Result
 from tornpage.scenarios.search.recorder import Recorder, Transcript
 from tornpage.scenarios.selftest import gate
@@ -72,6 +74,18 @@ class DiesAlways(tiny_stores.Tiny):
         raise AssertionError("killed")
 
 
+class DeafOnce(tiny_stores.Tiny):
+    """In a process that does the work it hangs while it is opened, and no signal reaches it."""
+
+    name = "test_jobs:DeafOnce"
+
+    def open(self, directory: Path, *arguments: Any) -> tiny_stores.TinySession:
+        if IS_WORKER:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+            threading.Event().wait()
+        return super().open(directory, *arguments)
+
+
 def run(target: Any, jobs: int, searches: tuple[str, ...] = SEARCHES, **options: Any) -> Recorder:
     return campaign.run(target, Plan(searches, SMALL, report=None, jobs=jobs, **options))
 
@@ -111,6 +125,15 @@ def test_a_search_whose_processes_are_killed_is_vacuous() -> None:
     assert [one.reason for one in recorder.vacuous] == [
         "its process died twice: was it killed, or did memory run out?"
     ] * 2
+    assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
+
+
+def test_a_process_that_hangs_where_nothing_stops_it_does_not_keep_the_run_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_pool, "_STOPS_WITHIN_S", 0.5)
+    recorder = run(DeafOnce(), 2, ("sweep",), max_time_s=1.0, call_timeout_s=0.1)
+    assert not recorder.complete
     assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
 
 

@@ -5,6 +5,9 @@ What a part tells comes through a pipe; it can be seen live, and is handed over 
 
 Ctrl-C tells all of them to stop, and they hand over what they have; the second one ends it at once. A part whose
 process is killed begins anew in another one, once; what the first had told is forgotten, so that nothing counts twice.
+
+A process that was told to stop, or whose time is up, and then reports nothing for half a minute is killed: the code
+under test hangs where no signal reaches Python.
 """
 
 import contextlib
@@ -40,6 +43,8 @@ _LIVES: Final = 2
 # How many parts may be done before they are asked for, for each process: a long one must not stop the others.
 _AHEAD: Final = 64
 _ENDS_WITHIN_S: Final = 5.0
+_LOOKS_AGAIN_AFTER_S: Final = 1.0
+_STOPS_WITHIN_S: Final = 30.0
 
 
 class Result(msgspec.Struct):
@@ -91,6 +96,8 @@ class WorkerPool:
         self._results: dict[Job, Result | None] = {}
         self._running: dict[Connection, _Child] = {}
         self._scope = contextlib.ExitStack()
+        self._stops_within_s = max(_STOPS_WITHIN_S, 3 * plan.call_timeout_s)
+        self._heard_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self._scope.enter_context(signals_to(self._interrupt))
@@ -125,9 +132,11 @@ class WorkerPool:
         """
         self._begin()
         while job not in self._results and any(child.job is not None for child in self._running.values()):
-            for pipe in wait(list(self._running)):
+            heard = wait(list(self._running), _LOOKS_AGAIN_AFTER_S)
+            for pipe in heard:
                 assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was waited for
                 self._hear(pipe)
+            self._kill_the_silent(has_heard=bool(heard))
             self._begin()
         if job not in self._results:
             return None
@@ -152,9 +161,21 @@ class WorkerPool:
             with contextlib.suppress(OSError):
                 pipe.send((job, None if self._until is None else max(self._until - time.monotonic(), 0)))
 
+    @property
+    def _is_ending(self) -> bool:
+        return self.interrupted or (self._until is not None and time.monotonic() > self._until)
+
+    def _kill_the_silent(self, *, has_heard: bool) -> None:
+        """Kill who should have stopped and reports nothing any more."""
+        if has_heard or not self._is_ending:
+            self._heard_at = time.monotonic()
+        elif time.monotonic() - self._heard_at > self._stops_within_s:
+            for child in self._running.values():
+                if child.job is not None:
+                    child.process.kill()
+
     def _next(self) -> Job | None:
-        late = self._until is not None and time.monotonic() > self._until
-        if late or self.interrupted:
+        if self._is_ending:
             return None
         while self._again:
             if (job := self._again.popleft())[0] not in self._dropped:
