@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.errors import FaultError, ImpossibleFaultError
 from tornpage.faults.plan import KILL, When
 
@@ -275,6 +276,7 @@ def start_strace(process: int, arguments: Sequence[str], handed_on: tuple[int, .
         stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}, start_new_session=True, bufsize=0,
         pass_fds=handed_on,
     )  # fmt: skip
+    belongs_to_the_harness(strace.pid)
     try:
         _wait_until_attached(strace, process)
     except BaseException:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
+from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, perform
 from tornpage.faults.errors import FaultError
 from tornpage.faults.sqlite_library import sqlite3
@@ -50,6 +51,7 @@ class RivalProcess:
             text=True,
             bufsize=1,
         )
+        belongs_to_the_harness(self._process.pid)
 
     @property
     def pid(self) -> int:

@@ -11,12 +11,12 @@ Not covered: code that took ``sleep`` or ``monotonic`` out of the module before,
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from tornpage.faults.child_processes import has_others
 from tornpage.faults.locks import live_threads
 
 _MOST_S: Final = 3600.0
@@ -29,18 +29,27 @@ class _Clock:
         self.has_slept_too_long = False
         self._caller = threading.current_thread()
         self._others = {self._caller, *others}
+        self._sleeps = 0
+        self._has_child = False
         self._too_long = too_long
         self._skipped_s = 0.0
 
     def sleep(self, seconds: float) -> None:
         # The real one refuses what is no time.
-        if not seconds >= 0 or threading.current_thread() is not self._caller or not is_alone(self._others):
+        if not seconds >= 0 or threading.current_thread() is not self._caller or not self._is_alone():
             _sleep(seconds)
             return
         self._skipped_s += seconds
         if self._skipped_s > _MOST_S:
             self.has_slept_too_long = True
             raise self._too_long
+
+    def _is_alone(self) -> bool:
+        # To look for children may take milliseconds, and a store may sleep thousands of times.
+        self._sleeps += 1
+        if self._sleeps.bit_count() == 1:
+            self._has_child = has_others()
+        return not self._has_child and not any(thread not in self._others for thread in live_threads())
 
     def monotonic(self) -> float:
         return _monotonic() + self._skipped_s
@@ -67,13 +76,5 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
 
 
 def is_alone(others: Collection[threading.Thread]) -> bool:
-    """Whether no thread but `others`, and no child process, could be at work now."""
-    if any(thread not in others for thread in live_threads()):
-        return False
-    if not hasattr(os, "waitid"):
-        return True
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
+    """Whether no thread but `others`, and no child process but the harness's own, could be at work now."""
+    return not any(thread not in others for thread in live_threads()) and not has_others()

@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import sqlite3
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from tornpage import Action, Configuration, SimpleTarget
+from tornpage.faults.child_processes import has_others
+from tornpage.faults.contention.process import RivalProcess
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run.campaign import run
@@ -84,6 +87,19 @@ def test_a_store_that_backs_off_for_half_a_minute_and_gives_up_is_silent() -> No
     began = time.monotonic()
     assert not _found(Target())
     assert time.monotonic() - began < 30
+
+
+def test_it_is_silent_while_a_process_of_the_harness_is_alive() -> None:
+    with RivalProcess():
+        assert not has_others()
+        assert not _found(Target())
+
+
+def test_a_process_of_the_stores_is_seen_beside_those_of_the_harness() -> None:
+    with RivalProcess(), subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert has_others()
+        child.communicate(b"")
+    assert not has_others()
 
 
 def test_one_that_tries_for_good_is_found() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Quiet, Waiting
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
@@ -174,6 +175,7 @@ class InProcess:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE, env=environment_for_children(), start_new_session=True,
             )  # fmt: skip
+        belongs_to_the_harness(self._process.pid)
         self._pipe = Connection(ours.detach())
         self._runs = False
         # Whether it answers what it is asked; who does not is not asked again.

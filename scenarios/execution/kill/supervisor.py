@@ -21,6 +21,7 @@ from typing import Final, Self
 
 import msgspec
 
+from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.scenarios.execution.kill.protocol import (
     COMPLAINTS,
     END_OF_REQUEST,
@@ -156,6 +157,7 @@ class Supervisor:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment_for_children(),
                 start_new_session=True, bufsize=0,
             )  # fmt: skip
+        belongs_to_the_harness(process.pid)
         try:
             ready = self._hear(_STARTS_WITHIN_S)
         except BaseException:
