@@ -112,6 +112,30 @@ class Numbered:
         self.db.close()
 """
 
+# A call that adds a row to each of two tables.
+LOGGED = """
+import sqlite3
+
+class Logged:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        with self.db:
+            self.db.execute("CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, total INTEGER)")
+            self.db.execute("CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, name TEXT, amount INTEGER)")
+
+    def deposit(self, name: str, amount: int):
+        with self.db:
+            row = (name, amount)
+            self.db.execute(
+                "INSERT INTO accounts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET total = total + excluded.total",
+                row,
+            )
+            self.db.execute("INSERT INTO log (name, amount) VALUES (?, ?)", row)
+
+    def close(self):
+        self.db.close()
+"""
+
 # A mapping over a table with one of SQL's words for its name, given a connection.
 MAPPING = """
 import sqlite3
@@ -147,6 +171,7 @@ class Mapped:
         (PER_CALL, "Jobs", "left out: made of jobs: another value each time", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
         (NUMBERED, "Numbered", "2 calls: add, remove", 1),
+        (LOGGED, "Logged", "not looked at: log", 0),
     ],
 )
 def test_a_target_is_written_that_runs_at_once_and_judges_rightly(

@@ -40,7 +40,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
-    """Tables that the store answers itself, and those that are read for it: most of its own answers first."""
+    """Tables that the store answers itself, and those that are read for it: most of its own answers first.
+
+    After views of all tables, those of one table each.
+    """
     own = [answer for table in observed.tables if (answer := _answer(table, observed.answers))]
     rest = [table for table in observed.tables if table not in [answer.table for answer in own]]
     if own and rest:
@@ -48,6 +51,9 @@ def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
     if own:
         yield own, []
     yield [], list(observed.tables)
+    if len(observed.tables) > 1:
+        yield from (([answer], []) for answer in own)
+        yield from (([], [table]) for table in observed.tables)
 
 
 def _answer(table: Table, answers: Mapping[str, Any]) -> Answer | None:

@@ -83,7 +83,9 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         raise NotLearned(
             f"no public method added a row that another connection sees (is it committed?); tried: {tried}"
         )
-    beats = tuple(_beat(action) for action, added in found if added == 1)
+    # One that adds rows to several tables may add one to each: then a view of one of them suits it.
+    growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
+    beats = tuple(_beat(action) for _, action in growing)
     return Observed(
         played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes,
