@@ -10,6 +10,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.files import spared
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError
 
@@ -99,6 +100,15 @@ class LegacyQueue:
             return None
         with spared():
             return {file.name: _document(file) for file in self.directory.glob("*.json")}
+
+    def look(self) -> None:
+        """See what was ever taken over, where no look has said so yet; where a rival is in the way it stays unknown."""
+        if self.known is None and self.directory.is_dir():
+            with (
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(faults.connect_unwatched(self._database)) as connection,
+            ):
+                self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
 
     def check(self) -> None:
         """Whatever file has gone, its message has been committed. Raises `Violation`."""

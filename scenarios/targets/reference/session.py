@@ -260,6 +260,7 @@ class ReferenceSession:
 
     def _do_outbox_import_legacy(self, changes: dict[str, Any] | None = None) -> Any:
         """Import the old queue; while that goes on somebody puts down one that `changes`, after it was read."""
+        self._legacy.look()
         if self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
         if changes is not None:
