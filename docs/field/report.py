@@ -13,10 +13,11 @@ do is theirs to change. Exit code 0, whatever is found; 1 where a target can't r
 """
 
 import argparse
-import ast
 import json
 import os
 import platform
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +27,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Folder, none for a target that ships with tornpage; target, class, package, and what `tornpage check` is to be given.
 LIBRARIES = (
+    ("", "diskcache", "cache", "diskcache"),
+    ("", "huey", "queue", "huey"),
+    ("", "litequeue", "queue", "litequeue"),
+    ("", "apscheduler", "scheduler", "APScheduler"),
+    ("", "sqlitedict", "dictionary", "sqlitedict"),
+    ("", "sqlitedict-autocommit", "dictionary", "sqlitedict"),
+    ("two_workers", "two_workers_target:TwoSchedulers", "scheduler", "APScheduler"),
     ("langgraph", "langgraph", "agent state", "langgraph-checkpoint-sqlite"),
+    ("langgraph", "langgraph_target:AsyncCheckpoints", "agent state", "langgraph-checkpoint-sqlite"),
+    ("google_adk", "adk_target:Events", "agent state", "google-adk"),
     ("openai_agents", "agents_target:Conversation", "agent state", "openai-agents"),
     ("mem0", "mem0_target:Memories", "agent state", "mem0ai"),
     ("agno", "agno_target:Agent", "agent state", "agno"),
@@ -48,22 +58,27 @@ LIBRARIES = (
     ("sqlite_utils", "sqlite_utils_target:Items", "tool", "sqlite-utils"),
     ("dataset", "dataset_target:Items", "tool", "dataset"),
     ("optuna", "optuna_target:Storage", "tracker", "optuna"),
+    # In PHP, as Debian has it: apt-get install php-cli php-sqlite3 php-symfony-cache strace
+    ("symfony_cache", "command:php symfony_cache.php", "cache", "php-symfony-cache"),
     # It waits without end wherever a COMMIT has failed: ten seconds each would be all that is seen.
     ("beets", "beets_target:Songs", "application", "beets", "--call-timeout", "3"),
 )
 COLUMNS = (
-    "class", "library", "what", "faults fired", "crash states", "locks", "schedules", "limits", "kills", "steps",
-    "findings",
+    "class", "library", "what", "findings", "faults fired", "crash states", "locks", "schedules", "limits", "kills",
+    "steps",
 )  # fmt: skip
-COUNTS = {
-    "sweep": ("fired",),
-    "crash": ("states",),
-    "contend": ("contentions",),
-    "interleave": ("tried",),
-    "limits": ("limits",),
-    "kill": ("kills",),
-    "fuzz": ("steps",),
-}
+# What each column of numbers counts, as search.count.
+COUNTS = (
+    ("sweep.fired", "syscalls.fired"),
+    ("crash.states",),
+    ("contend.contentions",),
+    ("interleave.tried",),
+    ("limits.limits",),
+    ("kill.kills", "syscalls.kills"),
+    ("fuzz.steps",),
+)
+# How a script says what it is for, and how it is run, by its ending.
+SCRIPTS = {".py": ('"""', '"""', "python", sys.executable), ".php": ("/**", "*/", "php", "php")}
 
 
 def main():
@@ -90,10 +105,7 @@ def tables(chosen, seconds, most):
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     could_run = True
     for folder, target, kind, package, *options in chosen:
-        try:
-            known = f"{package} {version(package)}"
-        except PackageNotFoundError:
-            known = f"{package} (not installed)"
+        known = f"{package} {version_of(package)}"
         record, said = run(folder, target, seconds, options)
         longer = 2 * seconds
         while record is not None and had_no_time(record) and longer <= most:
@@ -114,22 +126,23 @@ def had_no_time(record):
 
 def row(record, kind, known):
     """What a run came to, as a row of the table."""
-    seen = {one["search"]: one["counts"] for one in record["searches"]}
-    cells = [f"{sum(seen.get(search, {}).get(count, 0) for count in counts):,}" for search, counts in COUNTS.items()]
+    seen = {f"{one['search']}.{name}": number for one in record["searches"] for name, number in one["counts"].items()}
+    cells = [f"{sum(seen.get(name, 0) for name in names):,}" for names in COUNTS]
     checks = sorted({one["check"] for one in record["findings"]})
     if not checks and record["exit_code"] == 2:
         why = "; ".join(f"{one['search']}: {one['reason'].partition(': ')[0]}" for one in record["vacuous"])
         checks = [f"inconclusive ({why})"]
     what = record["title"].partition(": ")[2]
-    return f"| {kind} | {known} | {what} | {' | '.join(cells)} | {', '.join(checks) or '-'} |"
+    return f"| {kind} | {known} | {what} | {', '.join(checks) or '-'} | {' | '.join(cells)} |"
 
 
 def run(folder, target, seconds, options):
     """The record of a run, or why there is none."""
-    reports = Path(os.environ.get("TORNPAGE_FIELD", HERE.parents[1] / ".tornpage" / "field")) / target.replace(":", "-")
+    kept = Path(os.environ.get("TORNPAGE_FIELD", HERE.parents[1] / ".tornpage" / "field"))
+    reports = kept / re.sub("[: ]", "-", target)
     (reports / "run.json").unlink(missing_ok=True)
-    command = f"check --jobs 1 --quiet --max-time {seconds} --target {target} --report".split()
-    command = [sys.executable, "-m", "tornpage", *command, reports, *options]
+    command = [sys.executable, "-m", "tornpage", "check", "--jobs", "1", "--quiet", "--max-time", str(seconds)]
+    command += ["--target", target, "--report", reports, *options]
     done = subprocess.run(command, cwd=HERE / folder, capture_output=True, text=True, check=False)
     if not (reports / "run.json").exists():
         return None, " ".join(line for line in done.stderr.splitlines() if line.startswith("Error"))[:300]
@@ -146,27 +159,48 @@ def issues(chosen):
     """A report for each script's project, ready to be sent."""
     packages = {one[0]: one[3] for one in chosen}
     for script in scripts_of(sorted(packages)):
-        title, _, rest = ast.get_docstring(ast.parse(script.read_text())).partition("\n\n")
-        expected, _, fix = rest.removeprefix("Expected: ").partition("\nFix: ")
+        title, expected, fix, steps = told_in(script)
         package = packages[script.parent.name]
-        versions = f"{package} {version(package)}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-        steps = script.read_text().split('"""', 2)[2].lstrip()
-        print(f"# {title}\n\n{versions}, {platform.system()}.\n\n## Steps\n\n```python\n{steps}```\n")
-        print(f"## Seen\n\n```text\n{said_by(script)}\n```\n\n## Expected\n\n{in_a_line(expected)}\n")
-        print(f"## Suggested fix\n\n{in_a_line(fix)}\n", flush=True)
+        python = f", Python {platform.python_version()}" if script.suffix == ".py" else ""
+        versions = f"{package} {version_of(package)}{python}, SQLite {sqlite3.sqlite_version}, {platform.system()}"
+        print(f"# {title}\n\n{versions}.\n\n## Steps\n\n```{SCRIPTS[script.suffix][2]}\n{steps}```\n")
+        print(f"## Seen\n\n```text\n{said_by(script)}\n```\n\n## Expected\n\n{expected}\n")
+        print(f"## Suggested fix\n\n{fix}\n", flush=True)
+
+
+def version_of(package):
+    """The version of a package of Python's, or of Debian's."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        asked = ["dpkg-query", "--show", "--showformat=${Version}", package]
+        if shutil.which(asked[0]) is None:
+            return "(not installed)"
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout or "(not installed)"
 
 
 def scripts_of(folders):
-    """The scripts of these folders, in order."""
-    return [
-        one for folder in folders for one in sorted((HERE / folder).glob("*.py")) if not one.stem.endswith("_target")
-    ]
+    """The scripts of these folders, in order: what is no target, and has a finding's name."""
+    found = (one for folder in folders for one in sorted((HERE / folder).iterdir()) if one.suffix in SCRIPTS)
+    return [one for one in found if one.with_suffix(".json").exists()]
+
+
+def told_in(script):
+    """A script's title, what is expected, a fix, and its code without all that."""
+    text = script.read_text()
+    begins, ends, _, _ = SCRIPTS[script.suffix]
+    before, _, rest = text.partition(begins)
+    told, _, steps = rest.partition(ends)
+    told = "\n".join(line.strip().removeprefix("*").strip() for line in told.splitlines()).strip()
+    title, _, rest = told.partition("\n\nExpected: ")
+    expected, _, fix = rest.partition("\nFix: ")
+    return title, in_a_line(expected), in_a_line(fix), before + steps.lstrip()
 
 
 def said_by(script):
     """What a script prints."""
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.rstrip()
+    line = [SCRIPTS[script.suffix][3], script]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False).stdout.rstrip()
 
 
 def in_a_line(text):

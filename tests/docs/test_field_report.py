@@ -1,6 +1,5 @@
 """The field report: each library's folder has what the report says, and its table is the one that report.py prints."""
 
-import ast
 import importlib.util
 import json
 from pathlib import Path
@@ -26,13 +25,16 @@ def _report() -> Any:
     return module
 
 
+def _is_there(folder: str, target: str) -> bool:
+    name = target.rpartition(" ")[2] if target.startswith("command:") else f"{target.partition(':')[0]}.py"
+    return target in SHIPPED or (FIELD / folder / name).is_file()
+
+
 def test_each_library_has_its_target() -> None:
     for folder, target, _kind, _package, *_options in _report().LIBRARIES:
-        if target in SHIPPED:
-            continue
-        assert (FIELD / folder / f"{target.partition(':')[0]}.py").is_file()
-    known = ({one[0] for one in _report().LIBRARIES} | {"two_workers", "google_adk"}) - {""}
-    assert known == {path.parent.name for path in FIELD.glob("*/*_target.py")}
+        assert _is_there(folder, target)
+    known = {one[0] for one in _report().LIBRARIES} - {""}
+    assert known == {path.name for path in FIELD.iterdir() if path.is_dir() and not path.name.startswith(("__", "."))}
 
 
 def test_each_row_of_the_table_is_of_a_library_that_the_job_runs() -> None:
@@ -49,14 +51,14 @@ def test_a_target_that_ships_is_of_the_class_that_the_command_shows() -> None:
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_each_finding_has_a_replay_file_of_its_folders_target_a_script_and_a_paragraph(path: Path) -> None:
-    target = read(path).scenario.target
-    assert target in SHIPPED or (path.parent / f"{target.partition(':')[0]}.py").is_file()
+    assert _is_there(path.parent.name, read(path).scenario.target)
     assert json.loads(path.read_text())["format"] == "tornpage-replay"
     if path.parent.name != "two_workers":
-        assert f"`{path.stem}.py`" in REPORT
-        script = path.with_suffix(".py").read_text()
-        assert "tornpage" not in script
-        title, _, rest = (ast.get_docstring(ast.parse(script)) or "").partition("\n\n")
+        (script,) = (one for one in path.parent.glob(f"{path.stem}.*") if one != path)
+        assert f"`{script.name}`" in REPORT
+        title, expected, fix, steps = _report().told_in(script)
         assert title.endswith(".")
-        assert rest.startswith("Expected: ")
-        assert "\nFix: " in rest
+        assert expected.endswith((".", '"'))
+        assert fix.endswith(".")
+        assert steps
+        assert "tornpage" not in script.read_text()

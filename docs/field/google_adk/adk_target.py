@@ -26,15 +26,22 @@ class Agent:
             raise
 
     def append(self, id, state):
+        # Who does not know whether an append was done has to ask for the session again.
+        if self.session is None:
+            self.session = self._run(self.service.get_session(**WHO))
         # An event's id is used once.
         taken = sum(event.author == id for event in self.session.events)
         now = self.session.last_update_time + 1
         actions = EventActions(state_delta=state)
         event = Event(id=f"{id}-{taken}", author=id, invocation_id=id, timestamp=now, actions=actions)
-        self._run(self.service.append_event(self.session, event))
+        session, self.session = self.session, None
+        self._run(self.service.append_event(session, event))
+        self.session = session
 
     def visit(self, id):
         """What a tool does: it reads the state that it was handed, and adds to it."""
+        if self.session is None:
+            self.session = self._run(self.service.get_session(**WHO))
         self.append(id, {"visits": self.session.state.get("visits", 0) + 1})
 
     def stored(self):

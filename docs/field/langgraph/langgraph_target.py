@@ -5,7 +5,7 @@ import asyncio
 import aiosqlite
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from tornpage.scenarios.targets.libraries.langgraph_saver import Checkpoints, checkpoint_of, config_of
+from tornpage.scenarios.targets.libraries.langgraph_saver import WRITES, Checkpoints, checkpoint_of, config_of
 
 
 class AsyncSaver:
@@ -39,6 +39,12 @@ class AsyncSaver:
             return [one async for one in self.saver.alist(None)]
 
         return self._run(listed())
+
+    def written(self):
+        async def read():
+            return await (await self._connection.execute(WRITES)).fetchall()
+
+        return self._run(read())
 
     def _run(self, coroutine):
         return self._loop.run_until_complete(coroutine)

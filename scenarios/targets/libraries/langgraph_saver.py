@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -21,7 +21,8 @@ from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 from tornpage.scenarios.targets.libraries.support import ShortTarget
 
-_LARGE = "x" * 6_000
+WRITES: Final = "SELECT thread_id, checkpoint_id, task_id, channel, type, value FROM writes ORDER BY task_id, idx"
+_LARGE: Final = "x" * 6_000
 
 
 def config_of(thread: str, checkpoint: str | None = None) -> dict[str, Any]:
@@ -60,6 +61,11 @@ class Saver:
         found: Iterable[Any] = self._saver.list(None)
         return found
 
+    def written(self) -> Iterable[Any]:
+        """The rows of all writes, also of those that no checkpoint has: it does not list them."""
+        found: Iterable[Any] = self._connection.execute(WRITES).fetchall()
+        return found
+
     def close(self) -> None:
         """Close its connection."""
         self._connection.close()
@@ -96,21 +102,28 @@ class Checkpoints(ShortTarget):
             seen[f"checkpoint/{name}"] = one.checkpoint["channel_values"]["value"]
             for task, channel, value in one.pending_writes:
                 seen.setdefault(f"writes/{name}/{task}", []).append([channel, value])
-        return seen
+        return seen | _orphans(store.written(), seen)
 
     def rows(self, connection: sqlite3.Connection) -> View:
-        """The rows of its tables; what belongs to no checkpoint, which it does not list, is an orphan."""
+        """The rows of its tables; a write that belongs to no checkpoint is an orphan."""
         load = JsonPlusSerializer().loads_typed
         seen: dict[str, Any] = {}
         for thread, id_, kind, blob in connection.execute(
             "SELECT thread_id, checkpoint_id, type, checkpoint FROM checkpoints"
         ):
             seen[f"checkpoint/{thread}/{id_}"] = load((kind, blob))["channel_values"]["value"]
-        for thread, id_, task, channel, kind, blob in connection.execute(
-            "SELECT thread_id, checkpoint_id, task_id, channel, type, value FROM writes ORDER BY task_id, idx"
-        ):
+        written = connection.execute(WRITES).fetchall()
+        for thread, id_, task, channel, kind, blob in written:
             if f"checkpoint/{thread}/{id_}" in seen:
                 seen.setdefault(f"writes/{thread}/{id_}/{task}", []).append([channel, load((kind, blob))])
-            else:
-                seen[f"orphan/{thread}/{id_}/{task}/{channel}"] = load((kind, blob))
-        return seen
+        return seen | _orphans(written, seen)
+
+
+def _orphans(written: Iterable[Any], seen: View) -> dict[str, Any]:
+    """The writes whose checkpoint is not among those that are `seen`."""
+    load = JsonPlusSerializer().loads_typed
+    found: dict[str, Any] = {}
+    for thread, id_, task, channel, kind, blob in written:
+        if f"checkpoint/{thread}/{id_}" not in seen:
+            found.setdefault(f"orphan/{thread}/{id_}/{task}", []).append([channel, load((kind, blob))])
+    return found
