@@ -58,6 +58,8 @@ LIBRARIES = (
     ("sqlite_utils", "sqlite_utils_target:Items", "tool", "sqlite-utils"),
     ("dataset", "dataset_target:Items", "tool", "dataset"),
     ("optuna", "optuna_target:Storage", "tracker", "optuna"),
+    # Its first opening makes a hundred tables, each with a fault to try: most of the time goes there.
+    ("mlflow", "mlflow_target:Store", "tracker", "mlflow-skinny"),
     # In PHP, as Debian has it: apt-get install php-cli php-sqlite3 php-symfony-cache strace
     ("symfony_cache", "command:php symfony_cache.php", "cache", "php-symfony-cache"),
     # It waits without end wherever a COMMIT has failed: ten seconds each would be all that is seen.
