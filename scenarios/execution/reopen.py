@@ -126,10 +126,31 @@ def require_integrity(connection: sqlite3.Connection) -> None:
 
 def view_of(target: Target, database: Path, *, integrity: bool) -> View:
     """What a fresh reader past the shim sees."""
+    if not database.exists():
+        return view_without(target, database)
     with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
         if integrity:
             require_integrity(connection)
         return fresh_view_on(connection, target, database)
+
+
+def view_without(target: Target, database: Path) -> View:
+    """What is shown where there is no database: nothing, or what `rows` finds in the files that are there.
+
+    A store may have moved its database away, and be about to make the next one. An empty one stands in for it.
+    """
+    if not names_in(os.fspath(database.parent)):
+        return {}
+    with faults.unseen():
+        database.touch()
+        try:
+            with contextlib.closing(faults.connect_unwatched(database)) as connection:
+                return fresh_view_on(connection, target, database)
+        except sqlite3.OperationalError:
+            # It expects tables: then there is nothing.
+            return {}
+        finally:
+            database.unlink()
 
 
 def fresh_view_on(connection: sqlite3.Connection, target: Target, database: Path) -> View:

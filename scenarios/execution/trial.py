@@ -445,8 +445,6 @@ class Trial:
             except Exception as error:  # a file that a fault has torn can make a reader fail in any way
                 forget_frames(error)
                 raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
-        if not self.target.database(self.directory).exists():
-            return {}
         try:
             return view_of(self.target, self.target.database(self.directory), integrity=integrity)
         except sqlite3.DatabaseError as error:

@@ -6,6 +6,7 @@ Of each kind a sound one and one that loses something.
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -379,6 +380,130 @@ class DirectoryOfEachKeyUnsynced(DirectoryOfEachKey):
 
 
 # -- no connection between calls ------------------------------------------------------------------------------
+
+
+# -- what a store does to SQLite's own files by itself ---------------------------------------------------------
+
+
+class Books(Keys):
+    """Two tables in one transaction, over a rollback journal."""
+
+    mode, synchronous = "DELETE", "EXTRA"
+
+    def begin(self) -> None:
+        self.db.execute("CREATE TABLE IF NOT EXISTS books (name TEXT PRIMARY KEY, value)")
+
+    def put(self, name: str, value: Any) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            super().put(name, value)
+            self.db.execute("INSERT OR REPLACE INTO books VALUES (?, ?)", (name, value))
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+class RemovesJournal(Books):
+    """It takes the journal that it finds at its start for a leftover."""
+
+    def connect(self) -> sqlite3.Connection:
+        journal = self.path.with_name(f"{self.path.name}-journal")
+        if journal.exists() and self.is_leftover(journal):
+            journal.unlink()
+        return super().connect()
+
+    def is_leftover(self, journal: Path) -> bool:
+        return True
+
+
+class RemovesEmptyJournal(RemovesJournal):
+    def is_leftover(self, journal: Path) -> bool:
+        return not journal.stat().st_size
+
+
+class JournalKept(Base):
+    kind = RemovesEmptyJournal
+    configurations = (Configuration("delete", "EXTRA"),)
+
+
+class JournalRemoved(JournalKept):
+    kind = RemovesJournal
+
+
+# -- a database that is moved away, and a new one in its place -------------------------------------------------
+
+
+class Volumes(Keys):
+    """After a key that begins with "b" the database becomes a volume, and the next change begins a new one."""
+
+    mode, synchronous = "DELETE", "EXTRA"
+    is_closed = False
+
+    def again(self) -> None:
+        if self.is_closed:
+            self.db, self.is_closed = self.connect(), False
+
+    def put(self, name: str, value: Any) -> None:
+        self.again()
+        super().put(name, value)
+        if name.startswith("b"):
+            self.db.close()
+            self.is_closed = True
+            self.move()
+
+    def move(self) -> None:
+        number = len(volumes(self.path.parent))
+        self.move_to(self.path.with_name(f"volume-{number}.sqlite"))
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def move_to(self, volume: Path) -> None:
+        self.path.rename(volume)
+
+    def all(self) -> dict[str, Any]:
+        self.again()
+        return of_volumes(self.path.parent) | super().all()
+
+
+class VolumesCopied(Volumes):
+    """Nothing syncs the copy before the original goes."""
+
+    def move_to(self, volume: Path) -> None:
+        shutil.copyfile(self.path, volume)
+        self.path.unlink()
+
+
+def volumes(directory: Path) -> list[Path]:
+    return sorted(directory.glob("volume-*.sqlite"))
+
+
+def of_volumes(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for volume in volumes(directory):
+        with contextlib.closing(sqlite3.connect(volume)) as connection:
+            found |= dict(connection.execute("SELECT name, value FROM kv"))
+    return found
+
+
+class MovedAway(Base):
+    kind = Volumes
+    configurations = (Configuration("delete", "EXTRA"),)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        home = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
+        return of_volumes(home) | super().rows(connection)
+
+
+class CopiedAway(MovedAway):
+    kind = VolumesCopied
+
+
+# -- one connection per call -----------------------------------------------------------------------------------
 
 
 class PerCall(Keys):

@@ -336,6 +336,13 @@ class Expires(ShelfTarget):
             return dict(self.db.execute("SELECT key, value FROM item WHERE at > ?", (young,)))
 
 
+class KeepsItsLock(ShelfTarget):
+    class kind(Shelf):  # noqa: N801
+        def set_up(self) -> None:
+            self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            super().set_up()
+
+
 class RequeuesAtStart(ShelfTarget):
     class kind(Shelf):  # noqa: N801
         def set_up(self) -> None:
@@ -374,6 +381,7 @@ SET_UP_ERRORS = {
     AnotherTable: "rows-read-what-the-store-writes",
     InMemory: "the-store-uses-its-path",
     AddsASuffix: "the-store-uses-its-path",
+    KeepsItsLock: "a-reader-can-look-between-calls",
     AsyncCall: "calls-are-not-async",
     FutureCall: "calls-are-not-async",
     AsyncView: "calls-are-not-async",

@@ -30,7 +30,17 @@ def searched(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sound",
-    ["SideFile", "HiddenRows", "Attached", "AbsolutePaths", "PidFile", "OpenedPerCall", "LogAfterSchema"],
+    [
+        "SideFile",
+        "HiddenRows",
+        "Attached",
+        "AbsolutePaths",
+        "PidFile",
+        "JournalKept",
+        "MovedAway",
+        "OpenedPerCall",
+        "LogAfterSchema",
+    ],
 )
 def test_a_sound_store_is_silent_whatever_files_paths_or_processes_it_relies_on(sound: str) -> None:
     recorder = searched(getattr(crash_places, sound)(), "crash", "sweep")
@@ -48,6 +58,8 @@ def test_a_sound_store_is_silent_whatever_files_paths_or_processes_it_relies_on(
         "AttachedLogs",
         "AbsolutePathsUnsynced",
         "PidFileForEver",
+        "JournalRemoved",
+        "CopiedAway",
         "OpenedPerCallUnsynced",
     ],
 )

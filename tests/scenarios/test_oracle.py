@@ -1,5 +1,7 @@
 """The oracle's rules, one by one: what each answer allows in each journal mode, and what is accused by which check."""
 
+import pickle
+
 import pytest
 
 from tornpage.scenarios.model.judging.checks import CHECKS, Violation, differences
@@ -250,3 +252,12 @@ def test_every_check_says_what_it_means_where_it_comes_from_and_what_to_do() -> 
 
 def test_a_missing_key_differs_from_one_whose_value_is_none() -> None:
     assert [difference.key for difference in differences({"a": None, "b": 1}, {"b": 1})] == ["a"]
+
+
+def test_views_differ_whatever_their_keys_are() -> None:
+    assert [one.key for one in differences({"b": 1, None: 2}, {"a": 1})] == [None, "a", "b"]  # type: ignore[dict-item]
+
+
+def test_a_violation_comes_from_another_process_as_it_was() -> None:
+    found = pickle.loads(pickle.dumps(Violation("integrity", "damage", {"disk": {"a": 1}}, "done")))  # noqa: S301
+    assert (found.code, found.message, found.sides, found.answer) == ("integrity", "damage", {"disk": {"a": 1}}, "done")

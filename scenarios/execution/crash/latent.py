@@ -24,7 +24,7 @@ from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.in_place import another_process
-from tornpage.scenarios.execution.reopen import fresh_view_on, kept_logs
+from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Damage
@@ -100,10 +100,7 @@ def _plain(target: Target, directory: Path) -> tuple[View | None, str]:
         if target.files_view is not None:
             return target.files_view(directory), ""
         database = target.database(directory)
-        if not database.exists():
-            return {}, ""
-        with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
-            return fresh_view_on(connection, target, database), ""
+        return view_of(target, database, integrity=False), ""
     except Exception as error:  # noqa: BLE001 - damaged files can make a reader fail in any way
         error.__traceback__ = None
         return None, repr(error)

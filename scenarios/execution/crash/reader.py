@@ -2,12 +2,16 @@
 
 Each directory is put down where its files were written, and read by SQLite alone: hot journals are rolled back, the WAL
 is recovered, integrity is checked, and the view is taken by plain SQL. Opening the target is dearer; so a verdict is
-shared by states in which every file that the store could read is equal: the database by all that is in its tables,
-every other file by its content. The target is opened once for each of those, as another process than the one that wrote
-the files, and has to show what the plain reader has seen, to pass its own checks and to work. Where it does not, each
-further state that is equal in this way is opened by itself, too: none is blamed for another one.
+shared by states in which every file that the store could read is equal: the database by all that is in its tables, its
+size and which files of SQLite's are beside it, every other file by its content. The target is opened once for each of
+those, as another process than the one that wrote the files, and has to show what the plain reader has seen, to pass its
+own checks and to work. Where it does not, each further state that is equal in this way is opened by itself, too: none
+is blamed for another one. A store whose Python code opens, removes or renames SQLite's own files (a log that it takes
+for stale, a copy) sees more of them than SQLite shows: it is opened for each directory.
 
 Equal directories are read once. Of databases that come to the same pages after their recovery the view is taken once.
+
+Not covered: a program of its own that handles SQLite's files by itself; it is opened once for each of the above.
 """
 
 import contextlib
@@ -21,12 +25,13 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.files import watching
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
-from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole
-from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole, view_without
+from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
@@ -35,6 +40,8 @@ from tornpage.scenarios.targets.process import ProcessTarget
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
 _FEW: Final = 4
+# What a database says of itself: a store may ask for it.
+_KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "auto_vacuum", "encoding")
 
 
 class _Plain(msgspec.Struct, frozen=True):
@@ -44,8 +51,23 @@ class _Plain(msgspec.Struct, frozen=True):
     content: bytes
 
 
-Kind = tuple[bytes, Identity]
-"""What a store could read: a digest of the database's tables, and its other files."""
+Kind = tuple[bytes, tuple[object, ...], Identity]
+"""What a store could read: a digest of the database's tables, how its files are (`_own`), and its other files."""
+
+
+class _Touches:
+    """An injector that never fires: it notes whether Python code handles one of SQLite's own files of a database."""
+
+    kinds = frozenset(faults.FILE_KINDS)
+
+    def __init__(self, database: Path) -> None:
+        # The shared memory, too: a program that removes it does so with the log.
+        self._own = frozenset(os.path.realpath(database) + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
+        self.seen = False
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
+        """Note it, and let it pass."""
+        self.seen = self.seen or path in self._own
 
 
 class CrashReader:
@@ -60,10 +82,14 @@ class CrashReader:
         self.beginnings: set[Kind | tuple[bytes, tuple[str, ...]]] = set()
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
-        self._plain: dict[Kind, _Plain | Violation] = {}
+        self._plain: dict[tuple[bytes, Identity], _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
+        # Whether the store handles SQLite's own files by itself.
+        self._touches_own = False
         self._last: View = {}
         self._beat_keys: Set[str] | None = None
+        # The database that was read last as it is after its recovery; None where there is none, or SQLite can't say.
+        self._pages: bytes | None = None
         # Databases after their recovery, each with its digest.
         self._last_pages: deque[tuple[bytes, bytes]] = deque(maxlen=_FEW)
 
@@ -90,18 +116,20 @@ class CrashReader:
 
     def _look(self, state: faults.State, now_ms: int, directory: Path) -> View:
         self.read += 1
-        place(dict(state.files), directory)
+        self._pages = None
+        files = dict(state.files)
+        place(files, directory)
         # A store of plain files has none, and of others it is asked once: pathlib is not quick.
         database = "" if self.target.files_view is not None else os.fspath(self.target.database(directory))
         others = self._others(state, database, directory)
         plain = self._read(directory, database, others)
-        kind = plain.content, others
+        kind = plain.content, self._own(state, files, database, directory), others
         if kind not in self.kinds or kind in self._wrong:
             self.kinds.setdefault(kind, state)
             plain_files = self.target.files_view is not None
             self.beginnings.add(kind if plain_files else (plain.content, tuple([name for name, _ in others])))
             try:
-                self._open_first(state, plain.view, now_ms, directory)
+                self._open_first(files, plain.view, now_ms, directory)
             except Violation:
                 self._wrong.add(kind)
                 raise
@@ -115,10 +143,27 @@ class CrashReader:
         own = [name + suffix for suffix in _OWN_SUFFIXES]
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
-    def _open_first(self, state: faults.State, view: View, now_ms: int, directory: Path) -> None:
+    def _own(self, state: faults.State, files: Files, database: str, directory: Path) -> tuple[object, ...]:
+        """How SQLite's own files are: which are there, the database's size, and whether it is what they come to.
+
+        Where the store looks into them, all that is in them.
+        """
+        if self.target.files_view is not None:
+            return ()
+        if self._touches_own:
+            return state.identity
+        name = _name_in(database, directory)
+        content = files.get(name, b"")
+        there = tuple([suffix for suffix in _OWN_SUFFIXES if name + suffix in files])
+        return there, len(content), content == self._pages
+
+    def _open_first(self, files: Files, view: View, now_ms: int, directory: Path) -> None:
         self.target.check_view(view)
-        place(dict(state.files), directory)
-        self._open(view, now_ms, directory)
+        place(files, directory)
+        touches = _Touches(self.target.database(directory))
+        with watching(touches):
+            self._open(view, now_ms, directory)
+        self._touches_own = self._touches_own or touches.seen
 
     def _read(self, directory: Path, database: str, others: Identity) -> _Plain:
         try:
@@ -137,7 +182,7 @@ class CrashReader:
         if self.target.files_view is not None:
             return _Plain(self._shared(self.target.files_view(directory)), b"")
         if not os.path.exists(database):  # noqa: PTH110
-            return _Plain({}, b"")
+            return _Plain(view_without(self.target, Path(database)), b"")
         if _has_only_a_log(database):
             # A reader that can't write leaves the log as it is at the end: that is quicker than to write it back.
             with contextlib.suppress(sqlite3.OperationalError):
@@ -167,7 +212,7 @@ class CrashReader:
 
     def _digest_of_pages(self, connection: sqlite3.Connection) -> bytes | None:
         """A digest of the database as it is after its recovery, page by page; None where SQLite can't give it."""
-        pages = _pages(connection)
+        pages = self._pages = _pages(connection)
         if pages is None:
             return None
         # Most disks come to the same as one of the last few: to compare is a tenth of the work of a digest.
@@ -265,14 +310,14 @@ def _pages(connection: sqlite3.Connection) -> bytes | None:
 
 
 def _digest_of_tables(connection: sqlite3.Connection) -> bytes | None:
-    """A digest of the schema, all rows, and what the header keeps for applications; None where they can't be read."""
+    """A digest of the schema, all rows, and what the header says; None where they can't be read."""
     cursor = connection.cursor()
     cursor.row_factory = None
     factory, connection.text_factory = connection.text_factory, bytes
     digest = hashlib.blake2b(digest_size=16)
     try:
         schema = cursor.execute("SELECT type, name, sql, rootpage > 0 FROM sqlite_master ORDER BY 1, 2").fetchall()
-        kept = [cursor.execute(f"PRAGMA {name}").fetchall() for name in ("user_version", "application_id")]
+        kept = [cursor.execute(f"PRAGMA {name}").fetchall() for name in _KEPT]
         digest.update(msgspec.msgpack.encode((schema, kept)))
         for kind, name, _, is_stored in schema:
             if kind == b"table" and is_stored:

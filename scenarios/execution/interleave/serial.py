@@ -113,8 +113,7 @@ def _key(action: Action) -> str:
 
 def file_view(target: Target, home: Path) -> View:
     """What a fresh reader of the file sees; SQLite's own check included."""
-    database = target.database(home)
-    return view_of(target, database, integrity=True) if database.exists() else {}
+    return view_of(target, target.database(home), integrity=True)
 
 
 class _Order(msgspec.Struct, frozen=True):

@@ -34,6 +34,11 @@ from tornpage.scenarios.targets.process import ProcessTarget
 _A_MONTH_S: Final = 31 * 86_400
 # Other libraries that bring an SQLite of their own.
 _OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
+_LOCKED_OUT: Final = (
+    "the store keeps every other reader out of its database between its calls, although no transaction is open: "
+    "tornpage looks at the file after each call. With PRAGMA locking_mode=EXCLUSIVE a connection never lets go of its "
+    "lock; let `make` leave locking_mode NORMAL"
+)
 
 
 class _Leave(Exception):  # noqa: N818 - not an error: what is wrong is a finding of the search
@@ -361,6 +366,9 @@ class _Rehearsal:
             raise
         except Violation as violation:
             cause = violation.__cause__
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_BUSY and not leaves_a_transaction(trial.directory):
+                raise self._wrong("a-reader-can-look-between-calls", _LOCKED_OUT) from cause
             if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
                 raise _Leave from violation
             raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {cause}") from cause

@@ -308,16 +308,19 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
         self.answer = answer
         super().__init__(f"{code}: {message}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.sides, self.answer)
+
     def with_message(self, message: str) -> "Violation":
         """The same violation in other words, without what it was raised in."""
         return Violation(self.code, message, self.sides, self.answer)
 
 
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
-    """The keys at which two views disagree, sorted."""
+    """The keys at which two views disagree, sorted; they are text, but for what a store makes of odd arguments."""
     return [
         Difference(key, left.get(key), right.get(key))
-        for key in sorted(left.keys() | right.keys())
+        for key in sorted(left.keys() | right.keys(), key=str)
         if left.get(key) != right.get(key) or (key in left) != (key in right)
     ]
 
