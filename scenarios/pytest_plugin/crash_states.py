@@ -14,7 +14,7 @@ import os
 import random
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,9 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.crash.states import never_synced
-from tornpage.faults.files import Replica
+from tornpage.faults.files import Replica, syncing_libraries
+from tornpage.faults.vfs.operation_log import Note
+from tornpage.scenarios.execution.crash.recording import ways_to_sync
 from tornpage.scenarios.execution.snapshots import Holder, held_open, place
 
 MODELS: Final = ("power", "process")
@@ -57,6 +59,8 @@ class _Recorded:
     base: dict[str, bytes]
     operations: list[faults.Operation]
     told: list[tuple[int, Any]]
+    notes: list[Note]
+    libraries: list[str]
 
 
 class CrashDisks:
@@ -120,14 +124,14 @@ class CrashDisks:
                 values[told] if told < len(values) else None,
             )
             self._handed_out += 1
-            self._say(disk)
+            self._say(disk, ways_to_sync(state.crash, recorded.notes, recorded.libraries))
             yield disk
             # A disk at which the test stops stays where it is, to be looked at.
             shutil.rmtree(directory, ignore_errors=True)
         home.mkdir(exist_ok=True)
         self._say(None)
 
-    def _say(self, disk: Disk | None) -> None:
+    def _say(self, disk: Disk | None, doubts: Sequence[str] = ()) -> None:
         """Have the report of a failure say which disk it was."""
         sections: list[tuple[str, str, str]] = getattr(self._item, "_report_sections", [])
         if self._section in sections:
@@ -137,7 +141,8 @@ class CrashDisks:
         text = (
             f"disk {disk.number}: {disk.crash}; acknowledged: {', '.join(map(repr, disk.acknowledged)) or 'nothing'}; "
             f"pending: {disk.pending!r}\n{disk.directory}\n"
-            f"    pytest {shlex.quote(self._item.nodeid)} --tornpage-disk {disk.number}\n"
+            + (f"NOT KNOWN to be possible: {doubts[-1]}, and what is synced so is not seen\n" if doubts else "")
+            + f"    pytest {shlex.quote(self._item.nodeid)} --tornpage-disk {disk.number}\n"
         )
         self._section = ("call", "crash", text)
         sections.append(self._section)
@@ -175,7 +180,7 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         holder.release()
     if not tape.operations:
         pytest.fail(f"crash_states: the work changed no file below {home}, so there is no crash to try", pytrace=False)
-    return _Recorded(base, tape.operations, told)
+    return _Recorded(base, tape.operations, told, tape.notes, syncing_libraries())
 
 
 def _require_faithful(replica: Replica, tape: faults.Tape, there: Mapping[str, bytes], when: str) -> None:

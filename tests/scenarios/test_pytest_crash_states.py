@@ -156,6 +156,7 @@ def test_an_unknown_model_is_told(crash_states: CrashStates, home: Path) -> None
 # -- what pytest tells -------------------------------------------------------------------------------------
 
 HEAD = """
+import ctypes
 import sqlite3
 import pytest
 
@@ -166,6 +167,13 @@ def adds(directory):
         db.execute("INSERT INTO t VALUES(?)", (x,))
         yield x
     db.close()
+
+def synced_by_c(directory):
+    with open(directory / "a", "wb") as file:
+        file.write(b"content")
+        file.flush()
+        ctypes.CDLL(None)["fsync"](file.fileno())
+        yield "content"
 
 def nothing(directory):
     pass
@@ -210,6 +218,16 @@ def test_a_failure_tells_its_disk_and_how_to_come_back(run_test: Callable[..., p
     again = run_test(FAILS, "--tornpage-disk", number)
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines([f"disk {number}: *", "crash_states: 1 test, 1 disk"])
+
+
+def test_a_failure_says_where_a_sync_may_not_have_been_seen(run_test: Callable[..., pytest.RunResult]) -> None:
+    lost = "for disk in crash_states({}, tmp_path / 'work'):\n    assert (disk / 'a').exists() or not disk.acknowledged"
+    done = run_test(lost.format("synced_by_c"))
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["NOT KNOWN to be possible: fsync was called through ctypes, and what is synced so *"])
+    seen = run_test(lost.format("adds"))
+    seen.assert_outcomes(failed=1)
+    seen.stdout.no_fnmatch_line("NOT KNOWN to be possible*")
 
 
 @pytest.mark.parametrize(

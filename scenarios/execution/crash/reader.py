@@ -61,8 +61,9 @@ class _Touches:
     kinds = frozenset(faults.FILE_KINDS)
 
     def __init__(self, database: Path) -> None:
+        path = os.path.realpath(database)
         # The shared memory, too: a program that removes it does so with the log.
-        self._own = frozenset(os.path.realpath(database) + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
+        self._own = frozenset(path + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
         self.seen = False
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape

@@ -6,7 +6,7 @@ good order. `after` says what one crash leaves and judges it.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from tornpage import faults
 from tornpage.faults.crash.states import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs.operation_log import Note
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.reopen import names_in
@@ -237,15 +238,12 @@ class Recording:
 
     def _require_certain(self, crash: faults.Crash, violation: Violation) -> None:
         """Raise `NotJudged` where what a crash has lost may have been synced by what the recorder doesn't see."""
-        spoilt = _spoilt(crash)
         # Of a program of its own every sync is seen, and what runs in this process is none of its doing.
-        if not spoilt or self._program is not None:
+        if not spoilt(crash) or self._program is not None:
             return
-        ways = [note.way for note in self.tape.notes if note.syncs and min(spoilt) < note.position <= crash.position]
         if self._libraries is None:
             self._libraries = syncing_libraries()
-        ways += [f"{name} was called through ctypes" for name in self._libraries]
-        if ways:
+        if ways := ways_to_sync(crash, self.tape.notes, self._libraries):
             raise NotJudged(
                 f"{self.trial.target.name}: {crash}: {violation.message}; but {ways[-1]}, and the recorder does not "
                 "see what is synced so: whether this can happen is not known. Sync through `os`, or in this process"
@@ -256,13 +254,24 @@ class Recording:
         if self._kept is None or self._kept.device != replace(device, failed_sync="keeps"):
             kept_device = replace(device, failed_sync="keeps")
             self._kept = self.states(kept_device)
-        return crash.power and not set(_spoilt(crash)) <= self._kept.unsynced(crash.position)
+        return crash.power and not set(spoilt(crash)) <= self._kept.unsynced(crash.position)
+
+
+def ways_to_sync(crash: faults.Crash, notes: Sequence[Note], libraries: Sequence[str]) -> list[str]:
+    """In which ways something that a crash has lost may have been synced before it, unseen by the recorder.
+
+    `libraries` are C functions that `ctypes` had been asked for before (`syncing_libraries`).
+    """
+    if not (lost := spoilt(crash)):
+        return []
+    ways = [note.way for note in notes if note.syncs and min(lost) < note.position <= crash.position]
+    return ways + [f"{name} was called through ctypes" for name in libraries]
 
 
 def _parent(path: str) -> str:
     return f"{os.path.dirname(path)}/" if os.path.dirname(path) else "the store's directory"  # noqa: PTH120 - no Path
 
 
-def _spoilt(crash: faults.Crash) -> list[int]:
+def spoilt(crash: faults.Crash) -> list[int]:
     """The changes that a crash has lost, torn, or left without a part."""
     return [*crash.lost, *(index for index, _, _ in crash.holes), *([crash.torn[0]] if crash.torn else [])]
