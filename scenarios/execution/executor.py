@@ -276,9 +276,10 @@ class Executor:
         return self.real.contents() == self.shadow.contents()
 
     def _circumstance(self) -> str:
-        """What a call meets, in a word: what is armed, or that the clock has just jumped, or nothing."""
-        jumped = len(self.steps) > 1 and isinstance(self.steps[-2], ClockJump)
-        return "+".join(sorted(self.armed)) or ("jump" if jumped else "nothing")
+        """What a call meets, in a word: what is armed, or which way the clock has just jumped, or nothing."""
+        before = self.steps[-2] if len(self.steps) > 1 else None
+        clock = ("back" if before.by_ms < 0 else "on") if isinstance(before, ClockJump) else "nothing"
+        return "+".join(sorted(self.armed)) or clock
 
     def _in_its_own_words(self, wanted: Answer, *, changes: bool) -> Answer:
         """The same answer; a refusal where the store says no by an exception of its own and has changed nothing.

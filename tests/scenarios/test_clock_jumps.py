@@ -12,7 +12,7 @@ from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, ClockJump, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 from tornpage.scenarios.run.campaign import run
-from tornpage.scenarios.search.fuzz.search import jumps
+from tornpage.scenarios.search.fuzz.search import _clock_of, jumps
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.reference.target import Reference
 
@@ -110,8 +110,14 @@ def test_a_store_that_orders_by_the_clock_is_right_until_it_goes_back(home: Path
     assert violation.code == "memory-equals-disk"
 
 
-def fuzzed(target: object, scenarios: int, steps: int) -> Recorder:
-    return run(target, Plan(("fuzz",), Profile("test", 2, None, scenarios, steps), report=None))  # type: ignore[arg-type]
+def fuzzed(target: object, scenarios: int, steps: int, *, seed: int = 0, shrinks: bool = True) -> Recorder:
+    plan = Plan(("fuzz",), Profile("test", 2, None, scenarios, steps, shrinks=shrinks), seed=seed, report=None)
+    return run(target, plan)  # type: ignore[arg-type]
+
+
+def test_the_clock_has_its_turn_either_way_and_each_machine_meets_it() -> None:
+    turns = [_clock_of(batch) for batch in range(9)]
+    assert turns == [0, -1, 1, -1, 1, 0, 1, 0, -1]
 
 
 @pytest.mark.quality
@@ -121,6 +127,13 @@ def test_the_machine_finds_it_and_its_shortest_scenario_is_a_put_a_jump_and_a_pu
     assert [found.finding.code for found in recorder.findings][:1] == ["memory-equals-disk"]
     kinds = [type(step) for step in recorder.findings[0].finding.scenario.steps]
     assert kinds == [Call, ClockJump, Call]
+
+
+@pytest.mark.quality
+@pytest.mark.slow
+def test_it_is_found_with_another_seed_that_never_came_to_it() -> None:
+    """Jumps were one step of a hundred, and it was found with two seeds of five."""
+    assert fuzzed(NewestWins(), 200, 20, seed=3, shrinks=False).findings
 
 
 @pytest.mark.slow

@@ -300,6 +300,7 @@ class Fuzz(Search):
             self.recorder.require_going_on,
         )
         machine_run.focus = self._focus or _turn_of(self.machines[name].actions, part.first)
+        machine_run.clock = _clock_of(part.first)
         try:
             violation = self._tell(part, machine_run)
         finally:
@@ -444,6 +445,12 @@ def _turn_of(actions: frozenset[str], batch: int) -> tuple[str, ...]:
     names = sorted(actions)
     first = batch * _FOCUSED % max(len(names), 1)
     return tuple((names + names)[first : first + min(_FOCUSED, len(names))])
+
+
+def _clock_of(batch: int) -> int:
+    """Which way the clock jumps often in a batch: back, on, or (0) neither; each machine and configuration has each."""
+    turns = (0, -1, 1)
+    return turns[(batch + batch // len(turns)) % len(turns)]
 
 
 def _reached(name: str, machine: Machine, cells: Mapping[str, int]) -> Iterator[str]:

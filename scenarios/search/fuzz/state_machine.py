@@ -52,9 +52,11 @@ from tornpage.scenarios.model.target import Action, Configuration, Machine, Targ
 
 _LARGEST_ORDINAL: Final = 8
 _LAST_SWITCH: Final = 12
-# One rule of many makes the plain calls; there is nothing to lose in a store where nothing was done.
-_CALLS_AT_ONCE: Final = 4
+# There is nothing to lose in a store where nothing was done, and a restart of it shows nothing.
+_CALLS_AT_ONCE: Final = 3
 _CALLS_A_JUMP: Final = 8
+# Where the clock has its turn every other call meets a clock that has jumped.
+_CALLS_A_JUMP_IN_TURN: Final = 2
 # Of so many calls one is of those that have their turn.
 _CALLS_A_FOCUS: Final = 3
 _PLANS_A_PAIR: Final = 8
@@ -110,9 +112,9 @@ def plans(
     )
 
 
-def jumps() -> SearchStrategy[int]:
+def jumps(signs: tuple[int, ...] = (1, -1)) -> SearchStrategy[int]:
     """How far a clock jumps, in milliseconds: by a second up to years, forward or back."""
-    return strategies.builds(operator.mul, strategies.sampled_from(_JUMPS_MS), strategies.sampled_from((1, -1)))
+    return strategies.builds(operator.mul, strategies.sampled_from(_JUMPS_MS), strategies.sampled_from(signs))
 
 
 def kinds_of_limits(target: Target) -> tuple[LimitKind, ...]:
@@ -217,6 +219,8 @@ class MachineRun:
         self.answers: Counter[tuple[str, str, str]] = Counter()
         # What is drawn more often than the rest, by the names of actions.
         self.focus: tuple[str, ...] = ()
+        # Which way the clock jumps, and often, where that has its turn; 0: now and then, either way.
+        self.clock = 0
         self.shapes: set[str] = set()
         self.failed: list[Scenario] = []
 
@@ -282,15 +286,37 @@ class StoreMachine(RuleBasedStateMachine):
         self._executor = self.machine_run.new_executor(self.taped)
         self._do(Restart())
 
+    # Rules are drawn alike, each one as often as any other; so the one that does most of the work has several names.
+    # Not in a taped scenario: there the calls are worth as much as the crashes that follow them.
     @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
     def call(self, data: strategies.DataObject, calls: int) -> None:
         """Make some calls that make sense now; sometimes the clock has been set just before one."""
+        self._calls(data, calls)
+
+    @precondition(lambda self: not self.taped)
+    @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    def call_again(self, data: strategies.DataObject, calls: int) -> None:
+        """The same."""
+        self._calls(data, calls)
+
+    @precondition(lambda self: not self.taped)
+    @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    def call_more(self, data: strategies.DataObject, calls: int) -> None:
+        """The same."""
+        self._calls(data, calls)
+
+    def _calls(self, data: strategies.DataObject, calls: int) -> None:
         self.machine_run.rules["call"] += 1
         for _ in range(calls):
-            # Not a rule of its own: it would be chosen as often as a fault.
-            if data.draw(strategies.integers(1, _CALLS_A_JUMP)) == _CALLS_A_JUMP:
-                self._do(ClockJump(data.draw(jumps())))
+            self._jump(data)
             self._do(self._call(data, alone=self.taped))
+
+    def _jump(self, data: strategies.DataObject) -> None:
+        """Set the clock, sometimes. Not a rule of its own: it would be chosen as often as a fault."""
+        clock = self.machine_run.clock
+        often = _CALLS_A_JUMP_IN_TURN if clock else _CALLS_A_JUMP
+        if data.draw(strategies.integers(1, often)) == often:
+            self._do(ClockJump(data.draw(jumps((clock,) if clock else (1, -1)))))
 
     @precondition(lambda self: not self.executor.armed)
     @rule(data=strategies.data())
