@@ -111,7 +111,7 @@ class Stage:
         try:
             return session.look()
         except Deadlock as deadlock:
-            raise Violation("deadlock", f"a look at {session.name} does not come back: {deadlock.stacks}") from deadlock
+            raise Violation("deadlock", f"a read of {session.name} does not return: {deadlock.stacks}") from deadlock
 
     def _abandon(self) -> None:
         """Close what can be closed: what is on its way says more than that it can't."""
@@ -160,4 +160,4 @@ def _how_far(hop: Hop) -> str:
         return f"stopped before switch point {event.point.number} ({event.point.operation}){where}"
     if isinstance(event, Waiting):
         return "waits for the other one"
-    return str(event.result) if isinstance(event, Ended) else "does not come back"
+    return str(event.result) if isinstance(event, Ended) else "does not return"
