@@ -58,7 +58,7 @@ class _Lines(logging.Handler):
         # That files of dead workers stay for now is housekeeping.
         if (line := record.getMessage()).startswith("[recovery] run "):
             self._told.lines.append(line)
-        elif line.startswith("[recovery] nobody can tell"):
+        elif line.startswith("[recovery] it is unknown whether"):
             self._told.doubts.append(line)
 
 
