@@ -1,1 +1,1 @@
-"""Memory: what was committed, a batch's draft over it, and how a change gets from the store into it."""
+"""Memory: the committed records, a batch's draft over them, and how committed changes are applied to it."""

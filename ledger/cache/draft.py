@@ -1,10 +1,9 @@
-"""Memory as a batch under way will leave it: what the batch has changed, laid over what was committed.
+"""The view of an open batch: its changes, as an overlay over the committed memory.
 
-The committed memory is only looked at and never touched, and nothing of it is copied: a batch costs what it changes and
-not what the ledger holds. In all that can be asked a draft says what a `Memory` would say that had applied the same
-changes.
+The committed memory is only read and never copied: the cost of a batch depends on its changes and not on the size of
+the ledger. For every query a draft returns the same as a `Memory` that had applied the same changes.
 
-Not covered: changes of the memory beneath. A draft is thrown away with its batch, and nobody else commits meanwhile.
+Not covered: changes of the memory beneath. A draft is discarded with its batch, and no other commit happens meanwhile.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ _RecordT = TypeVar("_RecordT")
 
 
 class _Overlay(Mapping[str, _RecordT]):
-    """Records by task id, some of them changed; in order of insertion, so what was deleted and made again is last."""
+    """Records by task id, some of them changed; in insertion order, so a deleted and re-created record is last."""
 
     def __init__(self, beneath: Mapping[str, _RecordT]) -> None:
         self._beneath = beneath
@@ -36,7 +35,7 @@ class _Overlay(Mapping[str, _RecordT]):
         (self._replaced if is_in_place else self.added)[task_id] = record
 
     def drop(self, task_id: str) -> None:
-        """Take a record away; no error where there is none."""
+        """Remove a record; no error if there is none."""
         self.added.pop(task_id, None)
         if task_id in self._beneath:
             self._replaced.pop(task_id, None)
@@ -59,7 +58,7 @@ class _Overlay(Mapping[str, _RecordT]):
 
 
 class _DraftIndexes(Indexes):
-    """The look-ups of a memory, but for the tasks that the draft has touched, which are filed here."""
+    """The look-ups of a memory, with separate entries for the tasks that the draft has touched."""
 
     def __init__(self, beneath: Memory, touched: Mapping[str, Task | None]) -> None:
         super().__init__()
@@ -87,7 +86,7 @@ class _DraftIndexes(Indexes):
         return self._untouched(self._memory.indexes.by_session(session_key)) | super().by_session(session_key)
 
     def snapshot(self) -> dict[str, dict[str, frozenset[str]]]:
-        """All four look-ups as plain values; this one goes through everything."""
+        """All four look-ups as plain values; this one iterates over all tasks."""
         own, beneath = super().snapshot(), self._memory.indexes.snapshot()
         merged: dict[str, dict[str, frozenset[str]]] = {}
         for name, index in beneath.items():
@@ -100,7 +99,7 @@ class _DraftIndexes(Indexes):
 
 
 class Draft:
-    """What a `Memory` will be once a batch is committed; see `ledger.stores.store.View`."""
+    """The contents of a `Memory` after the batch commits; see `ledger.stores.store.View`."""
 
     def __init__(self, beneath: Memory) -> None:
         self._beneath = beneath
@@ -121,18 +120,18 @@ class Draft:
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """As in the memory beneath: a batch reads no rows anew."""
+        """As in the memory beneath: a batch reloads no rows."""
         return self._beneath.quarantined
 
     @property
     def indexes(self) -> Indexes:
-        """The look-ups with the changes of the batch; built when first asked for."""
+        """The look-ups with the changes of the batch; built at first use."""
         if self._indexes is None:
             self._indexes = _DraftIndexes(self._beneath, self._touched)
         return self._indexes
 
     def apply(self, change: Change) -> None:
-        """Take a change of the batch over."""
+        """Apply a change of the batch."""
         _lay(self._tasks, change.task_id, change.task)
         _lay(self._deliveries, change.task_id, change.delivery)
         if isinstance(change.task, UnsetType):
@@ -144,7 +143,7 @@ class Draft:
             self._indexes.forget(change.task_id)
 
     def snapshot(self) -> Snapshot:
-        """The state as the batch will leave it, as a snapshot of its own."""
+        """The state after the batch, as a separate snapshot."""
         return Snapshot(dict(self._tasks), dict(self._deliveries), self.quarantined)
 
     def in_order(self, task_ids: Iterable[str]) -> list[Task]:

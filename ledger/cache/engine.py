@@ -1,16 +1,15 @@
-"""How tasks are changed and read: the store first, then memory, then the observers.
+"""The engine of changes and reads: the store first, then memory, then the observers.
 
-Every change goes the same way. Inside a unit of work the row is read again from the store, a rule computes the change
-from it, and `_persist` writes it. Once the unit has committed, `_adopt` takes the change into memory and `_announce`
-tells the observers. The three are separate methods, because the order in which they happen is the promise: memory is
-never ahead of the store, and observers hear only what was committed.
+Every change follows the same steps. Inside a unit of work the row is read again from the store, a rule computes the
+change from it, and `_persist` writes it. Once the unit has committed, `_adopt` applies the change to memory and
+`_announce` notifies the observers. The three are separate methods, because their order is the guarantee: memory is
+never ahead of the store, and observers are notified only of committed changes.
 
-Reads come from memory. Before a read the store is asked whether somebody else has committed; if so everything is loaded
-again, built aside and then swapped in. A load that fails raises, and memory never answers for what it doesn't know. A
-first restore that fails is sticky: everything is refused until `restore` succeeds, since an empty ledger would be a
-lie.
+Reads come from memory. Before a read the engine checks whether another connection has committed; if so, all rows are
+loaded into a new memory, which then replaces the old one. A load that fails raises an error: stale memory is never
+used. After a failed first restore every call is refused until `restore` succeeds, since an empty ledger would be wrong.
 
-Not covered: partial reloads. Another process's commit costs the next reader one full load.
+Not covered: partial reloads. After another process's commit the next reader loads all rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from tornpage.ledger.stores.store import Backend, Change, Snapshot, TaskStore, U
 
 
 class RegistryEngine:
-    """A store, the memory that follows it and the observers; what a task is, is left to the subclass."""
+    """A store, the memory that follows it, and the observers; the subclass defines the task API."""
 
     plain_backend: type[PlainBackend] = PlainBackend
 
@@ -51,9 +50,9 @@ class RegistryEngine:
     # Restoring and refreshing
 
     def restore(self) -> None:
-        """Load everything from the store. Raises `StoreError`; then every call is refused until this succeeds.
+        """Load all rows from the store. Raises `StoreError`; then every call is refused until this succeeds.
 
-        Raises `UsageError` inside a batch, whose changes may still be taken back.
+        Raises `UsageError` inside a batch, whose changes may still be rolled back.
         """
         with self._lock:
             if self._pending and self.backend.writing():
@@ -66,12 +65,12 @@ class RegistryEngine:
             self._restored, self._restore_failure = True, None
 
     def _reload(self) -> None:
-        """Load everything and tell the observers; a failure leaves the old memory and raises."""
+        """Load all rows and notify the observers; a failure keeps the old memory and raises."""
         self._load_memory()
         self._tell_restored()
 
     def _load_memory(self) -> None:
-        """Build a new memory aside and swap it in; a failure leaves the old one and raises."""
+        """Build a new memory and replace the old one; a failure keeps the old one and raises."""
         version, snapshot = self._load()
         self._memory, self._version = Memory(snapshot), version
         self._pending.clear()
@@ -88,16 +87,16 @@ class RegistryEngine:
         return self.backend.load()
 
     def _ensure_restored(self) -> None:
-        """Restore at the first call; an empty memory before that would be taken for an empty ledger."""
+        """Restore at the first call; before that, an empty memory would look like an empty ledger."""
         if self._restored:
             return
         cause = self._restore_failure
         if cause is not None:
-            raise unavailable(f"the ledger was not restored, so nothing is known of it: {cause}", cause) from cause
+            raise unavailable(f"the ledger was not restored, so its contents are unknown: {cause}", cause) from cause
         self.restore()
 
     def _current(self) -> View:
-        """The memory to read from, as fresh as the store; call it with the lock held."""
+        """The memory to read from, up to date with the store; call it with the lock held."""
         self._ensure_restored()
         if self.backend.writing():
             return self._working_view()
@@ -117,7 +116,7 @@ class RegistryEngine:
             raise unavailable(f"memory can't be trusted and could not be reloaded: {error}", error) from error
 
     def _working_view(self) -> View:
-        """What a batch under way has made of memory so far."""
+        """Memory with the changes of the open batch so far."""
         if not self._pending:
             return self._memory
         if self._working is None:
@@ -128,11 +127,11 @@ class RegistryEngine:
         return self._working
 
     def view(self) -> View:
-        """The tasks as the unit of work under way sees them; for backends, which only look."""
+        """The tasks as the current unit of work sees them; for backends, read-only."""
         self._ensure_restored()
         return self._working_view()
 
-    # The one way in which anything changes
+    # Changes
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -141,13 +140,13 @@ class RegistryEngine:
             self._ensure_restored()
             joins = self.backend.writing()
             with self.backend.unit(self):
-                # From here on nobody else can commit, so once is enough.
+                # From here on no other connection can commit, so one check is enough.
                 if not joins and self._is_outdated():
                     self._load_or_refuse()
                 yield
 
     def _change(self, compute: Callable[[Unit], Sequence[Change]]) -> None:
-        """Compute changes inside a unit of work and carry them out; all of them are computed before any is written."""
+        """Compute changes inside a unit of work and apply them; all of them are computed before any is written."""
         with self._lock:
             self._ensure_restored()
             with self.backend.unit(self) as unit:
@@ -160,30 +159,30 @@ class RegistryEngine:
         unit.write(change)
 
     def _adopt(self, change: Change) -> None:
-        """Take a committed change into memory and indexes."""
+        """Apply a committed change to memory and indexes."""
         self._memory.apply(change)
 
     def _announce(self, change: Change) -> None:
-        """Tell the observers of a committed change."""
+        """Notify the observers of a committed change."""
         if change.task is None:
             self._observers.deleted(change.task_id, change.previous)
         elif change.task is not UNSET:
             self._observers.upserted(change.task, change.previous)
 
-    # What the backend says about the end of a unit of work
+    # Callbacks of the backend at the end of a unit of work
 
     def joined(self) -> None:
-        """A unit of work begins to be ours too; what an earlier one left in doubt is read again first.
+        """The engine joins a unit of work; if an earlier unit left memory in doubt, reload first.
 
-        What others have committed is not: a change reads its own row again, and a full load for each change would make
-        two processes that write in turns crawl.
+        Commits of other connections cause no reload here: a change reads its own row again, and a full load for each
+        change would make two processes that write in turns very slow.
         """
         if self._in_doubt or self._pending:
             self._load_or_refuse()
 
     def committed(self) -> None:
-        """Everything of the unit is durably there."""
-        # Together: what one of the observers does about one change comes after the whole unit.
+        """The whole unit is durable."""
+        # Together: changes that an observer makes in response come after the whole unit.
         with self._observers.together():
             self._tell_restored()
             changes = tuple(self._pending)
@@ -197,9 +196,9 @@ class RegistryEngine:
                 self._announce(change)
 
     def _unheard(self, changes: Sequence[Change]) -> list[Change]:
-        """What others have made of the tasks that changed here, and no observer was told of yet.
+        """Changes by others to the same tasks, of which no observer was notified yet.
 
-        A change begins with the row as it is, and memory may not have read it since another process changed it.
+        A change starts from the current row, and memory may not have read that since another process changed it.
         """
         found, seen = [], set[str]()
         for change in changes:
@@ -207,7 +206,7 @@ class RegistryEngine:
             if change.task is UNSET or change.task_id in seen:
                 continue
             seen.add(change.task_id)
-            # Most often it is the very record that memory has; to compare two takes longer.
+            # Identity first: it is usually the same record that memory has, and comparing two takes longer.
             if change.previous is not known and change.previous != known:
                 found.append(Change(change.task_id, task=change.previous, previous=known))
         return found
@@ -219,7 +218,7 @@ class RegistryEngine:
         self._tell_restored()
 
     def settled(self, found: Sequence[Change] | None) -> None:
-        """A commit failed, and this is what disk has now; None: that isn't known, so memory is in doubt."""
+        """A commit failed; `found` is the state on disk, None if it is unknown, so that memory is in doubt."""
         self._working = None
         if found is None:
             self._in_doubt = True

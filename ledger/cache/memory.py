@@ -1,8 +1,7 @@
 """The ledger's memory: the committed tasks, their delivery states and the indexes derived from them.
 
-It is a cache and nothing else: what it holds was committed, or it was read from the store. Tasks are kept in the order
-of their insertion. A batch works on a draft laid over it (`ledger.cache.draft`), so that what isn't committed
-never gets in here.
+It is only a cache: every record was committed, or was read from the store. Tasks are kept in the order of their
+insertion. A batch works on a draft over it (`ledger.cache.draft`), so uncommitted changes never get in here.
 """
 
 from collections.abc import Iterable
@@ -32,13 +31,13 @@ class Memory:
 
     @property
     def indexes(self) -> Indexes:
-        """The indexes of the tasks; built when first asked for, which keeps a restore as fast as reading the rows."""
+        """The indexes of the tasks; built at first use, which keeps a restore as fast as reading the rows."""
         if self._indexes is None:
             self._indexes = Indexes.rebuild(self.tasks.values())
         return self._indexes
 
     def apply(self, change: Change) -> Task | None:
-        """Take a change over; returns the task as memory had it before."""
+        """Apply a change; returns the previous record of the task in memory."""
         previous = self.tasks.get(change.task_id)
         if change.task is None:
             if previous is not None:
@@ -61,7 +60,7 @@ class Memory:
         return previous
 
     def snapshot(self) -> Snapshot:
-        """The state now, as a snapshot of its own."""
+        """The current state, as a separate snapshot."""
         return Snapshot(dict(self.tasks), dict(self.deliveries), self.quarantined)
 
     def in_order(self, task_ids: Iterable[str]) -> list[Task]:
@@ -69,16 +68,16 @@ class Memory:
         return [self.tasks[task_id] for task_id in self.sorted_ids(task_ids)]
 
     def sorted_ids(self, task_ids: Iterable[str]) -> list[str]:
-        """These ids of tasks that are there, in insertion order."""
+        """These ids of existing tasks, in insertion order."""
         if self._positions is None:
-            # Not before it is needed: many a ledger is opened for one change and asked for nothing.
+            # Computed only when needed: many ledgers are opened for one change without any query.
             self._positions = {task_id: i for i, task_id in enumerate(self.tasks)}
             self._next_position = len(self.tasks)
         return sorted(task_ids, key=self._positions.__getitem__)
 
 
 def apply_all(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
-    """The state as it will be after some changes, as a snapshot of its own."""
+    """The state after some changes, as a separate snapshot."""
     tasks, deliveries = dict(snapshot.tasks), dict(snapshot.deliveries)
     for change in changes:
         _put(tasks, change.task_id, change.task)

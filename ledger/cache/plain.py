@@ -1,13 +1,13 @@
 """A unit of work over any store that only has the `TaskStore` interface.
 
-The changes of a unit are collected and handed to the store at its end: a single change by the finest method that the
-store offers, everything else as ONE snapshot of a *projected copy*, the state as it will be. The store never gets the
+The changes of a unit are collected and passed to the store at its end: a single change by the finest method that the
+store has, several changes as ONE snapshot of a *projected copy*, the state after them. The store never gets the
 live map, and a task with a delivery state is never deleted by two calls.
 
-A store may raise after it did the work. So after an exception the store is asked what it holds (`load_snapshot`), and
-that is saved once more, which secures it. As wanted and secured: the call succeeds; as before: ``unchanged``; not
-secured, or neither: ``unknown``, and memory adopts what the store said. Where it can't even be asked, the backend is
-suspect: reads raise, and the next call asks again first.
+A store may raise after it did the work. So after an exception the store is loaded (`load_snapshot`), and the result is
+saved once more, which secures it. As wanted and secured: the call succeeds; as before: ``unchanged``; not
+secured, or neither: ``unknown``, and memory adopts the loaded state. If the load fails, the backend is suspect: reads
+raise, and the next call loads again first.
 
 Not covered: a plain store that several processes write to. Saving what was loaded would undo the others' changes.
 """
@@ -44,17 +44,17 @@ class PlainBackend:
         self._closed = False
 
     def unit(self, owner: Owner) -> "PlainUnit":
-        """A unit of work, or the one under way, joined."""
+        """A new unit of work, or the current one, joined."""
         return self.active if self.active is not None else PlainUnit(self, owner)
 
     def writing(self) -> bool:
-        """Whether a unit of work is under way. Raises `StoreError` where it can only be given up any more."""
+        """Whether a unit of work is open. Raises `StoreError` if it can only be rolled back."""
         if self.active is not None:
             self.active.refuse_doomed()
         return self.active is not None
 
     def version(self) -> object:
-        """Changes after a fault that left it open what the store holds."""
+        """A value that changes after a failure that left the store's contents unknown."""
         self.ensure_open()
         return self._generation
 
@@ -64,13 +64,13 @@ class PlainBackend:
             raise StoreUnavailable("the ledger is closed")
 
     def heal(self) -> None:
-        """Save once more what a failed call left, if that is still owed; a failure keeps the debt."""
+        """Save once more the state after a failed call, if that is pending; if it fails, it stays pending."""
         self.ensure_open()
         if self.secure_owed is not None and self.secure(self.secure_owed):
             self.secure_owed = None
 
     def load_raw(self) -> Snapshot:
-        """What the store holds, as it says it."""
+        """The contents of the store, unprocessed."""
         self.ensure_open()
         try:
             return self.store.load_snapshot()
@@ -78,7 +78,7 @@ class PlainBackend:
             raise from_sqlite(error, doing="load the ledger") from error
 
     def load(self) -> tuple[object, Snapshot]:
-        """What the store holds, with the times put in order."""
+        """The contents of the store, with the times put in order."""
         loaded = self.load_raw()
         tasks = {task_id: ordered(task) for task_id, task in loaded.tasks.items()}
         deliveries = {key: state for key, state in loaded.deliveries.items() if key in tasks}
@@ -97,7 +97,7 @@ class PlainBackend:
         return [ordered(task) for task in listed]
 
     def close(self) -> None:
-        """Close the store where it can be closed; errors are logged. Raises `UsageError` inside a batch."""
+        """Close the store if it has `close`; errors are logged. Raises `UsageError` inside a batch."""
         with self.lock:
             if self._closed:
                 return
@@ -112,11 +112,11 @@ class PlainBackend:
                     _log.warning("closing the store failed: %s", error)
 
     def project(self, view: Snapshot, changes: Sequence[Change]) -> Snapshot:
-        """The state as it will be, as a copy of its own."""
+        """The state after the changes, as a separate copy."""
         return apply_all(view, changes)
 
     def save(self, view: Snapshot, changes: Sequence[Change]) -> None:
-        """Hand the changes to the store, in one call."""
+        """Pass the changes to the store, in one call."""
         call = _finest_call(self.store, view, changes[0]) if len(changes) == 1 else None
         if call is None:
             self.store.save_snapshot(self.project(view, changes))
@@ -125,7 +125,7 @@ class PlainBackend:
         getattr(self.store, method)(*arguments)
 
     def secure(self, snapshot: Snapshot) -> bool:
-        """Save what the store said it holds; whether that worked."""
+        """Save the loaded contents; returns whether that worked."""
         try:
             self.store.save_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - a foreign store's error; the debt is kept.
@@ -134,12 +134,12 @@ class PlainBackend:
         return True
 
     def doubt(self) -> None:
-        """Make every reader load again."""
+        """Force every reader to reload."""
         self._generation += 1
 
 
 def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str, tuple[Any, ...]] | None:
-    """The one store call that does exactly this change, None where the store has none."""
+    """The single store call that makes exactly this change, None if the store has none."""
     key, task, delivery = change.task_id, change.task, change.delivery
     stays = delivery is UNSET or (delivery is None and key not in view.deliveries)
     if isinstance(task, Task):
@@ -150,7 +150,7 @@ def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str,
         else:
             call = ("upsert_task_with_delivery", (task, delivery))
     elif task is None:
-        # Where there is a delivery state, only the one call that deletes both will do.
+        # With a delivery state, only the call that deletes both is atomic.
         only_task = stays and not offers(store, "delete_task_with_delivery")
         call = ("delete_task" if only_task else "delete_task_with_delivery", (key,))
     elif isinstance(delivery, DeliveryState):
@@ -185,7 +185,7 @@ class PlainUnit:
         return view.in_order(view.indexes.by_run(run_id))
 
     def write(self, change: Change) -> None:
-        """Keep a change for the end of the unit."""
+        """Queue a change for the end of the unit."""
         self.refuse_doomed()
         self._changes.append(change)
 
@@ -227,7 +227,7 @@ class PlainUnit:
         return False
 
     def refuse_doomed(self) -> None:
-        """Raise `StoreError` where the unit can only be given up any more."""
+        """Raise `StoreError` if the unit can only be rolled back."""
         if self._doom is not None:
             raise StoreError(
                 f"nothing of this batch was written, because one of its calls failed: {self._doom!r}"
@@ -247,12 +247,12 @@ class PlainUnit:
         backend, base = self._backend, self._base
         assert base is not None  # noqa: S101 - __enter__ has set it.
         is_interrupt = not isinstance(error, Exception)
-        # Until the end of this method nobody may trust memory, whatever interrupts it.
+        # Until the end of this method memory is in doubt, whatever interrupts it.
         backend.doubt()
         try:
             found = backend.load()[1]
         except StoreError as failure:
-            _log.error("the store could not be asked after a failed call (%s): %s", error, failure)
+            _log.error("the store could not be loaded after a failed call (%s): %s", error, failure)
             self._owner.settled(None)
             if is_interrupt:
                 raise error from None

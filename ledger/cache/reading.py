@@ -1,9 +1,9 @@
 """The reading half of the task API.
 
-Every answer comes from memory, which is refreshed first where somebody else has committed; only
-`list_fresh_for_owner` reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion,
-newest first. All methods raise `StoreError` where memory can't be trusted and could not be loaded again, and
-`UsageError` for an id or a key that is no text or no valid Unicode.
+All reads come from memory, which is reloaded first if another connection has committed; only `list_fresh_for_owner`
+reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion, newest first. All methods
+raise `StoreError` if memory is in doubt and could not be reloaded, and `UsageError` for an id or a key that is not text
+or not valid Unicode.
 """
 
 import builtins
@@ -19,16 +19,16 @@ from tornpage.ledger.rules.values import checked_id, given_text, json_value, mem
 
 
 class TaskReader(RegistryEngine):
-    """Tasks, by id and by what they belong to."""
+    """Tasks, by id, run, owner, flow and session."""
 
     def get(self, task_id: str) -> Task | None:
-        """The task with this id, None where there is none."""
+        """The task with this id, or None."""
         checked_id("task_id", task_id)
         with self._lock:
             return self._current().tasks.get(task_id)
 
     def get_delivery(self, task_id: str) -> DeliveryState | None:
-        """The delivery state of a task, None where there is none; its origin is a copy."""
+        """The delivery state of a task, or None; its origin is a copy."""
         checked_id("task_id", task_id)
         with self._lock:
             state = self._current().deliveries.get(task_id)
@@ -37,7 +37,7 @@ class TaskReader(RegistryEngine):
         return msgspec.structs.replace(state, requester_origin=json_value("requester_origin", state.requester_origin))
 
     def list(self, *, runtime: Runtime | str | None = None, status: Status | str | None = None) -> builtins.list[Task]:
-        """All tasks, newest first; only those of one runtime or in one status, where given. Raises `UsageError`."""
+        """All tasks, newest first; if given, only those of one runtime or status. Raises `UsageError`."""
         wanted_runtime = member("runtime", Runtime, runtime) if runtime is not None else None
         wanted_status = member("status", Status, status) if status is not None else None
         with self._lock:
@@ -77,7 +77,7 @@ class TaskReader(RegistryEngine):
             return rules.newest_first(memory.in_order(memory.indexes.by_session(session_key)))
 
     def list_fresh_for_owner(self, owner_key: str) -> builtins.list[Task]:
-        """The tasks of an owner as the store has them, past memory; sorted alike, none for a blank key."""
+        """The tasks of an owner read from the store, not from memory; sorted alike, none for a blank key."""
         key = trimmed("owner_key", owner_key)
         if key is None:
             return []
@@ -85,7 +85,7 @@ class TaskReader(RegistryEngine):
             return rules.newest_first(self.backend.fresh_for_owner(key))
 
     def find(self, token: str) -> Task | None:
-        """The task that a token means: a task id, else a run id, else a related session's newest task."""
+        """The task that a token identifies: a task id, else a run id, else a related session's newest task."""
         given_text("token", token)
         with self._lock:
             memory = self._current()
@@ -97,6 +97,6 @@ class TaskReader(RegistryEngine):
             )
 
     def quarantined(self) -> Sequence[Quarantined]:
-        """The rows that could not be read when everything was last loaded."""
+        """The rows that could not be read at the last full load."""
         with self._lock:
             return self._current().quarantined

@@ -1,14 +1,14 @@
-"""Opening one connection to the database file, configured and checked.
+"""Opens one connection to the database file, configures it and checks the file.
 
-Everything that may be wrong with a file is found here, before the ledger works with it: not a database, damaged,
-locked, a journal mode that can't be had, a newer schema. What fails leaves no connection open and the file as it
-was. Nothing here falls back to memory.
+All defects of a file are detected here, before the ledger uses it: not a database, damaged, locked, a journal mode that
+SQLite refuses, a newer schema. On failure no connection stays open and the file is unchanged. There is no fallback to
+memory.
 
-Closing the last connection copies the log (``-wal``) into the database, so where there is a log the content is checked
-on a read-only connection, which can't. The wish for a journal mode is optional: an existing file keeps its own.
+Closing the last connection copies the log (``-wal``) into the database. So if there is a log, the content is checked on
+a read-only connection, which doesn't. The journal mode is optional: an existing file keeps its own.
 
-Not covered: what a connection is used for; see `ledger.disk.database`. A rollback journal that a crash has left behind
-is played back by SQLite before anything can be read, also into a damaged file.
+Not covered: the use of a connection; see `ledger.disk.database`. SQLite rolls back a hot journal of a crash before the
+first read, even into a damaged file.
 """
 
 import logging
@@ -37,7 +37,7 @@ from tornpage.ledger.errors import (
 Connect = Callable[..., Any]
 """Called as ``connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)``, as sqlite3's is.
 
-Where a log lies beside the file at the opening, also with ``uri=True`` and ``file:…?mode=ro`` as the path.
+If the file has a log when it is opened, also with ``uri=True`` and ``file:…?mode=ro`` as the path.
 """
 
 MEMORY: Final = ":memory:"
@@ -55,20 +55,20 @@ _log = logging.getLogger("ledger.connections")
 
 
 class Durability(StrEnum):
-    """What becomes of acknowledged changes. Source: sqlite-under-faults.md, "Rules"."""
+    """The durability of acknowledged changes. Source: sqlite-under-faults.md, "Rules"."""
 
     POWER_CUT = "power_cut"
     """They survive the end of the process and a power cut."""
     LOSES_NEWEST = "loses_newest"
-    """They survive the end of the process. A power cut may take the newest of them back, but damages nothing."""
+    """They survive the end of the process. A power cut may lose the newest of them, but damages nothing."""
     MAY_CORRUPT = "may_corrupt"
     """They survive the end of the process. A power cut may damage the file."""
     NONE = "none"
-    """They end with the process: the database is in memory."""
+    """They are lost when the process ends: the database is in memory."""
 
 
 def durability(journal_mode: str, synchronous: str) -> Durability:
-    """What a journal mode promises at a level of synchronous, both in lower case."""
+    """The guarantee of a journal mode at a level of synchronous, both in lower case."""
     if journal_mode == "memory":
         return Durability.NONE
     if synchronous == "extra" or (synchronous == "full" and journal_mode != "delete"):
@@ -84,7 +84,7 @@ def default_synchronous(journal_mode: str) -> str:
 
 
 def require_sqlite(version: str = sqlite3.sqlite_version) -> None:
-    """Raise `StoreTooOld` where SQLite is older than the ledger needs."""
+    """Raise `StoreTooOld` if SQLite is older than the ledger needs."""
     found = tuple(int(part) for part in version.split(".")[:3])
     if found < NEEDED_SQLITE:
         needed = ".".join(map(str, NEEDED_SQLITE))
@@ -92,7 +92,7 @@ def require_sqlite(version: str = sqlite3.sqlite_version) -> None:
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How connections to one database are opened.
+    """The settings of connections to one database.
 
     Without a `journal_mode` the file keeps its own, and a new one gets WAL; without `synchronous` the mode decides.
     """
@@ -112,9 +112,9 @@ class Settings(msgspec.Struct, frozen=True):
 def settings_for(
     state_dir: Path | str, *, journal_mode: str | None, synchronous: str | None, busy_timeout_ms: int, connect: Connect
 ) -> Settings:
-    """Check what was asked for and make the files ready.
+    """Check the settings and prepare the files.
 
-    Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and what `ledger.disk.files.prepare` raises.
+    Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and the errors of `ledger.disk.files.prepare`.
     """
     for name, value, allowed in (
         ("journal_mode", journal_mode, JOURNAL_MODES),
@@ -130,7 +130,7 @@ def settings_for(
 
 
 def bare_connection(settings: Settings) -> Any:
-    """A connection with the busy timeout and nothing else set."""
+    """A connection with only the busy timeout set."""
     return _connect(settings, str(settings.path))
 
 
@@ -142,7 +142,7 @@ def _connect(settings: Settings, place: str, **more: Any) -> Any:
 
 
 def open_connection(settings: Settings, *, check_content: bool) -> Any:
-    """A configured connection to a file with the right schema; on failure nothing stays open.
+    """A configured connection to a file with the current schema; on failure no connection stays open.
 
     `check_content` runs SQLite's integrity check. Raises `StoreError`.
     """
@@ -173,7 +173,7 @@ def open_connection(settings: Settings, *, check_content: bool) -> Any:
 
 
 def _has_log(settings: Settings) -> bool:
-    """Whether closing may copy a log into the file. Beside a rollback journal a read-only connection reads nothing."""
+    """Whether closing may copy a log into the file. With a hot rollback journal a read-only connection can't read."""
     if settings.in_memory:
         return False
     path = Path(settings.path)
@@ -181,7 +181,7 @@ def _has_log(settings: Settings) -> bool:
 
 
 def _check_read_only(settings: Settings) -> None:
-    """Raise `StoreCorrupt` and `StoreSchemaNewer`, and leave the database and its log as they are."""
+    """Raise `StoreCorrupt` or `StoreSchemaNewer`, without changing the database and its log."""
     connection = _connect(settings, f"{Path(settings.path).absolute().as_uri()}?mode=ro", uri=True)
     try:
         files.refuse_newer(settings.path, read_version(connection), SCHEMA_VERSION)
@@ -191,9 +191,9 @@ def _check_read_only(settings: Settings) -> None:
 
 
 def _check_content(connection: Any, settings: Settings) -> None:
-    """Raise `StoreCorrupt` where SQLite's own check finds damage.
+    """Raise `StoreCorrupt` if SQLite's own check finds damage.
 
-    The whole check and not quick_check, which takes two thirds of the time but doesn't compare indexes with their
+    It is integrity_check, not quick_check, which takes two thirds of the time but doesn't compare indexes with their
     tables. A row that breaks a CHECK is not damage: it is quarantined when it is read, and the others load.
     """
     connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -204,20 +204,20 @@ def _check_content(connection: Any, settings: Settings) -> None:
 
 
 def journal_mode(connection: Any) -> str:
-    """The mode a connection is in, in lower case; as of its last transaction, since others may switch an idle file."""
+    """A connection's journal mode, in lower case; as of its last transaction, since others may switch an idle file."""
     return str(connection.execute("PRAGMA journal_mode").fetchall()[0][0])
 
 
 def synchronous(connection: Any) -> str:
-    """The level a connection is at."""
+    """A connection's level of synchronous."""
     return SYNCHRONOUS_LEVELS[connection.execute("PRAGMA synchronous").fetchall()[0][0]]
 
 
 def _set_journal_mode(connection: Any, settings: Settings) -> str:
-    """Ask for the mode where one is wanted, check the answer and return it.
+    """Set the mode if one is wanted, check SQLite's answer and return it.
 
-    SQLite keeps the old mode without an error where it must. A file without a page has no mode of its own yet. SQLite
-    doesn't wait for the lock when two openers switch a new file to WAL at once, so it is asked again.
+    If SQLite can't switch, it keeps the old mode without an error. A file without a page has no mode yet. SQLite
+    doesn't wait for the lock when two connections switch a new file to WAL at once, so the switch is retried.
     """
     wanted = settings.journal_mode
     if wanted is None and connection.execute("PRAGMA page_count").fetchall()[0][0] == 0:
@@ -239,7 +239,7 @@ def _set_journal_mode(connection: Any, settings: Settings) -> str:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Whether a transaction is open; a connection that somebody closed is in none."""
+    """Whether a transaction is open; False for a closed connection."""
     try:
         return bool(connection.in_transaction)
     # no fault: sqlite3's own property never raises; another driver's may.

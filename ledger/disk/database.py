@@ -1,11 +1,11 @@
-"""The one database: its connection, its transactions, and making it usable again after a fault.
+"""The database: its connection, its transactions, and its recovery after a fault.
 
-All connections come from the `connect` function that was handed in, so that a test can put faults
-beneath it. There is one connection for work; settling a failed COMMIT opens a second one for a moment. How a
-connection is opened is the business of `ledger.disk.connections`.
+All connections come from the `connect` function that the caller passes, so that a test can inject faults beneath it.
+There is one connection for work; settling a failed COMMIT opens a second one for a moment. `ledger.disk.connections`
+opens the connections.
 
-Statements go through ``connection.execute``, transactions included (``isolation_level=None``), and drivers other than
-`sqlite3` do as long as they speak DB-API with SQLite's ``in_transaction``.
+All statements go through ``connection.execute``, transactions included (``isolation_level=None``). Drivers other than
+`sqlite3` work if they implement the DB-API with SQLite's ``in_transaction``.
 
 Not covered: `fork` while a database is open, network file systems, and a database that is deleted or replaced while it
 is open.
@@ -50,7 +50,7 @@ from tornpage.ledger.errors import (
 _log = logging.getLogger("ledger.database")
 
 Records = tuple[list[Any], list[Quarantined]]
-"""What a table holds: the readable rows as records, and the others."""
+"""The contents of a table: the readable rows as records, and the quarantined others."""
 
 
 class Database:
@@ -79,11 +79,11 @@ class Database:
         busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
         connect: Connect = sqlite3.connect,
     ) -> "Database":
-        """Open (and where needed make) the database in a directory, or in memory for ``:memory:``.
+        """Open (and create, if necessary) the database in a directory, or in memory for ``:memory:``.
 
         Without a journal mode an existing file keeps its own, and a new one gets WAL.
 
-        Raises `UsageError` for an unknown mode or level, and a `StoreError` that says what is wrong with the file.
+        Raises `UsageError` for an unknown mode or level, and a `StoreError` that describes the problem of the file.
         """
         return cls(
             settings_for(
@@ -99,20 +99,20 @@ class Database:
 
     @property
     def connection(self) -> Any:
-        """The connection for work. Raises `StoreUnavailable` where there is none."""
+        """The connection for work. Raises `StoreUnavailable` if there is none."""
         if self._connection is None:
             raise StoreUnavailable("the ledger is closed" if self._closed else "the database connection was given up")
         return self._connection
 
     @property
     def journal_mode(self) -> str:
-        """The mode the file is in. It is asked for each time, since others may switch a file that nobody uses."""
+        """The file's journal mode. It is queried each time, since others may switch an unused file."""
         with self.lock:
             return self._asking(journal_mode)
 
     @property
     def durability(self) -> Durability:
-        """What becomes of acknowledged changes. Raises `StoreError` where the connection can't be asked."""
+        """The durability of acknowledged changes. Raises `StoreError` if the query fails."""
         with self.lock:
             self.ensure_usable()
             return durability(self.journal_mode, self._asking(synchronous))
@@ -126,7 +126,7 @@ class Database:
             raise
 
     def discard_connection(self) -> None:
-        """Give the connection up; the next use opens another. A database in memory is lost with it."""
+        """Close the connection; the next use opens another. A database in memory is lost with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             close_quietly(connection)
@@ -134,7 +134,7 @@ class Database:
     # Transactions
 
     def transaction(self) -> Transaction:
-        """A write transaction to enter with ``with``; inside another one it is that one, joined.
+        """A write transaction to enter with ``with``; inside another one it joins that.
 
         Raises, when entered, `StoreBusy` and the like with outcome ``unchanged``.
         """
@@ -149,7 +149,7 @@ class Database:
                 self.ensure_usable()
             connection = self.connection
             if connection.in_transaction:
-                # Left by an interrupt between BEGIN and the with-block that should have ended it.
+                # An interrupt between BEGIN and the with-block has left it open.
                 self.abandon()
                 connection = self._reconnected()
             connection.execute("BEGIN IMMEDIATE")
@@ -165,15 +165,15 @@ class Database:
         return connection
 
     def end(self) -> None:
-        """Let go of the lock; only `Transaction` calls this, whatever happened before."""
+        """Release the lock; only `Transaction` calls this, whatever happened before."""
         self.active = None
         self.lock.release()
 
     def abandon(self) -> bool:
-        """Roll back what is open; returns whether something was and is now rolled back.
+        """Roll back an open transaction; returns whether one was open and is rolled back now.
 
-        SQLite ends the transaction by itself after some errors, and a ROLLBACK then would raise and hide the cause. A
-        connection that can't roll back is given up: closing it rolls back.
+        After some errors SQLite itself ends the transaction; a ROLLBACK would then raise and hide the cause. A
+        connection that can't roll back is closed, which rolls back.
         """
         connection = self._connection
         if connection is None or not in_transaction(connection):
@@ -189,13 +189,13 @@ class Database:
         return not still_open
 
     def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> Settlement:
-        """Find out what a COMMIT that raised `error` did, and make it stay so; see `ledger.disk.transaction`."""
-        # Until this method has come to its end nobody may trust memory, whatever interrupts it.
+        """Determine the effect of a COMMIT that raised `error`, and secure it; see `ledger.disk.transaction`."""
+        # Until the end of this method memory is in doubt, whatever interrupts it.
         self._suspect = str(error) or type(error).__name__
         owed_before, self.fence_owed = self.fence_owed, True
         rolled_back = self.abandon()
-        # In a rollback mode BUSY means that the exclusive lock was never got: no byte of the file was written, and
-        # what was rolled back can't come back. A fence would only wait for the same lock once more.
+        # In a rollback mode BUSY means that the exclusive lock was never acquired: no byte of the file was written, and
+        # the rolled-back change can't reappear. A fence would only wait for the same lock once more.
         ghost_free = rolled_back and primary_code(error) == BUSY and self._in_rollback_mode()
         try:
             found: Found | None = self._read_again(changed)
@@ -229,9 +229,9 @@ class Database:
         return found
 
     def lay_fence(self, *, patient: bool = True) -> bool:
-        """One small writing commit that covers what a failed COMMIT may have left; whether it was made.
+        """Make one small writing commit that secures the state after a failed COMMIT; returns whether it was made.
 
-        An impatient one doesn't wait for another process's lock.
+        Unless `patient`, it doesn't wait for another process's lock.
         """
         self.fence_owed = True
         try:
@@ -255,7 +255,7 @@ class Database:
 
     @contextlib.contextmanager
     def _synced(self, connection: Any) -> Iterator[None]:
-        """At NORMAL a commit is not synced; in here it is, so that a power cut can't lose the fence alone."""
+        """At NORMAL a commit is not synced; inside this scope it is, so that a power cut can't lose only the fence."""
         if synchronous(connection) != "normal":
             yield
             return
@@ -263,7 +263,7 @@ class Database:
         try:
             yield
         finally:
-            # The level can't be changed inside a transaction that is still open.
+            # The level can't be changed inside an open transaction.
             self.abandon()
             if self._connection is connection:
                 connection.execute("PRAGMA synchronous = normal")
@@ -271,9 +271,9 @@ class Database:
     # Health
 
     def ensure_usable(self) -> None:
-        """Heal what an earlier fault left; called first by every read and write.
+        """Recover from an earlier fault; called first by every read and write.
 
-        Raises `StoreUnavailable` where the database is closed or can't be healed yet. After healing, `version`
+        Raises `StoreUnavailable` if the database is closed or can't be recovered yet. After a recovery, `version`
         differs, so that every reader reloads.
         """
         if self._closed:
@@ -307,12 +307,12 @@ class Database:
     # Reading
 
     def version(self) -> tuple[int, int]:
-        """Changes whenever another connection has committed, and after healing; to be compared for equality only."""
+        """Changes when another connection has committed, and after a recovery; compare for equality only."""
         rows = self._run(self.connection, "PRAGMA data_version", doing="look for other processes' changes")
         return self.generation, rows[0][0]
 
     def select(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """Rows as disk has them, in insertion order; inside a transaction as the transaction sees them."""
+        """Rows from disk, in insertion order; inside a transaction as the transaction sees them."""
         with self.reading() as connection:
             return fetch(connection, table.matching(where), parameters)
 
@@ -330,10 +330,10 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:
-        """The connection for reads as of one moment, with the lock held; write nothing through it.
+        """The connection in a read transaction, with the lock held; write nothing through it.
 
-        Inside a transaction it sees what the transaction sees. A read that fails there dooms it, since SQLite may have
-        ended the transaction by itself. Raises `StoreError`.
+        Inside a transaction it sees that transaction's changes. A failed read there dooms it, since SQLite itself may
+        have ended the transaction. Raises `StoreError`.
         """
         with self.lock:
             self.ensure_usable()
@@ -374,7 +374,7 @@ class Database:
     # The end
 
     def checkpoint(self, kind: str = "PASSIVE") -> bool:
-        """Copy the WAL into the database, as far as nobody is in the way; whether all of it was copied."""
+        """Copy the WAL into the database, as far as other connections allow; returns whether all of it was copied."""
         with self.lock:
             if self.journal_mode != "wal":
                 return True
@@ -382,9 +382,9 @@ class Database:
             return bool(rows[0][0] == 0 and rows[0][1] == rows[0][2])
 
     def close(self) -> None:
-        """Lay an owed fence, truncate the WAL and let go of the file. Never raises a store error; twice is fine.
+        """Make a pending fence, truncate the WAL and close the file. Never raises a store error; may be called twice.
 
-        Nobody is waited for: a WAL that somebody still reads stays until the next close.
+        Does not wait: a WAL that another connection still reads stays until the next close.
         """
         with self.lock:
             if self._closed:
@@ -395,7 +395,7 @@ class Database:
                 self.ensure_usable()
                 self._run(self.connection, "PRAGMA busy_timeout = 0", doing="stop waiting for others")
                 if not self.checkpoint("TRUNCATE"):
-                    _log.info("the WAL stays until the next close: somebody else uses it")
+                    _log.info("the WAL stays until the next close: another connection uses it")
             except StoreBusy as error:  # no fault: only a fence that is owed waits here, and each look has laid it.
                 _log.info("the WAL stays until the next close: %s", str(error))
             except StoreError as error:

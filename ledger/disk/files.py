@@ -1,17 +1,17 @@
-"""The state directory and the database's files: who may read them, and what is refused before SQLite is asked.
+"""The state directory and the database's files: their permissions, and checks before SQLite opens them.
 
-The directory is 0700 and the database with its side files is 0600, whatever the umask and also where they existed
-before. SQLite gives a new ``-wal``, ``-shm`` or ``-journal`` the mode of the database itself, so making the database
-first is what keeps them private.
+The directory is 0700 and the database with its side files is 0600, whatever the umask, also if they existed before.
+SQLite gives a new ``-wal``, ``-shm`` or ``-journal`` the mode of the database itself, so the database is created first
+to keep them private.
 
-The kernel takes away a process's locks on a file as soon as the process closes any descriptor of it, whatever opened
-it. So the database is never opened here while a connection of this process has it open: that would leave the
-connection without its locks, and another process would remove the log that it writes to. Source:
+The kernel releases a process's locks on a file as soon as the process closes any descriptor of it, whichever code
+opened it. So the database is never opened here while a connection of this process has it open: the connection would
+lose its locks, and another process would remove the log that it writes to. Source:
 https://sqlite.org/howtocorrupt.html, "POSIX advisory locks canceled".
 
-Not covered: a directory that another user may write to changes between a check here and SQLite's open; a connection
-that this program opens past the ledger in the very moment of the check; access control lists; Windows, where the modes
-mean nothing.
+Not covered: changes by another user, between a check here and SQLite's open, in a directory that this user may write
+to; a connection that the program opens without the ledger at the moment of the check; access control lists; Windows,
+where the modes have no effect.
 """
 
 import errno
@@ -44,19 +44,19 @@ _log = logging.getLogger("ledger.files")
 def resolve_state_dir(given: str | os.PathLike[str] | None) -> Path:
     """The directory to use: the one given, else TORNPAGE_STATE_DIR, else the platform's user state directory.
 
-    Raises `UsageError` for an empty name, which would silently mean the directory one is in.
+    Raises `UsageError` for an empty name, which would silently mean the current directory.
     """
     if given is not None and not os.fspath(given):
-        raise UsageError('state_dir is empty; name a directory, "." for the one you are in')
+        raise UsageError('state_dir is empty; name a directory, "." for the current one')
     chosen = given if given is not None else os.environ.get(STATE_DIR_VARIABLE) or None
     return Path(chosen) if chosen is not None else user_state_path("tornpage")
 
 
 def prepare(state_dir: Path, *, newest_schema: int) -> Path:
-    """Make the directory and an empty database file where they are missing; returns the path of the database.
+    """Create the directory and an empty database file if they are missing; returns the path of the database.
 
-    Nothing that exists is changed before everything is checked. Raises `StoreUnavailable` (not a directory, a
-    symlink, another owner), `StoreReadOnly`, `StoreCorrupt` (no SQLite file) and `StoreSchemaNewer`.
+    Existing files are changed only after all checks. Raises `StoreUnavailable` (not a directory, a symlink, another
+    owner), `StoreReadOnly`, `StoreCorrupt` (no SQLite file) and `StoreSchemaNewer`.
     """
     path = state_dir / DATABASE_NAME
     try:
@@ -79,9 +79,9 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
 
 
 def existing(state_dir: Path, *, newest_schema: int) -> Path | None:
-    """The database of a state directory for somebody who only reads; None where there is none yet, or an empty file.
+    """The database of a state directory for read-only use; None if there is none yet, or only an empty file.
 
-    Makes and changes nothing. Raises as `prepare` does.
+    Creates and changes no file. Raises as `prepare` does.
     """
     path = state_dir / DATABASE_NAME
     try:
@@ -98,7 +98,7 @@ def existing(state_dir: Path, *, newest_schema: int) -> Path | None:
 
 
 def tighten(path: Path) -> None:
-    """Take the database and its side files away from everybody else; a side file that vanishes is no error."""
+    """Make the database and its side files private; a side file that vanishes is no error."""
     for name in ("", *_SIDE_SUFFIXES):
         _tighten_one(path.with_name(path.name + name), 0o600)
 
@@ -114,7 +114,7 @@ def _tighten_one(path: Path, mode: int) -> None:
 
 
 def _make_directory(state_dir: Path) -> None:
-    """Make the directory with its parents so that a power cut leaves them; SQLite syncs only what is inside."""
+    """Create the directory and its parents durably; SQLite syncs only its contents."""
     missing: list[Path] = []
     while not (place := missing[-1].parent if missing else state_dir).exists():
         missing.append(place)
@@ -126,7 +126,7 @@ def _make_directory(state_dir: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """A directory that may not be read, or a file system that can't do it, is a warning."""
+    """Sync a directory; log a warning if it can't be read or the file system doesn't support it."""
     try:
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -148,12 +148,12 @@ def _create_private(path: Path) -> None:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:  # no fault: it takes another process that creates the file just now.
-            # Another process was faster; its file was made by the same rule.
+            # Another process was faster, and created the file in the same way.
             return
 
 
 def _refuse_foreign_directory(state_dir: Path) -> None:
-    """A directory that others own, or that everybody shares, is not ours to make private."""
+    """Refuse a directory that another user owns, or that all users share: the ledger must not make it private."""
     found = state_dir.stat()
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise StoreUnavailable(
@@ -182,7 +182,7 @@ def _refuse_foreign_files(path: Path) -> None:
 
 
 def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
-    """Judge the header without SQLite, since even opening a database for reading may change files."""
+    """Check the header without SQLite, since even opening a database for reading may change files."""
     with opening:
         # What this process has open was checked when it was opened, and SQLite is asked again in any case.
         header = None if _is_open_here(path) else _header(path)
@@ -199,7 +199,7 @@ def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
 
 
 def _has_hot_journal(path: Path) -> bool:
-    """Whether SQLite will roll something back first: a crash may have left any bytes; the header is to come."""
+    """Whether SQLite will roll back a journal first: until then the header may hold any bytes."""
     try:
         with path.with_name(path.name + "-journal").open("rb") as journal:
             return journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
@@ -208,7 +208,7 @@ def _has_hot_journal(path: Path) -> bool:
 
 
 def _header(path: Path) -> bytes:
-    """The first bytes of the database, none where there is no file."""
+    """The first bytes of the database; empty if there is no file."""
     try:
         with path.open("rb") as file:
             return file.read(_HEADER_BYTES)
@@ -217,7 +217,7 @@ def _header(path: Path) -> bytes:
 
 
 def _is_open_here(path: Path) -> bool:
-    """Whether a descriptor of this process belongs to the file. Where that can't be told, it is taken for closed."""
+    """Whether a descriptor of this process belongs to the file; False if that can't be determined."""
     try:
         wanted = path.stat()
         names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - the names are numbers, not paths.
@@ -227,7 +227,7 @@ def _is_open_here(path: Path) -> bool:
 
 
 def _descriptor(name: str) -> os.stat_result | None:
-    """What a descriptor belongs to; None for the one that the listing itself had open."""
+    """The file status of a descriptor; None for the one that the listing itself had open."""
     try:
         return os.fstat(int(name))
     except (OSError, ValueError):
@@ -235,7 +235,7 @@ def _descriptor(name: str) -> os.stat_result | None:
 
 
 def refuse_newer(path: Path | str, version: int, newest_schema: int) -> None:
-    """Raise `StoreSchemaNewer` where the database's schema is newer than this code knows."""
+    """Raise `StoreSchemaNewer` if the database's schema is newer than this code supports."""
     if version > newest_schema:
         raise StoreSchemaNewer(
             f"{path} has schema version {version}; this version of the ledger knows up to {newest_schema}: "

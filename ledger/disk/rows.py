@@ -1,10 +1,10 @@
 """Records as rows: one description per table, its columns derived from the fields of the record.
 
-A `Table` is what the transaction works with (SQL text, the key, plain tuples); a `RecordTable` adds how a row becomes
-a record and back. A row that doesn't decode (an unknown enumeration value, broken JSON, a wrong type) raises
+The transaction works with a `Table` (SQL text, the key, plain tuples); a `RecordTable` adds the conversion between rows
+and records. A row that doesn't decode (an unknown enumeration value, broken JSON, a wrong type) raises
 `Unreadable`, which readers of many rows turn into a `Quarantined` entry so that the others load.
 
-Not covered: which values make sense together; that is the business of the rules.
+Not covered: which values make sense together; the rules check that.
 """
 
 import inspect
@@ -34,7 +34,7 @@ RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A row that can't be read: its table, its key as far as it is known, and why."""
+    """A row that can't be read: its table, its key if it is known, and the reason."""
 
     table: str
     key: str
@@ -49,7 +49,7 @@ _BOUND_AS_THEY_ARE: Final = frozenset({str, int, float, bytes, type(None)})
 
 
 def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-    """All rows of a query; a text that is not UTF-8 comes as bytes, so that only its own row is unreadable."""
+    """All rows of a query; text that is not UTF-8 is returned as bytes, so that only its own row is unreadable."""
     try:
         rows: list[Row] = connection.execute(statement, parameters).fetchall()
     except Exception as error:
@@ -65,9 +65,9 @@ def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> li
 
 
 def chunks(connection: Any, statement: str) -> Iterator[list[Row]]:
-    """All rows of a query some at a time, with the texts as `fetch` gives them; its caller holds a read transaction.
+    """All rows of a query in chunks, with the texts as from `fetch`; the caller holds a read transaction.
 
-    Rows that are let go of soon cost half the time, and half the memory, of a list of them all.
+    Rows that are released early take half the time, and half the memory, of a list of all rows.
     """
     given = 0
     try:
@@ -83,7 +83,7 @@ def chunks(connection: Any, statement: str) -> Iterator[list[Row]]:
 
 
 def _is_undecodable(error: Exception) -> bool:
-    """Whether a text is not UTF-8: the driver's own complaint and not SQLite's, so there is no code to go by."""
+    """Whether a text is not UTF-8: the driver's own error and not SQLite's, so it has no result code."""
     return getattr(error, "sqlite_errorcode", None) is None and _UNDECODABLE in str(error)
 
 
@@ -115,15 +115,15 @@ class Table:
         self.insert: Final = f'INSERT INTO "{name}" ({names}) VALUES ({marks})'  # noqa: S608
         self.delete: Final = f'DELETE FROM "{name}" WHERE "{key}" = ?'  # noqa: S608
         self._positions = range(len(self.columns))
-        # Texts that are made once are also found faster in the driver's cache of prepared statements.
+        # Prebuilt texts are also found faster in the driver's cache of prepared statements.
         self._updates: dict[tuple[int, ...], tuple[str, itemgetter[tuple[Any, ...]]]] = {}
         self._matching: dict[str, str] = {}
 
     def update(self, before: Row, after: Row) -> tuple[str, Sequence[Any]]:
-        """The UPDATE that turns a row into another of its key, and its parameters; an empty text where they are equal.
+        """The UPDATE from one row to another with the same key, and its parameters; empty text if they are equal.
 
-        Only columns that differ are set: an index over a column that isn't named is not touched, which saves the
-        pages that a full UPDATE would write.
+        Only columns that differ are set: an index over other columns is not touched, which saves the pages that a full
+        UPDATE would write.
         """
         changed = tuple(compress(self._positions, map(ne, before, after)))
         known = self._updates.get(changed)
@@ -171,7 +171,7 @@ class RecordTable(Table, Generic[RecordT]):
     ) -> None:
         super().__init__(name, [field.name for field in msgspec.structs.fields(record)], key)
         self.record: Final = record
-        # The same record read from a sequence of cells, which takes a third of the time of one from a mapping.
+        # The same record decoded from a sequence of cells: a third of the time of decoding from a mapping.
         positional = msgspec.defstruct(f"{record.__name__}Cells", [], bases=(record,), frozen=True, array_like=True)
         self._many_cells: Any = list[positional]  # type: ignore[valid-type]  # A type that is made at run time.
         kinds = {parameter.kind for parameter in inspect.signature(record).parameters.values()}
@@ -209,7 +209,7 @@ class RecordTable(Table, Generic[RecordT]):
         return self.decode_chunks(rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
 
     def decode_chunks(self, several: Iterable[Sequence[Row]]) -> tuple[list[RecordT], list[Quarantined]]:
-        """As `decode_all`, of rows that come some at a time."""
+        """As `decode_all`, for rows in chunks."""
         records: list[RecordT] = []
         quarantined: list[Quarantined] = []
         for rows in several:
@@ -220,13 +220,13 @@ class RecordTable(Table, Generic[RecordT]):
         return records, quarantined
 
     def _decode_together(self, rows: Sequence[Row]) -> list[RecordT]:
-        """Rows that are all readable, by one call. Raises one of `_UNREADABLE` where one of them isn't."""
+        """Decode rows with one call. Raises one of `_UNREADABLE` if one of them isn't readable."""
         cells: Sequence[Sequence[Any]] = rows
         if self._json or self._bool:
             cells = [self._as_read(row) for row in rows]
         found = msgspec.convert(cells, self._many_cells)
         if self._is_keyword_only:
-            # Twice as dear as by position, and a third of what names and cells cost.
+            # Takes twice the time of decoding by position, and a third of that by names and cells.
             records: list[RecordT] = msgspec.convert(found, list[self.record], from_attributes=True)  # type: ignore[name-defined]
         else:
             records = [self.record(*astuple(one)) for one in found]
@@ -234,7 +234,7 @@ class RecordTable(Table, Generic[RecordT]):
         return records if normalise is None else [normalise(record) for record in records]
 
     def _decode_each(self, rows: Sequence[Row], records: list[RecordT], quarantined: list[Quarantined]) -> None:
-        """Decode row by row, so that an unreadable one is named and costs no other."""
+        """Decode row by row, so that only the unreadable ones are quarantined."""
         for row in rows:
             try:
                 records.append(self.decode(row))
@@ -243,7 +243,7 @@ class RecordTable(Table, Generic[RecordT]):
                 quarantined.append(Quarantined(self.name, str(row[self.key_index]), reason))
 
     def _as_read(self, row: Row) -> list[Any]:
-        """The cells with JSON and truth values as the record has them."""
+        """The cells, with JSON and boolean values in the record's form."""
         cells = list(row)
         for i in self._json:
             if row[i] is not None:

@@ -1,8 +1,8 @@
 """The schema of the database, as ordered migrations over `PRAGMA user_version`.
 
 Each migration is one transaction that ends by setting the version, so a crash leaves the old schema or the new one.
-The texts are literal and never derived from the records: what version 1 created must stay what it was when the records
-move on; a test compares the newest schema with the records. Indexes are created once, with their table.
+The texts are literal and not derived from the records: version 1 must always create the same schema, even when the
+records change; a test compares the newest schema with the records. Indexes are created once, with their table.
 
 Not covered: going back to an older version.
 """
@@ -13,7 +13,7 @@ _BLANKS: Final = (
     "char(9,10,11,12,13,28,29,30,31,32,133,160,5760,8192,8193,8194,8195,8196,8197,8198,8199,8200,8201,8202,"
     "8232,8233,8239,8287,12288)"
 )
-"""Exactly what Python's str.strip() strips, so that a key that passes the CHECK is the key that memory indexes."""
+"""Exactly the characters that Python's str.strip() removes, so that a key that passes the CHECK equals memory's key."""
 
 _VERSION_1: Final = (
     f"""
@@ -64,7 +64,7 @@ _VERSION_1: Final = (
       last_notified_event_at INTEGER
     )
     """,
-    # One row that a fencing commit counts up; see ledger.transaction.
+    # One row, which a fencing commit increments; see ledger.disk.transaction.
     "CREATE TABLE ledger_fence (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
     "INSERT INTO ledger_fence (id, count) VALUES (1, 0)",
 )
@@ -171,10 +171,10 @@ def read_version(connection: Any) -> int:
 
 
 def migrate(connection: Any) -> int:
-    """Bring an open database up to `SCHEMA_VERSION`; returns the version found.
+    """Migrate an open database to `SCHEMA_VERSION`; returns the version found.
 
-    Each step asks for the version again inside its own transaction, since another process may have been faster. A
-    driver's exception leaves that step undone; the caller rolls back what is still open.
+    Each step reads the version again inside its own transaction, since another process may have been faster. A
+    driver's exception leaves that step undone; the caller rolls back the open transaction.
     """
     found = version = read_version(connection)
     while version < SCHEMA_VERSION:

@@ -1,21 +1,21 @@
-"""One transaction over rows, and what is done when its COMMIT reports an error.
+"""One transaction over rows, and the handling of a COMMIT that reports an error.
 
-A transaction is ``BEGIN IMMEDIATE … COMMIT``. Rows are read and written by key through it, and it remembers what each
-touched row was before and is after. A statement that fails leaves nothing behind: what is still open is rolled back and
-the error says ``unchanged``. A COMMIT that fails is a *maybe*, and is settled before the caller hears of it:
+A transaction is ``BEGIN IMMEDIATE … COMMIT``. Rows are read and written by key through it, and it remembers each
+touched row before and after. A failed statement has no effect: the open transaction is rolled back and the error's
+outcome is ``unchanged``. The effect of a failed COMMIT is ambiguous, and is settled before the error is raised:
 
-1. What is still open is rolled back (asking first: after an I/O error SQLite has already done so).
+1. An open transaction is rolled back (checked first: after an I/O error SQLite has already done so).
 2. The touched rows are read again on a fresh connection.
-3. One small writing commit, the *fence*, is laid. In WAL mode the failed commit's frames may be in the log beyond what
-   live readers see, and a crash could bring them back; the fence overwrites them, and is synced even at NORMAL. In the
-   rollback modes it secures what the second step saw.
+3. One small writing commit, the *fence*, is made. In WAL mode the failed commit's frames may be in the log, invisible
+   to live readers, and could reappear after a crash; the fence overwrites them, and is synced even at NORMAL. In the
+   rollback modes it secures the rows that the second step read.
 
-Rows as after and a fence: the call succeeds. Rows as before and a fence: ``unchanged``. No fence, or rows that are
-neither because another process wrote since: ``unknown``, and memory adopts what was read. No second step: the
-database is *suspect* until it is healed. Source: sqlite-under-faults.md, "A COMMIT that raised is a maybe".
+Rows as after, and a fence: the call succeeds. Rows as before, and a fence: ``unchanged``. No fence, or rows that equal
+neither because another process wrote since: ``unknown``, and memory adopts the rows read. If the second step fails: the
+database is *suspect* until it recovers. Source: sqlite-under-faults.md, "A COMMIT that raised is a maybe".
 
-Transactions nest by joining: only the outermost commits. A store error inside dooms the whole, and so does any other
-exception of an inner block that has already written; a refusal that wrote nothing doesn't.
+Transactions nest by joining: only the outermost commits. A store error inside dooms the whole transaction, and so does
+any other exception of an inner block that has already written; a refusal before any write doesn't.
 
 Not covered: an exception that a signal handler raises in the few instructions between ``BEGIN`` and the with-block.
 """
@@ -31,11 +31,11 @@ from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, from_s
 RowKey = tuple[str, str]
 """A table's name and a row's key."""
 Found = Mapping[RowKey, Row | None]
-"""What a settlement read: the touched rows as disk has them, None where there is no row."""
+"""The touched rows on disk, as a settlement read them; None if there is no row."""
 
 
 class TouchedRow:
-    """One row a transaction has read: before the transaction, and as the transaction leaves it."""
+    """One row that a transaction has read: before the transaction, and after it."""
 
     __slots__ = ("after", "before", "key", "table")
 
@@ -61,7 +61,7 @@ class Transaction:
     # Rows
 
     def read(self, table: Table, key: str) -> Row | None:
-        """The row with this key as this transaction sees it, None where there is none."""
+        """The row with this key as this transaction sees it, or None."""
         touched = self._touched.get((table.name, key))
         if touched is None:
             rows = self._execute(table.select_one, (key,))
@@ -79,7 +79,7 @@ class Transaction:
         return rows
 
     def write(self, table: Table, row: Row) -> None:
-        """Insert the row, or update the columns that differ; a row that is already so costs no write."""
+        """Insert the row, or update the columns that differ; an equal row causes no write."""
         key = row[table.key_index]
         place = (table.name, key)
         if place not in self._touched:
@@ -97,7 +97,7 @@ class Transaction:
         touched.after = row
 
     def delete(self, table: Table, key: str) -> None:
-        """Delete the row; where there is none nothing is written."""
+        """Delete the row; no write if there is none."""
         if self.read(table, key) is None:
             return
         self._execute(table.delete, (key,))
@@ -105,18 +105,18 @@ class Transaction:
         self._touched[table.name, key].after = None
 
     def enlist(self, participant: "Participant") -> bool:
-        """Tell this one how the transaction ends; whether that is new, since enlisting twice counts once."""
+        """Notify this participant of the transaction's end; returns False if it is enlisted already."""
         if participant in self._participants:
             return False
         self._participants.append(participant)
         return True
 
     def doom(self, error: BaseException) -> None:
-        """Have nothing of this committed any more; the first reason counts."""
+        """Prevent this transaction from committing; the first reason is kept."""
         self._doom = self._doom or error
 
     def refuse_doomed(self) -> None:
-        """Raise `StoreError` where the transaction can only be rolled back any more."""
+        """Raise `StoreError` if the transaction can only be rolled back."""
         cause = self._doom
         if cause is None:
             return
@@ -160,7 +160,7 @@ class Transaction:
 
     def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
         if self._doom is not None:
-            # SQLite may have ended the transaction by itself; a further statement would commit on its own.
+            # SQLite may have ended the transaction; a further statement would commit separately.
             self.refuse_doomed()
         try:
             return fetch(self._connection, statement, parameters)
@@ -179,7 +179,7 @@ class Transaction:
 
     def _commit(self) -> None:
         if not self._writes:
-            # Nothing to commit, so nothing that could fail in an unclear way.
+            # Nothing to commit, so no ambiguous failure is possible.
             self._roll_back()
             self._secure_what_was_read()
             return
@@ -192,9 +192,9 @@ class Transaction:
         self._committed()
 
     def _secure_what_was_read(self) -> None:
-        """An answer that nothing had to be written rests on rows that an earlier failed COMMIT may have left unsecured.
+        """Secure the rows on which a transaction without writes relies: an earlier failed COMMIT may not be fenced yet.
 
-        Raises `StoreUnavailable` where they can't be secured yet.
+        Raises `StoreUnavailable` if they can't be secured yet.
         """
         if self._database.fence_owed and not self._database.lay_fence():
             raise StoreUnavailable(
@@ -202,7 +202,7 @@ class Transaction:
             ) from self._database.fence_error
 
     def _committed(self) -> None:
-        # Participants may call the ledger again, and that must be a transaction of its own.
+        # Participants may call the ledger again, and that must be a new transaction.
         self._database.active = None
         for participant in self._participants:
             participant.committed()
@@ -225,7 +225,7 @@ class Transaction:
 
 
 class Connected(Protocol):
-    """What a transaction needs of the database: its connection from BEGIN to the end, and what settles a commit."""
+    """The parts of the database that a transaction needs."""
 
     active: "Transaction | None"
     fence_owed: bool
@@ -239,28 +239,28 @@ class Connected(Protocol):
         """Take the lock and send BEGIN; the connection."""
 
     def end(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
 
     def abandon(self) -> bool:
-        """Roll back whatever is open."""
+        """Roll back an open transaction."""
 
     def lay_fence(self) -> bool:
-        """Make the log's state durable by a small commit of its own; whether that worked."""
+        """Secure the state with a small separate commit; returns whether that worked."""
 
     def settle(self, changed: Sequence[TouchedRow], error: BaseException) -> "Settlement":
-        """Find out what a COMMIT that raised did."""
+        """Determine the effect of a COMMIT that raised."""
 
 
 class Participant(Protocol):
-    """What keeps something in memory that follows the rows. Called with the lock held, after the end."""
+    """A listener that keeps memory in step with the rows. Called with the lock held, after the transaction's end."""
 
     def committed(self) -> None:
-        """The transaction is durably there."""
+        """The transaction is durable."""
 
     def settled(self, found: Found | None) -> None:
-        """COMMIT failed and did not turn out to have happened.
+        """COMMIT failed, and the change is not proven to be committed.
 
-        `found` are the touched rows as disk has them now, None where they could not be read.
+        `found` are the touched rows on disk now, None if they could not be read.
         """
 
     def rolled_back(self) -> None:
@@ -268,7 +268,7 @@ class Participant(Protocol):
 
 
 class Settlement:
-    """How a failed COMMIT turned out: a verdict, the rows found (None: they couldn't be read) and a sentence."""
+    """The result of a failed COMMIT: a verdict, the rows found (None: they couldn't be read) and a sentence."""
 
     __slots__ = ("explanation", "found", "verdict")
 
@@ -281,7 +281,7 @@ class Settlement:
 
 
 def judge(changed: Sequence[TouchedRow], found: Found | None, *, fenced: bool) -> Settlement:
-    """Compare what the transaction meant to leave with what disk has."""
+    """Compare the transaction's intended rows with the rows on disk."""
     if found is None:
         return Settlement("unknown", None, "the rows could not be read again; the ledger is suspect")
     seen = [found[row.table.name, row.key] for row in changed]
@@ -298,7 +298,7 @@ def judge(changed: Sequence[TouchedRow], found: Found | None, *, fenced: bool) -
 
 
 def unavailable(message: str, cause: BaseException | None) -> StoreUnavailable:
-    """A `StoreUnavailable` that carries its cause's SQLite code and whether trying again can help."""
+    """A `StoreUnavailable` with its cause's SQLite code and `retryable`."""
     return StoreUnavailable(
         message,
         outcome="unchanged",

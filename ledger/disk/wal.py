@@ -1,13 +1,13 @@
-"""Reading one number out of a write-ahead log without SQLite: the schema version that it would give the database.
+"""Reads the schema version from a write-ahead log without SQLite.
 
-A database whose newest schema version lies only in its WAL looks old by its header. Asking SQLite would be a write:
-closing the last connection copies the WAL into the file. So the frames are walked here: the newest committed
-copy of page 1 that belongs to the log's present generation (same salts) has the answer. Checksums tell a torn frame
-from a whole one; adding them up is slow, so it is done only where the answer matters. The format is SQLite's:
+A database whose newest schema version is only in its WAL looks old by its header. Reading it through SQLite would be a
+write: closing the last connection copies the WAL into the file. So this module reads the frames: the newest committed
+copy of page 1 of the log's current generation (same salts) has the version. Checksums distinguish torn frames from
+complete ones; computing them is slow, so it is done only if the result matters. The format is SQLite's:
 https://sqlite.org/fileformat2.html#walformat
 
-Not covered: a log that another process is writing to at this very moment; the version is asked for again through SQLite
-once the database is open.
+Not covered: a log that another process is writing to at the same moment; the version is read again through SQLite once
+the database is open.
 """
 
 import struct
@@ -17,7 +17,7 @@ from sys import byteorder
 from typing import BinaryIO, Final, NamedTuple
 
 USER_VERSION_OFFSET: Final = 60
-"""Where the first page has `PRAGMA user_version`, four bytes, big-endian and signed."""
+"""The offset of `PRAGMA user_version` in the first page: four bytes, big-endian and signed."""
 
 _HEADER: Final = struct.Struct(">IIIIIIII")
 _FRAME: Final = struct.Struct(">IIIIII")
@@ -30,7 +30,7 @@ _AT_ONCE_BYTES: Final = 1 << 20
 
 
 class _Log(NamedTuple):
-    """What a log's header says; `sums` is the running checksum at its end."""
+    """The fields of a log's header; `sums` is the running checksum at its end."""
 
     page_size: int
     salts: bytes
@@ -39,9 +39,9 @@ class _Log(NamedTuple):
 
 
 def user_version(wal: Path, newer_than: int) -> int | None:
-    """The committed schema version in a log, where it is greater than `newer_than`; else None.
+    """The committed schema version in a log, if it is greater than `newer_than`; else None.
 
-    None, too, where there is no log or it isn't one: that is for SQLite to say. Raises `OSError`.
+    Also None if there is no log or it isn't valid: SQLite reports that. Raises `OSError`.
     """
     try:
         with wal.open("rb") as file:
@@ -56,7 +56,7 @@ def user_version(wal: Path, newer_than: int) -> int | None:
 
 
 def _log(file: BinaryIO) -> _Log | None:
-    """The header, at which the file stands; None where SQLite takes the log for an empty one."""
+    """The header, read at the file's position; None if SQLite treats the log as empty."""
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
@@ -69,7 +69,7 @@ def _log(file: BinaryIO) -> _Log | None:
 
 
 def _has_newer(file: BinaryIO, log: _Log, newer_than: int) -> bool:
-    """Whether any frame of the present generation has a newer version, committed or not; asked at every opening."""
+    """Whether any frame of the current generation has a newer version, committed or not; checked at every opening."""
     size = _FRAME_BYTES + log.page_size
     while chunk := file.read(max(_AT_ONCE_BYTES // size, 1) * size):
         for start in range(0, len(chunk) - size + 1, size):
@@ -95,7 +95,7 @@ def _newest(file: BinaryIO, log: _Log) -> int | None:
 
 
 def _version_in(content: bytes, start: int) -> int:
-    """The version in the first page, which begins there."""
+    """The version in the first page, which begins at `start`."""
     at = start + USER_VERSION_OFFSET
     return int.from_bytes(content[at : at + 4], "big", signed=True)
 

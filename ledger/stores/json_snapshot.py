@@ -1,4 +1,4 @@
-"""A store that keeps everything in one JSON file, written anew for every change.
+"""A store that keeps all records in one JSON file, rewritten for every change.
 
 Saving writes a temporary file beside it, syncs it, renames it over the old one and syncs the directory, so that a
 crash leaves the old file or the new one. The file is 0600 and holds the format's version and the records. A record
@@ -38,14 +38,14 @@ class _Document(msgspec.Struct):
 
 
 class JsonSnapshotStore:
-    """A `TaskStore` over the JSON file at `path`; a file that isn't there is an empty store."""
+    """A `TaskStore` over the JSON file at `path`; a missing file is an empty store."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Final = Path(path)
         self._unreadable: tuple[list[Any], list[Any]] = ([], [])
 
     def load_snapshot(self) -> Snapshot:
-        """Everything in the file. Raises `StoreCorrupt`, `StoreSchemaNewer`, `StoreIOError` and their like."""
+        """All records of the file. Raises `StoreCorrupt`, `StoreSchemaNewer`, `StoreIOError` and similar errors."""
         try:
             document = msgspec.json.decode(self.path.read_bytes(), type=_Document)
         except FileNotFoundError:
@@ -69,7 +69,7 @@ class JsonSnapshotStore:
         )
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Replace the file. After an error it is the old one or the new one, never anything between."""
+        """Replace the file. After an error it is the old one or the new one, never a mixture."""
         bad_tasks, bad_states = self._unreadable
         document = _Document(
             FORMAT_VERSION,
@@ -83,7 +83,7 @@ class JsonSnapshotStore:
 
     def _replace(self, content: bytes) -> None:
         directory = self.path.parent
-        # mkstemp makes the file 0600, and rename keeps that.
+        # mkstemp creates the file with mode 0600, and rename keeps it.
         handle, name = tempfile.mkstemp(dir=directory, prefix=f".{self.path.name}.", suffix=".new")
         temporary = Path(name)
         try:
@@ -100,7 +100,7 @@ class JsonSnapshotStore:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Without this a power cut may undo the rename."""
+    """Sync the directory; without this a power cut may undo the rename."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,6 @@
-"""A store that keeps everything in a dict, for tests of whatever uses a `TaskStore`.
+"""A store that keeps all records in dicts, for tests of code that uses a `TaskStore`.
 
-It keeps copies of the containers, never what it was handed. Nothing in it is durable.
+It copies the containers that it gets. Nothing in it is durable.
 """
 
 from tornpage.ledger.records import DeliveryState, Task
@@ -8,7 +8,7 @@ from tornpage.ledger.stores.store import Snapshot
 
 
 class MemoryStore:
-    """A `TaskStore` with every optional method; `tasks` and `deliveries` are what it holds."""
+    """A `TaskStore` with every optional method; `tasks` and `deliveries` are its contents."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
@@ -53,4 +53,4 @@ class MemoryStore:
         self.deliveries.pop(task_id, None)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """No effect."""

@@ -26,15 +26,15 @@ class _Follower:
         self.owner = owner
 
     def committed(self) -> None:
-        """Pass on that it is durably there."""
+        """Report that the transaction is durable."""
         self.owner.committed()
 
     def rolled_back(self) -> None:
-        """Pass on that nothing was committed."""
+        """Report that nothing was committed."""
         self.owner.rolled_back()
 
     def settled(self, found: Found | None) -> None:
-        """Pass on what disk has now, as tasks."""
+        """Report the rows on disk, as tasks."""
         self.owner.settled(_as_changes(found) if found is not None else None)
 
 
@@ -47,7 +47,7 @@ def _as_changes(found: Found) -> list[Change] | None:
             elif table == DELIVERIES.name:
                 changes.append(Change(key, delivery=DELIVERIES.decode(row) if row is not None else None))
     except Unreadable:  # no fault: no search damages a row.
-        # Somebody else made the row unreadable meanwhile: a full reload will quarantine it.
+        # Another process made the row unreadable meanwhile: a full reload will quarantine it.
         return None
     return changes
 
@@ -67,7 +67,7 @@ class SqliteUnit:
             if self._follower is not None and self._transaction.enlist(self._follower):
                 self._follower.owner.joined()
         except BaseException as error:  # no fault: only an interrupt of Python comes between the two.
-            # A with-block that was never entered is never left.
+            # `__exit__` is not called if `__enter__` raises.
             self._transaction.__exit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -78,18 +78,18 @@ class SqliteUnit:
         return self._transaction.__exit__(kind, error, trace)
 
     def read_task(self, task_id: str) -> Task | None:
-        """The task as its row says. Raises `Unreadable` for a quarantined row."""
+        """The task from its row. Raises `Unreadable` for a quarantined row."""
         row = self._transaction.read(TASKS, task_id)
         if row is None:
             return None
         known = self._follower.owner.view().tasks.get(task_id) if self._follower is not None else None
-        # Decoding costs more than all else here: a record that says what the row says stands for it.
+        # Decoding is the slowest step here: if a known record equals the row, it is used instead.
         if known is not None and TASKS.encode(known) == row:
             return known
         return TASKS.decode(row)
 
     def read_delivery(self, task_id: str) -> DeliveryState | None:
-        """The delivery state as its row says. Raises `Unreadable` for a quarantined row."""
+        """The delivery state from its row. Raises `Unreadable` for a quarantined row."""
         row = self._transaction.read(DELIVERIES, task_id)
         return DELIVERIES.decode(row) if row is not None else None
 
@@ -99,8 +99,8 @@ class SqliteUnit:
         return tasks
 
     def write(self, change: Change) -> None:
-        """Write the rows that a change names."""
-        # The delivery state refers to its task: it goes first and comes last.
+        """Write the rows of a change."""
+        # The delivery state has a foreign key to its task: delete it first, insert it last.
         if change.delivery is None:
             self._transaction.delete(DELIVERIES, change.task_id)
         if change.task is None:
@@ -126,13 +126,13 @@ class SqliteStore:
         return self.database.lock
 
     def unit(self, owner: Owner) -> SqliteUnit:
-        """A unit of work, or the one under way, joined."""
+        """A new unit of work, or the current one, joined."""
         if self._follower is None or self._follower.owner is not owner:
             self._follower = _Follower(owner)
         return SqliteUnit(self.database.transaction(), self._follower)
 
     def writing(self) -> bool:
-        """Whether a transaction is under way. Raises `StoreError` where it can only be rolled back any more."""
+        """Whether a transaction is open. Raises `StoreError` if it can only be rolled back."""
         active = self.database.active
         if active is not None:
             active.refuse_doomed()
@@ -154,7 +154,7 @@ class SqliteStore:
         return version, Snapshot(known, states, quarantined)
 
     def fresh_for_owner(self, owner_key: str) -> list[Task]:
-        """The readable tasks of an owner as the rows have them now."""
+        """The readable tasks of an owner from the current rows."""
         tasks, _ = TASKS.decode_all(self.database.select(TASKS, "owner_key = ?", (owner_key,)))
         return tasks
 
@@ -191,7 +191,7 @@ class SqliteStore:
         self._write(Change(task.task_id, task=task, delivery=delivery))
 
     def delete_task(self, task_id: str) -> None:
-        """Delete one task that has no delivery state. Raises `StoreConstraint` where it has one."""
+        """Delete one task that has no delivery state. Raises `StoreConstraint` if it has one."""
         self._write(Change(task_id, task=None))
 
     def delete_task_with_delivery(self, task_id: str) -> None:

@@ -1,10 +1,10 @@
-"""What a store of tasks must offer, what it may offer, and how the registry talks to any of them.
+"""The interfaces of a task store: required methods, optional methods, and the backend that the registry uses.
 
 `TaskStore` is the interface of openclaw's pull request 56927: `load_snapshot` and `save_snapshot` are required, the
-finer methods are optional and found by asking (`offers`). A `Backend` is what the registry works with: units of work
-that end in one commit. SQLite is one itself; every other store is wrapped by `ledger.cache.plain`.
+finer methods are optional (`offers` checks for them). The registry uses a `Backend`: units of work that end in one
+commit. `SqliteStore` is a backend itself; `ledger.cache.plain` wraps every other store.
 
-Not covered: how a store makes things durable. A store's methods may raise before or after they did their work.
+Not covered: how a store makes changes durable. A store's methods may raise before or after they have done their work.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ OPTIONAL_METHODS = (
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything a store holds: tasks and delivery states by task id, in insertion order, and unreadable rows."""
+    """The contents of a store: tasks and delivery states by task id, in insertion order, and unreadable rows."""
 
     tasks: Mapping[str, Task]
     deliveries: Mapping[str, DeliveryState]
@@ -39,10 +39,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One change of one task: what is to be there afterwards.
+    """One change of one task: the records after it.
 
-    `task` and `delivery` are the new records, None to delete them, UNSET to leave them alone. `previous` is the task
-    as it was read inside the unit of work, None where there was none.
+    `task` and `delivery` are the new records, None to delete them, UNSET to leave them unchanged. `previous` is the
+    task as it was read inside the unit of work, None if there was none.
     """
 
     task_id: str
@@ -55,11 +55,11 @@ class TaskStore(Protocol):
     """A store of tasks. The optional methods are named in `OPTIONAL_METHODS` and typed as SqliteStore has them."""
 
     def load_snapshot(self) -> Snapshot:
-        """Everything, as of one moment."""
+        """All contents, as of one moment."""
         ...
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Replace everything, all or nothing. The snapshot belongs to the store; nobody changes it afterwards."""
+        """Replace all contents atomically. The snapshot belongs to the store; the caller doesn't change it later."""
         ...
 
 
@@ -69,7 +69,7 @@ def offers(store: object, method: str) -> bool:
 
 
 class View(Protocol):
-    """What can be asked of a memory; also of one as a batch under way will leave it."""
+    """The read interface of a memory; also of a batch's draft over it."""
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -81,37 +81,37 @@ class View(Protocol):
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """The rows that could not be read when everything was last loaded."""
+        """The rows that could not be read at the last full load."""
 
     @property
     def indexes(self) -> Indexes:
         """The look-ups by run, owner, flow and session."""
 
     def snapshot(self) -> Snapshot:
-        """The state, as a snapshot of its own."""
+        """The state, as a separate snapshot."""
 
     def in_order(self, task_ids: Iterable[str]) -> list[Task]:
         """The tasks with these ids, in insertion order."""
 
 
 class Owner(Protocol):
-    """The registry, as a backend sees it."""
+    """The registry's callbacks for a backend."""
 
     def joined(self) -> None:
-        """A unit of work begins, or one under way is joined for the first time. An exception refuses it."""
+        """A unit of work begins, or the current one is joined for the first time. An exception refuses it."""
         ...
 
     def committed(self) -> None:
-        """The unit of work is durably there."""
+        """The unit of work is durable."""
 
     def settled(self, found: Sequence[Change] | None) -> None:
-        """The commit failed; `found` is what the store holds for the touched tasks, None where that is unknown."""
+        """The commit failed; `found` are the stored records of the touched tasks, None if they are unknown."""
 
     def rolled_back(self) -> None:
         """Nothing was committed."""
 
     def view(self) -> View:
-        """The tasks as the unit of work under way sees them; only to look at."""
+        """The tasks as the current unit of work sees them; read-only."""
         ...
 
 
@@ -131,7 +131,7 @@ class Unit(Protocol):
         ...
 
     def write(self, change: Change) -> None:
-        """Make a change part of this unit."""
+        """Add a change to this unit."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -143,7 +143,7 @@ class Unit(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """A store whose changes are units of work that settle a failed commit by themselves."""
+    """A store whose changes are units of work; a unit settles its own failed commit."""
 
     @property
     def lock(self) -> Any:
@@ -151,28 +151,28 @@ class Backend(Protocol):
         ...
 
     def unit(self, owner: Owner) -> Unit:
-        """A unit of work, or the one under way, joined."""
+        """A new unit of work, or the current one, joined."""
         ...
 
     def writing(self) -> bool:
-        """Whether a unit of work is under way; asked with `lock` held.
+        """Whether a unit of work is open; call it with `lock` held.
 
-        Raises `StoreError` where that unit can only be given up any more.
+        Raises `StoreError` if that unit can only be rolled back.
         """
         ...
 
     def version(self) -> object:
-        """Differs from the last one when somebody else changed the store or it was healed. Heals first."""
+        """A value that changes when another connection changed the store or it was healed. Heals first."""
         ...
 
     def load(self) -> tuple[object, Snapshot]:
-        """Everything as of one moment, and the `version` of that moment."""
+        """All contents as of one moment, and the `version` of that moment."""
         ...
 
     def fresh_for_owner(self, owner_key: str) -> list[Task]:
-        """The readable tasks of a (trimmed) owner, past memory, in insertion order."""
+        """The readable tasks of a (trimmed) owner from the store, not from memory, in insertion order."""
         ...
 
     def close(self) -> None:
-        """Let go of the store; twice is fine."""
+        """Close the store; may be called twice."""
         ...
