@@ -1,6 +1,6 @@
 """The outbox of the ledger: messages delivered at least once, also across crashes.
 
-It follows openclaw's pull request 29998, with the defects found in its reviews left out.
+It follows openclaw's pull request 29998, without the defects that its reviews found.
 """
 
 from tornpage.ledger.outbox.messages import PENDING, Envelope, ErrorClass, Message, MessageStatus

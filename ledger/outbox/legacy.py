@@ -1,12 +1,12 @@
 """Files of the old queue: one JSON document a message, in one directory.
 
-Only what lies at the top level and is called ``*.json`` is looked at; ``failed/`` beneath it held what had been given
-up. A file is judged before it is read: symbolic links, what is no regular file, and what is larger than any message
-can be are refused by their kind and size. A document needs `id`, `channel` and `to`. What it knows of attempts is kept
-and the rest of it becomes the payload, as it is. Format: openclaw's delivery queue before pull request 29998.
+Only files ``*.json`` at the top level are imported; ``failed/`` below contains messages that were given up. A file is
+checked before it is read: symbolic links, other non-regular files, and files larger than any message are refused. A
+document needs `id`, `channel` and `to`. Its attempts are kept, and the rest becomes the payload, unchanged. Format:
+openclaw's delivery queue before pull request 29998.
 
-Not covered: a writer that is still at work in the directory. A file that changes while it is imported is left alone,
-but stop the old program first.
+Not covered: a program that still writes to the directory. A file that changes during the import is not removed, but
+stop the old program first.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 
 
 class BadFileError(Exception):
-    """A file that can't be imported; the text says why."""
+    """A file that can't be imported; the text is the reason."""
 
 
 class LegacyFile(msgspec.Struct, frozen=True):
-    """A file as it was read: the message in it, what tells it from others, and what tells the file from a newer one."""
+    """A file as it was read: its message, the message's fingerprint, and the file's identity at that time."""
 
     path: Path
     message: Message
@@ -46,7 +46,7 @@ class LegacyFile(msgspec.Struct, frozen=True):
 
 
 def files_in(directory: Path) -> list[Path]:
-    """The candidates, by name. Raises `UsageError` where it is no directory, `StoreIOError` where it can't be read."""
+    """The candidates, by name. Raises `UsageError` if it is no directory, `StoreIOError` if it can't be read."""
     try:
         return sorted(path for path in directory.iterdir() if path.name.endswith(".json"))
     except FileNotFoundError as error:  # no fault: no search takes the directory away.
@@ -58,7 +58,7 @@ def files_in(directory: Path) -> list[Path]:
 
 
 def read(path: Path, *, now: int) -> LegacyFile:
-    """The message in a file. Raises `BadFileError`, and `FileNotFoundError` where it has gone."""
+    """The message in a file. Raises `BadFileError`, and `FileNotFoundError` if the file was removed."""
     try:
         content, identity = _content(path)
     except FileNotFoundError:  # no fault: it takes another import that is at work just now.
@@ -76,12 +76,12 @@ def is_unchanged(file: LegacyFile) -> bool:
 
 
 def fingerprint(payload: JsonValue) -> str:
-    """Equal for equal payloads, whatever the order of keys in them."""
+    """A digest that is equal for equal payloads, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
 def _content(path: Path) -> tuple[bytes, tuple[int, int, int, int]]:
-    # Looked at before it is opened, since opening may already wait (a FIFO) or do something (a device).
+    # Checked before it is opened, since opening may block (a FIFO) or have effects (a device).
     _judge(path.lstat())
     descriptor = os.open(path, _OPEN_FLAGS)
     with os.fdopen(descriptor, "rb") as file:
@@ -154,14 +154,14 @@ def _is_text(value: object) -> bool:
 
 
 def _optional_text(value: object) -> str | None:
-    """The text where it is one that can be stored; it is kept in the payload in any case."""
+    """The text if it can be stored, else None; it is kept in the payload in any case."""
     if not isinstance(value, str) or not value.strip():
         return None
     return value.encode(errors="backslashreplace").decode()
 
 
 def _attempts(value: object) -> int:
-    """The retry count; 0 where it is missing or none."""
+    """The retry count; 0 if it is missing or invalid."""
     number = _whole(value)
     return number if number is not None and 0 <= number <= _MOST_ATTEMPTS else 0
 
@@ -172,7 +172,7 @@ def _time(value: object) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    """JavaScript knows one kind of number, so a whole one may come as 3.0."""
+    """A whole number; JavaScript has one number type, so 3 may be written as 3.0."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():

@@ -1,10 +1,10 @@
-"""What the outbox keeps: a `Message` to deliver, and what a receiver gets of it, the `Envelope`.
+"""The records of the outbox: a `Message` to deliver, and the `Envelope` that a receiver gets.
 
-The fields and their order follow openclaw's pull request 29998; `leased_by` is ours. All times are whole milliseconds
-since the epoch, UTC. The payload is kept as the JSON text that was queued and is parsed only when it is sent: a text
-that can't be parsed must not make its row unreadable, since then it could not be failed either.
+The fields and their order follow openclaw's pull request 29998; `leased_by` is added. All times are whole milliseconds
+since the epoch, UTC. The payload is stored as the queued JSON text and parsed only when it is sent: a text that can't
+be parsed must not make its row unreadable, since then the message could not be marked as failed either.
 
-Not covered: what a payload means to a channel.
+Not covered: the meaning of a payload for a channel.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tornpage.ledger.records import JsonValue
 
 
 class MessageStatus(StrEnum):
-    """Where a message stands: pending (`PENDING`) or ended for good."""
+    """The state of a message: pending (`PENDING`) or ended."""
 
     QUEUED = "queued"
     FAILED_RETRYABLE = "failed_retryable"
@@ -32,7 +32,7 @@ PENDING: Final[frozenset[MessageStatus]] = frozenset({MessageStatus.QUEUED, Mess
 
 
 class ErrorClass(StrEnum):
-    """Whether trying again could have helped against the last error."""
+    """Whether a retry could have succeeded after the last error."""
 
     TRANSIENT = "transient"
     PERMANENT = "permanent"
@@ -67,7 +67,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknow
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """As much of a pending message as decides whether and when it is sent; the names are those of `Message`."""
+    """The fields of a pending message that decide whether and when it is sent; the names are those of `Message`."""
 
     id: str
     queued_at: int
@@ -76,10 +76,10 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What a receiver gets.
+    """The data that a receiver gets.
 
-    `idempotency_key` is the message's own or else its id, and the same in every copy of the message: a receiver that
-    has seen it before drops the copy. `attempt` counts from 1, also the attempts that nobody lived to report.
+    `idempotency_key` is the message's own key, else its id, and the same in every copy of the message: a receiver that
+    has seen it before drops the copy. `attempt` counts from 1 and includes attempts whose sender died.
     """
 
     id: str
@@ -102,14 +102,14 @@ class MessageTable(RecordTable[Message]):
         self._payload_index = self.columns.index("payload")
 
     def decode(self, row: Row) -> Message:
-        """The row as a record; a payload that is no Unicode comes as a text that is no JSON."""
+        """The row as a record; a payload that is not valid Unicode is returned as text that is not JSON."""
         payload = row[self._payload_index]
         if isinstance(payload, bytes):
             row = self._with_payload(row, payload.decode(errors="backslashreplace"))
         return super().decode(row)
 
     def encode_over(self, before: Row, record: Message) -> Row:
-        """The record as a row, with the payload exactly as the row before had it."""
+        """The record as a row, with exactly the payload of the previous row."""
         return self._with_payload(self.encode(record), before[self._payload_index])
 
     def _with_payload(self, row: Sequence[object], payload: object) -> Row:
@@ -117,9 +117,9 @@ class MessageTable(RecordTable[Message]):
 
 
 class ImportedFile(msgspec.Struct, frozen=True):
-    """That a file of the old queue was taken over; kept for good, so that a pruned message can't come back.
+    """Records that a file of the old queue was imported; never deleted, so that a pruned message can't reappear.
 
-    `fingerprint` tells the same message from another one under the same id; see `ledger.outbox.legacy`.
+    `fingerprint` distinguishes the same message from another one with the same id; see `ledger.outbox.legacy`.
     """
 
     id: str

@@ -1,11 +1,11 @@
-"""The outbox: messages that are to be delivered at least once, and the way in from the old file queue.
+"""The outbox: messages that are delivered at least once, and the import from the old file queue.
 
-Importing takes one file at a time: its row is committed, and only then the file is removed, so that a crash leaves the
-file, the row or both, never neither. What was once imported is known for good, even when its message has been pruned:
-a file that comes back (it could not be removed, a backup was restored) never brings its message back.
+Files are imported one at a time: the row is committed, and only then the file is removed, so a crash leaves the file,
+the row or both, never neither. Imports are recorded permanently, even when the message has been pruned: if a file
+reappears (it could not be removed, a backup was restored), its message is not imported again.
 
-The row must be on disk before its file goes. Where the ledger runs at a level of ``synchronous`` at which a power cut
-may drop the newest commits, the import raises it for its own commits.
+The row must be durable before its file is removed. If the ledger's level of ``synchronous`` may lose the newest commits
+in a power cut, the import raises it for its own commits.
 """
 
 import logging
@@ -26,7 +26,7 @@ from tornpage.ledger.outbox.recovery import RecoveringQueue
 
 _FULL: Final = 2
 _EXTRA: Final = 3
-"""SQLite's numbers. FULL loses nothing acknowledged in a power cut, but for the mode DELETE, which needs EXTRA; source:
+"""SQLite's numbers. FULL loses no acknowledged commit in a power cut, except in mode DELETE, which needs EXTRA; source:
 sqlite-under-faults.md, rule 2."""
 
 _log = logging.getLogger("ledger.outbox")
@@ -35,7 +35,7 @@ Verdict = Literal["imported", "already_there", "conflict"]
 
 
 class ImportProblem(msgspec.Struct, frozen=True):
-    """A file that is still there: its name and why. `imported` says that its message is in the outbox all the same."""
+    """A file that was not removed: its name and the reason. `imported`: its message is in the outbox nevertheless."""
 
     file: str
     reason: str
@@ -43,7 +43,7 @@ class ImportProblem(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """What an import did: messages taken over, messages that were known before, files removed, files that stay."""
+    """The result of an import: messages imported, messages known before, files removed, files not removed."""
 
     imported: int
     already_there: int
@@ -55,11 +55,11 @@ class Outbox(RecoveringQueue):
     """Messages to deliver: queue, send, retry, expire, prune, import. Safe to share between threads."""
 
     def import_legacy(self, directory: str | os.PathLike[str]) -> ImportReport:
-        """Take over the files of the old queue; each is removed once its message is durably in the outbox.
+        """Import the files of the old queue; each is removed once its message is durable in the outbox.
 
-        A message that is or was there before stays as it is. A file that can't be imported stays and is reported.
-        Raises `UsageError` for a ledger in memory, inside a batch and where there is no such directory, and
-        `StoreError`: then the files not yet removed are still there, and importing again goes on.
+        A message that is or was in the outbox stays unchanged. A file that can't be imported stays and is reported.
+        Raises `UsageError` for a ledger in memory, inside a batch and for a missing directory, and `StoreError`: then
+        the remaining files still exist, and another import continues with them.
         """
         self._refuse_import_in_memory()
         self._refuse_in_batch("import_legacy")
@@ -71,7 +71,7 @@ class Outbox(RecoveringQueue):
             except legacy.BadFileError as error:
                 problem = ImportProblem(_shown(path), str(error))
             except FileNotFoundError:  # no fault: it takes another import that is at work just now.
-                # Another import has taken it meanwhile.
+                # Another import has removed it meanwhile.
                 continue
             if problem is not None:
                 _log.warning("[outbox] %s stays: %s", problem.file, problem.reason)
@@ -93,7 +93,7 @@ class Outbox(RecoveringQueue):
         return problem
 
     def _store_imported(self, file: legacy.LegacyFile) -> Verdict:
-        """Commit the message, unless it is or was there."""
+        """Commit the message, unless it is or was in the outbox."""
         with self._durable(), self._database.transaction() as transaction:
             return self._insert_or_ignore(transaction, file)
 
@@ -116,7 +116,7 @@ class Outbox(RecoveringQueue):
         return "imported"
 
     def _remove_imported(self, file: legacy.LegacyFile) -> ImportProblem | None:
-        """Remove the file, unless it isn't the one that was read any more."""
+        """Remove the file, unless it has changed since it was read."""
         try:
             if not legacy.is_unchanged(file):
                 return ImportProblem(_shown(file.path), "it changed while it was imported", imported=True)
@@ -130,7 +130,7 @@ class Outbox(RecoveringQueue):
 
     @contextmanager
     def _durable(self) -> Iterator[None]:
-        """Commits made in here survive a power cut, whatever level the ledger runs at."""
+        """Commits inside this scope survive a power cut, whatever the ledger's level."""
         database = self._database
         with database.lock:
             database.ensure_usable()
@@ -145,12 +145,12 @@ class Outbox(RecoveringQueue):
                 try:
                     self._set_synchronous(level)
                 except StoreError as error:
-                    # The next connection is set up anew, at the level that was chosen.
+                    # The next connection is configured again, at the chosen level.
                     _log.warning("the connection is replaced: %s", error)
                     database.discard_connection()
 
     def _set_synchronous(self, level: int | None) -> int:
-        """Set SQLite's level of durability where one is given; returns the level."""
+        """Set SQLite's level of durability if one is given; returns the level."""
         try:
             if level is not None:
                 self._database.connection.execute(f"PRAGMA synchronous = {level}")
@@ -170,5 +170,5 @@ def _is_same(existing: Message, file: legacy.LegacyFile) -> bool:
 
 
 def _shown(path: Path) -> str:
-    """The name as text, also where it is no Unicode."""
+    """The name as text, also if it is not valid Unicode."""
     return os.fsencode(path.name).decode(errors="backslashreplace")

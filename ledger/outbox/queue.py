@@ -1,17 +1,17 @@
-"""The outbox's rows, changed one at a time: queueing, leasing, and how a delivery ended.
+"""The outbox's rows, changed one at a time: queueing, leasing, and the result of a delivery.
 
-Every change is one transaction that reads the row again, and joins the one under way, so that a task's end and the
-message that announces it commit together. There is no memory of the rows: what is read is what disk has. A message
-that has ended stays as it ended: a caller that comes too late is told so and nothing is written.
+Every change is one transaction that reads the row again. It joins the current transaction, so that a task's end and the
+message that announces it commit together. Rows are not cached: every read is from disk. A message that has ended never
+changes: a later call returns the reason and writes nothing.
 
-A *lease* is a worker's id in the row. It counts for as long as that worker lives (`ledger.workers`), also for
-the same process: a live sender and a recovery pass of one process must not send the same message twice. It needs no
-time limit, and so no clock: no worker can lose a lease while alive. One that takes a dead worker's lease over counts
-the attempt which that one had begun.
+A *lease* is a worker's id in the row. It is valid while that worker is alive (`ledger.workers`), also for the same
+process: a live sender and a recovery pass of one process must not send the same message twice. It has no time limit,
+and so needs no clock: no worker can lose a lease while alive. A worker that takes over a dead worker's lease counts the
+attempt that the dead worker had begun.
 
-Only the holder of a lease can say that its attempt failed; for anybody else the message is being sent.
+Only the holder of a lease can report a failed attempt; for every other caller the message is being sent.
 
-Not covered: an ack from somebody who holds no lease is believed, since the receiver may answer anywhere.
+Not covered: an ack by a caller without a lease is accepted, since the receiver may answer anywhere.
 """
 
 import builtins
@@ -44,7 +44,7 @@ log = logging.getLogger("ledger.outbox")
 
 
 class MessageResult(msgspec.Struct, frozen=True):
-    """What became of a call: did it change the message, the message as it is now, and why nothing was changed."""
+    """The result of a call: whether it changed the message, the message now, and the reason if it did not."""
 
     changed: bool
     message: Message
@@ -56,7 +56,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 _KEYS: Final = RecordTable(MESSAGES.name, _Key, "id")
-"""For rows that are deleted in the same transaction, whose content nobody needs."""
+"""For rows that are deleted in the same transaction: only their keys are read."""
 
 
 class MessageQueue:
@@ -71,12 +71,12 @@ class MessageQueue:
     # Reading
 
     def get(self, message_id: str) -> Message | None:
-        """The message with this id, None where there is none. Raises `Unreadable` for a row that can't be read."""
+        """The message with this id, or None. Raises `Unreadable` for a row that can't be read."""
         rows = self._database.select(MESSAGES, "id = ?", (checked_id("message_id", message_id),))
         return MESSAGES.decode(rows[0]) if rows else None
 
     def list(self, *, status: MessageStatus | str | None = None, channel: str | None = None) -> builtins.list[Message]:
-        """The messages in the order in which they were queued; of one status or channel, where given.
+        """The messages in the order in which they were queued; only those of one status or channel, if given.
 
         Raises `UsageError` for an unknown status.
         """
@@ -121,7 +121,7 @@ class MessageQueue:
         dispatch_kind: str | None = None,
         message_id: str | None = None,
     ) -> Message:
-        """Queue a message, due at once; the one that is already there, unchanged, where the idempotency key is known.
+        """Queue a message, due at once; if the idempotency key is known, return the existing message, unchanged.
 
         `payload` is any JSON value. Raises `UsageError` for a payload that is not JSON, a blank channel or target,
         and a message id that is taken.
@@ -136,7 +136,7 @@ class MessageQueue:
             "account_id": account_id,
             "dispatch_kind": dispatch_kind,
         }
-        # Once before the transaction: what is given wrongly needs no lock to be refused.
+        # Checked before the transaction: refusing invalid arguments needs no lock.
         made = rules.new_message(**fields, now=self._clock())
         with self._database.transaction() as transaction:
             existing = self._find_by_key(transaction, made.idempotency_key)
@@ -158,10 +158,9 @@ class MessageQueue:
     def claim(self, message_id: str, worker_id: str) -> MessageResult:
         """Lease a pending message to a living worker, due or not; only the caller that gets `changed` may send it.
 
-        Unchanged, with the reason, where the message has ended, has had all its attempts (the next recovery pass gives
-        it up) or is leased to a living worker, also to this very one: its other thread may be sending. The attempt of
-        a worker that died while sending it is counted. Raises `NotFound`, and `UsageError` for a worker that isn't
-        alive.
+        Unchanged, with the reason, if the message has ended, has had all its attempts (the next recovery pass gives it
+        up) or is leased to a living worker, also to this one: its other thread may be sending. The attempt of a worker
+        that died while sending is counted. Raises `NotFound`, and `UsageError` for a worker that isn't alive.
         """
 
         def refusal(message: Message) -> str | None:
@@ -180,11 +179,11 @@ class MessageQueue:
         )
 
     def _without_dead_lease(self, message: Message) -> Message:
-        """A message that is free, with the attempt counted that a dead worker's lease stands for."""
+        """The free message; if a dead worker holds its lease, with that worker's attempt counted."""
         return rules.taken_over(message, self._clock()) if message.leased_by is not None else message
 
     def release(self, message_id: str, worker_id: str) -> MessageResult:
-        """Give a leased message back without an attempt. Raises `NotFound` and `UsageError`."""
+        """Release a leased message without an attempt. Raises `NotFound` and `UsageError`."""
         holder = checked_id("worker_id", worker_id)
 
         def refusal(message: Message) -> str | None:
@@ -193,11 +192,11 @@ class MessageQueue:
         return self._update(message_id, lambda message: replace(message, leased_by=None), refusal)
 
     def _is_free(self, message: Message) -> bool:
-        """Whether nobody who lives is sending the message."""
+        """Whether no living worker is sending the message."""
         return message.leased_by is None or not self._workers.is_alive(message.leased_by)
 
     def _sent_by_another(self, message: Message, worker_id: str | None) -> str | None:
-        """Why this worker (None: the caller is none) must leave the message alone, None where it needn't."""
+        """Why this worker (None: the caller is no worker) must not change the message; None if it may."""
         if message.leased_by == worker_id or self._is_free(message):
             return None
         return f"worker {message.leased_by} is sending it"
@@ -209,17 +208,17 @@ class MessageQueue:
     # How a delivery ended
 
     def ack(self, message_id: str) -> MessageResult:
-        """Pending → delivered; unchanged, with the reason, where the message has ended. Raises `NotFound`."""
+        """Pending → delivered; unchanged, with the reason, if the message has ended. Raises `NotFound`."""
         return self._update(message_id, lambda message: rules.delivered(message, self._clock()))
 
     def fail(
         self, message_id: str, error: str, *, permanent: bool | None = None, worker_id: str | None = None
     ) -> MessageResult:
-        """Count a failed attempt: the message is tried again after a while, or ended where that can't help.
+        """Count a failed attempt: the message is retried later, or ended if a retry can't succeed.
 
-        `permanent`: whether that can't help; where it is None, known texts of permanent errors say so. `worker_id`:
-        the worker that made the attempt. Unchanged, with the reason, where the message has ended or is leased to a
-        living worker that isn't this one. Raises `NotFound` and `UsageError`.
+        `permanent`: a retry can't succeed; if None, known texts of permanent errors decide. `worker_id`: the worker
+        that made the attempt. Unchanged, with the reason, if the message has ended or is leased to another living
+        worker. Raises `NotFound` and `UsageError`.
         """
         text = given_text("error", error) or "no reason given"
         given_text("worker_id", worker_id)
@@ -233,7 +232,7 @@ class MessageQueue:
     def move_to_failed(
         self, message_id: str, reason: str = "moved to failed", *, worker_id: str | None = None
     ) -> MessageResult:
-        """Give a pending message up; a reason it already has stays. `worker_id` and what it raises: as `fail`."""
+        """Give a pending message up; an existing reason stays. `worker_id` and errors: as `fail`."""
         text = given_text("reason", reason) or "moved to failed"
         given_text("worker_id", worker_id)
         return self._update(
@@ -243,7 +242,7 @@ class MessageQueue:
         )
 
     def _is_permanent(self, error: str) -> bool:
-        """Whether an error's text says that no further attempt can help."""
+        """Whether an error's text is that of a permanent error."""
         return rules.is_permanent(error)
 
     def _after_failure(self, message: Message, error: str, *, permanent: bool) -> Message:
@@ -255,14 +254,13 @@ class MessageQueue:
     def prune(self, age_ms: float, *, limit: int | None = None) -> int:
         """Delete messages that ended longer ago than `age_ms`, all in one transaction; returns how many.
 
-        `limit`: at most so many, the oldest rows first, for who must not hold the write lock for long. Raises
-        `UsageError` for a limit that is no such number, and for an age that is not finite or not more than 0; then
-        nothing is deleted.
+        `limit`: the maximum number, oldest rows first, to hold the write lock only briefly. Raises `UsageError` for an
+        invalid limit, and for an age that is not finite or not more than 0; then nothing is deleted.
         """
         age = self._prune_age(age_ms)
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit must be a whole number and at least 1, not {limit!r}")
-        # Nothing is older than the calendar, and SQLite could not hold such a number.
+        # No row can be older than this, and SQLite could not store a larger number.
         ended_before = int(max(self._clock() - age, EARLIEST_MS))
         where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
         with self._database.transaction() as transaction:
@@ -272,7 +270,7 @@ class MessageQueue:
         return len(rows)
 
     def _prune_age(self, age_ms: float) -> float:
-        """The age, where it is one."""
+        """The age, if it is valid."""
         return rules.duration_ms("age_ms", age_ms)
 
     # Helpers
@@ -300,5 +298,5 @@ class MessageQueue:
         return MessageResult(changed=True, message=changed)
 
     def _is_pending(self, message: Message) -> bool:
-        """Whether the message is still to be delivered; what has ended is never changed again."""
+        """Whether the message is pending; an ended message never changes."""
         return message.status in PENDING

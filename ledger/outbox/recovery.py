@@ -1,16 +1,16 @@
-"""A recovery pass: send what is waiting, one message after the other.
+"""A recovery pass: sends the waiting messages, one after another.
 
-1. What is too old is expired, in one transaction.
-2. The messages that are due are taken in the order in which they were queued. One that isn't due, is leased to a
-   living sender, can't be parsed or fails is passed over and never ends the pass.
+1. Messages that are too old expire, in one transaction.
+2. Due messages are sent in the order in which they were queued. A message that isn't due, is leased to a living sender,
+   can't be parsed or fails is skipped and never ends the pass.
 3. Each is leased (one commit), delivered with no lock held, and acknowledged or failed (one commit).
 
 A crash between delivery and ack leaves a lease of a dead worker: the next pass counts the attempt, since it was begun,
-and sends the message again at once, with the same idempotency key. Delivery is at-least-once; dropping the second copy
-is the receiver's part. A message that kills its sender is given up like any other, after its last attempt.
+and sends the message again at once, with the same idempotency key. Delivery is at-least-once; the receiver must drop a
+second copy. A message that kills its sender is given up like any other, after its last attempt.
 
-The budget is measured with the ledger's clock, adding up only steps forward: a clock that jumps back doesn't stretch
-the pass without end, one that jumps forward ends it early, and then the rest simply stays as it was.
+The budget is measured with the ledger's clock, counting only forward steps: a clock that jumps back doesn't extend the
+pass indefinitely; a clock that jumps forward ends it early, and the remaining messages stay unchanged.
 
 Not covered: a delivery that hangs; the function must bound its time. Messages queued after the pass has begun wait
 for the next one.
@@ -32,7 +32,7 @@ from tornpage.ledger.workers import Worker
 
 
 class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the ledger's own exceptions do
-    """A delivery failed; `permanent`: whether trying again can't help, None where the text is to tell."""
+    """A delivery failed; `permanent`: a retry can't succeed; if None, the text decides."""
 
     def __init__(self, message: str, *, permanent: bool | None = None) -> None:
         super().__init__(message)
@@ -40,15 +40,15 @@ class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the 
 
 
 Deliver = Callable[[Envelope], object]
-"""Sends one message; returning means delivered. `DeliveryFailed` says how it failed; of any other exception, and where
-that one doesn't say it, the text decides: one of the known permanent errors, or else the message is tried again."""
+"""Sends one message; returning means delivered. `DeliveryFailed` says whether the failure is permanent; if it doesn't,
+and for any other exception, the text decides: a known permanent error, or else the message is retried."""
 
 
 class RecoveryPass(msgspec.Struct, frozen=True):
-    """How many messages a pass delivered, failed (for now or for good), expired and left, and why it left them.
+    """How many messages a pass delivered, failed (temporarily or permanently), expired and skipped, by reason.
 
-    `deferred`: not due. `over_budget`: due, but time was up. `skipped_cutoff`: queued at the cutoff or later.
-    `leased`: somebody else is sending them. `unreadable`: rows that are quarantined.
+    `deferred`: not due. `over_budget`: due, but the budget was spent. `skipped_cutoff`: queued at the cutoff or later.
+    `leased`: another worker is sending them. `unreadable`: quarantined rows.
     """
 
     recovered: int = 0
@@ -62,7 +62,7 @@ class RecoveryPass(msgspec.Struct, frozen=True):
 
 
 class _Budget:
-    """Time spent since it was made; steps of the clock backwards count as none."""
+    """The time spent since it was created; backward steps of the clock count as zero."""
 
     def __init__(self, clock: Clock, budget_ms: float) -> None:
         self._clock = clock
@@ -89,12 +89,11 @@ class RecoveringQueue(MessageQueue):
         max_age_ms: float = rules.DEFAULT_MAX_AGE_MS,
         worker_id: str | None = None,
     ) -> RecoveryPass:
-        """Expire what is too old and deliver what is due, each message once.
+        """Expire messages that are too old and deliver due ones, each message once.
 
-        `cutoff`: messages queued at that time or later are left to their process. `worker_id`: the id of the
-        worker that this pass is, else a new one; a given one counts as used until the next recovery of the ledger.
-        Raises `UsageError` inside a batch and for a span that is none, and `StoreError`; what was delivered and
-        acknowledged until then stays so.
+        `cutoff`: messages queued at that time or later are skipped. `worker_id`: the worker id of this pass, else a new
+        one; a given one counts as used until the next recovery of the ledger. Raises `UsageError` inside a batch and
+        for an invalid span, and `StoreError`; messages acknowledged before the error stay delivered.
         """
         self._refuse_in_batch("recover")
         budget = _Budget(self._clock, rules.duration_ms("budget_ms", budget_ms, zero_allowed=True))
@@ -121,21 +120,21 @@ class RecoveringQueue(MessageQueue):
                 raise UsageError(f"{doing} can't be called inside a batch: it has to commit as it goes")
 
     def _waiting(self) -> tuple[list[Waiting], int]:
-        """The pending messages in the order in which they were queued, and how many rows can't be read."""
+        """The pending messages in the order in which they were queued, and the number of unreadable rows."""
         rows, quarantined = WAITING.decode_all(self._database.select(WAITING, PENDING_SQL))
         for one in quarantined:
             log.warning("[outbox] message %s can't be read and is left alone: %s", one.key, one.reason)
         return sorted(rows, key=lambda one: one.queued_at), len(quarantined)
 
     def _select_due(self, waiting: Sequence[Waiting]) -> list[Waiting]:
-        """Those whose time has come; one that has to wait says nothing about those behind it."""
+        """The due messages; a message that isn't due doesn't hold back later ones."""
         now = self._clock()
         return [one for one in waiting if self._is_due(one, now)]
 
     # Expiring
 
     def _expire_old(self, max_age_ms: float) -> int:
-        """Expire what is too old and not being sent, all in one transaction; returns how many."""
+        """Expire messages that are too old and not being sent, in one transaction; returns how many."""
         now = self._clock()
         old = [one for one in self._waiting()[0] if self._is_too_old(one, now, max_age_ms)]
         if not old:
@@ -181,7 +180,7 @@ class RecoveringQueue(MessageQueue):
 
     @contextmanager
     def _passing(self, worker_id: str | None) -> Iterator[Worker]:
-        """The worker that a pass is; an id of its own is never taken again, so its file needn't stay."""
+        """The worker of a pass; a generated id is never used again, so its file is removed."""
         with self._workers.hold(worker_id) as worker:
             try:
                 yield worker
@@ -190,7 +189,7 @@ class RecoveringQueue(MessageQueue):
                     worker.retire()
 
     def _send_one(self, message_id: str, deliver: Deliver, worker_id: str) -> str | None:
-        """Lease, deliver, and write down how it went; returns what to count it as, None where it has gone."""
+        """Lease, deliver, and record the result; returns the name of the count, None if the message was deleted."""
         try:
             claimed = self._lease(message_id, worker_id, self._why_not_send)
             if not claimed.changed:
@@ -219,11 +218,11 @@ class RecoveringQueue(MessageQueue):
         except BaseException:
             self._give_back(message.id, worker_id)
             raise
-        # Unchanged: the message has ended meanwhile, or the lease was taken away; then this attempt is nobody's affair.
+        # Unchanged: the message has ended meanwhile, or the lease was lost; then this attempt isn't counted.
         return "failed" if failure.changed else self._count_as(failure.message)
 
     def _attempt(self, message: Message, deliver: Deliver, worker_id: str) -> MessageResult | None:
-        """Deliver a leased message; None where that went well, else what became of writing down that it failed."""
+        """Deliver a leased message; None if it succeeded, else the result of recording the failure."""
         if message.attempt_count >= rules.MAX_ATTEMPTS:
             # It had them elsewhere before it was imported, or its last sender died.
             reason = f"gave up after {message.attempt_count} attempts: {message.last_error}"
@@ -235,7 +234,7 @@ class RecoveringQueue(MessageQueue):
         return None
 
     def _envelope(self, message: Message) -> Envelope:
-        """What the receiver gets. Raises `PayloadError`."""
+        """The data for the receiver. Raises `PayloadError`."""
         return Envelope(
             id=message.id,
             idempotency_key=message.idempotency_key or message.id,
@@ -250,7 +249,7 @@ class RecoveringQueue(MessageQueue):
         )
 
     def _give_back(self, message_id: str, worker_id: str) -> None:
-        """Free the message for the next pass; where even that fails, the end of the worker frees it."""
+        """Release the message for the next pass; if that fails, the end of the worker releases it."""
         try:
             with suppress(NotFound):
                 self.release(message_id, worker_id)
@@ -259,7 +258,7 @@ class RecoveringQueue(MessageQueue):
 
 
 def _says_permanent(error: BaseException) -> bool | None:
-    """What the error itself says about trying again, None where it says nothing."""
+    """Whether the error itself says that it is permanent, None if it doesn't say."""
     if isinstance(error, rules.PayloadError):
         return True
     said = getattr(error, "permanent", None)
@@ -267,6 +266,6 @@ def _says_permanent(error: BaseException) -> bool | None:
 
 
 def _text_of(error: BaseException) -> str:
-    """The error's text as the database can hold it."""
+    """The error's text in a form that the database can store."""
     text = str(error) or type(error).__name__
     return text.encode(errors="backslashreplace").decode()

@@ -1,11 +1,11 @@
-"""What happens to a message: pure functions from a record and the time to a new record.
+"""The state changes of a message: functions without I/O from a record and the time to a new record.
 
 Backoff, the number of attempts, the age limit and the texts of permanent errors are those of openclaw's pull request
-29998. Its next attempt is stored with the row and nothing else decides when it is due, since computing it a second
-time at recovery was one of that pull request's defects.
+29998. The time of the next attempt is stored with the row, and only this decides when it is due: computing it again at
+recovery was one of that pull request's defects.
 
-The clock may jump. A row that was written in what is now the future is due at once, because nobody can say how long it
-has waited; and an age is never negative. After a jump forward, messages expire as if the time had really passed.
+The clock may jump. A row whose time is now in the future is due at once, because the time that it has waited is
+unknown; and an age is never negative. After a jump forward, messages expire as if the time had really passed.
 """
 
 # no fault in this file: it only looks at arguments.
@@ -78,7 +78,7 @@ def _required(name: str, value: str) -> str:
 
 
 def payload_text(payload: JsonValue) -> str:
-    """The JSON text that is stored. Raises `UsageError` where the value has no JSON form."""
+    """The JSON text to store. Raises `UsageError` if the value has no JSON form."""
     # Not msgspec's encoder: it refuses integers beyond 64 bits, which are JSON.
     return json.dumps(json_value("payload", payload), ensure_ascii=False, separators=(",", ":"))
 
@@ -98,24 +98,24 @@ def _refuse_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        # It is JSON, but would come out as Infinity, which is none.
+        # It is valid JSON, but would be parsed as Infinity, which is not.
         raise ValueError(f"the number {text} is too large")
     return number
 
 
 def backoff_ms(attempt_count: int) -> int:
-    """How long to wait after that many failed attempts (at least one)."""
+    """The wait after this many failed attempts (at least one)."""
     return BACKOFF_MS[min(attempt_count, len(BACKOFF_MS)) - 1]
 
 
 def is_permanent(error: str) -> bool:
-    """Whether an error's text says that no further attempt can help."""
+    """Whether an error's text is that of a permanent error."""
     lowered = error.lower()
     return any(known in lowered for known in PERMANENT_ERRORS)
 
 
 def is_due(message: Message | Waiting, now: int) -> bool:
-    """Whether the next attempt may be made, also where the clock has jumped back since the last one."""
+    """Whether the next attempt may be made; also True if the clock has jumped back since the last one."""
     if message.next_attempt_at is None or now >= message.next_attempt_at:
         return True
     touched_at = message.last_attempt_at if message.last_attempt_at is not None else message.queued_at
@@ -123,7 +123,7 @@ def is_due(message: Message | Waiting, now: int) -> bool:
 
 
 def age_ms(message: Message | Waiting, now: int) -> int:
-    """How long ago the message was queued, never negative."""
+    """The time since the message was queued, never negative."""
     return max(0, now - message.queued_at)
 
 
@@ -151,7 +151,7 @@ def failed(message: Message, now: int, error: str, *, permanent: bool) -> Messag
 
 
 def taken_over(message: Message, now: int) -> Message:
-    """The message of a sender that died: the attempt it had begun counts, but nobody waits because of it.
+    """The message of a sender that died: its attempt counts, but causes no delay.
 
     Otherwise a message that kills its sender would do so until it expires.
     """
@@ -167,12 +167,12 @@ def taken_over(message: Message, now: int) -> Message:
 
 
 def moved_to_failed(message: Message, now: int, reason: str) -> Message:
-    """The message given up; a reason that is already there stays."""
+    """The message given up; an existing reason stays."""
     return _ended(message, MessageStatus.FAILED_TERMINAL, now, message.terminal_reason or reason)
 
 
 def expired(message: Message, now: int, max_age_ms: float) -> Message:
-    """The message after it has become too old to be worth sending."""
+    """The message after it has become too old to send."""
     reason = f"not delivered within {max_age_ms:.0f} ms: it was {age_ms(message, now)} ms old"
     return _ended(message, MessageStatus.EXPIRED, now, message.terminal_reason or reason)
 
@@ -184,7 +184,7 @@ def _ended(message: Message, status: MessageStatus, now: int, reason: str | None
 
 
 def duration_ms(name: str, value: object, *, zero_allowed: bool = False) -> float:
-    """A span of time. Raises `UsageError` where it is no finite number, negative, or zero unless that is allowed."""
+    """A span of time. Raises `UsageError` if it is not finite, negative, or zero unless that is allowed."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         is_finite = isinstance(value, int) or math.isfinite(value)
         if is_finite and (value > 0 or (value == 0 and zero_allowed)):

@@ -1,7 +1,7 @@
-"""The rules of the task ledger, as functions without I/O: what a create means, what may change, which task is meant.
+"""The rules of the task ledger, as functions without I/O: creation, changes, and the choice of tasks.
 
 A façade: creation and duplicates are in `creation`, the state machine in `transitions`, the order of times in `times`,
-choosing and sorting in `lookup`. What happens around a change (the transaction, memory, observers) is the registry's.
+choosing and sorting in `lookup`. The registry handles transactions, memory and observers.
 """
 
 from tornpage.ledger.rules.creation import (

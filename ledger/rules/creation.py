@@ -1,7 +1,7 @@
-"""From what a caller gives to a task record: defaults, normal forms, and the duplicate that is no new task.
+"""Makes a task record from a caller's request: defaults, normal forms, and the detection of duplicates.
 
-`new_task` makes the record that would be created; `find_match` looks for the task that is already there for the same
-run; `merge` adds to that one what it lacks. None of them does I/O. The rules are openclaw's (pull request 57361).
+`new_task` makes the record to create; `find_match` finds the existing task of the same run; `merge` fills its missing
+fields. None of them does I/O. The rules are openclaw's (pull request 57361).
 
 Text is trimmed and blank means absent, except `task` and `error`, which are kept as given: they may be a prompt or a
 traceback, whose lines matter.
@@ -41,10 +41,10 @@ from tornpage.ledger.rules.values import (
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may give for a new task; whatever is left out gets the default that `new_task` describes.
+    """A caller's request for a new task; omitted fields get the defaults that `new_task` describes.
 
-    Times are milliseconds since the epoch. `status` may be any: work that is first heard of when it is already
-    running, or over, is recorded as that.
+    Times are milliseconds since the epoch. `status` may be any: work that is already running or ended when it is first
+    reported is recorded with that status.
     """
 
     runtime: Runtime
@@ -121,7 +121,7 @@ def default_delivery_status(scope: ScopeKind, owner_key: str) -> DeliveryStatus:
 
 
 def default_notify_policy(delivery: DeliveryStatus) -> NotifyPolicy:
-    """Silent where there is nobody to tell, done_only otherwise."""
+    """Silent if there is no requester to notify, done_only otherwise."""
     return NotifyPolicy.SILENT if delivery == DeliveryStatus.NOT_APPLICABLE else NotifyPolicy.DONE_ONLY
 
 
@@ -133,7 +133,7 @@ def outcome_of(status: Status, given: TerminalOutcome | None) -> TerminalOutcome
 
 
 def find_match(request_task: Task, candidates: Iterable[Task]) -> Task | None:
-    """The task that a create for the same run means, or None; `candidates` come in insertion order.
+    """The existing task that a create for the same run refers to, or None; `candidates` come in insertion order.
 
     A match has the same run id and the same runtime, scope, owner, child session, flow, label and task text (trimmed,
     blank = absent). For acp, label and text may differ, an exact match goes first. Of several, the oldest.
@@ -149,9 +149,9 @@ def find_match(request_task: Task, candidates: Iterable[Task]) -> Task | None:
 
 
 def merge(existing: Task, wanted: Task) -> Task:
-    """The existing task with its blank descriptive fields filled; the same object where nothing changes.
+    """The existing task with its blank descriptive fields filled; the same object if nothing changes.
 
-    The notify policy rises only from silent. Status, delivery, times, error and summaries stay: a second create
+    The notify policy is raised only from silent. Status, delivery, times, error and summaries stay: a second create
     describes the task and doesn't report on it.
     """
     patch: dict[str, str] = {
@@ -165,9 +165,9 @@ def merge(existing: Task, wanted: Task) -> Task:
 
 
 def merge_delivery(existing: DeliveryState | None, task_id: str, requester_origin: JsonValue) -> DeliveryState | None:
-    """The delivery state after a create that gave this origin: filled only where none was known.
+    """The delivery state after a create with this origin: filled only if it had none.
 
-    The same object (or None) where nothing changes; the origin is a JSON value, copied. Raises UsageError.
+    The same object (or None) if nothing changes; the origin is a JSON value, copied. Raises UsageError.
     """
     origin = json_value("requester_origin", requester_origin)
     if origin is None or (existing is not None and existing.requester_origin is not None):
@@ -199,7 +199,7 @@ def _essentials(request: NewTask, task_id: str, now: int) -> Task:
 
 
 def _refuse_terminal_fields(request: NewTask, status: Status) -> None:
-    """An active task with an end would be the inconsistency that the audit reports."""
+    """Refuse an active task with an end: the audit would report it as inconsistent."""
     if status in TERMINAL:
         return
     given = [name for name in _TERMINAL_FIELDS if getattr(request, name) is not None]

@@ -1,10 +1,10 @@
 """Which tasks belong to a run, an owner, a flow or a session: four look-ups derived from the rows.
 
-An index holds nothing that the rows don't say: `Indexes.rebuild(tasks)` equals the one that was kept up to date task by
+An index is derived entirely from the rows: `Indexes.rebuild(tasks)` equals the index that was updated task by
 task, and the harness compares the two. Keys are trimmed, blank ones are not indexed, a key without tasks is dropped.
 Related session means the owner's key or the child session's (openclaw pull request 57361).
 
-The ids come as sets: the order in which tasks were inserted, which breaks ties in lists, is kept where the tasks are.
+The ids are returned as sets: the insertion order, which breaks ties in lists, is kept with the tasks.
 No locking here; the registry has one lock for memory and indexes together.
 """
 
@@ -14,11 +14,12 @@ from tornpage.ledger.records import Task
 from tornpage.ledger.rules.values import blank_to_none
 
 _Keys = tuple[str | None, str | None, str | None, str | None]
-"""Under which run, owner, parent flow and child session a task is filed; None where it has no such key."""
+"""The run, owner, parent flow and child session of a task; None if it has no such key."""
 
 
 _Index = dict[str, str | set[str]]
-"""Ids of tasks by key. Most runs have a single task, and that id stands alone: a set would be ten times as big."""
+"""Ids of tasks by key. Most runs have a single task, whose id is stored without a set: that would be ten times as big.
+"""
 
 
 def _keys_of(task: Task) -> _Keys:
@@ -33,8 +34,8 @@ def _keys_of(task: Task) -> _Keys:
 class Indexes:
     """Task ids by run id, owner key, parent flow id and related session.
 
-    Adding a task that is already in files it anew, so an update needs no removal first. Two are equal where all four
-    look-ups are.
+    Adding a task again replaces its old keys, so an update needs no removal first. Two are equal if all four look-ups
+    are equal.
     """
 
     __hash__ = None  # type: ignore[assignment]  # Equal by content and mutable, like a dict.
@@ -55,7 +56,7 @@ class Indexes:
         return built
 
     def add(self, task: Task) -> None:
-        """File a task under its keys, and no longer under those it had before."""
+        """Index a task under its keys, and remove its old keys."""
         keys = _keys_of(task)
         task_id = task.task_id
         known = self._filed.get(task_id)
@@ -76,11 +77,11 @@ class Indexes:
             _file(self._sessions, child, task_id)
 
     def remove(self, task: Task) -> None:
-        """Forget a task, wherever it was filed; no error where it isn't in."""
+        """Remove a task from all keys; no error if it isn't indexed."""
         self.forget(task.task_id)
 
     def forget(self, task_id: str) -> None:
-        """Forget the task with this id; no error where it isn't in."""
+        """Remove the task with this id; no error if it isn't indexed."""
         known = self._filed.pop(task_id, None)
         if known is not None:
             self._unfile(task_id, known)

@@ -1,7 +1,7 @@
-"""Choosing among tasks: which ones a run id means, which one a token means, and the order of lists.
+"""Choosing among tasks: those of a run id, the one of a token, and the order of lists.
 
-Every function takes its tasks in insertion order (the order in which they came into the ledger), because that order
-breaks ties; an index yields ids without an order, so the holder of the tasks brings it.
+Every function takes its tasks in insertion order (the order in which they were added to the ledger), because that order
+breaks ties; an index yields ids without an order, so the caller must sort them.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,18 +17,18 @@ def newest_first(tasks: Iterable[Task]) -> list[Task]:
 
 
 def by_preference(tasks: Iterable[Task]) -> list[Task]:
-    """Tasks of one run, the one that the run id most likely means first: non-cli before cli, then the oldest.
+    """Tasks of one run, the most likely one for the run id first: non-cli before cli, then the oldest.
 
-    A cli task often only watches the run that another runtime does.
+    A cli task often only watches a run of another runtime.
     """
     return sorted(tasks, key=lambda task: (task.runtime == Runtime.CLI, task.created_at))
 
 
 def select_for_run(tasks: Iterable[Task], session_key: str | None) -> list[Task]:
-    """Which of the tasks of one run a report on that run is about; empty where it is about none or is ambiguous.
+    """The tasks of one run to which a report on that run applies; empty if there are none or it is ambiguous.
 
-    With a session key, the tasks whose child session it is, else those whose owner it is. Without one (None or
-    blank), all of them, unless they differ in (runtime, scope, owner, child).
+    With a session key: the tasks with this child session, else those with this owner. Without one (None or blank): all
+    of them, unless they differ in (runtime, scope, owner, child).
     """
     matches = list(tasks)
     key = blank_to_none(session_key)
@@ -44,7 +44,7 @@ def find_by_token(
     by_run: Callable[[str], Iterable[Task]],
     by_session: Callable[[str], Iterable[Task]],
 ) -> Task | None:
-    """The task a person means by a token: a task id, else a run id, else a session's newest task; None if nothing.
+    """The task that a token identifies: a task id, else a run id, else a session's newest task; else None.
 
     The three callables get the trimmed token and answer from the ledger, in insertion order.
     """
@@ -60,7 +60,7 @@ def find_by_token(
 
 
 def _party(task: Task) -> tuple[str | None, ...]:
-    """Who runs the task for whom."""
+    """The task's runtime, scope, owner and child session."""
     return (
         task.runtime,
         task.scope_kind,

@@ -1,7 +1,7 @@
 """The order of a task's times, and when a finished task may be pruned.
 
-A clock that jumps back would leave a task that ended before it started. So every record is put in order when it is
-created, updated, restored or read afresh, and an audit never reports what was only the clock's doing. The rule is
+After a clock jump backwards a task could end before it started. So every record's times are put in order when it is
+created, updated, restored or read again, and an audit never reports the effect of a clock jump. The rule is
 openclaw's (pull requests 69229, 70887 and 72035, where a creation time read after the start time was the defect):
 the creation moves down to the earliest time present, the other times move up.
 
@@ -22,7 +22,7 @@ LOST_RETENTION_MS: Final = 24 * _HOUR_MS
 
 
 class Timed(Protocol):
-    """A frozen struct with the times of a task: a `Task`, or the part of one that an audit looks at."""
+    """A frozen struct with the times of a task: a `Task`, or the part of one that an audit uses."""
 
     @property
     def created_at(self) -> int:
@@ -30,15 +30,15 @@ class Timed(Protocol):
 
     @property
     def started_at(self) -> int | None:
-        """None where it never started."""
+        """None if it never started."""
 
     @property
     def ended_at(self) -> int | None:
-        """None where it hasn't ended."""
+        """None if it hasn't ended."""
 
     @property
     def last_event_at(self) -> int | None:
-        """None where nothing is known."""
+        """None if it is unknown."""
 
 
 TimedT = TypeVar("TimedT", bound=Timed)

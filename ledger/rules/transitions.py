@@ -1,12 +1,12 @@
-"""What may happen to a task, each as a function from the record before to the record after.
+"""The state changes of a task, each a function from the record before to the record after.
 
 Queued → running → terminal, and queued → terminal. A terminal status is final, with one exception: `lost` is only an
-inference, so the run that owns the task (the same run id) may still report how it really ended. A refused transition
-raises `IllegalTransition`. Progress, the notify policy and the delivery status may change in any status.
+inference, so the run that owns the task (the same run id) may still report its real end. A refused transition raises
+`IllegalTransition`. Progress, the notify policy and the delivery status may change in any status.
 
-Every result has its times in order (`ledger.rules.times`). Becoming terminal stamps ended_at, last_event_at and
-cleanup_after together, so no task is ever terminal without a date to prune it (openclaw issue 57439). Who may call
-what, and which row the change is computed from, is not decided here.
+Every result has its times in order (`ledger.rules.times`). Becoming terminal sets ended_at, last_event_at and
+cleanup_after together, so no task is ever terminal without a date to prune it (openclaw issue 57439). Not covered:
+permissions, and the choice of the row from which a change is computed.
 """
 
 from typing import Final
@@ -26,14 +26,14 @@ _NEXT: Final[dict[Status, frozenset[Status]]] = {
 
 
 def allowed_next(task: Task, run_id: str | None = None) -> frozenset[Status]:
-    """The statuses this task may change to when the report comes from this run (None: from anybody)."""
+    """The statuses to which a report from this run may change this task (None: from any caller)."""
     if task.status == Status.LOST and _owns(task, run_id):
         return TERMINAL - {Status.LOST}
     return _NEXT.get(task.status, frozenset())
 
 
 def terminal_status(status: Status | str) -> Status:
-    """The status, where a task can finish with it; raises UsageError naming those."""
+    """The status, if a task can finish with it; raises UsageError with the allowed ones."""
     wanted = member("status", Status, status)
     if wanted not in TERMINAL:
         raise UsageError(f"a task finishes as one of {_names(TERMINAL)}, not {wanted}")
@@ -41,7 +41,7 @@ def terminal_status(status: Status | str) -> Status:
 
 
 def start(task: Task, now: int, started_at: int | None = None) -> Task:
-    """The task as running; it started at the time given, else the one already known, else now.
+    """The task as running; it started at the given time, else at the known one, else now.
 
     Times in milliseconds since the epoch. Raises IllegalTransition unless the task is queued; UsageError.
     """
@@ -78,11 +78,11 @@ def finish(
     terminal_outcome: TerminalOutcome | None = None,
     run_id: str | None = None,
 ) -> Task:
-    """The task as ended with a terminal status, at the time given, else now; that end is its last event.
+    """The task as ended with a terminal status, at the given time, else now; that end is its last event.
 
-    `run_id` is the run that reports; only it may replace `lost`, and then the error, summary and outcome that came
-    with `lost` go. The outcome is succeeded where the status is and none is given. Times in milliseconds since the
-    epoch. Raises IllegalTransition; UsageError where the status isn't terminal or a value is of the wrong kind.
+    `run_id` is the reporting run; only the task's own run may replace `lost`, and then the error, summary and outcome
+    of `lost` are removed. If none is given, the outcome is succeeded if the status is. Times in milliseconds since the
+    epoch. Raises IllegalTransition; UsageError if the status isn't terminal or a value has the wrong type.
     """
     wanted = terminal_status(status)
     _check(task, wanted, run_id)
@@ -104,25 +104,25 @@ def finish(
 
 
 def with_notify_policy(task: Task, now: int, policy: NotifyPolicy) -> Task:
-    """The task with this notify policy; setting it is an event, also where it is the same. Raises UsageError."""
+    """The task with this notify policy; setting it is an event, even if it is the same. Raises UsageError."""
     chosen = member("notify_policy", NotifyPolicy, policy)
     return ordered(replace(task, notify_policy=chosen, last_event_at=time_ms("now", now)))
 
 
 def with_delivery_status(task: Task, now: int, status: DeliveryStatus) -> Task:
-    """The task with this delivery status; setting it is an event, also where it is the same. Raises UsageError."""
+    """The task with this delivery status; setting it is an event, even if it is the same. Raises UsageError."""
     chosen = member("delivery_status", DeliveryStatus, status)
     return ordered(replace(task, delivery_status=chosen, last_event_at=time_ms("now", now)))
 
 
 def _owns(task: Task, run_id: str | None) -> bool:
-    """Whether this is the run of the task; a blank run id is no run's."""
+    """Whether this is the run of the task; a blank run id never is."""
     run = blank_to_none(run_id)
     return run is not None and run == blank_to_none(task.run_id)
 
 
 def _check(task: Task, wanted: Status, run_id: str | None) -> None:
-    """Raise IllegalTransition, naming from, to and what is allowed, unless the task may change to this status."""
+    """Raise IllegalTransition, with from, to and the allowed statuses, unless the task may change to this status."""
     allowed = allowed_next(task, run_id)
     if wanted in allowed:
         return

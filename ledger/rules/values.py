@@ -1,12 +1,12 @@
-"""Checks and normal forms of what a caller gives: text, enumeration members, times, JSON.
+"""Checks and normal forms of a caller's values: text, enumeration members, times, JSON.
 
-Memory must equal disk, so a value that SQLite or a JSON file can't give back exactly as it was given is refused (or
-brought into its stored form) before anything is written: text that is no Unicode (a lone surrogate), a time that is
-no whole number, a JSON value with NaN. Everything refused raises `UsageError`, which says what was given and what is
-allowed. Rows that were read from a file are not checked here.
+Memory must equal disk, so a value that SQLite or a JSON file can't return exactly is refused (or converted to its
+stored form) before any write: text that is not valid Unicode (a lone surrogate), a time that is not a whole number, a
+JSON value with NaN. A refusal raises `UsageError`, which shows the value and says what is allowed. Rows read from a
+file are not checked here.
 """
 
-# no fault in this file: it only looks at arguments.
+# no fault in this file: it only checks arguments.
 
 import json
 from enum import StrEnum
@@ -21,21 +21,21 @@ LATEST_MS: Final = 253_370_764_800_000
 """9999-01-01T00:00:00Z: with the retention added, `datetime` can still show it."""
 
 DEEPEST_JSON: Final = 64
-"""How many lists and dicts a JSON value may be nested; readers that recurse can read that at any depth of calls."""
+"""How deeply lists and dicts may be nested in a JSON value; recursive readers can handle that at any call depth."""
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
 
 def blank_to_none(value: str | None) -> str | None:
-    """Trimmed text, None where blank or absent: the form in which two texts or keys are compared."""
+    """Trimmed text, None if blank or absent: the form in which two texts or keys are compared."""
     return (value.strip() or None) if value is not None else None
 
 
 def checked_id(name: str, value: str) -> str:
-    """The id as it was given; raises UsageError where it is no text or no valid Unicode.
+    """The id unchanged; raises UsageError if it is not text or not valid Unicode.
 
-    To be asked before a row is looked up by an id: a lone surrogate, which is also what a byte that is no UTF-8 becomes
-    on a command line, would only fail inside the driver and take a whole batch with it.
+    Call it before a row is looked up by an id: a lone surrogate (a byte on the command line that is not UTF-8 also
+    becomes one) would fail only inside the driver, and doom a whole batch.
     """
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {value!r} ({type(value).__name__})")
@@ -47,25 +47,25 @@ def checked_id(name: str, value: str) -> str:
 
 
 def given_text(name: str, value: str | None) -> str | None:
-    """The text as it was given, None where blank; raises UsageError where it is no text or no valid Unicode."""
+    """The text unchanged, None if blank; raises UsageError if it is not text or not valid Unicode."""
     if value is None:
         return None
     return value if checked_id(name, value).strip() else None
 
 
 def trimmed(name: str, value: str | None) -> str | None:
-    """The text without white space around it, None where blank; raises UsageError as `given_text` does."""
+    """The text without surrounding white space, None if blank; raises UsageError as `given_text` does."""
     return blank_to_none(given_text(name, value))
 
 
 def collapsed(name: str, value: str | None) -> str | None:
-    """The text with every run of white space as one space, None where blank; raises UsageError as `given_text`."""
+    """The text with every run of white space as one space, None if blank; raises UsageError as `given_text`."""
     text = given_text(name, value)
     return " ".join(text.split()) if text is not None else None
 
 
 def member(name: str, kind: type[_Member], value: str) -> _Member:
-    """The member of an enumeration, also from its plain text; raises UsageError naming the valid ones."""
+    """The member of an enumeration, also from its plain text; raises UsageError with the valid ones."""
     try:
         return kind(value)
     except ValueError as error:
@@ -73,7 +73,7 @@ def member(name: str, kind: type[_Member], value: str) -> _Member:
 
 
 def time_ms(name: str, value: int) -> int:
-    """A time in milliseconds since the epoch; raises UsageError where it is no whole number or out of range."""
+    """A time in milliseconds since the epoch; raises UsageError if it is not a whole number or out of range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(
             f"{name} must be a whole number of milliseconds since the epoch, not {value!r} ({type(value).__name__})"
@@ -84,15 +84,15 @@ def time_ms(name: str, value: int) -> int:
 
 
 def optional_time_ms(name: str, value: int | None) -> int | None:
-    """As `time_ms`, None where absent."""
+    """As `time_ms`, None if absent."""
     return None if value is None else time_ms(name, value)
 
 
 def json_value(name: str, value: JsonValue) -> JsonValue:
-    """A deep copy in the form in which it comes back from a file (tuples as lists, keys as text).
+    """A deep copy in the form in which it is read back from a file (tuples as lists, keys as text).
 
-    Raises UsageError where the value has no JSON form (NaN, infinity, a cycle, an object, text that is no Unicode) or
-    is nested deeper than `DEEPEST_JSON`.
+    Raises UsageError if the value has no JSON form (NaN, infinity, a cycle, an object, invalid Unicode) or is nested
+    deeper than `DEEPEST_JSON`.
     """
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
@@ -106,7 +106,7 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
 
 
 def _depth(value: JsonValue) -> int:
-    """How many lists and dicts are nested; 0 for a plain value."""
+    """The nesting depth of lists and dicts; 0 for a plain value."""
     depth, level = 0, [value]
     while level := [inner for inner in level if isinstance(inner, (list, dict))]:
         depth += 1

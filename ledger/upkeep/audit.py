@@ -1,13 +1,12 @@
-"""What an audit finds: six rules over one task at a time, the order of the findings, and the counts.
+"""The audit: six rules for single tasks, the order of the findings, and the counts.
 
-Pure: the caller hands in pairs of a task *as its row says* and the same task *reconciled* (times in order, and
-lost where nothing works on it any more: projected, never written). The rules, thresholds and severities follow
-openclaw's pull request 57361. Times that contradict each other are looked for in the row, since every normalised read
-puts them in order; everything else is judged on the reconciled task.
+Functions without I/O: the caller passes pairs of a task *from its row* and the same task *reconciled* (times in order,
+and lost if no worker or session runs it: projected, never written). The rules, thresholds and severities follow
+openclaw's pull request 57361. Contradictory times are checked in the row, since every normalised read puts them in
+order; all other rules use the reconciled task.
 
-`Audit` takes the pairs one by one and keeps the counts and one page of findings, so that its memory depends on the page
-and not on the ledger. Not covered: where the tasks come from (`ledger.upkeep.inspection`), and rows that can't be read
-at all.
+`Audit` takes the pairs one by one and keeps the counts and one page of findings, so its memory use depends on the page
+and not on the ledger. Not covered: reading the tasks (`ledger.upkeep.inspection`), and unreadable rows.
 """
 
 import heapq
@@ -41,14 +40,14 @@ STALE_RUNNING_MS: Final = 30 * _MINUTE_MS
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     WARN = "warn"
     ERROR = "error"
 
 
 class AuditCode(StrEnum):
-    """What can be found."""
+    """The kinds of finding."""
 
     STALE_QUEUED = "stale_queued"
     STALE_RUNNING = "stale_running"
@@ -58,9 +57,9 @@ class AuditCode(StrEnum):
     INCONSISTENT_TIMESTAMPS = "inconsistent_timestamps"
 
 
-# A plain task holds nothing that could form a cycle, as `ledger.records.Task`.
+# gc=False is safe: the fields can't form a reference cycle, as in `ledger.records.Task`.
 class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The part of a task that the rules look at; the field names are the task's. Times in milliseconds."""
+    """The fields of a task that the rules use, with the task's field names. Times in milliseconds."""
 
     task_id: str
     status: Status
@@ -72,7 +71,7 @@ class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last_event_at: int | None = None
     cleanup_after: int | None = None
     error: str | None = None
-    # No rule looks at these: a row that can't be read whole is no more audited here than it is listed elsewhere.
+    # No rule uses these: they are decoded so that an unreadable row is not audited, as it is not listed elsewhere.
     runtime: Runtime | None = None
     scope_kind: ScopeKind | None = None
     terminal_outcome: TerminalOutcome | None = None
@@ -84,7 +83,7 @@ class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong with one task; `age_ms` is None where time has nothing to do with it."""
+    """One problem of one task; `age_ms` is None if the rule doesn't depend on time."""
 
     severity: Severity
     code: AuditCode
@@ -96,7 +95,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class AuditFilters(msgspec.Struct, frozen=True):
-    """What a page was asked for; None means all."""
+    """The filters of a page; None means all."""
 
     severity: Severity | None = None
     code: AuditCode | None = None
@@ -114,7 +113,7 @@ class AuditFilters(msgspec.Struct, frozen=True):
         )
 
     def admit(self, finding: Finding) -> bool:
-        """Whether a finding is asked for, whatever the limit."""
+        """Whether a finding passes the filters (without the limit)."""
         return self.severity in (None, finding.severity) and self.code in (None, finding.code)
 
 
@@ -130,8 +129,8 @@ class AuditSummary(msgspec.Struct, frozen=True):
 class AuditReport(msgspec.Struct, frozen=True):
     """One page of findings, worst first.
 
-    `count` is all there are, `filtered_count` those that the filters let through, `displayed` those on this page.
-    `quarantined` names the rows that can't be read and so were not judged.
+    `count` is the number of all findings, `filtered_count` of those that pass the filters, `displayed` of those on this
+    page. `quarantined` lists the rows that can't be read and so were not audited.
     """
 
     count: int
@@ -147,13 +146,13 @@ class AuditReport(msgspec.Struct, frozen=True):
 
 
 def age_ms(task: Timed, now: int) -> int:
-    """How long ago something last happened to a task; a time that lies ahead counts as now."""
+    """The time since a task's last event; a future time counts as now."""
     times = (task.last_event_at, task.started_at, task.created_at)
     return max(0, now - next(time for time in times if time is not None))
 
 
 def contradiction(row: Timed, status: Status) -> str | None:
-    """How the times of a row contradict each other or its status; the first that applies, None where none does."""
+    """The first contradiction between the times of a row, or between times and status; None if there is none."""
     if row.started_at is not None and row.started_at < row.created_at:
         return "started_at is earlier than created_at"
     if row.ended_at is not None and row.started_at is not None and row.ended_at < row.started_at:
@@ -164,7 +163,7 @@ def contradiction(row: Timed, status: Status) -> str | None:
 
 
 def findings(row: AuditedTask, task: AuditedTask, now: int) -> Iterator[Finding]:
-    """What is wrong with a task: `row` as its row says, `task` reconciled."""
+    """The findings of a task: `row` as stored, `task` reconciled."""
     age = age_ms(task, now)
     for rule in (_stale, _lost, _delivery_failed, _missing_cleanup):
         found = rule(task, age, now)
@@ -219,7 +218,7 @@ def order_key(finding: Finding) -> tuple[bool, int, int]:
 
 
 class _Worst:
-    """A finding on the heap: the one that would leave the page first is the smallest."""
+    """A finding on the heap: the smallest is the first to be dropped from the page."""
 
     __slots__ = ("finding", "key")
 
@@ -243,7 +242,7 @@ class Audit:
         self._page: list[_Worst] = []
 
     def take(self, row: AuditedTask, task: AuditedTask | None = None) -> None:
-        """Judge a task: as its row says, and reconciled (None: as the row says, times in order)."""
+        """Audit a task: as stored, and reconciled (None: as stored, with the times in order)."""
         for finding in self._findings(row, task if task is not None else ordered(row)):
             self._count(finding)
             if self.filters.admit(finding):
@@ -257,7 +256,7 @@ class Audit:
         self._errors += finding.severity is Severity.ERROR
 
     def _keep(self, finding: Finding) -> None:
-        # Of two that are equal in the order the one that came first stays first: tasks come in insertion order.
+        # Equal findings keep their order: tasks come in insertion order.
         entry = _Worst(finding, self._admitted)
         self._admitted += 1
         if self.filters.limit is None:
@@ -268,7 +267,7 @@ class Audit:
             heapq.heappushpop(self._page, entry)
 
     def report(self, quarantined: tuple[Quarantined, ...] = ()) -> AuditReport:
-        """What was found."""
+        """The report of all tasks taken so far."""
         page = tuple(entry.finding for entry in sorted(self._page, key=lambda entry: entry.key))
         total = sum(self._by_code.values())
         return AuditReport(
@@ -283,7 +282,7 @@ class Audit:
 
 
 def projected(row: AuditedTask, now: int, reason: str) -> AuditedTask:
-    """The task as it would be if maintenance marked it as lost now; see `ledger.upkeep.maintenance`."""
+    """The task as if maintenance marked it as lost now; see `ledger.upkeep.maintenance`."""
     return replace(
         row,
         status=Status.LOST,

@@ -1,17 +1,18 @@
-"""Looking through all tasks without loading them: where an audit and a maintenance pass get their tasks from.
+"""Iterates over all tasks without loading them: the source of tasks for an audit and a maintenance pass.
 
-A `TaskSource` streams the narrow part of each row that the rules need (`AuditedTask`), as the row says and not put in
-order, and reads single tasks and their workers by key. Nothing is cached and nothing is written. The SQLite source
-works on any connection, so an audit needs no restored ledger: `read_only` opens the file just for that.
+A `TaskSource` streams the few fields of each row that the rules need (`AuditedTask`), as stored and without putting the
+times in order, and reads single tasks and their workers by key. It caches and writes nothing. The SQLite source works
+on any connection, so an audit needs no restored ledger: `read_only` opens the file for that.
 
-`Liveness` says whether anything still works on a task: the worker that runs it (an operating system lock, so a fact),
-else the runtime's own session hook. What can't be told counts as alive: taking live work for lost drops its real end
-(openclaw issues 127985 and 132602). A stored session of a dead worker is no life (88205).
+`Liveness` decides whether work on a task continues: by the worker that runs it (an operating system lock, so this is
+certain), else by the runtime's own session hook. If that is unknown, the task counts as alive: marking live work as
+lost would drop its real end (openclaw issues 127985 and 132602). A stored session of a dead worker doesn't count
+(88205).
 
-Not covered: what is done about a lost task; see `ledger.upkeep.maintenance`.
+Not covered: the handling of a lost task; see `ledger.upkeep.maintenance`.
 """
 
-# no fault in this file: read-only looks from outside are no action of a target; they have tests of their own.
+# no fault in this file: read-only access from outside is no action of a target; it has tests of its own.
 
 import logging
 import sqlite3
@@ -43,7 +44,7 @@ from tornpage.ledger.stores.store import Backend
 from tornpage.ledger.upkeep.audit import AuditedTask
 
 SessionHook = Callable[[Task], bool | None]
-"""Asks a runtime whether a session still backs a task; None says that it doesn't know."""
+"""Asks a runtime whether a session still backs a task; None means that it doesn't know."""
 
 Visit = Callable[[AuditedTask], object]
 """Called for each task with the store locked; must not call the ledger."""
@@ -59,7 +60,7 @@ _log = logging.getLogger("ledger.inspection")
 
 
 class TaskSource(Protocol):
-    """Where tasks are looked at. Every method raises `StoreError` where the store can't be read."""
+    """The source of tasks. Every method raises `StoreError` if the store can't be read."""
 
     def scan(self, visit: Visit) -> tuple[Quarantined, ...]:
         """Visit every task as of one moment, in insertion order; returns the rows that can't be read."""
@@ -70,7 +71,7 @@ class TaskSource(Protocol):
         ...
 
     def workers(self, task_id: str | None = None) -> Mapping[str, Sequence[str]]:
-        """The ids of the workers that run a task, by task id; of one task only, where given."""
+        """The ids of the workers that run a task, by task id; only those of one task, if given."""
         ...
 
 
@@ -78,12 +79,12 @@ class Readable(Protocol):
     """A database to read from: `ledger.disk.database.Database`, or a `read_only` one."""
 
     def reading(self) -> AbstractContextManager[Any]:
-        """A connection for reads as of one moment; errors come out as `StoreError`."""
+        """A connection in a read transaction; errors are raised as `StoreError`."""
         ...
 
 
 class SqliteSource:
-    """Tasks as the rows of a database have them."""
+    """Tasks from the rows of a database."""
 
     def __init__(self, database: Readable) -> None:
         self._database = database
@@ -107,7 +108,7 @@ class SqliteSource:
         return tasks[0] if tasks else None
 
     def workers(self, task_id: str | None = None) -> Mapping[str, Sequence[str]]:
-        """The workers of the runs that are under way, by task id."""
+        """The workers of the running runs, by task id."""
         with self._database.reading() as connection:
             if not _has_table(connection, RUNS.name):
                 return {}
@@ -120,7 +121,7 @@ class SqliteSource:
 
 
 class PlainSource:
-    """Tasks as another `TaskStore` gives them; it knows of no workers."""
+    """Tasks from another `TaskStore`, which has no workers."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -144,7 +145,7 @@ class PlainSource:
 
 
 class Liveness:
-    """Whether anything works on a task; answers about workers are kept, so make one for each pass."""
+    """Whether work on a task continues; answers about workers are cached, so make one object per pass."""
 
     def __init__(
         self, worker_is_alive: Callable[[str], bool], session_hooks: Mapping[Runtime, SessionHook] | None = None
@@ -155,13 +156,13 @@ class Liveness:
 
     @property
     def has_session_hooks(self) -> bool:
-        """Whether anybody can be asked about tasks without a worker."""
+        """Whether there are session hooks for tasks without a worker."""
         return bool(self._session_hooks)
 
     def why_lost(self, workers: Sequence[str], task: Callable[[], Task | None]) -> str | None:
-        """Why nothing works on an active task any more, None where something does or nobody knows.
+        """Why an active task is lost; None if its worker or session is alive, or if that is unknown.
 
-        `task` reads it whole, and is called only where a session hook is asked. Call this without any lock.
+        `task` reads the whole task, and is called only for a session hook. Call this without any lock.
         """
         if workers:
             return None if any(map(self._alive, workers)) else f"its worker {workers[-1]} is gone"
@@ -188,7 +189,7 @@ class Liveness:
 
 
 class ReadOnlyDatabase:
-    """A database file opened only to be read: not migrated, not checked as a whole, no mode changed."""
+    """A database file opened read-only: not migrated, not checked as a whole, no mode changed."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -216,9 +217,9 @@ def read_only(
     busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
     connect: Connect = sqlite3.connect,
 ) -> Iterator[ReadOnlyDatabase]:
-    """The database of a state directory, to be read in the block; an empty one where there is none yet.
+    """The database of a state directory, read-only inside the block; an empty one if there is none yet.
 
-    Raises `StoreError` as opening a ledger does; nothing is made, migrated or changed.
+    Raises `StoreError` as opening a ledger does; creates, migrates and changes nothing.
     """
     require_sqlite()
     path = files.existing(state_dir, newest_schema=SCHEMA_VERSION)
@@ -232,7 +233,7 @@ def read_only(
 
 
 def _query_only(path: Path | str, busy_timeout_ms: int, connect: Connect) -> Any:
-    # A writer may have left a journal that must be played back first, so the file is not opened with mode=ro.
+    # There may be a hot journal that must be rolled back first, so the file is not opened with mode=ro.
     connection = None
     try:
         connection = bare_connection(Settings(path, "wal", "full", busy_timeout_ms, connect))

@@ -1,13 +1,13 @@
-"""Maintenance: taking dead work for lost, pruning what is over, giving a date to what lacks one.
+"""Maintenance: marks dead work as lost, prunes ended tasks, adds missing cleanup dates.
 
-Per task the first that applies: *mark lost* (active, without an event for five minutes, and nothing works on it),
-*prune* (over, and its cleanup_after has come), *stamp* (over, without a cleanup_after). One pass looks through all rows
-without loading them, then changes the tasks one by one: each is read again in a transaction of its own and judged anew,
-so that what happened meanwhile is kept, and a pass that is cut short has done only whole steps. A preview does the same
-without the second half.
+Per task the first step that applies: *mark lost* (active, without an event for five minutes, and no worker or session
+runs it), *prune* (ended, and its cleanup_after has passed), *stamp* (ended, without a cleanup_after). One pass iterates
+over all rows without loading them, then changes the tasks one by one: each is read and checked again in a separate
+transaction, so changes made meanwhile are kept, and an interrupted pass has made only complete steps. A preview makes
+no changes.
 
-The run of a lost task stays in the history as it is until `recover`, which says of it that it was interrupted. The
-rules follow openclaw's pull request 57361. Not covered: when maintenance runs; somebody calls it.
+The run of a lost task stays unchanged in the history until `recover` marks it as interrupted. The rules follow
+openclaw's pull request 57361. Not covered: scheduling; the caller decides when maintenance runs.
 """
 
 from collections import Counter
@@ -26,11 +26,11 @@ from tornpage.ledger.upkeep.audit import Audit, AuditedTask, AuditFilters, Audit
 from tornpage.ledger.upkeep.inspection import Liveness, TaskSource
 
 LOST_AFTER_MS: Final = 5 * 60_000
-"""How long an active task must be without an event before anybody asks whether something still works on it."""
+"""How long an active task must be without an event before its worker or session is checked."""
 
 
 class Step(StrEnum):
-    """What maintenance does to a task."""
+    """The steps of maintenance."""
 
     MARK_LOST = "mark_lost"
     PRUNE = "prune"
@@ -38,9 +38,9 @@ class Step(StrEnum):
 
 
 class MaintenanceReport(msgspec.Struct, frozen=True):
-    """What was done, or (`applied` false) would be: tasks marked as lost, deleted, given a cleanup_after.
+    """The numbers of tasks that were (or, if not `applied`, would be) marked as lost, deleted, given a cleanup_after.
 
-    `checkpointed`: whether the WAL was copied into the database as a whole; None where that wasn't tried.
+    `checkpointed`: whether the whole WAL was copied into the database; None if that wasn't tried.
     """
 
     applied: bool
@@ -51,7 +51,7 @@ class MaintenanceReport(msgspec.Struct, frozen=True):
 
 
 def due_step(task: Task | AuditedTask, now: int) -> Step | None:
-    """What may be due for a task, times in order. Marking it as lost is due only if nothing works on it, too."""
+    """The step that may be due for a task, times in order; mark lost also needs that no worker or session runs it."""
     if task.status not in TERMINAL:
         return Step.MARK_LOST if age_ms(task, now) >= LOST_AFTER_MS else None
     if task.cleanup_after is None:
@@ -65,9 +65,9 @@ def as_lost(task: Task, now: int, reason: str) -> Task:
 
 
 def presumed_lost(source: TaskSource, liveness: Liveness, now: int) -> Mapping[str, str]:
-    """Tasks on which nothing works, with the reason, by task id; only those of them that are due are lost.
+    """The due tasks that no worker or session runs, with the reason, by task id.
 
-    Asks workers and session hooks, so call it without any lock.
+    Checks workers and session hooks, so call it without any lock.
     """
     workers = source.workers()
     candidates = dict.fromkeys(workers)
@@ -89,7 +89,7 @@ def presumed_lost(source: TaskSource, liveness: Liveness, now: int) -> Mapping[s
 def audit(
     source: TaskSource, liveness: Liveness, filters: AuditFilters, now: int, collect: type[Audit] = Audit
 ) -> AuditReport:
-    """Audit every task as maintenance would leave it: lost ones are projected, nothing is written."""
+    """Audit every task as maintenance would leave it: lost tasks are projected, nothing is written."""
     reasons = presumed_lost(source, liveness, now)
     collected = collect(filters, now)
 
@@ -104,13 +104,13 @@ def audit(
 
 
 def preview(source: TaskSource, liveness: Liveness, now: int) -> MaintenanceReport:
-    """What a pass would do now; nothing is written."""
+    """The report of a pass without its changes; nothing is written."""
     lost = presumed_lost(source, liveness, now)
     return _report(Counter(step for _, step in _due(source, now, lost.__contains__)), applied=False)
 
 
 class Maintenance:
-    """One pass over the tasks of a registry. Each step is a method of its own."""
+    """One pass over the tasks of a registry. Each step is a separate method."""
 
     def __init__(self, tasks: TaskRegistry, source: TaskSource, liveness: Liveness, now: int) -> None:
         self._tasks: Final = tasks
@@ -119,7 +119,7 @@ class Maintenance:
         self._now: Final = now
 
     def apply(self) -> MaintenanceReport:
-        """Do it, a transaction for each task. A `StoreError` ends the pass; what was done before stays."""
+        """Make the changes, one transaction per task. A `StoreError` ends the pass; earlier changes stay."""
         act: Mapping[Step, Callable[[str], bool]] = {
             Step.MARK_LOST: self._mark_lost,
             Step.PRUNE: self._prune,
@@ -136,8 +136,8 @@ class Maintenance:
         return due_step(task, self._now) is step
 
     def _mark_lost(self, task_id: str) -> bool:
-        # A run starts and ends in the transaction that changes its task, so as long as the task is what it was, what
-        # its worker or its session hook has told is still about this very work.
+        # A run starts and ends in the transaction that changes its task. So if the task is unchanged, the answer of its
+        # worker or session hook is still about the same run.
         seen = self._source.task(task_id)
         reason = self._liveness.why_lost(self._source.workers(task_id).get(task_id, ()), lambda: seen)
         if reason is None:
@@ -163,7 +163,7 @@ class Maintenance:
 
 
 def _due(source: TaskSource, now: int, may_be_lost: Callable[[str], bool]) -> Sequence[tuple[str, Step]]:
-    """The tasks for which something is due, in insertion order."""
+    """The tasks with a due step, in insertion order."""
     due: list[tuple[str, Step]] = []
 
     def visit(row: AuditedTask) -> None:

@@ -1,7 +1,7 @@
-"""Auditing a ledger and maintaining it: what `Ledger.audit` and `Ledger.maintenance` do, and the same on a file.
+"""Implements `Ledger.audit` and `Ledger.maintenance`, and the same on a file.
 
-`audit_file` and `preview_file` read the database as it is on disk: nothing is restored, so a first page comes as fast
-as SQLite can read the rows. The rules are in `ledger.upkeep.audit` and `ledger.upkeep.maintenance`, the reading in
+`audit_file` and `preview_file` read the database on disk without restoring it, so the first page takes only as long as
+SQLite needs to read the rows. The rules are in `ledger.upkeep.audit` and `ledger.upkeep.maintenance`, the reading in
 `ledger.upkeep.inspection`.
 
 Not covered: session hooks for a file; only the program that runs the sessions has them.
@@ -58,14 +58,14 @@ class Upkeep:
     def audit(
         self, *, severity: Severity | str | None = None, code: AuditCode | str | None = None, limit: int | None = None
     ) -> AuditReport:
-        """Look for what is wrong, worst first. Raises `UsageError` naming the valid values, and `StoreError`."""
+        """The findings, worst first. Raises `UsageError` with the valid values, and `StoreError`."""
         filters = AuditFilters.checked(severity, code, limit)
         return audit(self._source, self._liveness(), filters, self._clock(), self.collected)
 
     def maintain(self, *, apply: bool = False) -> MaintenanceReport:
-        """Say what maintenance would do, or do it and copy the WAL into the database as far as nobody is in the way.
+        """Report what maintenance would do, or do it and copy the WAL into the database as far as others allow.
 
-        Raises `UsageError` inside a batch, since each task is a transaction of its own, and `StoreError`.
+        Raises `UsageError` inside a batch, since each task is a separate transaction, and `StoreError`.
         """
         with self._tasks.backend.lock:
             if self._tasks.backend.writing():
@@ -79,7 +79,7 @@ class Upkeep:
         return Liveness(self._worker_is_alive, self._session_hooks)
 
     def _checkpoint(self) -> bool | None:
-        """PASSIVE, which never waits for anybody; a failure is logged, since every change is safe in the WAL."""
+        """A PASSIVE checkpoint, which never waits; a failure is logged, since every change is safe in the WAL."""
         if self._database is None:
             return None
         try:
@@ -99,9 +99,9 @@ def audit_file(
     busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
     connect: Connect = sqlite3.connect,
 ) -> AuditReport:
-    """Audit the ledger of a state directory without restoring it; where there is none yet, there are no findings.
+    """Audit the ledger of a state directory without restoring it; no findings if there is none yet.
 
-    Writes nothing. Raises `UsageError` naming the valid values, and `StoreError`.
+    Writes nothing. Raises `UsageError` with the valid values, and `StoreError`.
     """
     filters = AuditFilters.checked(severity, code, limit)
     with _on_file(state_dir, busy_timeout_ms, connect) as (source, liveness):
@@ -115,7 +115,7 @@ def preview_file(
     busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
     connect: Connect = sqlite3.connect,
 ) -> MaintenanceReport:
-    """What maintenance would do to the ledger of a state directory, without restoring it. Raises `StoreError`."""
+    """Preview maintenance of the ledger of a state directory, without restoring it. Raises `StoreError`."""
     with _on_file(state_dir, busy_timeout_ms, connect) as (source, liveness):
         return preview(source, liveness, clock())
 
