@@ -13,7 +13,7 @@ from rich.console import Console
 
 
 def measured(parts: list[str], directory: Path, size: Size, console: Console) -> list[Ratio]:
-    """Every line of some parts; each is told as it comes."""
+    """Every line of some parts; each is printed as soon as it is measured."""
     found: list[Ratio] = []
     with places(directory) as homes:
         for part in parts:

@@ -1,4 +1,4 @@
-"""The bare steps: what a fault point does to the ledger and to SQLite, written out without a harness.
+"""The bare steps of a fault point on the ledger and on SQLite, without the harness.
 
 Straight-line code on the ledger's own methods: no target, no session protocol, no trial, no oracle, no shim, no fault,
 no comparison of anything with anything. What it reads it throws away. Files are put down by the harness's own function,
@@ -55,7 +55,7 @@ def ask(ledger: Ledger) -> list[Any]:
 
 
 def look(ledger: Ledger, directory: Path) -> list[Any]:
-    """All it has, and what the reference's own checks ask for: its indexes built anew, its audit, its files' modes."""
+    """All contents, and the inputs of the reference's own checks: its rebuilt indexes, its audit, its files' modes."""
     memory = ledger.tasks.view()
     found: list[Any] = [ask(ledger), Indexes.rebuild(memory.tasks.values()), ledger.audit(severity="error")]
     for name in ("", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite-journal"):
@@ -65,7 +65,7 @@ def look(ledger: Ledger, directory: Path) -> list[Any]:
 
 
 class Bare:
-    """One ledger in a directory of its own, at one configuration."""
+    """One ledger in its own directory, at one configuration."""
 
     def __init__(self, configuration: Configuration, directory: Path, heartbeat: Action) -> None:
         self.configuration = configuration

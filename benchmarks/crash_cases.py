@@ -26,7 +26,7 @@ _FINDS: Final = "finds"
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A target, and what is wanted of it."""
+    """A target, and the expected verdict."""
 
     target: str
     wanted: str
@@ -95,7 +95,7 @@ def main(folder: Path, cases: tuple[str, ...], seeds: str, every_state: bool) ->
             how = "every state" if every_state else f"seed {seed}"
             click.echo(f"{case.target:28} {how:11} {found}{'' if met else f'  WANTED {case.wanted}'}")
     if wrong:
-        raise click.ClickException(f"{wrong} verdicts are not what was wanted")
+        raise click.ClickException(f"{wrong} verdicts differ from the expected ones")
 
 
 if __name__ == "__main__":

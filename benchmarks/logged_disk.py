@@ -53,7 +53,7 @@ class Entry:
 
 
 class LoggedDisk:
-    """Serves the two files until the directory is unmounted; `base` is what is on the disk at first."""
+    """Serves the two files until the directory is unmounted; `base` is the disk's initial content."""
 
     def __init__(self, directory: Path, base: bytes) -> None:
         self.log: list[Entry] = []
@@ -117,7 +117,7 @@ class LoggedDisk:
 
 
 def served(directory: Path, base: bytes, ready: int, kept: Path) -> None:
-    """Serve, in a process of its own; says that it is `ready` through a pipe, and keeps the log in a file."""
+    """Serve, in a separate process; reports through a pipe that it is `ready`, and keeps the log in a file."""
     disk = LoggedDisk(directory, base)
     os.write(ready, b"!")
     disk.serve()

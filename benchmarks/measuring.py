@@ -29,7 +29,7 @@ class Spent:
         self.cpu_s = cpu_s
 
     def on(self, work: Side) -> Self:
-        """Do the work and add what it took."""
+        """Do the work and add its time."""
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         work()
         self.wall_s += time.perf_counter() - wall_s
@@ -37,7 +37,7 @@ class Spent:
         return self
 
     def add(self, other: "Spent") -> None:
-        """Add what something else took."""
+        """Add a time measured elsewhere."""
         self.wall_s += other.wall_s
         self.cpu_s += other.cpu_s
 

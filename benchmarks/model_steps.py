@@ -21,7 +21,7 @@ from tornpage.scenarios.targets.reference.draws.walk import walk
 @click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Begin no walk after so many seconds.")
 @click.pass_context
 def main(context: click.Context, seeds: int, first: int, steps: int, max_time_s: float | None) -> None:
-    """Walk, and say how far it came and what a step took."""
+    """Walk, and print the number of steps and the time per step."""
     started, before, walked, astray = time.monotonic(), time.process_time(), 0, 0
     with tempfile.TemporaryDirectory() as directory:
         for seed in range(first, first + seeds):

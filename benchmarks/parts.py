@@ -1,4 +1,4 @@
-"""The parts of a run: which lines each one measures, how much, and what it needs."""
+"""The parts of a run: the lines that each one measures, the amounts, and the requirements."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -56,16 +56,16 @@ class UnequalError(Exception):
 
 
 class Contender(Protocol):
-    """Somebody who keeps jobs."""
+    """A job queue under comparison."""
 
     connection: Any
-    """The connection that the calls go through, to be asked what it is set to."""
+    """The connection of the calls, to read its settings."""
 
     def jobs(self, number: int) -> None:
         """Queue so many jobs, take each, end each; every call commits."""
 
     def tidy(self) -> None:
-        """What its users are told to do from time to time; outside the clock."""
+        """The periodic cleanup that its documentation recommends; not measured."""
 
     def close(self) -> None:
         """Close it."""
@@ -176,7 +176,7 @@ class LiteQueue:
             queue.done(message.message_id, **claim)
 
     def tidy(self) -> None:
-        """Nothing: it keeps what is done, as the ledger does."""
+        """No effect: it keeps finished jobs, as the ledger does."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -202,7 +202,7 @@ class PersistQueue:
             queue.ack(id=item["pqid"])
 
     def tidy(self) -> None:
-        """Clear what is done, as its documentation says."""
+        """Delete finished jobs, as its documentation recommends."""
         self._queue.clear_acked_data(max_delete=-1, keep_latest=0)
 
     def close(self) -> None:
@@ -254,7 +254,7 @@ def missing() -> list[str]:
 
 
 def require_equal(name: str, make: Callable[[Path], Contender], home: Path) -> None:
-    """Open somebody and see that every call of a few jobs is one durable commit; raises `UnequalError`."""
+    """Open a queue and check that every call of a few jobs is one durable commit; raises `UnequalError`."""
     with faults.install():
         contender = make(home)
         try:
@@ -276,7 +276,7 @@ def _require_settings(name: str, contender: Contender) -> None:
 
 
 class Race:
-    """The ledger and the peers that are installed, each in a directory of its own, in turns."""
+    """The ledger and the installed peers, each in its own directory, measured in turns."""
 
     def __init__(self, directory: Path, place: str) -> None:
         self.place = place
@@ -307,7 +307,7 @@ class Race:
             spent = {name: Spent() for name in running}
             names, generator = list(running), random.Random(number)  # noqa: S311 - an order
             for _ in range(chunks):
-                # Who comes after whose syncs is drawn anew each time.
+                # The order is shuffled in each round: the previous one's syncs may slow the next.
                 for name in generator.sample(names, len(names)):
                     spent[name].on(functools.partial(running[name].jobs, _JOBS))
                     running[name].tidy()

@@ -1,4 +1,4 @@
-"""Power cuts on real file systems: is what they leave what the crash model makes, and is there what was acknowledged?
+"""Power cuts on real file systems: compares the disks with the crash model's states and the acknowledged changes.
 
 ``python -m benchmarks.power_cuts --cuts 100`` as root. For each file system and each workload: a new file system is
 made on a device whose writes are written down (`benchmarks.logged_disk`) and mounted by the running kernel; the
@@ -212,7 +212,7 @@ def _found(kind: str, disk: bytearray, home: Path) -> dict[str, bytes]:
 
 
 def _ways(crash: faults.Crash, states: faults.CrashStates) -> Iterator[str]:
-    """In which ways what was not synced is partly there."""
+    """The ways in which unsynced changes are partly present."""
     lost, spoilt = set(crash.lost), {*crash.lost, *(index for index, _, _ in crash.holes)}
     if not lost and not crash.holes and crash.torn is None:
         yield "all there"
@@ -229,7 +229,7 @@ def _ways(crash: faults.Crash, states: faults.CrashStates) -> Iterator[str]:
 
 
 def _what_is_lost(name: str, marks: list[bytes], found: dict[str, bytes], home: Path) -> str:
-    """What of what was acknowledged is not there, or is damaged; "" where nothing is."""
+    """The acknowledged changes that are missing or damaged; "" if none is."""
     acknowledged = [one.split()[1].decode() for one in marks if one.startswith(b"acknowledged")]
     if name.startswith(("WAL/FULL", "DELETE")):
         shutil.rmtree(home / "read", ignore_errors=True)
@@ -290,7 +290,7 @@ def _busy_writeback() -> Iterator[None]:
 @click.option("--directory", type=click.Path(path_type=Path), default=Path("power-cuts"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(cuts: int, kinds: tuple[str, ...], works: tuple[str, ...], directory: Path, seed: int) -> None:
-    """Cut the power of real file systems and look whether the model makes what they leave."""
+    """Cut the power of real file systems and check that the model has a state equal to each disk."""
     total: Counter[str] = Counter()
     directory.mkdir(parents=True, exist_ok=True)
     for kind in kinds:

@@ -35,7 +35,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 class Subject(NamedTuple):
-    """What to profile: the work, how many pieces it is, and what a piece is called."""
+    """A subject: the work, its number of pieces, and the name of a piece."""
 
     work: Side
     pieces: int
@@ -170,7 +170,7 @@ def _shown(file: str) -> str:
 @click.command()
 @click.argument("name", type=click.Choice(tuple(SUBJECTS)))
 def main(name: str) -> None:
-    """Say where the time of one line of the benchmarks goes."""
+    """Print where one line of the benchmarks spends its time."""
     with places(disk()) as homes:
         home = list(homes.values())[-1] / name
         with SUBJECTS[name](home) as subject:

@@ -7,7 +7,7 @@ times for each long one. At wal/FULL the files of a later call hold a longer log
 delete/EXTRA they stay as they are, and what grows there is the harness.
 
 *Two processes.* ``tornpage check`` with ``--jobs 1`` and with ``--jobs 2``, as processes of their own, by the wall's
-clock; the CPU column says what all their processes took together. It needs two cores that nobody else is using.
+clock; the CPU column is the sum over all their processes. It needs two idle cores.
 
 *All known bugs.* ``tornpage bugs --jobs 2``, in seconds; it has to end with success, so every bug was caught and the
 reference stayed silent.
@@ -61,7 +61,7 @@ class Repeated(Reference):
 
 
 def searched(search: str, blocks: int, profile: Profile, configuration: Configuration = WAL) -> tuple[Spent, int]:
-    """Search so many blocks of ten calls; what it took, and the fault points tried."""
+    """Search this many blocks of ten calls; returns the time and the fault points tried."""
     points = 0
 
     def count(event: Event) -> None:
@@ -98,7 +98,7 @@ def ten_times_the_calls(
 
 
 def _ran(*arguments: str) -> Spent:
-    """Run ``tornpage`` in a process of its own; raises RuntimeError where it does not end with success."""
+    """Run ``tornpage`` in a separate process; raises RuntimeError if it fails."""
     with tempfile.TemporaryDirectory(prefix="tornpage-benchmark-") as report:
         start = "from tornpage.scenarios.cli import main; main()"
         command = [sys.executable, "-c", start, *arguments, "--report", report]

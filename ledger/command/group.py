@@ -25,7 +25,7 @@ from tornpage.ledger.ledger import Ledger
 
 
 class _StateDirectory(click.Path):
-    """A directory by name; none at all, and the memory of a process that ends at once, are refused."""
+    """A directory name; refuses an empty one, and ``:memory:``, which would be lost when the command ends."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -41,7 +41,7 @@ class _StateDirectory(click.Path):
 
 
 class LedgerOptions:
-    """Where the ledger is and how it is opened; one for all commands of a call."""
+    """The options for opening the ledger; one object for all commands of a call."""
 
     def __init__(
         self, state_dir: Path | None, journal_mode: str | None, busy_timeout_ms: int, clock: Clock = system_clock
@@ -67,7 +67,7 @@ class LedgerOptions:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """What goes wrong in the body of a command becomes a message and an exit code."""
+        """Turn errors in the body of a command into a message and an exit code."""
         try:
             yield
         except UsageError as error:
@@ -79,19 +79,19 @@ class LedgerOptions:
 
 
 class _CouldNotRun(click.ClickException):
-    """The store can't be used; nothing was asked of the ledger's own rules."""
+    """The store can't be used; the ledger's own rules were not reached."""
 
     exit_code = 2
 
 
 class _Group(click.Group):
-    """Says so in one line, with an exit code of its own, where the answer can't be written."""
+    """Reports in one line, with a separate exit code, if the output can't be written."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader has seen enough; click ends the program quietly.
+            # The reader has closed the pipe; click ends the program quietly.
             raise
         except OSError as error:
             refused = "the answer" if is_output_lost() else "something"

@@ -37,11 +37,11 @@ def outbox_group() -> None:
 
 
 def _as_document(message: Message) -> dict[str, Any]:
-    """The message with its payload as the JSON it is, or as text where it is none."""
+    """The message with its payload as JSON, or as text if it isn't valid JSON."""
     document = msgspec.to_builtins(message)
     try:
         parse_payload(message.payload)
-        # Taken over as it stands: its numbers may be longer than an encoder can write.
+        # Embedded unchanged: its numbers may be longer than an encoder can write.
         document["payload"] = msgspec.Raw(message.payload.encode())
     except PayloadError as error:
         document["payload_error"] = str(error)
@@ -186,7 +186,7 @@ def prune_command(opener: _Opener, age_ms: float, as_json: bool) -> None:
     """Delete messages that ended long ago; there is no way back."""
     pruned = 0
     with opener.opened() as ledger:
-        # In steps, so that nobody has to wait long for the write lock.
+        # In steps, so that others don't wait long for the write lock.
         while step := ledger.outbox.prune(age_ms, limit=_PRUNE_STEP):
             pruned += step
     if as_json:

@@ -1,4 +1,4 @@
-"""How records are shown: JSON for programs, a table on a terminal, tab-separated lines in a pipe.
+"""Prints records: JSON for programs, a table on a terminal, tab-separated lines in a pipe.
 
 Times in JSON are milliseconds since the epoch, as stored; for people they are UTC to the second.
 """
@@ -31,9 +31,9 @@ def as_utc(time_ms: int) -> str:
 
 
 def is_output_lost() -> bool:
-    """Whether standard output takes nothing any more; what is left for it then goes nowhere, and exit is quiet.
+    """Whether standard output can't be written any more; if so, the rest is discarded, and the exit is quiet.
 
-    It is asked with an empty line. Python would try to write the rest at its end, complain, and exit with 120.
+    This is tested with an empty line. Otherwise Python would try to write the rest at exit, and exit with 120.
     """
     try:
         print(flush=True)
@@ -58,7 +58,7 @@ def print_tasks(tasks: Sequence[Task]) -> None:
 
 
 def print_record(record: msgspec.Struct) -> None:
-    """One record, a field a line; absent fields are left out."""
+    """One record, one field per line, without absent fields."""
     for name, value in msgspec.structs.asdict(record).items():
         if value is not None and value != "":
             shown = f"{as_utc(value)} ({value})" if name in _TIME_FIELDS else _one_line(str(value))

@@ -1,16 +1,15 @@
-"""Delivering by a program: one process a message, the envelope as JSON on its standard input.
+"""Delivers by a program: one process per message, with the envelope as JSON on its standard input.
 
-Exit code 0 means delivered, 75 (`EX_TEMPFAIL` of sysexits.h) that it may be tried again, any other that it never will.
-A program that doesn't answer in time is killed, and that one, one that dies of a signal and one that can't be started
-may be tried again, whatever they wrote: none of them has said no. The end of what it wrote to standard error becomes
-the reason; what it writes to standard output is thrown away, since that is where this command answers.
+Exit code 0 means delivered, 75 (`EX_TEMPFAIL` of sysexits.h) a temporary failure, any other code a permanent failure. A
+program that doesn't exit in time is killed. This, a death by a signal and a failed start are temporary failures,
+whatever the program wrote: it has not reported a permanent one. The end of its standard error becomes the reason; its
+standard output is discarded, since this command prints its own results there.
 
-It runs in a session of its own, so that what it has started in its turn is killed with it, also by Ctrl-C here. The
-envelope lies in a file, not in a pipe: an answer counts whether or not anybody has read all of it.
+The program runs in a separate session, so that its child processes are killed with it, also by Ctrl-C here. The
+envelope is in a file, not in a pipe: the exit code counts whether or not the program has read all of it.
 
-Not covered: what leaves that session, or is left behind by a program that did answer; and the program where this
-process is killed: it may then deliver after the lease is gone, which is why every copy carries the same idempotency
-key.
+Not covered: processes that leave that session, or that outlive a program that did exit; and the program itself if this
+process is killed: it may then deliver after the lease has ended, which is why every copy has the same idempotency key.
 """
 
 # no fault in this file: a target calls the ledger itself, not the command; its tests do that.
@@ -41,10 +40,10 @@ _log = logging.getLogger("ledger.outbox")
 
 
 class DeliveryProgram:
-    """Runs a program for every message; hand the object to `Outbox.recover`."""
+    """Runs a program for every message; pass the object to `Outbox.recover`."""
 
     def __init__(self, command: str, *, timeout_ms: int) -> None:
-        """`command` is split as a shell splits words, but no shell runs it. Raises `UsageError` where it can't run."""
+        """`command` is split into words as by a shell, but run without one. Raises `UsageError` if it can't run."""
         try:
             self._words = shlex.split(command)
         except ValueError as error:
@@ -71,7 +70,7 @@ class DeliveryProgram:
         raise DeliveryFailed(reason, permanent=code != TRY_AGAIN)
 
     def _run(self, letter: IO[bytes], complaints: IO[bytes]) -> int:
-        """Start the program and wait for its exit code. However the waiting ends, the program has ended with it."""
+        """Start the program and wait for its exit code. The program has ended when this returns or raises."""
         with _InterruptsHeld() as held:
             program = self._started(letter, complaints)
             try:
@@ -87,7 +86,7 @@ class DeliveryProgram:
 
     def _started(self, letter: IO[bytes], complaints: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
-            # S603: running what the operator named is what this is for; no shell looks at it.
+            # S603: the operator names the program on purpose; no shell is involved.
             return subprocess.Popen(  # noqa: S603
                 self._words, stdin=letter, stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True
             )
@@ -96,9 +95,9 @@ class DeliveryProgram:
 
 
 class _InterruptsHeld:
-    """Keeps Ctrl-C waiting while a process is started: amid that there is nothing yet that could be ended.
+    """Defers Ctrl-C while a process is being started: before that there is no process that could be ended.
 
-    Only the main thread is interrupted, so elsewhere nothing is held.
+    Only the main thread is interrupted, so on other threads this has no effect.
     """
 
     def __init__(self) -> None:
@@ -114,7 +113,7 @@ class _InterruptsHeld:
         return self
 
     def let_go(self) -> None:
-        """From here on Ctrl-C does what it did before, also one that came in the meantime."""
+        """Restore Ctrl-C, and raise one that arrived in the meantime."""
         handler, self._handler = self._handler, None
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
@@ -129,7 +128,7 @@ class _InterruptsHeld:
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:
-    """Kill the program and what it has started; its session's number can't be another's, since it isn't reaped yet."""
+    """Kill the program and its children; its session id can't be reused, since it isn't reaped yet."""
     if program.returncode is not None:
         return
     with suppress(ProcessLookupError, PermissionError):
@@ -137,7 +136,7 @@ def _end(program: subprocess.Popen[bytes]) -> None:
     try:
         program.wait(timeout=_REAP_SECONDS)
     except subprocess.TimeoutExpired:
-        # It runs as somebody else, or waits for hardware; the other messages must not wait for it.
+        # It runs as another user, or waits for hardware; the other messages must not wait for it.
         _log.warning("[outbox] the deliver command (process %s) could not be ended", program.pid)
 
 
