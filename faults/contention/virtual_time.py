@@ -40,7 +40,7 @@ class VirtualTime:
     def sleep(self, seconds: float) -> None:
         """Advance the clock."""
         self._in_python_us += round(seconds * 1_000_000)
-        waiting.tell()
+        waiting.notify()
 
     def monotonic(self) -> float:
         """The time, in seconds."""

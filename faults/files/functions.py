@@ -54,9 +54,9 @@ def _open(original: Function, path: Any, flags: int, mode: int = 0o777, *, dir_f
     if unnamed:
         _unnamed[names.identity_of(descriptor)] = where
     if not existed:
-        WATCH.tell(where, lambda name: [Operation("create", name)])
+        WATCH.record(where, lambda name: [Operation("create", name)])
     elif flags & os.O_TRUNC:
-        WATCH.tell(where, lambda name: [Operation("truncate", name)])
+        WATCH.record(where, lambda name: [Operation("truncate", name)])
     return descriptor
 
 
@@ -93,13 +93,13 @@ def writing(
     def do(size: int | None) -> int:
         written = write(data if size is None else whole[:size]) or 0
         if WATCH.tapes:
-            _tell_of_write(descriptor, path, bytes(whole[:written]), offset, synced=synced)
+            _record_write(descriptor, path, bytes(whole[:written]), offset, synced=synced)
         return written
 
     return WATCH.perform_write(path, whole.nbytes, do)
 
 
-def _tell_of_write(descriptor: int, path: str, data: bytes, offset: int | None, *, synced: bool = False) -> None:
+def _record_write(descriptor: int, path: str, data: bytes, offset: int | None, *, synced: bool = False) -> None:
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     if offset is not None and flags & os.O_APPEND:
         # With O_APPEND, Linux ignores the offset and appends.
@@ -107,7 +107,9 @@ def _tell_of_write(descriptor: int, path: str, data: bytes, offset: int | None, 
     else:
         at = os.lseek(descriptor, 0, os.SEEK_CUR) - len(data) if offset is None else offset
     synced = synced or bool(flags & _SYNCED)
-    WATCH.tell(path, lambda name: [Operation("write", name, at, data)] + ([Operation("sync", name)] if synced else []))
+    WATCH.record(
+        path, lambda name: [Operation("write", name, at, data)] + ([Operation("sync", name)] if synced else [])
+    )
 
 
 def _write(original: Function, fd: int, data: Any, /) -> int | None:
@@ -156,7 +158,7 @@ def _copying(
     def do(size: int | None) -> int:
         copied = copy(count if size is None else size)
         if WATCH.tapes and copied:
-            _tell_of_write(destination, path, os.pread(source, copied, start), offset)
+            _record_write(destination, path, os.pread(source, copied, start), offset)
         return copied
 
     # At the end of the source nothing is written, so no fault is injected.
@@ -177,7 +179,7 @@ def truncating(path: str | None, size: int, truncate: Callable[[], Any], *given:
 
     def do() -> Any:
         result = truncate()
-        WATCH.tell(path, lambda name: [Operation("truncate", name, size=size)])
+        WATCH.record(path, lambda name: [Operation("truncate", name, size=size)])
         return result
 
     return WATCH.perform("file-truncate", path, do, *(one for one in given if not isinstance(one, int)))
@@ -201,13 +203,13 @@ def _fsync(original: Function, fd: Any) -> None:
 
     def do() -> None:
         original(fd)
-        WATCH.tell(path, lambda name: [Operation(kind, name)])
+        WATCH.record(path, lambda name: [Operation(kind, name)])
 
     try:
         WATCH.perform("file-fsync", path, do, role=role)
     except OSError:
         if not is_directory:
-            WATCH.tell(path, lambda name: [Operation("failsync", name)])
+            WATCH.record(path, lambda name: [Operation("failsync", name)])
         raise
 
 
@@ -226,7 +228,7 @@ def _unlink(original: Function, path: Any, *, dir_fd: int | None = None) -> None
 
     def do() -> None:
         original(path, dir_fd=dir_fd)
-        WATCH.tell(where, lambda name: [Operation("delete", name)])
+        WATCH.record(where, lambda name: [Operation("delete", name)])
 
     _perform_where_it_can("file-unlink", where, do, path, can=_is_there(where))
 
@@ -241,7 +243,7 @@ def _rename(
         changes = source != destination and not _is_same(source, destination)
         original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
         if changes:
-            _tell_of_move("rename", source, destination)
+            _record_move("rename", source, destination)
 
     _perform_where_it_can("file-rename", destination, do, src, dst, can=_is_there(source))
 
@@ -262,7 +264,7 @@ def _link(
 
     def do() -> None:
         original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
-        _tell_of_move("link", source, destination)
+        _record_move("link", source, destination)
 
     WATCH.perform("file-link", destination, do, src, dst)
 
@@ -281,7 +283,7 @@ def _is_there(path: str | None) -> bool:
     return path is not None and os.path.lexists(path)
 
 
-def _tell_of_move(kind: str, source: str | None, destination: str | None) -> None:
+def _record_move(kind: str, source: str | None, destination: str | None) -> None:
     """Record a rename or a link; for a file from outside the directory its contents are unknown, so only note it."""
     for tape in WATCH.tapes:
         old = tape.name_of(source) if source is not None else None
@@ -312,7 +314,7 @@ def _mkdir(original: Function, path: Any, mode: int = 0o777, *, dir_fd: int | No
 
     def do() -> None:
         original(path, mode, dir_fd=dir_fd)
-        WATCH.tell(where, lambda name: [Operation("mkdir", name)])
+        WATCH.record(where, lambda name: [Operation("mkdir", name)])
 
     _perform_where_it_can("file-mkdir", where, do, path, can=not _is_there(where), role=names.DIRECTORY)
 
@@ -322,7 +324,7 @@ def _rmdir(original: Function, path: Any, *, dir_fd: int | None = None) -> None:
 
     def do() -> None:
         original(path, dir_fd=dir_fd)
-        WATCH.tell(where, lambda name: [Operation("rmdir", name)])
+        WATCH.record(where, lambda name: [Operation("rmdir", name)])
 
     _perform_where_it_can("file-rmdir", where, do, path, can=_is_there(where), role=names.DIRECTORY)
 

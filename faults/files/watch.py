@@ -115,7 +115,7 @@ class Watch:
 
     # -- tapes ---------------------------------------------------------------------------------------------
 
-    def tell(self, path: str | None, describe: Callable[[str], list[Operation]]) -> None:
+    def record(self, path: str | None, describe: Callable[[str], list[Operation]]) -> None:
         """Record an operation on each tape whose directory contains the file; `describe` gets the relative name."""
         if path is None:
             return

@@ -320,7 +320,7 @@ class Translator:
         fields = call.fields
         name, _ = self._file(fields[4], process)
         if name is not None and "PROT_WRITE" in fields[2] and "MAP_SHARED" in fields[3]:
-            self._refuse(call, name, "makes a writable map, and no system call tells what is written through it")
+            self._refuse(call, name, "makes a writable map, and no system call shows the writes through it")
 
     def _copies(self, call: SystemCallLine, process: _Process) -> None:
         """Bytes that are copied from one file to another inside the kernel: taken from the tape's copy of the first."""

@@ -95,6 +95,6 @@ def in_words(files: list[Path], *, has_processes: bool = False) -> str:
     known = "; ".join(map(str, shims().facts()))
     who = "by another process, or by" if has_processes else "by"
     return (
-        f"{', '.join(map(str, files))} was written {who} a SQLite that is not watched, so no fault can come to it; "
+        f"{', '.join(map(str, files))} was written {who} a SQLite that is not watched, so it can get no faults; "
         f"watched: {known}"
     )

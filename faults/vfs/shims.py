@@ -178,7 +178,7 @@ class Shims:
         raise_kept([error for one in self._members for error in one.take_kept()], during)
 
     def stop(self, *, stopped: bool) -> None:
-        """Let no operation succeed any more, or again: what asks again and again inside C is told that it failed."""
+        """Make every operation fail (or succeed again, if not `stopped`): it ends code that retries inside C."""
         for shim in self.members:
             shim.stop(stopped=stopped)
 

@@ -11,7 +11,7 @@ by_thread: dict[int, Callable[[], None]] = {}
 anywhere: list[Callable[[], None]] = []
 
 
-def tell() -> None:
+def notify() -> None:
     """Notify the listener that the current thread waits; returns when the thread may try again."""
     listener = by_thread.get(threading.get_ident(), anywhere[-1] if anywhere else None)
     if listener is not None:

@@ -119,7 +119,7 @@ def _show(message: Message, *, as_json: bool) -> None:
 def enqueue_command(opener: _Opener, /, payload: str, as_json: bool, **fields: Any) -> None:
     """Queue a message; PAYLOAD is JSON. Prints its id.
 
-    Where the idempotency key is known, the message that is already there is left as it is and its id is printed.
+    If the idempotency key is known, the existing message stays unchanged and its id is printed.
     """
     with opener.opened() as ledger:
         try:
@@ -154,20 +154,20 @@ def enqueue_command(opener: _Opener, /, payload: str, as_json: bool, **fields: A
 @_as_json
 @click.pass_obj
 def recover_command(opener: _Opener, /, deliver_command: str, timeout_ms: int, as_json: bool, **limits: Any) -> None:
-    """Deliver what is waiting, by a program.
+    """Deliver the due messages, by a program.
 
-    The program is run once for every message that is due, oldest first. It gets a JSON object on its standard input
-    (id, idempotency_key, channel, account_id, target, payload and more) and says how it went by its exit code. It
+    The program runs once for every message that is due, oldest first. It gets a JSON object on its standard input
+    (id, idempotency_key, channel, account_id, target, payload and more) and reports the result by its exit code. It
     must drop a message whose idempotency_key it has delivered before.
 
     \b
     Exit codes of the program:
       0      delivered
-      75     try again later
-      other  it will never work
+      75     temporary failure: retry later
+      other  permanent failure
 
-    A program that takes too long is killed, with what it has started. That one, one that dies of a signal and one that
-    can't be started are tried again later; `ledger outbox list` shows the reasons.
+    A program that takes too long is killed, with its child processes. After that, a death by a signal or a failed start
+    the message is retried later; `ledger outbox list` shows the reasons.
     """
     with opener.opened() as ledger:
         done = ledger.outbox.recover(DeliveryProgram(deliver_command, timeout_ms=timeout_ms), **limits)
@@ -179,7 +179,7 @@ def recover_command(opener: _Opener, /, deliver_command: str, timeout_ms: int, a
 
 
 @outbox_group.command("prune")
-@click.option("--age-ms", type=float, required=True, help="Delete what ended longer ago than this; more than 0.")
+@click.option("--age-ms", type=float, required=True, help="Delete messages that ended longer ago; more than 0.")
 @_as_json
 @click.pass_obj
 def prune_command(opener: _Opener, age_ms: float, as_json: bool) -> None:
@@ -200,9 +200,9 @@ def prune_command(opener: _Opener, age_ms: float, as_json: bool) -> None:
 @_as_json
 @click.pass_obj
 def import_command(opener: _Opener, directory: Path, as_json: bool) -> None:
-    """Take over the files of the old queue in DIRECTORY.
+    """Import the files of the old queue in DIRECTORY.
 
-    Each file is removed once its message is safely in the outbox. A file that can't be taken over stays, is named on
+    Each file is removed once its message is safely in the outbox. A file that can't be imported stays, is named on
     standard error, and makes the exit code 1.
     """
     with opener.opened() as ledger:

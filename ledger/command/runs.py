@@ -22,10 +22,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group("runs")
 def runs_group() -> None:
-    """See what was tried, by which worker, with what result.
+    """Show runs, with their workers and results.
 
-    A run is on record from its start. One that was in flight when its worker died is `running` until a recovery marks
-    it as interrupted.
+    A run is recorded from its start. A run whose worker died is `running` until a recovery marks it as interrupted.
     """
 
 
@@ -101,8 +100,8 @@ def show_command(opener: _Opener, token: str, as_json: bool) -> None:
 def recover_command(opener: _Opener, as_json: bool) -> None:
     """Mark the runs whose workers died as interrupted.
 
-    All in one transaction: their sessions become invalid and their tasks lost. Runs of living workers are left alone,
-    and doing it twice changes nothing more. Each interrupted run is one line of the log, on standard error.
+    All in one transaction: their sessions become invalid and their tasks lost. Runs of living workers stay unchanged,
+    and a second recovery changes nothing more. Each interrupted run is logged as one line on standard error.
     """
     with opener.opened() as ledger:
         done = ledger.recover()

@@ -101,7 +101,7 @@ _CREATE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--notify",
         "notify_policy",
         type=click.Choice([one.value for one in NotifyPolicy]),
-        help="Which events the requester hears of.",
+        help="The events of which the requester is notified.",
     ),
 )
 
@@ -185,7 +185,7 @@ def cancel_command(opener: _Opener, token: str, as_json: bool) -> None:
 @_as_json
 @click.pass_obj
 def notify_command(opener: _Opener, token: str, policy: str, as_json: bool) -> None:
-    """Choose which events the requester of a task hears of."""
+    """Choose the events of which the requester of a task is notified."""
     with opener.opened() as ledger:
         task = ledger.tasks.set_notify_policy(_resolve(ledger, token).task_id, policy)
     _show(task, as_json=as_json)

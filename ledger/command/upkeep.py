@@ -65,8 +65,8 @@ def audit_command(
     stale_queued             queued, and nothing has happened for 10 minutes
     stale_running            running, and nothing has happened for 30 minutes
     lost                     nothing works on it any more
-    delivery_failed          the requester could not be told
-    missing_cleanup          over, but without a date to prune it
+    delivery_failed          the requester could not be notified
+    missing_cleanup          ended, but without a date to prune it
     inconsistent_timestamps  its times contradict each other
 
     \b
@@ -98,12 +98,12 @@ def audit_command(
 @_as_json
 @click.pass_obj
 def maintenance_command(opener: _Opener, apply: bool, as_json: bool) -> None:
-    """Mark dead work as lost, prune what is over, give a date to what lacks one.
+    """Mark dead work as lost, prune ended tasks, add missing cleanup dates.
 
-    Without --apply nothing is written. Per task the first that fits is done: a task that is active, silent for 5
-    minutes and without a living worker becomes lost; one that is over is deleted once its cleanup_after has come; one
-    that is over without a cleanup_after gets it. Tasks that no worker of this ledger runs are left alone: only the
-    program that runs their sessions can tell.
+    Without --apply nothing is written. Per task the first step that applies is made: a task that is active, without an
+    event for 5 minutes and without a living worker becomes lost; an ended task is deleted once its cleanup_after has
+    passed; an ended task without a cleanup_after gets one. Tasks that no worker of this ledger runs are not marked:
+    only the program that runs their sessions knows their state.
     """
     report = _applied(opener) if apply else _previewed(opener)
     if as_json:

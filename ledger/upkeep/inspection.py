@@ -183,7 +183,7 @@ class Liveness:
             return None
         try:
             return hook(task)
-        except Exception:  # noqa: BLE001 - a hook is foreign code; its failure tells nothing.
+        except Exception:  # noqa: BLE001 - a hook is foreign code; after a failure the state is unknown.
             _log.exception("the session hook of the runtime %s failed; the task counts as backed", task.runtime)
             return None
 

@@ -88,7 +88,7 @@ def test_what_keeps_its_promise_holds_in_every_state(
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("maps", "mmap on n.db makes a writable map, and no system call tells what is written through it"),
+        ("maps", "mmap on n.db makes a writable map, and no system call shows the writes through it"),
         ("copies", "sendfile on copy.db copies inside the system from a file of which it was not seen what is in it"),
     ],
 )
