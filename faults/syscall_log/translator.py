@@ -189,7 +189,7 @@ class Translator:
             return
         data = (pieces_of(call.arguments) if vector else text_of(call.arguments))[: call.result]
         if opened is None:
-            self._refuse(call, name, "was made on a descriptor of which it was not seen where it came from")
+            self._refuse(call, name, "was made on a descriptor of unknown origin")
             return
         rest = call.arguments.rpartition("], ")[2].split(", ") if vector else call.fields[2:]
         at = int(rest[1]) if call.name.startswith("p") else -1
@@ -265,7 +265,7 @@ class Translator:
         if "RENAME_EXCHANGE" in call.arguments:
             self._refuse(call, old or new or "", "exchanges two files in one step")
         if old is None:
-            self._refuse(call, str(new), "brings a file from elsewhere, of which it was not seen what is in it")
+            self._refuse(call, str(new), "brings a file from elsewhere, whose contents are unknown")
             return
         if new is None:
             self._forget(old)
@@ -283,7 +283,7 @@ class Translator:
         if new is None:
             return
         if old is None or old not in self._sizes:
-            self._refuse(call, new, "brings a file from elsewhere, of which it was not seen what is in it")
+            self._refuse(call, new, "brings a file from elsewhere, whose contents are unknown")
             return
         self._tape.add(Operation("link", old, other=new))
         self._sizes[new] = self._sizes[old]
@@ -337,7 +337,7 @@ class Translator:
             return
         content = self._content_of(source)
         if content is None or target is None or opened is None:
-            self._refuse(call, name, "copies inside the system from a file of which it was not seen what is in it")
+            self._refuse(call, name, "copies inside the kernel from a file whose contents are unknown")
             return
         start = opened.place - call.result if place == "NULL" else _offset_in(place)
         size = self._sizes.setdefault(name, _Size())

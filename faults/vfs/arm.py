@@ -181,7 +181,10 @@ def count_operations(path: Path | None = None, *, module: ModuleType | None = No
 
 @contextlib.contextmanager
 def spare(*, module: ModuleType | None = None) -> Iterator[None]:
-    """Suspend every plan that is armed at the vfs depth inside this scope: no fault fires or counts."""
+    """Suspend every plan that is armed at the vfs depth inside this scope: no fault fires or counts.
+
+    Recordings go on.
+    """
     with _shim_of(module).sparing(), files.spared():
         yield
 

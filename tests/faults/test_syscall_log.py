@@ -216,11 +216,11 @@ def test_what_is_done_after_an_answer_comes_after_it(tmp_path: Path) -> None:
         (
             "open('../other', 'w').write('1234'); a = os.open('../other', os.O_RDONLY);"
             "os.copy_file_range(a, os.open('n', os.O_CREAT | os.O_WRONLY), 4)",
-            "copy_file_range on n copies inside the system from a file of which it was not seen",
+            "copy_file_range on n copies inside the kernel from a file whose contents",
         ),
         (
             "a = os.open('/proc/self/exe', os.O_RDONLY); os.sendfile(os.open('n', os.O_CREAT | os.O_WRONLY), a, 0, 4)",
-            "sendfile on n copies inside the system from a file of which it was not seen",
+            "sendfile on n copies inside the kernel from a file whose contents",
         ),
         ("open('../other', 'w').close(); os.rename('../other', 'here')", "rename on here brings a file from elsewhere"),
         ("os.symlink('kept', 'soft')", "symlink on soft makes a symbolic link"),

@@ -89,7 +89,7 @@ def test_what_keeps_its_promise_holds_in_every_state(
     ("mode", "said"),
     [
         ("maps", "mmap on n.db makes a writable map, and no system call shows the writes through it"),
-        ("copies", "sendfile on copy.db copies inside the system from a file of which it was not seen what is in it"),
+        ("copies", "sendfile on copy.db copies inside the kernel from a file whose contents are unknown"),
     ],
 )
 def test_what_can_not_be_followed_ends_it_and_is_named(
