@@ -1,13 +1,13 @@
-"""What a watched operation costs: the shim against a VFS written with apsw.
+"""The cost of a watched operation: the shim against a VFS written with apsw.
 
-Both put Python at every read, write, truncate, sync, lock and unlock of a file, and what Python does there is the same:
-count by kind and role, and let it pass. Ours is a watcher of the shim; apsw's is a subclass of ``apsw.VFSFile`` whose
-methods count and call ``super()``. Four files take turns, two of each side: one watched and one bare. What a side's
-watched file took beyond its own bare one, divided by the operations that its watcher counted, is the cost of an
-operation; the ratio is that of the two costs.
+Both call Python at every read, write, truncate, sync, lock and unlock of a file, and the Python code does the same:
+count by kind and role, and let the operation pass. Ours is a watcher of the shim; apsw's is a subclass of
+``apsw.VFSFile`` whose methods count and call ``super()``. Four files take turns, two of each side: one watched and one
+bare. The extra time of a side's watched file over its bare one, divided by the operations that its watcher counted, is
+the cost of an operation; the result is the ratio of the two costs.
 
-apsw brings its own, newer SQLite, which the line names. So the two sides may make different operations for the same
-transaction; each is divided by its own. Operations on shared memory are left out, since apsw doesn't show them.
+apsw contains its own, newer SQLite, which the line names. So the two sides may make different operations for the same
+transaction; each is divided by its own count. Operations on shared memory are excluded, since apsw doesn't expose them.
 """
 
 import contextlib

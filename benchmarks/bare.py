@@ -1,13 +1,13 @@
 """The bare steps of a fault point on the ledger and on SQLite, without the harness.
 
 Straight-line code on the ledger's own methods: no target, no session protocol, no trial, no oracle, no shim, no fault,
-no comparison of anything with anything. What it reads it throws away. Files are put down by the harness's own function,
-so that a slower way of doing that does not flatter the harness.
+no comparisons. The data that it reads is discarded. The harness's own function restores the files, so that a slower
+implementation here does not favour the harness.
 
 The same steps as a cold point: restore the files; open; one call; read the files' bytes; read the rows on a fresh
-connection; look at all the ledger has; where the point under test opened a crash copy: place it, open, ask for all,
-close, integrity_check; the heartbeat call; integrity_check and the rows on a fresh connection; look at all; close. To
-look is to ask for all, and for what the reference's own checks ask for.
+connection; read all of the ledger; if the point under test opened a crash copy: place it, open, read all, close,
+integrity_check; the heartbeat call; integrity_check and the rows on a fresh connection; read all; close. To read all
+includes the inputs of the reference's own checks.
 
 The shortest point, cold: restore, open, one call, the rows on a fresh connection, close. Warm: the connection kept
 open, one call, the rows on a fresh connection, and the rows put back.

@@ -1,13 +1,12 @@
-"""What a fault point and a call of the ledger do, in numbers that no other load changes: a guard against slow code.
+"""The work of a fault point and of a call of the ledger, in counts that do not depend on load.
 
-Counted are the operations that SQLite asks of its VFS, the statements that it runs (also those of readers past the
-shim) and the calls of Python functions. They are the same on every run of one Python and one SQLite; between versions
-they differ by some per cent. `counts.json` keeps what they were when somebody last looked; a test fails where one has
-grown by more than `TOLERANCE`.
+Counted are SQLite's calls of its VFS, the statements that it runs (also those of readers that bypass the shim) and the
+calls of Python functions. They are the same in every run of one Python and one SQLite; between versions they differ by
+some per cent. `counts.json` has the accepted counts; a test fails if one has grown by more than `TOLERANCE`.
 
-``python -m benchmarks.counts`` prints what they are, and which have grown; ``--write`` keeps them.
+``python -m benchmarks.counts`` prints the counts, and which have grown; ``--write`` saves them.
 
-Not covered: how long any of it takes.
+Not covered: times.
 """
 
 import json

@@ -1,12 +1,12 @@
 """``python -m benchmarks.crash_cases FOLDER TARGET=VERDICT...``: the crash search on many targets, with many seeds.
 
-A target is ``file:CLASS`` of the folder. Its verdict is ``holds``, ``finds`` (any check), or the code of a check that
-has to be among the findings. Each target is searched once with each seed at the quick profile, or once with all states
-of each call (``--every-state``). The table has the seconds, the disks and the verdict of each; the program ends with 1
-where one is another than wanted.
+A target is ``file:CLASS`` of the folder. Its expected verdict is ``holds``, ``finds`` (any check), or the code of a
+check that must be among the findings. Each target is searched once with each seed at the quick profile, or once with
+all states of each call (``--every-state``). The table has the seconds, the disks and the verdict of each; the exit code
+is 1 if one differs from the expected.
 
-What is sound and what isn't is for the author of the stores to say, so there is no list of them here; the project's own
-are in ``tests/scenarios`` (``crash_places``, ``plain_stores``).
+The author of the stores decides which are correct, so there is no list of them here; the project's own are in
+``tests/scenarios`` (``crash_places``, ``plain_stores``).
 """
 
 import sys

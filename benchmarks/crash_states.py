@@ -1,8 +1,8 @@
-"""What a crash state costs with the harness, against the bare steps: write the files, open, integrity_check, read.
+"""The cost of a crash state with the harness, against the bare steps: write the files, open, integrity_check, read.
 
-The reference's workload of task calls is played and recorded once. A round goes along the whole tape. Ours: which
-crashes there are at a position, the directory that each leaves, which of them are equal, then the plain reader, the
-target's own opening of each new kind of state, and the verdict. Theirs: the distinct directories of the same positions,
+The reference's workload of task calls is run and recorded once. A round covers the whole tape. Ours: enumerate the
+crashes at a position, build the directory that each leaves, find equal ones, then run the plain reader, the target's
+own opening of each new kind of state, and the verdict. Theirs: the distinct directories of the same positions,
 made before the clock starts, each written, opened, checked and read by straight-line code. Both in turns, position by
 position; a round's ratio is that of the two sums.
 """
@@ -56,7 +56,7 @@ class CrashDisks:
         known: set[object] = set()
         ours, theirs = Spent(), Spent()
         for position in self._positions():
-            # The same directories, made by states of their own: what is remembered of them is no help to either side.
+            # The same directories, from separate states: caches of one side don't help the other.
             disks = [dict(state.files) for state in _new(theirs_states.power(position), known)]
             if position % 2:
                 theirs.on(functools.partial(self._bare, disks))

@@ -1,13 +1,12 @@
-"""What a fault point costs with the harness, against the same steps without one (`benchmarks.bare`).
+"""The cost of a fault point with the harness, against the same steps without it (`benchmarks.bare`).
 
 Real fault points of the reference ledger's sweep over a workload of task calls, drawn by a seed from every call
-(opening and closing left out: their points have other steps), each tried for good: armed, fired, judged, counted.
+(except opening and closing: their points have other steps), each run completely: armed, fired, judged, counted.
 Behind each point its bare steps run for the same call on the same files, without a fault. A round's ratio is that of
 the two sums.
 
-A crash copy that equals one seen before in the same call is not opened again by the harness, and then not by the bare
-steps either. What the fault itself makes the ledger do (rolling back, reading again, a fence) is in the harness's time
-only.
+If a crash copy equals an earlier one of the same call, neither the harness nor the bare steps open it again. The
+ledger's reaction to the fault (rolling back, reading again, a fence) is in the harness's time only.
 """
 
 import contextlib

@@ -1,15 +1,15 @@
-"""``python -m benchmarks.growth``: how costs grow with the workload, with the ledger and with the workers.
+"""``python -m benchmarks.growth``: the growth of costs with the workload, with the ledger and with the workers.
 
-Measured once each, one after the other, with the smallest first; so unlike the ratios of ``python -m benchmarks`` a
-figure here may be off by whatever else the machine did just then. What counts is the shape over decades.
+Measured once each, one after another, the smallest first; so unlike the ratios of ``python -m benchmarks`` a figure
+here may be affected by other load on the machine. Only the shape over decades counts.
 
 - *Workload*: the sweep, and the crash states, of the same ten calls once, ten times and a hundred times over, with as
   many points of each call: milliseconds for a call.
 - *Ledger*: 1,000 to 1,000,000 tasks: restore, the first page of an audit, one update, and the memory of a task in
-  bytes, by tracemalloc: what stays allocated once the ledger is open, and the most there was meanwhile.
+  bytes, by tracemalloc: allocated after the ledger is open, and the peak while it opens.
 - *Workers*: ``tornpage check --jobs 1`` and ``--jobs 2``, in seconds.
 
-The figures go to ``growth.json`` in a directory, the plots beside it; ``--draw`` only draws what is there.
+The figures are written to ``growth.json`` in a directory, the plots beside it; ``--draw`` only draws existing figures.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """The curves of ``benchmarks.growth`` as SVG: the same figures make the same bytes with one version of matplotlib.
 
-Without a background and in a grey that is legible on white and on black, with colours that the colour-blind can tell
-apart (Okabe and Ito) and a marker and a dash of its own for each curve. Text stays text.
+No background, a grey that is legible on white and on black, colours that the colour-blind can distinguish (Okabe and
+Ito), and a separate marker and dash for each curve. Text stays text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a change of the ledger costs: one durable update against plain `sqlite3`, and many updates in one batch.
+"""The cost of a change of the ledger: one durable update against plain `sqlite3`, and many updates in one batch.
 
 The ledger's side is `progress`: the row is read again inside the transaction, a rule computes the new record, the
 columns that differ are written, COMMIT, then memory, indexes and observers follow. The plain side is BEGIN IMMEDIATE,

@@ -1,4 +1,4 @@
-"""What a large ledger costs: restoring it, and one update of it.
+"""The costs of a large ledger: restoring it, and one update of it.
 
 *Restore* is `TaskRegistry.restore` of an open ledger: every row of both tables in one read transaction, decoded,
 checked, brought into order, quarantined where unreadable, and put into memory with its place. Against it: fetch the
@@ -6,8 +6,8 @@ same rows of the same file by a plain connection and decode each into the same r
 else. Opening is measured beside it: it checks the whole file first (`integrity_check`), and this against the plain
 reader that does so, too.
 
-*One update* at a million tasks against one at a thousand, of tasks drawn from all over the ledger. Against that stands
-what plain `sqlite3` pays for the same on copies of both files: a deeper tree, and more different pages to write back.
+*One update* at a million tasks against one at a thousand, of tasks drawn from the whole ledger. For comparison: the
+same with plain `sqlite3` on copies of both files, with a deeper tree, and more different pages to write back.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
-"""Ledgers to measure on: made by the ledger, and filled with as many tasks as are wanted.
+"""Ledgers to measure on: created by the ledger, and filled with any number of tasks.
 
-A few tasks are made by the ledger's own calls, one for each way in which a task can be on record; the others are copies
-of those with keys of their own, made by one INSERT … SELECT, so that a million take seconds. There are ten tasks to an
-owner and one to a run.
+A few tasks are made by the ledger's own calls, one for each state that a task can have; the others are copies of those
+with other keys, made by one INSERT … SELECT, so that a million take seconds. An owner has ten tasks, a run has one.
 """
 
 import contextlib

@@ -1,12 +1,12 @@
-"""A real block device whose every write and flush is written down, so that its power can be cut anywhere afterwards.
+"""A real block device that logs every write and flush, so that its power can be cut at any entry afterwards.
 
-Method. A process serves one FUSE directory with two files: ``disk``, which a loop device is made of, and ``marks``.
-What the file system on that device sends it comes here as reads, writes and syncs, in its order; a flush of the device
-is a sync of ``disk``. What is written to ``marks`` stands between them, and so says what a program had done by then. It
-is the method of the kernel's dm-log-writes, which needs a device mapper. Needs root, ``/dev/fuse``, ``/dev/loop*``.
+Method. A process serves one FUSE directory with two files: ``disk``, on which a loop device is made, and ``marks``. The
+requests of the file system to that device arrive here as reads, writes and syncs, in order; a flush of the device is a
+sync of ``disk``. Writes to ``marks`` are logged between them, and so record the program's progress. It is the method of
+the kernel's dm-log-writes, which needs a device mapper. Needs root, ``/dev/fuse``, ``/dev/loop*``.
 
-`Cut.disk` is the device after a power cut: what was written before the last flush is there, each page written since is
-there or not. Not covered: sectors of one page apart.
+`Cut.disk` is the device after a power cut: writes before the last flush are kept, each page written later is kept or
+lost. Not covered: separate sectors of one page.
 """
 
 import ctypes

@@ -1,11 +1,11 @@
-"""How two things are measured against each other: side by side, in turns, in one run.
+"""Measures two things against each other: side by side, in turns, in one run.
 
-A shared machine makes every absolute time meaningless, and a pause of its disk hits the side that runs just
-then. So both sides take turns in short chunks, the order changes from chunk to chunk, a round's ratio is that of the
-two sums, and what is reported is the median over rounds, with the lowest and the highest beside it. Beside the wall's
-time stands the ratio in the CPU time of this process: it leaves out what is waited for, a disk's sync above all.
+On a shared machine absolute times are meaningless, and a pause of its disk affects the side that is running. So both
+sides take turns in short chunks, the order changes from chunk to chunk, and a round's ratio is that of the two sums.
+The result is the median over rounds, with the lowest and the highest. The ratio in the CPU time of this process is
+reported as well: it excludes waiting, mainly for syncs of the disk.
 
-Not covered: what either side costs while something else competes for the same disk; that is in both.
+Not covered: the effect of other load on the same disk; it is in both sides.
 """
 
 import gc

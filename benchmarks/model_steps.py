@@ -1,8 +1,8 @@
-"""``python -m benchmarks.model_steps``: how far the reference goes with its model, without any fault.
+"""``python -m benchmarks.model_steps``: compares the reference with its model over many steps, without faults.
 
-So many seeds with so many steps each: calls by chance over the whole space of arguments, each held against the model
-(`scenarios.targets.reference.draws.walk`). Exit code 0: the model was never left; 1: it was, and
-the calls before it are shown.
+A number of seeds with a number of steps each: random calls over the whole space of arguments, each compared with the
+model (`scenarios.targets.reference.draws.walk`). Exit code 0: all calls agree; 1: one differs, and the calls before it
+are shown.
 """
 
 import tempfile

@@ -1,11 +1,11 @@
-"""The rules of the crash model, done the slow and simple way, against `faults.CrashStates` on random tapes.
+"""A slow and simple implementation of the crash model's rules, against `faults.CrashStates` on random tapes.
 
 ``python -m benchmarks.naive_crash_model --tapes 20000`` makes random tapes, takes some crashes at each position, and
-compares the directory that each leaves with what the rules say when all operations are done one after the other on
-plain byte strings. It ends with 1 at the first difference, and prints the tape.
+compares the directory that each leaves with the naive model, which applies all operations one after another to plain
+byte strings. The exit code is 1 at the first difference, and the tape is printed.
 
-The naive model knows nothing of blocks, digests, caches or walking along: a file is bytes and a list of changes; the
-state of a crash is made from the beginning of the tape every time.
+The naive model has no blocks, digests, caches or incremental replay: a file is bytes and a list of changes; the state
+of a crash is computed from the beginning of the tape every time.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The ledger against its peers: queues in Python over SQLite, at equal durability.
 
-What is compared: the life of a job, three calls, each of them one durable commit of its own. A chunk queues twenty
-jobs, then takes each, then ends each.
+The life of a job is compared: three calls, each of them one durable commit. A chunk queues twenty jobs, then takes
+each, then ends each.
 
 | who | queue | take | end |
 | --- | --- | --- | --- |
@@ -12,14 +12,14 @@ jobs, then takes each, then ends each.
 | persist-queue, SQLiteAckQueue | ``put`` | ``get`` | ``ack`` |
 | diskcache, Cache as a queue | ``push`` | ``pull`` (deletes the row) | ``set`` (stores the result) |
 
-Equal durability is not assumed: after opening each one's own connection is asked for its ``journal_mode`` and
-``synchronous``, and before measuring the shim counts what each one's calls sync: one sync of the log a call. Who isn't
-so is refused (`UnequalError`).
+Equal durability is checked: after opening, each queue's own connection is queried for its ``journal_mode`` and
+``synchronous``, and before measuring the shim counts the syncs of each call: one sync of the log per call. A queue that
+differs is refused (`UnequalError`).
 
-What is not equal, and in whose favour: the ledger's take and end name the job; the peers' take looks for the next one,
-and persist-queue's passes over all jobs that are done, so those are cleared between chunks, outside the clock. The
-ledger checks transitions, keeps every field of a task, two more indexes and a memory that other threads read; the peers
-keep a text or a blob. huey's and diskcache's take forgets the job: where their worker dies, it is lost.
+The differences: the ledger's take and end name the job; the peers' take searches the next one, and persist-queue's
+skips all finished jobs, so those are deleted between chunks, outside the clock. The ledger checks transitions, keeps
+every field of a task, two more indexes and a memory that other threads read; the peers keep a text or a blob. huey's
+and diskcache's take deletes the job: if their worker dies, it is lost.
 """
 
 import contextlib

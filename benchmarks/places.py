@@ -1,4 +1,4 @@
-"""Where is measured: a directory on a disk, and one in memory where the system has such a place."""
+"""The places to measure on: a directory on a disk, and one in memory if the system has one."""
 
 import contextlib
 import tempfile

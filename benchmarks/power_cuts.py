@@ -1,18 +1,17 @@
 """Power cuts on real file systems: compares the disks with the crash model's states and the acknowledged changes.
 
 ``python -m benchmarks.power_cuts --cuts 100`` as root. For each file system and each workload: a new file system is
-made on a device whose writes are written down (`benchmarks.logged_disk`) and mounted by the running kernel; the
-workload is recorded by ``faults.record`` and marks each operation and each acknowledgement between the device's writes.
-Then the power is cut at random entries of that log: the device is put together as it may be then, mounted, so that the
-file system recovers, and read.
+made on a device that logs its writes (`benchmarks.logged_disk`) and mounted by the running kernel; the workload is
+recorded by ``faults.record`` and marks each operation and each acknowledgement between the device's writes. Then the
+power is cut at random entries of that log: a possible state of the device is built and mounted, so that the file system
+recovers, and read.
 
-- Each directory that is found has to be a state of `faults.CrashStates` after the operations that were done by then, or
-  of the one that was under way: a `Crash` is looked for that leaves it, and made by the model, byte by byte.
-- A workload that promises it shows all that was acknowledged, and SQLite finds no damage.
+- Each resulting directory must be a state of `faults.CrashStates` after the operations done by then, or during the
+  current one: a `Crash` that leaves it is searched, and the model's state is compared byte by byte.
+- A workload that promises durability shows all acknowledged changes, and SQLite finds no damage.
 
-The kernel writes dirty pages back all the time (``vm.dirty_*_centisecs`` are set meanwhile, and put back), so that
-there is something between all and nothing. It ends with 1 where a disk was found that the model does not make, or
-something acknowledged was lost.
+The kernel writes dirty pages back continuously (``vm.dirty_*_centisecs`` are set meanwhile, and restored), so that
+there are intermediate states. The exit code is 1 if a disk is no state of the model or an acknowledged change is lost.
 """
 
 import contextlib

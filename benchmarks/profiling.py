@@ -1,7 +1,7 @@
-"""``python -m benchmarks.profiling SUBJECT``: where the time of one line of the table goes, by cProfile.
+"""``python -m benchmarks.profiling SUBJECT``: profiles one line of the table with cProfile.
 
-What is profiled is our side alone, in memory where there is such a place, so that no disk is waited for. A profiler
-makes calls of Python dearer than work in C, so the shares are a direction; the CPU time at the top is taken without it.
+Only our side is profiled, in memory if possible, so that there is no waiting for a disk. A profiler slows Python calls
+more than work in C, so the shares are approximate; the CPU time at the top is measured without it.
 """
 
 import cProfile

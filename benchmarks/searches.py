@@ -1,16 +1,16 @@
-"""What whole searches cost: a longer workload, two processes, and all known bugs.
+"""The costs of whole searches: a longer workload, two processes, and all known bugs.
 
-*Ten times the calls.* The sweep of a workload of ten calls that leave the tables as they found them, against the sweep
-of the same calls ten times over. A sweep also tries three openings and a closing, which a short workload has as often
-as a long one; so what is compared is the time per fault point, of as many points of each call. The short sweep runs ten
-times for each long one. At wal/FULL the files of a later call hold a longer log, and each cold start recovers it; at
-delete/EXTRA they stay as they are, and what grows there is the harness.
+*Ten times the calls.* The sweep of a workload of ten calls that restore the tables, against the sweep of the same calls
+repeated ten times. A sweep also tries three openings and a closing, in a short workload as often as in a long one; so
+the time per fault point is compared, with the same number of points of each call. The short sweep runs ten times for
+each long one. At wal/FULL the files of a later call hold a longer log, and each cold start recovers it; at delete/EXTRA
+they stay the same, and only the harness can grow.
 
-*Two processes.* ``tornpage check`` with ``--jobs 1`` and with ``--jobs 2``, as processes of their own, by the wall's
-clock; the CPU column is the sum over all their processes. It needs two idle cores.
+*Two processes.* ``tornpage check`` with ``--jobs 1`` and with ``--jobs 2``, as separate processes, in wall-clock time;
+the CPU column is the sum over all their processes. It needs two idle cores.
 
-*All known bugs.* ``tornpage bugs --jobs 2``, in seconds; it has to end with success, so every bug was caught and the
-reference stayed silent.
+*All known bugs.* ``tornpage bugs --jobs 2``, in seconds; it must end with success, so every bug was caught and the
+reference had no finding.
 """
 
 import gc

@@ -1,8 +1,8 @@
-"""What the shim costs with nothing armed, against plain `sqlite3`.
+"""The cost of the shim with nothing armed, against plain `sqlite3`.
 
 The workload is the same on both sides: single-row inserts, each a transaction, WAL and synchronous=FULL, with a
 checkpoint at every thousandth page as SQLite does by default. Each side has its own file; the plain side's connection
-is opened past the shim, on SQLite's own VFS.
+bypasses the shim, on SQLite's own VFS.
 """
 
 import contextlib

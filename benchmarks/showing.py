@@ -1,4 +1,4 @@
-"""How the ratios are shown: as a table in the terminal, as Markdown for the docs, as JSON."""
+"""Prints the ratios: as a table in the terminal, as Markdown for the docs, as JSON."""
 
 import importlib.metadata
 import os

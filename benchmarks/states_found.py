@@ -1,12 +1,12 @@
-"""Which crash of a tape leaves a directory that was found: the crash model the other way round.
+"""Finds the crash of a tape that leaves a given directory: the inverse of the crash model.
 
 Method. A file system writes whole pages, at any time: each page of a file holds the writes up to some moment, or any
-subset of them. So for each page the writes are looked for that make it what it is; then for each write the pages that
-lack it are its holes, and a write that no page has is lost. What is found so is put to `CrashStates.at`, and counts
-only where that makes the very directory.
+subset of them. So for each page the search determines the writes that produce its content; for each write the pages
+that lack it are its holes, and a write that no page has is lost. The result is passed to `CrashStates.at`, and counts
+only if that makes exactly this directory.
 
-Reads what `CrashStates` keeps about unsynced changes; files that are cut and grown again while unsynced are tried with
-each of these changes kept or lost.
+Reads the private data of `CrashStates` about unsynced changes; for files that are truncated and extended again while
+unsynced, each of these changes is tried as kept and as lost.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,9 +1,9 @@
-"""How easily the inside can be read: files per room, layers, the longest chain of imports, the way of one fault point.
+"""Figures of the code's structure: files per room, layers, longest chain of imports, modules passed by one fault point.
 
 ``python -m benchmarks.structure`` prints the figures of this source tree. A chain of imports counts modules of the
-package, each importing the next, function-level imports and those for types left out; modules that import each other
-count as one. The way of a fault point is traced: how often the running module changes while one point of the sweep over
-the reference is tried, and how many files that passes; what lies beneath a call on the store itself is not followed.
+package, each importing the next, without function-level imports and those for types; modules that import each other
+count as one. One fault point of the sweep over the reference is traced: how often the running module changes, and over
+how many files; calls inside the store itself are not traced.
 """
 
 import ast

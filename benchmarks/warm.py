@@ -1,20 +1,21 @@
-"""Warm fault points: a session that is kept open over many faults of one call, and an undo in between.
+"""Warm fault points: a session that stays open over many faults of one call, with an undo in between.
 
-Method. The session is opened once on the files that the call starts from. For each point: arm, call, disarm; look at
-the disk past the shim, at memory and at the target's own checks; where the call has changed a byte of the files, open a
-copy as after a crash; let the heartbeat show that the session still works. Then a second, plain connection puts back
-the rows that differ, in one transaction, and disk and memory both have to show the start again. So every check of a
-cold point is made; what is saved is opening and closing.
+Method. The session is opened once on the files from which the call starts. For each point: arm, call, disarm; read the
+disk without the shim, memory, and the target's own checks; if the call has changed the files, open a copy as after a
+crash; check with the heartbeat that the session still works. Then a second, plain connection restores the rows that
+differ, in one transaction, and disk and memory must both show the initial state again. So every check of a cold point
+is made; only opening and closing are saved.
 
-It asks more of a target than a cold point: its sessions have to notice what another connection commits, as the
-reference's do (``PRAGMA data_version``). It misses the operations of a cold start, so it could never stand alone. Where
-a point leaves anything that can't be put back (`NotUndoneError`), the session is of no further use.
+It needs more of a target than a cold point: its sessions must detect commits of another connection, as the reference's
+do (``PRAGMA data_version``). It misses the operations of a cold start, so it can't replace cold points. If a point
+leaves changes that can't be undone (`NotUndoneError`), the session can't be used any more.
 
-The sweep does not use it. Most of a point's time is its looks, which are the same in both procedures, and what is saved
-by not opening is largely spent on the undo: docs/performance.md has the figures. It stays here to be measured.
+The sweep does not use it. Most of a point's time is its observations, which are the same in both procedures, and the
+time saved by not opening is largely spent on the undo: docs/performance.md has the figures. It stays here as a
+benchmark.
 
 Not covered: tables without row ids, virtual tables, triggers, generated columns, changes of the schema: `Rows` refuses
-them. The WAL grows with every point, so a session is good for some dozens of points, until SQLite would checkpoint.
+them. The WAL grows with every point, so a session can be used for some dozens of points, until SQLite would checkpoint.
 """
 
 import contextlib

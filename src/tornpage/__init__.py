@@ -1,7 +1,7 @@
 """tornpage makes every I/O call beneath a SQLite-backed store fail, and checks that memory, disk and answers agree.
 
-To put a store of your own under test, subclass `SimpleTarget`, then run
-``tornpage check --target module:Name``; to put a test of your own under faults, mark it ``@pytest.mark.every_fault``.
+To test your own store, subclass `SimpleTarget`, then run ``tornpage check --target module:Name``; to run your own test
+under faults, mark it ``@pytest.mark.every_fault``.
 `tornpage.faults` raises single faults by hand; `tornpage.ledger` is the reference store.
 """
 
