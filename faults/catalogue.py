@@ -80,7 +80,7 @@ POSSIBILITIES: Final = (
     Possibility("any", ("any", *_FILES), "before", ("IOERR",), "a VFS that reports no details"),
     Possibility("any", ("any", *_FILES), "after", ("IOERR",), "a VFS that reports no details"),
     Possibility("begin", _NO_ROLE, "before", ("BUSY", "LOCKED", "PROTOCOL", "CANTOPEN", "IOERR", "IOERR_READ", "IOERR_LOCK", "IOERR_SHMLOCK", "NOMEM"), "the locks and the first read"),
-    Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a lock that rises, a limit"),
+    Possibility("statement", _NO_ROLE, "before", ("BUSY", "BUSY_SNAPSHOT", "LOCKED", "FULL", "IOERR", "IOERR_READ", "IOERR_WRITE", "CORRUPT", "CANTOPEN", "NOMEM", "INTERRUPT"), "reads, spills to disk, a limit; BUSY where it takes the transaction's first lock or that for writing, BUSY_SNAPSHOT where it writes in a WAL after it has read"),
     Possibility("begin", _NO_ROLE, "before", ("READONLY", "CANTOPEN_FULLPATH"), "the file was made read-only, or query_only is on; its directory is gone"),
     Possibility("statement", _NO_ROLE, "before", ("READONLY", "READONLY_DBMOVED", "READONLY_DIRECTORY"), "the file or its directory was made read-only, or query_only is on; the file was moved or deleted beneath the connection (asked before a journal is made)"),
     Possibility("commit", _NO_ROLE, "before", ("BUSY", "FULL", "IOERR", "IOERR_WRITE", "IOERR_FSYNC", "IOERR_TRUNCATE", "IOERR_DELETE", "NOMEM"), "everything up to the commit mark; BUSY only where COMMIT takes a lock: rollback-journal modes, and one statement by itself"),

@@ -26,6 +26,11 @@ SHM_RELEASE = "shmunlock"
 BEGIN_LOCK = "beginlock"
 COMMIT_LOCK = "commitlock"
 COMMIT_END = "commitend"
+# And a statement inside a transaction takes a lock only where the transaction has none yet, or has only read and now
+# writes: only there it can be BUSY; BUSY_SNAPSHOT only with a log, where what was read may not be the newest any more.
+STATEMENT_LOCK = "statementlock"
+STATEMENT_RISE = "statementrise"
+_LOCKS_OF_A_STATEMENT = {"BUSY": STATEMENT_LOCK, "BUSY_SNAPSHOT": STATEMENT_RISE}
 _ENDINGS = {"shmlock": SHM_RELEASE, "commit": COMMIT_END}
 _MOST_PATHS_KNOWN = 1_000
 _ANY_BEFORE = frozenset((*VFS_KINDS, BEGIN_LOCK, "statement", "commit")) - {"unlock"}
@@ -67,6 +72,8 @@ def operations_of(fault: Fault) -> frozenset[str]:
         return frozenset({BEGIN_LOCK})
     if fault.kind == "commit" and fault.effect == "BUSY":
         return frozenset({COMMIT_LOCK})
+    if fault.kind == "statement" and fault.effect in _LOCKS_OF_A_STATEMENT:
+        return frozenset({_LOCKS_OF_A_STATEMENT[fault.effect]})
     return frozenset({_ENDINGS.get(fault.kind, fault.kind) if fault.timing == "after" else fault.kind})
 
 

@@ -5,7 +5,9 @@ raised that ``sqlite3`` would raise. Four kinds of operation:
 
 - ``begin``: a BEGIN outside a transaction, including Python's implicit one. A deferred BEGIN touches no file: only
   NOMEM and KILL match it, while the other effects match only a BEGIN that takes a lock (IMMEDIATE, EXCLUSIVE);
-- ``statement``: any other statement inside a transaction; each row of an ``executemany`` is one;
+- ``statement``: any other statement inside a transaction; each row of an ``executemany`` is one. ``statement=BUSY``
+  matches only one that takes a lock: the first that reads or writes after a deferred BEGIN, and the first that writes;
+  ``statement=BUSY_SNAPSHOT`` only the first that writes after another one, and only with a log;
 - ``commit``: COMMIT and END inside a transaction, ``commit()``, the end of a ``with``; and a writing statement outside
   a transaction, which is a transaction of its own. ``commit/after`` matches only if the main database has a rollback
   journal: in WAL mode the changes of a COMMIT that raised are never visible to live connections. ``commit=BUSY``
@@ -30,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from tornpage.faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK
+from tornpage.faults.injector import BEGIN_LOCK, COMMIT_END, COMMIT_LOCK, STATEMENT_LOCK, STATEMENT_RISE
 from tornpage.faults.plan import KILL, Fault
 from tornpage.faults.result_codes import die, rolls_back
 from tornpage.faults.sqlite_library import sqlite3
@@ -43,6 +45,8 @@ from tornpage.faults.statement.sql import (
     transaction_kind,
 )
 
+# They name a place in a transaction, and what comes after it takes the locks.
+_TAKE_NO_LOCK: Final = (("SAVEPOINT",), ("RELEASE",), ("ROLLBACK",))
 _ROLLBACK_JOURNALS: Final = frozenset({b"delete", b"truncate", b"persist"})
 
 
@@ -83,6 +87,9 @@ class WatchedConnection(_ConnectionBase):
     _fault_file: str | None = None
     # Whether the transaction began with BEGIN EXCLUSIVE.
     _fault_holds_all = False
+    # Whether the transaction is known to hold a lock for reading, and one for writing.
+    _fault_has_read = False
+    _fault_has_written = False
 
     # -- the connection's interface ------------------------------------------------------------------------
 
@@ -212,11 +219,15 @@ class WatchedConnection(_ConnectionBase):
         """Ask about each kind in turn, then run it; or do the part of it that a fault allows, and raise."""
         if not self.fault_depth.kinds:
             return run()
+        if not self.in_transaction:
+            self._fault_has_read = self._fault_has_written = False
         if "begin" in kinds:
             words = leading_words(sql)
             explicit = transaction_kind(words) == "begin"
             self._fault_holds_all = "EXCLUSIVE" in (words if explicit else (str(self.isolation_level).upper(),))
-        for kind in self._fault_expanded(kinds):
+        if BEGIN_LOCK in kinds:
+            self._fault_has_read = self._fault_has_written = True
+        for kind in self._fault_expanded(kinds, sql, parameters):
             ruling = self.fault_ask(kind)
             if ruling is not None:
                 self._fault_carry_out(ruling, kind, kinds, run)
@@ -224,6 +235,7 @@ class WatchedConnection(_ConnectionBase):
                 raise ruling.error
         ends_a_journal = "commit" in kinds and self.fault_ends_a_journal()
         result = run()
+        self.fault_took_locks(kinds, sql, parameters)
         ruling = self.fault_ask(COMMIT_END) if ends_a_journal else None
         if ruling is None:
             return result
@@ -233,18 +245,39 @@ class WatchedConnection(_ConnectionBase):
             self.fault_raw("ROLLBACK")
         raise ruling.error
 
-    def _fault_expanded(self, kinds: tuple[str, ...]) -> Iterator[str]:
-        """The kinds, plus `COMMIT_LOCK` after a COMMIT that takes a lock."""
+    def _fault_expanded(self, kinds: tuple[str, ...], sql: str, parameters: Any) -> Iterator[str]:
+        """The kinds, plus the lock that a COMMIT or a statement takes, after it."""
         for kind in kinds:
             yield kind
             if kind == "commit" and self.fault_commit_takes_a_lock():
                 yield COMMIT_LOCK
+            if kind == "statement":
+                yield from self.fault_locks_of(sql, parameters)
+
+    def fault_locks_of(self, sql: str, parameters: Any = ()) -> Iterator[str]:
+        """`STATEMENT_LOCK` and `STATEMENT_RISE`, where an injector wants them and the statement takes such a lock."""
+        wanted = self.fault_depth.kinds & {STATEMENT_LOCK, STATEMENT_RISE}
+        if not wanted or self._fault_has_written or leading_words(sql, limit=1)[:1] in _TAKE_NO_LOCK:
+            return
+        writes = self._fault_writes(sql, parameters)
+        if writes or not self._fault_has_read:
+            yield STATEMENT_LOCK
+        if writes and self._fault_has_read and not self._fault_has_a_journal():
+            yield STATEMENT_RISE
+
+    def fault_took_locks(self, kinds: tuple[str, ...], sql: str, parameters: Any = ()) -> None:
+        """Remember what lock a transaction has since it ran these kinds."""
+        if kinds[-1:] in (("commit",), ("rollback",)):
+            self._fault_has_read = self._fault_has_written = False
+        elif kinds[-1:] == ("statement",) and leading_words(sql, limit=1)[:1] not in _TAKE_NO_LOCK:
+            self._fault_has_read = True
+            self._fault_has_written = self._fault_has_written or self._fault_writes(sql, parameters)
 
     def _fault_carry_out(self, ruling: Ruling, kind: str, kinds: tuple[str, ...], run: Callable[[], Any]) -> None:
         """Do the part that happens before the fault; then kill the process if the fault is KILL."""
         after = ruling.fault.timing == "after"
         implicit = len(kinds) > 1 and kinds[-1] == "statement"
-        if implicit and (kind == "statement" or after):
+        if implicit and (kind in ("statement", STATEMENT_LOCK, STATEMENT_RISE) or after):
             self.fault_raw(f"BEGIN {self.isolation_level}")
         if after and not (implicit and kind != "statement"):
             _finish(run())
@@ -253,7 +286,7 @@ class WatchedConnection(_ConnectionBase):
 
     def fault_undo(self, ruling: Ruling, kind: str, sql: str, parameters: Any) -> None:
         """Roll back if SQLite itself would."""
-        if kind in ("statement", "commit", COMMIT_LOCK) and self.in_transaction:
+        if kind in ("statement", STATEMENT_LOCK, STATEMENT_RISE, "commit", COMMIT_LOCK) and self.in_transaction:
             effect = ruling.fault.effect
             writes = effect == "INTERRUPT" and self._fault_writes(sql, parameters)
             if rolls_back(effect, writes=writes):
@@ -317,7 +350,7 @@ class WatchedCursor(_CursorBase):
             return super().executemany(sql, rows)
         # The transaction begins before the first row; the last kind is asked for each row.
         connection.fault_perform(kinds[:-1], lambda: None)
-        asking = _AskingRows(connection, kinds[-1])
+        asking = _AskingRows(connection, kinds[-1], sql)
         try:
             return super().executemany(sql, asking.through(rows))
         except BaseException:
@@ -341,10 +374,11 @@ class WatchedCursor(_CursorBase):
 class _AskingRows:
     """The rows of an ``executemany``; the injectors are asked about each row before SQLite takes it."""
 
-    def __init__(self, connection: Any, kind: str) -> None:
+    def __init__(self, connection: Any, kind: str, sql: str) -> None:
         self.ruling: Ruling | None = None
         self._connection = connection
         self._kind = kind
+        self._sql = sql
 
     def through(self, rows: Iterable[Any]) -> Iterator[Any]:
         """Yield the rows; raises at the row that must fail."""
@@ -352,10 +386,13 @@ class _AskingRows:
             ruling = self._connection.fault_ask(self._kind)
             if ruling is None and self._kind == "commit" and self._connection.fault_commit_takes_a_lock():
                 ruling = self._connection.fault_ask(COMMIT_LOCK)
+            for lock in self._connection.fault_locks_of(self._sql) if self._kind == "statement" else ():
+                ruling = ruling or self._connection.fault_ask(lock)
             if ruling is not None and ruling.fault.timing == "before":
                 self._fail(ruling)
             ends_a_journal = self._kind == "commit" and self._connection.fault_ends_a_journal()
             yield row
+            self._connection.fault_took_locks((self._kind,), self._sql)
             # The next row is requested only after this one has run.
             if ruling is None and ends_a_journal:
                 ruling = self._connection.fault_ask(COMMIT_END)

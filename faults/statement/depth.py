@@ -20,6 +20,8 @@ from tornpage.faults.injector import (
     BEGIN_LOCK,
     COMMIT_END,
     COMMIT_LOCK,
+    STATEMENT_LOCK,
+    STATEMENT_RISE,
     Injector,
     OnPath,
     OperationCounter,
@@ -32,7 +34,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.statement.connection import Ruling, WatchedConnection, WatchedCursor
 from tornpage.faults.vfs.arm import Armed, Path, mark
 
-_OPERATIONS: Final = frozenset((*STATEMENT_KINDS, BEGIN_LOCK, COMMIT_LOCK, COMMIT_END))
+_OPERATIONS: Final = frozenset((*STATEMENT_KINDS, BEGIN_LOCK, COMMIT_LOCK, COMMIT_END, STATEMENT_LOCK, STATEMENT_RISE))
 
 
 class _Watcher(NamedTuple):

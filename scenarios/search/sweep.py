@@ -34,6 +34,8 @@ _PLAN_KINDS: Final = {
     faults.BEGIN_LOCK: "begin",
     faults.COMMIT_LOCK: "commit",
     faults.COMMIT_END: "commit",
+    faults.STATEMENT_LOCK: "statement",
+    faults.STATEMENT_RISE: "statement",
 }
 
 

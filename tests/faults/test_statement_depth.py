@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gc
+import itertools
 import sqlite3
 import sys
 import threading
@@ -57,7 +58,7 @@ def test_a_file_that_was_moved_leaves_the_transaction_open_in_sqlite_itself(tmp_
         assert connection.in_transaction
 
 
-@pytest.mark.parametrize("effect", _STATEMENT_EFFECTS)
+@pytest.mark.parametrize("effect", [effect for effect in _STATEMENT_EFFECTS if effect != "BUSY_SNAPSHOT"])
 def test_a_failed_write_leaves_the_transaction_as_sqlite_would(
     effect: str, depth: StatementDepth, connection: sqlite3.Connection
 ) -> None:
@@ -76,6 +77,81 @@ def test_a_failed_write_leaves_the_transaction_as_sqlite_would(
         with pytest.raises(sqlite3.OperationalError, match="cannot rollback - no transaction is active"):
             connection.execute("ROLLBACK")
     assert _rows(connection) == []
+
+
+_READ, _WRITE = "SELECT count(*) FROM t", "INSERT INTO t VALUES (2)"
+_RIVALS = (
+    ("BEGIN", _READ),
+    ("BEGIN IMMEDIATE", _WRITE),
+    ("BEGIN EXCLUSIVE",),
+    (_WRITE,),
+)
+
+
+@pytest.mark.parametrize("journal_mode", ["wal", "delete"])
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+@pytest.mark.parametrize("statements", list(itertools.product((_READ, _WRITE), repeat=2)))
+def test_a_statement_is_busy_only_where_a_rival_can_make_it_so(
+    journal_mode: str, begin: str, statements: tuple[str, ...], depth: StatementDepth, tmp_path: Path
+) -> None:
+    path = tmp_path / "busy.db"
+    for index, statement in enumerate(statements):
+        real = {_refused_by(rival, path, journal_mode, begin, statements[: index + 1]) for rival in _RIVALS} - {""}
+        ours = set()
+        for effect in ("BUSY", "BUSY_SNAPSHOT"):
+            connection = depth.connect(_fresh(path, journal_mode), isolation_level=None)
+            with depth.arm(f"statement@1..={effect}"):
+                connection.execute(begin)
+                for earlier in statements[:index]:
+                    # What was refused has not been made: the lock is still to be taken.
+                    _made(connection, earlier, depth)
+                try:
+                    connection.execute(statement).fetchall()
+                except sqlite3.OperationalError as error:
+                    ours.add(error.sqlite_errorname)
+            connection.close()
+        if (journal_mode, begin, index, statement) == ("wal", "BEGIN", 0, _READ):
+            # A rival that recovers the log, or has the file to itself, refuses a reader, too.
+            real.add("SQLITE_BUSY")
+        assert ours == real
+
+
+def _fresh(path: Path, journal_mode: str) -> Path:
+    for name in path.parent.glob("busy.db*"):
+        name.unlink()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {journal_mode}")
+        connection.execute("CREATE TABLE t (a)")
+    return path
+
+
+def _made(connection: sqlite3.Connection, statement: str, depth: StatementDepth) -> None:
+    """Run a statement that no watcher refuses, and that the connection still sees."""
+    watchers, depth._watchers = depth._watchers, ()
+    try:
+        connection.execute(statement).fetchall()
+    finally:
+        depth._watchers = watchers
+
+
+def _refused_by(rival: tuple[str, ...], path: Path, journal_mode: str, begin: str, statements: tuple[str, ...]) -> str:
+    """What SQLite says of the last of these statements where a rival comes just before it; "" where it succeeds."""
+    _fresh(path, journal_mode)
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as store,
+        contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other,
+    ):
+        store.execute(begin)
+        for statement in statements[:-1]:
+            store.execute(statement).fetchall()
+        with contextlib.suppress(sqlite3.OperationalError):
+            for statement in rival:
+                other.execute(statement).fetchall()
+        try:
+            store.execute(statements[-1]).fetchall()
+        except sqlite3.OperationalError as error:
+            return error.sqlite_errorname
+        return ""
 
 
 def test_an_interrupted_read_leaves_the_transaction_open(depth: StatementDepth, connection: sqlite3.Connection) -> None:
@@ -247,7 +323,7 @@ def test_the_legacy_control_begins_before_dml_and_only_there(
     depth: StatementDepth, connection: sqlite3.Connection
 ) -> None:
     assert _count(depth, lambda: connection.execute("SELECT 1").fetchall()) == {}
-    assert _count(depth, lambda: _insert(connection)) == {"begin": 1, "statement": 1}
+    assert _count(depth, lambda: _insert(connection)) == {"begin": 1, "statement": 1, "statementlock": 1}
     assert _count(depth, lambda: _insert(connection)) == {"statement": 1}
     assert _count(depth, lambda: connection.execute("SELECT 1").fetchall()) == {"statement": 1}
     assert _count(depth, lambda: connection.execute("ROLLBACK TO nowhere") if False else None) == {}
@@ -261,7 +337,7 @@ def test_the_legacy_control_begins_before_dml_and_only_there(
     [
         ("IMMEDIATE", {"begin", "beginlock", "statement"}),
         ("exclusive", {"begin", "beginlock", "statement"}),
-        ("DEFERRED", {"begin", "statement"}),
+        ("DEFERRED", {"begin", "statement", "statementlock"}),
     ],
 )
 def test_the_implicit_begin_takes_locks_as_its_isolation_level_says(
@@ -314,7 +390,7 @@ def test_what_sqlite_refuses_is_no_operation(depth: StatementDepth, connection: 
 def test_executemany_fails_at_its_nth_row_with_the_earlier_ones_written(
     depth: StatementDepth, connection: sqlite3.Connection
 ) -> None:
-    with depth.arm("statement@3=BUSY") as armed, pytest.raises(sqlite3.OperationalError, match="locked"):
+    with depth.arm("statement@3=LOCKED") as armed, pytest.raises(sqlite3.OperationalError, match="locked"):
         connection.executemany("INSERT INTO t VALUES(?)", ((number,) for number in range(9)))
     assert armed.fired == 1
     assert connection.in_transaction
@@ -353,7 +429,7 @@ def test_a_script_is_run_statement_by_statement_after_pythons_commit(
     with depth.arm("commit@1=FULL"), pytest.raises(sqlite3.OperationalError):
         connection.executescript(script)  # Python commits what was open.
     assert _rows(connection) == [1, 2, 3]
-    with depth.arm("statement@2=BUSY"), pytest.raises(sqlite3.OperationalError):
+    with depth.arm("statement@2=LOCKED"), pytest.raises(sqlite3.OperationalError):
         connection.executescript(script)
     assert connection.in_transaction
     connection.rollback()
@@ -407,8 +483,9 @@ def test_a_with_block_commits_or_rolls_back_and_both_are_operations(
             _insert(connection)
             raise KeyError
 
-    assert _count(depth, committed) == {"begin": 1, "statement": 1, "commit": 1, "commitlock": 1, "commitend": 1}
-    assert _count(depth, failed) == {"begin": 1, "statement": 1, "rollback": 1}
+    begun = {"begin": 1, "statement": 1, "statementlock": 1}
+    assert _count(depth, committed) == begun | {"commit": 1, "commitlock": 1, "commitend": 1}
+    assert _count(depth, failed) == begun | {"rollback": 1}
     with depth.arm("commit@1=BUSY"), pytest.raises(sqlite3.OperationalError, match="locked"):
         committed()
     # As in C, a COMMIT that failed is followed by a ROLLBACK.
@@ -468,7 +545,7 @@ def test_to_leave_the_legacy_control_is_to_commit(depth: StatementDepth, connect
 def test_autocommit_true_and_false_are_understood(depth: StatementDepth, tmp_path: Path) -> None:
     connection = depth.connect(tmp_path / "c.db", autocommit=False)
     assert connection.in_transaction
-    assert _count(depth, lambda: connection.execute("CREATE TABLE t(a)")) == {"statement": 1}
+    assert _count(depth, lambda: connection.execute("CREATE TABLE t(a)")) == {"statement": 1, "statementlock": 1}
     assert _count(depth, connection.commit) == {"commit": 1, "commitlock": 1, "commitend": 1}
     assert connection.in_transaction
     _insert(connection)
@@ -719,7 +796,7 @@ def test_two_threads_with_connections_of_one_depth(depth: StatementDepth, tmp_pa
         counts.append(failed)
         connection.close()
 
-    with depth.arm("statement@100..149=BUSY") as armed:
+    with depth.arm("statement@100..149=LOCKED") as armed:
         threads = [threading.Thread(target=run, args=(name,)) for name in ("one.db", "two.db")]
         for thread in threads:
             thread.start()
