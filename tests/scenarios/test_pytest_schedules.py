@@ -132,6 +132,33 @@ def test_a_call_that_is_cut_short_leaves_no_transaction(run) -> None:
     done.stdout.fnmatch_lines(["*KeyboardInterrupt at its call 2 into sqlite3: a transaction is left open*"])
 
 
+def test_what_a_with_block_of_the_connection_does_is_not_cut_short(run) -> None:
+    done = run(
+        """
+        def add(db, names):
+            with db:
+                for name in names:
+                    db.execute("INSERT INTO job VALUES (?, NULL)", (name,))
+
+        def half(db, names):
+            with db:
+                db.execute("INSERT INTO job VALUES (?, NULL)", (names[0],))
+            db.execute("INSERT INTO job VALUES (?, NULL)", (names[1],))
+            db.commit()
+
+        @pytest.mark.every_cancel
+        @pytest.mark.parametrize("how", [add, half])
+        def test_add(two, cancelled, how, tmp_path):
+            db = sqlite3.connect(two[0].db.execute("PRAGMA database_list").fetchone()[2])
+            cancelled(lambda: how(db, ["x", "y"]))
+            in_all, = two[1].db.execute("SELECT count(*) FROM job WHERE id IN ('x', 'y')").fetchone()
+            db.close()
+            assert in_all != 1
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+
+
 def test_a_task_is_cancelled_at_each_await(run) -> None:
     done = run(
         """
