@@ -16,7 +16,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.scenario import Arm, Call, Limit, Restart, Rival, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Target
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, TargetError
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import SHIPPED, find
 
@@ -106,7 +106,7 @@ def test_an_action_of_nobodys_is_refused(name: str, home: Path) -> None:
     target = library(name)
     session = target.open(home, target.configurations[0], Environment())
     try:
-        with pytest.raises(ValueError, match="unknown action '__init__'"):
+        with pytest.raises(TargetError, match="unknown action '__init__'"):
             session.call(Action("__init__"))
     finally:
         session.close()

@@ -18,7 +18,7 @@ from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
 from tornpage import faults
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target, TargetError, View
 
 _CALLS: Final = ("add", "decr", "delete", "incr", "pop", "set", "touch")
 
@@ -62,7 +62,7 @@ class DiskCacheSession:
         """Make one call of the cache's interface."""
         if action.name not in _CALLS:
             # An action may come from a replay file; other methods could reach beyond the cache's directory.
-            raise ValueError(f"unknown action {action.name!r}; known: {', '.join(_CALLS)}")
+            raise TargetError(f"unknown action {action.name!r}; known: {', '.join(_CALLS)}")
         getattr(self._cache, action.name)(**action.args)
 
     def live_view(self) -> View:

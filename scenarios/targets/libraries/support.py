@@ -12,7 +12,7 @@ from typing import Any
 
 from tornpage import faults
 from tornpage.scenarios.model.simple_target import SimpleTarget
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, TargetError
 
 
 class VirtualTime:
@@ -51,12 +51,12 @@ def silence(*loggers: str) -> None:
 
 
 def require_known(action: Action, known: Collection[str]) -> None:
-    """Raise ValueError for an action that is none of these.
+    """Raise TargetError for an action that is none of these.
 
     It may come from a replay file, and other methods could reach beyond the store's directory.
     """
     if action.name not in known:
-        raise ValueError(f"unknown action {action.name!r}; known: {', '.join(sorted(known))}")
+        raise TargetError(f"unknown action {action.name!r}; known: {', '.join(sorted(known))}")
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
