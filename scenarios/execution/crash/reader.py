@@ -2,16 +2,17 @@
 
 Each directory is put down where its files were written, and read by SQLite alone: hot journals are rolled back, the WAL
 is recovered, integrity is checked, and the view is taken by plain SQL. Opening the target is dearer; so a verdict is
-shared by states in which every file that the store could read is equal: the database by all that is in its tables, its
-size and which files of SQLite's are beside it, every other file by its content. The target is opened once for each of
-those, as another process than the one that wrote the files, and has to show what the plain reader has seen, to pass its
-own checks and to work. Where it does not, each further state that is equal in this way is opened by itself, too: none
-is blamed for another one. A store whose Python code opens, removes or renames SQLite's own files (a log that it takes
-for stale, a copy) sees more of them than SQLite shows: it is opened for each directory.
+shared by states in which every file that the store could read is equal: the database by all that is in its tables,
+every other file by its content. The target is opened once for each of those, and once for each way in which SQLite's
+own files are there (`_shape`), as another process than the one that wrote the files, and has to show what the plain
+reader has seen, to pass its own checks and to work. Where it does not, each further state that is equal in this way is
+opened by itself, too: none is blamed for another one. A store whose Python code changes SQLite's own files (it removes
+a log that it takes for stale, or puts a copy in the place of the database) is opened for each directory.
 
 Equal directories are read once. Of databases that come to the same pages after their recovery the view is taken once.
 
-Not covered: a program of its own that handles SQLite's files by itself; it is opened once for each of the above.
+Not covered: stores that only read SQLite's files by themselves (a header, a copy of a database with its journal beside
+it), and programs in other languages that change them; they are opened once for each of the above.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ from tornpage.scenarios.targets.process import ProcessTarget
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
 _FEW: Final = 4
+_CHANGING: Final = frozenset({"file-write", "file-truncate", "file-rename", "file-link", "file-unlink"})
 # What a database says of itself: a store may ask for it.
 _KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "auto_vacuum", "encoding")
 
@@ -51,14 +53,14 @@ class _Plain(msgspec.Struct, frozen=True):
     content: bytes
 
 
-Kind = tuple[bytes, tuple[object, ...], Identity]
-"""What a store could read: a digest of the database's tables, how its files are (`_own`), and its other files."""
+Kind = tuple[bytes, Identity]
+"""What a store could read: a digest of the database's tables, and its other files."""
 
 
 class _Touches:
-    """An injector that never fires: it notes whether Python code handles one of SQLite's own files of a database."""
+    """An injector that never fires: it notes whether Python code changes one of SQLite's own files of a database."""
 
-    kinds = frozenset(faults.FILE_KINDS)
+    kinds = _CHANGING
 
     def __init__(self, database: Path) -> None:
         path = os.path.realpath(database)
@@ -83,9 +85,10 @@ class CrashReader:
         self.beginnings: set[Kind | tuple[bytes, tuple[str, ...]]] = set()
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
-        self._plain: dict[tuple[bytes, Identity], _Plain | Violation] = {}
+        self._plain: dict[Kind, _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
-        # Whether the store handles SQLite's own files by itself.
+        # How SQLite's own files were where the target was opened; and whether it changes them by itself.
+        self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
         self._last: View = {}
         self._beat_keys: Set[str] | None = None
@@ -124,16 +127,18 @@ class CrashReader:
         database = "" if self.target.files_view is not None else os.fspath(self.target.database(directory))
         others = self._others(state, database, directory)
         plain = self._read(directory, database, others)
-        kind = plain.content, self._own(state, files, database, directory), others
-        if kind not in self.kinds or kind in self._wrong:
+        shape = self._shape(files, database, directory)
+        kind = plain.content, state.identity if self._touches_own else others
+        if kind not in self.kinds or kind in self._wrong or shape not in self._shapes:
             self.kinds.setdefault(kind, state)
             plain_files = self.target.files_view is not None
             self.beginnings.add(kind if plain_files else (plain.content, tuple([name for name, _ in others])))
             try:
-                self._open_first(files, plain.view, now_ms, directory)
+                self._open_first(files, plain.view, now_ms, directory, watches=shape not in self._shapes)
             except Violation:
                 self._wrong.add(kind)
                 raise
+            self._shapes.add(shape)
         return plain.view
 
     def _others(self, state: faults.State, database: str, directory: Path) -> Identity:
@@ -144,27 +149,28 @@ class CrashReader:
         own = [name + suffix for suffix in _OWN_SUFFIXES]
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
-    def _own(self, state: faults.State, files: Files, database: str, directory: Path) -> tuple[object, ...]:
+    def _shape(self, files: Files, database: str, directory: Path) -> tuple[object, ...]:
         """How SQLite's own files are: which are there, the database's size, and whether it is what they come to.
 
-        Where the store looks into them, all that is in them.
+        The target is opened at least once on each of these, whatever the tables hold: what it does then is seen.
         """
         if self.target.files_view is not None:
             return ()
-        if self._touches_own:
-            return state.identity
         name = _name_in(database, directory)
         content = files.get(name, b"")
         there = tuple([suffix for suffix in _OWN_SUFFIXES if name + suffix in files])
         return there, len(content), content == self._pages
 
-    def _open_first(self, files: Files, view: View, now_ms: int, directory: Path) -> None:
+    def _open_first(self, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> None:
         self.target.check_view(view)
         place(files, directory)
         touches = _Touches(self.target.database(directory))
-        with watching(touches):
-            self._open(view, now_ms, directory)
-        self._touches_own = self._touches_own or touches.seen
+        try:
+            # It costs a fifth of an opening.
+            with watching(touches) if watches else contextlib.nullcontext():
+                self._open(view, now_ms, directory)
+        finally:
+            self._touches_own = self._touches_own or touches.seen
 
     def _read(self, directory: Path, database: str, others: Identity) -> _Plain:
         try:
