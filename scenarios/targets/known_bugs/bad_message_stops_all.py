@@ -21,7 +21,7 @@ class _ReadsAll(Outbox):
 
 BUG = KnownBug(
     name="bad-message-stops-all",
-    source="a reviewer of this project, whose build `check` passed",
+    source="a reviewer of this project",
     defect="after somebody has edited one row by hand, no message is sent any more",
     checks=("as-specified", "no-lost-message"),
     parts=lambda: {"outbox": _ReadsAll},

@@ -21,7 +21,7 @@ class _LooksOnce(Outbox):
 
 BUG = KnownBug(
     name="budget-never-spent",
-    source="a reviewer of this project, whose build `check` passed",
+    source="a reviewer of this project",
     defect="behind a slow receiver a pass with a budget of a minute goes on for an hour",
     checks=("as-specified",),
     parts=lambda: {"outbox": _LooksOnce},

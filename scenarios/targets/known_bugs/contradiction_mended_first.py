@@ -25,7 +25,7 @@ class _Upkeep(Upkeep):
 
 BUG = KnownBug(
     name="contradiction-mended-first",
-    source="a reviewer of this project, whose build `check` passed",
+    source="a reviewer of this project",
     defect="the audit never reports inconsistent_timestamps, whatever an older version has written",
     checks=("as-specified",),
     parts=lambda: {"upkeep": _Upkeep},

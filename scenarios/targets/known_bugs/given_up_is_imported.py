@@ -19,7 +19,7 @@ class _GoesDeeper(Outbox):
 
 BUG = KnownBug(
     name="given-up-is-imported",
-    source="a reviewer of this project, whose build `check` passed",
+    source="a reviewer of this project",
     defect="messages that the old queue had given up long ago are sent after the upgrade",
     checks=("as-specified",),
     parts=lambda: {"outbox": _GoesDeeper},

@@ -27,7 +27,7 @@ class _History(RunHistory):
 
 BUG = KnownBug(
     name="said-before-it-is-so",
-    source="a reviewer of this project, whose build `check` passed",
+    source="a reviewer of this project",
     defect="on a full disk each start logs the same runs as interrupted anew, and they are still running",
     checks=("as-specified",),
     parts=lambda: {"history": _History},
