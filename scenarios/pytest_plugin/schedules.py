@@ -248,7 +248,7 @@ class Schedules:
                 text = f"schedule {number} of {len(points)}: {point}"
                 failed[0].sections.append(("what was switched", text))
                 return self._ended(item, nextitem, reports)
-        reports[0].user_properties.append(("tornpage_searched", f"{len(points)} schedules"))
+        reports[0].user_properties.append(("tornpage_searched", _searched(points, counting)))
         return self._ended(item, nextitem, reports)
 
     def _run(self, item: Any, point: Point, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
@@ -281,6 +281,16 @@ def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
     yield from (Point(number, shares=shares) for number in range(1, first + 1))
     if item.get_closest_marker("interleave"):
         yield from (Point(number, turned=True, shares=shares) for number in range(1, second + 1))
+
+
+def _searched(points: list[Point], counted: Point) -> str:
+    """What was tried, and what was left out."""
+    words = f"{len(points)} schedules"
+    if counted.shares:
+        words += ", at calls into a connection that both used and at no lock inside one call"
+    if max(counted.seen) > _MOST_POINTS:
+        words += f"; of {max(counted.seen):,} points the first {_MOST_POINTS}"
+    return words
 
 
 def _vacuous(item: pytest.Item, reports: list[pytest.TestReport], counted: Point) -> pytest.TestReport:

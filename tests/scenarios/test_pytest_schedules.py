@@ -87,6 +87,36 @@ def test_a_race_is_found_and_the_sound_claim_passes(run) -> None:
     done.stdout.fnmatch_lines(["*test_claim[[]claim_at_once[]]: * schedules*"])
 
 
+def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> None:
+    done = run(
+        """
+        class Pool:
+            def __init__(self, path):
+                self.path, self.free = path, []
+
+            def add(self, name):
+                db = self.free.pop() if self.free else sqlite3.connect(self.path, isolation_level=None)
+                try:
+                    db.execute("INSERT INTO job VALUES (?, NULL)", (name,))
+                finally:
+                    self.free.append(db)
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("lends", ["one", "two"])
+        def test_add(two, callers, lends):
+            path = two[0].db.execute("PRAGMA database_list").fetchone()[2]
+            pools = [Pool(path)] * 2 if lends == "one" else [Pool(path), Pool(path)]
+            callers(lambda: pools[0].add("x"), lambda: pools[1].add("y"))
+            for pool in pools:
+                while pool.free:
+                    pool.free.pop().close()
+        """
+    )
+    done.assert_outcomes(passed=2)
+    said = [line for line in done.outlines if "schedules" in line]
+    assert ["at calls into a connection that both used" in line for line in said] == [True, False]
+
+
 def test_coroutines_are_switched_at_their_awaits(run) -> None:
     done = run(
         """
