@@ -116,8 +116,9 @@ def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[No
         yield
         return
     timer = _Timer(seconds, message)
-    timer.start()
     try:
+        # It may ring before the next line, on a busy machine.
+        timer.start()
         yield
     except Exception:
         # What fails since all operations do says nothing else.
