@@ -105,7 +105,7 @@ def _check(code: str) -> str:
     check = CHECKS[code]
     return (
         f"# {code}\n\n{check.meaning[0].upper()}{check.meaning[1:]}.\n\n**Applies to:** {check.applies_to}.\n\n"
-        f"**The story behind it:** {check.source}\n\n**What to do:** {check.advice}\n\n"
+        f"**Source:** {check.source}\n\n**What to do:** {check.advice}\n\n"
         f"```console\n$ tornpage explain {code}\n```\n\n[All checks](index.md)\n"
     )
 

@@ -594,7 +594,7 @@ class Executor:
                 return
         raise Violation(
             "acknowledged-is-durable",
-            describe(differences(self.view, settled), "what had to be there", "the file"),
+            describe(differences(self.view, settled), "the expected state", "the file"),
             {"expected": self.view, "disk": settled},
         )
 

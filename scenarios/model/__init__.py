@@ -1,1 +1,1 @@
-"""What a target, a scenario, a check and a result are, and the oracle that judges them. No I/O."""
+"""The types of targets, scenarios, checks and results, and the oracle that judges a store. No I/O."""

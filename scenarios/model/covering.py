@@ -1,18 +1,19 @@
-"""Which points of a call are tried where not all of them are: a covering design, and the rest at random.
+"""Choose which fault points of a call a limited budget tries: a covering design, then random points.
 
-Method. A point is one operation that fails in one way: with an effect and its timing, once or for good. Of each call
+Method. A point is one operation that fails in one way: with an effect and its timing, once or on every later operation
+too (sticky). In each call
 
-1. every operation fails once, in the way that was tried least often until now: the effect on operations of its kind
-   first, then the effect in this call, then once or for good;
-2. each effect that no operation of this call has met yet is tried in it;
-3. each effect on a kind of operation that no call has met yet is tried;
-4. points at random fill up what is left of the budget.
+1. every operation fails once, in the way tried least often so far. The order of comparison: the effect on this kind of
+   operation, the effect in this call, then once or sticky;
+2. each effect that no operation of this call has had is tried;
+3. each effect on a kind of operation that no call has had is tried;
+4. random points use the rest of the budget.
 
-So each operation of each call, each pair of call and effect, and each pair of kind of operation and effect is there
-whatever the budget is, and what is drawn spreads over the others evenly. What was tried "until now" is what the same
-`Covering` has chosen: one is for the calls of one part, so that no part depends on another.
+So every budget covers each operation of each call, each pair of call and effect, and each pair of operation kind and
+effect. Random points spread evenly over the others. "So far" counts what the same `Covering` object has chosen; each
+part has its own, so parts don't depend on each other.
 
-Not covered: triples, such as each effect on each operation; a run that tries all points has those.
+Not covered: triples, such as each effect on each operation; only a run that tries all points covers them.
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-# A kind and a role, as they are counted, and which of these in its call, from 1.
+# The kind and role of an operation, and its ordinal among operations of that kind and role in the call, from 1.
 Operation = tuple[tuple[str, str], int]
 # A configuration, and the step and the name of a call in it.
 CallPlace = tuple[str, int, str]
@@ -45,24 +46,24 @@ class OperationsTried:
     failed: set[tuple[CallPlace, Operation]] = field(default_factory=set)
 
     def there_are(self, place: CallPlace, operations: Set[Operation | None]) -> None:
-        """Take down what can fail in a call; None is a point that is about no single operation."""
+        """Record what can fail in a call; None stands for a point that belongs to no single operation."""
         self.there[place] = len(operations - {None})
 
     def add(self, other: "OperationsTried") -> None:
-        """Take in what another part came to, maybe of the same calls."""
+        """Add the result of another part, which may cover the same calls."""
         self.there |= other.there
         self.failed |= other.failed
 
 
 class Covering:
-    """Chooses points of one call after the other; remembers which pairs the calls before have had."""
+    """Chooses the points of one call after another, and remembers the pairs that earlier calls have covered."""
 
     def __init__(self) -> None:
         self._used: Counter[Hashable] = Counter()
 
     def choose(self, variants: Sequence[Variant], most: int, generator: Random) -> list[int]:
-        """The indexes of what is tried of one call, in order: the covering design, filled up to `most` at random."""
-        # Ties are broken by where each stands in this order.
+        """Return the sorted indexes of the points to try in one call: the design, filled to `most` at random."""
+        # This random order breaks ties.
         order = generator.sample(range(len(variants)), len(variants))
         in_call: Counter[Hashable] = Counter()
         chosen: dict[int, None] = {}
@@ -81,7 +82,7 @@ class Covering:
         return sorted((*chosen, *islice(rest, max(most - len(chosen), 0))))
 
     def _burden(self, variant: Variant, in_call: "Counter[Hashable]") -> tuple[int, int, int]:
-        """How often what it tries was tried until now."""
+        """How often the pairs of this variant have been tried so far."""
         return self._used[_pair(variant)], in_call[_effect(variant)], self._used[_triple(variant)]
 
 

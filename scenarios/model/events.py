@@ -1,4 +1,4 @@
-"""What the engine tells while it works: frozen events. Terminal, JSON and the rest are handlers of these."""
+"""Frozen events that the engine emits while it works. Terminal, JSON and the other reports are handlers of these."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -12,9 +12,9 @@ from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need
 
 Counts = dict[str, int]
-# How much of what there is a search has tried; random: it draws from what has no end; "": not said.
+# How much of its space a search has tried. "random": it samples an infinite space; "": not stated.
 Extent = Literal["exhaustive", "sampled", "random", ""]
-# What is said of a finding whose scenario, played by itself, does not show it.
+# The note on a finding whose scenario does not reproduce it alone.
 NOT_SHOWN = "seen at this point; its scenario, played again, does not show it"
 
 
@@ -32,7 +32,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A check that failed: what was seen, and the scenario that shows it; `shows_again` is whether it did once more."""
+    """A check that failed: the message and its scenario; `shows_again`: a replay of it shows the finding again."""
 
     code: str
     message: str
@@ -53,12 +53,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def _printable(text: str) -> str:
-    """The text with control characters escaped: a key of a store may hold any, and terminals and CI obey some."""
+    """Escape control characters: a store's key may hold any, and terminals and CI systems interpret some of them."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class SearchStarted(msgspec.Struct, frozen=True):
-    """A way of search begins; `expected` is the number of points or steps, None where it can't be known."""
+    """A search begins; `expected` is the number of points or steps, None where it can't be known."""
 
     search: str
     target: str
@@ -66,7 +66,7 @@ class SearchStarted(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where along the workload a point is: in which step, which is which call, and what went wrong there, in words."""
+    """The place of a point in the workload: configuration, step, call, and the fault or condition in words."""
 
     configuration: Configuration
     step: int
@@ -75,7 +75,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class PointTried(msgspec.Struct, frozen=True):
-    """One fault point was tried: whether its fault fired, whether an error came of it, and whether a check failed."""
+    """One fault point was tried: whether its fault fired, the caller got an error, and a check failed."""
 
     series: Series
     fired: bool
@@ -85,10 +85,11 @@ class PointTried(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A finding; `replay` is the command line that shows it again.
+    """A finding; `replay` is the command line that reproduces it.
 
-    `promised` is False where the target has declared, with a reason, that it does not promise this: then it is an
-    observation, not a failure. `accepted_because` says why a baseline accepts it; "": none does.
+    `promised` is False where the target declares, with a reason, that it does not promise this check: the finding is
+    then an observation, not a failure. `accepted_because` is the reason from the baseline that accepts it; "": no
+    baseline does.
     """
 
     finding: Finding
@@ -105,7 +106,7 @@ class Vacuous(msgspec.Struct, frozen=True):
 
 
 class StepsDone(msgspec.Struct, frozen=True):
-    """The machine has done so many steps, faults, restarts and scenarios until now."""
+    """How many steps, faults, restarts and scenarios the state machine has run so far."""
 
     counts: Counts
 
@@ -135,19 +136,20 @@ class CrashPoint(msgspec.Struct):
         self.reappeared += outcome.reappeared
 
     def add(self, other: "CrashPoint") -> None:
-        """Take in what another part came to at the same position."""
+        """Add the counts of another part at the same position."""
         for name in ("states", "lossy", "reappeared", "damaged", "findings"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class CrashesTried(msgspec.Struct):
-    """What came of the crash states of one configuration.
+    """The results of the crash states of one configuration.
 
-    `operations` were recorded, `disks` read; `lossy` states had lost acknowledged changes as the configuration allows,
-    `most_lost` of them at most; in `reappeared` states a failed change had come back as the rules allow; `damaged`
-    states promised nothing and kept nothing; `broken` tapes failed without any crash and were not tried. `by_position`
-    has those of the workload itself, by the number of operations before the crash. `enumerable` is how many states the
-    rules make of what was recorded; `left_out` how much of what was not even among those, or not recorded.
+    `operations` were recorded and `disks` read. `lossy` states lost acknowledged changes as the configuration allows,
+    `most_lost` of them at most. In `reappeared` states a failed change came back, as the rules allow. `damaged` states
+    have a configuration that promises nothing, and a damaged store. `broken` tapes failed before any crash and were not
+    tried. `by_position` holds the states of the workload itself by the number of operations before the crash.
+    `enumerable` is the number of states that the rules derive from the tape; `left_out` counts the states outside it,
+    by reason.
     """
 
     target: str
@@ -172,7 +174,7 @@ class CrashesTried(msgspec.Struct):
         self.reappeared += outcome.reappeared
 
     def add(self, other: "CrashesTried") -> None:
-        """Take in what another part of the same configuration came to; positions of one tape are the same in both."""
+        """Add the results of another part of the same configuration; both number the tape's positions alike."""
         for name in (
             "operations",
             "states",
@@ -196,10 +198,11 @@ class CrashesTried(msgspec.Struct):
 
 
 class SearchEnded(msgspec.Struct, frozen=True):
-    """A way of search has ended, after `seconds` of work; `complete` is False where something has cut it short.
+    """A search has ended after `seconds` of work; `complete` is False where it was cut short.
 
-    `notes` are lines for people. A shard can't be judged by itself: `needs` is what all shards together have to meet,
-    `seen` what this one has met beside its counts. `extent` says whether it has tried all that there is.
+    `notes` are lines for people. One shard can't be judged alone: `needs` is what all shards together have to reach,
+    `seen` what this shard has reached in addition to its counts. `extent` says whether the search tried its whole
+    space.
     """
 
     search: str
@@ -214,7 +217,7 @@ class SearchEnded(msgspec.Struct, frozen=True):
 
 
 def extent_of(searches: Iterable[SearchEnded]) -> str:
-    """SAMPLED, or EXHAUSTIVE where each search that can try all there is has; "" where none of them says it."""
+    """SAMPLED, or EXHAUSTIVE if each search that can try its whole space did so; "" if no search states it."""
     extents = {ended.extent for ended in searches}
     if not extents or "" in extents:
         return ""

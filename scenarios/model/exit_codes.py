@@ -1,10 +1,10 @@
-"""What the process's exit code says."""
+"""The process's exit codes."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What the process's exit code says."""
+    """The process's exit codes."""
 
     HOLDS = 0
     FINDING = 1

@@ -1,4 +1,4 @@
-"""What ``tornpage explain`` says of a check, an SQLite result code or a fault."""
+"""The text of ``tornpage explain`` for a check, an SQLite result code or a fault."""
 
 import errno
 import os
@@ -11,41 +11,40 @@ from tornpage.scenarios.model.judging.checks import CHECKS
 _RESULTS = {
     "BUSY": "another connection holds the lock that is needed. Nothing happened, and the transaction, if one is open, "
     "is still open. Try again, or roll back and try the whole transaction again.",
-    "FULL": "there is no space left. SQLite has already rolled the transaction back: ask in_transaction before "
-    "ROLLBACK.",
+    "FULL": "no space is left. SQLite has already rolled the transaction back: check in_transaction before ROLLBACK.",
     "IOERR": "the operating system reported an error. SQLite has already rolled the transaction back; a COMMIT that "
-    "ends like this is a maybe: read the rows again before you tell anybody.",
+    "ends like this may have happened: read the rows again before you report an outcome.",
     "CANTOPEN": "a file could not be opened: no permission, no descriptor left, no such directory. The transaction, if "
     "one is open, is still open.",
     "CORRUPT": "the file is damaged, or was changed behind SQLite's back. Stop writing; keep the file.",
     "NOMEM": "an allocation failed. Python raises MemoryError, which is no sqlite3.Error.",
-    "PROTOCOL": "the lock of a WAL could not be had after many tries. Nothing happened; try again.",
+    "PROTOCOL": "SQLite could not get the WAL lock after many tries. Nothing happened; try again.",
     "LOCKED": "a table is locked by another statement of the same process. Nothing happened.",
     "PERM": "the operating system refuses the lock. Nothing happened.",
     "READONLY": "the file or its directory can't be written.",
-    "INTERRUPT": "somebody called interrupt(). A writing statement has been rolled back.",
+    "INTERRUPT": "another thread called interrupt(). A writing statement has been rolled back.",
 }
 _KILL = (
     "KILL: the process dies of SIGKILL before or after an operation, or half-way through a write. All that reached the "
-    "operating system stays: what was acknowledged has to be there after the restart, and of the pending call all or "
+    "operating system stays: after the restart every acknowledged change must be there, and of the pending call all or "
     "nothing. See tornpage kill; plans that kill, such as write:wal@3/half=KILL, are played in child processes only."
 )
 _ELSEWHERE = "see https://sqlite.org/rescode.html"
 
 
 def codes() -> list[str]:
-    """All that has a name of its own: checks, result codes, errors of plain files, and the kill."""
+    """Every code that ``explain`` knows by name: checks, result codes, errors of plain files, and the kill."""
     return [*CHECKS, *faults.RESULT_CODES, *sorted({*FILE_EFFECTS} - {*faults.RESULT_CODES}), faults.KILL]
 
 
 def explanation(code: str) -> str | None:
-    """The explanation as text; None where nobody knows the code."""
+    """The explanation as text; None for an unknown code."""
     name = code.upper().removeprefix("SQLITE_")
     if code in CHECKS:
         check = CHECKS[code]
         return (
             f"{check.code}: {check.meaning}.\n\nApplies to: {check.applies_to}.\n\n"
-            f"The story behind it: {check.source}\n\nWhat to do: {check.advice}"
+            f"Source: {check.source}\n\nWhat to do: {check.advice}"
         )
     if name in faults.RESULT_CODES:
         return _result(name)
@@ -61,19 +60,19 @@ def explanation(code: str) -> str | None:
 
 
 def _system_call(text: str) -> str | None:
-    """What a fault in a system call means; None for what does not look like one."""
+    """The explanation of a fault in a system call; None for text that is not one."""
     try:
         fault = SyscallFault.parse(text)
     except faults.ImpossibleFaultError as error:
         call = text.partition(":")[0]
         return str(error) if call in CALLS and call not in faults.KINDS else None
     where = f"call {fault.when.first}{' and all after it' if fault.when.sticky else ''}"
-    where += f" of {fault.call} on the {fault.role} file"
+    where += f" to {fault.call} on the {fault.role} file"
     if fault.effect == faults.KILL:
         return f"{fault}: SIGKILL ends the process as it enters {where}."
     return (
-        f"{fault}: {where} is not made and ends with {fault.effect}: {fault.reason}. SQLite makes its own error of "
-        "that, or none; see docs/any-language.md."
+        f"{fault}: {where} is not run and returns {fault.effect}: {fault.reason}. SQLite maps that to its own error, "
+        "or to none; see docs/any-language.md."
     )
 
 
@@ -104,14 +103,14 @@ def _fault(fault: faults.Fault) -> str:
     times = "each" if fault.when.first == 1 and fault.when.sticky else f"number {fault.when}"
     where = "any file" if fault.role == "any" else f"the {fault.role} file"
     timing = {
-        "before": "is not done and",
+        "before": "is skipped and",
         "after": "is done and then",
         "half": "is done by half and then",
     }[fault.timing]
     what = f"reports SQLITE_{fault.effect}"
     if fault.kind in faults.FILE_KINDS:
         what = f"raises OSError with {fault.effect}"
-        what = {"half": "says how much it wrote", "before": what, "after": what}[fault.timing]
+        what = {"half": "returns the number of bytes written", "before": what, "after": what}[fault.timing]
         where = {"any": "any plain file", "dir": "a directory", "other": "a plain file without a suffix"}.get(
             fault.role, f"a plain file like {fault.role}"
         )

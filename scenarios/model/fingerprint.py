@@ -1,12 +1,12 @@
-"""The fingerprint of a finding: what stays the same on other machines, with other seeds and in other configurations.
+"""The fingerprint of a finding: the part that is the same on every machine, with every seed, in every configuration.
 
-It is made of four words: the check, the target, the call that goes wrong, and what it takes to make it go wrong (a
-fault, a limit, a rival, a power cut …). All four come from the shortest scenario, in which nothing is left that is not
-needed. Left out is whatever a seed or a machine decides: arguments and numbers, which operation of the call was hit,
-the journal mode, the search that came first, every path and every text of an error.
+It has four parts: the check, the target, the call that fails, and the causes (a fault, a limit, a rival, a power cut
+…). All four come from the shrunk scenario. Left out is everything that a seed or a machine decides: arguments and
+numbers, which operation of the call was hit, the journal mode, the search that found it first, every path and every
+error text.
 
-So two faults in one call that break one promise are one finding: a baseline that accepts the one accepts the other. A
-power cut is not a fault, though: what a call was forgiven under one does not excuse it under the other.
+So two faults in one call that break one check are one finding: a baseline that accepts one accepts the other. A power
+cut is a different cause from a fault: a finding accepted under one is not accepted under the other.
 """
 
 import hashlib
@@ -47,13 +47,13 @@ def fingerprint(check: str, scenario: Scenario) -> str:
 
 
 def in_words(scenario: Scenario) -> str:
-    """The call and what it takes, such as "incr under fault"."""
+    """The call and its causes, such as "incr under fault"."""
     causes = causes_of(scenario)
     return call_of(scenario) + (f" under {' and '.join(causes)}" if causes else "")
 
 
 def call_of(scenario: Scenario) -> str:
-    """The name of the call that goes wrong: "put", "restart", or "heartbeat" where no step goes wrong."""
+    """The name of the call that fails: "put", "restart", or "heartbeat" if no step of the scenario fails."""
     index = decisive_step(scenario)
     step = None if index is None else scenario.steps[index]
     if isinstance(step, Call):
@@ -64,10 +64,10 @@ def call_of(scenario: Scenario) -> str:
 
 
 def decisive_step(scenario: Scenario) -> int | None:
-    """The index of the step that goes wrong: the first call after the last thing that is wrong with the world.
+    """The index of the step that fails: the first call after the last fault or condition.
 
-    Without such a thing it is the last call, and where the scenario ends in a crash the last one before it: a crash
-    undoes what was called before. None where a scenario has neither a call nor a restart.
+    Without one it is the last call; in a scenario that ends in a crash, the last call before the crash, since a crash
+    undoes earlier calls. None where a scenario has neither a call nor a restart.
     """
     steps = scenario.steps
     crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt | Damage)]
@@ -81,7 +81,7 @@ def decisive_step(scenario: Scenario) -> int | None:
 
 
 def causes_of(scenario: Scenario) -> tuple[str, ...]:
-    """Each kind of thing that the scenario needs to go wrong, once, sorted; none where it fails by itself."""
+    """Each kind of cause that the scenario needs in order to fail, once, sorted; empty where it fails without any."""
     return tuple(sorted({cause for step in scenario.steps if (cause := _cause(step))}))
 
 

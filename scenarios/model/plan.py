@@ -17,13 +17,13 @@ class Profile(msgspec.Struct, frozen=True):
     """The size of a run.
 
     `configurations`: how many of the target's, in its own order (None: all). `points_per_call`: the most fault points
-    of one call and configuration, sampled by the seed beyond that (None: all); with `every_operation` each operation of
-    each call fails at least once, whatever the number. `scenarios`, `steps`: for the machine;
-    `scenarios_a_batch` share a seed, and a campaign that was stopped goes on with the next batch.
-    `crash_states`: the most crash states of one call and configuration. `kills`: processes to kill. `rival_points`,
-    `limit_points`: the most points of one call and configuration at which a rival holds a lock, or a limit is met.
-    `schedules`: the most schedules of two callers in one configuration, per kind of callers (None: all).
-    `shrinks`: whether Hypothesis, too, makes a failing scenario simpler; that is most of the time that a finding takes.
+    of one call and configuration; above that the seed samples them (None: all). With `every_operation` each operation
+    of each call fails at least once, whatever the number. `scenarios`, `steps`: the size of the fuzz;
+    `scenarios_a_batch` share a seed, and a stopped campaign continues with the next batch. `crash_states`: the most
+    crash states of one call and configuration. `kills`: processes to kill. `rival_points`, `limit_points`: the most
+    points of one call and configuration at which a rival holds a lock, or a limit applies. `schedules`: the most
+    schedules of two callers in one configuration, per kind of callers (None: all). `shrinks`: whether Hypothesis also
+    shrinks a failing scenario, which takes most of the time of a finding.
     """
 
     name: str
@@ -78,9 +78,9 @@ PROFILES: Final[Mapping[str, Profile]] = {
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a campaign does: which searches, how much, from which seed, how long.
+    """The plan of a campaign: which searches, how much, from which seed, for how long.
 
-    `report` is where its replay files go; None: nowhere.
+    `report` is the directory of its replay files; None: none are written.
     """
 
     searches: tuple[str, ...]
@@ -89,42 +89,42 @@ class Plan(msgspec.Struct, frozen=True):
     max_time_s: float | None = None
     report: Path | None = Path(".tornpage")
     configurations: tuple[Configuration, ...] | None = None
-    # Of the target's machines, by name; none named: all of them in turn.
+    # The target's machines to run, by name; empty: all of them in turn.
     machines: tuple[str, ...] = ()
-    # Where the machine keeps how far it has come, and whether it goes on from there; None: nowhere.
+    # The directory of the fuzz's progress, for a later run to continue from; None: not kept.
     progress: Path | None = None
-    # How many processes do the work.
+    # The number of worker processes.
     jobs: int = 1
-    # Where a cluster of dask.distributed is reached, "local" for one of our own; None: there is none.
+    # The address of a dask.distributed cluster, or "local" to start one; None: no cluster.
     cluster: str | None = None
-    # Which share of the work is done here; None: all of it.
+    # The share of the work that this run does; None: all of it.
     shard: Shard | None = None
     goes_on: bool = False
-    # Where Hypothesis keeps failing examples for the next run: a directory, or a Redis URL; None: nowhere.
+    # The directory or Redis URL where Hypothesis keeps failing examples for the next run; None: not kept.
     examples: str | None = None
     depths: tuple[str, ...] | None = None
     most_findings: int = 25
-    # One fault plan for every call, in the place of all that there are.
+    # One fault plan for every call, instead of all points.
     by_hand: FaultPlan | None = None
-    # How long a call may take before it is stopped.
+    # The time limit of one call.
     call_timeout_s: float = 10.0
     # Whether the contract of view, rows and beat is tried before any search.
     rehearses: bool = True
-    # Below which directory the stores under test are kept; None: where this system has room for them.
+    # The directory for the stores under test; None: the system's temporary directory with the most suitable space.
     scratch: Path | None = None
-    # Who the two callers are, where that is not left to the target; and how often a schedule switches before an end.
+    # The kinds of two callers, None: as the target declares; and the most preemptions of a schedule.
     callers: tuple[Callers, ...] | None = None
     preemptions: int = 2
-    # What the disk promises when its power fails.
+    # The guarantees of the disk on a power cut.
     device: Device = Device()
-    # Whether crash also tries what a disk may give back of files at rest.
+    # Whether the crash search also damages files at rest, as a failing disk does.
     latent: bool = False
 
 
-# All of an address up to the last @ before its path: a password may hold one, too.
+# The part of an address up to the last @ before its path: a password may hold an @, too.
 _PASSWORD: Final = re.compile(r"(\w+://)[^\s/]*@")
 
 
 def without_password(text: str) -> str:
-    """A text in which whatever stands before the host of an address is hidden."""
+    """The text with the user and password of each address replaced by ***."""
     return _PASSWORD.sub(r"\1***@", text)

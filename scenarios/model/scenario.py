@@ -14,7 +14,7 @@ from tornpage.scenarios.model.target import Action, Configuration
 Depth = Literal["vfs", "statement"]
 _OF_DEVICE: Final = tuple(one.name for one in dataclasses.fields(faults.Device))
 LimitKind = Literal["allocation", "heap", "pages", "steps", "awaits"]
-# Where two callers of one store may be; in this order they are tried.
+# The kinds of two callers of one store, in the order in which they are tried.
 Callers = Literal["processes", "threads", "shared"]
 CALLERS: Final[tuple[Callers, ...]] = ("processes", "threads", "shared")
 
@@ -22,8 +22,8 @@ CALLERS: Final[tuple[Callers, ...]] = ("processes", "threads", "shared")
 class Call(msgspec.Struct, frozen=True, tag="call"):
     """Make one call.
 
-    `at` is the step of the clock at which it is made; else that is its own place in the scenario. With `ends` whatever
-    is wrong with the world is over when the call has returned, before anything is looked at.
+    `at` is the step of the clock at which the call is made, by default its place in the scenario. With `ends`, every
+    fault and condition ends when the call has returned, before the checks read anything.
     """
 
     action: Action
@@ -35,14 +35,14 @@ class Call(msgspec.Struct, frozen=True, tag="call"):
 
 
 class Arm(msgspec.Struct, frozen=True, tag="arm"):
-    """Arm a fault plan, in its text form; it replaces what was armed at that depth."""
+    """Arm a fault plan, in its text form; it replaces the plan armed at that depth."""
 
     plan: str
     depth: Depth = "vfs"
 
     @property
     def slot(self) -> str:
-        """A condition takes the place of the one that is in force in the same slot."""
+        """A condition replaces the one in force in the same slot."""
         return self.depth
 
     def __str__(self) -> str:
@@ -57,10 +57,10 @@ class Clear(msgspec.Struct, frozen=True, tag="clear"):
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
-    """End the process and start again: in good order, or by a crash that leaves what reached the system.
+    """End the process and start again: cleanly, or by a crash that leaves what reached the system.
 
-    `at` and `ends` as in `Call`; what is wrong with the world is over when the store has been closed, or, where it was
-    not open or crashes, when it has been opened.
+    `at` and `ends` as in `Call`; faults and conditions end when the store has been closed, or, if it was not open or
+    crashes, when it has been opened.
     """
 
     crash: bool = False
@@ -72,22 +72,22 @@ class Restart(msgspec.Struct, frozen=True, tag="restart"):
 
 
 def _how(step: "Call | Restart | CrashAt") -> str:
-    """When a step is made, and what ends with it, where that is said."""
+    """The time of a step, and what it ends, where they are not the defaults."""
     when = "" if step.at is msgspec.UNSET else f", at minute {step.at}"
     return when + (", which ends what is armed" if step.ends is True else "")
 
 
 class Soak(msgspec.Struct, frozen=True, tag="soak"):
-    """Make the small change again and again, until the write-ahead log begins anew or is seen not to."""
+    """Repeat the small change until the write-ahead log restarts, or is seen not to."""
 
     def __str__(self) -> str:
-        return "the small change again and again, until the log begins anew"
+        return "the small change again and again, until the log restarts"
 
 
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
-    """Let the target meet a limit while it is at work.
+    """Apply a limit to the target.
 
-    `at` is, by kind: "allocation", which allocation of SQLite's fails; "heap", how many more bytes it may take;
+    `at` is, by kind: "allocation", which allocation of SQLite fails; "heap", how many more bytes SQLite may take;
     "pages", how many more pages the database may have; "steps", which step of the virtual machine is interrupted. With
     `sticky` every allocation, or every statement, from there on.
     """
@@ -104,16 +104,16 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
     def __str__(self) -> str:
         on = " and all after it" if self.sticky else ""
         return {
-            "allocation": f"allocation {self.at}{on} finds no memory",
+            "allocation": f"allocation {self.at}{on} fails with no memory",
             "heap": f"SQLite may take {self.at:,} more bytes",
             "pages": f"the database may grow by {self.at} pages",
-            "steps": f"step {self.at} of SQLite's machine{on} is interrupted",
+            "steps": f"step {self.at} of SQLite's virtual machine{on} is interrupted",
             "awaits": f"the call is cancelled at its await {self.at}",
         }[self.kind]
 
 
 class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
-    """Set the clock forward, or back; it goes on from there."""
+    """Set the clock forward or back; it runs on from there."""
 
     by_ms: int
 
@@ -122,11 +122,11 @@ class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
 
 
 class Rival(msgspec.Struct, frozen=True, tag="rival"):
-    """Let a rival take a lock just before the nth lock operation; it is one of `faults.RIVAL_KINDS`.
+    """Make a rival take a lock just before the nth lock operation; `kind` is one of `faults.RIVAL_KINDS`.
 
-    `operation` is "lock" or "shmlock", `place` "connection" or "process"; beside a program of its own `operation` is
-    "call": the rival is there when the call begins. It lets go when the store has waited `held_ms` (in virtual time,
-    beside a program in real time), or else when it is cleared.
+    `operation` is "lock" or "shmlock", `place` "connection" or "process". For a target that is a program of its own,
+    `operation` is "call": the rival takes the lock when the call begins. It releases the lock when the store has waited
+    `held_ms` (virtual time; real time for a program), or else when it is cleared.
     """
 
     kind: str
@@ -154,7 +154,7 @@ class Syscall(msgspec.Struct, frozen=True, tag="syscall"):
 
     @property
     def slot(self) -> str:
-        """One at a time: there is one strace on a process."""
+        """One at a time: a process can have one strace only."""
         return "syscall"
 
     def __str__(self) -> str:
@@ -165,10 +165,10 @@ Conditional = Arm | Limit | Rival | Syscall
 
 
 class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
-    """Stop at one operation, leave what such a crash may leave, and start again from there.
+    """Stop at one operation, build a disk state that such a crash may leave, and start again from it.
 
-    `after` counts the operations since the last crash, or since the beginning. `at` and `ends` are as in `Restart`, the
-    others are those of `faults.Crash` and `faults.Device`.
+    `after` counts the operations since the last crash, or since the beginning. `at` and `ends` are as in `Restart`; the
+    other fields are those of `faults.Crash` and `faults.Device`.
     """
 
     after: int
@@ -212,11 +212,11 @@ class CrashAt(msgspec.Struct, frozen=True, tag="crash_at"):
 
 
 class Damage(msgspec.Struct, frozen=True, tag="damage"):
-    """End the process, and let the disk give back something else than was written: only looked at, then put right.
+    """End the process, and make the disk return something else than was written; the damage is undone afterwards.
 
-    `way` is "unreadable" (from the read `at` on none of the database succeeds), "bad-page" (no read of the page that
-    begins at the byte `at` of one of SQLite's files does), "flipped" (the bit `at` of the file) or "old" (the page that
-    begins at the byte `at` is as it was before the last call).
+    `way` is "unreadable" (reads of the database fail from read `at` on), "bad-page" (every read of the page at byte
+    `at` of one of SQLite's files fails), "flipped" (the bit `at` of the file) or "old" (the page at byte `at` is as it
+    was before the last call).
     """
 
     way: Literal["unreadable", "bad-page", "flipped", "old"]
@@ -235,8 +235,8 @@ class Damage(msgspec.Struct, frozen=True, tag="damage"):
 class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     """Let two callers, A and B, make a call each, and switch between them.
 
-    A runs up to its switch point `switch` (0: to its end), B up to its own `back` (0: to its end), A goes on, then
-    B. `callers` is "processes", "threads" or "shared"; the last is one session that both call.
+    A runs up to its switch point `switch` (0: to its end), B up to its own `back` (0: to its end), then A continues,
+    then B. `callers` is "processes", "threads" or "shared"; the last is one session that both call.
     """
 
     first: Action
@@ -247,7 +247,7 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
 
     @property
     def names(self) -> str:
-        """The names of both calls, whichever comes first."""
+        """The names of both calls, sorted."""
         return " and ".join(sorted((self.first.name, self.second.name)))
 
     def __str__(self) -> str:
@@ -266,14 +266,14 @@ Step = Call | Arm | Clear | Restart | CrashAt | Damage | Limit | ClockJump | Riv
 
 
 def plainly(step: Step) -> str:
-    """A step in words, without when it is made, or switched."""
+    """A step in words, without its time or its switch points."""
     if isinstance(step, Interleave):
         return step.names
     return str(step.action) if isinstance(step, Call) else str(step).partition(", at minute")[0].partition(", which")[0]
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """What to play: the target by name, its configuration, and the steps."""
+    """A test case: the target by name, its configuration, and the steps."""
 
     target: str
     configuration: Configuration

@@ -1,6 +1,6 @@
-"""A target in twenty lines: a store that is made with a path and driven by its own methods.
+"""A target in twenty lines: a store that is created with a path and driven by its own methods.
 
-Subclass `SimpleTarget`, and say how the store is made, which calls to try, what it answers and what its tables hold.
+Subclass `SimpleTarget`, and define how the store is created, which calls to try, its view, and the rows of its tables.
 """
 
 import inspect
@@ -48,16 +48,14 @@ class _SimpleSession:
 
 
 def _require_not_lazy(target: "SimpleTarget", action: Action, method: Any, answer: Any) -> None:
-    """Raise `SetUpError` where a call has only been prepared: nobody awaits it, or asks its generator for anything."""
+    """Raise `SetUpError` where a call returned a coroutine or generator that has not run."""
     if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
         _drop(answer)
         what = f"{action} is async, and nothing awaits it: let `make` return a store whose methods run it to its end"
         raise SetUpError(target.name, "calls-are-not-async", what)
     if inspect.isgeneratorfunction(method):
         _drop(answer)
-        what = (
-            f"{action} is a generator, and nothing asks it for a value, so it has not even begun: call a method that "
-        )
+        what = f"{action} is a generator that nothing iterates, so it has not run: call a method that "
         raise SetUpError(target.name, "calls-are-not-async", what + "uses it up")
 
 
@@ -73,7 +71,7 @@ def _named(view: Any) -> Any:
 
 
 def _drop(lazy: Any) -> None:
-    """Let go of a coroutine or a generator without a warning."""
+    """Close a coroutine or a generator without a warning."""
     if callable(close := getattr(lazy, "close", None)):
         close()
 
@@ -81,15 +79,15 @@ def _drop(lazy: Any) -> None:
 class SimpleTarget(Target):
     """The base of a small target. Set `file`, `calls` and `beat`; write `make`, `view` and `rows`.
 
-    `file` is the database's name inside a directory. `calls` are tried in this order; each is made while the state is
-    what those before it have left. `beat` is a call that adds exactly one key to the view, and may be made again.
-    `binding` is what ``environment.connect`` opens connections of: ``sqlite3``, or pysqlite3 and its like.
-    A call that the store rightly says no to raises `Refused`: wrap the store in `make` where it has a word of its own.
+    `file` is the database's name inside a directory. `calls` are tried in this order; each starts from the state that
+    the earlier ones left. `beat` is a repeatable call that adds exactly one key to the view. `binding` is the module
+    whose connections ``environment.connect`` opens: ``sqlite3``, or pysqlite3 and its like. A call that the store
+    refuses for its own reasons raises `Refused`; wrap the store in `make` to translate its own exception.
 
-    What a call returns is judged, too: see `answer`.
+    The return value of a call is checked, too: see `answer`.
 
-    Rules of your own go into the optional methods ``check_view(view)`` and
-    ``check_change(before, action, after, *, is_done, now_ms)``, which raise `Violation`.
+    Rules of your own go into the optional methods ``check_view(view)`` and ``check_change(before, action, after, *,
+    is_done, now_ms)``, which raise `Violation`.
     """
 
     name = "simple"
@@ -98,7 +96,7 @@ class SimpleTarget(Target):
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str | Mapping[str, str]] = {}
     binding: ModuleType = sqlite3
-    # Whether the check survives-a-failed-sync is promised: it is tried without being asked for, then.
+    # Whether the target promises survives-a-failed-sync; if so, the check runs by default.
     survives_failed_sync = False
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()
@@ -109,7 +107,7 @@ class SimpleTarget(Target):
         raise NotImplementedError
 
     def view(self, store: Any) -> View:
-        """What the store answers, as a mapping from keys to JSON-like values."""
+        """The store's own view of its state, as a mapping from keys to JSON-like values."""
         raise NotImplementedError
 
     def rows(self, connection: sqlite3.Connection) -> View:
@@ -117,10 +115,10 @@ class SimpleTarget(Target):
         raise NotImplementedError
 
     def answer(self, action: Action, returned: Any) -> Any:  # noqa: ARG002 - subclasses may look at it
-        """What of the value that a call `returned` is compared with what it returns without a fault.
+        """The part of the value that a call `returned` to compare with its value without a fault.
 
-        By default all of it where it is data, and nothing where it is a cursor, an object or the like. Return a part of
-        it where only that is promised, and `NOT_COMPARED` where it is another one each time.
+        By default all of it if it is data, and nothing if it is a cursor, an object or the like. Return a part if only
+        that is promised, and `NOT_COMPARED` if the value varies from call to call.
         """
         return as_answer(returned)
 
@@ -129,7 +127,7 @@ class SimpleTarget(Target):
         return self.calls
 
     def actions(self, view: View) -> "SearchStrategy[Action]":  # noqa: ARG002 - subclasses may look at it
-        """Any of the calls; override it where some of them make sense only in some states."""
+        """Draw any of the calls; override it if some of them make sense only in some states."""
         from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
 
         return strategies.sampled_from(self.calls)
@@ -143,7 +141,7 @@ class SimpleTarget(Target):
         return directory / self.file
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
-        """Make the store in a directory."""
+        """Create the store in a directory."""
         store = self.make(self.database(directory), configuration, environment)
         if store is None:
             raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
@@ -152,11 +150,11 @@ class SimpleTarget(Target):
             raise SetUpError(self.name, "calls-are-not-async", "`make` is async, and nothing awaits it")
         if not callable(getattr(store, "close", None)):
             what = f"the store that `make` returns, a {type(store).__name__}, has no method close"
-            raise SetUpError(self.name, "every-call-works", f"{what}; nothing else lets go of its files")
+            raise SetUpError(self.name, "every-call-works", f"{what}; nothing else closes its files")
         return _SimpleSession(self, store)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows; nothing at all before all tables are there, since the next opening makes the rest of them."""
+        """The rows; none before all tables exist, since the next opening creates the rest of them."""
         try:
             view: View = _named(self.rows(connection))
         except sqlite3.OperationalError as error:

@@ -1,11 +1,11 @@
-"""What is put under test: a target, opened in a directory as a session, driven by actions.
+"""The thing under test: a target, opened in a directory as a session, driven by actions.
 
-A *view* is the whole observable state as a flat mapping from a key (``task/…``) to a JSON-like value; two views
-are equal when the states are. A target gives two of them: the session's own answer (memory and all), and a fresh
-one, read from the file by somebody who never saw the session.
+A *view* is the whole observable state as a flat mapping from a key (``task/…``) to a JSON-like value; two views are
+equal when the states are. A target gives two of them: the session's own view, including its memory, and a fresh one,
+which an independent reader takes from the file.
 
-A target has to be deterministic: the clock is the environment's, names come with the actions. Twenty lines are
-enough for a small store; see ``docs/your-own-store.md``.
+A target has to be deterministic: the clock is the environment's, names come with the actions. Twenty lines are enough
+for a small store; see ``docs/your-own-store.md``.
 """
 
 import reprlib
@@ -36,7 +36,7 @@ class Configuration(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> "Configuration":
-        """Read ``wal/FULL``; raises ValueError naming what is allowed."""
+        """Parse ``wal/FULL``; raises ValueError that names what is allowed."""
         journal_mode, _, synchronous = text.partition("/")
         found = cls(journal_mode.lower(), synchronous.upper() or "FULL")
         if found.journal_mode not in JOURNAL_MODES or found.synchronous not in SYNCHRONOUS_LEVELS:
@@ -58,11 +58,11 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What a machine may do to a target, by a name such as "tasks".
+    """The actions that a fuzz may make on a target, under a name such as "tasks".
 
-    `draw` makes a Hypothesis strategy of the calls that are worth making in the state that a view shows; `actions` are
-    the names of all that it draws: a long run that has had no acknowledgement of one of them has not tested it.
-    `only`, where there is one, makes a strategy of the calls of one name: what was never reached is drawn more often.
+    `draw` returns a Hypothesis strategy of the calls that are useful in the state of a view. `actions` names every call
+    that `draw` can return: a long run in which one of them was never acknowledged has not tested it. `only`, if given,
+    returns a strategy of the calls of one name, to draw more often what was never reached.
     """
 
     draw: Callable[[View], Any]
@@ -71,11 +71,11 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The store said no for a reason of its own (no such task, not allowed): nothing was tried."""
+    """The store refused the call for a reason of its own (no such task, not allowed): nothing was tried."""
 
 
 class TargetError(RuntimeError):
-    """The target fails without any fault, so there is nothing to put under test: what it did, and where."""
+    """The target fails without any fault, so it can't be tested: what it did, and where."""
 
 
 class SetUpError(TargetError):
@@ -90,7 +90,7 @@ class SetUpError(TargetError):
 
 
 def _again(kind: type[SetUpError], rule: str, message: str) -> SetUpError:
-    """One that comes from another process, with its whole message."""
+    """Rebuild an error from another process, with its whole message."""
     made = kind.__new__(kind, message)
     made.rule = rule
     made.args = (message,)
@@ -98,21 +98,21 @@ def _again(kind: type[SetUpError], rule: str, message: str) -> SetUpError:
 
 
 class NotJudged(TargetError):  # noqa: N818 - no failure of the target's
-    """Something that looks wrong, and may be right: what would have to be known for a verdict is not."""
+    """A suspicious state that may be correct: there is too little information for a verdict."""
 
 
 class Environment:
-    """What the outside world is to a session: the time and the way to connect.
+    """The outside world of a session: the time and the way to connect.
 
-    `now_ms` is milliseconds since the epoch (UTC); the harness sets it before each step. `connect` has the
-    signature of ``sqlite3.connect``.
+    `now_ms` is milliseconds since the epoch (UTC); the harness sets it before each step. `connect` has the signature of
+    ``sqlite3.connect``.
     """
 
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
         self.now_ms = 1_700_000_000_000
         self.connect = connect
-        # For a target that is a program of its own: told of the process that is about to open the store, or has just
-        # closed it.
+        # For a target that is a program of its own: called with the process that is about to open the store, or has
+        # just closed it.
         self.before_opening: list[Callable[[Any], None]] = []
         self.after_closing: list[Callable[[Any], None]] = []
 
@@ -122,12 +122,12 @@ class Environment:
 
 
 def environment_of(target: "Target", connect: Callable[..., sqlite3.Connection] | None = None) -> Environment:
-    """A new environment for a target; `connect` stands in for that of the binding it uses."""
+    """A new environment for a target; `connect` replaces the one of its binding."""
     return Environment(connect or connect_of(binding_of(target)))
 
 
 def binding_of(target: "Target") -> ModuleType:
-    """The binding of SQLite that a target opens its connections with, as far as it says so."""
+    """The SQLite binding that a target declares for its connections, sqlite3 by default."""
     return completed(target).binding
 
 
@@ -141,51 +141,51 @@ class Session(Protocol):
     """A target that is open."""
 
     def call(self, action: Action) -> Any:
-        """Do it: return when it is acknowledged, raise `Refused` for a no, anything else for a failure.
+        """Make the call: return when it is acknowledged, raise `Refused` for a refusal, anything else for a failure.
 
-        What is returned, JSON-like, is the call's answer, and judged like the state; return None where it has none, and
-        `NOT_COMPARED` where it is another one each time.
+        The return value, JSON-like, is the call's answer, and is checked like the state. Return None if the call has no
+        answer, and `NOT_COMPARED` if its answer varies from call to call.
         """
 
     def live_view(self) -> View:
         """The state as the running process answers it."""
 
     def outcome_of(self, error: Exception) -> str | None:
-        """What a failure says of the change: "unchanged", "unknown", or None where the store says nothing."""
+        """The store's statement on the change after a failure: "unchanged", "unknown", or None for no statement."""
 
     def self_check(self) -> None:
-        """Raise `Violation` for whatever only the target itself can see: indexes, observers, stuck locks."""
+        """Raise `Violation` for faults that only the target can detect: indexes, observers, stuck locks."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release every resource."""
 
 
 @runtime_checkable
 class Target(Protocol):
-    """Something to put under test, and the base of it: a subclass gets the defaults of all that is optional.
+    """The base class of a target; it has defaults for all optional members.
 
-    A class without this base is a target, too, if it has the members that are required; `completed` gives it the rest.
+    A class without this base is a target, too, if it has the required members; `completed` adds the rest.
     """
 
     # -- required ------------------------------------------------------------------------------------------
 
     # How the command line and reports call it.
     name: str
-    # In a few words, what it is.
+    # A short description.
     title: str
-    # What it can be set up as; the first ones are tried first.
+    # The configurations that it supports; the first ones are tried first.
     configurations: tuple[Configuration, ...]
-    # At which depths faults reach it: "vfs", and "statement" where it connects through `Environment.connect`.
+    # The depths at which faults reach it: "vfs", and "statement" if it connects through `Environment.connect`.
     depths: tuple[str, ...]
     # Codes of checks that it does not promise to pass, each with the reason, or with reasons by search or condition
-    # (`model.unpromised`).
+    # (`model.judging.unpromised`).
     unpromised: Mapping[str, Any]
 
     def workload(self) -> tuple[Action, ...]:
         """The calls that a sweep makes fail, in order."""
 
     def heartbeat(self) -> Action:
-        """A small change that must work whenever nothing is wrong; its effect is one more key."""
+        """A small change that must work whenever no fault is armed; it adds one key."""
 
     def database(self, directory: Path) -> Path:
         """The SQLite file."""
@@ -196,42 +196,42 @@ class Target(Protocol):
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The state as the file has it, read by plain SQL on a connection that the harness opened."""
 
-    # -- optional, with what stands in its place -----------------------------------------------------------
+    # -- optional, with defaults ------------------------------------------------------------------------------
 
-    # Names of actions of the workload that the store says no to on purpose.
+    # Names of actions of the workload that the store refuses on purpose.
     refuses: Collection[str] = ()
-    # What a restarted process calls before anything else.
+    # The call that a restarted process makes first.
     recovery: Action | None = None
     # Names of actions that commit more than once: a crash may leave them half-way, at one of their commits.
     many_commits: Collection[str] = ()
-    # Names of actions that are made past the store's own connections, as another process would.
+    # Names of actions that do not use the store's own connections, as another process would.
     by_others: Collection[str] = ()
-    # The packages of the code under test: a finding's line is looked for there. None named: wherever the target's is.
+    # The packages of the code under test, where a finding's source line is looked for. Empty: the target's own package.
     packages: tuple[str, ...] = ()
     # Whether a sync that failed, and dropped its pages, costs nothing that is acknowledged later.
     survives_failed_sync: bool = False
-    # Which callers at once it promises to serve ("processes", "threads", "shared"), () for one only, None where it says
-    # nothing: see ``docs/interleave.md``.
+    # Kinds of concurrent callers that it promises to serve ("processes", "threads", "shared"); () for one caller only,
+    # None for no statement: see ``docs/interleave.md``.
     callers: tuple[str, ...] | None = None
-    # Names of actions whose answer only one of two callers may have, also where it is a number or a yes.
+    # Names of actions whose answer only one of two callers may get, even if it is a number or a boolean.
     hands_out: Collection[str] = ()
     # Names of actions that only one caller makes at a time.
     by_one_caller: Collection[str] = ()
     # The module whose connections ``Environment.connect`` opens.
     binding: ModuleType = sqlite3
-    # Reads the state of a store that keeps plain files instead of a database; None: it has a database.
+    # Reads the state of a store that uses plain files instead of a database; None: it has a database.
     files_view: Callable[[Path], View] | None = None
 
-    # Calls that are made once each from an empty store, without any fault, and judged: the sweep begins with them.
+    # Calls that are each made once from an empty store without any fault, and checked; the sweep begins with them.
     scripts: Collection[tuple[Action, ...]] = ()
 
     @property
     def machines(self) -> Mapping[str, Machine]:
-        """What ``fuzz`` may draw, by name; none: one machine that draws from `actions`, where there is that method."""
+        """The machines that ``fuzz`` draws from, by name; empty: one machine that draws from `actions`, if defined."""
         return {}
 
     def simpler_actions(self, action: Action) -> Iterable[Action]:
-        """Plainer calls than `action` that the target's own `actions` could draw, to shrink a scenario by."""
+        """Simpler calls than `action` that the target's own `actions` could draw, to shrink a scenario."""
         del action
         return ()
 
@@ -240,16 +240,16 @@ class Target(Protocol):
         del view
 
     def check_change(self, before: View, action: Action, after: View, *, is_done: bool, now_ms: int) -> None:
-        """Raise `Violation` for what a call made of a state, where the rules forbid it; `is_done`: acknowledged."""
+        """Raise `Violation` if the store's rules forbid this change of state by a call; `is_done`: acknowledged."""
         del before, action, after, is_done, now_ms
 
     def check_session(
         self, session: Session, view: View, called: "tuple[View, Action, Any] | None", *, now_ms: int, looks: bool
     ) -> None:
-        """Raise `Violation` where what an open session answers is not what the state `view` on disk says.
+        """Raise `Violation` if an open session's answers differ from the state `view` on disk.
 
-        `called` is what was called since the last look: the state before it, the action and the oracle's `Answer`; None
-        where nothing was. `looks`: nothing is armed, and the session may be asked more.
+        `called` is the last call since the previous check: the state before it, the action and the oracle's `Answer`;
+        None for no call. `looks`: no fault is armed, and the session may be read further.
         """
         del session, view, called, now_ms, looks
 
@@ -276,7 +276,7 @@ _OPTIONAL: Final = (
 
 
 def completed(target: Target) -> Target:
-    """The same target; where its class has another base, with the defaults of what it lacks."""
+    """The same target; a class without the base `Target` gets the defaults of the members it lacks."""
     if Target not in type(target).__mro__:
         for name in _OPTIONAL:
             if not hasattr(target, name):
@@ -286,10 +286,10 @@ def completed(target: Target) -> Target:
 
 
 def has_plain_files_only(target: Target) -> bool:
-    """Whether a target says that there is no SQLite beneath it."""
+    """Whether a target declares that it uses no SQLite."""
     return all(one.journal_mode == "file" for one in target.configurations)
 
 
 def is_specified(target: Target) -> bool:
-    """Whether a target says itself what must come of each call, so that one that fails without any fault is wrong."""
+    """Whether a target specifies the outcome of each call, so that a call that fails without a fault is wrong."""
     return getattr(type(target), "check_session", None) not in (None, Target.check_session)

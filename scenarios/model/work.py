@@ -1,7 +1,7 @@
-"""The pieces that a search is cut into: each can be done by itself, in any process, on any machine.
+"""The parts that a search is divided into: any process on any machine can run each of them independently.
 
-Where a search is cut depends on the target and on the plan, never on who does the work: the same parts, each with
-randomness of its own, come to the same, whatever is done beside them. Put together in their order they are the search.
+The division depends on the target and on the plan, never on the workers. Each part has its own random generator, so it
+gives the same result whatever runs beside it. The parts, joined in order, are the whole search.
 """
 
 import re
@@ -15,10 +15,10 @@ from tornpage.scenarios.model.target import Configuration
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A piece of a search: `kind` is the search's own word, and numbers from `first` up to `end` (None: all) are its.
+    """A part of a search, with a `kind` that the search names, and the numbers from `first` up to `end` (None: all).
 
-    What is numbered, each search says: calls of the workload, kills, batches of scenarios. `most` is the most points of
-    one call, where they are spread over all calls first; None: as many as the profile says.
+    Each search defines what it numbers: calls of the workload, kills, batches of scenarios. `most` is the most points
+    of one call, where points are first spread over all calls; None: as the profile says.
     """
 
     configuration: Configuration
@@ -28,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
     most: int | None = None
 
     def __contains__(self, number: int) -> bool:
-        """Whether a number is its own."""
+        """Whether the part covers a number."""
         return self.first <= number and not self.is_past(number)
 
     def is_past(self, number: int) -> bool:
@@ -40,12 +40,13 @@ class Part(msgspec.Struct, frozen=True):
         return " ".join(str(one) for one in parts if one != "")
 
 
-# Parts of most searches play the workload up to their own calls: few parts, or that grows with the square of the calls.
+# Parts of most searches replay the workload up to their own calls, so few parts: the cost grows with the square of the
+# calls.
 _MOST_PARTS: Final = 12
 
 
 def cut(configuration: Configuration, numbers: int, size: int, kind: str = "") -> Iterator[Part]:
-    """So many calls in parts of one size, or in a dozen larger ones; the last part may be smaller, and has no end."""
+    """Divide the calls into parts of one size, or a dozen larger ones; the last may be smaller, and has no end."""
     size = max(size, -(-numbers // _MOST_PARTS))
     for first in range(0, max(numbers, 1), size):
         yield Part(configuration, first, first + size if first + size < numbers else None, kind)
@@ -62,22 +63,22 @@ class Shard(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``2/3``; raises ValueError saying what is allowed."""
+        """Parse ``2/3``; raises ValueError that names what is allowed."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         number, of = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= of:
-            raise ValueError(f"{text!r} is no shard; write NUMBER/OF, such as 1/3, 2/3 and 3/3")
+            raise ValueError(f"{text!r} is not a shard; write NUMBER/OF, such as 1/3, 2/3 and 3/3")
         return cls(number, of)
 
     def owns(self, number: int) -> bool:
-        """Whether the part of that number is its own."""
+        """Whether this shard runs the part of that number."""
         return number % self.of == self.number - 1
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a search must have met, by the name of a count, or `reason` is why it has proved too little.
+    """A count that a search must have reached, or else `reason` says why it has proved too little.
 
-    Where `given` names counts, it is needed only if none of these is zero; `{}` in the reason is the first of them.
+    If `given` names counts, the need applies only if none of these is zero; `{}` in the reason is the first of them.
     """
 
     count: str
@@ -85,14 +86,14 @@ class Need(msgspec.Struct, frozen=True):
     given: tuple[str, ...] = ()
 
     def unmet(self, counts: Counter[str]) -> str:
-        """The reason, "" where it was met."""
+        """The reason, "" if it was met."""
         if counts[self.count] or not all(counts[name] for name in self.given):
             return ""
         return self.reason.format(*(counts[name] for name in self.given[:1]))
 
 
 def unmet(needs: Iterable[Need], *counts: dict[str, int]) -> Iterator[str]:
-    """The reasons of all needs that these counts, added up, do not meet."""
+    """The reasons of all needs that the sum of these counts does not meet."""
     added: Counter[str] = Counter()
     for one in counts:
         added.update(one)
@@ -100,11 +101,10 @@ def unmet(needs: Iterable[Need], *counts: dict[str, int]) -> Iterator[str]:
 
 
 class Done(msgspec.Struct):
-    """What a part came to.
+    """The result of a part.
 
-    `counts` are told to people, `seen` only compared with what was needed; `more` is the search's own. `complete` is
-    False where something has cut it short. After a part that `ends` the search, no other is begun. `error` is what kept
-    it from going on.
+    `counts` are shown to people, `seen` only compared with needs; `more` belongs to the search. `complete` is False if
+    the part was cut short. After a part that `ends` the search, no other starts. `error` is what stopped it.
     """
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
@@ -116,5 +116,5 @@ class Done(msgspec.Struct):
     error: BaseException | None = None
 
 
-# Does a part, here or elsewhere.
+# Runs a part, here or elsewhere.
 Do = Callable[[Part], Done]

@@ -62,7 +62,7 @@ def test_a_value_that_contains_itself_is_not_compared() -> None:
 
 def test_answers_that_differ_by_themselves_are_not_compared() -> None:
     assert agreed(1, 1) == 1
-    assert "answers 1 and 2" in agreed(1, 2).reason
+    assert "returns 1 and 2" in agreed(1, 2).reason
     assert not is_wrong(1, NOT_COMPARED, lambda: 1)
     # What was 2 when the points were counted is 3 by now: so it is another one each time.
     assert not is_wrong(3, 2, lambda: 3)
@@ -105,9 +105,9 @@ def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], s
     [
         (answering_stores.CursorTarget, "put is not compared: a Cursor can't be compared"),
         (answering_stores.FluentTarget, "put is not compared: a Fluent can't be compared"),
-        (answering_stores.IdTarget, "put is not compared: made twice from the same state"),
-        (answering_stores.NumbersTarget, "put is not compared: made twice from the same state"),
-        (answering_stores.DroppedTarget, "get is not compared: the target says so"),
+        (answering_stores.IdTarget, "put is not compared: called twice from the same state"),
+        (answering_stores.NumbersTarget, "put is not compared: called twice from the same state"),
+        (answering_stores.DroppedTarget, "get is not compared: the target declares it"),
     ],
 )
 def test_what_is_not_compared_is_said(target: type[Target], said: str, search: Search) -> None:

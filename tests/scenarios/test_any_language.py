@@ -281,12 +281,12 @@ def test_the_programs_of_the_docs_are_in_the_package() -> None:
     [
         (
             "pwrite64:wal@3..=ENOSPC",
-            "call 3 and all after it of pwrite64 on the wal file is not made and ends with ENOSPC",
+            "call 3 and all after it of pwrite64 on the wal file is not run and returns ENOSPC",
         ),
-        ("write:db@1=EIO", "call 1 of write on the db file is not made and ends with EIO: the disk is full, the quota"),
+        ("write:db@1=EIO", "call 1 of write on the db file is not run and returns EIO: the disk is full, the quota"),
         ("fdatasync:db@2=KILL", "SIGKILL ends the process as it enters call 2 of fdatasync on the db file"),
         ("pwrite64:wal@1=EPERM", "can't happen; possible for pwrite64:wal"),
-        ("write:wal@1=FULL", "write on the wal file is not done and reports SQLITE_FULL"),
+        ("write:wal@1=FULL", "write on the wal file is skipped and reports SQLITE_FULL"),
     ],
 )
 def test_a_fault_in_a_system_call_can_be_explained(code: str, said: str) -> None:

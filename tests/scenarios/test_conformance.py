@@ -124,8 +124,8 @@ def test_memory_first_fails_at_its_check_and_replays(project: pytest.Pytester) -
     done.assert_outcomes(failed=1, deselected=8)
     done.stdout.fnmatch_lines(
         [
-            "memory-equals-disk: what the process answers and what a fresh reader of the file sees are the same",
-            "  after a call that failed with OperationalError: *: a: memory has 1, the file has nothing",
+            "memory-equals-disk: the process and a fresh reader of the file return the same state",
+            "  after a call (failed with OperationalError: *): a: memory has 1, the file has nothing",
             "    *. put(name='a', value=1)",
             "  Reproduce with:",
             "    tornpage replay found/stores-Wrong-memory-equals-disk-*.json --target stores:Wrong",

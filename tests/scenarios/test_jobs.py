@@ -390,7 +390,7 @@ def test_where_no_example_can_be_kept_nothing_is_begun(place: str, command: Comm
 def test_what_is_no_shard_is_told(command: Command) -> None:
     ran = command("sweep", "--shard", "4/3")
     assert ran.code == 2
-    assert "'4/3' is no shard; write NUMBER/OF, such as 1/3, 2/3 and 3/3" in ran.err
+    assert "'4/3' is not a shard; write NUMBER/OF, such as 1/3, 2/3 and 3/3" in ran.err
 
 
 def test_shared_examples_are_told_first_by_the_machine_that_found_them(tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ HIDES = {
 def test_an_error_may_not_hide_the_fault(project: pytest.Pytester, how: str) -> None:
     done = run_test(project, "every_fault", ADD, before=telling(HIDES[how]))
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["write:journal@1=FULL: error-is-not-hidden: *neither that nor what it was raised from*"])
+    done.stdout.fnmatch_lines(["write:journal@1=FULL: error-is-not-hidden: *neither that nor its cause*"])
     run_test(project, "every_fault(hidden_errors=True)", ADD, before=telling(HIDES[how])).assert_outcomes(passed=1)
 
 

@@ -355,7 +355,7 @@ def test_explain_knows_every_fault_of_the_catalogue(command: Command) -> None:
 def test_explain_tells_each_fault_of_a_plan_in_words(command: Command) -> None:
     ran = command("explain", "write:wal@3..=FULL;sync@*/after=IOERR_FSYNC")
     first, second = ran.out.strip().splitlines()
-    assert "number 3.. write on the wal file is not done and reports SQLITE_FULL" in first
+    assert "number 3.. write on the wal file is skipped and reports SQLITE_FULL" in first
     assert "each sync on any file is done and then reports SQLITE_IOERR_FSYNC" in second
 
 

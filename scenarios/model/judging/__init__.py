@@ -1,1 +1,1 @@
-"""What must be true: the checks, and the oracles that say which states are possible."""
+"""The checks, and the oracles that say which states are possible."""

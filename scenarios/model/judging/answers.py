@@ -1,8 +1,8 @@
-"""Answers: what a call returns, as data that can be compared with what the same call returns without a fault.
+"""Answers: the return value of a call as data, to compare with the same call's return value without a fault.
 
-Compared are JSON-like values, and what plainly is one in another dress: bytes, times, decimals, UUIDs, paths, enums,
-sets, named tuples, rows of sqlite3, dataclasses and other records with named fields. Everything else (a cursor, an
-iterator, the store itself) is never looked into: an iterator that is read here would be used up for its caller.
+Compared are JSON-like values and types that map to them: bytes, times, decimals, UUIDs, paths, enums, sets, named
+tuples, rows of sqlite3, dataclasses and other records with named fields. Everything else (a cursor, an iterator, the
+store itself) is never read: reading an iterator here would exhaust it for the caller.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from tornpage.faults.sqlite_library import sqlite3
 
 
 class NotCompared(msgspec.Struct, frozen=True):
-    """Stands for an answer that is not held against anything, for a `reason`."""
+    """An answer that is not compared with anything, and the `reason`."""
 
-    reason: str = "the target says so"
+    reason: str = "the target declares it"
 
 
 NOT_COMPARED: Final = NotCompared()
@@ -73,28 +73,28 @@ def as_answer(returned: object) -> Any:
 
 
 def in_words(value: object) -> str:
-    """An answer for people: short, whatever it is."""
+    """An answer as short text for people."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def agreed(first: Any, *others: Any) -> Any:
-    """What a call answers without a fault, by several runs of it; `NotCompared` where they don't say the same."""
+    """The answer of a call without a fault, from several runs; `NotCompared` where the runs differ."""
     for answer in (first, *others):
         if isinstance(answer, NotCompared):
             return answer
     for other in others:
         if other != first:
             said = f"{in_words(first)} and {in_words(other)}"
-            return NotCompared(f"made twice from the same state and without a fault, it answers {said}")
+            return NotCompared(f"called twice from the same state without a fault, it returns {said}")
     return first
 
 
 def is_wrong(answered: Any, wanted: Any, again: Callable[[], Any]) -> bool:
-    """Whether an answer is not the one that is given without a fault; `again` makes the call once more without one.
+    """Whether an answer differs from the answer without a fault; `again` repeats the call without one.
 
-    An answer that is another one each time, such as a timestamp, is not wrong: before anybody is accused the call is
-    made twice more.
+    An answer that varies from call to call, such as a timestamp, is not wrong: before the check fails, the call is
+    repeated twice.
     """
     if isinstance(answered, NotCompared) or isinstance(wanted, NotCompared) or answered == wanted:
         return False

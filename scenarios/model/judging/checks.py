@@ -1,7 +1,6 @@
-"""What must be true: the named checks, and the violation that one of them failed.
+"""The named checks, and the violation that one of them raises.
 
-A check's code is stable: reports, replay files and baselines refer to it. The table is also what
-``tornpage explain CODE`` prints.
+A check's code is stable: reports, replay files and baselines refer to it. ``tornpage explain CODE`` prints this table.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +10,7 @@ import msgspec
 
 
 class Check(msgspec.Struct, frozen=True):
-    """A named check: its stable code, its meaning in one line, the public source behind it, and what to do."""
+    """A named check: its stable code, its meaning in one line, the public source of the bug, and advice."""
 
     code: str
     meaning: str
@@ -21,7 +20,7 @@ class Check(msgspec.Struct, frozen=True):
 
     @property
     def applies_to(self) -> str:
-        """For which targets it holds, in words."""
+        """The targets that the check applies to, in words."""
         return SCOPES[self.scope]
 
 
@@ -29,12 +28,12 @@ Scope = Literal["every", "sqlite", "wal", "contend", "interleave", "failed-sync"
 SCOPES: Final[Mapping[Scope, str]] = {
     "every": "every target",
     "sqlite": "every target that keeps an SQLite file",
-    "wal": "every target in WAL mode; asked without a fault, while no rival reads (sweep, syscalls)",
+    "wal": "every target in WAL mode; checked without a fault and without a reading rival (sweep, syscalls)",
     "contend": "every target whose file a rival can lock (contend, fuzz)",
     "interleave": "every target that two callers may use (interleave)",
     "failed-sync": "targets that declare `survives_failed_sync` (crash)",
-    "latent": "every target, where it is asked for (crash --latent)",
-    "own": "targets whose own rules say it (`self_check`, `check_view`, `check_change`, `check_session`); of those "
+    "latent": "every target, on request (crash --latent)",
+    "own": "targets with rules of their own (`self_check`, `check_view`, `check_change`, `check_session`); of those "
     "that ship, the reference",
 }
 
@@ -44,32 +43,32 @@ _ISSUE_88007 = "openclaw issue 88007: the in-memory map was changed before the S
 _TABLE: Final = (
     Check(
         "memory-equals-disk",
-        "what the process answers and what a fresh reader of the file sees are the same",
+        "the process and a fresh reader of the file return the same state",
         f"{_ISSUE_88007}; two readers of one process contradicted each other.",
         "Write first, change memory after the commit; after a COMMIT that raised, read the rows again.",
     ),
     Check(
         "failed-write-changed-nothing",
-        "a call that reported failure, and said that nothing changed, left no trace: not now, not after a crash",
-        "SQLite in WAL mode: the frames of a COMMIT that raised lie in the file until the next writing commit; "
+        "a call that reported failure and an unchanged state leaves no trace, now or after a crash",
+        "SQLite in WAL mode: the frames of a COMMIT that raised stay in the file until the next writing commit; "
         "a crash before that brings the refused change back.",
-        "After a COMMIT that raised, commit something small before the caller hears of the failure.",
+        "After a COMMIT that raised, commit something small before you report the failure to the caller.",
     ),
     Check(
         "no-resurrection",
-        "what was deleted, and acknowledged as deleted, stays deleted after a restart",
+        "a row whose deletion was acknowledged stays deleted after a restart",
         f"{_ISSUE_88007}; deleted tasks came back on reload.",
         "Delete the row first, then the memory; never save the live map as a snapshot.",
     ),
     Check(
         "acknowledged-is-durable",
-        "a change that was acknowledged is there: at once, and after a restart",
+        "an acknowledged change is there, at once and after a restart",
         "A cache that answers from memory while its write was lost looks right until the process ends.",
         "Return only after COMMIT has returned; don't swallow its error.",
     ),
     Check(
         "all-or-nothing",
-        "after a failed call the state is the one before or the one after, nothing between",
+        "after a failed call the state is the one before the call or the one after it, nothing between",
         "openclaw 88008 review: after the one-transaction delete the delivery state was deleted again on its own.",
         "Put everything that one call changes into one transaction.",
     ),
@@ -77,34 +76,34 @@ _TABLE: Final = (
         "still-usable-after-the-fault",
         "once the fault is gone, the next call works: no stuck transaction, no lost connection, no leaked handle",
         "A blind ROLLBACK after SQLite has rolled back by itself raises, hides the cause and may leave a lock held.",
-        "Ask connection.in_transaction before ROLLBACK; roll back when COMMIT says BUSY.",
+        "Check connection.in_transaction before ROLLBACK; roll back when COMMIT returns BUSY.",
     ),
     Check(
         "waits-for-a-short-lock",
         "a lock that another user of the database holds for 50 ms delays a call and does not fail it",
         "openclaw 29998 review: without a busy timeout a lock held for 50 ms failed the write at once.",
-        "Set a busy timeout on every connection, and begin what will write with BEGIN IMMEDIATE: SQLite does not wait "
-        "where a read turns into a write.",
+        "Set a busy timeout on every connection, and begin writing transactions with BEGIN IMMEDIATE: SQLite does not "
+        "wait where a read transaction starts to write.",
         scope="contend",
     ),
     Check(
         "integrity",
-        "PRAGMA integrity_check and foreign_key_check find nothing, and full-text indexes are what their content says",
+        "PRAGMA integrity_check and foreign_key_check find nothing, and full-text indexes match their content",
         "How to corrupt an SQLite database file: https://sqlite.org/howtocorrupt.html",
-        "Look for journal files that were deleted or moved apart from their database, and for synchronous=OFF; say "
+        "Look for journal files that were deleted or separated from their database, and for synchronous=OFF; run "
         "PRAGMA foreign_keys = ON on each connection; keep an external content table's index by triggers.",
         scope="sqlite",
     ),
     Check(
         "observers-saw-exactly-the-commits",
-        "observers were told of each committed change once, in order, and of nothing else",
+        "observers were notified of each committed change once, in order, and of nothing else",
         "openclaw PR 56927, review: 'restored' was not announced on an empty ledger.",
-        "Tell observers after the commit, from what was committed.",
+        "Notify observers after the commit, from the committed rows.",
         scope="own",
     ),
     Check(
         "indexes-derived",
-        "every in-memory index is what one would build anew from the rows",
+        "every in-memory index equals one rebuilt from the rows",
         "openclaw 104990: the owner index was stale after a restore that read two transactions.",
         "Change map and indexes in one place, after the commit.",
         scope="own",
@@ -125,9 +124,9 @@ _TABLE: Final = (
     ),
     Check(
         "no-lost-message",
-        "a message that was accepted ends delivered, failed with its reason, or expired",
+        "an accepted message ends as delivered, as failed with a reason, or as expired",
         "openclaw 27638, 27710, 98354: one row that was not due, or one bad payload, stopped all recovery.",
-        "Treat each row apart; skip what is not due.",
+        "Handle each row separately; skip what is not due.",
         scope="own",
     ),
     Check(
@@ -139,120 +138,120 @@ _TABLE: Final = (
     ),
     Check(
         "state-makes-sense",
-        "what a state says fits together: times in their order, and whatever is over says when, and why",
+        "a state is consistent: its times are in order, and each finished record has an end time and a reason",
         "openclaw 69229, 70887, 72035: a creation time was read from the clock after the start; 57439: lost tasks got "
         "no date to be pruned.",
-        "Read the clock once for each change; write all that belongs to a transition in the same statement.",
+        "Read the clock once for each change; write all columns of a transition in the same statement.",
         scope="own",
     ),
     Check(
         "only-what-is-over-goes",
-        "a call removes what it was asked to remove, or what is over and old enough, and nothing else",
+        "a call removes what it was asked to remove, or finished records that are old enough, and nothing else",
         "openclaw 29998 review: prune(0) deleted every message that had ended.",
-        "Refuse an age that is none before anything is read; delete by the row's own end, inside the transaction.",
+        "Refuse an invalid age before you read anything; delete by the row's end time, inside the transaction.",
         scope="own",
     ),
     Check(
         "report-is-true",
-        "a report says what the rows say: each problem once, and totals that count everything",
-        "openclaw 57361 review: the audit told of a lost task twice, and its summary counted only what a filter let "
+        "a report matches the rows: each problem once, and totals that count everything",
+        "openclaw 57361 review: the audit listed a lost task twice, and its summary counted only what a filter let "
         "through.",
-        "Count before filtering; let one rule speak for each state.",
+        "Count before filtering; let one rule report each state.",
         scope="own",
     ),
     Check(
         "as-specified",
-        "the state, the answer, the refusal and its error, the order of lists, what observers hear and what the log "
-        "says are those of the specification, which is written a second time as an executable model",
+        "the state, the answer, the refusal and its error, the order of lists, the notifications to observers and the "
+        "log match the specification, which an executable model implements independently",
         "the shadow is the same code and has the same defect; executable reference models beside the code: "
         "Bornholt et al., SOSP 2021 (ShardStore).",
-        "Compare the call with the section that the model cites; where the specification is silent, decide, and write "
-        "the decision into docs/ledger.md.",
+        "Compare the call with the section that the model cites; where the specification leaves a case open, decide "
+        "it, and write the decision into docs/ledger.md.",
         scope="own",
     ),
     Check(
         "snapshot-is-a-copy",
-        "what a store was handed to keep does not change afterwards",
-        "openclaw 56927 review: the store was handed the live map and kept it.",
-        "Hand over a copy of the containers; the records in them may be shared, as long as they are frozen.",
+        "later changes by the caller to an object that it passed to the store do not change the store",
+        "openclaw 56927 review: the store kept a reference to the caller's live map.",
+        "Pass a copy of the containers; the records in them may be shared, as long as they are frozen.",
         scope="own",
     ),
     Check(
         "files-are-private",
-        "a store opens the files that it makes to nobody whom the user's umask keeps out",
+        "the files that a store creates give no more access than the user's umask allows",
         "openclaw 57361 review: the state directory and the database were left to the umask. (The reference promises "
         "more: that they are private whatever the umask.)",
         "Leave the mode to the umask, or make the directory 0700 and the database 0600 before SQLite opens it; its "
-        "side files follow the database. No chmod that opens them, no umask of your own.",
+        "side files follow the database. No chmod that widens access, and no call to umask.",
     ),
     Check(
         "log-stays-small",
-        "the write-ahead log does not grow beyond its bound, however long the process lives",
+        "the write-ahead log stays below its bound, however long the process runs",
         "openclaw 72774, 112950: the log grew until the disk was full.",
         "Leave the automatic checkpoint on, end every read, and truncate the log on close.",
         scope="wal",
     ),
     Check(
         "wrong-answer",
-        "a call that was acknowledged answers what it answers without the fault",
-        "A read that swallows an I/O error and answers 'nothing' is believed: what is there is made a second time, or "
-        "given up.",
-        "Let an error of SQLite reach the caller, or try again until the answer is the true one.",
+        "an acknowledged call returns the same answer as without the fault",
+        "A read that swallows an I/O error and returns 'nothing' misleads its caller: existing data is created a "
+        "second time, or given up.",
+        "Let an error of SQLite reach the caller, or try again until the read succeeds.",
     ),
     Check(
         "not-serializable",
-        "what two callers were told, and what the file shows, is what one of them after the other would come to",
+        "the answers of two callers and the file match one of the two serial orders of their calls",
         "linkid 397, codeigniter4/queue 86: two workers claimed one job, each by a SELECT and then an UPDATE.",
         "Read and write in one statement (UPDATE … RETURNING), or begin with BEGIN IMMEDIATE before the read; where "
-        "the store is for one caller only, declare callers = ().",
+        "the store supports one caller only, declare callers = ().",
         scope="interleave",
     ),
     Check(
         "handed-out-twice",
-        "what only one caller may have is handed to one of them",
+        "a result that only one caller may have goes to exactly one of them",
         "reinhardt-web 5889, tg_content_factory 450: a job that one worker ran was taken by another.",
-        "Claim with one UPDATE … RETURNING, or inside BEGIN IMMEDIATE; answer with what that statement has changed.",
+        "Claim with one UPDATE … RETURNING, or inside BEGIN IMMEDIATE; return what that statement has changed.",
         scope="interleave",
     ),
     Check(
         "stale-view",
-        "a session that looks again sees what another caller has committed",
-        "perch-hoplite 156: a cache went on answering from before another process's commit.",
-        "Ask PRAGMA data_version before answering from memory, and read the rows again inside the same transaction.",
+        "a session that reads again sees what another caller has committed",
+        "perch-hoplite 156: a cache kept returning data from before another process's commit.",
+        "Read PRAGMA data_version before answering from memory, and read the rows again inside the same transaction.",
         scope="interleave",
     ),
     Check(
         "deadlock",
-        "two callers don't wait for each other, and none is left waiting for good",
+        "two callers don't wait for each other, and neither waits forever",
         "qdrant-loader 363: one thread held the connection's lock and waited for the database, the other the reverse.",
         "Take locks in one order: the program's own before the database's; begin with BEGIN IMMEDIATE.",
         scope="interleave",
     ),
     Check(
         "error-is-not-hidden",
-        "the error that a caller gets under a fault is the one that SQLite raised, shows it as its cause, or names it",
+        "under a fault the caller gets the error that SQLite raised, or one that has it as its cause or names it",
         "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "
         "transaction is active'.",
-        "Ask connection.in_transaction before ROLLBACK; raise from the original error.",
+        "Check connection.in_transaction before ROLLBACK; raise from the original error.",
     ),
     Check(
         "survives-a-failed-sync",
-        "what is acknowledged after a sync has failed is there after a power cut, though the system has dropped what "
+        "a change acknowledged after a failed sync survives a power cut, though the system has dropped what "
         "that sync was to write",
-        "PostgreSQL, 2018 ('fsyncgate'): Linux takes pages for clean whose write has failed, so that the next fsync "
-        "says OK; Rebello and others, 'Can Applications Recover from fsync Failures?' (2020).",
-        "After a sync has failed take nothing in the cache for written: write it anew to new pages, or stop and start "
+        "PostgreSQL, 2018 ('fsyncgate'): Linux marks pages clean whose write has failed, so that the next fsync "
+        "returns OK; Rebello and others, 'Can Applications Recover from fsync Failures?' (2020).",
+        "After a failed sync treat nothing in the cache as written: write it again to new pages, or stop and start "
         "again from what is on the disk.",
         scope="failed-sync",
     ),
     Check(
         "damage-is-not-hidden",
-        "a store that meets an error on damaged files refuses, or shows what a plain reader sees; it never answers as "
-        "if nothing were, nor changes what it could not read",
+        "a store on damaged files fails, or returns what a plain reader sees; it never reports success over the "
+        "damage, and never changes what it could not read",
         "Bairavasundaram and others, 'An Analysis of Data Corruption in the Storage Stack' (2008): latent errors, bit "
-        "corruption and lost writes occur on disks in use; a store that takes SQLITE_CORRUPT or SQLITE_IOERR for an "
+        "corruption and lost writes occur on disks in use; a store that treats SQLITE_CORRUPT or SQLITE_IOERR as an "
         "empty database loses what is still there.",
-        "Let SQLite's error reach the caller; delete or make anew nothing that could not be read.",
+        "Let SQLite's error reach the caller; never delete or recreate what could not be read.",
         scope="latent",
     ),
 )
@@ -269,7 +268,7 @@ def applied_to(
     survives_failed_sync: bool = False,
     latent: bool = False,
 ) -> tuple[str, ...]:
-    """The codes of the checks that a run with these searches holds a target to."""
+    """The codes of the checks that a run with these searches applies to a target."""
     scopes: dict[Scope, bool] = {
         "every": True,
         "sqlite": keeps_sqlite,
@@ -292,9 +291,9 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Violation(AssertionError):  # noqa: N818 - the field's word for it
-    """A check failed. `code` is one of `CHECKS`; `sides` are the views that tell, by name (memory, disk …).
+    """A check failed. `code` is one of `CHECKS`; `sides` are the views that differ, by name (memory, disk …).
 
-    `answer` is what the caller of the call had been told, "done", "refused" or "raised"; "" where it doesn't matter.
+    `answer` is the outcome that the caller got, "done", "refused" or "raised"; "" where it doesn't matter.
     """
 
     def __init__(
@@ -312,7 +311,7 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
         return type(self), (self.code, self.message, self.sides, self.answer)
 
     def with_message(self, message: str) -> "Violation":
-        """The same violation in other words, without what it was raised in."""
+        """The same violation with another message, without its causes."""
         return Violation(self.code, message, self.sides, self.answer)
 
 
@@ -326,7 +325,7 @@ def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Diffe
 
 
 def describe(found: list[Difference], left: str, right: str) -> str:
-    """The first difference in words, and how many more there are."""
+    """The first difference in words, and the number of further ones."""
     if not found:
         return "no difference"
     first, *others = found

@@ -1,16 +1,16 @@
-"""What a crash may leave: the states that are allowed at each position of a tape, by what callers had been told there.
+"""The states that a crash may leave at each position of a tape, given the answers that callers had by then.
 
-The rules are measured (``docs/sqlite-under-faults.md``); the history of one store says what they come to:
+The rules are measured (``docs/sqlite-under-faults.md``):
 
-- a *process* crash leaves the acknowledged state, or that and the one pending call, at every level;
-- a *power* cut the same where the configuration promises it (`EXACT`): WAL, TRUNCATE and PERSIST at FULL, all at EXTRA;
-- DELETE at FULL may lose the last acknowledged transaction, and no other (`LAST`): nobody syncs the directory after
-  the journal's unlink;
+- a *process* crash leaves the acknowledged state, or that plus the one pending call, at every level;
+- a *power* cut does too where the configuration promises it (`EXACT`): WAL, TRUNCATE and PERSIST at FULL, all at EXTRA;
+- DELETE at FULL may lose the last acknowledged transaction, and no other (`LAST`): SQLite does not sync the directory
+  after it unlinks the journal;
 - WAL at NORMAL may lose any number of the newest acknowledged transactions, never one from the middle (`PREFIX`);
-- rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: there it is only reported.
+- rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: the loss is only reported.
 
-A change that failed may come back by a crash as long as it is a *maybe-committed write*, unless its caller was told
-`unchanged`. In a rollback mode one that failed and is there may be gone again after a power cut.
+A crash may bring back a failed change as long as it is a *maybe-committed write*, unless the store reported
+`unchanged`. In a rollback mode a failed change that readers see may be gone after a power cut.
 """
 
 import bisect
@@ -37,7 +37,7 @@ class Promise(Enum):
     NOTHING = "nothing"
 
     def may_lose(self, changes: int | None) -> bool:
-        """Whether so many of the newest changes may be gone; None for a state that never was."""
+        """Whether the newest `changes` changes may be lost; None stands for a state that never existed."""
         return changes is not None and (self is Promise.PREFIX or (self is Promise.LAST and changes == 1))
 
 
@@ -56,7 +56,7 @@ def promise_of(configuration: Configuration, *, power: bool) -> Promise:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """An allowed crash: how many acknowledged changes it cost, and whether a change that had failed came back."""
+    """An allowed crash: how many acknowledged changes it lost, and whether a failed change came back."""
 
     lost: int = 0
     reappeared: bool = False
@@ -66,9 +66,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class Span:
     """One call on the tape, made in step `step` of a scenario.
 
-    It began before operation `begin`, and its caller was told before operation `end`. `settled` is what a reader saw
-    afterwards, `maybe_committed` what a crash may bring instead, `before` what a power cut may go back to. `committed`
-    says how many changes the history had until then.
+    It began before operation `begin`, and returned to its caller before operation `end`. `settled` is the state that a
+    reader saw afterwards, `maybe_committed` the states that a crash may bring instead, `before` those that a power cut
+    may go back to. `committed` is the number of changes in the history up to then.
     """
 
     step: int
@@ -81,7 +81,7 @@ class Span:
     maybe_committed: tuple[View, ...]
     before: tuple[View, ...]
     committed: int
-    # Of plain files: what a failed call has changed all the same, as it was before; not synced since.
+    # Of plain files: the earlier values of keys that a failed call has changed, and that were not synced since.
     doubtful: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +110,7 @@ class History:
         settled: View,
         maybe_committed: Sequence[View] = (),
     ) -> None:
-        """A call that would lead over `stages` to `after` was made between two positions, and left `settled`."""
+        """Record a call between two positions that would lead over `stages` to `after`, and left `settled`."""
         last = self.spans[-1]
         on_the_way = [*stages, after] if answer.kind == "done" else [settled]
         for view in on_the_way:
@@ -140,7 +140,7 @@ class History:
         )
 
     def judge(self, position: int, view: View, *, power: bool) -> Outcome:
-        """Whether a crash after so many operations may show `view`; raises `Violation` where it may not."""
+        """Whether a crash after `position` operations may show `view`; raises `Violation` where it may not."""
         rest, pending = self.at(position)
         if power and rest.doubtful:
             view = _settled_doubts(view, rest)
@@ -163,12 +163,12 @@ class History:
         raise self._violation(view, rest, pending, power=power)
 
     def _is_among(self, view: View, rest: Span, possible: Sequence[View]) -> bool:
-        """Whether a view is one of those that are possible after a call, be it numbered on from one that failed."""
+        """Whether a view is one of the states possible after a call, apart from used-up numbers."""
         has_failed = any(span.answer.kind == "raised" for span in self._until(rest))
         return view in possible or is_among(view, rest.settled, possible, numbers_used=has_failed)
 
     def _doubtful(self, last: Span, settled: View, answer: Answer) -> dict[str, Any]:
-        """What a power cut may take back although later calls were acknowledged: plain files are synced one by one."""
+        """Earlier values that a power cut may restore after later calls: plain files are synced one by one."""
         if self.configuration.journal_mode != "file":
             return {}
         changed = {key for key in {*last.settled, *settled} if last.settled.get(key) != settled.get(key)}
@@ -178,7 +178,7 @@ class History:
         return kept
 
     def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
-        """Whether commits of a failed call that commits more than once may be lost, so that it stops where it was."""
+        """Whether a crash may lose some commits of a failed call that commits more than once."""
         if promise not in (Promise.PREFIX, Promise.LAST):
             return False
         for previous, span in reversed(list(pairwise(self._until(rest)))):
@@ -190,18 +190,18 @@ class History:
         return False
 
     def step_at(self, position: int) -> int:
-        """The step of the scenario that was being made, or had been made last."""
+        """The step of the scenario in progress at `position`, or else the last one before it."""
         rest, pending = self.at(position)
         return (pending or rest).step
 
     def is_closing_at(self, position: int) -> bool:
-        """Whether the store was being closed, or had been closed last."""
+        """Whether the store was being closed at `position`, or closing was the last call before it."""
         rest, pending = self.at(position)
         return (pending or rest).call == "close"
 
     def at(self, position: int) -> tuple[Span, Span | None]:
-        """The last call whose caller had been told by then, and the one that was pending."""
-        # Asked at every state: of a long history not all of it is looked at.
+        """The last call that had returned by then, and the pending call, if any."""
+        # Called for every state, so it searches by bisection.
         after = bisect.bisect_right(self.spans, position, key=lambda span: span.end)
         pending = self.spans[after] if after < len(self.spans) else None
         return self.spans[after - 1], pending if pending is not None and pending.begin < position else None
@@ -210,7 +210,7 @@ class History:
         return self.spans[: self.spans.index(rest) + 1]
 
     def _lost(self, view: View, rest: Span) -> int | None:
-        """How many acknowledged changes come after the newest one that left `view`; None where none did."""
+        """How many acknowledged changes came after the newest one that left `view`; None where no change left it."""
         lost = 0
         for earlier, acknowledged in reversed(self._changes[: rest.committed]):
             if earlier == view:
@@ -231,14 +231,14 @@ class History:
             code = "acknowledged-is-durable"
         lost = self._lost(view, rest)
         kind = "power cut" if power else "crash of the process"
-        told = f"after {rest.call} {rest.answer}" + (f", while {pending.call} was pending" if pending else "")
+        reported = f"after {rest.call} {rest.answer}" + (f", while {pending.call} was pending" if pending else "")
         many = f" ({lost} acknowledged changes are lost)" if lost else ""
-        detail = describe(differences(rest.settled, view), "what had to be there", "the reopened file")
-        return Violation(code, f"a {kind} {told}{many}: {detail}", {"expected": rest.settled, "reopened": view})
+        detail = describe(differences(rest.settled, view), "the expected state", "the reopened file")
+        return Violation(code, f"a {kind} {reported}{many}: {detail}", {"expected": rest.settled, "reopened": view})
 
 
 def _settled_doubts(view: View, rest: Span) -> View:
-    """The view, with what a failed call had changed in doubt put to what was seen since, where it is as before it."""
+    """The view, in which each doubtful key that has its earlier value gets the value that a reader saw since."""
     back = {key for key, value in rest.doubtful.items() if view.get(key) == value}
     seen = {key: rest.settled[key] for key in back if key in rest.settled}
     return {**{key: value for key, value in view.items() if key not in back}, **seen}

@@ -1,21 +1,21 @@
-"""Whether the caller of a call that failed is told of what really went wrong: the check ``error-is-not-hidden``.
+"""The check ``error-is-not-hidden``: the caller of a failed call learns the real error.
 
-What the caller holds is the exception itself, and what it was raised from: its ``__cause__``, or where there is none
-and nothing suppresses it, its ``__context__``, as a traceback shows it. Walked from the outside in, the first word of
-the database decides:
+The caller has the exception, and its causes: its ``__cause__``, or without one, and if nothing suppresses it, its
+``__context__``, as a traceback shows them. The check walks this chain from the outside in; the first error of the
+database decides:
 
-- an error of SQLite's, of the operating system or of memory that is not itself a *consequence* names the fault;
-- a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) in its place hides it, although
-  the fault is its context: the handler looks at a transaction, and the disk was full;
-- a store's own exception names the fault by what it was raised from, by SQLite's words in its message, or by a word
-  for that kind of trouble in its name (`StoreBusy`, `DiskFull`); where it does neither, it hides it.
+- an error of SQLite, of the operating system or of memory that is not itself a *consequence* names the fault;
+- a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) raised in its place hides it, even
+  with the fault as its context: a handler would look at the transaction although the disk was full;
+- a store's own exception names the fault by its cause, by SQLite's words in its message, or by a word for that kind of
+  error in its name (`StoreBusy`, `DiskFull`); otherwise it hides the fault.
 
-A call that is *refused* under a fault, and done without it, hides an error, whatever it was raised from: the caller was
-told "no such key". Only a refusal that repeats SQLite's own message ("database is locked") names the fault.
-Not applied: where nothing has fired; where the call was acknowledged (the other checks look at what it left).
+A call that is *refused* under a fault, and succeeds without it, hides an error whatever its cause: the caller got "no
+such key". Only a refusal that repeats SQLite's own message ("database is locked") names the fault. Not applied: where
+no fault fired; where the call was acknowledged (the other checks judge the state it left).
 
-Of a program in another language only a message is known, written by the one who wired it up: there only a message that
-speaks of a consequence and names no fault is held against it.
+Of a program in another language only a message is known, written by the author of its adapter: there the check fails
+only for a message that describes a consequence and names no fault.
 """
 
 import re
@@ -29,27 +29,27 @@ from tornpage.scenarios.model.target import Action
 
 CODE: Final = "error-is-not-hidden"
 
-# What is said of a transaction that SQLite has ended already, or has not ended, and of a connection that is gone.
+# Messages about a transaction that SQLite has ended already, or has not ended, and about a closed connection.
 _CONSEQUENCE: Final = re.compile(
     r"cannot (rollback|commit)|no transaction is active|within a transaction|no such savepoint|closed database|"
     r"bad parameter or other api misuse|(safety level|wal mode).*(inside|within) a transaction",
     re.IGNORECASE,
 )
-# SQLite's own words and those for its errors, as a message may quote or repeat them.
+# SQLite's own words, and words for its errors, as a message may quote or repeat them.
 _NAMED: Final = re.compile(
     r"sqlite_(?!error\b)[a-z]+|\bi/?o[ -_]?error|input/output|\bdisk\b|\bfull\b|no space|\block(ed|s)?\b|\bbusy\b|"
     r"time[ds]?[ -_]?out|\bmemory\b|interrupt|unable to open|can(no|')?t open|cannot be opened|malformed|corrupt|"
     r"damaged|not a database|read-?only|errno \d|permission|not permitted",
     re.IGNORECASE,
 )
-# SQLite's own messages: what a refusal has to repeat. A key may be called "disk".
+# SQLite's own messages, one of which a refusal has to repeat: a key may be called "disk".
 _MESSAGES: Final = re.compile(
     r"sqlite_(?!error\b)[a-z]+|database (table )?is locked|disk i/o error|database or disk is full|unable to open "
     r"database|out of memory|disk image is malformed|is not a database|readonly database|\binterrupted\b|"
     r"locking protocol",
     re.IGNORECASE,
 )
-# The same as parts of a name such as StoreBusy.
+# The same words as parts of a class name such as StoreBusy.
 _IN_A_NAME: Final = re.compile(r"busy|lock|timeout|timedout|full|memory|interrupt|corrupt|disk|ioerror", re.IGNORECASE)
 _TELLING: Final = (OSError, MemoryError)
 
@@ -76,13 +76,13 @@ def require_named(action: Action, answer: Answer, fault: str) -> None:
     said = f"{type(error).__name__}: {_own_text(error)}".removesuffix(": ")
     raise Violation(
         CODE,
-        f"{action} fails under {fault} and hides it: the caller gets {said}; neither that nor what it was raised from "
+        f"{action} fails under {fault} and hides it: the caller gets {said}; neither that nor its cause "
         "names the fault",
     )
 
 
 def names_a_fault(error: BaseException) -> bool:
-    """Whether an exception, or what it shows of its causes, is or names an error of the database or the system."""
+    """Whether an exception, or one of its visible causes, is or names an error of the database or the system."""
     for one in _shown(error):
         said = _word_of_the_database(one)
         if said is not None:
@@ -94,7 +94,7 @@ def names_a_fault(error: BaseException) -> bool:
 
 
 def _word_of_the_database(error: BaseException) -> bool | None:
-    """Whether an error of the database's is the fault itself or a consequence; None where it is no such error."""
+    """Whether an error of the database is the fault itself (True) or a consequence; None for any other error."""
     if isinstance(error, _TELLING):
         return True
     if not isinstance(error, sqlite3.Error | sqlite3.Warning) and not is_foreign(error):
@@ -103,7 +103,7 @@ def _word_of_the_database(error: BaseException) -> bool | None:
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Whether it is an error of another module for SQLite, such as pysqlite3 or apsw."""
+    """Whether the error comes from another SQLite binding, such as pysqlite3 or apsw."""
     return type(error).__module__.partition(".")[0] in {"pysqlite3", "apsw", "sqlcipher3", "sqlean"}
 
 
@@ -120,7 +120,7 @@ def _own_text(error: BaseException) -> str:
 
 
 def _shown(error: BaseException) -> Iterator[BaseException]:
-    """The error and what a traceback shows below it, from the outside in; of a group each in turn."""
+    """The error and its causes as a traceback shows them, from the outside in; of a group, each member in turn."""
     waiting: list[Any] = [error]
     seen: set[int] = set()
     while waiting:

@@ -1,9 +1,9 @@
-"""What a failed call leaves beside what a view shows: numbers that are used up.
+"""Numbers that a failed call has used up, which no view shows.
 
-An id of AUTOINCREMENT, and one that a store counts in memory, may be used up by a call that failed: later calls are
-then numbered otherwise than those of a shadow in which it never happened. That is right: ids may have gaps.
+A failed call may use up an AUTOINCREMENT id, or one that a store counts in memory. Later calls then get other numbers
+than in a shadow where the failed call never ran. That is correct: ids may have gaps.
 
-Not covered: ids that are not decimal numbers, and a number whose order among others in a value differs.
+Not covered: ids that are not decimal numbers, and numbers that appear in another order in a value.
 """
 
 import re
@@ -18,14 +18,14 @@ _NUMBER: Final = re.compile(r"\d+")
 
 
 def is_among(view: View, before: View, possible: Iterable[View], *, numbers_used: bool) -> bool:
-    """Whether a view is one of those `possible`, or where `numbers_used` one of them that is numbered on."""
+    """Whether a view is one of those `possible`; with `numbers_used` also one of them with higher new numbers."""
     return any(view == one or (numbers_used and is_renumbered(before, one, view)) for one in possible)
 
 
 def is_renumbered(before: View, wanted: View, seen: View) -> bool:
-    """Whether a call that leads from `before` to `wanted` has led to `seen`, with larger numbers for what it added.
+    """Whether `seen` is `wanted` with larger numbers in the keys and values that the call added to `before`.
 
-    It has added as many things as wanted, each the same but for one number, and changed nothing else.
+    It has as many additions as `wanted`, each equal but for one number, and no other change.
     """
     added, found = wanted.keys() - before.keys(), seen.keys() - before.keys()
     stays = {key: value for key, value in wanted.items() if key in before}
@@ -40,7 +40,7 @@ def _by_number(key: str) -> tuple[list[int], str]:
 
 
 def _is_numbered_on(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
-    """Whether two things are the same, or the second one has one larger number wherever the first one has its own."""
+    """Whether two items are equal, or differ in one number, which is larger in the second wherever it appears."""
     words, other_words = (msgspec.json.encode(thing, order="deterministic").decode() for thing in (one, other))
     if _NUMBER.split(words) != _NUMBER.split(other_words):
         return False

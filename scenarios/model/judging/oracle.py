@@ -1,19 +1,18 @@
-"""The oracle: which states are possible, by what the caller was told and what SQLite really does.
+"""The oracle: which states are possible, given the answers of calls and the real behaviour of SQLite.
 
-It keeps the state that was last seen on disk, and *maybe-committed writes*: states that a crash may bring although no
-reader sees them now. The rules are measured (``docs/sqlite-under-faults.md``):
+It holds the state last read from disk, and *maybe-committed writes*: states that a crash may bring although no reader
+sees them now. The rules are measured (``docs/sqlite-under-faults.md``):
 
-- acknowledged: one state, the one after; a change that was committed also overwrites every maybe-committed write;
-- refused by the store: one state, the one before;
+- acknowledged: only the state after the call; a committed change also overwrites every maybe-committed write;
+- refused by the store: only the state before the call;
 - failed, WAL: a COMMIT that raised leaves the state *before* to readers, and a crash may show the one *after* until the
-  next writing commit. But a call may also fail after its COMMIT, and then the state after is there for good;
+  next writing commit. A call may also fail after its COMMIT succeeded; then the state *after* is permanent;
 - failed, rollback journals: before or after; the next reader decides, by rolling back a hot journal;
-- failed, and the store says ``unchanged``: before, now and after a crash. That is the store's own promise, and it
-  is held to it;
-- never anything between the two, and never two failed changes at once.
+- failed, and the store reports ``unchanged``: the state before, now and after a crash;
+- never a state between the two, and never two failed changes at once.
 
-A call that commits more than once (a recovery pass over many messages) is not atomic and does not say so: after it has
-failed each key may be as before, as after, or as at one of its commits.
+A call that commits more than once (a recovery pass over many messages) is not atomic and does not claim to be: after it
+failed, each key may be as before, as after, or as at one of its commits.
 """
 
 from collections.abc import Sequence
@@ -27,10 +26,10 @@ from tornpage.scenarios.model.target import Configuration, View
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller of one call was told.
+    """The outcome of one call as its caller got it.
 
-    `kind` is "done", "refused" or "raised"; `certainty`, for "raised", is what the store said of the change:
-    "unchanged", "unknown", or None where it says nothing; `value`, for "done", is what the call returned, as data.
+    `kind` is "done", "refused" or "raised". `certainty`, for "raised", is the store's statement on the change:
+    "unchanged", "unknown", or None for no statement. `value`, for "done", is the return value as data.
     """
 
     kind: str
@@ -47,12 +46,12 @@ class Answer:
 
 @dataclass
 class Oracle:
-    """The possible states of one store. `settled` was seen; `maybe_committed` may come back with a crash."""
+    """The possible states of one store. `settled` was last read; a crash may bring back one of `maybe_committed`."""
 
     configuration: Configuration
     settled: View
     maybe_committed: list[View] = field(default_factory=list)
-    # Whether a call that failed may have used up a number that the next one would have had.
+    # Whether a failed call may have used up a number that the next call would have got.
     numbers_used: bool = False
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
@@ -60,7 +59,7 @@ class Oracle:
     _before: View = field(default_factory=dict)
 
     def heard(self, answer: Answer, after: View, stages: tuple[View, ...] = ()) -> None:
-        """Take in the answer to a call that would lead from `settled` to `after`.
+        """Record the answer to a call that would lead from `settled` to `after`.
 
         `stages` are the states at the commits of a call that commits more than once.
         """
@@ -74,52 +73,53 @@ class Oracle:
             self._possible = (self.settled,)
         elif self.configuration.journal_mode == "wal":
             self._possible = (self.settled, after)
-            # Of a call that commits more than once any commit may be the one that failed.
+            # If a call commits more than once, any of its commits may be the one that failed.
             self.maybe_committed += [*stages, after]
         else:
             self._possible = (self.settled, after)
 
     def saw_disk(self, disk: View) -> None:
-        """Judge what a fresh reader sees, and settle on it; raises `Violation`."""
+        """Judge the state that a fresh reader sees, and settle on it; raises `Violation`."""
         possible = self._possible or (self.settled,)
         if not self._is_among(disk, possible) and not is_on_the_way(disk, self._stages):
             self._accuse_disk(disk, possible)
         if disk != self.settled:
-            # What a reader sees was committed, and a commit overwrites every maybe-committed write but later ones.
+            # A reader sees only committed changes, and a commit overwrites all maybe-committed writes except later
+            # ones.
             self.maybe_committed = list(self._stages[1:]) if self.maybe_committed else []
         self.settled = disk
         self._possible = ()
 
     def saw_memory(self, memory: View) -> None:
-        """Judge the process's own answer against the disk that was just seen; raises `Violation`."""
+        """Compare the process's own view with the disk state just read; raises `Violation`."""
         if memory != self.settled:
             difference = describe(differences(memory, self.settled), "memory", "the file")
             raise Violation(
                 "memory-equals-disk",
-                f"after a call that {self.answer}{self._yet}: {difference}",
+                f"after a call ({self.answer}{self._yet}): {difference}",
                 {"memory": memory, "disk": self.settled},
                 self.answer.kind,
             )
 
     @property
     def _yet(self) -> str:
-        """What has to be known of a call that raised although its change was committed."""
+        """The note on a call that raised although its change was committed."""
         happened = self.answer.kind == "raised" and self.settled != self._before
-        return ", although its COMMIT had happened" if happened else ""
+        return ", although its COMMIT had succeeded" if happened else ""
 
     def crashed(self, disk: View) -> None:
-        """After a crash a maybe-committed write is either alive or gone for good."""
+        """Settle each maybe-committed write: after a crash it is there or permanently lost."""
         if self._is_among(disk, self.maybe_committed):
             self.settled, self._possible = disk, ()
         self.maybe_committed = []
 
     def restarted(self, disk: View) -> None:
-        """Begin anew after a crash that somebody else has judged."""
+        """Start again from the state after a crash that another oracle has judged."""
         self.settled, self.maybe_committed, self._possible, self._stages = disk, [], (), ()
         self.answer = Answer("done")
 
     def saw_after_crash(self, reopened: View) -> None:
-        """Judge what a copy of the files shows when it is opened as after a crash; raises `Violation`."""
+        """Judge the state of a copy of the files, opened as after a crash; raises `Violation`."""
         if (
             reopened == self.settled
             or self._is_among(reopened, self.maybe_committed)
@@ -133,16 +133,16 @@ class Oracle:
         elif self.answer.kind != "done":
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
-        raise Violation(code, f"a crash after a call that {self.answer}: {difference}", sides, self.answer.kind)
+        raise Violation(code, f"a crash after a call ({self.answer}): {difference}", sides, self.answer.kind)
 
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
         return is_among(view, self.settled, possible, numbers_used=self.numbers_used)
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
-        """Name the promise that a disk state breaks; always raises."""
+        """Raise the violation of the check that a disk state fails."""
         expected = possible[0]
         sides = {"expected": expected, "disk": disk}
-        detail = describe(differences(expected, disk), "what had to be there", "the file")
+        detail = describe(differences(expected, disk), "the expected state", "the file")
         if self.answer.kind == "done":
             gone = self._before.keys() - expected.keys()
             code = "no-resurrection" if gone & disk.keys() else "acknowledged-is-durable"
@@ -150,14 +150,14 @@ class Oracle:
             code = "failed-write-changed-nothing"
         else:
             code = "all-or-nothing"
-        raise Violation(code, f"after a call that {self.answer}: {detail}", sides, self.answer.kind)
+        raise Violation(code, f"after a call ({self.answer}): {detail}", sides, self.answer.kind)
 
 
 def is_on_the_way(view: View, stages: Sequence[View]) -> bool:
-    """Whether a call that commits more than once may have stopped there: each key is as it is at one of its `stages`.
+    """Whether a call that commits more than once may have stopped at `view`: each key is as at one of its `stages`.
 
-    The stages are the state before, that at each commit, and the one after: a call that commits once has two, and
-    nothing between them.
+    The stages are the state before, the state at each commit, and the state after. A call that commits once has two
+    stages, and nothing between them.
     """
     keys = view.keys() | {key for stage in stages for key in stage}
     return len(stages) > 2 and all(any(view.get(key) == stage.get(key) for stage in stages) for key in keys)

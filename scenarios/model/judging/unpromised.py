@@ -1,10 +1,10 @@
-"""What a target does not promise: a check's code and the reason, or the reason for some searches or conditions only.
+"""The checks that a target does not promise: code and reason, or reasons for some searches or conditions only.
 
-``{"memory-equals-disk": "it is a cache"}`` lets the check off altogether; ``{"memory-equals-disk": {"limits": "…"}}``
-only for findings of the search ``limits``, and for those that need nothing but a limit, whichever search shows them
-(``fuzz`` does, too). A key names a search, a limit ("heap"), a rival ("writer"), an operation ("sync", "sync:wal"), a
-result code ("NOMEM", "FULL"), "power" or "process" for crashes, or "no fault". A finding is let off if each condition
-that its scenario needs is named.
+``{"memory-equals-disk": "it is a cache"}`` switches the check to observations everywhere; ``{"memory-equals-disk":
+{"limits": "…"}}`` only for findings of the search ``limits``, and for findings of other searches (such as ``fuzz``)
+whose only condition is a limit. A key names a search, a limit ("heap"), a rival ("writer"), an operation ("sync",
+"sync:wal"), a result code ("NOMEM", "FULL"), "power" or "process" for crashes, or "no fault". A finding becomes an
+observation if every condition that its scenario needs is named.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _OF_LIMITS: Final[Mapping[str, str]] = {"allocation": "NOMEM", "heap": "NOMEM", 
 
 
 def reason_for(unpromised: Unpromised, code: str, scenario: Scenario, search: str) -> str:
-    """Why a finding of `search` is not promised not to be, by its check's code and its scenario; "" where it is."""
+    """The declared reason why a finding is only an observation, by its check, scenario and search; "" for none."""
     reasons = unpromised.get(code, "")
     if isinstance(reasons, str):
         return reasons
@@ -45,7 +45,7 @@ def in_words(reasons: Reasons) -> str:
 
 
 def what_is_wrong(unpromised: object, known: Mapping[str, object]) -> str:
-    """What is wrong with a declaration, and what is allowed; "" where nothing is. `known` has the codes of checks."""
+    """The error in a declaration, and what is allowed; "" for a valid one. `known` has the codes of checks."""
     if not isinstance(unpromised, Mapping):
         return f"unpromised is {unpromised!r}; give a mapping from the codes of checks to reasons"
     if unknown := sorted(set(unpromised) - known.keys()):
@@ -57,7 +57,7 @@ def what_is_wrong(unpromised: object, known: Mapping[str, object]) -> str:
             return f"unpromised gives {reasons!r} for {code!r}; give a reason, or a mapping from searches to reasons"
         if unknown := [key for key in reasons if not _is_known(key)]:
             return (
-                f"unpromised narrows {code!r} to {unknown[0]!r}; give a search ({', '.join(SEARCHES)}), a limit "
+                f"unpromised limits {code!r} to {unknown[0]!r}; give a search ({', '.join(SEARCHES)}), a limit "
                 f"({', '.join(get_args(LimitKind))}), a rival ({', '.join(faults.RIVAL_KINDS)}), an operation such as "
                 f"sync or sync:wal, a result code such as NOMEM, power, process, or {NO_FAULT!r}"
             )
@@ -71,7 +71,7 @@ def _is_known(key: object) -> bool:
 
 
 def _conditions(scenario: Scenario) -> Iterator[frozenset[str]]:
-    """By what words each condition of a scenario can be named."""
+    """The names of each condition of a scenario."""
     for step in scenario.steps:
         yield from _words(step)
 

@@ -128,7 +128,7 @@ def hidden(error: BaseException, test: CodeType | None) -> str:
     """
     if names_a_fault(error) or (test is not None and _raised_in(error) is test):
         return ""
-    return f"error-is-not-hidden: {in_words(error)}; neither that nor what it was raised from names the fault"
+    return f"error-is-not-hidden: {in_words(error)}; neither that nor its cause names the fault"
 
 
 def left_open(
