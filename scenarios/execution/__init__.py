@@ -1,1 +1,1 @@
-"""Runs one scenario under faults, looks at what it left, shrinks it and traces it."""
+"""Runs one scenario under faults, judges the state it leaves, shrinks it and traces it."""

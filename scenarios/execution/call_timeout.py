@@ -1,23 +1,22 @@
-"""A call that never returns: it is stopped after a while, so that what it met can be named and the search goes on.
+"""Time limit for a call: a call that never returns is stopped, so that the search can name its fault and continue.
 
-Method. SIGALRM ends the call by an exception that ``except Exception`` does not catch, again every so often until the
-call has given up: a store that retries for ever with a bare ``except`` is hit in its handler sooner or later. A timer
-that was set before (by pytest-timeout, say) rings in its own time, and has the rest of its time afterwards.
+Method. SIGALRM raises an exception that ``except Exception`` does not catch, and repeats until the call has ended: a
+store that retries forever with a bare ``except`` is eventually interrupted inside its handler. A timer set earlier (by
+pytest-timeout, say) still fires at its own time, and keeps its remaining time afterwards.
 
-A store that has hung once hangs at each point of that kind. From then on a call has ten times what the longest call
-took that did return: more of the same is told sooner, and nobody new is accused by that, since the same check has
-failed for the store before.
+A store that hung once hangs at each point of that kind. From then on the limit is ten times the longest call that did
+return: further hangs are found sooner, and no other store is affected, since the same check has already failed.
 
-What a store sleeps in a call takes no real time (`sleeping`), and does not count, up to an hour.
+A store's sleep in a call takes no real time (`sleeping`), and does not count, up to an hour.
 
-Nothing is raised inside a callback of the shim, where C would lose it, nor between the taking of a lock by ``with`` and
-the block that gives it back, where Python 3.14 would lose the lock (measured: 34 of 100 exceptions from a handler, in a
-loop of nothing else; none until 3.13). The timer rings again a moment later. Where callbacks are all it meets, as in
-``Connection.backup``, which asks for a lock for ever and in C, each operation of SQLite fails from then on until the
-call has ended.
+The handler does not raise inside a callback of the shim, where C would drop the exception, nor between the acquisition
+of a lock by ``with`` and the block that releases it, where Python 3.14 would leave the lock held (measured: 34 of 100
+exceptions from a handler, in a loop of nothing else; none until 3.13). The timer fires again a moment later. If it only
+ever interrupts callbacks, as in ``Connection.backup``, which requests a lock forever in C, each operation of SQLite
+fails from then on until the call has ended.
 
 Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite and does no
-I/O, and a program of its own, which says itself how long an answer may take.
+I/O, and a program of its own, which has its own time limit for answers.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ _AGAIN_AFTER_S: Final = 0.05
 _SOON_S: Final = 0.001
 _LEAST_S: Final = 0.25
 _TIMES_THE_LONGEST: Final = 10
-# Who has been there that often, a millisecond apart, waits for the lock and has not got it.
+# A frame seen there so many times, a millisecond apart, waits for the lock and has not got it.
 _MOST_PUT_OFF: Final = 50
 _WITH_IS_ATOMIC: Final = sys.version_info < (3, 14)
 # So many rings in a row inside callbacks: about a second.
@@ -50,28 +49,28 @@ _RINGS_IN_C: Final = 500
 
 
 class TookTooLongError(BaseException):
-    """A call took longer than it may."""
+    """A call exceeded its time limit."""
 
 
 class Patience:
-    """How long a call may take in this process, in seconds; less once one has hung."""
+    """The time limit of a call in this process, in seconds; shorter after a call has hung."""
 
     def __init__(self, seconds: float = DEFAULT_S) -> None:
         self.seconds = seconds
         self.has_met_a_hang = False
-        # A thread that is there before a store is under test does not work for it.
+        # A thread that existed before the store under test does not work for it.
         self.threads = frozenset(live_threads())
         self._longest = 0.0
 
     @property
     def limit(self) -> float:
-        """How long the next call may take."""
+        """The time limit of the next call."""
         if not self.has_met_a_hang:
             return self.seconds
         return min(self.seconds, max(_LEAST_S, _TIMES_THE_LONGEST * self._longest))
 
     def returned(self, after: float) -> None:
-        """Take in how long a call took that has returned."""
+        """Record the duration of a call that has returned."""
         self._longest = max(self._longest, after)
 
 
@@ -80,7 +79,7 @@ _patience = Patience()
 
 @contextlib.contextmanager
 def patience(seconds: float) -> Iterator[Patience]:
-    """Inside this scope a call may take so long; raises nothing by itself."""
+    """Set the time limit of calls inside this scope; raises nothing by itself."""
     global _patience  # noqa: PLW0603 - there is one timer in a process, and one patience
     outer, _patience = _patience, Patience(seconds)
     try:
@@ -91,11 +90,11 @@ def patience(seconds: float) -> Iterator[Patience]:
 
 @contextlib.contextmanager
 def in_time(what: object) -> Iterator[None]:
-    """Raise `TookTooLongError`, naming `what`, where the scope is not left in time."""
+    """Raise `TookTooLongError`, naming `what`, if the scope is not left in time."""
     mine = _patience
     now = _monotonic
     began = now()
-    # The same words whenever it is played again, however long that one was waited for.
+    # The same text on every replay, whatever the actual limit was.
     message = f"{what} did not return within {mine.seconds:g} s (--call-timeout)"
     try:
         with limit(mine.limit, message, insists=True), no_real_sleep(mine.threads, TookTooLongError(message)):
@@ -108,9 +107,9 @@ def in_time(what: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[None]:
-    """Raise `TookTooLongError` with this message in this scope once so many seconds are over.
+    """Raise `TookTooLongError` with this message in this scope after so many seconds.
 
-    With `insists` also at its end, where something has swallowed it.
+    With `insists` also at its end, if the code under test has swallowed it.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -140,7 +139,7 @@ def _in_a_callback(frame: FrameType | None) -> bool:
 
 
 def _takes_a_lock(frame: FrameType | None) -> bool:
-    """Whether the running instruction is the call of ``__enter__`` that a ``with`` statement makes."""
+    """Whether the running instruction is the call of ``__enter__`` by a ``with`` statement."""
     if _WITH_IS_ATOMIC or frame is None:
         return False
     code, at = frame.f_code.co_code, frame.f_lasti

@@ -1,12 +1,12 @@
 """The executor: plays any scenario, step by step, with every check after every step.
 
-What a call *would* lead to is not modelled by hand: beside the session under fault runs its *shadow*, the same target
-in another directory that never sees a fault. Each call is made on the shadow first; if the other one turns out to have
-failed, the shadow is put back. So any deterministic target can be played, and a known bug that shows only under faults
-has a healthy shadow.
+No hand-written model says where a call *would* lead: beside the session under fault runs its *shadow*, the same target
+in another directory that never meets a fault. Each call is made on the shadow first; if the real call then fails, the
+shadow is rolled back. So any deterministic target can be played, and a known bug that shows only under faults has a
+healthy shadow.
 
-After each step the disk is looked at past the shim, so at most one call is ever undecided. After a call under an armed
-fault a copy of the files is opened as after a crash.
+After each step the disk is read past the shim, so at most one call is ever undecided. After a call under an armed fault
+a copy of the files is opened as after a crash.
 """
 
 import contextlib
@@ -52,17 +52,17 @@ from tornpage.scenarios.model.scenario import (
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View, is_specified
 from tornpage.scenarios.targets.declaration import require_as_declared
 
-# What it is called when a condition of that slot has been met.
+# The count that is incremented when a condition of that slot has been met.
 _MET: Final = {"limit": "limits", "rival": "contentions"}
 
 
 class Executor:
-    """A scenario in progress. `counts` says what it came to: steps, calls, armed, fired, surfaced, restarts, crashes …
+    """A scenario in progress. `counts` has its totals: steps, calls, armed, fired, surfaced, restarts, crashes …
 
-    `answers` counts them by action, kind and circumstance. `trace` is told each step, each answer and the state after
-    it, as text that is the same wherever the same scenario is played.
+    `answers` counts answers by action, kind and circumstance. `trace` receives each step, each answer and the state
+    after it, as text that is the same wherever the same scenario is played.
 
-    Raises `Violation` from `do` and `end` when a check fails. Close it in any case.
+    `do` and `end` raise `Violation` when a check fails. Close it in any case.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class Executor:
         self._steps_before = steps_before
         self._clock = 0
         self._clock_was_set = False
-        # Whether the shadow has files that faults or a crash have left; what fails on those is no fault of the set-up.
+        # Whether the shadow has files that faults or a crash have left; an error on those is not one of the set-up.
         self._shadow_has_lived = bool(files)
         self._trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str, str]] = Counter()
         self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
-        # What an earlier scenario has never let go of must not spoil this one.
+        # Files that an earlier scenario has left open must not affect this one.
         directory = first_free(siblings(directory))
         for name in ("real", "shadow"):
             place(files or {}, directory / name)
         self.real = Trial(target, configuration, directory / "real", view or {})
         self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
-        # What files there are, another process has left.
+        # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))
         # None: the files are those that the crash has left.
         self._maybe_committed: list[tuple[View, Files | None]] = []
-        # What two callers did last, in order.
+        # The hops of the last two concurrent calls, in order.
         self.hops: list[Hop] = []
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
@@ -117,7 +117,7 @@ class Executor:
         except TargetError:
             self.shadow.close()
             raise
-        # Whether what is recorded is compared with the files after each call, or only where a crash is made of it.
+        # Whether the recording is compared with the files after each call, or only when a crash is made of it.
         self._compares = compares
         self.recording = Recording(self.real, files or {}, self.view, compares=compares) if record else None
 
@@ -128,13 +128,13 @@ class Executor:
         if error is None:
             self.close()
             return
-        # What is on its way already says more than that the sessions can't be closed after it.
+        # The error in flight says more than one from closing the sessions after it.
         forget_frames(error)
         with contextlib.suppress(Violation):
             self.close()
 
     def close(self) -> None:
-        """Disarm and let go of everything; raises `Violation` where the target does not."""
+        """Disarm and release everything; raises `Violation` if the target does not."""
         self._disarm_all()
         try:
             self.real.close()
@@ -173,7 +173,7 @@ class Executor:
             self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
 
     def _set_clock(self, step: Step) -> None:
-        """Each step has a minute of its own, unless it says which; what follows such a one belongs to it."""
+        """Set the minute of a step: its own by default, or the one it names, also for what follows it."""
         if isinstance(step, Call | Restart | CrashAt) and isinstance(step.at, int):
             self._clock, self._clock_was_set = step.at, True
         elif not (isinstance(step, Clear) and self._clock_was_set):
@@ -182,10 +182,10 @@ class Executor:
             trial.at_step(self._clock)
 
     def end(self) -> None:
-        """Disarm, and show that the store still works and still agrees. Raises `Violation`."""
+        """Disarm, and check that the store still works and agrees. Raises `Violation`."""
         self.clear()
         if self.real.session is not None:
-            # What can be checked only in a copy, and what a restart makes of a state that no fault has led to.
+            # Checks that need a copy, and the result of a restart on a state that no fault has led to.
             self.real.look_after_crash(self.real.crash_copy())
         # A scenario may have made the small change itself.
         beat = self.real.target.heartbeat()
@@ -201,7 +201,7 @@ class Executor:
         self._follow()
 
     def _soak(self) -> None:
-        """Make the small change until the log begins anew; the shadow takes the shape that this leaves."""
+        """Make the small change until the log restarts; the shadow takes over the resulting state."""
         if not self._ensure_open():
             return
         require_bounded(self.real.beat_again, self.real.target.database(self.real.directory))
@@ -239,7 +239,7 @@ class Executor:
             self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met)
             if answer.kind == "raised" and not self.armed:
-                message = f"nothing is armed, and {step.action} {answer}"
+                message = f"no fault is armed, and {step.action} {answer}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             fires = self._times_fired != fired
             self._judge(ends=step.ends is True)
@@ -256,10 +256,10 @@ class Executor:
         self.view = self.real.oracle.settled
 
     def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
-        """Let the shadow go on from where the store is after a call that failed."""
+        """Let the shadow continue from the store's state after a failed call."""
         if self.real.oracle.maybe_committed:
             self._maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
-        # A call that commits more than once may have stopped half-way: then the shadow goes on from there.
+        # A call that commits more than once may have stopped half-way: then the shadow continues from there.
         half_way = self.real.oracle.settled != before
         if half_way:
             self._put_shadow(self.real.crash_copy())
@@ -267,9 +267,9 @@ class Executor:
             self.shadow.put(saved)
 
     def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
-        """Whether the store is where the shadow is, which has made the call that got this answer.
+        """Whether the store's state equals that of the shadow, which has made the call that got this answer.
 
-        Of a call that changes nothing to be seen and raised only the rest of the file tells.
+        For a call that raised and changes nothing visible, only the rest of the file can show it.
         """
         if self.real.oracle.settled != after or answer.kind == "done" or before != after:
             return self.real.oracle.settled == after
@@ -291,18 +291,18 @@ class Executor:
         return wanted
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
-        """A call has to work where nothing is wrong, or else there is nothing to compare it with."""
+        """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""
         if isinstance(wanted.error, TargetError):
             raise wanted.error
         if wanted.kind == "raised" and is_specified(self.real.target):
-            raise Violation("as-specified", f"nothing is armed, and {step.action} {wanted}") from wanted.error
+            raise Violation("as-specified", f"no fault is armed, and {step.action} {wanted}") from wanted.error
         if wanted.kind == "raised" and self._shadow_has_lived:
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
 
     def _same_refusal(self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int]) -> None:
-        """A store must not refuse, or grant, under a fault what it would not without one, nor hide a fault."""
+        """Require that a fault changes neither a refusal nor an acknowledgement, and that no answer hides it."""
         if answer.kind == wanted.kind:
             return
         if answer.kind == "done" or (answer.kind == "refused" and not self.armed):
@@ -313,7 +313,7 @@ class Executor:
         self._hides(step.action, answer, {} if answer.kind == "refused" else met)
 
     def _hides(self, action: Action, answer: Answer, met: Mapping[str, int]) -> None:
-        """Remember an answer that hides a fault that was met since `met` was counted; `do` raises it."""
+        """Record an answer that hides a fault met since `met` was counted; `do` raises it."""
         for slot, (condition, _scope) in self.armed.items():
             fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
             words = fault.plan if isinstance(fault, Arm) else str(fault)
@@ -327,7 +327,7 @@ class Executor:
     def _judge_answer(
         self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool
     ) -> None:
-        """Hold what a call returned against the shadow, as far as what it answers does not depend on memory."""
+        """Compare the return value of a call with the shadow's, if the answer does not depend on memory."""
         if self._has_failed and changes and not fires:
             # A store that numbers its answers in memory has counted the call that failed, and the shadow has not.
             return
@@ -336,11 +336,11 @@ class Executor:
 
     @property
     def _times_fired(self) -> int:
-        """How often what is armed now has happened."""
+        """How often the armed faults and conditions have fired."""
         return sum(one.fired for one, _scope in self.armed.values())
 
     def _answer_again(self, action: Action, files: Files) -> object:
-        """What the call answers in a session that has just been opened."""
+        """The call's answer in a session that has just been opened."""
         home = self.shadow.directory.with_name("again")
         place(files, home)
         with Trial(self.shadow.target, self.shadow.oracle.configuration, home, {}) as cold:
@@ -356,7 +356,7 @@ class Executor:
             self._look_after_crash(files)
 
     def _ensure_open(self, *, ends: bool = False) -> bool:
-        """Open the session if it isn't; under an armed fault that may fail, and that is an answer."""
+        """Open the session if it isn't; under an armed fault that may fail, and the failure is an answer."""
         if self.real.session is not None:
             return True
         answer, is_armed = self._open(), bool(self.armed)
@@ -418,7 +418,7 @@ class Executor:
             self.counts["crashes"] += 1
             files = self.real.crash_copy()
             with contextlib.ExitStack() as out_of_reach:
-                # How the harness lets go of a session is no part of a crash.
+                # How the harness closes a session is not part of a crash.
                 for armed, _scope in self.armed.values():
                     out_of_reach.enter_context(armed.paused())
                 self.real.close()
@@ -437,14 +437,14 @@ class Executor:
         files, is_armed = self.real.crash_copy(), bool(self.armed)
         if step.ends is True:
             self._disarm_all()
-        # A close that is cut short by a fault leaves the WAL as a crash does.
+        # A close that a fault interrupts leaves the WAL as a crash does.
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
             self._look_after_crash(files)
         self._follow()
 
     def _look_after_crash(self, files: Files) -> None:
-        """Open what a crash would leave; a program that failed to open, and may be used again, is out of reach then."""
+        """Open the files of a crash; not possible while a program that failed to open may be used again."""
         with contextlib.ExitStack() as out_of_reach:
             if self.real.session is None:
                 for armed, _scope in self.armed.values():
@@ -452,14 +452,14 @@ class Executor:
             self.real.look_after_crash(files)
 
     def _stop(self, step: CrashAt | Damage) -> None:
-        """Let the process end, with something wrong on the disk."""
+        """End the process while faults on the disk stay in force."""
         if isinstance(step, CrashAt):
             self._crash_at(step)
         else:
             self._damage(step)
 
     def _crash_at(self, step: CrashAt) -> None:
-        """Put down what the crash leaves, judge it by the history, and start again from there."""
+        """Place the files of the crash, judge them by the history, and start again from there."""
         if self.recording is None:
             raise TargetError(f"{step}: nothing was recorded")
         self.counts["power_cuts" if step.power else "crashes"] += 1
@@ -469,7 +469,7 @@ class Executor:
             for armed, _scope in self.armed.values():
                 out_of_reach.enter_context(armed.paused())
             self.real.close()
-            # Nothing is open there any more: what the crash leaves is looked at in its own place.
+            # No session is open there any more: the files of the crash are read in their own place.
             with faults.spare():
                 state, view = self.recording.after(step)
         files = dict(state.files)
@@ -492,7 +492,7 @@ class Executor:
             self._look_after_crash(files)
 
     def _damage(self, step: Damage) -> None:
-        """Look at the files with the damage; then they are as before, and a process starts on them."""
+        """Read the files with the damage; then restore them, and start a process on them."""
         if self.recording is None:
             raise TargetError(f"{step}: nothing was recorded")
         self.counts["latent_faults"] += 1
@@ -521,7 +521,7 @@ class Executor:
         self.shadow.life += 1
 
     def _interleave(self, step: Interleave) -> None:
-        """Let two callers make their calls from the state that there is, and go on from what they have left."""
+        """Let two callers make their calls from the current state, and continue from the state they leave."""
         self.counts["schedules"] += 1
         files, number = self.shadow.crash_copy(), self._clock
         self._close_paused()
@@ -535,7 +535,7 @@ class Executor:
         self._count(self._open())
 
     def _close_paused(self) -> None:
-        """Close the session; how the harness lets go of it is no part of the scenario."""
+        """Close the session; how the harness does that is not part of the scenario."""
         with contextlib.ExitStack() as out_of_reach:
             for armed, _scope in self.armed.values():
                 out_of_reach.enter_context(armed.paused())
@@ -554,13 +554,13 @@ class Executor:
         return answer
 
     def close_session(self) -> None:
-        """Close the session in good order, as far as what is armed allows it."""
+        """Close the session cleanly, as far as armed faults allow it."""
         with self._told("close", self.view) as told:
             self._count(told(self.real.call(CLOSE, self.view)))
 
     @contextlib.contextmanager
     def _told(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
-        """Where there is a recording, write down where on it a call began, and what its caller was told."""
+        """If there is a recording, record the positions at which a call began and its caller got the answer."""
         if self.recording is None:
             yield lambda answer: answer
         else:
@@ -568,7 +568,7 @@ class Executor:
                 yield told
 
     def _put_shadow(self, files: Files) -> None:
-        """Let the shadow go on from files that faults or a crash have left; raises `Violation` where it can't."""
+        """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""
         self._shadow_has_lived = True
         try:
             self.shadow.put(files)
@@ -578,7 +578,7 @@ class Executor:
             raise fails_later("with nothing armed, opening the store fails", error) from error
 
     def _follow(self) -> None:
-        """Where a crash brought a maybe-committed write to life, the shadow takes its shape."""
+        """If a crash brought a maybe-committed write back, the shadow takes over the state."""
         settled = self.real.oracle.settled
         if settled == self.view:
             self._follow_unseen()
@@ -599,7 +599,7 @@ class Executor:
         )
 
     def _follow_unseen(self) -> None:
-        """The same for a write that changes nothing to be seen."""
+        """The same for a write that changes nothing visible."""
         for view, files in self._maybe_committed:
             if view == self.view and files is not None and self.real.contents() != self.shadow.contents():
                 self.shadow.put(files)
@@ -608,20 +608,20 @@ class Executor:
 
 
 def _makes(step: Step, beat: Action) -> bool:
-    """Whether a step makes the small change, at any place in a scenario: a store may refuse what is there already."""
+    """Whether a step makes the small change, at any place in a scenario: a store may refuse a repetition."""
     if isinstance(step, Interleave):
         return beat in (step.first, step.second)
     return isinstance(step, Soak) or (isinstance(step, Call) and step.action == beat)
 
 
 def _in_short(answer: Answer) -> str:
-    """An answer without what differs between places, such as a path in the text of an error."""
+    """An answer without what differs between directories, such as a path in an error's text."""
     name = getattr(answer.error, "sqlite_errorname", "") or type(answer.error).__name__
     return answer.kind if answer.error is None else f"{answer.kind} {name} {answer.certainty}"
 
 
 def play(scenario: Scenario, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:
-    """Play a whole scenario; what it violates, if anything, and what it came to."""
+    """Play a whole scenario; return its violation, if any, and its counts."""
     record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
     with prepared(scenario.steps):
         executor = Executor(target, scenario.configuration, directory, record=record)

@@ -1,11 +1,10 @@
-"""Opening files at the path where they were written, as the process that comes after a crash does.
+"""Open files at the path where they were written, as the next process after a crash does.
 
-A path is part of what a store writes: SQLite names a super-journal by its absolute path, rows may name files by
-theirs, and a lock file names a process. So a copy of a directory is put where the original is, which is moved aside for
-as long.
-Whatever has the original's files open keeps them: descriptors and locks belong to files, not to paths.
+A path is part of what a store writes: SQLite names a super-journal by its absolute path, rows may hold file paths, and
+a lock file names a process. So a copy of a directory takes the original's place, and the original is moved aside
+meanwhile. Open files of the original stay open: descriptors and locks belong to files, not to paths.
 
-A process that opens what a crash has left is another one than the one that wrote it, and that one is dead.
+To the store, the process that opens the files has another pid than their writer, and the writer is dead.
 
 Not covered: threads of a store that use the path in the meantime, ``getpid`` and ``kill`` called from C, and what
 ``/proc`` says of a process.
@@ -24,7 +23,7 @@ from typing import Any, Final
 
 from tornpage import faults
 
-# Numbers beyond the largest one that Linux gives a process: they are met by none that is there.
+# Above the largest pid on Linux, so no process has one of them.
 _FIRST_NUMBER: Final = 2**22
 _WHO_LOOKS: Final = 1_000_000
 
@@ -34,7 +33,7 @@ _os: Any = os
 
 @contextlib.contextmanager
 def in_the_place_of(original: Path, copy: Path) -> Iterator[None]:
-    """Inside this scope the directory `copy` is where `original` was; nothing armed or recorded is told of it."""
+    """Inside this scope the directory `copy` has the path of `original`; armed faults and recordings ignore it."""
     away = f"{original}.away"
     with faults.unseen():
         os.rename(original, away)
@@ -49,17 +48,17 @@ def in_the_place_of(original: Path, copy: Path) -> Iterator[None]:
 
 
 def another_process() -> AbstractContextManager[None]:
-    """Inside this scope this process has a number that none of its lives has had, and its own belongs to no process."""
+    """Inside this scope this process has a new pid, and no process has its real one."""
     return in_life(_WHO_LOOKS)
 
 
 @contextlib.contextmanager
 def in_life(life: int, *, opening: bool = False) -> Iterator[None]:
-    """Inside this scope this process is the one that came after so many crashes; those before it are dead.
+    """Inside this scope this process has the pid of the one that came after so many crashes; earlier ones are dead.
 
-    In its first life, 0, it keeps its number. While it is `opening` a store, its own number belongs to no process
-    either: what names it in the files is an earlier session, which was a process of its own. Only what Python code asks
-    by ``os.getpid`` and ``os.kill`` changes.
+    In its first life, 0, it keeps its pid. While it is `opening` a store, no process has its own pid either: a pid in
+    the files belongs to an earlier session, which was another process. Only Python code that calls ``os.getpid`` and
+    ``os.kill`` sees the change.
     """
     own = _getpid()
     number = _FIRST_NUMBER + life if life else own
@@ -73,13 +72,13 @@ def in_life(life: int, *, opening: bool = False) -> Iterator[None]:
 
 
 def taken_for_dead(pid: int) -> AbstractContextManager[None]:
-    """Inside this scope a process looks dead that is not: it has written the files, as one that died would have."""
+    """Inside this scope a live process looks dead: it stands for a dead writer of the files."""
     return _looking_dead({pid}, _getpid(), _getpid())
 
 
 @contextlib.contextmanager
 def _looking_dead(dead: set[int], number: int, own: int) -> Iterator[None]:
-    """Let no process with one of these numbers be met by a signal 0; what is sent to `number` goes to `own`."""
+    """Let signal 0 find no process with one of these pids; signals to `number` go to `own`."""
     kill = os.kill
 
     def kill_in_this_life(pid: int, signal: int, /) -> None:

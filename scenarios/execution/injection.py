@@ -1,7 +1,7 @@
-"""Conditions: what is wrong with the world while a step of a scenario lasts.
+"""Conditions: the faults and limits in force during a step of a scenario.
 
-An armed fault plan is one; others are a rival that holds a lock, a limit that is met. A kind of condition is a kind of
-step and an *opener*, which puts it in force round a trial and counts what came of it.
+An armed fault plan is one; others are a rival that holds a lock, and a limit. A kind of condition is a kind of step and
+an *opener*, which puts it in force around a trial and counts its effects.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from tornpage.scenarios.model.scenario import Arm, Limit, LimitKind, Rival, Step
 
 
 class Condition(Protocol):
-    """What a condition came to, and how to keep it from happening for a while."""
+    """The counts of a condition, and how to pause it."""
 
-    # Whether it says only when it has ended that it was met.
+    # Whether it is known only at its end that it was met.
     is_known_late: bool
 
     @property
@@ -32,10 +32,10 @@ class Condition(Protocol):
         """How many errors have reached a caller."""
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error that reached a caller; whether it came of this condition."""
+        """Count an error that reached a caller; return whether this condition caused it."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """Not in force inside this scope: what the harness does for itself is no part of a scenario."""
+        """Not in force inside this scope: the harness's own reads are not part of a scenario."""
 
 
 Opener = Callable[[Trial, Any], AbstractContextManager[Condition]]
@@ -68,16 +68,16 @@ def limit_of(trial: Trial, kind: LimitKind, at: int | None, *, sticky: bool = Fa
 
 
 def prepared(steps: Iterable[Step]) -> AbstractContextManager[object]:
-    """What has to be in place before anything is opened, for scenarios with these steps.
+    """Prepare what scenarios with these steps need before anything is opened.
 
-    Raises `faults.AllocatorUnavailableError` where SQLite is in use already.
+    Raises `faults.AllocatorUnavailableError` if SQLite is in use already.
     """
     exact = any(isinstance(step, Limit) and step.kind == "allocation" for step in steps)
     return faults.exact_allocations() if exact else contextlib.nullcontext()
 
 
 class Contention:
-    """A rival in the store's way, as a condition: what came of it, and whether the store waited as it should."""
+    """A rival as a condition: its counts, and whether the store waited as it should."""
 
     is_known_late = False
 
@@ -86,16 +86,16 @@ class Contention:
 
     @property
     def fired(self) -> int:
-        """1 if the rival was in the way."""
+        """1 if the rival blocked the store."""
         return int(self.rival.contended)
 
     @property
     def surfaced(self) -> int:
-        """How often a caller was told that the store is busy."""
+        """How often a caller got an error because the store was busy."""
         return self.rival.surfaced
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error; raises `Violation` for a store that gave up before a rival of short stay was gone."""
+        """Count an error; raises `Violation` for a store that gave up before a short lock was released."""
         rival = self.rival
         surfaced = rival.saw(error)
         if surfaced and rival.holds and rival.held_ms is not None and rival.kind.keeps_a_lock:

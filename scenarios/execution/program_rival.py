@@ -1,11 +1,11 @@
-"""A rival beside a program of its own, as a condition: it holds a real lock when the call begins, in another process.
+"""A rival for a program of its own, as a condition: another process holds a real lock when the call begins.
 
-It lets go when the call has been looked at, or, with `held_ms`, so long (in real time) after the program has met it. In
-which operation of the call it comes can't be chosen from outside. What shows that it was in the way are the program's
-own locks that the system refused (`faults.syscall_log.locks`).
+It releases the lock after the checks of the call, or, with `held_ms`, so long (in real time) after the program has met
+it. The operation of the call in which it is met can't be chosen from outside. It has blocked the program if the system
+refused locks of the program (`faults.syscall_log.locks`).
 
-Where it stays to the end, the program's sleeps end at once. One that waits for the lock longer than it may take for an
-answer is no finding: it may wait longer still in good faith; that is counted as `patient`.
+If it stays to the end, the program's sleeps end at once. A program that waits for the lock longer than the time limit
+of an answer is not a finding, since it may be written to wait longer; it is counted as `patient`.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Rival
 from tornpage.scenarios.targets.process import DiedError, HungError, ProcessSession, ProcessTarget, Program
 
-# What stands for "when the call begins" in a rival's step.
+# The `operation` of a rival that is there when the call begins.
 AT_THE_CALL = "call"
 
 
 class ProgramRival:
-    """What came of it: `refused` locks of the program's, `surfaced` errors; see `faults.Rival` for the others."""
+    """Its counts: `refused` locks of the program, `surfaced` errors; see `faults.Rival` for the others."""
 
-    # strace says what it saw when it lets go.
+    # strace reports its log when it detaches.
     is_known_late = True
 
     def __init__(self, trial: Trial, target: ProcessTarget, step: Rival, process: RivalProcess) -> None:
@@ -43,7 +43,7 @@ class ProgramRival:
 
     @property
     def rival(self) -> "ProgramRival":
-        """Itself: what a search asks of a rival."""
+        """Itself: the interface that a search expects of a rival."""
         return self
 
     @property
@@ -53,7 +53,7 @@ class ProgramRival:
 
     @property
     def fired(self) -> int:
-        """1 if it was in the way."""
+        """1 if it blocked the program."""
         return int(self.contended)
 
     def begin(self) -> None:
@@ -67,7 +67,7 @@ class ProgramRival:
             self._watch_it(self._trial.session.program)
 
     def end(self) -> None:
-        """Let go of everything, and of a session whose process is gone."""
+        """Release everything, and a session whose process has ended."""
         self._settle()
         self.let_go()
         self._trial.environment.before_opening.remove(self._watch_it)
@@ -85,12 +85,12 @@ class ProgramRival:
                 self._process.release()
 
     def make_way(self) -> None:
-        """Let go where no other user could even read."""
+        """Release the lock if it would keep even readers out."""
         if self.kind.shuts_readers_out:
             self.let_go()
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error; raises `Violation` for a program that gave up before a rival of short stay was gone."""
+        """Count an error; raises `Violation` for a program that gave up before a short lock was released."""
         held = self.holds
         self._settle()
         if isinstance(error, HungError) and held and self.held_ms is None:
@@ -135,7 +135,7 @@ class ProgramRival:
             self.let_go()
 
     def _settle(self) -> None:
-        """Let go of the program, and take in what was seen."""
+        """Detach from the program, and record what was seen."""
         watch, self._watch = self._watch, None
         self._is_over.set()
         if watch is not None:
@@ -147,7 +147,7 @@ class ProgramRival:
 @contextlib.contextmanager
 def beside_a_program(trial: Trial, step: Rival) -> Iterator[ProgramRival]:
     """Let a rival hold its lock beside a program of its own inside this scope."""
-    assert isinstance(trial.target, ProcessTarget)  # noqa: S101 - asked for such ones only
+    assert isinstance(trial.target, ProcessTarget)  # noqa: S101 - called for such targets only
     with trial.troubled(), faults.shared_rival_process() as process:
         rival = ProgramRival(trial, trial.target, step, process)
         rival.begin()

@@ -1,11 +1,11 @@
-"""What copies of a store's files show when they are opened as after a crash.
+"""The views of copies of a store's files, opened as after a crash.
 
-The target opens a copy at the path where the files were written (`in_place`), its view is taken, the session is
-closed, and SQLite checks what was left. A target is deterministic and gets the time handed in, so equal files at the
-same time show the same: they are opened once. Most faults of one call leave one of a few states, which makes this the
-dearest look that need not be taken twice.
+The target opens a copy at the path where the files were written (`in_place`), its view is read, the session is closed,
+and SQLite checks the files. A target is deterministic and gets the time passed in, so equal files at the same time have
+the same view: they are opened once. Most faults of one call leave one of a few states, so this cache saves the most
+expensive check.
 
-Not covered: power loss, where what was written but not synced may be missing.
+Not covered: power loss, where writes without a sync may be missing.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ SELECT '"' || replace(name, '"', '""') || '"' FROM sqlite_master
 WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name
 """
 
-# What SQLite says of a statement that is in another one's way; the driver's own errors have no code.
+# SQLite's code for a statement that conflicts with another one; the driver's own errors have no code.
 _IN_THE_WAY: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class Reopened:
-    """Opens copies as a restarted process would, and remembers what the last few distinct ones showed."""
+    """Opens copies as a restarted process would, and caches the last few distinct views."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path) -> None:
         self.target = target
@@ -47,9 +47,9 @@ class Reopened:
         self._seen: dict[tuple[object, ...], View] = {}
 
     def view_of(self, files: Files, now_ms: int, written_in: Path | None = None) -> View:
-        """What the store shows when it is opened on these files; raises `Violation` where that fails.
+        """The store's view on these files; raises `Violation` if opening them fails.
 
-        `written_in` is the directory in which they were written; it has to be there. None: the reader's own.
+        `written_in` is the directory in which they were written; it has to exist. None: the reader's own.
         """
         # The store that wrote the files may be open there.
         if written_in is not None and are_joined(self.target, self.configuration, self.directory.with_name("joined")):
@@ -92,7 +92,7 @@ class Reopened:
             message = f"after a crash, the store opens, and then looking at it or closing it fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error
         database = self.target.database(directory)
-        # A store of plain files has none, whatever lies there.
+        # A store of plain files has no database, whatever files it has.
         if self.configuration.journal_mode != "file" and database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_integrity(connection)
@@ -102,16 +102,16 @@ class Reopened:
 
 
 def require_whole(connection: sqlite3.Connection, target: Target) -> None:
-    """Raise `Violation` where a program that has opened its store has left its schema in part."""
+    """Raise `Violation` if a program that has opened its store has an incomplete schema."""
     lacks = target.lacks(connection) if isinstance(target, ProcessTarget) else ""
     if lacks:
         raise Violation("still-usable-after-the-fault", f"the store opens, and its rows can't be read: {lacks}")
 
 
 def require_integrity(connection: sqlite3.Connection) -> None:
-    """Raise `Violation` where SQLite's own checks find damage, or finds so much that one can't run.
+    """Raise `Violation` if SQLite's own checks find damage, or so much that one can't run.
 
-    Pages and indexes, and the foreign keys that the schema declares.
+    It covers pages and indexes, and the foreign keys that the schema declares.
     """
     try:
         problems = connection.execute("PRAGMA integrity_check").fetchall()
@@ -154,23 +154,23 @@ def view_without(target: Target, database: Path) -> View:
 
 
 def fresh_view_on(connection: sqlite3.Connection, target: Target, database: Path) -> View:
-    """What the target's plain SQL shows on a connection, all of it under one lock instead of one for each statement."""
-    # A statement that is not at its end keeps the lock; unlike a BEGIN it is in few other statements' way.
+    """The view of the target's plain SQL on a connection, under one lock instead of one for each statement."""
+    # An unfinished statement keeps the lock; unlike a BEGIN it conflicts with few other statements.
     try:
         with contextlib.closing(connection.execute("SELECT 1 FROM sqlite_master")):
             return target.fresh_view(connection)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _IN_THE_WAY:
             raise
-    # A target may do what a statement under way forbids, such as DETACH: then without it.
+    # A target may do what an unfinished statement forbids, such as DETACH: then run without it.
     with contextlib.closing(faults.connect_unwatched(database)) as another:
         return target.fresh_view(another)
 
 
 def contents_of(database: Path) -> list[Any]:
-    """Every row of every ordinary table, `sqlite_sequence` included, as a reader past the shim sees them.
+    """Every row of every ordinary table, `sqlite_sequence` included, as read past the shim.
 
-    Empty where there is no database, or where it can't be read.
+    Empty if there is no database, or it can't be read.
     """
     if not database.exists():
         return []
@@ -186,8 +186,8 @@ def contents_of(database: Path) -> list[Any]:
 def kept_logs(directory: Path) -> Iterator[None]:
     """Let no reader inside this scope be the last to close a database of this directory that has a log.
 
-    Closing the last connection writes the log back and deletes it, and a reader that judges a store may not
-    change it. So a connection that can't write is opened first and closed last, where the store has none open itself.
+    Closing the last connection checkpoints and deletes the log, and a reader that judges a store may not change it. So
+    a read-only connection is opened first and closed last, if the store has none open itself.
     """
     with contextlib.ExitStack() as scope:
         for database in _with_logs(os.fspath(directory)):
@@ -199,8 +199,8 @@ def kept_logs(directory: Path) -> Iterator[None]:
 
 
 def names_in(directory: str) -> list[str]:
-    """The names in a directory; none where it is not there, since a store may make it when it is first used."""
-    # Asked at every look at a store: pathlib would be half as fast.
+    """The names in a directory; none if it is missing, since a store may create it on first use."""
+    # Called at every check of a store: pathlib would be half as fast.
     try:
         return os.listdir(directory)  # noqa: PTH208
     except FileNotFoundError:
@@ -220,11 +220,11 @@ def _with_logs(directory: str) -> list[Path]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is damaged, or not a database."""
+    """Whether SQLite reports that the file is damaged, or not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def fails_later(what: str, error: BaseException | None) -> Violation:
-    """What fails with nothing armed, on files that earlier faults or crashes have left: they have caused it."""
+    """A failure with nothing armed, on files that earlier faults or crashes have left: they have caused it."""
     code = "integrity" if isinstance(error, sqlite3.Error) and is_damage(error) else "still-usable-after-the-fault"
-    return Violation(code, f"{what}, on what the faults before it have left: {error!r}")
+    return Violation(code, f"{what}, on the files that earlier faults have left: {error!r}")

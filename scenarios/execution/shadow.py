@@ -1,8 +1,8 @@
-"""The shadow of a session: the same target on files of its own that never see a fault, at the very same path.
+"""The shadow of a session: the same target on its own files, which never meet a fault, at the same path.
 
-A store may write down the path at which it works, or be asked for it: so whenever the shadow is asked for something its
-directory takes the place of the other one's, for that long (`in_place`). Nothing that is armed or recorded is told.
-A store that shares something with every other one at its path has a shadow at a path of its own (`same_path`).
+A store may store the path at which it runs, or get it as an argument: so whenever the shadow makes a call, its
+directory takes the place of the real one for that time (`in_place`). Armed faults and recordings ignore it. A store
+that shares state with every other one at its path has a shadow at another path (`same_path`).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 
 class Shadow(Trial):
-    """A trial that works in `directory`, where others work too; its files rest in `home` meanwhile."""
+    """A trial that runs in `directory`, which others use too; its files stay in `home` meanwhile."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path, home: Path, before: View) -> None:
         is_apart = are_joined(target, configuration, home.with_name("joined"))
@@ -55,7 +55,7 @@ class Shadow(Trial):
             return super().call_by_stages(action)
 
     def fresh_view(self, *, integrity: bool = True) -> View:
-        """What a fresh reader sees in its place."""
+        """The view of a fresh reader in its place."""
         with self._in_place():
             return super().fresh_view(integrity=integrity)
 
@@ -65,7 +65,7 @@ class Shadow(Trial):
             return super().crash_copy()
 
     def journal_mode(self) -> str:
-        """What SQLite says of the journal in its place."""
+        """SQLite's journal mode in its place."""
         with self._in_place():
             return super().journal_mode()
 
@@ -75,7 +75,7 @@ class Shadow(Trial):
             return super().contents()
 
     def put(self, files: Files) -> None:
-        """Begin anew on these files."""
+        """Start again on these files."""
         self.close()
         place(files, self.home)
         self.open()

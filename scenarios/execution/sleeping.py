@@ -1,13 +1,13 @@
-"""A store that sleeps in a call, to try again later: nothing else is at work meanwhile, so it takes no real time.
+"""Virtual sleep: a store that sleeps in a call, to try again later, takes no real time, since nothing else runs.
 
-Method. While a call is made, ``time.sleep`` moves a clock and returns at once, and ``time.monotonic`` tells the time
-that would have passed. So a store that waits for a minute and then gives up is not taken for one that never returns,
-and a store that would have slept for more than an hour is.
+Method. While a call is made, ``time.sleep`` advances a clock and returns at once, and ``time.monotonic`` includes that
+time. So a store that waits for a minute and then gives up is not taken for one that never returns, and a store that
+would have slept for more than an hour is.
 
-Where a thread or a child process of the store's is alive it may be that one that is waited for: then the sleep is real.
-Where somebody else has put a clock of theirs in the place (`faults.waiting_in_virtual_time`, for rivals), it stays.
+If a thread or a child process of the store is alive, the store may be waiting for it: then the sleep is real. If
+another virtual clock is installed (`faults.waiting_in_virtual_time`, for rivals), it stays.
 
-Not covered: code that took ``sleep`` or ``monotonic`` out of the module before, and ``time.time``.
+Not covered: code that imported ``sleep`` or ``monotonic`` by name before, and ``time.time``.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class _Clock:
         self._skipped_s = 0.0
 
     def sleep(self, seconds: float) -> None:
-        # The real one refuses what is no time.
+        # The real one rejects an argument that is not a time.
         if not seconds >= 0 or threading.current_thread() is not self._caller or not self._is_alone():
             _sleep(seconds)
             return
@@ -57,9 +57,9 @@ class _Clock:
 
 @contextlib.contextmanager
 def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException) -> Iterator[None]:
-    """Let sleep take no time in this scope; raises `too_long` where that would have been too much of it.
+    """Let sleep take no time in this scope; raises `too_long` if it would have taken too much.
 
-    `others` are threads that were there before the store, and don't work for it.
+    `others` are threads that existed before the store, and don't work for it.
     """
     if time.sleep is not _sleep:
         yield
@@ -76,5 +76,5 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
 
 
 def is_alone(others: Collection[threading.Thread]) -> bool:
-    """Whether no thread but `others`, and no child process but the harness's own, could be at work now."""
+    """Whether no thread but `others`, and no child process but the harness's own, could be running now."""
     return not any(thread not in others for thread in live_threads()) and not has_others()

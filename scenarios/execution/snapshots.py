@@ -1,11 +1,11 @@
-"""Copies of a directory, held in memory: taken beside an open database, put down somewhere else.
+"""Copies of a directory, held in memory: taken beside an open database, written to another place.
 
-Closing any descriptor of a file drops every POSIX lock that this process holds on it, SQLite's included. A copy that
-is taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`).
-The shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is
-part of it, under a name that ends with a separator: a store may ask whether it is there.
+Closing any descriptor of a file drops every POSIX lock that this process holds on it, SQLite's included. A copy that is
+taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`). The
+shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is part
+of it, under a name that ends with a separator: a store may check whether it exists.
 
-What is armed for plain files doesn't fire here: it is meant for the store.
+Faults armed for plain files don't fire here: they are for the store.
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
@@ -26,15 +26,15 @@ from tornpage.scenarios.model.judging.checks import Violation
 
 Files = dict[str, bytes]
 
-# What others may read, the store has opened to them: see `file_modes`.
+# A file that others may read was opened to them by the store: see `file_modes`.
 _FOR_THE_OWNER: Final = 0o600
 
-# What has no place in a directory; 0 is what epoll and its like show.
+# Descriptors without a place in a directory; 0 is that of epoll and the like.
 _NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
 
 
 class Holder:
-    """Reads whole directories and keeps what it opened until it is told that no session is open any more."""
+    """Reads whole directories and keeps its descriptors open until no session is open any more."""
 
     def __init__(self) -> None:
         # By device and inode: a file that is copied many times is opened once.
@@ -56,20 +56,20 @@ class Holder:
         return os.pread(self._descriptors[key], found.st_size, 0)
 
     def release(self) -> None:
-        """Close what was opened; call it when no session is open on these files."""
+        """Close the descriptors; call it when no session is open on these files."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
 
 def place(files: Files, directory: Path) -> None:
-    """Make `directory`, and let it hold exactly these files and directories. No session may be open on it."""
+    """Create `directory` with exactly these files and directories. No session may be open on it."""
     with spared():
         _place(files, os.fspath(directory))
 
 
 def _place(files: Files, root: str) -> None:
     if not files:
-        # A target opens in a directory that is there, be it empty.
+        # A target opens in an existing directory, even if it is empty.
         os.makedirs(root, exist_ok=True)
     for name in [name for name in _names(root) if name not in files]:
         _remove(root, name)
@@ -83,7 +83,7 @@ def _place(files: Files, root: str) -> None:
 
 
 def _names(directory: str, prefix: str = "") -> Iterator[str]:
-    """The files and the empty directories below a directory, by relative name; none where it isn't there."""
+    """The files and the empty directories below a directory, by relative name; none if it is missing."""
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
@@ -111,14 +111,14 @@ def _remove(root: str, name: str) -> None:
 
 
 def _overwrite(path: str, content: bytes) -> None:
-    # Without truncating first: to give blocks back and take them again is dearer than to write over them.
+    # Without truncating first: freeing and allocating blocks costs more than overwriting them.
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FOR_THE_OWNER)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FOR_THE_OWNER)
     try:
-        # Who was here before may have made it under another umask.
+        # An earlier process may have created it under another umask.
         if os.fstat(descriptor).st_mode & 0o077:
             os.fchmod(descriptor, _FOR_THE_OWNER)
         written = 0
@@ -130,13 +130,13 @@ def _overwrite(path: str, content: bytes) -> None:
 
 
 def held_open(directory: Path) -> list[str]:
-    """The files below `directory` that this process has open; empty where the system doesn't say."""
+    """The files below `directory` that this process has open; empty if the system doesn't tell."""
     below = _below(os.path.abspath(directory))
     return sorted(name.removeprefix(below) for name in _open_files() if name.startswith(below))
 
 
 def first_free(directories: Iterable[Path]) -> Path:
-    """The first of these in which this process has no file open; the process is asked once, however many there are."""
+    """The first of these in which this process has no file open; descriptors are listed once for all of them."""
     opened = sorted(_open_files())
     for directory in directories:
         below = _below(os.path.abspath(directory))
@@ -154,7 +154,7 @@ def _open_files() -> Iterator[str]:
         return
     for descriptor in descriptors:
         try:
-            # To ask for a name is dear, and terminals, sockets and the like are in no directory of ours.
+            # Asking for a name is slow, and terminals, sockets and the like are in no directory of ours.
             if stat.S_IFMT(os.fstat(int(descriptor)).st_mode) in _NO_FILES:
                 continue
             name = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -165,25 +165,25 @@ def _open_files() -> Iterator[str]:
 
 @functools.lru_cache(maxsize=256)
 def _below(directory: str) -> str:
-    """How the system's names of what is below begin; nobody moves a store's directory while it is under test."""
+    """The prefix of the system's names of files below; a store's directory is not moved while it is under test."""
     return os.path.realpath(directory) + os.sep
 
 
 def siblings(directory: Path) -> Iterator[Path]:
-    """The directory itself, and then numbered ones beside it, without end."""
+    """The directory itself, and then numbered siblings, without end."""
     yield directory
     for number in count(2):
         yield directory.with_name(f"{directory.name}-{number}")
 
 
 def require_let_go(directory: Path) -> None:
-    """Raise `Violation` where a session that was closed still holds its files.
+    """Raise `Violation` if a session that was closed still has files open.
 
-    SQLite shares its view of a file inside a process, so a leftover would also spoil every later look.
+    SQLite shares its view of a file inside a process, so a leftover would affect every later check.
     """
     if not held_open(directory):
         return
-    # A young cycle (an error that its own frames refer to) may hold them; a full collection is dear.
+    # A young cycle (an error that its own frames refer to) may hold them; a full collection is slow.
     gc.collect(1)
     if held_open(directory):
         gc.collect()

@@ -1,10 +1,10 @@
 """Faults in a program's system calls, as a condition: strace is attached to the process that does a store's I/O.
 
-In force from the open session on, or, where none is open, from the moment before the next process opens the store;
-after a restart the count begins anew with the new process. A fault that hits once is spent when it has hit.
+In force from the open session on, or, if none is open, from just before the next process opens the store; after a
+restart the count begins at zero with the new process. A fault that is not sticky ends when it has fired.
 
-It also says what a program must not do when the system fails it: hang, write something else than answers, or, unless
-it says that it does, end by itself. Not to start at all is a failure like others.
+It also checks what a program must not do when a system call fails: hang, write something other than answers, or, unless
+it declares that it does, end by itself. A failure to start is a failure like others.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from tornpage.scenarios.targets.process import DiedError, ProcessSession, Proces
 
 
 class SyscallInjection:
-    """What came of it: `fired` system calls failed, `surfaced` errors reached a caller; `calls` were seen."""
+    """Its counts: `fired` system calls failed, `surfaced` errors reached a caller; `calls` were seen."""
 
-    # strace says what it did when it lets go.
+    # strace reports its log when it detaches.
     is_known_late = True
 
     def __init__(self, trial: Trial, fault: SyscallFault | None) -> None:
@@ -46,7 +46,7 @@ class SyscallInjection:
         return self._errors if self.fired else 0
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error; raises `Violation` for a program that did not even answer."""
+        """Count an error; raises `Violation` for a program that did not even answer."""
         self._errors += 1
         if isinstance(error, ProgramError):
             self._judge(error)
@@ -71,7 +71,7 @@ class SyscallInjection:
             self._attachment = attach(program.pid, databases[0], self.fault, databases[1:])
 
     def detach(self) -> None:
-        """Let go of the process, and see what has happened."""
+        """Detach from the process, and record what happened."""
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.detach()
@@ -79,7 +79,7 @@ class SyscallInjection:
             self.calls += attachment.calls
 
     def end(self) -> None:
-        """Let go, and let go of a session whose process is gone."""
+        """Detach, and release a session whose process has ended."""
         self.detach()
         self._trial.environment.before_opening.remove(self.attach)
         session = self._trial.session
@@ -89,7 +89,7 @@ class SyscallInjection:
 
     def _judge(self, error: ProgramError) -> None:
         if isinstance(error, DiedError):
-            # The process is gone, so strace knows by now whether it was us.
+            # The process has ended, so strace knows by now whether the fault killed it.
             self.detach()
             was_us = self.fault is not None and self.fault.effect == KILL and self.fired
             if was_us or self._trial.session is None or self._target.description.dies_on_errors:
@@ -99,9 +99,9 @@ class SyscallInjection:
 
 @contextlib.contextmanager
 def intrude(trial: Trial, fault: SyscallFault | None) -> Iterator[SyscallInjection]:
-    """Let a fault meet the system calls of a trial's store inside this scope; None only watches.
+    """Make the system calls of a trial's store meet a fault inside this scope; None only watches.
 
-    Raises `TargetError`, and `SyscallsUnavailableError` where strace can't be attached.
+    Raises `TargetError`, and `SyscallsUnavailableError` if strace can't be attached.
     """
     syscall_injection = SyscallInjection(trial, fault)
     with trial.troubled():
@@ -116,5 +116,5 @@ def intrude(trial: Trial, fault: SyscallFault | None) -> Iterator[SyscallInjecti
 
 
 def by_step(trial: Trial, step: Syscall) -> contextlib.AbstractContextManager[SyscallInjection]:
-    """The condition that a step of a scenario stands for."""
+    """The condition of a scenario's step."""
     return intrude(trial, SyscallFault.parse(step.fault))

@@ -1,9 +1,9 @@
-"""One trial: a session on a directory, faults armed around its calls, and every look that the oracle asks for.
+"""One trial: a session on a directory, faults armed around its calls, and every check for the oracle.
 
-After each call, in this order: the files are copied as a crash would leave them; a fresh reader past the shim says
-what the disk holds; the session says what it believes; the copy is opened as after a crash. While a fault is armed the
-session may decline to answer, but it may not answer wrongly. Once nothing is armed it has to answer, and `heartbeat`
-shows that it still works.
+After each call, in this order: the files are copied as a crash would leave them; a fresh reader past the shim reads the
+disk's view; the session returns its view; the copy is opened as after a crash. While a fault is armed the session may
+decline to answer, but it may not answer wrongly. Once nothing is armed it has to answer, and `heartbeat` checks that it
+still works.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ from tornpage.scenarios.model.target import (
 OPEN = Action("open")
 CLOSE = Action("close")
 
-# Called when something begins to be wrong with the environment of a trial.
+# Called when a fault or condition of a trial comes into force.
 _LISTENER: ContextVar[Callable[[], None]] = ContextVar("tornpage_trouble", default=lambda: None)
 
 
@@ -64,9 +64,9 @@ _STEP_MS = 60_000
 
 
 class Heard(Protocol):
-    """What is in force, as far as an answer concerns it."""
+    """The faults and conditions in force that may explain an answer."""
 
-    # Whether it says only when it has ended that it was met, as of a process that is watched from outside.
+    # Whether it is known only at its end that it was met, as for a process watched from outside.
     is_known_late: bool
 
     @property
@@ -74,16 +74,16 @@ class Heard(Protocol):
         """How often it was met."""
 
     def saw(self, error: BaseException) -> bool:
-        """Take in an error that reached a caller."""
+        """Count an error that reached a caller."""
 
 
 def times_met(condition: Heard) -> int:
-    """How often a condition was met until now; a plan counts each of its firings."""
+    """How often a condition was met so far; a plan counts each of its firings."""
     return len(getattr(condition, "firings", ())) or condition.fired
 
 
 def _copied(value: Any) -> Any:
-    """A view as it is now: a store may hand out what it keeps, and go on changing it."""
+    """A copy of a view: a store may return its own object, and change it later."""
     if isinstance(value, dict):
         return {key: _copied(one) for key, one in value.items()}
     return [_copied(one) for one in value] if isinstance(value, list) else value
@@ -97,35 +97,35 @@ class Trial:
         self.directory = directory
         self.oracle = Oracle(configuration, before)
         binding = binding_of(target)
-        # The statement depth stands in for a connect of the DB-API's kind, which apsw does not have.
+        # The statement depth replaces a DB-API connect function, which apsw does not have.
         self.statements = faults.StatementDepth(binding if hasattr(binding, "connect") else sqlite3)
         self.connections = faults.Connections(self.statements.connect, self.statements.module)
         self.environment = environment_of(target)
         self.session: Session | None = None
         # How many crashes the store has gone through: each is the end of a process.
         self.life = 0
-        # Who is in the way of every reader makes room for ours.
+        # A rival that blocks every reader releases its lock for ours.
         self.before_reading: list[Callable[[], None]] = []
         self._holder = Holder()
         self._armed = 0
         self._was_troubled = False
         self._jumped_ms = 0
         self._limits: list[faults.Limit] = []
-        # What was called last and not looked at yet, in which state, and what was answered.
+        # The last call that was not checked yet, the state before it, and its answer.
         self._unjudged: tuple[View, Action, Answer] | None = None
-        # What is wrong with the last answer, for when everything else has been looked at.
+        # The violation of the last answer, raised after all other checks.
         self._hidden: tuple[Violation, Heard] | None = None
 
-    # -- life ----------------------------------------------------------------------------------------------
+    # -- life cycle ------------------------------------------------------------------------------------------
 
     def open(self) -> Self:
-        """Open the session; whatever the target raises passes through."""
+        """Open the session; passes on what the target raises."""
         with in_life(self.life, opening=True):
             self.session = self._open_in(self.directory, self.environment)
         return self
 
     def close(self) -> None:
-        """Close the session and let go of all files; raises `Violation` where the target does not."""
+        """Close the session and release all files; raises `Violation` if the target does not."""
         session, self.session = self.session, None
         try:
             if session is not None:
@@ -141,7 +141,7 @@ class Trial:
 
     @contextlib.contextmanager
     def _in_its_process(self) -> Iterator[None]:
-        """The store at work: also a look at it may make files, for their owner alone."""
+        """The store running: also a read of it may create files, for their owner alone."""
         with in_life(self.life) if self.life else contextlib.nullcontext(), strict_umask():
             yield
 
@@ -152,7 +152,7 @@ class Trial:
         if error is None:
             self.close()
             return
-        # What is on its way already says more than that the session can't be closed after it.
+        # The error in flight says more than a failure to close the session after it.
         forget_frames(error)
         with contextlib.suppress(Violation):
             self.close()
@@ -162,7 +162,7 @@ class Trial:
             return self.target.open(directory, self.oracle.configuration, environment)
 
     def _hung(self, hang: TookTooLongError) -> Violation | TargetError:
-        """What a call that did not return comes to: without any fault there is nothing to put under test."""
+        """The error for a call that did not return: without any fault the target can't be tested."""
         forget_frames(hang)
         if not self._was_troubled:
             return TargetError(f"{self.target.name}: {hang}, without any fault")
@@ -172,11 +172,11 @@ class Trial:
 
     def at_step(self, step: int) -> None:
         """Set the clock: the same step has the same time in every run."""
-        # Nobody's clock stands before 1970.
+        # No clock is before 1970.
         self.environment.now_ms = max(_EPOCH_MS + step * _STEP_MS + self._jumped_ms, 0)
 
     def jump(self, step: int, by_ms: int) -> None:
-        """Set the clock forward or back, for good."""
+        """Set the clock forward or back, permanently."""
         self._jumped_ms += by_ms
         self.at_step(step)
 
@@ -197,7 +197,7 @@ class Trial:
 
     @contextlib.contextmanager
     def troubled(self) -> Iterator[None]:
-        """Inside this scope something may be wrong with the world: the session may decline to answer."""
+        """Inside this scope a fault may be in force: the session may decline to answer."""
         self._armed += 1
         self._was_troubled = True
         _LISTENER.get()()
@@ -208,7 +208,7 @@ class Trial:
 
     @contextlib.contextmanager
     def limited(self, limit: faults.Limit) -> Iterator[None]:
-        """Inside this scope a limit is in force whenever the target is at work, and only then."""
+        """Inside this scope a limit is in force whenever the target runs, and only then."""
         with self.troubled():
             self._limits.append(limit)
             try:
@@ -223,21 +223,21 @@ class Trial:
         return shim.library if shim is not None else faults.shim_for(binding_of(self.target)).library
 
     def watch_statements(self) -> None:
-        """Let sessions that are opened from now on be within reach of the statement depth, and of limits."""
+        """Let the statement depth, and limits, reach sessions that are opened from now on."""
         self.environment.connect = self.connections.connect
 
     def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
-        """Make one call that would lead to the state `after`, over `stages`, and tell the oracle of its answer."""
+        """Make one call that would lead to the state `after`, over `stages`, and pass its answer to the oracle."""
         answer = self._ask(action)
         self._unjudged = self.oracle.settled, action, answer
         self.oracle.heard(answer, after, stages)
         return answer
 
     def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
-        """Make one call without a fault; its answer, and the state at each commit if it commits more than once.
+        """Make one call without a fault; return its answer, and the state at each commit if it commits more than once.
 
-        Only what the target declares in `many_commits` is asked for that. Connections within reach of the statement
-        depth say when they commit; others are looked at whenever they ask for a lock, as they do after each commit.
+        Only calls that the target declares in `many_commits` have stages. Connections within reach of the statement
+        depth report their commits; others are read whenever they request a lock, as they do after each commit.
         """
         if action.name not in self.target.many_commits:
             return self._ask(action), ()
@@ -260,7 +260,7 @@ class Trial:
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
             forget_frames(error)
             certainty = self.session.outcome_of(error) if self.session is not None else None
-            # Opening and closing change nothing that a view shows, whatever they raise.
+            # Opening and closing change no view, whatever they raise.
             return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
         return Answer("done", value=self._as_data(action, returned))
 
@@ -283,7 +283,7 @@ class Trial:
         return None
 
     def call_session(self, action: Action) -> object:
-        """Make a call on the open session; what it raises passes through."""
+        """Make a call on the open session; passes on what it raises."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
         with in_time(action), self._in_its_process():
@@ -291,15 +291,15 @@ class Trial:
         return answer
 
     def judge_answer(self, action: Action, answer: Answer, wanted: Any, again: Callable[[], Any]) -> None:
-        """Hold what a call has answered against `wanted`, what it answers without a fault; raises `Violation`.
+        """Compare a call's answer with `wanted`, its answer without a fault; raises `Violation`.
 
-        `again` makes it once more from the same state and without a fault, and returns its answer.
+        `again` repeats it from the same state and without a fault, and returns its answer.
         """
         if answer.kind != "done" or not is_wrong(answer.value, wanted, again):
             return
         message = (
-            f"{action} was acknowledged and answered {in_words(answer.value)}; "
-            f"without the fault it answers {in_words(wanted)}"
+            f"{action} was acknowledged and returned {in_words(answer.value)}; "
+            f"without the fault it returns {in_words(wanted)}"
         )
         raise Violation(
             "wrong-answer", message, {"answer": {action.name: answer.value}, "expected": {action.name: wanted}}
@@ -317,9 +317,9 @@ class Trial:
     def heard_under(
         self, action: Action, answer: Answer, condition: Heard, fault: object, *, refused: bool = False
     ) -> None:
-        """Let the condition in force take in the answer to `action`, and remember one that hides `fault` (in words).
+        """Let the condition in force count the answer to `action`, and record one that hides `fault` (in words).
 
-        `require_open_errors` raises it: after all looks, since a state that is wrong says more. `refused` says that the
+        `require_open_errors` raises it after all other checks, since a wrong state says more. `refused` says that the
         call is refused without the fault, too.
         """
         if refused and answer.kind == "refused":
@@ -330,13 +330,13 @@ class Trial:
         self.remember_hidden(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
 
     def remember_hidden(self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool) -> None:
-        """Remember an answer that hides the fault, where the fault was met or that is known only later."""
+        """Record an answer that hides the fault, if the fault was met or that is known only later."""
         if not is_met and not condition.is_known_late:
             return
         if answer.error is not None and any(
             getattr(one, "is_cancellation", False) for one in faults.causes(answer.error)
         ):
-            # It was the caller itself who stopped waiting.
+            # The caller itself stopped waiting.
             return
         try:
             require_named(action, answer, str(fault))
@@ -352,10 +352,10 @@ class Trial:
             self._hidden = None
             raise violation
 
-    # -- looks ---------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------
 
     def live_view(self) -> View:
-        """What the session answers; it must be open."""
+        """The session's own view; it must be open."""
         if self.session is None:
             raise RuntimeError("no session is open")
         try:
@@ -370,25 +370,25 @@ class Trial:
         return self._holder.copy(self.directory)
 
     def look(self, *, integrity: bool = True) -> None:
-        """Hold disk, memory and the store's own checks against the oracle.
+        """Check disk, memory and the store's own checks against the oracle.
 
-        Without `integrity` SQLite's own check is left to a later look: `look_after_crash` and `heartbeat` make it.
+        Without `integrity` SQLite's own check is left to a later step: `look_after_crash` and `heartbeat` run it.
         """
         self.oracle.saw_disk(self.fresh_view(integrity=integrity))
         self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
     def look_after_call(self, action: Action, before: View, answer: Answer, *, integrity: bool = True) -> None:
-        """Look after a call that met no fault: the rules, and memory, have to keep to the state that it has led to."""
+        """Check after a call that met no fault: the rules, and memory, have to match its state."""
         self.oracle.restarted(self.fresh_view(integrity=integrity))
         self._unjudged = before, action, answer
         self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
     def _keep_the_rules(self) -> tuple[View, Action, Answer] | None:
-        """Hold the state that was seen, and what has led to it, against the target's own rules, where it has any.
+        """Check the state that was read, and the call that led to it, against the target's own rules, if any.
 
-        Returns the call that has led to it: the state before, what was called, and the answer.
+        Returns the call that led to it: the state before, the action, and the answer.
         """
         called, self._unjudged = self._unjudged, None
         view = self.oracle.settled
@@ -431,8 +431,8 @@ class Trial:
             raise
 
     def fresh_view(self, *, integrity: bool = True) -> View:
-        """What a fresh reader past the shim sees; raises `Violation` where it can't read, or the file is damaged."""
-        # SQLite's files are read past the shim; what is armed for plain files spares the reader.
+        """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""
+        # SQLite's files are read past the shim; faults armed for plain files ignore the reader.
         with spared():
             for make_way in self.before_reading:
                 make_way()
@@ -442,7 +442,7 @@ class Trial:
         if self.target.files_view is not None:
             try:
                 return self.target.files_view(self.directory)
-            except Exception as error:  # a file that a fault has torn can make a reader fail in any way
+            except Exception as error:  # a file that a fault has torn can make a reader raise anything
                 forget_frames(error)
                 raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
         try:
@@ -456,9 +456,9 @@ class Trial:
         return contents_of(self.target.database(self.directory)) if self.target.files_view is None else []
 
     def journal_mode(self) -> str:
-        """What SQLite says of the database's journal to a reader past the shim; "" where there is no database.
+        """SQLite's journal mode to a reader past the shim; "" if there is no database.
 
-        It does not stand in the header alone: where there is a log, SQLite uses it whatever the header says.
+        The header alone does not decide it: if there is a log, SQLite uses it whatever the header says.
         """
         database = self.target.database(self.directory)
         if self.target.files_view is not None or not _has_content(database):
@@ -467,21 +467,21 @@ class Trial:
             with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
                 return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         except sqlite3.DatabaseError:
-            # It can't be asked now; whatever is wrong with it is found by those that read it.
+            # It can't be read now; the checks that read the file report its errors.
             return ""
 
     def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
-        """Open a crash copy as a restarted process would and judge what it shows; `reopened` remembers equal copies."""
+        """Open a crash copy as a restarted process would and judge its view; `reopened` caches equal copies."""
         if reopened is None:
             home = self.directory.with_name("crash-of-" + self.directory.name)
             reopened = Reopened(self.target, self.oracle.configuration, home)
         self.oracle.saw_after_crash(reopened.view_of(files, self.environment.now_ms, self.directory))
 
     def look_after_restart(self, *, crashed: bool, memory: bool = True) -> None:
-        """Look for the first time after a restart; after a crash a maybe-committed write may have come to life.
+        """Check for the first time after a restart; after a crash a maybe-committed write may have come back.
 
-        To look into memory may read the file, and what has been read can't fail any more: without `memory` the session
-        stays as cold as it is.
+        Reading memory may read the file, and data once read can't fail any more: without `memory` the session stays
+        cold.
         """
         disk = self.fresh_view()
         if crashed:
@@ -501,7 +501,7 @@ class Trial:
         self.judge_heartbeat(before, self.fresh_view())
 
     def beat(self) -> None:
-        """Make the small change; raises `Violation` where it fails."""
+        """Make the small change; raises `Violation` if it fails."""
         try:
             self.call_session(self.target.heartbeat())
         except TookTooLongError as hang:
@@ -512,7 +512,7 @@ class Trial:
             ) from error
 
     def beat_again(self) -> None:
-        """Make the small change once more; the store may say no to it."""
+        """Repeat the small change; the store may refuse it."""
         try:
             self.call_session(self.target.heartbeat())
         except Exception as error:
@@ -521,12 +521,12 @@ class Trial:
                 raise
 
     def judge_heartbeat(self, before: View, disk: View) -> None:
-        """Hold the disk after the small change, and memory, against the state before it."""
+        """Compare disk and memory after the small change with the state before it."""
         self.oracle.heard(Answer("done"), disk)
         if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
             raise Violation(
                 "acknowledged-is-durable",
-                "the next call was acknowledged, but it left more or less than its one change",
+                "the next call was acknowledged, but changed more or less than its one key",
                 {"expected": before, "disk": disk},
             )
         self.oracle.saw_disk(disk)
@@ -549,7 +549,7 @@ def _has_content(path: Path) -> bool:
 
 
 class _CommitSpy:
-    """An injector that never fires; at each commit, or before each lock, it looks at what was committed until then."""
+    """An injector that never fires; at each commit, or before each lock, it reads the committed state."""
 
     kinds = frozenset({"commit", "lock", "shmlock"})
 
@@ -559,13 +559,13 @@ class _CommitSpy:
         self._looks = False
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Look, and let it pass; while somebody is writing nothing new is committed, and may not be read."""
+        """Read, and never inject; during a write nothing new is committed, and reads may be impossible."""
         if self._looks:
             return
         self._looks = True
         try:
             view = self._trial.fresh_view(integrity=False)
-        except (Exception, Violation):  # noqa: BLE001 - it is looked at again at the next lock, and after the call
+        except (Exception, Violation):  # noqa: BLE001 - it is read again at the next lock, and after the call
             return
         finally:
             self._looks = False

@@ -76,7 +76,7 @@ def test_a_read_that_swallows_its_error_is_found_and_replays(
     recorder = search(target(), points=30)
     assert codes(recorder) == {"wrong-answer"}
     finding = recorder.findings[0].finding
-    assert "without the fault it answers" in finding.message
+    assert "without the fault it returns" in finding.message
     again, _ = play(finding.scenario, target(), home)
     assert again is not None
     assert again.code == "wrong-answer"

@@ -33,7 +33,7 @@ def test_the_directory_that_a_store_is_set_up_in_is_the_deployments_and_is_noted
 def test_a_directory_that_is_made_later_has_to_be_synced_into_its_parent_and_the_finding_says_how() -> None:
     recorder, _ = searched(crash_places.DirectoryOfEachKeyUnsynced())
     [found] = [one.finding for one in recorder.findings if one.finding.code == "acknowledged-is-durable"]
-    assert "It is enough to lose b/: after os.mkdir nothing has synced the store's directory" in found.message
+    assert "The loss of b/ alone causes it: after os.mkdir nothing has synced the store's directory" in found.message
     assert "remedy: open the store's directory and os.fsync it after os.mkdir" in found.message
 
 

@@ -125,7 +125,7 @@ def test_a_log_that_has_a_bound_is_left_alone(target: Any, home: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        (LeavesACursor, "a reader of the store's own"),
+        (LeavesACursor, "a reader of the store"),
         (LeavesATransaction, "a transaction that was left open"),
         (NeverCheckpoints, "wal_autocheckpoint is 0"),
     ],
@@ -165,7 +165,7 @@ def test_a_log_that_is_written_over_is_not_taken_for_one_that_rests(home: Path) 
         put()
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # 300 frames lie there already, and the file does not grow before they are written over.
-        with pytest.raises(Violation, match="has not begun anew"):
+        with pytest.raises(Violation, match="has not restarted"):
             require_bounded(put, home / "store.db")
 
 
@@ -267,7 +267,7 @@ def test_what_an_earlier_fault_has_led_to_is_a_finding_with_its_whole_scenario(h
     violation, _ = play(Scenario("store", others_stores.DELETE[0], steps), Tidies(), home / "played")
     assert violation is not None
     assert violation.code == "still-usable-after-the-fault"
-    assert "on what the faults before it have left" in violation.message
+    assert "on the files that earlier faults have left" in violation.message
     assert "somebody is tidying" in violation.message
 
 

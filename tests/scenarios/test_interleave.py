@@ -164,7 +164,7 @@ def test_a_store_that_waits_by_sleeping_is_driven_in_virtual_time(home: Path, sh
             executor.do(Call(ADD))
             executor.do(step)
             waited |= {how for _, _, how in hops_in_words(executor.hops, step)}
-    assert "waits for the other one" in waited
+    assert "waits for the other caller" in waited
 
 
 DEADLOCK = """
@@ -212,7 +212,7 @@ def test_a_finding_replays_from_its_file_and_as_a_test(tmp_path: Path, home: Pat
     recorder = interleave(target, "threads", schedules=60)
     path = replay_file.write(recorder.findings[0].finding, tmp_path, 0)
     assert replay_file.read(path).check == "handed-out-twice"
-    with pytest.raises(AssertionError, match="both callers were handed"):
+    with pytest.raises(AssertionError, match="both callers got"):
         require_holds(_data(scenario), target, home)
     require_holds(_data(story(JobsTarget(), *scenario.steps)), JobsTarget(), home / "sound")
 

@@ -200,7 +200,7 @@ def test_a_child_that_hangs_is_ended_and_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Supervisor, "_hear", hear)
     with (
         Supervisor("dying_stores:Waits", tmp_path / "jobs") as made,
-        pytest.raises(TargetError, match="hangs in a process of its own"),
+        pytest.raises(TargetError, match="hangs in its own process"),
     ):
         made.run(put_twice(tmp_path / "home"))
     assert_gone(*heard)

@@ -70,7 +70,7 @@ def test_a_change_that_is_not_seen_ends_the_search_at_the_call_that_made_it(
 def test_a_sync_that_is_not_seen_is_no_finding(command: Command, name: str, way: str) -> None:
     ran = command("crash", "--target", f"plain_stores:{name}", "--states", "5")
     assert ran.code == 2, ran
-    assert f"but {way}, and the recorder does not see what is synced so" in ran.out
+    assert f"but {way}, and the recorder does not see such syncs" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_full_text_index_that_fits_is_left_alone_and_nothing_is_written(module
 def test_an_index_that_lags_behind_its_content_is_found(module: str, db: sqlite3.Connection) -> None:
     db.executescript(f"CREATE TABLE doc(id INTEGER PRIMARY KEY, text); CREATE VIRTUAL TABLE f USING {module}")
     db.execute("INSERT INTO doc VALUES(1, 'one two')")
-    with pytest.raises(Violation, match="full-text index f is not what its content says"):
+    with pytest.raises(Violation, match="full-text index f does not match its content"):
         require_full_text(db)
 
 

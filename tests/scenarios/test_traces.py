@@ -92,7 +92,7 @@ def test_a_crash_that_loses_what_was_acknowledged_shows_what_it_left_and_not_wha
         before, after = found.timeline.moments[-2:]
         assert found.timeline.first_difference == len(found.timeline.moments)
         assert after.lanes["reopened"].state != before.lanes["reopened"].state
-        assert after.lanes["memory"].reason == "gone with the crash"
+        assert after.lanes["memory"].reason == "lost in the crash"
         assert found.timeline.rows
 
 

@@ -1,1 +1,1 @@
-"""Records what a store writes, and opens what a crash could leave of it."""
+"""Records what a store writes, and opens the states that a crash could leave."""

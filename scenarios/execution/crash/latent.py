@@ -1,14 +1,13 @@
-"""Latent faults: what a disk gives back of a store at rest is not what was written to it.
+"""Latent faults: the disk returns other data for a store at rest than was written.
 
-Four of them (`Damage`): reads that fail from one on, for good; a page that can't be read; a flipped bit; a page as it
-was before the last call (a write that the disk had only said to have made). SQLite checks some of that and returns the
-rest, and so a store may show what a plain reader sees, or refuse. It may not hide an error: where it has met one
-(SQLite's, the system's, or bytes that can't be decoded), and answers all the same, the answer has to be the right one,
-or what a plain reader sees. Nor may it change the file for reads that fail: what can't be read today may be readable
-tomorrow.
+There are four (`Damage`): all reads fail from one on; one page can't be read; one bit is flipped; a page is as it was
+before the last call (a write that the disk reported and did not make). SQLite detects some of these and returns the
+rest. So a store may return what a plain reader sees, or refuse. It may not hide an error: if it met one (of SQLite, of
+the system, or bytes that can't be decoded) and answers all the same, the answer must be the right one, or what a plain
+reader sees. Nor may it change the file because reads fail: data that can't be read now may be readable later.
 
-Which errors a store has met is seen by Python's trace function, on the thread that opens and looks. Not covered: errors
-that a store meets on threads of its own, unreadable plain files, and damage that goes unnoticed.
+Python's trace function on the thread that opens and reads the store records the errors that it met. Not covered: errors
+on other threads of the store, unreadable plain files, and damage that neither SQLite nor the store detects.
 """
 
 import contextlib
@@ -33,12 +32,12 @@ from tornpage.scenarios.model.target import Configuration, Target, View, environ
 PAGE: Final = 4096
 _CODE: Final = "damage-is-not-hidden"
 _ERRORS: Final = (sqlite3.DatabaseError, OSError, UnicodeError, json.JSONDecodeError)
-# That a file is not there, or is there, is an answer.
+# A missing or existing file is an answer, not an error.
 _ANSWERS: Final = (FileNotFoundError, FileExistsError, InterruptedError, BlockingIOError)
 
 
 def damaged(files: Mapping[str, bytes], before: Mapping[str, bytes], damage: Damage) -> Files:
-    """The files with the damage; `before` are those before the last call. Unreadable ones are as they were."""
+    """The files with the damage; `before` are those before the last call. Unreadable files are unchanged."""
     made = dict(files)
     content = bytearray(made.get(damage.file, b""))
     if damage.way == "flipped" and damage.at < 8 * len(content):
@@ -56,7 +55,7 @@ def judge(
 ) -> str:
     """Open damaged files where they were written: "same", "returned", "refused" or "unmet". Raises `Violation`.
 
-    `view` is what they would show without the damage. No session may be open there.
+    `view` is the state without the damage. No session may be open there.
     """
     unreadable = damage.way in ("unreadable", "bad-page")
     place(files, directory)
@@ -80,22 +79,22 @@ def judge(
         return "same"
     if shown == plain or not met:
         return "returned"
-    what = describe(differences(view, shown), "what was acknowledged", "the store")
-    said = f"; a plain reader says {said}" if said else ""
+    what = describe(differences(view, shown), "the acknowledged state", "the store")
+    said = f"; a plain reader sees {said}" if said else ""
     raise Violation(_CODE, f"{damage}: the store met {met[0]!r} and answered: {what}{said}", {"before": view})
 
 
 def _out_of_reach(
     target: Target, directory: Path, damage: Damage
 ) -> AbstractContextManager[faults.Armed | faults.UnreadablePart]:
-    """What lets reads fail inside its scope."""
+    """The context in which reads of the damaged part fail."""
     if damage.way == "bad-page":
         return faults.unreadable(directory / damage.file, damage.at, damage.at + PAGE)
     return faults.arm(f"read:db@{damage.at}..=IOERR_READ", target.database(directory))
 
 
 def _plain(target: Target, directory: Path) -> tuple[View | None, str]:
-    """What a plain reader sees, or why it can't."""
+    """The state that a plain reader sees, or why it can't read it."""
     try:
         if target.files_view is not None:
             return target.files_view(directory), ""
@@ -109,7 +108,7 @@ def _plain(target: Target, directory: Path) -> tuple[View | None, str]:
 def _shown(
     target: Target, configuration: Configuration, directory: Path, now_ms: int, met: list[BaseException]
 ) -> View | None:
-    """What the store shows, None where it refuses; the errors that it has met are added to `met`."""
+    """The state that the store returns, None where it refuses; its errors are added to `met`."""
     environment = environment_of(target)
     environment.now_ms = now_ms
     try:

@@ -1,8 +1,8 @@
-"""The tape of a program of its own: strace is attached from its opening of the store to its close, and fills it.
+"""The tape of a program of its own, filled by strace from the program's opening of the store to its close.
 
-A program may do something after it has answered, be it the very change that it has acknowledged. It reads its next
-request when it is done with that, so `settle` asks it for its view before anybody looks at its files. What it does in
-the background meanwhile, on a thread of its own, is seen as far as it has got.
+A program may still work after it has answered, even on the change that it acknowledged. It reads its next request when
+it is done, so `settle` requests its view before its files are read. Of work on a background thread, the tape has what
+has happened by then.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tornpage.scenarios.targets.process import ProcessSession, ProcessTarget, Pr
 
 
 class ProgramTape:
-    """Fills the tape of one trial. `follow` raises `TargetError` for what can't be followed, and why."""
+    """Fills the tape of one trial. `follow` raises `TargetError`, with the reason, for what it can't trace."""
 
     def __init__(self, trial: Trial, tape: Tape, base: Mapping[str, bytes]) -> None:
         self._base = base
@@ -28,13 +28,13 @@ class ProgramTape:
         self._recorder: OperationRecorder | None = None
         self._program: Program | None = None
         self._answers_before = 0
-        # What is wrong is no answer of the store's: it waits until the tape is asked for.
+        # This error is not an answer of the store, so it is kept until the tape is read.
         self._failed: FaultError | None = None
         self._environment.before_opening.append(self._attach)
         self._environment.after_closing.append(self._detach)
 
     def follow(self) -> None:
-        """Bring the tape up to the last answer."""
+        """Extend the tape up to the last answer."""
         if self._recorder is not None and self._program is not None:
             with self._remembered():
                 self._recorder.follow(self._program.answers - self._answers_before)
@@ -46,7 +46,7 @@ class ProgramTape:
             raise TargetError(f"{self._name}: crash states can't be made: {self._failed}") from self._failed
 
     def end(self) -> None:
-        """Let go of the program."""
+        """Detach from the program."""
         self._environment.before_opening.remove(self._attach)
         self._environment.after_closing.remove(self._detach)
         self._let_go()
@@ -76,13 +76,13 @@ class ProgramTape:
 
 
 def tape_of_program(trial: Trial, tape: Tape, base: Mapping[str, bytes]) -> ProgramTape | None:
-    """What fills the tape of a trial, from `base` on, where its target is a program of its own; None for any other."""
+    """The tape filler of a trial, from `base` on, if its target is a program of its own; None for any other."""
     return ProgramTape(trial, tape, base) if isinstance(trial.target, ProcessTarget) else None
 
 
 def settle(trial: Trial) -> None:
-    """Wait until a program of its own has done what it does after its answer."""
+    """Wait until a program of its own has finished the work that follows its answer."""
     if isinstance(trial.session, ProcessSession):
-        # Whatever is wrong with the view is found by those that look at it.
+        # Errors of the view are reported by the checks that read it.
         with contextlib.suppress(Exception):
             trial.live_view()

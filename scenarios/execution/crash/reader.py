@@ -1,4 +1,4 @@
-"""Reading what a crash left: what a plain reader finds, and what the target makes of it.
+"""Opens the state that a crash left, with a plain reader and with the target.
 
 Each directory is put down where its files were written, and read by SQLite alone: hot journals are rolled back, the WAL
 is recovered, integrity is checked, and the view is taken by plain SQL. Opening the target is dearer; so a verdict is
@@ -47,7 +47,7 @@ _KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "
 
 
 class _Plain(msgspec.Struct, frozen=True):
-    """What a plain reader has seen: the view, and a digest of all that is in the database."""
+    """The result of a plain reader: the view, and a digest of the database's contents."""
 
     view: View
     content: bytes
@@ -74,14 +74,14 @@ class _Touches:
 
 
 class CrashReader:
-    """Opens the states of crashes and remembers what they showed."""
+    """Opens the states of crashes and caches the views."""
 
     def __init__(self, target: Target, configuration: Configuration) -> None:
         self.target = completed(target)
         self.configuration = configuration
         # One representative of each kind, in the order they were met.
         self.kinds: dict[Kind, faults.State] = {}
-        # From which of these a recovery may go another way: of files beside a database it matters which there are.
+        # Starting from one of these files a recovery may differ: for files beside a database, their presence matters.
         self.beginnings: set[Kind | tuple[bytes, tuple[str, ...]]] = set()
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
@@ -102,9 +102,9 @@ class CrashReader:
         return state.identity in self._seen
 
     def view_of(self, state: faults.State, now_ms: int, directory: Path) -> View:
-        """What the store shows after the crash; raises `Violation` where it is damaged or can't be opened.
+        """The view of the store after the crash; raises `Violation` if it is damaged or can't be opened.
 
-        `directory` is where the files were written. What is in there is lost, and no session may be open on it.
+        `directory` is where the files were written. Its contents are overwritten, and no session may be open on it.
         """
         known = self._seen.get(state.identity)
         if known is None:
@@ -142,7 +142,7 @@ class CrashReader:
         return plain.view
 
     def _others(self, state: faults.State, database: str, directory: Path) -> Identity:
-        """The files that are not SQLite's own of the one database; all of them where the target reads plain files."""
+        """The files other than SQLite's files of the one database; all files if the target reads plain files."""
         if self.target.files_view is not None:
             return state.identity
         name = _name_in(database, directory)
@@ -177,8 +177,8 @@ class CrashReader:
             return self._read_plainly(directory, database, others)
         except Violation:
             raise
-        except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader fail in any way
-            # It is the context of what is raised: its frames would keep cursors, and with them the connection.
+        except Exception as error:  # noqa: BLE001 - files that a crash has torn can make a reader raise anything
+            # It is the context of the raised error: its frames would keep cursors alive, and with them the connection.
             error.__traceback__ = None
             code = "still-usable-after-the-fault"
             if not isinstance(error, sqlite3.DatabaseError) or is_damage(error):
@@ -191,13 +191,13 @@ class CrashReader:
         if not os.path.exists(database):  # noqa: PTH110
             return _Plain(view_without(self.target, Path(database)), b"")
         if _has_only_a_log(database):
-            # A reader that can't write leaves the log as it is at the end: that is quicker than to write it back.
+            # A read-only connection leaves the log as it is at close: that is faster than to checkpoint it.
             with contextlib.suppress(sqlite3.OperationalError):
                 return self._read_on(database, others, read_only=True)
         return self._read_on(database, others)
 
     def _read_on(self, database: str, others: Identity, *, read_only: bool = False) -> _Plain:
-        """Read it on one connection. To write a log back does no harm here: the files are put down anew after that."""
+        """Read on one connection. It may checkpoint a log: the files are placed again afterwards."""
         with contextlib.closing(faults.connect_unwatched(database, read_only=read_only)) as connection:
             pages = self._digest_of_pages(connection)
             known = None if pages is None else self._plain.get((pages, others))
@@ -222,7 +222,7 @@ class CrashReader:
         pages = self._pages = _pages(connection)
         if pages is None:
             return None
-        # Most disks come to the same as one of the last few: to compare is a tenth of the work of a digest.
+        # Most disks equal one of the last few: a comparison costs a tenth of a digest.
         digest = next((digest for known, digest in self._last_pages if known == pages), None)
         if digest is None:
             digest = hashlib.blake2b(pages, digest_size=16).digest()
@@ -230,13 +230,13 @@ class CrashReader:
         return digest
 
     def _shared(self, view: View) -> View:
-        """Most disks show the same as the one before: one view is kept for all of them."""
+        """Most disks show the same view as the one before: share one object."""
         if view != self._last:
             self._last = view
         return self._last
 
     def _open(self, view: View, now_ms: int, directory: Path) -> None:
-        """The target itself has to open it, to agree with the plain reader, and to work."""
+        """Open the target itself; it has to open the files, agree with the plain reader, and work."""
         environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
@@ -270,13 +270,13 @@ class CrashReader:
         try:
             session.call(self.target.heartbeat())
         except Refused:
-            pass  # Where the small change has been made before, the store may say no to it.
+            pass  # If the small change was made before, the store may refuse it.
         except Exception as error:
             if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory):
                 raise
 
     def _keys_of_the_beat(self, directory: Path) -> Set[str]:
-        """What the small change adds to the view of an empty store; it is made beside `directory`."""
+        """The keys that the small change adds to the view of an empty store, created beside `directory`."""
         if self._beat_keys is None:
             home = directory.with_name(f"{directory.name}.beat")
             place({}, home)
@@ -296,7 +296,7 @@ def _has_only_a_log(database: str) -> bool:
 
 def _name_in(database: str, directory: Path) -> str:
     below = f"{directory}{os.sep}"
-    # Of a database that lies elsewhere no file here is its own.
+    # If the database is in another directory, no file here belongs to it.
     return database.removeprefix(below) if database.startswith(below) else "\0"
 
 
@@ -306,7 +306,7 @@ def _is_super(name: str, database: str) -> bool:
 
 
 def _pages(connection: sqlite3.Connection) -> bytes | None:
-    """The database as it is after its recovery; None where SQLite can't give it."""
+    """The recovered database; None if SQLite can't read it."""
     serialize: Any = getattr(connection, "serialize", None)
     if serialize is None:
         return None

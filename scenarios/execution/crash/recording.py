@@ -1,7 +1,7 @@
-"""A recording: the tape of one session's files, the history of what its callers were told, and the crashes of both.
+"""A recording: the tape of one session's files, the history of its callers' answers, and the crashes of both.
 
-It begins with files that are durable, at the start of a store's life or after a crash, and goes on through restarts in
-good order. `after` says what one crash leaves and judges it.
+It begins with durable files, at the start of a store's life or after a crash, and continues through clean restarts.
+`after` builds the files of one crash and judges them.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tornpage.scenarios.model.target import NotJudged, TargetError, View
 
 
 def _hot(directory: Path) -> Iterator[Path]:
-    """The databases of a directory beside which there is a rollback journal that begins with anything but zeros."""
+    """The databases of a directory with a rollback journal that begins with anything but zeros."""
     for name in names_in(os.fspath(directory)):
         if name.endswith("-journal"):
             with contextlib.suppress(OSError), directory.joinpath(name).open("rb") as journal:
@@ -37,15 +37,15 @@ def _hot(directory: Path) -> Iterator[Path]:
                     yield directory / name.removesuffix("-journal")
 
 
-# Neither a map nor a child was seen.
-_UNKNOWN_WAY: Final = "by C code that writes by itself, or a process that was started before"
-_OUTSIDE: Final = "by another process, or through a map that was made before the store was opened"
+# Neither a memory map nor a child process was seen.
+_UNKNOWN_WAY: Final = "by C code that does its own I/O, or a process that was started earlier"
+_OUTSIDE: Final = "by another process, or through a memory map that was made before the store was opened"
 
 
 class Recording:
-    """What one trial's files went through since `files`, when the store showed `view`.
+    """The operations on one trial's files since `files`, when the store's view was `view`.
 
-    With `compares` it is held against the files after each call.
+    With `compares` the tape is compared with the files after each call.
     """
 
     def __init__(self, trial: Trial, files: Files, view: View, *, compares: bool = False) -> None:
@@ -53,13 +53,13 @@ class Recording:
         self._compares = compares
         self.base = {name: content for name, content in files.items() if not name.endswith("-shm")}
         self.history = History(trial.oracle.configuration, view)
-        # What the tape says is in the directory; and how many of the tape's notes are about what is behind it.
+        # The contents of the directory according to the tape; and how many of the tape's notes it includes.
         self._replica = Replica(self.base)
         self._noted = 0
         self._libraries: list[str] | None = None
-        # The states where a failed sync drops nothing, once somebody asks for them.
+        # The crash states in which a failed sync drops nothing, built on first use.
         self._kept: faults.CrashStates | None = None
-        # Those in which a directory is lost and nothing else, with the length of the tape then.
+        # The states in which only a directory is lost, with the length of the tape at that time.
         self._alone: tuple[int, faults.CrashStates] | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
@@ -74,10 +74,10 @@ class Recording:
         self._scope.close()
 
     def _recover(self) -> None:
-        """The first reader rolls a hot journal back: let the tape see it.
+        """The first reader rolls a hot journal back: record that on the tape.
 
-        The readers of the harness go past the shim, so without this the tape would not know what they have changed.
-        They are none of the store's, so whatever is armed spares them. A log they leave as it is (`kept_logs`).
+        The readers of the harness bypass the shim, so without this the tape would miss their changes. They don't belong
+        to the store, so armed faults ignore them. They leave a log as it is (`kept_logs`).
         """
         for database in _hot(self.trial.target.database(self.trial.directory).parent):
             with (
@@ -91,7 +91,7 @@ class Recording:
     def call(
         self, step: int, call: str, after: View, stages: tuple[View, ...] = ()
     ) -> Iterator[Callable[[Answer], Answer]]:
-        """A call that would lead to `after`; hand its answer to what this yields, and look before the scope ends."""
+        """Record a call that would lead to `after`; pass its answer to the yielded function, inside the scope."""
         begin = self._position()
         heard: list[tuple[int, Answer]] = []
 
@@ -101,26 +101,26 @@ class Recording:
             return answer
 
         yield told
-        # What is settled now was seen after the answer, by a look inside this scope.
+        # The settled state was read after the answer, inside this scope.
         if self._compares:
             self.require_faithful(call)
         end, answer = heard[0]
         oracle = self.trial.oracle
         if answer.kind == "done" and call not in (OPEN.name, CLOSE.name):
-            # Where numbers were used up it is another state than the one that was expected.
+            # If numbers were used up, the state differs from the expected one.
             after = oracle.settled
         self.history.called(step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed)
 
     def _position(self) -> int:
-        """How many operations there have been, as far as anybody has heard of what came of them."""
+        """The number of operations whose result has been returned so far."""
         if self._program is not None:
             self._program.follow()
         return len(self.tape)
 
     def require_faithful(self, call: str = "") -> None:
-        """Raise `TargetError` where the files are not what the tape makes of them: then no crash state is right.
+        """Raise `TargetError` if the files are not those of the tape: then no crash state is right.
 
-        Asked after every `call`, it can say which one changed a file unseen, and how that may have happened.
+        Checked after every `call`, so that it can name the call that changed a file unseen, and possible ways.
         """
         self._position()
         self._replica.follow(self.tape.operations)
@@ -133,16 +133,16 @@ class Recording:
             by = f"{call}: " if call else ""
             raise TargetError(
                 f"{self.trial.target.name}: {by}{name} was changed in a way that the recorder does not see "
-                f"({ways}); crash states can't be made of what it wrote down. "
+                f"({ways}); crash states can't be built from its tape. "
                 f"It sees {seen}"
             )
 
     def after(self, step: CrashAt) -> tuple[faults.State, View]:
-        """The files that a crash leaves, and what they show where they were written; raises `Violation`.
+        """The files that a crash leaves, and their view where they were written; raises `Violation`.
 
-        No session may be open there. A store that was changed since the crash was found makes other operations, and
-        that very crash may not be possible any more. Then any crash of its kind in the last step will do, and the store
-        goes on after the step.
+        No session may be open there. A store that was changed since the crash was found makes other operations, so that
+        exact crash may no longer be possible. Then any crash of its kind in the last step is used, and the store
+        continues from after the step.
         """
         states = self.states(step.device)
         try:
@@ -157,7 +157,7 @@ class Recording:
     def wrong_in_last_step(
         self, device: faults.Device, seed: int = 0, *, power: bool | None = None
     ) -> Iterator[tuple[faults.State, Violation]]:
-        """Each crash of the last step that violates a check, or each of one kind only. No session may be open there."""
+        """Each crash of the last step that violates a check, or one of each kind. No session may be open there."""
         reader, spans = self.reader(), self.history.spans
         states = self.states(device, seed)
         first = next(span for span in spans if span.step == spans[-1].step)
@@ -170,16 +170,16 @@ class Recording:
                         yield state, violation
 
     def states(self, device: faults.Device | None = None, seed: int = 0, *, every: bool = False) -> faults.CrashStates:
-        """What crashes leave of what was recorded."""
+        """The crash states of the recording."""
         operations = self.tape.operations
         return faults.CrashStates(self.base, operations, device, seed, every=every, deployed=self.deployed())
 
     def deployed(self) -> list[int]:
-        """The directories that were made, and never synced into their parents, before the first call was acknowledged.
+        """The directories that were created before the first acknowledged call and never synced into their parents.
 
-        Nothing else could sync them: SQLite syncs the directory of a database, and not the one above it. A store
-        whose directory is made when it is set up loses all or nothing with it, journalling file systems write it with
-        the first sync below it, and nearly all stores do so. Those that are made later are the store's own to sync.
+        Nothing else could sync them: SQLite syncs the directory of a database, and not its parent. A store whose
+        directory is created at set-up loses all or nothing with it, journalling file systems write it with the first
+        sync below it, and nearly all stores do so. A store has to sync the directories that it creates later.
         """
         spans = (span for span in self.history.spans[1:] if span.call not in (OPEN.name, CLOSE.name))
         end = next((span.end for span in spans if span.answer.kind == "done"), len(self.tape))
@@ -191,15 +191,15 @@ class Recording:
         return dict(self.states().process(begins[-1] if begins else 0).files)
 
     def reader(self) -> CrashReader:
-        """Who opens the states of this recording."""
+        """The reader of this recording's states."""
         return CrashReader(self.trial.target, self.trial.oracle.configuration)
 
     def judge(
         self, state: faults.State, reader: CrashReader, device: faults.Device | None = None
     ) -> tuple[View, Outcome]:
-        """What a state shows and what it cost; raises `Violation`. No session may be open where it was recorded.
+        """The view of a state and the changes it lost; raises `Violation`. No session may be open on its directory.
 
-        What goes wrong only because a sync that failed has dropped something has a check of its own.
+        A violation that needs a failed sync's dropped pages has a check of its own.
         """
         try:
             view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
@@ -213,7 +213,7 @@ class Recording:
             raise Violation("survives-a-failed-sync", message, violation.sides) from None
 
     def _explained(self, violation: Violation, crash: faults.Crash, reader: CrashReader) -> Violation:
-        """The violation; where nothing but the loss of a directory is needed for one, with that and the remedy."""
+        """The violation; if the loss of a directory alone causes one, with that and the remedy."""
         operations = self.tape.operations
         made = tuple([index for index in crash.lost if operations[index].kind == "mkdir"])
         if not made or not self._is_wrong(faults.Crash(crash.position, made), reader):
@@ -221,12 +221,13 @@ class Recording:
         names = ", ".join(f"{operations[index].path}/" for index in made)
         parents = " and ".join(sorted({_parent(operations[index].path) for index in made}))
         return violation.with_message(
-            f"{violation.message}. It is enough to lose {names}: after os.mkdir nothing has synced {parents}, so the "
-            f"new directory may be gone with all that is in it; remedy: open {parents} and os.fsync it after os.mkdir"
+            f"{violation.message}. The loss of {names} alone causes it: after os.mkdir nothing has synced {parents}, "
+            f"so the new directory may be lost with all its contents; remedy: open {parents} and os.fsync it after "
+            f"os.mkdir"
         )
 
     def _is_wrong(self, crash: faults.Crash, reader: CrashReader) -> bool:
-        """Whether what a crash leaves is wrong, too."""
+        """Whether the files of a crash also violate a check."""
         try:
             if self._alone is None or self._alone[0] != len(self.tape):
                 self._alone = len(self.tape), self.states()
@@ -246,11 +247,11 @@ class Recording:
         if ways := ways_to_sync(crash, self.tape.notes, self._libraries):
             raise NotJudged(
                 f"{self.trial.target.name}: {crash}: {violation.message}; but {ways[-1]}, and the recorder does not "
-                "see what is synced so: whether this can happen is not known. Sync through `os`, or in this process"
+                "see such syncs, so this crash may be impossible. Sync through `os`, or in this process"
             )
 
     def needs_dropped(self, crash: faults.Crash, device: faults.Device) -> bool:
-        """Whether a crash loses what a later sync would have written, had an earlier one that failed not dropped it."""
+        """Whether a crash loses data that a later sync would have written had a failed one not dropped it."""
         if self._kept is None or self._kept.device != replace(device, failed_sync="keeps"):
             kept_device = replace(device, failed_sync="keeps")
             self._kept = self.states(kept_device)

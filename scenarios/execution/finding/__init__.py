@@ -1,1 +1,1 @@
-"""What is made of a finding: a shorter scenario, its trace, its place in the source."""
+"""What is derived from a finding: a shorter scenario, its trace, its place in the source."""

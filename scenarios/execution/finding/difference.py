@@ -1,10 +1,10 @@
 """Whether two violations show the same difference.
 
-A shorter scenario is one of the same finding only where it shows what was seen: the same check, of a call that was
-answered alike, with the same views on either side, which differ in the same way: a key that only the one has, that only
-the other has, or that both have. Which keys these are may change with the calls before.
+A shorter scenario reproduces a finding only if it shows the same difference: the same check, of a call with the same
+kind of answer, with the same views on either side, which differ in the same way: a key that only the first has, that
+only the second has, or that both have. Which keys these are may change with the calls before.
 
-Where no views tell, the message does, without what differs from run to run: numbers, quoted texts, and arguments.
+Without views the message decides, without what varies from run to run: numbers, quoted texts, and arguments.
 """
 
 import re
@@ -18,7 +18,7 @@ _PARTICULARS = (r"\([^()]*\)", r"'[^']*'", r'"[^"]*"', r"\S*/\S*", r"\d+(?:[.,]\
 
 
 class Difference(NamedTuple):
-    """What is to stay the same of a violation."""
+    """The part of a violation that has to stay the same."""
 
     code: str
     answer: str
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
 
 def difference_of(violation: Violation) -> Difference:
-    """What a violation shows."""
+    """The difference that a violation shows."""
     names = tuple(violation.sides)
     if len(names) < 2:
         return Difference(violation.code, violation.answer, names, frozenset(), in_general(violation.message))

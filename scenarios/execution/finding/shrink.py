@@ -1,22 +1,21 @@
-"""Making a failing scenario short: steps and faults that aren't needed are dropped, and what is left is made simpler.
+"""Shrinking a failing scenario: steps and faults that aren't needed are dropped, and the rest is simplified.
 
-First it is played as it is. Where it doesn't show what was seen, nothing is dropped: what a shorter one showed would be
-something else. And it is played without anything that is wrong with the world: what fails all the same needs no fault,
-and is told as that.
+First the scenario is replayed unchanged. If it doesn't reproduce the finding, nothing is dropped: a shorter scenario
+would show a different one. It is also played without any fault or condition: if it still fails, the fault isn't needed,
+and the finding is reported without it.
 
-Then, in this order, until nothing more can be done; each change stands if the same difference is still shown:
+Then, in this order, until nothing changes; each change is kept if the scenario still shows the same difference:
 
 - runs of steps are dropped: half the scenario, then a quarter, down to single steps;
 - a fault is armed only just before the last call, with a smaller ordinal;
-- of several faults in one plan each is dropped; one that goes on (``@1..``) happens once (``@1``); a rare one becomes a
-  more ordinary one: a disk that is full, a write that fails;
-- a call is made at its own minute, and a target may know plainer calls in the place of one (`simpler_actions`). Its
-  arguments are left alone otherwise: nobody else knows which of them a call can do without.
+- each of several faults in one plan is dropped; a sticky one (``@1..``) becomes a single one (``@1``); a rare one
+  becomes a more common one: a full disk, a failed write;
+- a call is made at its own minute, and a target may offer simpler calls to replace one (`simpler_actions`). Arguments
+  are otherwise left alone: only the target knows which of them a call needs.
 
-So whatever faults a shortest scenario still has are needed, each of them: `what_suffices` says it in words.
+So every fault that a shrunk scenario still has is needed; `what_suffices` lists them in words.
 
-Not covered: another call in the place of one that is needed, and crashes of their own kind (the crash search has its
-own end).
+Not covered: replacing a needed call by another one, and other kinds of crash (the crash search shrinks those itself).
 """
 
 from collections import Counter
@@ -47,7 +46,7 @@ from tornpage.scenarios.model.target import Target
 
 Play = Callable[[Scenario, Target, Path], tuple[Violation | None, Counter[str]]]
 NO_FAULT: Final = "no fault is needed"
-# From the most ordinary to the rarest: what happens to every disk some day comes first.
+# From the most common fault to the rarest.
 _ORDINARY: Final = (
     ("write", "FULL"), ("write", "IOERR_WRITE"), ("sync", "IOERR_FSYNC"), ("read", "IOERR_READ"), ("lock", "BUSY"),
 )  # fmt: skip
@@ -55,7 +54,7 @@ _ORDINARY_CALLS: Final = (("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasy
 
 
 class Shown(NamedTuple):
-    """The shortest scenario of a finding and what it violates; `again` is whether it shows again what was seen."""
+    """The shrunk scenario of a finding and its violation; `again` is whether it reproduces the finding."""
 
     scenario: Scenario
     violation: Violation
@@ -64,9 +63,10 @@ class Shown(NamedTuple):
 
 
 def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, play: Play = play) -> Shown:
-    """The shortest scenario that shows what was `seen` at a point of which `scenario` tells; `play` plays it.
+    """The shortest scenario that shows the violation `seen` at a point reached by `scenario`; `play` plays it.
 
-    Where another check fails even without the fault, what was seen under it is still told, and the other one named.
+    If another check fails even without the fault, the violation under the fault is still reported, and the other is
+    named.
     """
     plain = without_faults(scenario)
     without = _played(plain, target, directory, play) if plain.steps != scenario.steps else None
@@ -89,7 +89,7 @@ def without_faults(scenario: Scenario) -> Scenario:
 def minimise(
     scenario: Scenario, violation: Violation, target: Target, directory: Path, play: Play = play
 ) -> tuple[Scenario, Violation]:
-    """The shortest scenario that shows the same difference, and its violation; `play` is how one is played."""
+    """The shortest scenario that shows the same difference, and its violation; `play` plays one."""
     seen = violation
 
     def still_fails(shorter: Scenario) -> Violation | None:
@@ -108,18 +108,18 @@ def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> 
     try:
         return play(scenario, target, directory)[0]
     except RuntimeError:
-        # Without a step that was dropped, a later one makes no sense even without a fault.
+        # After a needed step was dropped, a later one may be meaningless even without a fault.
         return None
 
 
 def _tells_of(found: Violation, seen: Violation) -> bool:
-    """Whether what a scenario shows is what was seen at the point, which may have been told in other words."""
+    """Whether a scenario shows the violation seen at the point, whose message may differ."""
     one, other = difference_of(found), difference_of(seen)
     return one.code == other.code and (one.ways == other.ways or not (one.ways and other.ways))
 
 
 def what_suffices(scenario: Scenario) -> str:
-    """Which faults a scenario needs, in words; "" where it has none. For one that `minimise` has made."""
+    """The faults that a scenario from `minimise` needs, in words; "" for none."""
     needed = [
         str(fault)
         for step in scenario.steps
@@ -128,7 +128,7 @@ def what_suffices(scenario: Scenario) -> str:
     if not needed:
         return ""
     if len(needed) > 1:
-        return f"it takes {' and '.join(needed)}: without any one of them the check holds"
+        return f"needs {' and '.join(needed)}: without any one of them the check holds"
     return f"{needed[0]} alone suffices"
 
 
@@ -161,12 +161,12 @@ def _drop_steps(scenario: Scenario, violation: Violation, still_fails: Fails) ->
 
 
 def _with(scenario: Scenario, start: int, size: int, *steps: Any) -> Scenario:
-    """The scenario with other steps in the place of some."""
+    """The scenario with some steps replaced."""
     return msgspec.structs.replace(scenario, steps=(*scenario.steps[:start], *steps, *scenario.steps[start + size :]))
 
 
 def _simpler(scenario: Scenario, target: Target) -> Iterator[Scenario]:
-    """Scenarios that a reader finds simpler, none of them longer; each is simpler than the one before it was."""
+    """Simpler scenarios, none of them longer; each is simpler than the one before."""
     yield from _at_their_own_minute(scenario)
     yield from _armed_late(scenario)
     for index, step in enumerate(scenario.steps):
@@ -176,7 +176,7 @@ def _simpler(scenario: Scenario, target: Target) -> Iterator[Scenario]:
 
 
 def _opened_before(scenario: Scenario, target: Target) -> Iterator[Scenario]:
-    """An ordinary fault in a store that was opened before it was armed: one step more, for one that all know."""
+    """A common fault in a store that was opened before it was armed: one step more, for a well-known fault."""
     first = scenario.steps[0] if scenario.steps else None
     if isinstance(first, Arm) and "vfs" in target.depths:
         for plan in _more_ordinary(faults.FaultPlan.parse(first.plan)):
@@ -192,7 +192,7 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
     elif isinstance(step, Syscall):
         yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
     elif isinstance(step, Call) and step.action != target.heartbeat():
-        # The small change stays what it is: who plays a scenario to its end must know that it was made.
+        # The small change is kept: the player of a scenario's end must know that it was made.
         yield from (msgspec.structs.replace(step, action=action) for action in target.simpler_actions(step.action))
     elif isinstance(step, Interleave):
         yield from _simpler_schedules(step, target)
@@ -209,7 +209,7 @@ def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]
 
 
 def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:
-    """A scenario without the minutes of its steps, and without what ends with them."""
+    """A scenario without the minutes of its steps, and without `ends`."""
     plain = tuple(_plainly(step) for step in scenario.steps)
     if plain != scenario.steps:
         yield msgspec.structs.replace(scenario, steps=plain)
@@ -227,7 +227,7 @@ def _plainly(step: Step) -> Step:
 
 
 def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
-    """Plans of one fault that happens more often in the world than that of a plan."""
+    """Plans of one fault that is more common than that of a plan."""
     fault = plan.faults[0]
     if len(plan.faults) != 1 or fault.effect == faults.KILL:
         return
@@ -278,7 +278,7 @@ def _earlier(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
 
 
 def _fewer_faults(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
-    """A plan without one of its faults, or with one that happens only once."""
+    """A plan without one of its faults, or with a sticky one made single."""
     for index, fault in enumerate(plan.faults):
         before, after = plan.faults[:index], plan.faults[index + 1 :]
         if before or after:

@@ -1,17 +1,16 @@
-"""Where a finding is in the code under test: the line that a reader, or an annotation, should look at.
+"""The line of a finding in the code under test, for readers and annotations.
 
-Method. While the scenario is played once more (`finding.trace`), the call that goes wrong is traced. The place is, in
-this order:
+Method. While the scenario is replayed (`finding.trace`), the failing call is traced. The place is, in this order:
 
 - the innermost line of the code under test at the moment when an error of SQLite (or of memory, or of a file) came out
-  of the call beneath it, whether that error was passed on or swallowed there;
-- where no error was seen, because the fault was absorbed, nothing was armed, or the process died: the first function of
+  of the call beneath it, whether the code passed that error on or swallowed it;
+- if no error was seen, because the fault was absorbed, no fault was armed, or the process died: the first function of
   the code under test that the call enters.
 
-Code under test is what is neither the harness nor Python's own library. The project's own files come first, the
-target's adapter last; a file that was installed is looked for in the project, too (``src`` or the root). A target may
-name its packages in `packages`. Of a known bug it is the build that puts the defect back, and there the place is the
-method that it overrides, as a whole.
+Code under test is what is neither the harness nor Python's own library. The project's own files take precedence, the
+target's adapter comes last; an installed file is also looked for in the project (``src`` or the root). A target may
+name its packages in `packages`. For a known bug it is the build that reintroduces the defect; the place is then the
+whole method that it overrides.
 
 Not covered: programs of their own, and threads that a call starts: there the place is "".
 """
@@ -51,7 +50,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """Notes where the first error came up, with all callers, and which functions were entered."""
+    """Records where the first error was raised, with all callers, and which functions were entered."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -61,13 +60,13 @@ class Watch:
         self._outside: FrameType | None = None
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard the records."""
         self.raised_at.clear()
         self.entered.clear()
 
     @property
     def place(self) -> str:
-        """The place as ``file:line``, relative to the project where it is there; "" where there is none."""
+        """The place as ``file:line``, relative to the project if it is inside; "" for none."""
         if "syscall" in self._target.depths:
             return ""
         code = self._code
@@ -76,12 +75,12 @@ class Watch:
 
     @contextlib.contextmanager
     def calls_of(self, trial: Trial, decisive: Step) -> Iterator[None]:
-        """Trace what a trial's session does in this scope; of a call that is decisive only the call itself."""
+        """Trace what a trial's session does in this scope; for the decisive call only the call itself."""
         call = trial.call
 
         def watched(action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
             if isinstance(decisive, Call) and action == decisive.action:
-                # The store had to be opened first, which says nothing where it went well.
+                # The store had to be opened first; if that succeeded it is irrelevant.
                 self.forget()
             with self.tracing():
                 return call(action, after, stages)
@@ -94,7 +93,7 @@ class Watch:
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:
-        """Trace what is called in this scope; a tracer that was there before is back afterwards."""
+        """Trace calls in this scope; an earlier tracer is restored afterwards."""
         before = sys.gettrace()
         # The frame of the scope: above it and the one of `contextlib`.
         self._outside = sys._getframe(2)
@@ -103,7 +102,7 @@ class Watch:
             yield
         finally:
             sys.settrace(before)
-            # A frame keeps everything alive that it knows, connections too.
+            # A frame keeps all its objects alive, connections too.
             self._outside = None
 
     def _entering(self, frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ARG002 - a tracer's shape
@@ -133,7 +132,7 @@ def _line(frame: FrameType, number: int) -> _Line:
 
 
 class Code:
-    """What of the code that runs is under test."""
+    """Decides which running code is under test."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -143,7 +142,7 @@ class Code:
         self._known: dict[CodeType, bool] = {}
 
     def is_under_test(self, frame: FrameType) -> bool:
-        """Whether a frame runs such code."""
+        """Whether a frame runs code under test."""
         code = frame.f_code
         if code not in self._known:
             self._known[code] = self._is_ours(frame.f_globals.get("__name__", ""), code.co_filename)
@@ -155,26 +154,26 @@ class Code:
         if file.startswith("<"):
             return False
         if _is_in(module, _HARNESS):
-            # A store that ships with the harness as an example stands in its adapter's own file.
+            # A store that ships with the harness as an example is in its adapter's own file.
             return file == self._adapter
         return not file.startswith(_STANDARD) or bool(_INSTALLED & set(Path(file).parts))
 
     def best(self, lines: list[_Line]) -> _Line | None:
-        """Of lines, the best one first: the project's own before others', and the adapter last."""
+        """The best of some lines: the project's own before others, and the adapter last."""
         others = [one for one in lines if one.file != self._adapter]
         ours = [one for one in others if _in_project(one.file)]
-        # The way in, which every call takes, says nothing of which one it was.
+        # The entry point, which every call takes, doesn't say which call it was.
         inner = [one for one in lines if one.function not in {"call", "open"}]
         return next(iter(ours or others or inner or lines), None)
 
     def overridden(self) -> _Line | None:
-        """Of a known bug whose build is never entered: the first method that it overrides, or its setting."""
+        """For a known bug whose build is never entered: the first method that it overrides, or its setting."""
         if not self.is_bug:
             return None
         bug = find_bug(self._target.name.removeprefix(BUG_PREFIX))
         parts = [vars(part).values() for part in bug.parts().values() if isinstance(part, type)]
         methods = [member for members in parts for member in members if inspect.isfunction(member)]
-        # Where nothing but a setting is another one, that is what to look at.
+        # If only a setting differs, that is the place.
         first = next(iter(methods), bug.make or bug.parts)
         code: CodeType | None = getattr(first, "__code__", None)
         return _Line("", code.co_filename, code.co_firstlineno, code.co_name) if code else None
@@ -185,9 +184,9 @@ def _is_in(module: str, packages: tuple[str, ...]) -> bool:
 
 
 def _in_project(file: str) -> Path | None:
-    """The file relative to the working directory, also where it runs from a copy that is installed; or None.
+    """The file relative to the working directory, even if it runs from an installed copy; or None.
 
-    A link is followed where it stays in the project: an annotation of a code host needs the file's own name.
+    A link is followed if it stays in the project: an annotation of a code host needs the file's own name.
     """
     path, project = Path(file), Path.cwd()
     installed = _after_installed(path)
@@ -214,6 +213,6 @@ def _shown(file: str) -> str:
 
 
 def _below_its_import(path: Path) -> Path:
-    """A path relative to where it was imported from: nobody else has this machine's directories."""
+    """A path relative to its import root: the directories of this machine mean nothing elsewhere."""
     roots = [Path(entry) for entry in sys.path if entry and path.is_relative_to(entry)]
     return path.relative_to(max(roots, key=lambda root: len(root.parts))) if roots else Path(path.name)

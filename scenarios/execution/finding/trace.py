@@ -1,14 +1,14 @@
-"""A finding's scenario, played once more and told step by step: all that reports say of it is read from here.
+"""The trace: a finding's scenario, replayed and recorded step by step; all reports read it.
 
-Method. After every step it is looked at what memory, disk and a reopened copy show (`finding.views`), with care: what
-is armed is paused for a look, a step that only arms something changes no state and is not looked after, and a session
-that has just started is left cold, since what it has read can't fail any more. States are numbered in the order in
-which they were first seen, so that two views are the same where their numbers are. The first step after which the
-views are not the same, or at which a check fails, is the one to look at. The call that goes wrong is traced for the
-place in the code (`finding.source_location`).
+Method. After every step the trace records the views of memory, disk and a reopened copy (`finding.views`). Armed faults
+are paused while it reads. After a step that only arms something it reads nothing, since no state changes. It does not
+read a session that has just started, since data once read can't fail any more. States are numbered in the order in
+which they first appear, so two views are equal where their numbers are. The trace marks the first step after which the
+views differ, or at which a check fails. The failing call is traced for its place in the code
+(`finding.source_location`).
 
-Not covered: a scenario that kills is played in processes of its own, into whose memory this one can't look. It is
-played without what kills it, for the place alone.
+Not covered: a scenario that kills runs in other processes, whose memory this one can't read. It is replayed without the
+kill, for the place alone.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ _MOST_ROWS = 20
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What one view showed: `state` is its number, None where it was not, or could not be, looked at (`reason`).
+    """The state of one view: `state` is its number, None if it was not, or could not be, read (`reason`).
 
-    `changes` say in words what is not as it was in the state that this lane showed before.
+    `changes` describe the differences from the state that this lane showed before.
     """
 
     state: int | None
@@ -56,9 +56,9 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One step, what it came to, what was armed at its end, and the lanes by name.
+    """One step, its outcome, the plans armed at its end, and the lanes by name.
 
-    `caller`: which of two callers took it, "" where there is one.
+    `caller`: which of two callers took it, "" for a single one.
     """
 
     step: str
@@ -71,9 +71,9 @@ class Moment(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True):
     """A whole scenario. `first_difference` numbers the moment (from 1) after which views differ, or a check fails.
 
-    `check` is what failed this time, empty where nothing did, and `message` what it said; `rows` are the keys that
-    differ at the first difference; `reason` says why there is no moment at all. `where` is ``file:line`` in the code
-    under test, "" where that is not known.
+    `check` is the check that failed this time, empty for none, and `message` its message; `rows` are the keys that
+    differ at the first difference; `reason` says why there are no moments. `where` is ``file:line`` in the code under
+    test, "" if unknown.
     """
 
     moments: tuple[Moment, ...] = ()
@@ -85,14 +85,14 @@ class Trace(msgspec.Struct, frozen=True):
     where: str = ""
 
     def shortened(self) -> "Trace":
-        """As it is kept with its finding: long texts are cut, and of many rows the first ones are there."""
+        """The trace as kept with its finding: long texts are cut, and only the first of many rows are kept."""
         moments = (msgspec.structs.replace(one, outcome=short(one.outcome, _LONGEST_OUTCOME)) for one in self.moments)
         rows = tuple(map(short_row, self.rows[:_MOST_ROWS]))
         return msgspec.structs.replace(self, moments=tuple(moments), rows=rows)
 
 
 def trace_of(scenario: Scenario, target: Target, directory: Path) -> Trace:
-    """Play a scenario once more; what can't be played has a `reason`, and maybe a place."""
+    """Replay a scenario; one that can't be played has a `reason`, and maybe a place."""
     target, steps, decisive = completed(target), scenario.steps, decisive_step(scenario)
     is_killed = kills(scenario)
     if is_killed:
@@ -103,16 +103,16 @@ def trace_of(scenario: Scenario, target: Target, directory: Path) -> Trace:
     try:
         with prepared(steps):
             trace = _Played(msgspec.structs.replace(scenario, steps=steps), target, directory, decisive, watch).trace()
-    except Exception as error:  # noqa: BLE001 - a broken target may raise anything; its finding is worth more
+    except Exception as error:  # noqa: BLE001 - a broken target may raise anything; its finding must still be reported
         error.__traceback__ = None
-        trace = Trace(reason=f"playing it once more failed: {error!r}")
+        trace = Trace(reason=f"replaying it failed: {error!r}")
     if is_killed:
-        trace = Trace(reason="its processes are killed: this one can't look into their memory")
+        trace = Trace(reason="its processes are killed, and their memory can't be read")
     return msgspec.structs.replace(trace, where=watch.place)
 
 
 class _Played:
-    """The scenario while it is played; `decisive` is the place of the step that goes wrong, None: what comes after."""
+    """The scenario while it is played; `decisive` is the index of the failing step, None: the checks at the end."""
 
     def __init__(self, scenario: Scenario, target: Target, directory: Path, decisive: int | None, watch: Watch) -> None:
         record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
@@ -144,11 +144,11 @@ class _Played:
     def _do(self, step: Step | None, *, is_decisive: bool) -> None:
         executor = self._executor
         if step is None:
-            # Even the small change at the end may show it.
+            # The small change at the end may show it, too.
             with self._watch.tracing() if is_decisive else contextlib.nullcontext():
                 executor.end()
             return
-        # Only the session that meets the fault is of interest, not its shadow.
+        # Only the session under fault is traced, not its shadow.
         with self._watch.calls_of(executor.real, step) if is_decisive else contextlib.nullcontext():
             executor.do(step)
 
@@ -170,7 +170,7 @@ class _Played:
                 self._first = len(self._moments), rows
 
     def _moments_of(self, step: Step | None, armed: tuple[str, ...], lanes: dict[str, Lane]) -> list[Moment]:
-        """One; of a schedule one for each stretch, of which the last has what both calls came to."""
+        """One moment; for a schedule one for each hop, of which the last has the result of both calls."""
         outcome = self._violation.message if self._violation else _outcome(self._executor, step)
         hops = hops_in_words(self._executor.hops, step) if isinstance(step, Interleave) else []
         if not hops:
@@ -183,7 +183,7 @@ class _Played:
         ]
 
     def _as_before(self) -> dict[str, Lane]:
-        """Nothing was done to the store."""
+        """The lanes of a step that changes nothing in the store."""
         if not self._moments:
             return {name: Lane(None, reason="not open yet") for name in VIEWS}
         return {name: Lane(lane.state, (), lane.reason) for name, lane in self._moments[-1].lanes.items()}
@@ -193,13 +193,13 @@ class _Played:
             for armed, _scope in self._executor.armed.values():
                 out_of_reach.enter_context(armed.paused())
             views, failing = views_of(self._executor.real, memory=not cold)
-        closed = "not asked: a session that has just started stays cold" if cold else "not open"
+        closed = "not read: a session that has just started stays cold" if cold else "not open"
         return views, self._lanes(views, {name: failing.get(name, closed) for name in VIEWS})
 
     def _seen_by(self, violation: Violation) -> tuple[Mapping[str, View], dict[str, Lane]]:
-        """What the check saw of what a crash left: the files themselves are not put down where it fails."""
+        """The views that the check read from a crash state: the files themselves are not placed where it fails."""
         views: dict[str, View] = {name: violation.sides[name] for name in VIEWS if name in violation.sides}
-        return violation.sides, self._lanes(views, dict.fromkeys(VIEWS, "gone with the crash"))
+        return violation.sides, self._lanes(views, dict.fromkeys(VIEWS, "lost in the crash"))
 
     def _lanes(self, views: Mapping[str, View], reasons: Mapping[str, str]) -> dict[str, Lane]:
         lanes = {}
@@ -232,13 +232,13 @@ def _condition(step: Conditional) -> str:
 
 
 def _outcome(executor: Executor, step: Step | None) -> str:
-    """What the last step that was played came to, in words."""
+    """The outcome of the last step that was played, in words."""
     if step is None:
         return "acknowledged"
     if isinstance(step, Interleave):
-        return "both calls came to what one after the other comes to"
+        return "both calls gave the result of a serial order"
     if isinstance(step, Clear):
-        return "nothing is armed any more"
+        return "nothing is armed"
     fired = {slot: armed.fired for slot, (armed, _) in executor.armed.items() if armed.fired}
     said = "armed" if isinstance(step, Conditional) else str(executor.real.oracle.answer)
     return said + (f"; {sum(fired.values())} fired" if fired else "")

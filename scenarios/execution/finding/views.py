@@ -1,7 +1,7 @@
 """The views of a store at one moment, and where they differ.
 
-They are what the process answers (*memory*), what a fresh reader of the file sees (*disk*), and what a copy of the
-files shows when it is opened as after a crash (*reopened*).
+They are the process's own view (*memory*), that of a fresh reader of the file (*disk*), and that of a copy of the files
+when it is opened as after a crash (*reopened*).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ VIEWS: Final = ("memory", "disk", "reopened")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One key at which the views are not the same; None where a view has nothing there."""
+    """One key at which the views differ; None for a view without that key."""
 
     key: str
     sides: dict[str, Any]
 
 
 def views_of(trial: Trial, *, memory: bool = True) -> tuple[dict[str, View], dict[str, str]]:
-    """What memory, disk and a reopened copy show now; and of the views that can't be taken, why.
+    """The current views of memory, disk and a reopened copy; and the reasons for views that can't be read.
 
-    Without `memory` the session is not asked.
+    Without `memory` the session is not read.
     """
     views: dict[str, View] = {}
     failing: dict[str, str] = {}
@@ -39,7 +39,7 @@ def views_of(trial: Trial, *, memory: bool = True) -> tuple[dict[str, View], dic
     for name, look in looks.items():
         try:
             view = look()
-        except Exception as error:  # noqa: BLE001 - whatever a broken store raises is what is to be shown
+        except Exception as error:  # noqa: BLE001 - whatever a broken store raises is shown
             failing[name] = str(error)
             error.__traceback__ = None
         else:

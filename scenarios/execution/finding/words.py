@@ -1,4 +1,4 @@
-"""What changed between two views, in words, and a trace short enough to be kept with its finding."""
+"""The changes between two views in words, and a trace short enough to be kept with its finding."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ _LONGEST_TEXT: Final = 160
 
 
 def changes(before: View, after: View) -> tuple[str, ...]:
-    """A line for each key that is new, gone or another."""
+    """A line for each key that is new, removed or changed."""
     lines = []
     for key in sorted({*before, *after}):
         if key not in before:
@@ -33,18 +33,18 @@ def _change(key: str, before: Any, after: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        # Of a new record what is there is worth reading, not the many fields that are empty.
+        # Of a new record show the values, not the many empty fields.
         return ", ".join(f"{name} {_text(one)}" for name, one in value.items() if one not in (None, "", 0, [], {}))
     return "nothing" if value is None else str(value)
 
 
 def short(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """The text, cut where it is too long to be read at a glance."""
+    """The text, cut at `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def short_row(row: Row) -> Row:
-    """The row with only the fields that differ, where its sides are records."""
+    """The row with only the fields that differ, if its sides are records."""
     records: list[dict[str, Any]] = [side for side in row.sides.values() if isinstance(side, dict)]
     if len(records) < len(row.sides) or len(records) < 2:
         return Row(row.key, {name: None if side is None else short(_text(side)) for name, side in row.sides.items()})

@@ -1,1 +1,1 @@
-"""What every store is held to, without a word from its target."""
+"""Checks that apply to every store, without any declaration by its target."""

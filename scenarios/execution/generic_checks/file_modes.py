@@ -1,9 +1,9 @@
 """Whether a store lets others read its files: the check ``files-are-private`` for every target.
 
-The umask is the user's word on who may read new files, and SQLite keeps to it; most stores leave it at that, and
-rightly. So the harness sets the strictest one, 077, while the store is at work, and puts files down for their owner
-alone: what others may read after that, the store has opened to them itself, by ``chmod`` or by a umask of its own. A
-store that promises more (private whatever the umask) says so in its own `self_check`, as the reference does.
+The umask is the user's setting for access to new files, and SQLite follows it; most stores do nothing else, which is
+correct. So the harness sets the strictest one, 077, while the store runs, and places files with access for their owner
+only: a file that others may read after that was opened to them by the store, by ``chmod`` or by its own umask. A store
+that promises more (private whatever the umask) checks that in its own `self_check`, as the reference does.
 
 Not covered: systems without POSIX modes, access lists, and directories.
 """
@@ -23,7 +23,7 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 @contextlib.contextmanager
 def strict_umask() -> Iterator[None]:
-    """Inside this scope new files are for their owner alone, whichever thread makes them."""
+    """Inside this scope new files are accessible to their owner only, whichever thread creates them."""
     outer = os.umask(UMASK)
     try:
         yield
@@ -47,7 +47,7 @@ def require_private(directory: Path) -> None:
 
 def _files(directory: str) -> Iterator[os.DirEntry[str]]:
     try:
-        # At every look: pathlib would take three times as long.
+        # Runs at every check: pathlib would take three times as long.
         entries = list(os.scandir(directory))
     except OSError:
         return

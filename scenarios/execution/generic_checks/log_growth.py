@@ -1,18 +1,19 @@
 """Whether the write-ahead log has a bound: the check ``log-stays-small`` for every target in WAL mode.
 
-Method. Without a fault, and while nobody else reads, the small change is made again and again until the log begins
-anew: its header has another salt, or the file is shorter or gone. Then there is a bound, whichever it is. If the log
-has grown to more than half as much again as the automatic checkpoint's 1,000 pages, or as the largest bound that the
-store's own connections have set, and has not begun anew, a checkpoint from outside decides:
+Method. Without a fault and without another reader, the small change is repeated until the log restarts: its header has
+another salt, or the file is shorter or gone. Then there is a bound. If the log has grown to more than one and a half
+times the automatic checkpoint's 1,000 pages, or the largest bound that the store's connections have set, and has not
+restarted, a checkpoint from outside decides:
 
-- it can't get to the end of the log: a reader of the store's own still looks at an old state (a cursor that was not
-  read to its end, a transaction that was left open), and the log grows for as long as that lives;
-- it can, and each connection of the store has ``wal_autocheckpoint = 0``: nothing would ever have done it;
-- else the store checkpoints later, by a rule of its own, and is left alone.
+- it can't reach the end of the log: a reader of the store still uses an old state (a cursor that was not read to its
+  end, a transaction that was left open), and the log grows as long as that reader exists: the check fails;
+- it can, and each connection of the store has ``wal_autocheckpoint = 0``: no checkpoint would ever run: the check
+  fails;
+- otherwise the store checkpoints later, by its own rule, and passes.
 
-Not judged: a store whose small change writes nothing when it is made again (its log, and the index beside it, which
-counts transactions, stay as they are), and one that is too slow to get there in half a minute. Not covered: logs of
-databases that are attached, and rivals that read (those bound the log by themselves).
+Not judged: a store whose repeated small change writes nothing (its log, and the index beside it, which counts
+transactions, stay as they are), and one that is too slow to get there in half a minute. Not covered: logs of attached
+databases, and rivals that read (those bound the log themselves).
 """
 
 import contextlib
@@ -29,16 +30,16 @@ from tornpage.scenarios.model.judging.checks import Violation
 _DEFAULT_PAGES: Final = 1_000
 _MOST_PAGES: Final = 4_000
 _MOST_SECONDS: Final = 30.0
-# So many changes in a row without a byte of log: it does nothing when it is made again.
+# So many changes in a row without a byte of log: the repeated change does nothing.
 _IDLE_CHANGES: Final = 100
-# The header of the log's index: it has the number of the last transaction, and where the log ends by now.
+# The header of the log's index: it has the number of the last transaction, and the end of the log.
 _INDEX_HEADER_BYTES: Final = 48
 _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 
 
 def require_bounded(change: Callable[[], None], database: Path) -> int:
-    """Make the small change until the log begins anew, and say how often; raises `Violation` where it never does."""
+    """Repeat the small change until the log restarts, and return how often; raises `Violation` if it never does."""
     log = database.with_name(f"{database.name}-wal")
     before, seen, idle, made, until = _state(log), _written(log), 0, 0, time.monotonic() + _MOST_SECONDS
     bound = max([*autocheckpoints(database.parent), _DEFAULT_PAGES]) * 3 // 2
@@ -59,7 +60,7 @@ def require_bounded(change: Callable[[], None], database: Path) -> int:
 
 
 def _state(log: Path) -> tuple[bytes, int]:
-    """The log's salts, which are others each time it begins anew, and how many pages it has room for."""
+    """The log's salts, which change when it restarts, and the number of pages it has room for."""
     try:
         with log.open("rb") as file:
             header = file.read(_HEADER_BYTES)
@@ -73,7 +74,7 @@ def _state(log: Path) -> tuple[bytes, int]:
 
 
 def _written(log: Path) -> tuple[bytes, int, int]:
-    """What changes with each commit: the header of the log's index, or the log's time where the index is in memory."""
+    """What changes with each commit: the header of the log's index, or the log's time if the index is in memory."""
     index = log.with_name(f"{log.name.removesuffix('-wal')}-shm")
     with contextlib.suppress(FileNotFoundError), index.open("rb") as file:
         return file.read(_INDEX_HEADER_BYTES), 0, 0
@@ -90,11 +91,11 @@ def _judge(database: Path, pages: int, made: int) -> None:
             _, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             return
-    seen = f"after {made:,} small changes, while nobody else read, the log has {pages:,} pages and has not begun anew"
+    seen = f"after {made:,} small changes, with no other reader, the log has {pages:,} pages and has not restarted"
     if done < logged:
         raise Violation(
             "log-stays-small",
-            f"{seen}: a reader of the store's own still looks at the state of page {done:,}, such as a cursor that was "
+            f"{seen}: a reader of the store still uses the state of page {done:,}, such as a cursor that was "
             "not read to its end, or a transaction that was left open",
         )
     if never:

@@ -1,7 +1,7 @@
-"""The connections that this process has open on a store's files: what a store does not say of itself.
+"""The connections that this process has open on a store's files, which the store does not expose.
 
-Found among the objects that Python's garbage collector knows. Not covered: connections of other libraries, and what
-only their own thread may ask of them.
+Found through Python's garbage collector. Not covered: connections of other libraries, and PRAGMAs that only a
+connection's own thread may run.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tornpage.faults.sqlite_library import sqlite3
 def connections_on(directory: Path) -> list[sqlite3.Connection]:
     """The open connections on a database below a directory that this thread may use."""
     below = os.path.realpath(directory) + os.sep
-    # By type, since to ask an object for its class may run its code.
+    # By type, since asking an object for its class may run its code.
     all_of_them: list[Any] = [one for one in gc.get_objects() if issubclass(type(one), sqlite3.Connection)]
     return [one for one in all_of_them if _is_below(one, below)]
 
@@ -38,7 +38,7 @@ def leaves_a_transaction(directory: Path) -> bool:
 
 
 def autocheckpoints(directory: Path) -> list[int]:
-    """After how many pages of log each open connection checkpoints by itself; 0: never."""
+    """After how many pages of log each open connection checkpoints automatically; 0: never."""
     return [
         int(pages)
         for connection in connections_on(directory)
@@ -47,7 +47,7 @@ def autocheckpoints(directory: Path) -> list[int]:
 
 
 def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
-    """What to add to a finding after an error of memory that has left a transaction open; "" where it has not."""
+    """The note on a finding after a memory error that has left a transaction open; "" if it has not."""
     if error is None:
         return ""
     of_memory = [one for one in faults.causes(error) if _is_of_memory(one)]
@@ -55,8 +55,8 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
         return ""
     why = "ROLLBACK had no memory either: " if len(of_memory) > 1 else ""
     return (
-        f"; {why}the transaction is still open on its connection, and shows there what was never committed; a "
-        "connection that can't roll back is to be given up: close it, and open another"
+        f"; {why}the transaction is still open on its connection, and shows uncommitted changes there; a "
+        "connection that can't roll back must be replaced: close it, and open another"
     )
 
 
@@ -65,7 +65,7 @@ def _is_of_memory(error: BaseException) -> bool:
 
 
 def _answers(connection: sqlite3.Connection, pragma: str, *, column: int) -> list[Any]:
-    """One column of what a PRAGMA answers, past every subclass and row factory."""
+    """One column of a PRAGMA's result, bypassing every subclass and row factory."""
     cursor = sqlite3.Cursor(connection)
     with contextlib.closing(cursor):
         cursor.row_factory = None

@@ -1,14 +1,14 @@
-"""What SQLite itself can check of a file beside its pages: the foreign keys and the full-text indexes of its schema.
+"""SQLite's checks of a file beyond its pages: the foreign keys and the full-text indexes of its schema.
 
-``PRAGMA integrity_check`` looks at neither (full-text tables only from SQLite 3.44 on, and then not at a table whose
-content lies elsewhere). Both are rules that the store has written into the file itself, so they hold for every target:
+``PRAGMA integrity_check`` covers neither (full-text tables only from SQLite 3.44 on, and then not at a table whose
+content is in another table). The store has declared both in the file itself, so they apply to every target:
 
-- ``PRAGMA foreign_key_check``: SQLite enforces a key only on connections that have switched it on, and each has to;
+- ``PRAGMA foreign_key_check``: SQLite enforces keys only on connections that switch it on, and each has to;
 - each fts3, fts4 and fts5 table's own ``integrity-check``, which compares the index with its content, an external
   content table's included.
 
-Only what has been checked accuses: a key whose parent can't be looked up (no such table, no unique index there), a
-tokenizer or a module that this connection does not know prove nothing, and are passed over.
+What can't be checked is skipped: a key whose parent can't be looked up (no such table, no unique index there), and a
+tokenizer or a module that this connection does not have.
 """
 
 import re
@@ -20,16 +20,16 @@ from tornpage.scenarios.model.judging.checks import Violation
 
 _FULL_TEXT: Final = re.compile(r"\bUSING\s+[\"'`\[]?(fts[345])\b", re.IGNORECASE)
 _MOST_SHOWN: Final = 3
-# Primary codes with which a table says that it is damaged; others say that it could not be looked at.
+# Primary codes with which a table reports damage; others report that it could not be read.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT})
 
 
 def require_foreign_keys(connection: sqlite3.Connection) -> None:
-    """Raise `Violation` for rows whose foreign keys lead nowhere."""
+    """Raise `Violation` for rows whose foreign keys have no parent."""
     try:
         dangling = connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_SHOWN)
     except sqlite3.OperationalError:
-        # A key without a unique index at its other end can't be checked, nor used where it is enforced.
+        # A key without a unique index on its parent can't be checked, nor used where it is enforced.
         return
     if dangling:
         shown = "; ".join(
@@ -37,16 +37,16 @@ def require_foreign_keys(connection: sqlite3.Connection) -> None:
         )
         raise Violation(
             "integrity",
-            f"PRAGMA foreign_key_check: {shown}. The schema declares these keys, and SQLite holds only connections to "
-            "them that have said PRAGMA foreign_keys = ON",
+            f"PRAGMA foreign_key_check: {shown}. The schema declares these keys, and SQLite enforces them only on "
+            "connections that have run PRAGMA foreign_keys = ON",
         )
 
 
 def require_full_text(connection: sqlite3.Connection) -> None:
-    """Raise `Violation` for a full-text index that is not what its content says; the file must be nobody else's."""
+    """Raise `Violation` for a full-text index that does not match its content; no other connection may use the file."""
     for name, module in _full_text_tables(connection):
         quoted = '"' + name.replace('"', '""') + '"'
-        # A rank asks fts5 to look at content that lies in another table, too.
+        # With a rank, fts5 also checks content in another table.
         what = f"{quoted}({quoted}, rank) VALUES ('integrity-check', 1)"
         if module != "fts5":
             what = f"{quoted}({quoted}) VALUES ('integrity-check')"
@@ -56,7 +56,7 @@ def require_full_text(connection: sqlite3.Connection) -> None:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
                 raise Violation(
                     "integrity",
-                    f"the full-text index {name} is not what its content says (its own integrity-check: {error})",
+                    f"the full-text index {name} does not match its content (its own integrity-check: {error})",
                 ) from error
 
 

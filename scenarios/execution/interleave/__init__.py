@@ -1,1 +1,1 @@
-"""Two callers of one store: who they are, how a schedule is played, and what it has to come to."""
+"""Two callers of one store: the kinds of callers, the player of a schedule, and the check of its result."""

@@ -1,7 +1,7 @@
 """One schedule, played and judged: the first caller up to a switch point, the second, the first again.
 
-Both sessions are opened before either call, so what one of them remembers from then is part of what is tried. When both
-calls have ended, each session is looked at (`stale-view`), then the file (`not-serializable`, `handed-out-twice`).
+Both sessions are opened before either call, so cached state from then is under test, too. When both calls have ended,
+each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _MOST_CHARACTERS: Final = 90
 
 
 class Played(msgspec.Struct, frozen=True):
-    """What a schedule came to: the hops in order, what was said, what the file shows, how many points each call had."""
+    """The result of a schedule: the hops in order, the answers, the file's view, and each call's number of points."""
 
     hops: tuple[Hop, ...]
     outcome: Outcome
@@ -32,18 +32,18 @@ class Played(msgspec.Struct, frozen=True):
 
 
 class Stage:
-    """Where schedules are played: two callers, a directory, and a configuration."""
+    """The place where schedules are played: two callers, a directory, and a configuration."""
 
     def __init__(self, sessions: tuple[Session, Session], home: Path, configuration: Configuration) -> None:
         self.sessions = sessions
         self.home = home
         self.configuration = configuration
-        # What was played last, also where it was a violation.
+        # The schedule played last, even if it was a violation.
         self.hops: list[Hop] = []
 
     def play(self, step: Interleave, serial: Serial) -> Played:
         """Play one schedule and judge it; raises `Violation`, `OpenedOnceError`, `TargetError`."""
-        # A store may know the path at which it works: one after the other, the calls are made at the same one.
+        # A store may know its own path: the serial calls are made at the same one.
         serial.prepare(step.first, step.second)
         place(serial.state.files, self.home)
         self._open(Setting(self.home, self.configuration, serial.state.step), serial)
@@ -91,7 +91,7 @@ class Stage:
             raise OpenedOnceError(f"{serial.target.name} can't be opened a second time: {error}") from error
 
     def _switch(self, step: Interleave, serial: Serial) -> tuple[Played, list[View]]:
-        """Play it; what it came to, and what each session shows then."""
+        """Play it; return its result, and the final view of each session."""
         first, second = self.sessions
         first.start(step.first, frozenset({step.switch} if step.switch else ()))
         second.start(step.second, frozenset({step.back} if step.back else ()))
@@ -114,7 +114,7 @@ class Stage:
             raise Violation("deadlock", f"a read of {session.name} does not return: {deadlock.stacks}") from deadlock
 
     def _abandon(self) -> None:
-        """Close what can be closed: what is on its way says more than that it can't."""
+        """Close what can be closed: the error in flight says more than a failure to close."""
         for session in reversed(self.sessions):
             try:
                 session.close()
@@ -123,9 +123,9 @@ class Stage:
 
 
 def play_step(step: Interleave, twin: Trial, state: State, hops: list[Hop]) -> tuple[Files, View]:
-    """Play one schedule beside a trial's directory, and judge it; the files that it leaves, and what they show.
+    """Play one schedule beside a trial's directory, and judge it; return the files that it leaves and their view.
 
-    `hops` is told what happened, also where it is a violation. Raises `Violation`, `TargetError`.
+    `hops` receives what happened, even if it is a violation. Raises `Violation`, `TargetError`.
     """
     target, configuration = twin.target, twin.oracle.configuration
     home = twin.directory.with_name("two-callers")
@@ -144,7 +144,7 @@ class OpenedOnceError(TargetError):
 
 
 def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str, str]]:
-    """A schedule in words: by stretch which caller ran, what it was at, and how far it came."""
+    """A schedule in words: for each hop which caller ran, its call, and how far it got."""
     calls, begun, words = {"A": step.first, "B": step.second}, set[str](), []
     for hop in hops:
         what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} goes on"

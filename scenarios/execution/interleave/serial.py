@@ -1,11 +1,11 @@
-"""What two calls may come to: one after the other, in either order; and what is wrong with anything else.
+"""The allowed results of two calls: those of one after the other, in either order; and the check of any other result.
 
-A call that was refused, or failed, may be as if it had never been made; one that failed may also have been made before
-it failed, unless SQLite said busy or the store says ``unchanged``. An acknowledged call has been made, with the answer
-that it has in that order. One exception: a call that changes something and has an answer may also answer *nothing*
-(None, False, zero, something empty) where it lost a race, and then has changed nothing: so says many a queue whose
-claim is a compare-and-swap; and an acknowledgement without an answer may stand for a refusal, as of two that remove one
-thing. Of calls that commit more than once (`many_commits`) each key may be as in any order.
+A refused or failed call may count as not made; a failed one may also count as made before it failed, unless SQLite
+returned busy or the store reports ``unchanged``. An acknowledged call counts as made, with the answer that it has in
+that order. One exception: a call that changes something and has an answer may also return *nothing* (None, False, zero,
+an empty value) if it lost a race, and then has changed nothing: many queues with a compare-and-swap claim do so. And an
+acknowledgement without an answer may stand for a refusal, as when two callers remove one item. For calls that commit
+more than once (`many_commits`) each key may be as in any order.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _SIMPLE: Final = (bool, int, float)
 
 
 class State(msgspec.Struct, frozen=True):
-    """Where two calls begin: the files, what they show, and the clock's step."""
+    """The state from which two calls start: the files, their view, and the clock's step."""
 
     files: Files
     view: View
@@ -33,7 +33,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one call came to: what was said, what the file shows then, and the files."""
+    """The result of one call: the answer, the file's view, and the files."""
 
     said: Said
     view: View
@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a schedule came to: what each caller was told, and what the file shows."""
+    """The result of a schedule: each caller's answer, and the file's view."""
 
     first: Said
     second: Said
@@ -49,7 +49,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Serial:
-    """Calls that are made one after the other from one state, each in a session of its own; remembered."""
+    """Calls made one after the other from one state, each in a new session; cached."""
 
     def __init__(self, target: Target, configuration: Configuration, home: Path, state: State) -> None:
         self.state = state
@@ -60,7 +60,7 @@ class Serial:
         self._confirmed: Serial | None = None
 
     def run(self, *actions: Action) -> Run:
-        """What the last of these calls comes to, after the others."""
+        """The result of the last of these calls, after the others."""
         key = tuple(map(_key, actions))
         if key not in self._known:
             files = self.run(*actions[:-1]).files if len(actions) > 1 else self.state.files
@@ -69,11 +69,11 @@ class Serial:
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing of it has been made a second time."""
+        """Whether no call of it has been repeated."""
         return self._confirmed is not self
 
     def confirmed(self) -> "Serial":
-        """The same calls made once more; an answer that is another one then is not compared."""
+        """The same calls repeated; an answer that differs then is not compared."""
         if self._confirmed is None:
             again = Serial(self.target, self.configuration, self._home, self.state)
             again._confirmed = again
@@ -117,7 +117,7 @@ def file_view(target: Target, home: Path) -> View:
 
 
 class _Order(msgspec.Struct, frozen=True):
-    """A serial order, in words: what each caller is told in it (None: its call is not made), and the view after it."""
+    """A serial order in words: each caller's answer in it (None: its call is not made), and the view after it."""
 
     words: str
     first: Said | None
@@ -137,12 +137,12 @@ def orders(serial: Serial, first: Action, second: Action) -> Iterator[_Order]:
 
 
 def require_serial(outcome: Outcome, serial: Serial, first: Action, second: Action) -> None:
-    """Raise `Violation` where the outcome is that of no serial order."""
+    """Raise `Violation` if the outcome is that of no serial order."""
     possible = list(orders(serial, first, second))
     if any(_fits(outcome, order, possible) for order in possible):
         return
     if serial.is_first:
-        # Before anybody is accused: what is another answer each time, or another state, is no promise.
+        # Before the check fails: repeat the calls, and ignore answers and states that vary.
         require_serial(outcome, serial.confirmed(), first, second)
         return
     loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
@@ -160,13 +160,13 @@ def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
 
 
 def _may_be_told(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
-    """Whether a caller may be told this where the order has it told `wanted`, or has no call of its at all."""
+    """Whether a caller may get this answer if the order gives `wanted`, or does not include its call."""
     if wanted is None:
         return said.kind != "done" or _says_that_nothing_was_done(said, usual)
     if said.kind == "raised":
         return not (said.busy or said.certainty == "unchanged") or wanted.kind != "done"
     if said.kind == "done" and wanted.kind == "refused":
-        # Both removed it, and only one would have been told so: where the file is right, nothing is lost by that.
+        # Both removed it, and only one should have got a yes: if the file is right, nothing is lost by that.
         return said.value is None
     if said.kind != wanted.kind:
         return False
@@ -189,7 +189,7 @@ def _is_a_mixture(view: View, possible: list[_Order]) -> bool:
 
 
 def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]) -> None:
-    told = f"A: {first} was told {outcome.first}; B: {second} was told {outcome.second}"
+    answers = f"A: {first} got {outcome.first}; B: {second} got {outcome.second}"
     allowed = "; ".join(dict.fromkeys(
         f"{order.words} is {_in_short(order.first)} and {_in_short(order.second)}" for order in possible[:2]
     ))  # fmt: skip
@@ -197,10 +197,10 @@ def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, pos
     sides = {"before": serial.state.view, "disk": outcome.view} | views
     if _is_handed_out_twice(outcome, serial, first, second, possible):
         value = in_words(outcome.first.value)
-        raise Violation("handed-out-twice", f"both callers were handed {value}: {told}; but {allowed}", sides)
+        raise Violation("handed-out-twice", f"both callers got {value}: {answers}; but {allowed}", sides)
     closest = min((differences(order.view, outcome.view) for order in possible[:2]), key=len)
     rows = f"; {describe(closest, 'the nearest order', 'the file')}" if closest else ""
-    raise Violation("not-serializable", f"{told}; but {allowed}{rows}", sides)
+    raise Violation("not-serializable", f"{answers}; but {allowed}{rows}", sides)
 
 
 def _in_short(said: Said | None) -> str:
@@ -210,9 +210,9 @@ def _in_short(said: Said | None) -> str:
 def _is_handed_out_twice(
     outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]
 ) -> bool:
-    """Whether both got the same thing, of which in each order only one of them gets it.
+    """Whether both got the same result, which in each order only one of them gets.
 
-    Numbers and yes or no are things only where the target says so in `hands_out`.
+    Numbers and booleans count only if the target lists the call in `hands_out`.
     """
     one, two = outcome.first, outcome.second
     if one.kind != "done" or two.kind != "done" or one.value != two.value or not one.value:

@@ -1,6 +1,6 @@
-"""The two callers: a session each, on a thread of this process or in a process of its own; or one session for both.
+"""The two callers: a session each, on a thread of this process or in another process; or one session for both.
 
-What a session is asked for is the same in all three: open, make a call by turns, say what it shows, close.
+All three kinds support the same operations: open, make a call by turns, return the view, close.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ _POLLS: Final = 4_000
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a caller was told: as `oracle.Answer`, without the error itself; `detail` is its text.
+    """A caller's answer: as `oracle.Answer`, without the error object; `detail` is its text.
 
-    `busy`: SQLite said that somebody else is in the way.
+    `busy`: SQLite reported that another connection holds the lock.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Said(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
-        """What an answer says."""
+        """The data of an answer."""
         error = answer.error
         detail = "" if error is None else f"{type(error).__name__}: {error}"
         busy = error is not None and any(faults.is_busy(cause) for cause in faults.causes(error))
@@ -58,7 +58,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Where and when a session is opened."""
+    """The directory and time at which a session is opened."""
 
     home: Path
     configuration: Configuration
@@ -66,7 +66,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def opened(target: Target, setting: Setting) -> Trial:
-    """A session that has just been opened; raises what the target does."""
+    """A session that has just been opened; passes on what the target raises."""
     trial = Trial(target, setting.configuration, setting.home, {})
     trial.at_step(setting.step)
     return trial.open()
@@ -78,10 +78,10 @@ def made(trial: Trial, action: Action) -> Said:
 
 
 def shown(trial: Trial) -> View:
-    """What the session shows, after the rules of every state and its own checks; raises `Violation`."""
+    """The session's view, after the rules of every state and its own checks; raises `Violation`."""
     try:
         view = trial.live_view()
-        # A state that is wrong says more than what the session makes of it.
+        # A wrong state says more than the session's error about it.
         trial.target.check_view(view)
         if trial.session is not None:
             trial.session.self_check()
@@ -93,14 +93,14 @@ def shown(trial: Trial) -> View:
 
 
 def closed(trial: Trial) -> None:
-    """Close the session; its files are looked for when both are closed."""
+    """Close the session; open files are checked when both are closed."""
     session, trial.session = trial.session, None
     if session is not None:
         session.close()
 
 
 class OnThread:
-    """A session on a thread of this process; `other`: the same session, called on a thread of its own."""
+    """A session on a thread of this process; `other`: the same session, called on another thread."""
 
     def __init__(self, name: str, target: Target, gate: Gate, other: "OnThread | None" = None, *, shared: bool = False):
         self.name = name
@@ -118,12 +118,12 @@ class OnThread:
         return trial
 
     def open(self, setting: Setting) -> None:
-        """Open the session, where it has one of its own."""
+        """Open the session, unless it shares the other one's."""
         if self._other is None:
             self._trial = self._caller.do(lambda: opened(self._target, setting))
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
-        """Have a call to make, and to stop before these points."""
+        """Set the call to make, and the points to stop before."""
         trial = self.trial
         self._caller.start(lambda: made(trial, action), stops)
 
@@ -135,7 +135,7 @@ class OnThread:
         return event
 
     def look(self) -> View:
-        """What the session shows; raises `Violation`."""
+        """The session's view; raises `Violation`."""
         trial = self.trial
         view: View = self._caller.do(lambda: shown(trial))
         return view
@@ -147,21 +147,21 @@ class OnThread:
             self._caller.do(lambda: closed(trial))
 
     def end(self) -> None:
-        """Let go of the thread."""
+        """End the thread."""
         self._caller.close()
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What the process is asked to do: open, call, go, look or close."""
+    """A request to the process: open, call, go, look or close."""
 
     what: str
     argument: Any = None
 
 
 class InProcess:
-    """A session in a process of its own, which lives for as long as its caller is needed.
+    """A session in another process, which lives as long as its caller is needed.
 
-    Raises `TargetError` where the target can't be loaded there, or the process ends.
+    Raises `TargetError` if the target can't be loaded there, or the process ends.
     """
 
     def __init__(self, name: str, target: Target) -> None:
@@ -178,23 +178,23 @@ class InProcess:
         belongs_to_the_harness(self._process.pid)
         self._pipe = Connection(ours.detach())
         self._runs = False
-        # Whether it answers what it is asked; who does not is not asked again.
+        # Whether it answers requests; a process that does not gets no further ones.
         self.fit = True
         if (why := self._hear(_STARTS_WITHIN_S)) is not None:
-            raise TargetError(f"{target.name} can't be loaded in a process of its own: {why}")
+            raise TargetError(f"{target.name} can't be loaded in another process: {why}")
 
     def open(self, setting: Setting) -> None:
         """Open the session."""
         self._do(Ask("open", setting))
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
-        """Have a call to make, and to stop before these points."""
+        """Set the call to make, and the points to stop before."""
         self._pipe.send(Ask("call", (action, stops)))
 
     def go(self) -> Event:
         """Give it the turn."""
         if not self._runs:
-            # Who was blocked has had its turn ever since.
+            # A blocked caller has had its turn ever since.
             self._pipe.send(Ask("go"))
         self._runs = True
         quiet = Quiet(self._process.pid)
@@ -209,7 +209,7 @@ class InProcess:
         return Hung("in the other process")
 
     def look(self) -> View:
-        """What the session shows; raises `Violation`."""
+        """The session's view; raises `Violation`."""
         view: View = self._do(Ask("look"))
         return view
 
@@ -235,7 +235,7 @@ class InProcess:
         if not self._pipe.poll(within_s):
             self.fit = False
             self._process.kill()
-            raise TargetError(f"{self._target_name} hangs in a process of its own: no answer in {within_s:.0f} s")
+            raise TargetError(f"{self._target_name} hangs in its own process: no answer in {within_s:.0f} s")
         return self._answer()
 
     def _answer(self) -> Any:
@@ -245,7 +245,7 @@ class InProcess:
             self.fit = False
             self._process.kill()
             said = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
-            raise TargetError(f"the process of {self._target_name} has ended: {said or 'it says nothing'}") from error
+            raise TargetError(f"the process of {self._target_name} ended: {said or 'it printed nothing'}") from error
         if isinstance(answer, Wrong):
             raise answer.as_error()
         return answer
@@ -260,7 +260,7 @@ class Wrong(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """What an error says."""
+        """The data of an error."""
         if isinstance(error, Violation):
             return cls(error.message, error.code, error.sides)
         return cls(str(error) if isinstance(error, TargetError) else repr(error))
@@ -307,9 +307,9 @@ def _process(target: Target) -> Iterator[InProcess]:
 
 @contextlib.contextmanager
 def pair(target: Target, callers: Callers, home: Path) -> Iterator[tuple[Session, Session]]:
-    """Two callers of stores in `home`, within an installed shim; all is ended with the scope.
+    """Two callers of stores in `home`, within an installed shim; all ends with the scope.
 
-    The first one is on a thread of this process, the second where `callers` says.
+    The first is on a thread of this process, the second as `callers` says.
     """
     gate, shims = Gate(), faults.shims()
     with contextlib.ExitStack() as scope:
@@ -329,7 +329,7 @@ def pair(target: Target, callers: Callers, home: Path) -> Iterator[tuple[Session
 
 
 def both_closed(sessions: tuple[Session, Session], home: Path) -> None:
-    """Close both; raises `Violation` where that fails, or leaves files open in this process."""
+    """Close both; raises `Violation` if that fails, or leaves files open in this process."""
     first, second = sessions
     try:
         try:

@@ -1,8 +1,8 @@
 """The process of one caller: ``python -m tornpage.scenarios.execution.interleave.worker TARGET DESCRIPTOR``.
 
-It opens a session, makes calls by turns and says what it shows, as it is asked to over a socket; when that ends, the
-process ends. While a call stands before a switch point, or waits, the answer to "go" says so, and the call goes on with
-the next one.
+It opens a session, makes calls by turns and returns its view, on request over a socket; when the socket closes, the
+process ends. While a call stops before a switch point, or waits, the answer to "go" reports that, and the next "go"
+continues the call.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from tornpage.scenarios.targets.registry import find_or_import
 
 
 class _OverPipe(Turns):
-    """Gives the turn to the other process, and waits for it there."""
+    """Gives the turn to the other process, and waits there for its own."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__()
         self._pipe = pipe
-        # Outside a call there is nobody to take turns with.
+        # Outside a call there is no other caller to take turns with.
         self.at_work = False
 
     def hand_over(self, event: Event) -> None:
@@ -47,7 +47,7 @@ class _Worker:
         self._watching = contextlib.ExitStack()
 
     def serve(self) -> None:
-        """Answer until nobody asks any more."""
+        """Answer requests until the socket closes."""
         with faults.install() as shims, faults.waiting_in_virtual_time(shims):
             waiting.anywhere.append(self._turns.waits)
             while True:
@@ -57,7 +57,7 @@ class _Worker:
                     return
                 try:
                     self._pipe.send(self._answer(ask, shims))
-                except Exception as error:  # noqa: BLE001 - whatever it is, the other process has to hear of it
+                except Exception as error:  # noqa: BLE001 - every error is reported to the other process
                     self._pipe.send(Wrong.of(error))
 
     def _answer(self, ask: Ask, shims: faults.Shims) -> Any:
@@ -79,7 +79,7 @@ class _Worker:
         return None
 
     def _call(self, action: Any, stops: frozenset[int]) -> Ended:
-        assert self._trial is not None  # noqa: S101 - looked at by the caller
+        assert self._trial is not None  # noqa: S101 - checked by the caller
         self._pipe.recv()
         self._turns.begin(stops)
         self._turns.at_work = True

@@ -1,11 +1,12 @@
 """Plays a scenario in processes that are really killed: for findings of ``kill``, their shrinking and their replay.
 
 Each life of a process is one job: it opens the store, makes its calls, and meets the plan from where the scenario arms
-it. A plan is spent with the life that it ended; one that did not fire is armed again in the next life, from its opening
-on. ``crash and restart`` kills a process that is still alive, between two calls. What a process would have done after
-its death is not done. After each life the files are looked at; after the last one the store is started on them.
+it. A plan ends with the life that it killed; one that did not fire is armed again in the next life, from its opening
+on. ``crash and restart`` kills a process that is still alive, between two calls. The calls after a death are not made.
+After each life the files are checked; after the last one the store is started on them.
 
-What each call leads to is shown by a shadow in this process that is never killed, as in `scenarios.execution.executor`.
+A shadow in this process, which is never killed, gives the expected state of each call, as in
+`scenarios.execution.executor`.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ class _Life:
     plan: str | None = None
     armed_from: int = 0
     armed_until: int | None = None
-    # The first process of a scenario opens the store when something is to be done with it, and not before.
+    # The first process of a scenario opens the store only when a step needs it.
     opened: bool = True
 
     def call(self, minute: int, step: Call) -> None:
@@ -71,7 +72,7 @@ class _Life:
 
     @property
     def idle(self) -> bool:
-        """Whether it would open the store and do nothing else."""
+        """Whether it would only open the store."""
         return len(self.calls) == 1 and self.plan is None
 
     @property
@@ -81,11 +82,11 @@ class _Life:
 
 @dataclass
 class _Shadow:
-    """The same store, never killed: what each call leads to."""
+    """The same store, never killed: the expected result of each call."""
 
     trial: Trial
     view: View = field(default_factory=dict)
-    # What the last call returned.
+    # The return value of the last call.
     value: object = None
     # Whether it has files that a killed process has left.
     has_lived: bool = False
@@ -99,7 +100,7 @@ class _Shadow:
         self.view = self.trial.live_view()
 
     def make(self, call: Timed) -> tuple[str, Expected]:
-        """Make a call; its answer, and what is to be expected while it is pending."""
+        """Make a call; return its answer, and the allowed states while it is pending."""
         before = self.view
         if call.action in (OPEN, CLOSE):
             return "done", Expected(before, before)
@@ -114,13 +115,13 @@ class _Shadow:
 
 
 class KillPlayer:
-    """A scenario in progress. `counts` says what it came to: calls, armed, fired, kills."""
+    """A scenario in progress. `counts` has its totals: calls, armed, fired, kills."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path, supervisor: Supervisor) -> None:
         self.configuration = configuration
         self.counts: Counter[str] = Counter()
         self.lives = 0
-        # The call in which the last process was killed, and what was to be expected then.
+        # The call in which the last process was killed, and the states allowed then.
         self._cut_short: tuple[Timed, Expected] | None = None
         self.supervisor = supervisor
         directory = next(one for one in siblings(directory) if not held_open(one))
@@ -141,7 +142,7 @@ class KillPlayer:
 
     def _play(self, scenario: Scenario) -> None:
         life, step = _Life([Timed(0, OPEN)], opened=False), 0
-        death = "not killed at all"
+        death = "not killed"
         for step, one in _timed(scenario.steps):
             self.counts["steps"] += 1
             if isinstance(one, Call):
@@ -152,11 +153,11 @@ class KillPlayer:
             elif isinstance(one, Clear):
                 life.clear()
             elif not isinstance(one, Restart):
-                raise TargetError(f"{one}: in a scenario that kills there is nothing else that goes wrong")
+                raise TargetError(f"{one}: a scenario that kills can't have other faults")
             elif not life.opened:
                 life.opened = True
             elif one.crash and self._cut_short is not None and life.idle:
-                # The process is dead already, in a close that a restart had asked for: this is its start.
+                # The process died already in the close of a restart: this is its start.
                 life = _Life([Timed(step, OPEN)])
             else:
                 death, left = self._live(life, in_order=step if not one.crash else None)
@@ -171,7 +172,7 @@ class KillPlayer:
                 self.after.start_again(self.shadow.view, call.step, self.after.finished(call.action, expected))
 
     def _live(self, life: _Life, in_order: int | None) -> tuple[str, str | None]:
-        """One life, closed in good order at that step or killed; how it ended, and the plan that is left."""
+        """One life, closed cleanly at that step or killed; return how it ended, and the plan that is left."""
         calls = (*life.calls, *([] if in_order is None else [Timed(in_order, CLOSE)]))
         exit_status = self.supervisor.run(
             Job(
@@ -190,7 +191,7 @@ class KillPlayer:
         return death, None if exit_status.fired else life.still_armed
 
     def _follow(self, exit_status: ExitStatus) -> None:
-        """Make the same calls on the shadow, and hold the files against it."""
+        """Make the same calls on the shadow, and compare the files with it."""
         expected = Expected(self.shadow.view, self.shadow.view)
         for answer in exit_status.answers:
             call = exit_status.job.calls[answer.call]
@@ -223,7 +224,7 @@ class KillPlayer:
             self.shadow.view = disk
 
     def _judge_answer(self, call: Timed, answer: Answered, files: Files) -> None:
-        """Hold what a process answered against the shadow, where one that has just been opened answers the same."""
+        """Compare the process's answer with the shadow's, if a newly opened shadow gives the same one."""
         target, home = self.shadow.trial.target, self.home.with_name("again")
 
         def again() -> object:
@@ -233,12 +234,12 @@ class KillPlayer:
                 return cold.open().call(call.action, {}).value
 
         if is_wrong(answer.value, self.shadow.value, again):
-            message = f"{call.action} answered {in_words(answer.value)}; never killed, {in_words(self.shadow.value)}"
+            message = f"{call.action} returned {in_words(answer.value)}; without a kill, {in_words(self.shadow.value)}"
             raise Violation("wrong-answer", message)
 
 
 def _timed(steps: tuple[Step, ...]) -> Iterator[tuple[int, Step]]:
-    """Each step with its minute: its place in the scenario, unless it says which."""
+    """Each step with its minute: its index in the scenario, unless it names one."""
     for number, step in enumerate(steps, start=1):
         at = step.at if isinstance(step, Call | Restart) else msgspec.UNSET
         yield (at if isinstance(at, int) else number), step
@@ -246,7 +247,7 @@ def _timed(steps: tuple[Step, ...]) -> Iterator[tuple[int, Step]]:
 
 @contextlib.contextmanager
 def _said(death: str) -> Iterator[None]:
-    """Let a violation say how the process died."""
+    """Add to a violation how the process died."""
     try:
         yield
     except Violation as violation:
@@ -257,7 +258,7 @@ def _said(death: str) -> Iterator[None]:
 def play_killed(
     scenario: Scenario, target: Target, directory: Path, supervisor: Supervisor
 ) -> tuple[Violation | None, Counter[str]]:
-    """Play a whole scenario; what it violates, if anything, and what it came to."""
+    """Play a whole scenario; return its violation, if any, and its counts."""
     executor = KillPlayer(target, scenario.configuration, directory, supervisor)
     try:
         executor.play(scenario)

@@ -1,9 +1,9 @@
-"""What a child process is sent to do before it is killed, on disk before it begins; and what it tells until it dies.
+"""The job that a child process runs before it is killed, stored on disk first; and the log that the child writes.
 
-A *job* is a list of calls and the plan that kills. It lies in a directory of its own, synced, before the child is
-told where: whatever becomes of the child, or of the harness, what it was doing is known. In the same directory the
-child writes down, synced line by line, each call that it begins, each answer *after* the call has returned, and the
-fault that is about to kill it. An answer that is there is a caller that was told.
+A *job* is a list of calls and the plan that kills. It is written and synced in its own directory before the child
+starts it: whatever happens to the child, or to the harness, the job is known. In the same directory the child logs,
+synced line by line, each call that it begins, each answer *after* the call has returned, and the fault that is about to
+kill it. A logged answer counts as acknowledged to the caller.
 """
 
 import os
@@ -17,9 +17,9 @@ from tornpage.scenarios.model.target import Action, Configuration
 JOB: Final = "job.json"
 EVENTS: Final = "told.jsonl"
 COMPLAINTS: Final = "stderr.txt"
-# The child has failed by itself, and its standard error says how.
+# The child has failed by itself; its standard error has the reason.
 FAILED: Final = 70
-# A request is the name of a directory, which may hold anything but this.
+# A request is the name of a directory, which may contain any byte but this.
 END_OF_REQUEST: Final = b"\0"
 
 
@@ -31,10 +31,10 @@ class Timed(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What one process does: the calls in order, in a store below `home`.
+    """The job of one process: the calls in order, in a store below `home`.
 
-    `plan` is in force from call number `armed_from` up to (not including) `armed_until`, counted from 0; without a
-    plan nothing is armed. A process that has made all calls and lives kills itself if `dies_at_the_end`, else it ends.
+    `plan` is in force from call number `armed_from` up to (not including) `armed_until`, counted from 0; without a plan
+    nothing is armed. A process that has made all calls kills itself if `dies_at_the_end`, else it ends.
     """
 
     configuration: Configuration
@@ -53,9 +53,9 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
-    """Call number `call` has come back: "done", "refused" or "raised"; `detail` is the error, traceback and all.
+    """Call number `call` has returned: "done", "refused" or "raised"; `detail` is the error with its traceback.
 
-    `value` is what it returned, as data; `compared` is False where the target does not have it compared.
+    `value` is what it returned, as data; `compared` is False if the target excludes it from comparison.
     """
 
     call: int
@@ -80,7 +80,7 @@ _decode = msgspec.json.Decoder(JobEvent).decode
 
 
 def write_job(job: Job, directory: Path) -> None:
-    """Make the directory and write the job into it, both synced; raises OSError."""
+    """Create the directory and write the job into it, both synced; raises OSError."""
     directory.mkdir(parents=True)
     descriptor = os.open(directory / JOB, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -102,16 +102,16 @@ def _sync_directory(directory: Path) -> None:
 
 
 def read_job(directory: Path) -> Job:
-    """Read the job that lies in a directory."""
+    """Read the job in a directory."""
     return msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
 
 
 class JobLog:
-    """Writes down what happens, in the child; each line is synced before anything else is done."""
+    """The child's log; each line is synced before anything else is done."""
 
     def __init__(self, directory: Path) -> None:
         self._descriptor = os.open(directory / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        # What the file holds is worth nothing if its name is lost.
+        # A synced file is lost if its directory entry is.
         _sync_directory(directory)
 
     def write(self, told: JobEvent) -> None:
@@ -121,7 +121,7 @@ class JobLog:
 
 
 def job_events(directory: Path) -> list[JobEvent]:
-    """What the child has told; a last line that was cut off by its death has not been told."""
+    """The child's log; a last line that its death has cut off is ignored."""
     try:
         lines = (directory / EVENTS).read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def job_events(directory: Path) -> list[JobEvent]:
     return [_decode(line) for line in lines[:-1]]
 
 
-# -- what the supervisor tells --------------------------------------------------------------------------------
+# -- reports of the supervisor ---------------------------------------------------------------------------------
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -145,13 +145,13 @@ class Unable(msgspec.Struct, frozen=True, tag="unable"):
 
 
 class Born(msgspec.Struct, frozen=True, tag="born"):
-    """The child of the job has begun."""
+    """The child of the job has started."""
 
     pid: int
 
 
 class Died(msgspec.Struct, frozen=True, tag="died"):
-    """The child has ended; `status` is what waitpid said."""
+    """The child has ended; `status` is the result of waitpid."""
 
     pid: int
     status: int

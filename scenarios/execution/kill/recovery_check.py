@@ -1,14 +1,14 @@
-"""What must be true after a process was really killed: of its files, and of the store that is started on them again.
+"""The checks after a process was really killed: of its files, and of the store that is started on them.
 
 All that reached the operating system stays (rule 1 of ``docs/sqlite-under-faults.md``), so at every journal mode and
-synchronous level the file shows exactly what was acknowledged, or that and the one call that was pending; a call that
-commits more than once may be on its way. In this order:
+synchronous level the file shows exactly the acknowledged state, or that plus the one pending call; a call that commits
+more than once may be partly done. In this order:
 
-- a fresh reader, past the shim and on a copy, says what the file holds, and SQLite checks it;
-- the store is opened on the very files that the dead process left, its shared memory included;
-- where the target names a `recovery`, that call is made: it may say more of a row, but what was acknowledged is still
-  there, and a second recovery finds nothing more to do; one that was killed itself is finished by the next;
-- the store answers as the file does, and a small change works.
+- a fresh reader, past the shim and on a copy, reads the file, and SQLite checks it;
+- the store is opened on the very files that the dead process left, including its shared memory;
+- if the target names a `recovery`, that call is made: it may add to a row, but every acknowledged change is still
+  there, and a second recovery finds nothing more to do; the next recovery finishes one that was killed itself;
+- the store's view equals the file's, and a small change works.
 """
 
 from pathlib import Path
@@ -23,17 +23,17 @@ from tornpage.scenarios.model.target import Action, Configuration, Refused, Targ
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What may be found: the acknowledged state, and where the pending call would have led, over its `stages`."""
+    """The allowed states: the acknowledged one, and that after the pending call, over its `stages`."""
 
     before: View
     after: View
     stages: tuple[View, ...] = ()
 
     def require(self, disk: View) -> None:
-        """Raise `Violation` where the file holds something else."""
+        """Raise `Violation` if the file holds another state."""
         if disk in (self.before, self.after) or is_on_the_way(disk, (self.before, *self.stages, self.after)):
             return
-        # What the pending call does not touch was acknowledged before it.
+        # Keys that the pending call does not touch were acknowledged before it.
         old = [
             one
             for one in differences(self.before, disk)
@@ -43,13 +43,13 @@ class Expected(msgspec.Struct, frozen=True):
         sides = {"before": self.before, "after": self.after, "disk": disk}
         if old:
             code = "no-resurrection" if all(one.key not in self.before for one in old) else "acknowledged-is-durable"
-            raise Violation(code, describe(old, "what was acknowledged", "the file"), sides)
+            raise Violation(code, describe(old, "the acknowledged state", "the file"), sides)
         changed = describe(differences(self.after, disk), "the whole change", "the file")
         raise Violation("all-or-nothing", f"a part of the pending change is there: {changed}", sides)
 
 
 class RecoveryCheck:
-    """Looks at what dead processes left in `home`."""
+    """Checks what dead processes left in `home`."""
 
     def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
         self.target = completed(target)
@@ -58,7 +58,7 @@ class RecoveryCheck:
         self._copy = home.with_name(home.name + "-read")
 
     def disk(self, expected: Expected) -> View:
-        """What the file holds, read from a copy; raises `Violation` where it is damaged, or not what it may be."""
+        """The file's view, read from a copy; raises `Violation` if it is damaged, or not an allowed state."""
         with Trial(self.target, self.configuration, self.home, {}) as left:
             files = left.crash_copy()
         place(files, self._copy)
@@ -68,14 +68,13 @@ class RecoveryCheck:
         return view
 
     def finished(self, action: Action, expected: Expected) -> View | None:
-        """Where it was the recovery that was killed: what the next one has to come to."""
+        """If the recovery itself was killed: the state that the next one has to reach."""
         return expected.after if action == self.target.recovery else None
 
     def start_again(self, disk: View, step: int, finished: View | None = None) -> None:
-        """Open the store on what is there, recover, look, change something; raises `Violation`.
+        """Open the store on the files, recover, check, and make a change; raises `Violation`.
 
-        `disk` is what the file was seen to hold, `step` the clock's; `finished` is what the recovery has to come to,
-        where that is known.
+        `disk` is the file's view, `step` the clock's; `finished` is the state that the recovery has to reach, if known.
         """
         with Trial(self.target, self.configuration, self.home, disk) as trial:
             trial.at_step(step)
@@ -91,7 +90,7 @@ class RecoveryCheck:
         once = self._recovered(trial, recovery)
         if finished is not None and once != finished:
             detail = describe(differences(finished, once), "the file after one whole recovery", "the file")
-            message = f"{recovery} was killed and made again: {detail}"
+            message = f"{recovery} was killed and run again: {detail}"
             raise Violation("in-flight-flagged-once", message, {"whole": finished, "disk": once})
         lost = [one for one in differences(before, once) if one.key not in once]
         if lost:

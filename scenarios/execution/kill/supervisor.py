@@ -1,8 +1,8 @@
-"""The harness's side of real death: starts the program that is killed, sends jobs, and hears how each child ended.
+"""The harness's side of real kills: starts the program that is killed, sends jobs, and receives each child's end.
 
 One supervisor serves one target for as long as it is open (see `scenarios.execution.kill.worker`). It runs in a session
-of its own, so that a Ctrl-C is heard by the harness alone, which then closes it; when the harness itself is killed, the
-supervisor's input ends, and with it the supervisor and its child.
+of its own, so that only the harness receives a Ctrl-C, which then closes it; when the harness itself is killed, the
+supervisor's input closes, and it ends with its child.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _ENDS_WITHIN_S: Final = 5.0
 
 
 class ExitStatus(msgspec.Struct, frozen=True):
-    """How a child ended: `status` as waitpid gives it, and everything it had events by then."""
+    """How a child ended: `status` as waitpid gives it, and all events it logged by then."""
 
     job: Job
     status: int
@@ -61,7 +61,7 @@ class ExitStatus(msgspec.Struct, frozen=True):
 
     @property
     def fired(self) -> Fired | None:
-        """The operation in which the plan killed it; None where the plan did not."""
+        """The operation in which the plan killed it; None if the plan did not."""
         return next((one for one in self.events if isinstance(one, Fired)), None) if self.killed else None
 
     @property
@@ -70,9 +70,9 @@ class ExitStatus(msgspec.Struct, frozen=True):
         return tuple(one for one in self.events if isinstance(one, Answered))
 
     def require_no_failure(self, *, restarted: bool) -> None:
-        """Raise `TargetError` where a call failed although nothing but death was armed.
+        """Raise `TargetError` if a call failed although only a kill was armed.
 
-        In a process that was `restarted` on what a crash had left, that is a `Violation`.
+        In a process that was `restarted` on the files of a crash, that is a `Violation`.
         """
         failed = next((one for one in self.answers if one.kind == "raised"), None)
         if failed is None:
@@ -81,19 +81,19 @@ class ExitStatus(msgspec.Struct, frozen=True):
         if restarted:
             said = detail.splitlines()[-1]
             raise Violation("still-usable-after-the-fault", f"in a process started again, {action} fails: {said}")
-        raise TargetError(f"in a process of its own, and before it was killed, {action} fails:\n{detail}")
+        raise TargetError(f"in another process, and before it was killed, {action} fails:\n{detail}")
 
     @property
     def pending(self) -> int | None:
-        """The number of the call that was begun and never answered."""
+        """The number of the call that began and never returned."""
         begun = [one.call for one in self.events if isinstance(one, Begun)]
         return begun[-1] if len(begun) > len(self.answers) else None
 
 
 class Supervisor:
-    """A context manager; `run` sends one job. `journal` is where jobs lie while they are run.
+    """A context manager; `run` sends one job. `journal` is the directory of the jobs that are running.
 
-    Raises `TargetError` where the target can't be loaded in another process, ends it by itself, or hangs.
+    Raises `TargetError` if the target can't be loaded in another process, ends it by itself, or hangs.
     """
 
     def __init__(self, target_name: str, journal: Path) -> None:
@@ -125,14 +125,14 @@ class Supervisor:
             self.close()
             raise
         if not isinstance(died, Died):
-            raise TargetError(f"the process that runs {self.target_name} is gone: {self._complaints()}")
+            raise TargetError(f"the process that runs {self.target_name} has ended: {self._complaints()}")
         exit_status = ExitStatus(job, died.status, tuple(job_events(directory)))
         _require_no_failure(exit_status, directory)
         _remove(directory)
         return exit_status
 
     def close(self) -> None:
-        """End the supervisor, and with it the child that may be there."""
+        """End the supervisor, and its child, if any."""
         process, self._process, self._buffer = self._process, None, b""
         if process is None:
             return
@@ -166,16 +166,16 @@ class Supervisor:
         if not isinstance(ready, Ready):
             reason = ready.reason if isinstance(ready, Unable) else self._complaints()
             self.close()
-            raise TargetError(f"{self.target_name} can't be loaded in a process of its own: {reason}")
+            raise TargetError(f"{self.target_name} can't be loaded in another process: {reason}")
         return process
 
     def _ask(self, process: subprocess.Popen[bytes], directory: Path) -> None:
         assert process.stdin is not None  # noqa: S101 - it was opened as a pipe
-        with contextlib.suppress(BrokenPipeError):  # Nobody is there to hear it: then nobody answers, either.
+        with contextlib.suppress(BrokenPipeError):  # The supervisor has ended: then no answer comes, either.
             process.stdin.write(os.fsencode(directory.absolute()) + END_OF_REQUEST)
 
     def _hear(self, within_s: float) -> Report | None:
-        """The next report; None where the supervisor has ended. Raises `TargetError` after so many seconds."""
+        """The next report; None if the supervisor has ended. Raises `TargetError` after so many seconds."""
         process = self._process
         if process is None or process.stdout is None:
             return None
@@ -183,7 +183,7 @@ class Supervisor:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([process.stdout], [], [], max(until - time.monotonic(), 0))
             if not ready:
-                raise TargetError(f"{self.target_name} hangs in a process of its own: no answer in {within_s:.0f} s")
+                raise TargetError(f"{self.target_name} hangs in its own process: no answer in {within_s:.0f} s")
             received = os.read(process.stdout.fileno(), 65_536)
             if not received:
                 return None
@@ -197,7 +197,7 @@ class Supervisor:
         return self.journal / COMPLAINTS
 
     def _complaints(self) -> str:
-        return self._complaints_file.read_text(errors="replace").strip() or "it says nothing"
+        return self._complaints_file.read_text(errors="replace").strip() or "it printed nothing"
 
 
 def environment_for_children() -> dict[str, str]:
@@ -206,14 +206,14 @@ def environment_for_children() -> dict[str, str]:
 
 
 def _require_no_failure(exit_status: ExitStatus, directory: Path) -> None:
-    """Raise `TargetError` where the child ended by anything else than SIGKILL or its own last line."""
+    """Raise `TargetError` if the child ended by anything but SIGKILL or its own last line."""
     if exit_status.killed or exit_status.status == 0:
         return
     said = (directory / COMPLAINTS).read_text(errors="replace").strip()
     how = f"exit code {os.waitstatus_to_exitcode(exit_status.status)}"
     if os.WIFEXITED(exit_status.status) and os.WEXITSTATUS(exit_status.status) == FAILED:
         how = "an error of its own"
-    raise TargetError(f"the process that was to be killed ended with {how}:\n{said or 'it says nothing'}")
+    raise TargetError(f"the process that was to be killed ended with {how}:\n{said or 'it printed nothing'}")
 
 
 def _remove(directory: Path) -> None:
@@ -224,9 +224,9 @@ def _remove(directory: Path) -> None:
 
 @contextlib.contextmanager
 def journal_below(report: Path | None, directory: Path) -> Iterator[Path]:
-    """A directory for jobs that no other run has: below the report's, on disk, or else below `directory`.
+    """A directory for jobs that no other run uses: below the report's, on disk, or else below `directory`.
 
-    It is gone at the end; what lies there when the harness itself is killed stays, and says what was being done.
+    It is removed at the end; if the harness itself is killed, its contents stay, and show the job that was running.
     """
     with contextlib.ExitStack() as scope:
         yield Path(scope.enter_context(_temporary(directory if report is None else report, directory)))

@@ -1,14 +1,14 @@
 """The program that is killed, started by `scenarios.execution.kill.supervisor` with the target's name as its argument.
 
-It is a *supervisor*: an interpreter that has loaded the target and then does nothing but fork a child for each job, so
-that a death costs milliseconds and not the start of an interpreter. Each child is a process of its own that opens the
-store, makes its calls and is killed by SIGKILL from within the operation that its plan names. Nothing of SQLite is in
-use before the fork: a connection must never be carried over one.
+It is a fork server: an interpreter that has loaded the target and then only forks a child for each job, so that a kill
+costs milliseconds and not an interpreter start. Each child is a separate process that opens the store, makes its calls
+and is killed by SIGKILL from within the operation that its plan names. SQLite is not in use before the fork: a
+connection must never be carried over one.
 
-The name of a directory with a job comes in; `Born`, then `Died` go out, as lines of JSON. When the supervisor's
-input ends, the harness is gone: it kills the child it has, and ends.
+It reads names of directories with jobs, and writes `Born`, then `Died`, as lines of JSON. When its input closes, the
+harness has ended: it kills its child, and ends.
 
-Not covered: a target whose import starts threads; they are not there in the child.
+Not covered: a target whose import starts threads; they don't exist in the child.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class _Announced(faults.PlanInjector):
-    """Follows a plan, and tells of the fault before it is carried out: afterwards nobody is there to write."""
+    """Follows a plan, and logs the fault before it is carried out: afterwards the process is dead."""
 
     def __init__(self, plan: faults.FaultPlan, job_log: JobLog) -> None:
         super().__init__(plan)
@@ -72,7 +72,7 @@ class _Announced(faults.PlanInjector):
 
 
 def run_job(target: Target, job: Job, job_log: JobLog) -> None:
-    """Make the calls of an job; the plan kills this process, or it returns."""
+    """Make the calls of a job; the plan kills this process, or it returns."""
     plan = None if job.plan is None else faults.FaultPlan.parse(job.plan)
     trial = Trial(target, job.configuration, Path(job.home), {})
     if plan is not None and plan.faults[0].kind in faults.STATEMENT_KINDS:
@@ -139,7 +139,7 @@ def _be_the_child(target: Target, directory: Path, harness: int) -> NoReturn:
         complaints = os.open(directory / COMPLAINTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(complaints, 1)
         os.dup2(complaints, 2)
-        # It has played the calls that came before: what it has written is of a process that has died since.
+        # It has made the earlier calls: its writes are those of a process that has died since.
         with taken_for_dead(harness):
             run_job(target, read_job(directory), JobLog(directory))
     except BaseException:  # noqa: BLE001 - a forked child must never run on in its parent's code
@@ -149,7 +149,7 @@ def _be_the_child(target: Target, directory: Path, harness: int) -> NoReturn:
 
 
 def _die_with_parent() -> None:
-    """Where the system can do so, let no child outlive the harness."""
+    """If the system can do so, let no child outlive the harness."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -159,7 +159,7 @@ def _die_with_parent() -> None:
 
 
 class _Supervisor:
-    """Takes one job after the other; `requests` and `reports` are descriptors of pipes."""
+    """Runs one job after the other; `requests` and `reports` are descriptors of pipes."""
 
     def __init__(self, requests: int, reports: int) -> None:
         self._requests = requests
@@ -168,7 +168,7 @@ class _Supervisor:
         self._harness = os.getppid()
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
-        # A child's end has to interrupt the wait for the end of the input, and no thread may exist beside the fork.
+        # A child's end has to interrupt the wait for input, and no thread may exist beside the fork.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
@@ -177,14 +177,14 @@ class _Supervisor:
         os.write(self._reports, msgspec.json.encode(report) + b"\n")
 
     def serve(self, target: Target) -> None:
-        """Run every job that is asked for, until nobody asks any more."""
+        """Run every requested job, until the input closes."""
         while (line := self._next()) is not None:
             child = os.fork()
             if child == 0:
                 _be_the_child(target, Path(os.fsdecode(line)), self._harness)
             self.report(Born(child))
             status = self._outlive(child)
-            # Whatever the child has started is not to be left behind.
+            # Kill every process that the child has started.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child, signal.SIGKILL)
             if status is None:
@@ -201,7 +201,7 @@ class _Supervisor:
         return line
 
     def _outlive(self, child: int) -> int | None:
-        """How the child ended; None where the input ended first, and the child had to."""
+        """How the child ended; None if the input closed first, and the child was killed."""
         while True:
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
@@ -219,9 +219,9 @@ class _Supervisor:
 
 
 def main() -> None:
-    """Load the target and serve, over what were standard input and output."""
+    """Load the target and serve, over the original standard input and output."""
     requests, reports = os.dup(0), os.dup(1)
-    # What a target prints must not get between the lines.
+    # Output of a target must not mix with the reports.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _die_with_parent()

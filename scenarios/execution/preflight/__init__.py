@@ -1,1 +1,1 @@
-"""What a target is held to without any fault, before any search."""
+"""Requirements on a target without any fault, checked before any search."""

@@ -1,15 +1,14 @@
-"""The contract of view, rows and beat, held before any search: a set-up that breaks it would be judged wrongly.
+"""The contract of view, rows and beat, checked before any search: a set-up that breaks it would give wrong verdicts.
 
-Method, without any fault: the store is opened in an empty directory, the workload is made, then the beat, twice; after
-each call the store's own view is taken, and the rows. A copy of the files is opened beside it. The same calls are made
-once more in another directory, at another time of day, while the first store is still open. What differs says which
-rule is broken, and the store itself decides whose mistake it is: where it shows the same when it is opened again on its
-own files, it is right, and `rows` is not; where it does not, it has lost something, and that is a finding, which the
-search that follows makes.
+Method, without any fault: the store is opened in an empty directory, the workload is run, then the beat, twice; after
+each call the store's own view and the rows are read. A copy of the files is opened beside it. The same calls are made
+again in another directory, at another time of day, while the first store is still open. The differences show which rule
+is broken. Whether `rows` or the store is wrong is decided by reopening the store on its own files: if it shows the same
+as before, `rows` is wrong; if not, the store has lost something, and that is a finding, which the search reports.
 
-Each rule is a section of ``docs/contract.md``; each message is one line that names it. Not covered: what a view leaves
-out although a later call depends on it (the sweep notices that: `require_same_when_cold`), and other ways to take the
-time than those of `other_clock`.
+Each rule is a section of ``docs/contract.md``; each message is one line that names it. Not covered: state that a view
+leaves out although a later call depends on it (the sweep detects that: `require_same_when_cold`), and ways to read the
+time other than those of `other_clock`.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ from tornpage.scenarios.targets.declaration import require_as_declared, what_is_
 from tornpage.scenarios.targets.process import ProcessTarget
 
 _A_MONTH_S: Final = 31 * 86_400
-# Other libraries that bring an SQLite of their own.
+# Other libraries that bring their own SQLite.
 _OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
 _LOCKED_OUT: Final = (
     "the store keeps every other reader out of its database between its calls, although no transaction is open: "
@@ -41,12 +40,12 @@ _LOCKED_OUT: Final = (
 )
 
 
-class _Leave(Exception):  # noqa: N818 - not an error: what is wrong is a finding of the search
-    """The store itself goes wrong without a fault."""
+class _Leave(Exception):  # noqa: N818 - not an error: the failure is a finding of the search
+    """The store itself fails without a fault."""
 
 
 def require_contract(target: Target, configuration: Configuration, home: Path) -> None:
-    """Raise `SetUpError` where the target, tried below `home` without a fault, breaks a rule of the contract."""
+    """Raise `SetUpError` if the target, run below `home` without a fault, breaks a rule of the contract."""
     if wrong := what_is_wrong(target):
         raise SetUpError(target.name, "declarations", wrong)
     with contextlib.suppress(_Leave):
@@ -54,10 +53,10 @@ def require_contract(target: Target, configuration: Configuration, home: Path) -
 
 
 def require_same_when_cold(target: Target, action: Action, warm: tuple[View, View], cold: View) -> None:
-    """Raise `SetUpError` where a call leads elsewhere in a session that was just opened than in one that was not.
+    """Raise `SetUpError` if a call leads to another state in a newly opened session than in a running one.
 
-    `warm` are the views before and after it. Where the call spoils what was there before it, the store has forgotten
-    something at the restart, and that is a finding.
+    `warm` are the views before and after it. If the call damages existing state, the store has lost something at the
+    restart, and that is a finding.
     """
     before, after = warm
     if cold == after or any(cold.get(key) != value for key, value in before.items() if after.get(key) == value):
@@ -66,8 +65,8 @@ def require_same_when_cold(target: Target, action: Action, warm: tuple[View, Vie
         target.name,
         "the-view-shows-what-later-views-depend-on",
         f"{action} leads to another state in a session that was just opened than in the one that made the calls "
-        f"before it: {describe(differences(after, cold), 'the session that went on', 'the one just opened')}; what "
-        "the store remembers has to come back when it opens, and to be in the view",
+        f"before it: {describe(differences(after, cold), 'the running session', 'the one just opened')}; state "
+        "in memory has to be restored at opening, and to be in the view",
     )
 
 
@@ -91,9 +90,9 @@ class _Rehearsal:
         self.home = home
         self.beat = target.heartbeat()
         self._files_left: Files = {}
-        # What a store shows that was just made.
+        # The view of a store that was just created.
         self._begun: View = {}
-        # What `rows` found in the copy that was opened last.
+        # The rows of the copy that was opened last.
         self._rows_left: View = {}
 
     def run(self) -> None:
@@ -146,11 +145,11 @@ class _Rehearsal:
         elif view and not self._begun:
             raise self._wrong(
                 "each-directory-is-a-store-of-its-own",
-                f"a second store, just made in another, empty directory, shows {_some(view)} of the first one",
+                f"a second store, just created in another, empty directory, shows {_some(view)} of the first one",
             )
 
     def _require_whole(self, trial: Trial) -> None:
-        """A program of its own has all that `rows` read when it has opened its store."""
+        """Require that a program of its own has created all that `rows` reads when it has opened its store."""
         target, database = self.target, self.target.database(trial.directory)
         if isinstance(target, ProcessTarget) and database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
@@ -161,8 +160,8 @@ class _Rehearsal:
         if view:
             raise self._wrong(
                 "an-empty-store-shows-an-empty-view",
-                f"a store that was just made in an empty directory shows {_some(view)}; absent is not zero, and what "
-                "opening itself writes (a version, defaults) is left out of view and rows",
+                f"a store that was just created in an empty directory shows {_some(view)}; absent is not zero, and "
+                "what opening itself writes (a version, defaults) is left out of view and rows",
             )
 
     def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
@@ -189,7 +188,7 @@ class _Rehearsal:
             )
 
     def _play_again(self, first: Trial, second: Trial, left: View) -> None:
-        """The same calls elsewhere and later: they lead to the same, and leave the first store alone."""
+        """The same calls elsewhere and later: they lead to the same state, and don't affect the first store."""
         offset = _Offset()
         with later(offset) if "syscall" not in self.target.depths else contextlib.nullcontext():
             self._open(second, is_first=False)
@@ -218,24 +217,24 @@ class _Rehearsal:
         for key in times_of_day_in(view, known):
             raise self._wrong(
                 "the-same-calls-lead-to-the-same-state",
-                f"{key!r} in the view has the time of day, {view[key]!r:.80}, so no two runs are alike: take the time "
+                f"{key!r} in the view has the time of day, {view[key]!r:.80}, so no two runs are equal: take the time "
                 "from `environment.clock`, or leave it out of view and rows",
             )
 
     def _restart(self, left: View) -> None:
-        """Opened again on its own files, the store shows what it showed; what vanished is a finding."""
+        """Reopened on its own files, the store shows the same state; a loss is a finding."""
         again = self._reopened_view(self._files_left)
         if again == left or left.keys() != again.keys() or self._rows_left == left:
-            # What vanished or came back, or is in memory only, is the store's own mistake.
+            # State that vanished, came back, or is in memory only is the store's own fault.
             return
         raise self._wrong(
             "a-restart-changes-nothing",
-            "closed in good order and opened again, without any fault, the store shows something else: "
-            f"{describe(differences(left, again), 'before', 'after')}; what is done at the start (a recovery) is a "
+            "closed cleanly and opened again, without any fault, the store shows another state: "
+            f"{describe(differences(left, again), 'before', 'after')}; work at the start (a recovery) is a "
             "call of its own",
         )
 
-    # -- the beat, and whose mistake it is -------------------------------------------------------------------
+    # -- the beat, and the cause of a difference ---------------------------------------------------------------
 
     def _judge_beat(self, trial: Trial) -> None:
         before, rows_before = self._view(trial), self._rows(trial)
@@ -253,7 +252,7 @@ class _Rehearsal:
         trial.at_step(step + 2)
         answer, _ = trial.call_by_stages(self.beat)
         if answer.kind == "raised" and not (says_no(answer.error) and self._view(trial) == view):
-            raise self._wrong("the-beat-adds-one-key", f"the beat {self.beat} fails when it is made again: it {answer}")
+            raise self._wrong("the-beat-adds-one-key", f"the beat {self.beat} fails when it is repeated: it {answer}")
         self._files_left = trial.crash_copy()
 
     def _require_one_more_key(self, before: View, after: View) -> None:
@@ -265,7 +264,7 @@ class _Rehearsal:
         if changed:
             advice = ""
             if not after.keys() - before.keys():
-                advice = "a view has one key for each thing, not a count of them, and the beat makes a thing of its own"
+                advice = "a view has one key for each thing, not a count of them, and each beat creates its own"
             raise self._wrong(
                 "one-key-per-thing" if advice else "the-beat-adds-one-key",
                 f"the beat {self.beat} has to add one key to the view and to leave the others alone, and changed "
@@ -279,7 +278,7 @@ class _Rehearsal:
             )
 
     def _whose_mistake(self, trial: Trial, files: Files, view: View, rows: View) -> NoReturn:
-        """View and rows differ without a fault: what the store shows on a copy of its files decides."""
+        """View and rows differ without a fault: the view of the store on a copy of its files decides."""
         if self._reopened_view(files) != view:
             raise _Leave
         if missing := self._missing_table(trial):
@@ -288,16 +287,17 @@ class _Rehearsal:
         if not rows:
             raise self._wrong(
                 "rows-read-what-the-store-writes",
-                f"`rows` finds nothing in the file although the store, opened again on it, shows all: {detail}",
+                f"`rows` finds nothing in the file although the store, opened again on it, shows the whole state: "
+                f"{detail}",
             )
         raise self._wrong(
             "view-and-rows-are-one-mapping",
-            "view and `rows` differ without any fault, and the store opened again on the same file sides with the "
+            "view and `rows` differ without any fault, and the store reopened on the same file agrees with the "
             f"view: {detail}; keys and values have to be the same, and of the same types",
         )
 
     def _missing_table(self, trial: Trial) -> str:
-        """What `rows` asks for that is not there, in words; "" where that is not it."""
+        """The missing table that `rows` reads, in words; "" if that is not the error."""
         rows = getattr(self.target, "rows", None)
         database = self.target.database(trial.directory)
         if not callable(rows) or not database.exists():
@@ -309,12 +309,12 @@ class _Rehearsal:
                 found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
                 names = ", ".join(sorted(str(one) for (one,) in found)) or "no table at all"
                 return f"`rows` fails with {error}, after all calls; the file has {names}"
-            except Exception:  # noqa: BLE001 - what else goes wrong in it has another message
+            except Exception:  # noqa: BLE001 - other errors have another message
                 return ""
         return ""
 
     def _leave_if_lost(self, trial: Trial, refused: Action) -> None:
-        """Raise `_Leave` where the store has lost something before: then a refusal is what comes of that.
+        """Raise `_Leave` if the store has lost something before, which may have caused the refusal.
 
         Its view has what its files lack, or an earlier call was acknowledged with its transaction still open.
         """
@@ -334,7 +334,7 @@ class _Rehearsal:
                     raise _Leave
 
     def _reopened_view(self, files: Files) -> View:
-        """What the store shows when it is opened on a copy of its files; `_Leave` where it can't be."""
+        """The store's view on a copy of its files; `_Leave` if it can't be opened."""
         copy = self._trial("copy")
         place(files, copy.directory)
         copy.at_step(len(self.target.workload()) + 2)
@@ -389,7 +389,7 @@ class _Rehearsal:
             )
 
     def _require_file(self, trial: Trial) -> None:
-        """The store's file is where the target says."""
+        """Require the store's file where the target says."""
         if self.configuration.journal_mode == "file" or self.target.files_view is not None:
             return
         expected = self.target.database(trial.directory)
@@ -410,8 +410,8 @@ class _Rehearsal:
         which = f" (loaded: {', '.join(loaded)})" if loaded else ""
         raise self._wrong(
             "the-store-runs-on-a-library-that-can-be-reached",
-            "the store's file has changed, and not one operation went through the SQLite of Python's sqlite3: it is on "
-            f"another library{which}, where no fault would meet it",
+            "the store's file has changed, and no operation went through the SQLite of Python's sqlite3: it uses "
+            f"another library{which}, where no fault would reach it",
         )
 
     def _close(self, trial: Trial) -> None:
@@ -424,7 +424,7 @@ class _Rehearsal:
 
 @contextlib.contextmanager
 def _closing(trial: Trial) -> Iterator[None]:
-    """Close what is open at the end; what can't be closed is the search's to find."""
+    """Close what is open at the end; errors of that are for the search to find."""
     try:
         yield
     finally:
@@ -434,7 +434,7 @@ def _closing(trial: Trial) -> Iterator[None]:
 
 
 def _forget(awaitable: object) -> None:
-    """A coroutine that is dropped would warn; close it."""
+    """Close a dropped coroutine, which would warn."""
     close = getattr(awaitable, "close", None)
     if callable(close):
         close()

@@ -1,11 +1,11 @@
-"""Another time of day: what takes the time from the clock instead of from the harness shows it.
+"""Another time of day: detects a store that takes the time from the clock instead of from the harness.
 
-Inside `later` ``time.time`` and ``time.time_ns`` answer later by so much, in the module ``time`` and wherever a module
-that is not Python's own has them under any name: what expires has expired. ``datetime`` can't be stood in for (what is
-pickled names its class), so `times_of_day_in` looks for the present day in values instead. SQLite's own clock is the
-shim's, and stands still.
+Inside `later` ``time.time`` and ``time.time_ns`` return a later time, in the module ``time`` and wherever a module that
+is not Python's own has them under any name: what expires has expired. ``datetime`` can't be replaced (pickles name its
+class), so `times_of_day_in` looks for the present day in values instead. SQLite's own clock is the shim's, and stands
+still.
 
-Not covered: ``time.monotonic`` (timeouts rest on it), and what only compares a ``datetime`` with the present.
+Not covered: ``time.monotonic`` (timeouts depend on it), and code that only compares a ``datetime`` with the present.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def _leaves(value: object) -> Iterator[object]:
 
 
 def _modules() -> list[ModuleType]:
-    """The modules of the program and of what it has installed, and ``time`` itself."""
+    """The modules of the program and of its installed packages, and ``time`` itself."""
     here = sys.modules[__name__]
     loaded = [one for one in list(sys.modules.values()) if type(one) is ModuleType and one is not here]
     return [time, *(one for one in loaded if _is_users(one))]

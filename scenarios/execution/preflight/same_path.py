@@ -1,15 +1,15 @@
-"""Whether two stores of one target, open in one process at one path, know nothing of each other.
+"""Whether two stores of one target, open in one process at one path, share nothing.
 
 The harness opens a second store where a first one is open: the shadow at the path of the session under fault, a copy of
-the files at the path where they were written (`in_place`). A program whose stores share something by their path, an
-engine for each URL or a connection for each file, would be handed the first store's connection there, and with it the
-other one's files. In two processes, which is what the harness means, they would share nothing. So such stores are
-recognised, and each of theirs works at a path of its own.
+the files at the path where they were written (`in_place`). If the stores of a program share something by their path, an
+engine for each URL or a connection for each file, the second store would get the first one's connection, and with it
+the wrong files. In two processes, which the harness simulates, they would share nothing. So such stores are detected,
+and each of theirs runs at its own path.
 
-Method, without any fault: while a first store is open, a second one is made at the same path in an empty directory that
-is put there; the beat is made on both. Where either sees or changes anything of the other, they are joined.
+Method, without any fault: while a first store is open, a second one is created at the same path in an empty directory
+that takes its place; the beat is made on both. If either sees or changes anything of the other, they share state.
 
-Not covered: a joined store that also writes down its path: what it finds there in a copy is another directory's.
+Not covered: such a store that also stores its path: in a copy it finds the path of another directory.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tornpage.scenarios.execution.snapshots import held_open, place
 from tornpage.scenarios.model.target import Configuration, Session, Target, View, environment_of
 from tornpage.scenarios.targets.process import ProcessTarget
 
-# What was tried in this process already.
+# The results of this process so far.
 _JOINED: Final[dict[tuple[type, str, Configuration], bool]] = {}
 
 
@@ -51,9 +51,9 @@ def _are_apart(target: Target, configuration: Configuration, home: Path) -> bool
                 second.call(target.heartbeat())
                 made = _seen(target, second, path)
             after = _seen(target, first, path)
-        # The rows of a store that was just made have none of what the other one has written.
+        # The rows of a newly created store have none of the other's data.
         return begun == ({}, {}) and made == before == after and not held_open(home)
-    except Exception:  # noqa: BLE001 - whatever it is, they were in each other's way
+    except Exception:  # noqa: BLE001 - any error shows that they share state
         return False
 
 
@@ -67,7 +67,7 @@ def _open(target: Target, configuration: Configuration, path: Path) -> Iterator[
 
 
 def _seen(target: Target, session: Session, path: Path) -> tuple[View, View]:
-    """What a session answers, and what a reader of the files sees."""
+    """The view of a session, and that of a reader of the files."""
     if target.files_view is not None:
         return dict(session.live_view()), dict(target.files_view(path))
     view = dict(session.live_view())
