@@ -1,8 +1,8 @@
-"""What all searches share: whom they search and where, into which parts they are cut, and how they begin and end.
+"""The base of all searches: the target and directory, the division into parts, and how they begin and end.
 
-A search says in `sizes` which part of a campaign's plan is its own, in `parts` how it is cut, and does its work in
-`search`, one part at a time. It counts by name, stops when the recorder says that it is enough, and records findings
-instead of raising them. Nothing that a part does depends on the parts before it, but that a finding is told once.
+A search defines its share of a campaign's plan in `sizes` and its division in `parts`, and runs one part at a time in
+`search`. It counts by name, stops when the recorder's limits are reached, and records findings instead of raising them.
+A part does not depend on the parts before it, except that a repeated finding is not reported again.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from tornpage.scenarios.search.recorder import Recorder
 
 # A target that leaks would use up the process's descriptors.
 MOST_LEAKS: Final = 50
-# What a part has to say to people travels with what it has seen.
+# The notes of a part are carried along with its `seen` counts.
 _NOTE: Final = "note: "
 _LEFT_OUT: Final = "left out"
 
 
 class Search:
-    """A search of one target over configurations; tells a `Recorder` what it finds."""
+    """A search of one target over configurations; reports findings to a `Recorder`."""
 
     name: str = ""
-    # How many points, processes or scenarios there are to try, where that is known.
+    # The number of points, processes or scenarios to try, if known.
     expected: int | None = None
-    # Which of its parts are tried here: all of them, or those of a shard, counted from some number on.
+    # The parts that this run tries: all of them, or those of a shard, counted from some number on.
     shard: Shard | None = None
     shard_from: int = 0
     # Whether its time is limited: then a few points of each call are tried before more of any.
     is_timed: bool = False
-    # Whether what it tries is drawn from what has no end, so that not all of it can be tried.
+    # Whether it samples an infinite space, which can't be tried completely.
     is_random: bool = False
 
     def __init__(
@@ -55,7 +55,7 @@ class Search:
         self.directory = directory
         self.configurations = configurations or target.configurations
         self.seed = seed
-        # Of the part that is being done, and of all of them.
+        # Counts of the current part, and of all parts.
         self.counts: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.total = Done()
@@ -64,46 +64,46 @@ class Search:
 
     @classmethod
     def of(cls, target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Self:
-        """The search that a campaign's plan asks for."""
+        """The search that a campaign's plan specifies."""
         configurations = plan.configurations or target.configurations[: plan.profile.configurations]
         sizes = cls.sizes(plan)
         made = cls(target, recorder, directory, configurations=configurations, seed=plan.seed, **sizes)
-        # Searches of few parts would else all fall to the first shard.
+        # Otherwise all searches with few parts would fall to the first shard.
         made.shard, made.shard_from = plan.shard, plan.searches.index(cls.name) if cls.name in plan.searches else 0
         made.is_timed = plan.max_time_s is not None
         return made
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """The arguments of the constructor that a plan decides, beside those that every search has."""
+        """The constructor arguments that a plan decides, apart from those that every search has."""
         raise NotImplementedError
 
     def parts(self) -> Iterator[Part]:
-        """What it is cut into, in order; the same in every process."""
+        """The parts, in order; the same in every process."""
         raise NotImplementedError
 
     def own_parts(self) -> Iterator[Part]:
-        """The parts that are done in this run: those of the shard, where there is one."""
+        """The parts of this run: those of the shard, if any."""
         for number, part in enumerate(self.parts(), start=self.shard_from):
             if self.shard is None or self.shard.owns(number):
                 yield part
 
     def company(self) -> AbstractContextManager[object]:
-        """What its parts may share in one process, such as a process of rivals; they can do without."""
+        """Shared resources of the parts in one process, such as a process of rivals; optional."""
         return contextlib.nullcontext()
 
     def search(self, part: Part) -> bool:
-        """Do a part; whether everything was tried."""
+        """Run a part; return whether everything was tried."""
         raise NotImplementedError
 
     def needs(self) -> Iterator[Need]:
-        """What all parts together have to meet."""
+        """The counts that all parts together have to reach."""
         yield from ()
 
     def run(self, do: Do | None = None) -> None:
-        """Search to the end, or until the recorder says stop; raises nothing for findings, it records them.
+        """Search to the end, or until the recorder's limits; findings are recorded, not raised.
 
-        `do` is who does a part: itself, or somebody elsewhere.
+        `do` runs a part: in this process by default, or elsewhere.
         """
         complete = False
         self.total = Done()
@@ -132,7 +132,7 @@ class Search:
         return complete
 
     def do(self, part: Part) -> Done:
-        """Do one part, in this process; what it came to, also where something kept it from going on."""
+        """Run one part in this process; return its result, including an error that stopped it."""
         self.counts, self.seen, self.ends = Counter(), Counter(), False
         self.generator = random.Random(f"{self.seed} {self.name} {part}")  # noqa: S311 - the same seed, the same sample
         done, started = Done(self.counts, self.seen), time.monotonic()
@@ -145,17 +145,17 @@ class Search:
         return done
 
     def more(self) -> Any:
-        """What a part came to beside its counts."""
+        """The result of a part apart from its counts."""
         return None
 
     def take(self, part: Part, done: Done) -> None:  # noqa: ARG002 - some searches keep how far they have come
-        """Take in what a part came to."""
+        """Add the result of a part."""
         self.total.counts.update(done.counts)
         self.total.seen.update(done.seen)
         self.total.seconds += done.seconds
 
     def judge(self, *, complete: bool) -> None:
-        """Tell of what all parts together should have met, and have not: where all of them are done, and done here."""
+        """Report needs that all parts together have not met, if all of them ran, and ran here."""
         if not complete:
             for reason in self.cut_short():
                 self.vacuous(reason)
@@ -165,14 +165,14 @@ class Search:
             self.vacuous(reason)
 
     def cut_short(self) -> Iterator[str]:
-        """What a search that did not come to its end has never begun with; its time was up, or it has found enough."""
+        """What a search that was cut short has not begun, because of the time limit or the number of findings."""
         if not self.recorder.is_late:
             return
         if not any(self.total.counts[name] for name in ("tried", "states", "kills", "steps")):
             yield "the time was up before anything was tried: give it more (--max-time), or fewer searches"
 
     def ended(self, *, complete: bool) -> SearchEnded:
-        """How it ended. A shard can't be judged by itself: it says what was needed, and what it has seen of that."""
+        """How the search ended. One shard can't be judged alone: it returns its needs and counts."""
         notes = tuple(one.removeprefix(_NOTE) for one in sorted(self.total.seen) if one.startswith(_NOTE))
         seen, needs = ({}, ()) if self.shard is None else (dict(self.total.seen), tuple(self.needs()))
         return SearchEnded(
@@ -194,11 +194,11 @@ class Search:
         return "exhaustive" if complete and not self.total.seen[_LEFT_OUT] else "sampled"
 
     def left_out(self, many: int) -> None:
-        """Of what there is to try so many are left out: not all of it is tried."""
+        """Record that so many points are not tried."""
         self.seen[_LEFT_OUT] += many
 
     def enough(self) -> bool:
-        """Whether to stop: the recorder says so, or the target leaks so much that nothing more can be seen."""
+        """Whether to stop: the recorder's limits, or a target that leaks so much that no check works any more."""
         if self.counts["leaks"] >= MOST_LEAKS:
             self.vacuous("the target leaves so many files open that the search ends here")
             self.ends = True
@@ -206,9 +206,9 @@ class Search:
         return self.recorder.enough()
 
     def note(self, line: str) -> None:
-        """Say a line to people at the end of the search, once."""
+        """Add a line to the notes at the end of the search, once."""
         self.seen[f"{_NOTE}{line}"] += 1
 
     def vacuous(self, reason: str) -> None:
-        """Tell of something that was to be tested and was not."""
+        """Report something that was not tested."""
         self.recorder.tell(Vacuous(self.name, reason))

@@ -1,26 +1,27 @@
-"""Contention: a rival takes a real lock just before the nth lock operation of each call, and lets go of it later.
+"""Contention: a rival takes a real lock just before the nth lock operation of each call, and releases it later.
 
-Method. The sweep plays the workload once per configuration and says where each call starts and how many lock
+Method. The sweep plays the workload once per configuration, and records where each call starts and how many lock
 operations it makes. A point is a rival of some kind (`faults.RIVAL_KINDS`), on another connection of this process or in
-a process of its own, that comes at one of these operations; it stays until the call has ended and been looked at, or
-until the store has waited 50 ms in virtual time. Each point starts from the files before the call, in a cold session:
+another process, that takes its lock at one of these operations. It holds the lock until the call has ended and been
+checked, or until the store has waited 50 ms in virtual time. Each point starts from the files before the call, in a
+cold session:
 
-- while the rival is there: the call may fail, with the store's word for *busy*; disk and memory are looked at, unless
-  the rival is one that keeps every reader out;
-- a rival that stays 50 ms must not make the call fail;
-- when it has gone: disk and memory again, a copy of the files as a crash would have left them in the middle of it, and
-  the next call has to work.
+- while the rival holds its lock, the call may fail with the store's error for *busy*; disk and memory are checked,
+  unless the rival blocks every reader;
+- a rival that holds its lock for 50 ms must not make the call fail;
+- after the release: disk and memory again, a copy of the files as a crash during it would have left them, and the next
+  call has to work.
 
-A point counts as a *contention* only where the store was refused a lock, waited for one or was told that it is busy. A
-rival that was in nobody's way is *unblocked*; one that could not get its own lock there has *missed*. Of a kind of
-rival that blocked the store at none of the points that were tried all points are tried until one does; where none of
-them does, that is told as a note: such a rival can't be in this store's way.
+A point counts as a *contention* only if the store was refused a lock, waited for one or returned busy. A rival that
+blocked no call is *unblocked*; one that could not get its own lock there has *missed*. If a kind of rival blocked the
+store at none of the sampled points, all its points are tried until one blocks; if none does, a note says so: such a
+rival can't block this store.
 
-Beside a program of its own the rival is there when the call begins, and 50 ms are real; a rival that only commits is in
-nobody's way there (`execution.program_rival`).
+For a program of its own the rival takes the lock when the call begins, and 50 ms are real; a rival that only commits
+does not block it (`execution.program_rival`).
 
-Not covered: two rivals at once, and a rival that changes what the store shows (its change changes nothing; what two
-writers of one ledger make of each other's changes is tested with the ledger).
+Not covered: two rivals at once, and a rival that changes the view (its change changes nothing visible; the ledger's own
+tests cover concurrent writers of one ledger).
 """
 
 from collections import defaultdict
@@ -44,7 +45,7 @@ from tornpage.scenarios.search.workload import Start
 
 SHORT_MS: Final = 50
 _OPERATIONS: Final = ("lock", "shmlock")
-# A WAL that holds nothing but its header needs no recovery.
+# A WAL with only its header needs no recovery.
 _WAL_HEADER_BYTES: Final = 32
 
 
@@ -55,17 +56,17 @@ def _series(rival: Rival) -> Series:
 
 
 class Contend(PointSearch):
-    """Lets rivals contend with one target over configurations; tells a `Recorder` what it finds."""
+    """Lets rivals contend with one target over configurations; reports findings to a `Recorder`."""
 
     name = "contend"
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """How many points of a call; rivals take locks, which are beneath SQLite."""
+        """The number of points of a call; rivals take locks, which are below SQLite."""
         return {"most_points_per_call": plan.profile.rival_points, "depths": ("vfs",)}
 
     def company(self) -> AbstractContextManager[object]:
-        """One process for all rivals that need their own."""
+        """One process for all rivals that need another process."""
         return faults.shared_rival_process()
 
     def search(self, part: Part) -> bool:
@@ -74,27 +75,27 @@ class Contend(PointSearch):
             return super().search(part)
 
     def needs(self) -> Iterator[Need]:
-        """Some rival was in the way."""
+        """At least one rival blocked the store."""
         yield from super().needs()
-        yield Need("contentions", "no rival was ever in the way")
+        yield Need("contentions", "no rival ever blocked the store")
 
     def kinds_never_met(self) -> list[str]:
-        """Kinds of rivals that came and never blocked the store."""
+        """Kinds of rivals that held a lock and never blocked the store."""
         seen = self.total.seen
         return [name for name in sorted(faults.RIVAL_KINDS) if seen[_came(name)] and not seen[_blocked(name)]]
 
     def is_met(self, kind: str) -> bool:
-        """Whether such a rival was in the way."""
+        """Whether such a rival blocked the store."""
         return bool(self.seen[_blocked(kind)])
 
     def never_met(self, kind: str) -> str:
-        """Which rival it is, and what it holds."""
-        return f"rival {kind!r} ({faults.RIVAL_KINDS[kind].holds}) blocked the store nowhere"
+        """The kind of rival, and its lock."""
+        return f"rival {kind!r} ({faults.RIVAL_KINDS[kind].holds}) blocked the store at no point"
 
-    # -- what to try ---------------------------------------------------------------------------------------
+    # -- points ----------------------------------------------------------------------------------------------
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
-        """Every rival at every lock operation of one call; beside a program of its own, when the call begins."""
+        """Every rival at every lock operation of one call; for a program of its own, when the call begins."""
         if "syscall" in self.target.depths:
             yield from self._beside_a_program(configuration, start)
             return
@@ -114,7 +115,7 @@ class Contend(PointSearch):
 
     def _beside_a_program(self, configuration: Configuration, start: Start) -> Iterator[Point]:
         if not start.files:
-            # No database is there yet.
+            # There is no database yet.
             return
         for kind in faults.RIVAL_KINDS.values():
             if kind.keeps_a_lock and kind.fits(configuration.journal_mode):
@@ -125,7 +126,7 @@ class Contend(PointSearch):
                     yield Point(start, rival, _series(rival))
 
     def sampled(self, points: list[Any]) -> list[Any]:
-        """As many as are wanted of one call, of each kind of rival in its turn."""
+        """A sample of one call's points, taken from each kind of rival in turn."""
         self.count_points(points)
         most = self.at_most
         if most is None or len(points) <= most:
@@ -137,7 +138,7 @@ class Contend(PointSearch):
             self.generator.shuffle(deck)
         order = list(by_kind)
         self.generator.shuffle(order)
-        # What has been in the way least often until now comes first.
+        # The kind that has blocked the store least often so far comes first.
         decks = [by_kind[key] for key in sorted(order, key=lambda key: self.seen[_blocked(key[0])])]
         chosen: list[int] = []
         while len(chosen) < most:
@@ -148,14 +149,14 @@ class Contend(PointSearch):
     # -- one point -----------------------------------------------------------------------------------------
 
     def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
-        """A call may fail only where a rival was in the way; and memory and disk agree also while it is there."""
+        """A call may fail only if a rival blocked it; memory and disk agree also while the rival holds its lock."""
         if answer.kind == "raised" and not condition.fired and not getattr(condition, "was_patient", False):
             message = f"{point.start.action} failed although no rival held a lock: it {answer}"
             raise Violation("still-usable-after-the-fault", message) from answer.error
         trial.look(integrity=False)
 
     def came_to(self, condition: Any) -> Met:
-        """Whether the rival was in the way."""
+        """Whether the rival blocked the store."""
         return super().came_to(condition)._replace(fired=condition.rival.contended, condition=condition.rival)
 
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
@@ -170,8 +171,8 @@ class Contend(PointSearch):
             counts["waited"] += met.fired and not met.surfaced and rival.waited_ms > 0
             if isinstance(rival, ProgramRival) and rival.was_patient:
                 self.note(
-                    "some calls waited for a rival's lock longer than the program may take for an answer: to see what "
-                    'they come to, shorten its busy timeout, or give it more with "answers_within_s"'
+                    "some calls waited for a rival's lock longer than the time limit of an answer: to see their "
+                    'results, shorten the busy timeout, or raise "answers_within_s"'
                 )
         self.seen[_came(kind)] += 1
         self.seen[_blocked(kind)] += met.fired
@@ -186,7 +187,7 @@ def _came(kind: str) -> str:
 
 
 def _blocked(kind: str) -> str:
-    """The count of rivals of a kind that were in the way."""
+    """The count of rivals of a kind that blocked the store."""
     return f"{kind} was in the way"
 
 

@@ -1,18 +1,18 @@
-"""The search ``interleave``: two callers of the store itself, switched at every lock, judged against the serial orders.
+"""The search ``interleave``: two callers of one store, switched at every lock, judged against the serial orders.
 
-Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory,
-the first up to a switch point, the second to its end, the first on: every switch point of the first is tried, which is
-every schedule with one preemption, and some in which the second is stopped as well, drawn by the seed. Ordered pairs
-come first in which both calls change the same row, then those of which one changes something. What the two come to has
-to be what one after the other comes to (`execution.interleave.serial`).
+Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory:
+the first up to a switch point, the second to its end, then the rest of the first. Every switch point of the first is
+tried, which is every schedule with one preemption, and a seeded sample in which the second is stopped as well. Ordered
+pairs in which both calls change the same row come first, then those in which one changes something. The result has to
+be one of the serial results (`execution.interleave.serial`).
 
-Who calls is the target's promise, `callers`: "processes", "threads" (each with a store of its own) or "shared" (two
-threads on one store); () is a store for one caller, which is not tried. A target that says nothing is tried in two
-processes, unless it is a store for one caller by its nature: it can't be opened twice, or a second session that is
-looked at again does not see what the first has committed. Such a store keeps its state in memory, and is right as long
-as nobody else writes the file. Either is said at the end of the search, and no finding.
+The target declares the kinds of callers, `callers`: "processes", "threads" (each with a store of its own) or "shared"
+(two threads on one store); () is a store for one caller, which is not tried. A target without a declaration is tried in
+two processes, unless it can only serve one caller: it can't be opened twice, or an open second session does not see
+what the first has committed. Such a store keeps its state in memory, and is correct as long as it is the only writer of
+the file. The search reports either in a note, not as a finding.
 
-Not covered: opening and closing beside a call, more than two callers, and faults in the schedule (fuzz has those before
+Not covered: opening and closing during a call, more than two callers, and faults in the schedule (fuzz has those before
 and after it).
 """
 
@@ -39,19 +39,19 @@ from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
-# How a note begins that says why two callers were not tried.
+# The prefix of a note on why two callers were not tried.
 NOT_TRIED: Final = "not tried: "
 _STATES_A_PART: Final = 8
-# What one state gets of a budget, so that a pair or two of calls fit into it.
+# The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
-# How much later a pair comes that is less likely to meet; what chance adds is up to 1.
+# The delay of a pair that is less likely to conflict; the random part is up to 1.
 _LATER: Final = 0.3
-# Of the calls at one state so many are tried for what they change, where there is a budget.
+# With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
 
 class Interleavings(Search):
-    """Lets two callers of one target meet; tells a `Recorder` what it finds."""
+    """Lets two callers of one target run concurrently; reports findings to a `Recorder`."""
 
     name = "interleave"
 
@@ -78,7 +78,7 @@ class Interleavings(Search):
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """How many schedules of one configuration, how many preemptions, and who calls, where the user says so."""
+        """The number of schedules and preemptions, and the kinds of callers that the user gives."""
         return {
             "most_schedules": plan.profile.schedules,
             "preemptions": plan.preemptions,
@@ -96,11 +96,11 @@ class Interleavings(Search):
         return shared_processes()
 
     def needs(self) -> Iterator[Need]:
-        """A schedule, where there was a pair of calls to make one of."""
+        """At least one schedule, if there was a pair of calls."""
         yield Need("schedules", "no schedule of two callers was tried", given=("pairs",))
 
     def ended(self, *, complete: bool) -> SearchEnded:
-        """How it ended; a store that is declared for one caller is not tried, and that is said."""
+        """How it ended; a store that declares one caller is not tried, and a note says so."""
         if not self.callers:
             self.seen = self.total.seen
             self.note(f"{NOT_TRIED}{self.target.name} is declared for one caller only: callers = ()")
@@ -147,11 +147,11 @@ class Interleavings(Search):
 
     def _one_caller(self, why: str) -> None:
         self.note(
-            f"{NOT_TRIED}{why}; it says nothing of `callers`, and so is taken for a store of one caller: declare "
-            'callers = ("processes",) to have it judged, callers = () to say that it is for one'
+            f"{NOT_TRIED}{why}; it does not declare `callers`, and so is treated as a store for one caller: declare "
+            'callers = ("processes",) to test it, or callers = () for one caller'
         )
 
-    # -- what to try ---------------------------------------------------------------------------------------
+    # -- points ----------------------------------------------------------------------------------------------
 
     def _states(self, part: Part) -> Iterator[State]:
         """The states of the workload that fall to the part, each once, and not more than the budget has room for."""
@@ -159,7 +159,7 @@ class Interleavings(Search):
         chosen = set(range(len(workload) + 1))
         if self.most_schedules is not None:
             draw = Random(f"{self.seed} {self.name} {configuration} {part.kind}")  # noqa: S311 - the same for each part
-            # Where the next call is one that two callers may make, there is a pair of calls to try.
+            # If the next call is one that two callers may make, there is a pair of calls to try.
             left_out = self._left_out | set(self.target.refuses)
             worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or sorted(chosen)
             number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
@@ -186,7 +186,7 @@ class Interleavings(Search):
                         raise TargetError(message) from answer.error
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
-        """Calls that the store takes here: those that come next in the workload first, and what changes something."""
+        """Calls that the store accepts here: the next ones of the workload first, and those that change something."""
         workload = list(self.target.workload())
         step = serial.state.step - 1
         ordered = [*workload[step:], *reversed(workload[:step])]
@@ -206,7 +206,7 @@ class Interleavings(Search):
         return found
 
     def _alone(self, serial: Serial, action: Action) -> Run | None:
-        """What a call comes to by itself; None where even that violates a check, which is a finding of its own."""
+        """The result of a call alone; None if even that violates a check, which is a separate finding."""
         try:
             return serial.run(action)
         except Violation as violation:
@@ -217,12 +217,12 @@ class Interleavings(Search):
 
     @property
     def _left_out(self) -> set[str]:
-        """Calls that are made past the store, and such as the target says only one caller makes."""
+        """Calls that don't use the store's connections, and those that the target allows to one caller only."""
         names = (getattr(self.target, name, ()) for name in ("by_others", "by_one_caller"))
         return {name for each in names for name in each}
 
     def _pairs(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
-        """Ordered pairs, those sooner that change the same rows, or are the same call; of any kind some come early."""
+        """Ordered pairs, first those that change the same rows or are the same call; some of every kind come early."""
         before = serial.state.view
         changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
         ranked: list[tuple[float, tuple[Action, Action]]] = []
@@ -247,7 +247,7 @@ class Interleavings(Search):
             yield Interleave(first, second, at, back, callers)
 
     def _is_for_two(self, stage: Stage, serial: Serial, calls: list[Action]) -> bool:
-        """Whether the store is for two callers by what it says, or by its nature."""
+        """Whether the store supports two callers, by its declaration or by its behaviour."""
         if self.is_declared:
             return True
         for action in calls:
@@ -257,7 +257,7 @@ class Interleavings(Search):
         return True
 
     def _in_the_way(self, stage: Stage, serial: Serial, action: Action) -> str:
-        """Why two sessions, one after the other, are in each other's way; "" where they aren't."""
+        """Why two sessions, one after the other, conflict with each other; "" if they don't."""
         try:
             if stage.follows(Interleave(action, action, callers="processes"), serial):
                 return ""
@@ -266,14 +266,15 @@ class Interleavings(Search):
                 stage.home = next(self._homes)
                 self.counts["leaks"] += 1
             return (
-                f"two sessions that make {action.name} one after the other are in each other's way: {violation.message}"
+                f"two sessions that make {action.name} one after the other conflict with each other: "
+                f"{violation.message}"
             )
-        return f"a session that is open does not see what another one's {action.name} has committed"
+        return f"an open session does not see what {action.name} in another one has committed"
 
     # -- one schedule --------------------------------------------------------------------------------------
 
     def _try(self, stage: Stage, serial: Serial, step: Interleave) -> None:
-        """Play one schedule and tell the recorder; a finding is recorded, not raised."""
+        """Play one schedule and report it to the recorder; a finding is recorded, not raised."""
         counts, is_finding = self.counts, False
         played: Played | None = None
         try:
@@ -282,7 +283,7 @@ class Interleavings(Search):
             is_finding = True
             counts["findings"] += 1
             if held_open(stage.home):
-                # A leftover would spoil every later look, so nobody goes there any more.
+                # A leftover would affect every later check, so this directory is not used again.
                 stage.home = next(self._homes)
                 counts["leaks"] += 1
             self._found(violation, stage, serial, step)

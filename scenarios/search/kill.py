@@ -1,18 +1,19 @@
-"""Real death: the target runs in a child process, SIGKILL ends it inside its Nth operation, and it is started again.
+"""Real kills: the target runs in a child process, SIGKILL ends it inside its Nth operation, and it is started again.
 
 Method. The workload is played once per configuration without a fault (by the sweep): that gives the files before each
-call, where the call leads, and how many operations of each kind it makes. From these come the kill points: before,
-after, and for writes half-way through each operation, and round BEGIN, each statement, COMMIT and ROLLBACK where the
-target can be reached there. Two kinds of death:
+call, the expected state after it, and the number of its operations of each kind. From these come the kill points:
+before, after, and for writes half-way through each operation, and around BEGIN, each statement, COMMIT and ROLLBACK if
+the statement depth reaches the target. There are two kinds of kill:
 
 - *cold*: a child starts on the files before one call, makes that call, and dies in it;
 - *warm*: a child makes the whole workload from an empty directory, in one session, and dies somewhere in it.
 
-So many kills are drawn, by the seed: always next the kind of operation, file and timing that was hit least. The job
-is on disk before the child begins it, each answer before the child goes on (`scenarios.execution.kill.protocol`); how
-the child died is what waitpid says. `scenarios.execution.kill.recovery_check` says what must be true then.
+The seed draws the given number of kills: next is always the kind of operation, file and timing that was hit least. The
+job is on disk before the child begins it, and each answer before the child continues
+(`scenarios.execution.kill.protocol`); waitpid reports how the child died. The checks after it are in
+`scenarios.execution.kill.recovery_check`.
 
-Not covered: power loss (``crash`` does that), and death while another process uses the store.
+Not covered: power loss (``crash`` does that), and a kill while another process uses the store.
 """
 
 import random
@@ -42,12 +43,12 @@ from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
 from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 
-# Each part has a process that its children are forked from, which takes half a second to begin.
+# Each part has a process that its children are forked from, which takes half a second to start.
 _KILLS_A_PART: Final = 50
 
 
 class Kill(PointSearch):
-    """Kills one target's processes over configurations; tells a `Recorder` what it finds."""
+    """Kills one target's processes over configurations; reports findings to a `Recorder`."""
 
     name = "kill"
     is_random = True
@@ -67,14 +68,14 @@ class Kill(PointSearch):
         super().__init__(target, recorder, directory, configurations=configurations, seed=seed)
         self.kills = self.expected = kills
         self.report = report
-        # Of the part that is being done.
+        # State of the current part.
         self._supervisor: Supervisor | None = None
         self._kill_points: KillPoints | None = None
         self._killed = False
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """How many processes, and where their jobs are kept."""
+        """The number of processes, and the directory of their jobs."""
         return {"kills": plan.profile.kills, "report": plan.report}
 
     def parts(self) -> Iterator[Part]:
@@ -84,12 +85,12 @@ class Kill(PointSearch):
                 yield from cut(configuration, share, _KILLS_A_PART)
 
     def _shares(self) -> dict[Configuration, int]:
-        """How many kills each configuration has: equal shares, the first ones have what is left over."""
+        """The number of kills of each configuration: equal shares, the rest goes to the first ones."""
         each, over = divmod(self.kills, len(self.configurations))
         return {one: each + (number < over) for number, one in enumerate(self.configurations)}
 
     def search(self, part: Part) -> bool:
-        """Kill as often as the part says."""
+        """Run the kills of the part."""
         with (
             journal_below(self.report, self.directory) as journal,
             Supervisor(self.target.name, journal) as self._supervisor,
@@ -99,7 +100,7 @@ class Kill(PointSearch):
     def needs(self) -> Iterator[Need]:
         """Calls, and a process that was killed."""
         yield from super().needs()
-        yield Need("kills", "no process was killed at all")
+        yield Need("kills", "no process was killed")
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How it ended, and how many kinds of operations were hit."""
@@ -107,7 +108,7 @@ class Kill(PointSearch):
         return super().ended(complete=complete)
 
     def points(self, part: Part) -> Iterator[KillPoint]:
-        """All kills of a configuration are drawn; those of the part are its points."""
+        """All kills of a configuration are drawn; the part has some of them."""
         configuration = part.configuration
         starts = list(self.starts(configuration))
         self._kill_points = KillPoints(self.target, starts, configuration, self.directory / "warm")
@@ -116,10 +117,10 @@ class Kill(PointSearch):
         drawn = self._kill_points.draw(self._shares()[configuration], draw)
         yield from (kill_point for number, kill_point in enumerate(drawn) if number in part)
 
-    # -- one death -----------------------------------------------------------------------------------------
+    # -- one kill ---------------------------------------------------------------------------------------------
 
     def play(self, configuration: Configuration, point: Point) -> ExitStatus:
-        """Let a process make its calls until it is killed, start again, and judge; raises `Violation`."""
+        """Run a process until it is killed, start again, and judge; raises `Violation`."""
         assert isinstance(point, KillPoint)  # noqa: S101 - `points` gives no others
         place(point.files, self.home)
         exit_status = self._strike(configuration, point)
@@ -138,7 +139,7 @@ class Kill(PointSearch):
             self.counts["warm"] += point.is_warm
             self.seen[" ".join(point.kind)] += 1
         else:
-            how = "was killed by somebody else" if exit_status.killed else "lived on"
+            how = "was killed by another process" if exit_status.killed else "lived on"
             self.vacuous(f"{point.condition} in {point.call} at {configuration}: the process {how}")
         return exit_status
 
@@ -187,7 +188,7 @@ class Kill(PointSearch):
         """Record a finding by its shortest scenario, if it is the first of its kind."""
         supervisor = self._supervisor
         if supervisor is None or not kills(scenario):
-            # What fails without any fault fails in this process, too; it hides nothing that only a kill shows.
+            # A failure without any fault happens in this process, too; it hides nothing that only a kill shows.
             super().found(violation, scenario, search or "sweep")
             return
         finding = Finding.of(violation, scenario, self.name)
@@ -206,7 +207,8 @@ class Kill(PointSearch):
     def _shown(self, violation: Violation, scenario: Scenario, supervisor: Supervisor) -> Shown:
         """The shortest scenario that shows a violation: one that needs no kill, else one in which the plan has killed.
 
-        The cold start is a death of its own: where that one shows it already, a scenario without it may be the better.
+        The cold start also kills a process: if that kill shows the violation already, a scenario without it may be
+        better.
         """
         home, plain = self.directory / "minimise", without_faults(scenario)
         if (found := play(plain, self.target, home)[0]) is not None:
@@ -221,7 +223,7 @@ class Kill(PointSearch):
         return Shown(scenario, violation, again=False)
 
     def scenario(self, configuration: Configuration, point: Point) -> Scenario:
-        """The same death as a scenario, and the restart after it."""
+        """The same kill as a scenario, and the restart after it."""
         assert isinstance(point, KillPoint)  # noqa: S101 - `points` gives no others
         restart = Restart(crash=True)
         if point.is_warm:
@@ -236,7 +238,7 @@ def _play_if_it_kills(
 ) -> tuple[Violation | None, Counter[str]]:
     """Play a scenario that has a plan and ends with a restart: a shorter one without them is another scenario.
 
-    Only what is seen after the plan has killed counts.
+    Only a violation after the plan has killed counts.
     """
     if not kills(scenario) or scenario.steps[-1] != Restart(crash=True):
         return None, Counter()

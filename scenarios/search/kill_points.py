@@ -1,7 +1,7 @@
-"""Where the processes of one configuration can be killed, what their calls lead to, and which points are drawn.
+"""The kill points of one configuration, the expected results of their calls, and the draw.
 
 A point is an operation and a timing: the sweep's dry runs count the operations of each call in a cold session, a dry
-run of the whole workload those of a warm one. The release of a shared-memory lock has no name in a plan: no point.
+run of the whole workload those of a warm one. The release of a shared-memory lock has no name in a plan, so no point.
 """
 
 import random
@@ -27,56 +27,56 @@ from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.workload import Start
 
-# Of so many kills one is warm: its process makes the whole workload up to its death, a cold one a single call.
+# One in so many kills is warm: its process makes the whole workload up to its death, a cold one a single call.
 _ONE_WARM_IN: Final = 4
 
 Kind = tuple[str, str, str]
 
 
 class KillPoint(Point, frozen=True, kw_only=True):
-    """One death. A warm one comes anywhere in the workload, in a process that makes all of it: `start` is its first."""
+    """One kill. A warm one is anywhere in the whole workload, made by one process; `start` is its first call."""
 
     fault: faults.Fault
     is_warm: bool
 
     @classmethod
     def of(cls, fault: faults.Fault, start: Start, *, is_warm: bool) -> Self:
-        """The death that a fault brings in one call, or in the whole workload."""
+        """The kill by a fault in one call, or in the whole workload."""
         depth: Depth = "statement" if fault.kind in faults.STATEMENT_KINDS else "vfs"
         series = Series(fault.kind, fault.role, fault.timing, faults.KILL)
         return cls(start=start, step=Arm(str(fault), depth), series=series, fault=fault, is_warm=is_warm)
 
     @property
     def kind(self) -> Kind:
-        """What the table of kills counts by: kind of operation, role of the file, timing."""
+        """The key of the table of kills: kind of operation, role of the file, timing."""
         return self.fault.kind, self.fault.role, self.fault.timing
 
     @property
     def files(self) -> Files:
-        """What is on disk when its process begins."""
+        """The files on disk when its process begins."""
         return {} if self.is_warm else self.start.files
 
     @property
     def call(self) -> str:
-        """Where it comes, in words."""
+        """The place of the kill in words."""
         return "the whole workload" if self.is_warm else self.start.call
 
     def located(self, configuration: Configuration) -> Place:
-        """Where along the workload it comes."""
+        """The place of the kill in the workload."""
         if self.is_warm:
             return Place(configuration, 0, self.call, self.condition)
         return super().located(configuration)
 
 
 class KillPoints:
-    """All the points of one configuration. `number` of them; `answers` by step, as a process that lives gets them."""
+    """The points of one configuration. `number` of them; `answers` by step, as a process without a kill gets them."""
 
     def __init__(self, target: Target, starts: list[Start], configuration: Configuration, home: Path) -> None:
         self._starts = starts
         self.answers: dict[int, str] = {}
         calls = [start for start in self._starts if start.action not in (OPEN, CLOSE)]
         closing = [start for start in self._starts if start.action == CLOSE]
-        # The life of a warm process: it opens in an empty directory, makes each call, and closes.
+        # A warm process: it opens in an empty directory, makes each call, and closes.
         self._warm_life = (self._starts[0], *calls, *closing)
         self._cold: defaultdict[Kind, list[tuple[int, int]]] = defaultdict(list)
         self._warm: defaultdict[Kind, list[tuple[int, int]]] = defaultdict(list)
@@ -93,7 +93,7 @@ class KillPoints:
     # -- counting ------------------------------------------------------------------------------------------
 
     def _warm_values(self, target: Target, configuration: Configuration, home: Path) -> dict[int, object]:
-        """What each call of the whole workload answers, by its step, as a warm process makes it."""
+        """The answer of each call of the whole workload, by its step, in a warm process."""
         place({}, home)
         with Trial(target, configuration, home, {}) as trial:
             values = {}
@@ -142,14 +142,14 @@ class KillPoints:
             is_warm = pool is self._warm
             yield KillPoint.of(fault, self._starts[0 if is_warm else index], is_warm=is_warm)
 
-    # -- what a process does, and what may come of it ------------------------------------------------------
+    # -- the process, and its allowed results -------------------------------------------------------------------
 
     def calls_of(self, kill_point: KillPoint) -> tuple[Timed, ...]:
-        """The calls of the process that is to die."""
+        """The calls of the process that is to be killed."""
         return tuple(Timed(start.step, start.action) for start in self._life(kill_point))
 
     def expected(self, kill_point: KillPoint, exit_status: ExitStatus) -> Expected:
-        """What the file may hold after that death."""
+        """The states that the file may hold after that kill."""
         life = self._life(kill_point)
         if exit_status.pending is not None:
             start = life[exit_status.pending]
@@ -158,7 +158,7 @@ class KillPoints:
         return Expected(acknowledged, acknowledged)
 
     def judge_answer(self, kill_point: KillPoint, call: Timed, value: object) -> None:
-        """Hold what a process was answered before its death against what one that lives is; raises `Violation`."""
+        """Compare an answer before the kill with that of a process that is not killed; raises `Violation`."""
         start = kill_point.start
         if kill_point.is_warm:
             wanted = agreed(*(values.get(call.step) for values in self._values))
@@ -166,7 +166,7 @@ class KillPoints:
         else:
             wanted, again = start.wanted, lambda: start.wanted
         if is_wrong(value, wanted, again):
-            message = f"{call.action} answered {in_words(value)}; in a process that is not killed {in_words(wanted)}"
+            message = f"{call.action} returned {in_words(value)}; in a process that is not killed, {in_words(wanted)}"
             raise Violation("wrong-answer", message)
 
     def _life(self, kill_point: KillPoint) -> tuple[Start, ...]:
@@ -179,7 +179,7 @@ class KillPoints:
 
 
 def _timings() -> dict[str, tuple[str, ...]]:
-    """At which timings an operation of each kind can be cut short by death, as the catalogue has it."""
+    """The timings at which a kill can hit an operation of each kind, from the catalogue."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for line in faults.possibilities():
         if line.effects == (faults.KILL,) and line.kind != "any":

@@ -1,18 +1,18 @@
 """The search ``limits``: memory that runs out, a database that may not grow, a statement that is interrupted.
 
-Method. A sweep with other levers: each call starts from its copy in a cold session, and a limit is in force while the
-target is at work, and only then. A dry run measures how far the call comes under each (`faults.Limit.reached`); then it
-is met at every point up to that:
+Method. A sweep with limits instead of faults: each call starts from its copy in a cold session, and a limit is in force
+while the target runs, and only then. A dry run measures how far the call gets under each (`faults.Limit.reached`); then
+each point up to that is tried:
 
 - ``allocation``: SQLite's 1st, 2nd, 3rd … allocation fails, once or with all after it;
 - ``heap``: SQLite may take no more than so many further bytes (``sqlite3_hard_heap_limit64``);
 - ``pages``: the database may grow by 0, 1, 2 … pages (``PRAGMA max_page_count``);
-- ``steps``: the 1st, 2nd, 3rd … step of SQLite's machine interrupts its statement, once or each from there on;
+- ``steps``: the 1st, 2nd, 3rd … step of SQLite's virtual machine interrupts its statement, once or from there on;
 - ``awaits``: the call of an asynchronous store is cancelled at its 1st, 2nd, 3rd … await.
 
-What fired: an allocation and a step say so themselves; of bytes and pages only an error tells. A point beyond what the
-call needed this time (the first use of anything allocates a little more) proves nothing and is not counted as tried. A
-lever that hit nothing at all is vacuous.
+Allocations and steps report when they fire; for bytes and pages only an error shows it. A point beyond what the call
+needed this time (the first use of anything allocates a little more) proves nothing and is not counted as tried. A limit
+that never took effect is vacuous.
 
 Not covered: two limits at once; pages and steps of a target that opens its connections by itself.
 """
@@ -47,7 +47,7 @@ _EFFECTS: Final[dict[LimitKind, str]] = {
 # Statistics, which a heap limit rests on, are off while single allocations are counted.
 _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
-# Met by asynchronous stores only, so that it is no lever that has to hit something.
+# Only asynchronous stores can meet it, so it need not take effect.
 _PATIENCE: Final[tuple[LimitKind, ...]] = ("awaits",)
 _KINDS: Final = {"allocations": _EXACT, "others": (*_COARSE, *_PATIENCE)}
 _ON_CONNECTIONS: Final = frozenset(("pages", "steps"))
@@ -66,7 +66,7 @@ class Limits(PointSearch):
         return {"most_points_per_call": plan.profile.limit_points}
 
     def parts(self) -> Iterator[Part]:
-        """A few calls in each configuration, where allocations are counted and where they are not."""
+        """A few calls in each configuration, separately with and without counted allocations."""
         for configuration in self.configurations:
             for kinds in _KINDS:
                 yield from self.parts_of_calls(configuration, kinds)
@@ -121,7 +121,7 @@ class Limits(PointSearch):
             self.most_points_per_call = outer
 
     def _kinds_for(self, kinds: tuple[LimitKind, ...]) -> tuple[LimitKind, ...]:
-        """Those that can be met: some only on connections that we open, some only in some libraries."""
+        """The supported limits: some only on connections that we open, some only in some libraries."""
         out = set() if self._reaches_connections else set(_ON_CONNECTIONS)
         if not faults.can_fail_allocations(self._library):
             out.add("allocation")
@@ -133,12 +133,12 @@ class Limits(PointSearch):
 
     @functools.cached_property
     def _library(self) -> Library:
-        """The SQLite that the target runs on: what opens its database."""
+        """The SQLite library that the target's connections use."""
         directory = next(self._homes)
         directory.mkdir(parents=True, exist_ok=True)
         trial = Trial(self.target, self.configurations[0], directory, {})
         with faults.install():
-            # A target that can't be opened, or closed, is reported where it is opened to be tried.
+            # A target that can't be opened, or closed, is reported where the search opens it.
             with contextlib.suppress(Exception):
                 trial.open()
             library = trial.library
@@ -146,13 +146,13 @@ class Limits(PointSearch):
                 trial.close()
         return library
 
-    # -- what to try ---------------------------------------------------------------------------------------
+    # -- points ----------------------------------------------------------------------------------------------
 
     def points_under(self, configuration: Configuration, start: Start, kinds: tuple[LimitKind, ...]) -> Iterator[Point]:
-        """The points of one call under some kinds of limit, sampled where there are too many."""
+        """The points of one call under some kinds of limit, sampled if there are too many."""
         for kind in kinds:
             if kind in _PATIENCE and start.action in (OPEN, CLOSE):
-                # Who opens a store has nobody else to wait for, and who closes it is done.
+                # Opening and closing a store are not cancelled.
                 continue
             limits = limits_up_to(kind, self._measure(configuration, start, kind))
             self.counts["limits_in_all"] += len(limits) if self._most is None else 0
@@ -184,7 +184,7 @@ class Limits(PointSearch):
         return self._reaches_connections
 
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
-        """Count a point; what the call did not need this time is none."""
+        """Count a point; one beyond what the call needed this time does not count."""
         self.counts["points"] += 1
         if not met.is_finding and met.condition.certain and not met.fired:
             return False
@@ -203,7 +203,7 @@ def _counting(kinds: tuple[LimitKind, ...]) -> AbstractContextManager[object]:
 
 
 def limits_up_to(kind: LimitKind, reached: int) -> list[Limit]:
-    """Every limit of one kind that a call meets which comes so far without one."""
+    """Every limit of one kind that a call meets, given how far it gets without one."""
     if kind == "heap":
         return [Limit(kind, extra_bytes) for extra_bytes in range(0, reached, _HEAP_STEP_BYTES)]
     if kind == "pages":

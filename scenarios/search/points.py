@@ -1,13 +1,12 @@
 """The one point loop of sweep, limits, contention, system calls and kills: points → inject → judge.
 
-Method. A point is one thing that goes wrong, in one call of the workload: a step of a scenario such as an armed fault,
-a limit or a rival. Each point starts from the copy of the files before its call, in a cold session: put the files
-down, open, inject, call; then judge what the call left by the oracle: the copy that a crash would have left, disk,
-memory, and the next call. So the work grows with the calls, not with their square. A finding is recorded, not raised,
-and the loop goes on.
+Method. A point is one fault or condition in one call of the workload: a step of a scenario such as an armed fault, a
+limit or a rival. Each point starts from the copy of the files before its call, in a cold session: place the files,
+open, inject, call; then the oracle judges the copy that a crash would have left, disk, memory, and the next call. So
+the work grows linearly with the calls. A finding is recorded, not raised, and the loop continues.
 
-A subclass lists the points (`points_of`), and may add to what is judged while the injection is in force
-(`judge_during`) or to what is counted (`took`).
+A subclass lists the points (`points_of`), and may add checks while the injection is in force (`judge_during`) or counts
+(`took`).
 
 Not covered: two faults in one call (``fuzz`` does that), and power loss (``crash``).
 """
@@ -49,9 +48,9 @@ from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.workload import Start, WorkloadSearch
 
-# Of each call, before more of any is tried in a run whose time is limited.
+# The points of each call in the first round of a run with a time limit, before any call gets more.
 _FIRST_POINTS: Final = 3
-# So many points of one kind are shrunk until one of them shows again what was seen.
+# So many points of one kind are shrunk until one of them shows the violation again.
 _TRIES: Final = 4
 _REACHED: Final = "reached "
 # An ordinal without an end, in the text of a fault.
@@ -59,9 +58,9 @@ _FOR_GOOD: Final = re.compile(r"\.\.[/=]")
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One thing that goes wrong in one call: `step` says what, `series` is the row of the table that counts it.
+    """One fault or condition in one call: `step` is its step, `series` the row of the table that counts it.
 
-    `operation` is the one that fails, by its kind and role and by its number among these; None where it is not one.
+    `operation` is the one that fails, by its kind and role and by its ordinal among these; None if it is not one.
     """
 
     start: Start
@@ -70,34 +69,34 @@ class Point(msgspec.Struct, frozen=True):
     operation: Operation | None = None
 
     def located(self, configuration: Configuration) -> Place:
-        """Where along the workload it is."""
+        """The place in the workload."""
         return self.start.located(configuration, self.condition)
 
     @property
     def condition(self) -> str:
-        """What goes wrong, in words."""
+        """The fault or condition in words."""
         if isinstance(self.step, Arm):
             return self.step.plan
         return self.step.fault if isinstance(self.step, Syscall) else str(self.step)
 
     @property
     def is_sticky(self) -> bool:
-        """Whether a fault stays for good."""
-        # No other part of a plan can hold these characters, and to parse it takes a hundred times as long.
+        """Whether a fault is sticky."""
+        # No other part of a plan can hold these characters, and parsing takes a hundred times as long.
         return isinstance(self.step, Arm | Syscall) and _FOR_GOOD.search(self.condition) is not None
 
 
 def _variant(point: Point) -> Variant:
-    """A point as the covering design sees it."""
+    """A point in the terms of the covering design."""
     series = point.series
     kind, ordinal = point.operation or ((series.kind, series.role), 0)
     return Variant(kind, ordinal, (series.timing, series.effect), point.is_sticky)
 
 
 class Met(NamedTuple):
-    """What came of a point: whether it fired, whether an error reached the caller, whether a check failed.
+    """The result of a point: whether it fired, whether an error reached the caller, whether a check failed.
 
-    `condition` is the injection, None where a check failed.
+    `condition` is the injection, None if a check failed.
     """
 
     fired: bool
@@ -107,14 +106,14 @@ class Met(NamedTuple):
 
 
 class PointSearch(WorkloadSearch):
-    """Tries points, at up to `most_points_per_call` of each call (None: all); tells a `Recorder` what it finds.
+    """Tries points, at up to `most_points_per_call` of each call (None: all); reports to a `Recorder`.
 
     With `every_operation` each operation of each call fails at least once, however many that is.
     """
 
-    # Whether its parts are calls of the workload, each of which is to be reached before the time is up.
+    # Whether its parts are calls of the workload, each of which should run within the time limit.
     goes_by_call = True
-    # Whether it asks, before anything else, if the write-ahead log has a bound.
+    # Whether it first checks the bound of the write-ahead log.
     looks_at_log = False
 
     def __init__(
@@ -137,7 +136,7 @@ class PointSearch(WorkloadSearch):
         self.every_operation = every_operation
         self._most: int | None = None
         self._covering = Covering()
-        # Of the part that is done, and of all of them.
+        # Of the current part, and of all of them.
         self._operations = OperationsTried()
         self._all_operations = OperationsTried()
         # By key, the first finding whose scenario does not show it again.
@@ -156,28 +155,28 @@ class PointSearch(WorkloadSearch):
         return True
 
     def own_parts(self) -> Iterator[Part]:
-        """All parts; where the time is limited, first each of them with a few points of each call."""
+        """All parts; with a time limit, first each of them with a few points of each call."""
         if self.is_timed and self.goes_by_call:
             yield from (msgspec.structs.replace(part, most=_FIRST_POINTS) for part in super().own_parts())
         yield from super().own_parts()
 
     def do(self, part: Part) -> Done:
-        """Do one part."""
+        """Run one part."""
         self._most = part.most
         self._covering, self._operations = Covering(), OperationsTried()
         self._not_shown.clear()
         done = super().do(part)
         for finding, keys in self._not_shown.values():
-            # None of its kind that was seen here could be shown again.
+            # No finding of its kind could be reproduced.
             self.recorder.found(finding, self.target, DedupKeys(before=keys))
         return done
 
     def more(self) -> Any:
-        """Which operations a part has made fail."""
+        """The operations that a part has made fail."""
         return self._operations
 
     def take(self, part: Part, done: Done) -> None:
-        """Take in what a part came to; an operation that failed in two parts is one."""
+        """Add the result of a part; an operation that failed in two parts counts once."""
         super().take(part, done)
         if isinstance(done.more, OperationsTried):
             self._all_operations.add(done.more)
@@ -189,9 +188,9 @@ class PointSearch(WorkloadSearch):
         return super().ended(complete=complete)
 
     def _judge_log(self, part: Part) -> None:
-        """Whether the log has a bound, without any fault; asked once of each configuration."""
+        """Check the bound of the log, without any fault, once for each configuration."""
         configuration, target = part.configuration, self.target
-        # Where the time is limited, there is a first round of parts, and a second one.
+        # With a time limit there is a first round of parts, and a second one.
         is_first_round = (part.most is not None) == self.is_timed
         if not self.looks_at_log or configuration.journal_mode != "wal" or not is_first_round:
             return
@@ -202,7 +201,7 @@ class PointSearch(WorkloadSearch):
             self.found(violation, scenario)
 
     def points(self, part: Part) -> Iterator[Point]:
-        """The points of a part's calls, sampled where there are too many of one call."""
+        """The points of a part's calls, sampled if one call has too many."""
         for start in self.starts(part.configuration, part):
             points = list(self.points_of(part.configuration, start))
             # A call without any is reached as far as it can be.
@@ -228,23 +227,23 @@ class PointSearch(WorkloadSearch):
         return [points[index] for index in chosen]
 
     def leave_out(self, many: int) -> None:
-        """So many points are not tried; in a first round, of which there is a second one, that says nothing."""
+        """Record that so many points are not tried; not in a first round, since the second one tries them."""
         if self._most is None:
             self.left_out(many)
 
     @property
     def at_most(self) -> int | None:
-        """The most points of one call in the part that is done; None: all."""
+        """The most points of one call in the current part; None: all."""
         return self._most if self._most is not None else self.most_points_per_call
 
     def count_points(self, points: list[Any]) -> None:
-        """Count what there is to try of one call; once, also where a few of them are tried first."""
+        """Count the points of one call, once, even if a few of them are tried first."""
         self.counts["points"] += len(points) if self._most is None else 0
 
-    # -- what was not reached ------------------------------------------------------------------------------
+    # -- coverage -------------------------------------------------------------------------------------------
 
     def cut_short(self) -> Iterator[str]:
-        """Calls that no point of this search came to before the time was up."""
+        """Calls of which no point was tried before the time limit."""
         if nothing := list(super().cut_short()):
             yield from nothing
             return
@@ -256,14 +255,14 @@ class PointSearch(WorkloadSearch):
             yield f"the time was up before any point of {', '.join(missed[:3])}{more}: give it more (--max-time)"
 
     def judge(self, *, complete: bool) -> None:
-        """Try more of what came and was never met, before anything is said of it."""
+        """Try more points of kinds that were never met, before reporting them."""
         if complete:
             for kind in self.kinds_never_met():
                 self._try_further(kind)
         super().judge(complete=complete)
 
     def kinds_never_met(self) -> list[str]:
-        """Kinds of points that were tried, or could have been, and never met; by the `kind` of their series."""
+        """Kinds of points that were tried, or possible, and never met; by the `kind` of their series."""
         return []
 
     def further_points(self, configuration: Configuration, kind: str) -> Iterator[Point]:
@@ -272,7 +271,7 @@ class PointSearch(WorkloadSearch):
             yield from (one for one in self.points_of(configuration, start) if one.series.kind == kind)
 
     def _try_further(self, kind: str) -> None:
-        """Try every point of a kind until one is met: a sample may have missed what there is."""
+        """Try every point of a kind until one is met: a sample may have missed it."""
         self.counts, self.seen, tried = Counter(), Counter(), 0
         with faults.install() as shim, shim.deterministic(), self.company():
             for configuration in self.configurations:
@@ -291,15 +290,15 @@ class PointSearch(WorkloadSearch):
         self.total.seen.update(self.seen)
 
     def is_met(self, kind: str) -> bool:
-        """Whether a point of that kind was met in what was tried last."""
+        """Whether a point of that kind was met in the last try."""
         raise NotImplementedError
 
     def never_met(self, kind: str) -> str:
-        """What a kind that can't be met here says to people."""
+        """The note on a kind that can't be met here."""
         raise NotImplementedError
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
-        """Try one point and tell the recorder; a finding is recorded, not raised."""
+        """Try one point and report it to the recorder; a finding is recorded, not raised."""
         try:
             condition = self.play(configuration, point)
         except Violation as violation:
@@ -312,7 +311,7 @@ class PointSearch(WorkloadSearch):
         self.tell_of(configuration, point, met)
 
     def tell_of(self, configuration: Configuration, point: Point, met: Met) -> None:
-        """Count what came of a point, and tell the recorder."""
+        """Count the result of a point, and report it to the recorder."""
         self.seen[f"{_REACHED}{point.start.action}"] += 1
         if met.fired and point.operation is not None:
             self._operations.failed.add((point.start.place_in(configuration), point.operation))
@@ -321,16 +320,16 @@ class PointSearch(WorkloadSearch):
             self.recorder.tell(PointTried(point.series, met.fired, met.surfaced, place, met.is_finding))
 
     def came_to(self, condition: Any) -> Met:
-        """What came of an injection after which every check held."""
+        """The result of an injection after which every check passed."""
         return Met(bool(condition.fired), bool(condition.surfaced), is_finding=False, condition=condition)
 
     def failed_at(self, point: Point) -> Met:
-        """What came of a point at which a check failed."""
+        """The result of a point at which a check failed."""
         del point
         return Met(fired=True, surfaced=True, is_finding=True)
 
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
-        """Count a point; False where it proves nothing and is no point at all."""
+        """Count a point; return False if it proves nothing and does not count."""
         del configuration, point
         self.counts["tried"] += 1
         self.counts["fired"] += met.fired
@@ -338,7 +337,7 @@ class PointSearch(WorkloadSearch):
         return True
 
     def _leave_what_is_held_open(self) -> None:
-        """A leftover would spoil every later look, so nothing goes to that directory any more."""
+        """A leftover would affect every later check, so this directory is not used again."""
         if held_open(self.home):
             self.home = next(self._homes)
             self.counts["leaks"] += 1
@@ -346,9 +345,9 @@ class PointSearch(WorkloadSearch):
     # -- inject, judge -------------------------------------------------------------------------------------
 
     def play(self, configuration: Configuration, point: Point) -> Any:
-        """Make the call with the injection in force and judge what it left; raises `Violation`.
+        """Make the call with the injection in force and judge the state it left; raises `Violation`.
 
-        Returns what the injection came to, a `Condition`; in a process of its own, that of the process.
+        Returns the injection's counts, a `Condition`; in another process, those of the process.
         """
         start = point.start
         with self.begun(configuration, start, watched=self.is_watched(point)) as trial:
@@ -357,7 +356,7 @@ class PointSearch(WorkloadSearch):
                 trial.heard_under(start.action, answer, condition, point.condition, refused=start.is_refused)
                 files = trial.crash_copy()
                 self.judge_during(trial, point, condition, answer)
-            # SQLite checks the files themselves in the copy, and what the session makes of them at the end.
+            # SQLite checks the copy's files, and at the end the session's own view of them.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
             trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
@@ -366,7 +365,7 @@ class PointSearch(WorkloadSearch):
         return condition
 
     def _answer_again(self, configuration: Configuration, start: Start) -> Any:
-        """What the call answers once more without a fault, where it differed under one."""
+        """The call's answer when repeated without a fault, after it differed under one."""
         home = self.directory / "again"
         place(start.files, home)
         with Trial(self.target, configuration, home, start.before) as again:
@@ -375,7 +374,7 @@ class PointSearch(WorkloadSearch):
             return again.call(start.action, start.after).value
 
     def is_watched(self, point: Point) -> bool:
-        """Whether a point is beyond the VFS: at the statement depth, or on a connection."""
+        """Whether a point is above the VFS: at the statement depth, or on a connection."""
         del point
         return False
 
@@ -392,7 +391,7 @@ class PointSearch(WorkloadSearch):
             yield trial
 
     def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
-        """Judge the call while what is injected is still in force; raises `Violation`."""
+        """Judge the call while the injection is still in force; raises `Violation`."""
 
     # -- findings ------------------------------------------------------------------------------------------
 
@@ -405,7 +404,7 @@ class PointSearch(WorkloadSearch):
         short = shown(scenario, violation, self.target, self.directory / "minimise")
         finding = Finding.of(short.violation, short.scenario, search or self.name, short.note, shows_again=short.again)
         if not short.again:
-            # Another point of its kind may be shown; without a limit a target that is never twice alike takes for ever.
+            # Another point of its kind may be reproducible; the limit is for targets that never behave the same twice.
             self._not_shown.setdefault(keys[0], (finding, keys))
             if self.recorder.repeats[keys[0]] < _TRIES:
                 self.recorder.forget(keys[0])
@@ -420,10 +419,10 @@ class PointSearch(WorkloadSearch):
         self.recorder.found(finding, self.target, DedupKeys(before=keys[:1], after=keys[1:], joins=keys))
 
     def scenario(self, configuration: Configuration, point: Point) -> Scenario:
-        """One point as a scenario: the calls before, a crash for the cold start, what goes wrong, the call.
+        """One point as a scenario: the calls before, a crash for the cold start, the fault or condition, the call.
 
-        Each step is made at the minute at which the search makes it, and what goes wrong ends with the call, as it does
-        there; only a rival is looked at while it is there.
+        Each step is made at the same minute as in the search, and the fault ends with the call, as it does there; only
+        a rival still holds its lock during the checks.
         """
         start, condition = point.start, point.step
         action, at = start.action, start.step

@@ -1,11 +1,11 @@
-"""The recorder: every search tells it what happens; it keeps what the verdict needs and passes all of it on.
+"""The recorder: every search reports to it; it keeps what the verdict needs and passes all events on.
 
-It also says when it is enough: a time limit, an interrupt, or more findings than anybody will read.
+It also decides when to stop: at a time limit, an interrupt, or the most findings to report.
 
-One cause is told once: findings are of one *group* where the same check fails for the same call (whatever its
-arguments), in the same way, under the same kind of trouble: faults, limits, rivals and system calls that fail are one
-kind. Further points of a group, of whatever search, are counted, and their places told with the finding (`also_at`).
-What a baseline accepts is kept apart: it stops nothing, and hides nothing that is not accepted.
+One cause is reported once: findings are of one *group* if the same check fails for the same call (whatever its
+arguments), in the same way, under the same kind of cause: faults, limits, rivals and system calls that fail are one
+kind. Further points of a group, of whatever search, are counted, and their places listed with the finding (`also_at`).
+Findings that a baseline accepts are kept separately: they don't stop a search, and don't suppress other findings.
 """
 
 import time
@@ -35,7 +35,7 @@ from tornpage.scenarios.model.target import Target
 
 
 class Tally:
-    """What transcript of one series of fault points."""
+    """The counts of one series of fault points."""
 
     __slots__ = ("fired", "surfaced", "tried")
 
@@ -43,7 +43,7 @@ class Tally:
         self.tried = self.fired = self.surfaced = 0
 
 
-# What makes findings of one search alike to a reader; the first word says what kind of likeness, or the search.
+# The properties that make findings of one search alike; the first word names the kind of likeness, or the search.
 Key = tuple[str, ...]
 # Where one of a group was seen: the call, the configuration, and the search.
 Point = tuple[str, str, str]
@@ -53,7 +53,7 @@ _MOST_CALLS: Final = 5
 
 
 class DedupKeys(NamedTuple):
-    """What makes a finding a repetition: a key that was met `before` it was shrunk, or `after`, suppresses it.
+    """The keys that make a finding a repetition: one that was met `before` it was shrunk, or `after`, suppresses it.
 
     `joins` are the keys that count as met from then on.
     """
@@ -64,7 +64,7 @@ class DedupKeys(NamedTuple):
 
 
 class Transcript(NamedTuple):
-    """What a part told another recorder: events in order, the keys of each finding among them, and what it met."""
+    """What a part reported to another recorder: events in order, the keys of each finding, and its totals."""
 
     events: list[Event]
     dedup_keys_of_findings: list[DedupKeys]
@@ -96,18 +96,18 @@ class Recorder:
         self.keep = keep
         self.deadline = deadline
         self.most_findings = most_findings
-        # Why a baseline accepts a finding; "" where it doesn't.
+        # Why a baseline accepts a finding; "" if it doesn't.
         self.accepts = accepts
         self.accepted: list[Found] = []
         self.findings: list[Found] = []
         self.observations: list[Found] = []
         self.repeats: Counter[Key] = Counter()
-        # By group, where it was seen; and each finding that was told with the groups that it stands for.
+        # By group, where it was seen; and each reported finding with the groups that it stands for.
         self.also: dict[Key, Counter[Point]] = {}
         self._stands_for: list[tuple[Finding, set[Key]]] = []
-        # Of each finding that was told, in order.
+        # Of each reported finding, in order.
         self.dedup_keys_of_findings: list[DedupKeys] = []
-        # Each search begins anew, so that what it tells does not depend on those before it.
+        # Each search starts with its own set, so that its reports do not depend on earlier searches.
         self._met: set[Key] = set()
         self._found_before = self._found_in_part = self._found_before_part = 0
         self.tallies: defaultdict[Series, Tally] = defaultdict(Tally)
@@ -115,17 +115,17 @@ class Recorder:
         self.crashes: list[CrashesTried] = []
         self.ended: list[SearchEnded] = []
         self.interrupted = False
-        # Whether others do the rest of the work.
+        # Whether other processes do the rest of the work.
         self.is_share = False
         self._told_to_stop = told_to_stop
-        # What the target does not promise.
+        # The checks that the target does not promise.
         self.unpromised: Any = {}
         self.lost_interrupt: Callable[[], bool] = lambda: False
-        # Raises where what was seen is nothing of the target's.
+        # Raises if a finding is not the target's fault.
         self._before_finding = before_finding
 
     def tell(self, event: Event) -> None:
-        """Take an event in and pass it on."""
+        """Record an event and pass it on."""
         if isinstance(event, SearchStarted):
             self._met.clear()
             self._found_before = len(self.findings)
@@ -137,7 +137,7 @@ class Recorder:
             tally.surfaced += event.surfaced
         elif isinstance(event, Vacuous):
             if event in self.vacuous:
-                # Several parts of a search may say the same.
+                # Several parts of a search may report the same.
                 return
             self.vacuous.append(event)
         elif isinstance(event, CrashesTried):
@@ -187,11 +187,11 @@ class Recorder:
         self._met.discard(key)
 
     def times_seen(self, finding: Finding) -> int:
-        """How often one of the finding's group was seen."""
+        """How often a finding of the same group was seen."""
         return sum(sum(self.also.get(group, Counter()).values()) for group in self._groups_of(finding))
 
     def also_at(self, finding: Finding) -> tuple[str, ...]:
-        """Where else one of the finding's group was seen: a line for each call, with its points."""
+        """The other places where the finding's group was seen: a line for each call, with its points."""
         by_call: dict[str, Counter[Point]] = {}
         for group in self._groups_of(finding):
             for point, many in self.also.get(group, Counter()).items():
@@ -202,39 +202,39 @@ class Recorder:
         return (*lines[:_MOST_CALLS], *([f"and {len(lines) - _MOST_CALLS} more calls"] if lines[_MOST_CALLS:] else []))
 
     def key_of(self, finding: Finding) -> Key:
-        """By what findings of one search are alike: its name, and the group."""
+        """The key of alike findings of one search: its name, and the group."""
         return finding.search, *self.group_of(finding)
 
     def group_of(self, finding: Finding) -> Key:
-        """By what findings are alike to a reader."""
-        # What is accepted in one configuration must not hide the same in another.
+        """The key of findings that a reader takes as one."""
+        # A finding accepted in one configuration must not hide the same in another.
         accepted = "accepted" if self.accepts(finding) else ""
         causes = {"fault" if cause in _OF_THE_WORLD else cause for cause in causes_of(finding.scenario)}
         ways = ", ".join(sorted(ways_of(finding.sides)))
-        # Nor must what is not promised there hide what is promised elsewhere.
+        # Nor must an observation hide a promised check elsewhere.
         kept_apart = accepted or reason_for(self.unpromised, finding.code, finding.scenario, finding.search)
         return finding.code, call_of(finding.scenario), ", ".join(sorted(causes)), ways, kept_apart
 
     def _groups_of(self, finding: Finding) -> list[Key]:
-        """The groups that a finding that was told stands for, or its own."""
+        """The groups that a reported finding stands for, or its own."""
         for one, groups in self._stands_for:
             if one is finding or one == finding:
                 return sorted(groups)
         return [self.group_of(finding)]
 
     def _note(self, finding: Finding) -> None:
-        """Take down where one of a group was seen."""
+        """Record where one of a group was seen."""
         step = decisive_step(finding.scenario)
         call = "" if step is None else plainly(finding.scenario.steps[step])
         point = call or "the next call", str(finding.scenario.configuration), finding.search
         self.also.setdefault(self.group_of(finding), Counter())[point] += 1
 
     def _joins_one(self, finding: Finding, dedup_keys: DedupKeys) -> bool:
-        """Whether one of its group was told already, by whatever search; then it stands for this one, too."""
+        """Whether one of its group was reported already, by whatever search; then it stands for this one, too."""
         seen = {key[1:] for key in (*dedup_keys.before, *dedup_keys.joins) if len(key) == _GROUP_WORDS + 1}
         group = self.group_of(finding)
         for one, groups in self._stands_for:
-            # What can be shown again is told, also where something like it was seen and could not be.
+            # A reproducible finding is reported, even after a similar one that could not be reproduced.
             if group in groups and (one.shows_again or not finding.shows_again):
                 groups.update(seen)
                 if not seen:
@@ -253,9 +253,9 @@ class Recorder:
         )
 
     def found(self, finding: Finding, target: Target, dedup_keys: DedupKeys | None = None) -> None:
-        """Keep a finding: one that was promised not to be, one that a baseline accepts, or an observation.
+        """Keep a finding: a failure, one that a baseline accepts, or an observation.
 
-        One that an earlier search has shown by the very same scenario is not kept again; nor is one more than enough.
+        One that an earlier search has shown by the same scenario is not kept again; nor is one above the maximum.
         """
         self._before_finding()
         dedup_keys = dedup_keys or DedupKeys()
@@ -275,15 +275,15 @@ class Recorder:
         self.tell(found)
 
     def require_going_on(self) -> None:
-        """Raise `KeyboardInterrupt` where one was raised already, and has got lost in the store under test."""
+        """Raise `KeyboardInterrupt` again if the store under test has swallowed one."""
         if self.lost_interrupt():
             raise KeyboardInterrupt
 
     def enough(self) -> bool:
-        """Whether to stop: the time is up, the user said so, or this search, or a part of it, has found enough."""
+        """Whether to stop: the time limit, an interrupt, or enough findings of this search or this part."""
         late = self.is_late
         self.interrupted = self.interrupted or self._told_to_stop()
-        # Where in a part to stop must not depend on what other parts have found.
+        # The point at which a part stops must not depend on the findings of other parts.
         found = max(self._found_before_part, self._found_in_part)
         return late or self.interrupted or found >= self.most_findings
 
@@ -293,11 +293,11 @@ class Recorder:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def transcript(self) -> Transcript:
-        """What was met beside the events that were told, for a recorder that takes them in."""
+        """What was recorded beside the reported events, for a recorder that takes them over."""
         return Transcript([], self.dedup_keys_of_findings, frozenset(self._met), self.repeats, self.also)
 
     def take(self, transcript: Transcript, target: Target) -> None:
-        """Take in what a part has told another recorder, as if it had been told here."""
+        """Take over what a part has reported to another recorder, as if it had been reported here."""
         dedup_keys_of_findings = iter(transcript.dedup_keys_of_findings)
         for event in transcript.events:
             if not isinstance(event, Found):
@@ -317,7 +317,7 @@ class Recorder:
 
     @property
     def complete(self) -> bool:
-        """Whether every search transcript to its own end."""
+        """Whether every search ran to its own end."""
         return bool(self.ended) and not self.interrupted and all(end.complete for end in self.ended)
 
     def count(self, name: str) -> int:

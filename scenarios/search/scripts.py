@@ -1,8 +1,7 @@
-"""Scripts of a target, played once each without any fault: what no fault and no luck is needed to see.
+"""Scripts of a target, each played once without any fault: for defects that need neither a fault nor luck.
 
-Each begins with an empty store. After each call everything is looked at, but for SQLite's own check of the file, which
-is made where faults are. What a call raises where nothing is armed is a finding: who writes scripts knows what must
-come of them.
+Each begins with an empty store. After each call everything is checked, except SQLite's own check of the file, which
+runs where faults are. An error with nothing armed is a finding: the author of a script knows what each call must do.
 """
 
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ def parts_of_scripts(target: Target, configuration: Configuration) -> Iterator[P
 def play_script(
     target: Target, configuration: Configuration, script: tuple[Action, ...], home: Path
 ) -> tuple[int, tuple[Violation, Scenario] | None]:
-    """Play a script; how many calls were made, and what is wrong, with the calls that show it."""
+    """Play a script; return the number of calls, and the violation, if any, with the calls that show it."""
     place({}, home)
     with Trial(target, configuration, home, {}) as trial:
         trial.at_step(0)
@@ -51,5 +50,5 @@ def play_script(
 
 
 def fails_without_fault(action: Action, answer: object) -> Violation:
-    """What a call comes to that fails although nothing is armed, where it is known what it must come to."""
-    return Violation("as-specified", f"nothing is armed, and {action} {answer}")
+    """The violation of a call that fails although nothing is armed, if its result is specified."""
+    return Violation("as-specified", f"no fault is armed, and {action} {answer}")

@@ -1,15 +1,15 @@
-"""The sweep: fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
+"""The sweep: fail operation 1, 2, 3 … of each call, with every effect that a real system has, once and sticky.
 
 Method. The point loop (`search.points`) over all fault points of each call (`search.workload` counts its operations). A
 series (kind, role, timing, effect) of a call ends at the number of operations that the dry run counted: the target is
-deterministic, so operation n exists exactly then. A point within that number whose fault does not fire is reported as
-vacuous, never passed over. A target's scripts, where it has any, are played once without a fault.
+deterministic, so operation n always exists up to that number. A point whose fault does not fire is reported as vacuous,
+never skipped. A target's scripts, if any, are played once without a fault.
 
-A fault for good is the same as that fault once wherever no operation that it matches comes after the one that failed:
-both let the call, and all that is looked at afterwards, go the same way. What came of the one is then told of the other
-without playing it, and counted (`equivalent`).
+A sticky fault equals the single one if no operation that it matches comes after the one that failed: both let the call,
+and all later checks, run in the same way. The result of one is then reported for the other without playing it, and
+counted (`equivalent`).
 
-Not covered: two faults in one call (the machine does that), and power loss.
+Not covered: two faults in one call (the fuzz does that), and power loss.
 """
 
 from collections.abc import Iterator
@@ -71,12 +71,12 @@ class Sweep(PointSearch):
             home=home,
         )
         self.plan = plan
-        # The last point whose fault, for good, would have met nothing more than it has; and what came of it.
+        # The last point whose sticky fault would have met nothing more than the single one; and its result.
         self._same_for_good: tuple[Point, Met] | None = None
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """Which depths, how many points of a call, and the one fault plan where there is one."""
+        """The depths, the number of points of a call, and the single fault plan, if any."""
         return {
             "depths": plan.depths,
             "most_points_per_call": plan.profile.points_per_call,
@@ -110,11 +110,11 @@ class Sweep(PointSearch):
         yield Need("fired", "no fault fired at all")
 
     def extent(self, *, complete: bool) -> Extent:
-        """Whether all was tried; of one plan by hand that is nothing to say."""
+        """Whether all was tried; not stated for a plan by hand."""
         return "" if self.plan is not None else super().extent(complete=complete)
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
-        """Every fault point of one call; where there is a plan, that one."""
+        """Every fault point of one call; or the given plan."""
         del configuration
         if self.plan is not None:
             first = self.plan.faults[0]
@@ -144,7 +144,7 @@ class Sweep(PointSearch):
         return isinstance(point.step, Arm) and point.step.depth == "statement"
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
-        """Try one point; where it is equivalent to the one before, tell the same of it."""
+        """Try one point; if it is equivalent to the one before, report the same result."""
         before, self._same_for_good = self._same_for_good, None
         if before is not None and _is_for_good(point, before[0]):
             self.counts["equivalent"] += 1
@@ -157,17 +157,17 @@ class Sweep(PointSearch):
         if not met.fired and self.plan is None:
             self.vacuous(f"{point.condition} in {point.start.action} at {configuration} never fired")
         if not point.is_sticky and point.operation is not None and _matched(met) == point.operation[1]:
-            # Of all that it matches, the one that failed was the last.
+            # The operation that failed was the last one that it matches.
             self._same_for_good = point, met
         return super().took(configuration, point, met)
 
 
 def _matched(met: Met) -> int | None:
-    """How many operations the fault of a point has matched; None where a check failed."""
+    """How many operations the fault of a point has matched; None if a check failed."""
     return sum(met.condition.injector.matches) if isinstance(met.condition, faults.Armed) else None
 
 
 def _is_for_good(point: Point, once: Point) -> bool:
-    """Whether a point is another one's fault for good, at the same operation of the same call."""
+    """Whether a point is the sticky fault of another one, at the same operation of the same call."""
     same = point.start is once.start and point.series == once.series and point.operation == once.operation
     return same and point.is_sticky and not once.is_sticky

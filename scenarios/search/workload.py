@@ -2,9 +2,9 @@
 
 Method. The workload is played without a fault, configuration by configuration; before each call the files are copied,
 and a dry run of the call from that copy counts its operations. Opening and closing count as calls. The play itself is
-looked at, too: what is wrong without a fault is a finding of its own, and its scenario arms nothing.
+checked, too: a failure without a fault is a separate finding, and its scenario arms nothing.
 
-A part of a search is a few calls in one configuration; it plays the workload up to there for itself, which costs a few
+A part of a search is a few calls in one configuration; it replays the workload up to there, which costs a few
 milliseconds.
 """
 
@@ -37,11 +37,10 @@ _CALLS_A_PART: Final = 8
 _OPENINGS: Final = 4
 
 
-# A call as it was met in the workload: its step and action, files and view before it, the view after it, its stages,
-# and what it answered.
+# A call of the workload: its step and action, files and view before it, the view after it, its stages, and its answer.
 _Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
 
-_LET_GO: Final = "; `close` has to let go of all of the store's files, also of those that a pool would keep"
+_LET_GO: Final = "; `close` must release all of the store's files, also those that a pool would keep open"
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -55,15 +54,15 @@ class Start(msgspec.Struct, frozen=True):
     after: View
     counts: dict[tuple[str, str], int]
     stages: tuple[View, ...] = ()
-    # What the call answers without a fault.
+    # The call's answer without a fault.
     wanted: Any = NotCompared()
-    # Whether the store says no to it without any fault.
+    # Whether the store refuses it without any fault.
     is_refused: bool = False
-    # The steps of a scenario that lead here; where there are none, the workload does.
+    # The steps of a scenario that lead here; without any, the workload does.
     lead: tuple[Step, ...] = ()
 
     def located(self, configuration: Configuration, condition: str) -> Place:
-        """Where along the workload it is."""
+        """The place in the workload."""
         return Place(configuration, self.step, self.call, condition)
 
     def place_in(self, configuration: Configuration) -> CallPlace:
@@ -72,7 +71,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class WorkloadSearch(Search):
-    """A search that begins at the calls of a target's workload. `depths` are those at which operations are counted."""
+    """A search that starts from the calls of a target's workload. `depths`: where operations are counted."""
 
     def __init__(
         self,
@@ -111,13 +110,13 @@ class WorkloadSearch(Search):
         raise NotImplementedError
 
     def reopened_at(self, configuration: Configuration) -> Reopened:
-        """Who opens the crash copies of this configuration."""
+        """The reader of the crash copies of this configuration."""
         if self._reopened is None or self._reopened.configuration != configuration:
             self._reopened = Reopened(self.target, configuration, self.directory / "reopened")
         return self._reopened
 
     def starts(self, configuration: Configuration, part: Part | None = None) -> Iterator[Start]:
-        """Play the workload without a fault; before each call of a part, what a sweep of it needs.
+        """Play the workload without a fault; before each call of a part, yield what a sweep of it needs.
 
         Raises `TargetError`.
         """
@@ -145,7 +144,7 @@ class WorkloadSearch(Search):
             yield start if answer is None else self._as_answered(start, answer)
 
     def _met(self, dry: Trial, part: Part) -> Iterator[_Met]:
-        """Play the workload; what is met of the part's calls."""
+        """Play the workload; yield the part's calls."""
         if 0 in part:
             yield 0, OPEN, {}, {}, {}, (), None
         dry.at_step(0)
@@ -157,7 +156,8 @@ class WorkloadSearch(Search):
         for step, action in enumerate(self.target.workload(), start=1):
             if part.is_past(step):
                 return
-            # Of a long workload the files of a few calls are enough; the look is the store's work, and always the same.
+            # The files of a few calls of a long workload are enough; the check costs the store's time, and never
+            # varies.
             before, files = dry.live_view(), dry.crash_copy() if step in part else {}
             dry.at_step(step)
             answer, stages = dry.call_by_stages(action)
@@ -178,19 +178,19 @@ class WorkloadSearch(Search):
                 yield step, action, files, view, view, (), None
 
     def _judge_without_fault(self, dry: Trial, step: int, action: Action, before: View, answer: Answer) -> None:
-        """What is wrong even without a fault is found before any is armed, and told once."""
+        """Find a violation without any fault before any is armed, and report it once."""
         self.counts["faultless"] += 1
         try:
             dry.look_after_call(action, before, answer)
-            # A copy is opened, too: what a restart makes of the state, and what can be checked only in a copy.
+            # A copy is opened, too, for the state after a restart, and for checks that need a copy.
             dry.look_after_crash(dry.crash_copy(), self.reopened_at(dry.oracle.configuration))
         except Violation as violation:
             self._fails(dry, step, violation)
 
     def _outcome(self, dry: Trial, action: Action, answer: Answer) -> tuple[Violation | None, View]:
-        """The view after a call. What fails without any fault is wrong where a target says what must come of it.
+        """The view after a call. A failure without any fault is a violation if the target specifies the call's result.
 
-        Raises `TargetError` where it doesn't.
+        Raises `TargetError` if it doesn't.
         """
         is_judged = is_specified(self.target)
         if answer.kind == "raised":
@@ -246,7 +246,7 @@ class WorkloadSearch(Search):
         return Start(step, action, str(action), files, before, after, counts, stages, wanted)
 
     def _as_answered(self, start: Start, warm: Answer) -> Start:
-        """The start with what its call answers, where a cold session says the same as the `warm` one."""
+        """The start with its call's answer, if a cold session gives the same one as the `warm` one."""
         if warm.kind != "done":
             return msgspec.structs.replace(start, is_refused=warm.kind == "refused")
         wanted = agreed(warm.value, start.wanted)
@@ -266,7 +266,7 @@ class WorkloadSearch(Search):
     def start_from(
         self, configuration: Configuration, action: Action, files: Files, view: View, lead: tuple[Step, ...]
     ) -> Start:
-        """The start of one call on files that a crash has left; raises `Violation` where it fails without a fault."""
+        """The start of one call on files that a crash has left; raises `Violation` if it fails without a fault."""
         step, home = len(lead), self.home
         place(files, home)
         with Trial(self.target, configuration, home, view) as dry:

@@ -100,7 +100,7 @@ def test_a_store_that_is_right_passes_every_search(project: pytest.Pytester) -> 
             "test_it.py::TestIt::test_sweep[[]wal/FULL]: * fired*",
             "test_it.py::TestIt::test_crash[[]wal/FULL]: * states*",
             "test_it.py::TestIt::test_contend[[]wal/FULL]: * contentions*",
-            "*::test_interleave[[]wal/FULL]: does not suit stores:Right: *it says nothing of `callers`*",
+            "*::test_interleave[[]wal/FULL]: does not suit stores:Right: *it does not declare `callers`*",
             "test_it.py::TestIt::test_kill[[]wal/FULL]: * kills*",
             "test_it.py::TestIt::test_fuzz[[]wal/FULL]: * scenarios*",
             "*::test_syscalls[[]wal/FULL]: does not suit stores:Right: system calls are faulted in a program that *",

@@ -27,7 +27,7 @@ def test_the_directory_that_a_store_is_set_up_in_is_the_deployments_and_is_noted
     assert not recorder.findings
     assert not recorder.vacuous
     [note] = notes
-    assert "never synced into the directory above: data/, data/of/; a crash is taken to leave that" in note
+    assert "never synced into the directory above: data/, data/of/; crashes are assumed to keep it" in note
 
 
 def test_a_directory_that_is_made_later_has_to_be_synced_into_its_parent_and_the_finding_says_how() -> None:

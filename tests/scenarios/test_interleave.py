@@ -93,9 +93,9 @@ def test_known_bugs_are_caught_in_threads_and_their_twins_are_silent(bug: KnownB
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        (meeting_stores.RemembersTarget, "a session that is open does not see what another one's add has committed"),
+        (meeting_stores.RemembersTarget, "an open session does not see what add in another one has committed"),
         (meeting_stores.OpensOnceTarget, "can't be opened a second time: .*BlockingIOError"),
-        (meeting_stores.MarksTarget, "are in each other's way: closing fails: FileNotFoundError"),
+        (meeting_stores.MarksTarget, "conflict with each other: closing fails: FileNotFoundError"),
     ],
 )
 def test_a_store_of_one_caller_by_its_nature_is_not_tried_and_that_is_said(target: type[Target], why: str) -> None:

@@ -222,7 +222,7 @@ def test_a_process_that_lives_on_is_vacuous_and_is_told(unreachable: None) -> No
 def test_a_death_that_the_plan_did_not_bring_does_not_count() -> None:
     recorder = killed(dying_stores.KilledByOthers(), 2, configurations=1)
     assert recorder.count("kills") == 0
-    assert "the process was killed by somebody else" in recorder.vacuous[0].reason
+    assert "the process was killed by another process" in recorder.vacuous[0].reason
     assert verdict(recorder) is Exit.NOT_TESTED
 
 

@@ -9,13 +9,13 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.scenario import Damage
 
-# A store that reads more often than that to open and to look is not tried at each of its reads.
+# A store that makes more reads than that to open and to return its view is not tried at each read.
 _MOST_READS: Final = 40
 WAYS: Final = ("unreadable", "bad-page", "flipped", "old")
 
 
 def latent_faults(recording: Recording, generator: random.Random) -> list[tuple[int, Damage]]:
-    """The faults of what each call, or start, has left, each with the number of its step."""
+    """The faults of the files that each call, or start, has left, each with the number of its step."""
     states = recording.states()
     database = recording.trial.target.database(recording.trial.directory)
     found, before = [], dict(recording.base)
@@ -45,7 +45,7 @@ def _faults_of(
 
 
 def from_here_on(damage: Damage) -> Iterator[Damage]:
-    """The damage; of reads that fail from one on, those that begin later, too."""
+    """The damage; for reads that fail from one on, also the later starting points."""
     yield damage
     if damage.way == "unreadable":
         yield from (Damage(damage.way, damage.file, number) for number in range(damage.at + 1, _MOST_READS + 1))

@@ -1,7 +1,7 @@
-"""Steps that were played and recorded, and who keeps the recording of a whole workload.
+"""Played and recorded steps, and a cache of the recording of a whole workload.
 
-All parts of a search in one configuration ask for crashes of the same workload. A process plays it once, whole, for all
-the parts that it does: what comes after a part's own calls can change nothing of the states before.
+All parts of a search in one configuration need crashes of the same workload. A process plays it once, completely, for
+all its parts: calls after a part's own can't change the earlier states.
 """
 
 from collections import Counter
@@ -22,10 +22,10 @@ from tornpage.scenarios.model.work import Part
 
 
 class Tape(msgspec.Struct, frozen=True):
-    """What is played and recorded: `steps`, after a `prelude` that leaves `files` and `view`.
+    """A recording to make: `steps`, after a `prelude` that leaves `files` and `view`.
 
-    Of its crash states, one in `share` of what the profile wants is tried; where it is the workload, those of a `part`.
-    `device` is another one than the search's own.
+    One in `share` of the crash states that the profile asks for is tried; for the workload, those of a `part`. `device`
+    replaces the search's own.
     """
 
     steps: tuple[Step, ...]
@@ -38,7 +38,7 @@ class Tape(msgspec.Struct, frozen=True):
 
 
 class Played(msgspec.Struct, frozen=True):
-    """A recording, and how far it goes: up to the step of that number (from 1), where something failed, if anything."""
+    """A recording, and its last complete step (from 1); and the failure that ended it, if any."""
 
     recording: Recording
     counts: Counter[str]
@@ -46,12 +46,12 @@ class Played(msgspec.Struct, frozen=True):
     failed: Violation | TargetError | None = None
 
     def failure_of(self, steps: int) -> Violation | TargetError | None:
-        """What has failed up to the end of so many steps; their recording is whole where nothing has."""
+        """The failure up to the end of so many steps; without one their recording is complete."""
         return self.failed if len(self.steps) <= steps else None
 
 
 def play_tape(tape: Tape, target: Target, configuration: Configuration, directory: Path, *, compares: bool) -> Played:
-    """Play the steps and record them; with `compares` the recording is held against the files after each call."""
+    """Play the steps and record them; with `compares` the recording is compared with the files after each call."""
     executor = Executor(
         target,
         configuration,
@@ -79,7 +79,7 @@ def play_tape(tape: Tape, target: Target, configuration: Configuration, director
 
 
 class Workloads:
-    """Keeps the workload that was played last, for as long as somebody's scope is open."""
+    """Caches the workload that was played last, while a `kept` scope is open."""
 
     def __init__(self) -> None:
         self._kept: tuple[object, Played] | None = None
@@ -87,7 +87,7 @@ class Workloads:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep what is played inside this scope; scopes nest."""
+        """Keep the cached workload inside this scope; scopes nest."""
         self._scopes += 1
         try:
             yield
@@ -99,7 +99,7 @@ class Workloads:
     def of(
         self, tape: Tape, target: Target, configuration: Configuration, directory: Path, *, compares: bool
     ) -> Played:
-        """The workload as it was played in this directory, or as it is played now."""
+        """The recording of the workload in this directory, cached or played now."""
         key = type(target), target.name, configuration, directory, tape.steps, compares
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]

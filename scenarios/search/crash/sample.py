@@ -1,14 +1,15 @@
-"""Which crash states of one call are tried, where not all of them are.
+"""Which crash states of one call are tried, if not all of them are.
 
-Method. A crash does harm where an order matters: round an acknowledgement, a sync, a rename, a delete, a truncate, and
-each write of a checkpoint. So never a uniform sample:
+Method. A crash does harm where an order matters: around an acknowledgement, a sync, a rename, a delete, a truncate, and
+each write of a checkpoint. So the sample is not uniform:
 
-1. at every position the process dies, and the power fails with all kept, all lost, and names, data or sizes alone;
+1. at every position the process dies, and the power fails with everything kept, everything lost, and only names, data
+   or sizes kept;
 2. at those positions single losses, tears and holes of the newest changes there;
 3. the same of all other changes, and subsets, at random positions.
 
-The first is never cut short in the workload itself; of the rest as many different disks are tried as are asked for,
-whether or not several crashes leave the same one. Positions come in the order of the tape, which is walked along once.
+The first group is always complete for the workload itself; of the others as many different disks are tried as asked
+for, whether or not several crashes leave the same one. Positions come in the order of the tape, which is read once.
 """
 
 import random
@@ -21,7 +22,7 @@ from tornpage import faults
 _ORDERING: Final = frozenset({"sync", "syncdir", "syncall", "rename", "link", "delete", "truncate"})
 # Of the changes that are unsynced at a position, so many of the newest are near it.
 _NEAR: Final = 8
-# For each disk that is wanted so many crashes are looked at, at most: many leave one that is known.
+# The most crashes tried for each wanted disk: many leave a known one.
 _LOOKED_AT: Final = 6
 
 
@@ -39,7 +40,7 @@ def decisive_positions(
 
 
 class Sample:
-    """Draws the states of one stretch of a tape; `is_new` says whether nobody has read a state's disk yet."""
+    """Draws the states of one stretch of a tape; `is_new` tells whether a state's disk has not been read yet."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Sample:
         return wanted
 
     def _partial(self, position: int, most: int) -> Iterator[faults.State]:
-        """States in which something is lost, torn or missing, until so many of them are new."""
+        """States with lost, torn or missing data, until so many of them are new."""
         crashes = list(self._states.partial(position))
         newest = sorted({_newest(crash) for crash in crashes}, reverse=True)[:_NEAR]
         near = [crash for crash in crashes if _newest(crash) in newest]
@@ -110,12 +111,12 @@ class Sample:
 
 
 def _newest(crash: faults.Crash) -> int:
-    """The newest change that a crash spoils."""
+    """The newest change that a crash loses or damages."""
     return max((*crash.lost, *(index for index, _, _ in crash.holes), crash.torn[0] if crash.torn else -1))
 
 
 def _first_of(crashes: Sequence[faults.Crash]) -> Iterator[faults.Crash]:
-    """Of each way to spoil a change the one of the newest change: its loss, its first tear, its last hole."""
+    """For each way to damage a change, the crash of the newest change: its loss, its first tear, its last hole."""
     alone = [crash for crash in crashes if len(crash.lost) == 1 and not crash.torn and not crash.holes]
     torn = [crash for crash in crashes if crash.torn and not crash.lost]
     holes = [crash for crash in crashes if crash.holes and not crash.lost]

@@ -1,26 +1,27 @@
-"""The crash search: trace once, replay many. Every disk that a crash could have left is opened and judged.
+"""The crash search: trace once, replay many. Every disk state that a crash could have left is opened and judged.
 
 Method, for each configuration:
 
 1. The workload is played once, and recorded. At each position of the tape the process dies, or the power fails in each
-   way that `faults.CrashStates` knows; equal disks are read once, and judged by what callers had been told there.
-2. Each call is made to fail by single faults of what changes the files, then one more change is made: a change that
-   was refused may not come back by a crash, but where the measured rules allow it.
-3. Distinct crash states are started from: the boot, and the recovery that the target offers, are recorded and crash
-   in their turn, and are swept with faults.
+   way that `faults.CrashStates` knows; equal disks are read once, and judged by the answers that callers had at that
+   position.
+2. Each call is made to fail by single faults of operations that change files, then one more change is made: a crash may
+   bring back a failed change only where the measured rules allow it.
+3. The store is started on distinct crash states: the start, and the target's recovery, if any, are recorded, crashed in
+   turn, and swept with faults.
 
-A part of the search is a few calls of the workload in one configuration, or the same calls after faults. Parts that
-one process does share the recording of the workload (`played.Workloads`). Recoveries begin where a part's own calls
-have led.
+A part of the search is a few calls of the workload in one configuration, or the same calls after faults. Parts in one
+process share the recording of the workload (`played.Workloads`). Recoveries begin from the states of a part's own
+calls.
 
-Power fails on the `device` that is given; what it promises says what can tear.
+Power fails on the given `device`, whose guarantees decide what can tear.
 
-Of a program of its own, which strace watches (`execution/crash/program_tape`), the first is done, and of the third that
-recoveries crash: faults come from strace, too, and a process has one.
+For a program of its own, which strace watches (`execution/crash/program_tape`), only step 1 runs, and of step 3 the
+crashes of recoveries: faults need strace, too, and a process can have one only.
 
-Where `latent` faults are asked for, the disk also gives back something else of files at rest than was written.
+With `latent`, the disk also returns other data for files at rest than was written.
 
-Not covered: disks that say that they have synced and have not.
+Not covered: disks that report a sync that they have not made.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.search.workload import Start
 
-# What changes files, and one effect that any of it can have: a crash asks what was done, not what was said of it.
+# File-changing operations, with one effect each: a crash depends on what was done, not on the reported error.
 _CHANGES: Final = {
     "write": "IOERR_WRITE",
     "sync": "IOERR_FSYNC",
@@ -67,7 +68,7 @@ _CHANGES: Final = {
     "delete": "IOERR_DELETE",
     **dict.fromkeys(("file-write", "file-truncate", "file-fsync", "file-rename", "file-unlink"), "EIO"),
 }
-# What may drop pages: SQLite's syncs, and those of plain files.
+# Syncs that may drop pages: SQLite's, and those of plain files.
 _SYNCS: Final = frozenset({"sync", "file-fsync"})
 _Any = TypeVar("_Any")
 _TOLD_EVERY: Final = 50
@@ -80,21 +81,21 @@ _LATENT: Final = "latent"
 _LATENT_FAULTS: Final = "latent faults"
 _STEPS_A_PART: Final = 12
 _FAULTED_A_PART: Final = 6
-# Of the states of a call, one in so many is tried after a fault, or begins a recovery of its own.
+# One in so many states of a call is tried after a fault, or starts its own recovery.
 _FAULTED_SHARE: Final = 10
 _RECOVERY_SHARE: Final = 6
-# Where every state is wanted, so many of each call after a fault, or of a recovery: there are millions.
+# If every state is wanted: the number for each call after a fault, or of a recovery, since there are millions.
 _MOST_OF_A_SHARE: Final = 100
 _FEW_OF_A_SHARE: Final = 1_000
 _DEPLOYED: Final = (
-    "made before the first call was acknowledged, and never synced into the directory above: {}; a crash is taken to "
-    "leave that, as part of the deployment (POSIX would allow its loss)"
+    "created before the first call was acknowledged, and never synced into the directory above: {}; crashes are "
+    "assumed to keep it, as part of the deployment (POSIX would allow its loss)"
 )
 _WORKLOADS: Final = Workloads()
 
 
 class CrashSearch(Search):
-    """Searches the crash states of one target over configurations; tells a `Recorder` what it finds."""
+    """Searches the crash states of one target over configurations; reports findings to a `Recorder`."""
 
     name = "crash"
 
@@ -116,7 +117,7 @@ class CrashSearch(Search):
         self.latent = latent
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         self._starts: list[Tape] = []
-        # Its faults come from outside, as strace does, and there is one strace on a process.
+        # Its faults come from outside, as strace does, and a process can have one strace only.
         self._is_program = "syscall" in target.depths
 
     @classmethod
@@ -144,7 +145,8 @@ class CrashSearch(Search):
         reader = CrashReader(self.target, configuration)
         tally = CrashesTried(self.target.name, configuration)
         self._starts = []
-        # Tried once in a process, and it makes use of SQLite's randomness: not in the one part that asks first.
+        # Determined once in a process, and it uses SQLite's random generator: so not inside the first part that needs
+        # it.
         are_joined(self.target, configuration, self.directory / "joined")
         with faults.shims().deterministic(self.seed):
             try:
@@ -177,15 +179,15 @@ class CrashSearch(Search):
             self._recoveries(starts, reader, tally)
 
     def _try_tape(self, tape: Tape, reader: CrashReader, tally: CrashesTried) -> Counter[str]:
-        """Play steps, record them, and judge the crash states of the recording; what playing came to."""
+        """Play steps, record them, and judge the crash states of the recording; return the counts of the play."""
         played = self._played(tape, reader.configuration)
         if played is None:
             tally.broken += 1
             return Counter()
         recording, counts = played
-        # A target may keep what it has learned when it was played, and another part may have had it played.
+        # A target may cache what it learned when it was played, and another part may have played it.
         reader.target = recording.trial.target
-        # The workload is the same for each of its parts, and counts once: with the last one.
+        # The workload is the same for each of its parts, and is counted once: with the last one.
         tally.operations += len(recording.tape) if tape.part is None or tape.part.end is None else 0
         for state in self._states(recording, tape, reader, tally):
             if self.recorder.enough():
@@ -194,11 +196,11 @@ class CrashSearch(Search):
         return counts
 
     def _played(self, tape: Tape, configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
-        """The recording of a tape's steps; None where they fail without any crash.
+        """The recording of a tape's steps; None if they fail without any crash.
 
-        In the workload itself that is a finding; what fails after a fault is the sweep's to find.
+        In the workload itself that is a finding; failures after a fault are for the sweep.
         """
-        # A part that has the workload played goes on as one that finds it played: with the same randomness.
+        # A part that plays the workload continues with the same random state as one that finds it cached.
         alone = contextlib.nullcontext() if tape.part is None else faults.shims().deterministic(self.seed)
         play = play_tape if tape.part is None else _WORKLOADS.of
         with alone:
@@ -207,7 +209,7 @@ class CrashSearch(Search):
                 self.target,
                 configuration,
                 self.directory / "recorded",
-                # A program may be at work in the background between its calls; it has ended when it has closed it.
+                # A program may work in the background between its calls; that has ended when its store is closed.
                 compares=not self._is_program,
             )
         end = len(played.steps) if tape.part is None or tape.part.end is None else tape.part.end
@@ -219,14 +221,14 @@ class CrashSearch(Search):
                 self._found(failed, Scenario(self.target.name, configuration, played.steps))
             return None
         if tape.part is not None:
-            # As late as it was when the part's own calls had been made.
+            # The time at which the part's own calls had been made.
             played.recording.trial.at_step(end)
         return played.recording, played.counts
 
     def _states(
         self, recording: Recording, tape: Tape, reader: CrashReader, tally: CrashesTried
     ) -> Iterator[faults.State]:
-        """The states of each call, in the order of the tape; not all of them where there are too many (`Sample`)."""
+        """The states of each call, in the order of the tape; a `Sample` if there are too many."""
         operations, every = recording.tape.operations, self.most_states_per_call is None
         device = tape.device or self.device
         states = recording.states(device, self.seed, every=every)
@@ -263,7 +265,7 @@ class CrashSearch(Search):
         self.counts["states"] += 1
         tally.states += 1
         beginnings = len(reader.beginnings)
-        # Only the workload itself has a map; other tapes begin elsewhere.
+        # Only the workload itself has a map; other tapes begin at other states.
         point = _point_of(tally, recording, state) if tape.share == 1 else CrashPoint("", 0, "")
         point.states += 1
         try:
@@ -282,14 +284,14 @@ class CrashSearch(Search):
             tally.took(outcome)
             point.took(outcome)
             if len(reader.beginnings) > beginnings:
-                # The first disk that shows this, with files of these names: recovery starts from here.
+                # The first disk with this view and files of these names: a recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
                 self._starts.append(Tape((), scenario.steps, dict(state.files), view))
         if self.counts["states"] % _TOLD_EVERY == 0:
             self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
 
     def _doubted(self, doubt: NotJudged) -> None:
-        """Say once why a state could not be judged; the others are."""
+        """Report once why a state could not be judged; the others are judged."""
         self.counts["not_judged"] += 1
         if self.counts["not_judged"] == 1:
             self.vacuous(str(doubt))
@@ -297,7 +299,7 @@ class CrashSearch(Search):
     def _scenario(self, tape: Tape, recording: Recording, state: faults.State) -> Scenario:
         """The steps of a tape up to a crash, and the crash."""
         made = recording.history.step_at(state.crash.position)
-        # To open after a prelude was a step of its own, but is none of the scenario.
+        # Opening after a prelude was a separate step, but is not a step of the scenario.
         steps = tape.steps[: max(made - len(tape.prelude), 0) if tape.prelude else made]
         if recording.history.is_closing_at(state.crash.position):
             # The search closes the store at the end of its tape; in a scenario a restart does.
@@ -313,9 +315,9 @@ class CrashSearch(Search):
         tally: CrashesTried,
         kind_of: Callable[[_Any], object] = lambda _: None,
     ) -> Sequence[_Any]:
-        """A seeded sample in order, of a share of as many as the profile wants of a call; `what` they are.
+        """A seeded sample in order, of a share of as many as the profile asks for; `what` names the items.
 
-        Each kind has its turn before any has another: a store may mishandle what only one of many operations is.
+        Each kind has its turn before any has a second one: a store may fail for only one of many operations.
         """
         most = _MOST_OF_A_SHARE if self.most_states_per_call is None else max(self.most_states_per_call // share, 1)
         if len(them) <= most:
@@ -332,7 +334,7 @@ class CrashSearch(Search):
     # -- after a fault -------------------------------------------------------------------------------------
 
     def _after_faults(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
-        """Each call under single faults of what changes files, then one more change; then the crashes."""
+        """Each call under single faults of file-changing operations, then one more change; then the crashes."""
         sweep, beat = self._sweep(reader.configuration), Call(self.target.heartbeat())
         for start in sweep.starts(reader.configuration, part):
             if start.action in (OPEN, CLOSE):
@@ -371,11 +373,11 @@ class CrashSearch(Search):
         came_to = self._try_tape(tape, reader, tally)
         fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
         self.counts.update(fired=fired, surfaced=surfaced, tried=1)
-        # What goes wrong here goes wrong in a crash, and is counted there.
+        # Failures here happen in a crash, and are counted there.
         self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
 
     def _failed_syncs(self, sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:
-        """One-shot faults of syncs, where what they drop is asked for: by the target, or by the device."""
+        """Single faults of syncs, if the target or the device asks for dropped pages."""
         if not self.target.survives_failed_sync and self.device.failed_sync == "keeps":
             return []
         return [
@@ -399,8 +401,8 @@ class CrashSearch(Search):
     # -- files at rest -------------------------------------------------------------------------------------
 
     def _latent(self, configuration: Configuration, tally: CrashesTried) -> None:
-        """Let the disk give back something else than what each call has left; each is a scenario of its own."""
-        # Where there is a log, most of a store is in that until it is closed.
+        """Damage the files that each call has left; each damage is a scenario of its own."""
+        # If there is a log, it holds most of a store until it is closed.
         restarted = tuple(step for call in self._calls for step in (call, Restart()))
         for steps in (self._calls, restarted):
             played = self._played(Tape(steps), configuration)
@@ -415,7 +417,7 @@ class CrashSearch(Search):
                             break
 
     def _try_latent(self, scenario: Scenario) -> bool:
-        """Whether the store has met what was done to its files, as far as that is known."""
+        """Whether the store has met the damage to its files, as far as that is known."""
         violation, counts = play(scenario, self.target, self.directory / "latent")
         self.counts.update({name: count for name, count in counts.items() if name.startswith("latent_")})
         if violation is not None:
@@ -457,7 +459,7 @@ class CrashSearch(Search):
     def _found(self, violation: Violation, scenario: Scenario) -> None:
         """Record a finding by its shortest scenario: one for each check, kind of crash, and with or without a fault.
 
-        A store that syncs nothing fails at every other state, and nobody reads that many scenarios.
+        A store that syncs nothing fails at every second state, which would be too many scenarios to read.
         """
         kind = _kind_of(violation, scenario)
         here = (*kind, call_of(scenario), str(scenario.configuration))
@@ -466,15 +468,15 @@ class CrashSearch(Search):
         short = self._shortest(violation, scenario)
         if not short.again:
             self.recorder.joins(kind, here)
-            self.vacuous(f"{short.violation} [played again it does not show, so it is no finding] {short.scenario}")
+            self.vacuous(f"{short.violation} [a replay does not show it, so it is not a finding] {short.scenario}")
             return
         scenario, violation = short.scenario, short.violation
         finding = Finding.of(violation, scenario, self.name, short.note)
         if self.recorder.accepts(finding):
-            # What is accepted of one call in one configuration says nothing of the others.
+            # A baseline entry for one call in one configuration does not cover the others.
             self.recorder.found(finding, self.target, DedupKeys(before=(kind, here), joins=(here,)))
             return
-        # Without a fault that it did not need, it may be one that is known.
+        # Without a fault that it did not need, it may be a known finding.
         shorter_kind = _kind_of(violation, scenario)
         if self.recorder.has_met(shorter_kind):
             self.recorder.joins(kind)
@@ -507,10 +509,10 @@ class CrashSearch(Search):
     def _crash_of(
         self, scenario: Scenario, directory: Path, seen: Violation, device: faults.Device
     ) -> tuple[CrashAt, Violation] | None:
-        """The first crash of a scenario's last step that shows what was seen; None where playing it violates one."""
+        """The first crash of a scenario's last step that shows the finding; None if playing it violates a check."""
         executor = Executor(self.target, scenario.configuration, directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
-        # A store that leaks can't be closed, either; what it has shown by then counts.
+        # A store that leaks can't be closed, either; its findings so far count.
         with contextlib.suppress(Violation), executor:
             try:
                 for step in scenario.steps:
@@ -544,7 +546,7 @@ def _point_of(tally: CrashesTried, recording: Recording, state: faults.State) ->
 
 
 def _kind_of(violation: Violation, scenario: Scenario) -> Key:
-    """What makes two findings of one store the same to a reader."""
+    """The properties by which a reader takes two findings of one store as one."""
     last = scenario.steps[-1] if scenario.steps else None
     cut_power = isinstance(last, CrashAt) and last.power
     return "kind", violation.code, "power" if cut_power else "process", "after faults" if scenario.faults else "alone"

@@ -1,8 +1,8 @@
-"""How far a machine has come, in a small file: a campaign that was stopped goes on with the next batch.
+"""The progress of a fuzz, in a small file: a stopped campaign continues with the next batch.
 
-Each batch of scenarios has a seed of its own, derived from the run's; so the file needs the number of batches that are
-done, what they came to, and what they were made from. The same seed and range tells the same scenarios, stopped or not,
-and the trace of both is the same. It is the same only with the same target, Hypothesis and SQLite.
+Each batch of scenarios has its own seed, derived from the run's; so the file holds the number of finished batches,
+their results, and their inputs. The same seed and range give the same scenarios and the same trace, stopped or not, as
+long as target, Hypothesis and SQLite are the same.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _LARGEST_BYTES: Final = 64 * 1024 * 1024
 
 
 class Range(msgspec.Struct, frozen=True):
-    """What scenarios there are to tell: two runs with an equal range tell the same ones."""
+    """The inputs of the scenarios: two runs with an equal range draw the same ones."""
 
     target: str
     seed: int
@@ -33,11 +33,11 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct):
-    """What the first `batches` of a range came to.
+    """The results of the first `batches` of a range.
 
     `totals`, and by machine `steps`, `rules` used and `acknowledged` calls, are counts; `cells` counts the answers of
-    each machine by action, outcome and circumstance; `shapes` are the different states that were reached; `trace` is a
-    digest of all steps, answers and states; `seconds` is what it has taken.
+    each machine by action, outcome and circumstance; `shapes` are the distinct kinds of states that were reached;
+    `trace` is a digest of all steps, answers and states; `seconds` is the time taken.
     """
 
     range: Range
@@ -56,7 +56,7 @@ class Checkpoint(msgspec.Struct):
     def add(
         self, machine: str, totals: Counter[str], rules: Counter[str], acknowledged: Counter[str], shapes: set[str]
     ) -> None:
-        """Add what a batch came to, as far as it got."""
+        """Add the results of a batch, as far as it got."""
         self.totals = _added(self.totals, totals)
         self.steps[machine] = self.steps.get(machine, 0) + totals["steps"]
         self.rules[machine] = _added(self.rules.get(machine, {}), rules)
@@ -64,7 +64,7 @@ class Checkpoint(msgspec.Struct):
         self.shapes = sorted({*self.shapes, *(hashlib.sha256(shape.encode()).hexdigest()[:12] for shape in shapes)})
 
     def take(self, batch: "Checkpoint") -> None:
-        """Add what a batch came to, told elsewhere; its trace is the digest of the batch alone."""
+        """Add the results of a batch that ran elsewhere; its trace is the digest of the batch alone."""
         self.totals = _added(self.totals, batch.totals)
         self.steps = _added(self.steps, batch.steps)
         for name in batch.rules:
@@ -86,11 +86,11 @@ class Checkpoint(msgspec.Struct):
                 os.fsync(file.fileno())
             beside.replace(path)
         except OSError as error:
-            raise TargetError(f"cannot write {path}, from which a campaign goes on: {error.strerror}") from error
+            raise TargetError(f"cannot write {path}, from which a campaign continues: {error.strerror}") from error
 
     @classmethod
     def read(cls, path: Path, wanted: Range) -> "Checkpoint":
-        """What was done of the wanted range; nothing where there is no file. Raises `TargetError`."""
+        """The progress of the wanted range; empty without a file. Raises `TargetError`."""
         found = _decoded(path)
         if found is None:
             return cls(wanted)
@@ -99,13 +99,13 @@ class Checkpoint(msgspec.Struct):
             if value != asked:
                 raise TargetError(
                     f"{path} is of a campaign with {name} {_shown(value)}, not {_shown(asked)}: "
-                    "ask for the same to go on, or begin anew without --continue"
+                    "give the same to continue, or start again without --continue"
                 )
         return found
 
 
 def seed_in(path: Path) -> int | None:
-    """The seed of the campaign that a file is of, None where there is no such file. Raises `TargetError`."""
+    """The seed of the campaign of a file, None without a file. Raises `TargetError`."""
     found = _decoded(path)
     return found.range.seed if found is not None else None
 
@@ -121,7 +121,7 @@ def _decoded(path: Path) -> Checkpoint | None:
     try:
         found = msgspec.json.decode(content, type=Checkpoint)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TargetError(f"{path} does not say how far a campaign has come: {error}") from error
+        raise TargetError(f"{path} has no valid progress of a campaign: {error}") from error
     if found.format != FORMAT or found.version > VERSION:
         raise TargetError(f"{path} is {found.format!r} of version {found.version}, not {FORMAT!r} of {VERSION}")
     return found

@@ -1,17 +1,17 @@
-"""The search ``fuzz``: Hypothesis tells scenarios, the executor checks every step, and what fails is told in few steps.
+"""The search ``fuzz``: Hypothesis draws scenarios, the executor checks every step, and failures are shrunk.
 
-A target offers machines (the reference: tasks, history, outbox, and the whole ledger with two workers); what one may do
-is in `scenarios.search.fuzz.state_machine`. Machines and configurations take turns, batch by batch, until each machine
-has met each configuration. A failing scenario is shrunk by Hypothesis and then by `minimise`.
+A target offers machines (the reference: tasks, history, outbox, and the whole ledger with two workers); the steps of a
+machine are in `scenarios.search.fuzz.state_machine`. Machines and configurations take turns, batch by batch, until each
+machine has run in each configuration. A failing scenario is shrunk by Hypothesis and then by `minimise`.
 
-Each batch has its own seed, derived from the run's: the same seed gives the same scenarios, also where a campaign was
-stopped after some batch and goes on later (`scenarios.search.fuzz.checkpoint`). The trace, a digest of all steps,
-answers and states, shows it.
+Each batch has its own seed, derived from the run's: the same seed gives the same scenarios, also if a campaign was
+stopped after some batch and continues later (`scenarios.search.fuzz.checkpoint`). The trace, a digest of all steps,
+answers and states, proves it.
 
-A run that has reached too little is vacuous and says what it missed: from `ENOUGH_STEPS` on, a machine has to have used
-every rule, and from `STEPS_AN_ACTION` for each action that it draws, to have had an acknowledgement of every one.
+A run that has reached too little is vacuous and lists what it missed: from `ENOUGH_STEPS` on, a machine must have used
+every rule, and from `STEPS_AN_ACTION` for each action that it draws, every action must have been acknowledged once.
 
-Not covered: two machines at once, and threads that nothing schedules.
+Not covered: two machines at once, and threads that no schedule controls.
 """
 
 import contextlib
@@ -67,11 +67,11 @@ from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "machines_of", "plans"]
 
-# From so many steps on, what a machine has never done is a coverage gap, not chance.
+# From so many steps on, an unused rule is a coverage gap, not chance.
 ENOUGH_STEPS: Final = 1_500
 STEPS_AN_ACTION: Final = 300
 _MANY_STEPS: Final = 20_000
-# Told beyond what was asked for, where something has never been in the way.
+# The number of extra scenarios if a condition never had an effect.
 _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
 # So many actions of a machine have their turn in a batch.
@@ -81,14 +81,14 @@ _OUTCOMES: Final = {"done": "acknowledged", "refused": "refused", "raised": "fai
 
 @runtime_checkable
 class Playable(Protocol):
-    """A target that a machine can play: it says which calls make sense in a state."""
+    """A target that a machine can play: it lists the calls that make sense in a state."""
 
     def actions(self, view: View) -> strategies.SearchStrategy[Action]:
-        """The calls that are worth making in the state that `view` shows."""
+        """The calls that are useful in the state of `view`."""
 
 
 def machines_of(target: Target) -> Mapping[str, Machine]:
-    """The machines that a target offers; the one that it has anyway where it offers none, and none without actions."""
+    """The machines of a target; the default one if it offers none, and none without actions."""
     if offered := target.machines:
         return offered
     return {_THE_ONE: Machine(target.actions)} if isinstance(target, Playable) else {}
@@ -96,19 +96,19 @@ def machines_of(target: Target) -> Mapping[str, Machine]:
 
 @contextlib.contextmanager
 def _from_the_seed_alone() -> Iterator[None]:
-    """Keep Hypothesis from drawing numbers and strings that it finds in the code of whatever modules are loaded.
+    """Keep Hypothesis from drawing numbers and strings that it finds in the code of loaded modules.
 
     The same seed would give other scenarios elsewhere, and after each change of a constant anywhere. There is no
-    setting for it; a test holds that this still works.
+    setting for it; a test checks that this still works.
     """
     try:
         providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
         none = providers.Constants()
-    except (ImportError, AttributeError):  # An older Hypothesis does nothing of the kind.
+    except (ImportError, AttributeError):  # An older Hypothesis does not do that.
         yield
         return
     with mock.patch.object(providers, "_get_local_constants", return_value=none):
-        # What was drawn from before, and after, is remembered by the bounds of the draw alone.
+        # Hypothesis caches draws by the bounds of the draw alone, both earlier and later ones.
         providers.CONSTANTS_CACHE.cache.clear()
         try:
             yield
@@ -117,10 +117,9 @@ def _from_the_seed_alone() -> Iterator[None]:
 
 
 class Fuzz(Search):
-    """Tells `scenarios` scenarios of up to `steps` steps to one target, over its machines and configurations in turn.
+    """Runs `scenarios` scenarios of up to `steps` steps on one target, over its machines and configurations in turn.
 
-    A part is a batch of scenarios. `progress` is where it keeps how far it has come; with `goes_on` it begins where
-    that file says.
+    A part is a batch of scenarios. `progress` is the file of its progress; with `goes_on` it continues from that file.
     """
 
     name = "fuzz"
@@ -156,13 +155,13 @@ class Fuzz(Search):
         self.range = Range(target.name, seed, steps, scenarios_a_batch, tuple(self.machines), self.configurations)
         self._batch = Checkpoint(self.range)
         self._goes_wrong = False
-        # What batches beyond those that were asked for are to reach.
+        # The conditions that extra batches are to reach.
         self._focus: tuple[str, ...] = ()
         self._plain: dict[Configuration, frozenset[tuple[str, str]]] = {}
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """Which machines tell how much, and where a campaign goes on."""
+        """The machines and their sizes, and where a campaign continues."""
         return {
             "machines": plan.machines,
             "scenarios": plan.profile.scenarios,
@@ -176,7 +175,7 @@ class Fuzz(Search):
 
     @contextlib.contextmanager
     def company(self) -> Iterator[None]:
-        """One process for all rivals that need their own, and one for all second callers."""
+        """One process for all rivals that need another process, and one for all second callers."""
         with contextlib.ExitStack() as scope:
             if "vfs" in self.target.depths:
                 scope.enter_context(faults.shared_rival_process())
@@ -185,7 +184,7 @@ class Fuzz(Search):
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """How far it has come, in this run and in those that it goes on from. Raises `TargetError`."""
+        """The progress of this run and of those that it continues. Raises `TargetError`."""
         if self.shard is not None:
             self.range = msgspec.structs.replace(self.range, shard=str(self.shard))
         if self.goes_on and self.progress is not None:
@@ -200,43 +199,43 @@ class Fuzz(Search):
                 yield Part(configuration, batch, batch + 1, name)
 
     def own_parts(self) -> Iterator[Part]:
-        """The batches that have not been told in earlier runs."""
+        """The batches that earlier runs have not done."""
         first = self.checkpoint.batches
         return (part for part in super().own_parts() if part.first >= first)
 
     def search(self, part: Part) -> bool:
-        """Tell the scenarios of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
+        """Run the scenarios of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
         self._batch = Checkpoint(self.range)
         with self.company():
             found = self._tell_batch(part)
-        # What a baseline accepts ends its batch, and no more than that.
+        # A finding that a baseline accepts ends only its batch.
         self.ends = found is not None and not self.recorder.accepts(found)
         self._batch.batches = 1
         return True
 
     def more(self) -> Checkpoint:
-        """What the batch came to."""
+        """The results of the batch."""
         return self._batch
 
     def take(self, part: Part, done: Done) -> None:
-        """Add a batch to what there is, and keep that. Raises `TargetError`."""
+        """Add a batch to the progress, and store it. Raises `TargetError`."""
         if done.more is None:
-            # Nobody has told it.
+            # It has not been run.
             return
         self._goes_wrong = self._goes_wrong or done.ends
         self.checkpoint.take(done.more)
         self.checkpoint.seconds += done.seconds
         self.recorder.tell(StepsDone(_counts(self.checkpoint)))
-        # A batch that is shorter than others is another batch where a longer campaign goes on.
+        # A batch that is shorter than others would differ in a longer campaign that continues this one.
         if done.complete and self._size_of(part) == self.range.scenarios_a_batch:
             self.checkpoint.batches = part.first + 1
             if self.progress is not None:
                 self.checkpoint.write(self.progress)
 
     def judge(self, *, complete: bool) -> None:
-        """Tell what it has not reached; one that was ended by a finding need not have."""
+        """Report what it has not reached, unless a finding has ended it."""
         if not self.machines:
-            self.vacuous(f"{self.target.name} does not say which actions it offers")
+            self.vacuous(f"{self.target.name} declares no actions")
         elif self.recorder.is_late and not self.checkpoint.totals.get("steps"):
             self.vacuous("the time was up before anything was tried: give it more (--max-time), or fewer searches")
         elif not self._goes_wrong:
@@ -251,9 +250,9 @@ class Fuzz(Search):
         return SearchEnded(self.name, self.target.name, counts, checkpoint.seconds, complete, notes, extent=extent)
 
     def _tell_more(self) -> None:
-        """Batches beyond what was asked for, as long as something that could be in the way never was.
+        """Run extra batches as long as some possible condition never had an effect.
 
-        They are not kept as progress: a longer campaign has them for its own.
+        They are not kept as progress: a longer campaign runs them itself.
         """
         after = math.ceil(self.scenarios / self.range.scenarios_a_batch)
         for batch in range(after, after + _MORE_BATCHES):
@@ -275,13 +274,13 @@ class Fuzz(Search):
     # -- a batch -------------------------------------------------------------------------------------------
 
     def _size_of(self, part: Part) -> int:
-        """How many scenarios a batch has; the last one may have fewer."""
+        """The number of scenarios of a batch; the last one may have fewer."""
         left = self.scenarios - part.first * self.range.scenarios_a_batch
-        # Beyond what was asked for, batches are whole.
+        # Extra batches are complete.
         return min(self.range.scenarios_a_batch, left) if left > 0 else self.range.scenarios_a_batch
 
     def _tell_batch(self, part: Part) -> Finding | None:
-        """Tell the scenarios of a batch; the finding that one of them ended in, if one did."""
+        """Run the scenarios of a batch; return the finding that one of them ended in, if any."""
         name, configuration = part.kind, part.configuration
         digest = hashlib.sha256()
         home = self.directory / "fuzz"
@@ -316,7 +315,7 @@ class Fuzz(Search):
         return self._found(machine_run.failed[-1], violation)
 
     def _operations_on_plain_files(self, configuration: Configuration) -> frozenset[tuple[str, str]]:
-        """Which of them the workload makes, as (kind, role); a fault of one that is never made would tell nothing."""
+        """The operations on plain files in the workload, as (kind, role); other faults would never fire."""
         if configuration not in self._plain:
             home = self.directory / "plain"
             place({}, home)
@@ -328,7 +327,7 @@ class Fuzz(Search):
         return self._plain[configuration]
 
     def _turn(self, batch: int) -> tuple[str, Configuration]:
-        """Whose turn it is: each machine meets each configuration before any pair comes again."""
+        """The machine and configuration of a batch: each pair has its turn before any is repeated."""
         names, configurations = list(self.machines), self.configurations
         turn = batch % (len(names) * len(configurations))
         shift = turn // math.lcm(len(names), len(configurations))
@@ -341,7 +340,7 @@ class Fuzz(Search):
         machine = type("StoreMachine", (StoreMachine,), {"machine_run": machine_run})
         examples = None
         if self.examples is not None:
-            # What an example says depends on what can be drawn.
+            # The meaning of an example depends on what can be drawn.
             salt = f"{self.target.name} {part.kind} {part.configuration} {self.range.steps}"
             examples = shared_examples(self.examples, salt)
         hypothesis.seed(self._seed_of(part.first))(machine)
@@ -367,7 +366,7 @@ class Fuzz(Search):
         short = shown(scenario, violation, self.target, self.directory / "minimise")
         note = short.note or what_suffices(short.scenario)
         finding = Finding.of(short.violation, short.scenario, self.name, note, shows_again=short.again)
-        # What is accepted is met by one batch after the other; nobody reads it twice.
+        # Every batch may meet an accepted finding; it is reported once.
         if not self.recorder.accepts(finding):
             self.recorder.found(finding, self.target)
         elif not self.recorder.repeats_one(finding):
@@ -375,7 +374,7 @@ class Fuzz(Search):
             self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
         return finding
 
-    # -- what was reached ----------------------------------------------------------------------------------
+    # -- coverage -------------------------------------------------------------------------------------------
 
     def _require_substance(self, checkpoint: Checkpoint, *, complete: bool) -> None:
         missing = []
@@ -393,7 +392,7 @@ class Fuzz(Search):
         """Every rule of a machine was used, and every action was acknowledged once."""
         steps = checkpoint.steps[name]
         if unused := self._unused(name, checkpoint):
-            reason = f"in {steps:,} steps the machine {name} never came to: {', '.join(unused)}"
+            reason = f"in {steps:,} steps the machine {name} never used: {', '.join(unused)}"
             self.vacuous(reason)
         if unheard := self._unheard(name, checkpoint):
             reason = f"in {steps:,} steps of the machine {name} nothing has acknowledged: {', '.join(unheard)}"
@@ -407,7 +406,7 @@ class Fuzz(Search):
         return sorted(actions - heard) if is_enough else []
 
     def _unused(self, name: str, checkpoint: Checkpoint) -> list[str]:
-        """The rules that a machine has never used, in steps that are enough for each."""
+        """The rules that a machine has not used, in steps that are enough for each."""
         steps = checkpoint.steps.get(name, 0)
         unused = self._rules(steps) - checkpoint.rules.get(name, {}).keys()
         return sorted(unused) if steps >= ENOUGH_STEPS else []
@@ -428,12 +427,12 @@ class Fuzz(Search):
         return rules
 
     def _require_met(self, checkpoint: Checkpoint) -> None:
-        """What was put in the way was in the way."""
+        """Require that each drawn condition had an effect."""
         if missing := self._never_met(checkpoint):
             self.vacuous(f"the machine never reached: {', '.join(missing)}")
 
     def _never_met(self, checkpoint: Checkpoint) -> list[str]:
-        """What could have been in the way in so many steps, and never was."""
+        """The conditions that were possible in so many steps, and never had an effect."""
         met = {"limit": "limits", "contend": "contentions", "cut power": "power_cuts"}
         steps = checkpoint.totals.get("steps", 0)
         needed = {count for rule, count in met.items() if rule in self._rules(steps)} | {"jumps"}
@@ -441,7 +440,7 @@ class Fuzz(Search):
 
 
 def _turn_of(actions: frozenset[str], batch: int) -> tuple[str, ...]:
-    """The actions that have their turn in a batch: each has it after some, so what a seed rarely draws comes, too."""
+    """The actions that have their turn in a batch: all have one in time, even those that a seed rarely draws."""
     names = sorted(actions)
     first = batch * _FOCUSED % max(len(names), 1)
     return tuple((names + names)[first : first + min(_FOCUSED, len(names))])
@@ -454,7 +453,7 @@ def _clock_of(batch: int) -> int:
 
 
 def _reached(name: str, machine: Machine, cells: Mapping[str, int]) -> Iterator[str]:
-    """How much of (action x outcome x circumstance) a machine has reached, and which actions never had an outcome."""
+    """The coverage of (action x outcome x circumstance) by a machine, and the actions that never had an outcome."""
     if not machine.actions or not cells:
         return
     reached = {tuple(cell.split(" ")[:2]) for cell in cells}

@@ -1,8 +1,8 @@
-"""Failing examples that several runs share: a directory, or a Redis database, of Hypothesis's own kind.
+"""Failing examples that several runs share: a Hypothesis database in a directory, or in Redis.
 
-Hypothesis keeps the examples of all machines under one key, so each gets a key of its own here: what one machine makes
-of an example says nothing of another. What is found there is told before what the seed says, so two runs with the same
-seed tell the same only as long as nobody has found anything.
+Hypothesis keeps the examples of all machines under one key, so each machine gets its own key here: an example of one
+machine means something else for another. Shared examples run before the seed's scenarios, so two runs with the same
+seed are equal only as long as the database has none.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class _Keyed(ExampleDatabase):
 
 
 def _require_directory(place: str) -> None:
-    """Hypothesis says nothing where it can't keep an example, so it is asked here."""
+    """Hypothesis ignores a directory that it can't write, so check it here."""
     if not place.strip() or ":/" in place:
         raise TargetError(f"{without_password(place)!r} is no place for examples; name a directory, or redis://HOST")
     try:
@@ -55,11 +55,11 @@ def _require_directory(place: str) -> None:
     except OSError as error:
         raise TargetError(f"no examples can be kept in {place}: {error.strerror}") from error
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        raise TargetError(f"no examples can be kept in {place}: it can't be written to, or not be read")
+        raise TargetError(f"no examples can be kept in {place}: it can't be written or read")
 
 
 def shared_examples(place: str, salt: str) -> ExampleDatabase:
-    """The examples at a directory or a Redis URL, those of one machine (`salt`) apart; raises `TargetError`."""
+    """The examples at a directory or a Redis URL, separate for one machine (`salt`); raises `TargetError`."""
     if not place.startswith(_REDIS):
         _require_directory(place)
         return _Keyed(DirectoryBasedExampleDatabase(place), salt)

@@ -1,15 +1,15 @@
-"""The machine: a Hypothesis machine that tells one scenario, step by step, to an executor.
+"""The state machine: a Hypothesis machine that draws one scenario, step by step, for an executor.
 
-One rule makes any call that the target offers in its present state, now and then at a time that jumps. The others arm
-faults at either depth, let a rival or a limit be in the way of one call, let another caller of the store make a call in
-the middle of one, clear, restart, crash, and stop at a drawn operation. The machine only draws: what happens, and every
-check, is in the executor, so that a failure is a scenario like any other, played again without Hypothesis.
+One rule makes any call that the target offers in its present state, sometimes after a clock jump. The others arm faults
+at either depth, let a rival or a limit affect one call, let another caller make a call in the middle of one, clear,
+restart, crash, and stop at a drawn operation. The machine only draws: every action and every check is in the executor,
+so a failure is an ordinary scenario, which replays without Hypothesis.
 
-A scenario is *taped* or it is not. A taped one is recorded, so that the power can fail, or the process die, at each
-operation since its last call began, and leave any of the states that such a crash may leave. What others do to the same
-files is out of the recorder's sight: rivals, and the calls of a second worker, are in the other scenarios.
+A scenario is *taped* or not. A taped one is recorded, so that the power can fail, or the process die, at each operation
+since its last call began, and leave any of the states that such a crash may leave. The recorder doesn't see other users
+of the files: rivals, and the calls of a second worker, are in scenarios without a tape.
 
-The strategies here draw only what can be: faults of the catalogue, rivals of the journal mode, power cuts where the
+The strategies draw only possible steps: faults of the catalogue, rivals of the journal mode, power cuts where the
 configuration promises something.
 
 Not covered: limits on single allocations, which need SQLite to themselves; the search ``limits`` has them.
@@ -71,7 +71,7 @@ _LARGEST_LIMITS: Final[Mapping[LimitKind, tuple[int, ...]]] = {
 }
 
 
-# -- what may be drawn -----------------------------------------------------------------------------------------
+# -- possible steps ---------------------------------------------------------------------------------------------
 
 
 def plans(
@@ -118,7 +118,7 @@ def jumps(signs: tuple[int, ...] = (1, -1)) -> SearchStrategy[int]:
 
 
 def kinds_of_limits(target: Target) -> tuple[LimitKind, ...]:
-    """The limits that a target can meet: some need connections of ours, one a library whose heap can be limited."""
+    """The limits that a target supports: some need connections of ours, one a library with a heap limit."""
     library = faults.shim_for(binding_of(target)).library
     heap: tuple[LimitKind, ...] = ("heap",) if faults.can_limit_heap(library) else ()
     return (*heap, "pages", "steps") if "statement" in target.depths else heap
@@ -137,9 +137,9 @@ def limits(kinds: tuple[LimitKind, ...]) -> SearchStrategy[Limit]:
 
 
 def rivals(configuration: Configuration) -> SearchStrategy[Rival]:
-    """A rival that makes sense in this journal mode; it stays until it is cleared.
+    """A rival that is possible in this journal mode; it holds its lock until it is cleared.
 
-    Whether a store waits for one that goes soon, and one that recovers a WAL, is left to the search ``contend``.
+    Short locks, and rivals that recover a WAL, are left to the search ``contend``.
     """
     mode = configuration.journal_mode
     kinds = [kind for kind in faults.RIVAL_KINDS.values() if kind.fits(mode) and kind.name != "recoverer"]
@@ -157,9 +157,9 @@ def settings_of(
 ) -> hypothesis.settings:
     """Hypothesis's settings for a batch of so many scenarios.
 
-    All of these on purpose: a profile that Hypothesis loads under CI must not change what a seed tells. No database
-    unless one is given: what an earlier run has found would be told before what the seed says, and a finding has a file
-    of its own.
+    All are set explicitly: a profile that Hypothesis loads under CI must not change a seed's scenarios. There is no
+    database by default: examples of an earlier run would run before the seed's scenarios, and a finding has its own
+    file.
     """
     return hypothesis.settings(
         max_examples=scenarios,
@@ -179,15 +179,15 @@ def settings_of(
     )
 
 
-# -- who tells -------------------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------------------
 
 
 class MachineRun:
-    """What the scenarios of one batch have in common: what they are told to, what may go wrong, and what came of them.
+    """The state that the scenarios of one batch share: target, possible faults, and results.
 
-    `new_executor` makes an executor, recording or not; `plain` are the operations on plain files that it makes.
-    `rules` counts how often each rule was used, `answers` the answers by action, kind and circumstance, `shapes`
-    collects what states there were.
+    `new_executor` makes an executor, recording or not; `plain` are the operations on plain files that it makes. `rules`
+    counts how often each rule was used, `answers` the answers by action, kind and circumstance, `shapes` collects the
+    kinds of states.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class MachineRun:
         self.totals: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str, str]] = Counter()
-        # What is drawn more often than the rest, by the names of actions.
+        # The names of actions that are drawn more often.
         self.focus: tuple[str, ...] = ()
         # Which way the clock jumps, and often, where that has its turn; 0: now and then, either way.
         self.clock = 0
@@ -238,9 +238,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @property
     def executor(self) -> Executor:
-        """The scenario's executor; it is there from the beginning on."""
+        """The scenario's executor; set from the first step on."""
         if self._executor is None:
-            raise TargetError("a scenario begins with its beginning")
+            raise TargetError("the executor is set by the first step of a scenario")
         return self._executor
 
     def _do(self, *steps: Step) -> None:
@@ -262,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
         machine_run.failed.append(Scenario(machine_run.target.name, machine_run.configuration, tuple(executor.steps)))
 
     def _call(self, data: strategies.DataObject, *, alone: bool) -> Call:
-        """A call that makes sense now; where the store is `alone`, none that others make."""
+        """A call that makes sense now; if the store is `alone`, none by other users."""
         return Call(self._action(data, self.machine_run.by_others if alone else frozenset()))
 
     def _action(self, data: strategies.DataObject, left_out: frozenset[str]) -> Action:
@@ -281,7 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self, kind: int) -> None:
         """Open the store, with nothing armed."""
         self.taped = self.machine_run.reaches_files and kind == _SCENARIOS_A_TAPE
-        # SQLite's own randomness, too, is the same whenever the same scenario is told.
+        # SQLite's own random generator is seeded as well, so the same scenario repeats exactly.
         self._same_randomness.enter_context(faults.shims().deterministic())
         self._executor = self.machine_run.new_executor(self.taped)
         self._do(Restart())
@@ -321,7 +321,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.executor.armed)
     @rule(data=strategies.data())
     def arm(self, data: strategies.DataObject) -> None:
-        """Arm a fault or two, then make a call: a fault that no operation meets shows nothing."""
+        """Arm a fault or two, then make a call: a fault that no operation meets tests nothing."""
         self.machine_run.rules["arm"] += 1
         depth, plan = data.draw(self.machine_run.plans)
         if data.draw(strategies.integers(1, _PLANS_A_PAIR)) == _PLANS_A_PAIR:
@@ -346,14 +346,14 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.has_locks)
     @rule(data=strategies.data())
     def contend(self, data: strategies.DataObject) -> None:
-        """Let a rival be in the way of one call."""
+        """Let a rival contend with one call."""
         self.machine_run.rules["contend"] += 1
         self._do(data.draw(self.machine_run.rivals), self._call(data, alone=True), Clear())
 
     @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.callers)
     @rule(data=strategies.data(), switch=strategies.integers(1, _LAST_SWITCH))
     def meet(self, data: strategies.DataObject, switch: int) -> None:
-        """Let another caller make a call where the first one is stopped at one of its switch points."""
+        """Let another caller make a call while the first one is stopped at one of its switch points."""
         machine_run = self.machine_run
         machine_run.rules["meet"] += 1
         left_out = machine_run.by_others | machine_run.by_one_caller
@@ -364,7 +364,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.executor.armed and self.machine_run.has_limits)
     @rule(data=strategies.data())
     def limit(self, data: strategies.DataObject) -> None:
-        """Let one call meet a limit."""
+        """Apply a limit to one call."""
         self.machine_run.rules["limit"] += 1
         self._do(data.draw(self.machine_run.limits), self._call(data, alone=True), Clear())
 
@@ -388,7 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._do(CrashAt.of(crash, device))
 
     def teardown(self) -> None:
-        """Show that the store still works, then let go of it."""
+        """Check that the store still works, then release it."""
         executor, machine_run = self._executor, self.machine_run
         with self._same_randomness:
             if executor is None:
@@ -413,7 +413,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def _is_faithful(recording: Recording) -> bool:
-    """Whether the tape knows of everything that has been done to the files."""
+    """Whether the tape has every change of the files."""
     try:
         recording.require_faithful()
     except TargetError:
@@ -422,7 +422,7 @@ def _is_faithful(recording: Recording) -> bool:
 
 
 def shape_of(view: View) -> str:
-    """What there is in a state, regardless of names and times: how many of each kind in each status, or "many"."""
+    """A state without names and times: how many items of each kind in each status, or "many"."""
     many = 3
     kinds = Counter(
         f"{key.partition('/')[0]}:{row.get('status', '') if isinstance(row, Mapping) else ''}"

@@ -1,1 +1,1 @@
-"""The searches that only programs in any language have."""
+"""The searches for programs in any language only."""

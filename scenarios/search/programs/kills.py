@@ -1,9 +1,10 @@
 """Kills of a program of its own: SIGKILL in one of its system calls, cold in one call, or warm in the whole workload.
 
 Method. A run without a fault counts the system calls of each call, and those of one session that makes the whole
-workload. So many deaths are drawn by the seed, always next the system call and file that was hit least; one in four is
-warm. What dies is the process itself, under strace; what it had answered until then has to be there, and the store has
-to open again (`search.syscalls` and `execution.executor` judge it). Death at *every* operation is the crash search's.
+workload. The seed draws the given number of kills, always next the system call and file that was hit least; one in four
+is warm. The program's process itself is killed, under strace; every answer that it gave must be durable, and the store
+must open again (`search.programs.syscalls` and `execution.executor` judge it). The crash search covers a death at
+*every* operation.
 """
 
 from collections import Counter
@@ -31,11 +32,11 @@ _WARM: Final = 4
 
 
 class _WarmPoint(Point, frozen=True):
-    """A death anywhere in a session that makes the whole workload."""
+    """A kill anywhere in a session that makes the whole workload."""
 
 
 class _Died(NamedTuple):
-    """What a warm death came to."""
+    """The result of a warm kill."""
 
     fired: int
     fault: SyscallFault
@@ -43,7 +44,7 @@ class _Died(NamedTuple):
 
 
 class ProgramKills(Syscalls):
-    """Kills one program's processes over configurations; tells a `Recorder` what it finds."""
+    """Kills one program's processes over configurations; reports findings to a `Recorder`."""
 
     name = "kill"
     is_random = True
@@ -69,7 +70,7 @@ class ProgramKills(Syscalls):
         return {"kills": plan.profile.kills}
 
     def parts(self) -> Iterator[Part]:
-        """The kills of each configuration: equal shares, the first ones have what is left over."""
+        """The kills of each configuration: equal shares, the rest goes to the first ones."""
         each, over = divmod(self.kills, len(self.configurations))
         for number, configuration in enumerate(self.configurations):
             if each or number < over:
@@ -96,7 +97,7 @@ class ProgramKills(Syscalls):
         yield from self._drawn(cold, wanted - min(wanted // _WARM, len(warm)))
 
     def _drawn(self, points: list[Point], most: int) -> Iterator[Point]:
-        """So many of them, of each kind in its turn."""
+        """So many points, from each kind in turn."""
         by_kind: dict[tuple[str, str], list[Point]] = {}
         for point in points:
             by_kind.setdefault((point.series.kind, point.series.role), []).append(point)
@@ -125,7 +126,7 @@ class ProgramKills(Syscalls):
                     yield _WarmPoint(start, Syscall(str(fault)), Series(call, role, "before", KILL))
 
     def play(self, configuration: Configuration, point: Point) -> Any:
-        """Make one call, or all of them, until the process is killed; judge what is left. Raises `Violation`."""
+        """Make one call, or all of them, until the process is killed; judge the files. Raises `Violation`."""
         if not isinstance(point, _WarmPoint):
             return super().play(configuration, point)
         violation, counts = play(self.scenario(configuration, point), self.target, self.directory / "warm")
@@ -135,7 +136,7 @@ class ProgramKills(Syscalls):
         return _Died(counts["fired"], SyscallFault.parse(point.condition))
 
     def scenario(self, configuration: Configuration, point: Point) -> Scenario:
-        """The same death as a scenario."""
+        """The same kill as a scenario."""
         if not isinstance(point, _WarmPoint):
             return super().scenario(configuration, point)
         calls = [Call(action) for action in self.target.workload()]

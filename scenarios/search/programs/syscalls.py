@@ -1,13 +1,13 @@
-"""The search ``syscalls``: a program's system calls fail, one after the other, and SIGKILL ends it in each of them.
+"""The search ``syscalls``: a program's system calls fail, one after the other, and SIGKILL kills it in each of them.
 
-Method. A sweep from outside: each call starts from its copy in a session that was just opened, and strace is attached
-to the process for that one call. A run without a fault counts the system calls on the database, the write-ahead log and
-the rollback journal; then each of them fails, with every error that it can end with, once and for good, and in each
-the process is killed. Opening and closing are tried like calls. SQLite makes its own error of an errno, or none: the
-oracle judges the state, and a fault without any error is counted as absorbed.
+Method. A sweep from outside: each call starts from its copy in a newly opened session, and strace is attached to the
+process for that one call. A run without a fault counts the system calls on the database, the write-ahead log and the
+rollback journal; then each of them fails, with every error that it can return, once and sticky, and in each the process
+is killed. Opening and closing are tried like calls. SQLite maps an errno to its own error, or to none: the oracle
+judges the state, and a fault without any error is counted as absorbed.
 
-Before that, a rehearsal: the same calls twice, in two directories, have to lead to the same, and to leave each other's
-files alone.
+Before that, a rehearsal: the same calls, made in two directories, must lead to the same state, and must not touch each
+other's files.
 
 Not covered: faults in locks and shared memory, an error after the work was done, short writes, two faults in one call,
 and power loss (``crash``).
@@ -64,24 +64,24 @@ class Syscalls(PointSearch):
 
     def needs(self) -> Iterator[Need]:
         """A system call that failed, or killed."""
-        yield Need("system calls hit", "no system call failed at all")
+        yield Need("system calls hit", "no system call failed")
 
-    # -- what to try ---------------------------------------------------------------------------------------
+    # -- points ----------------------------------------------------------------------------------------------
 
     def starts(self, configuration: Configuration, part: Part | None = None) -> Iterator[Start]:
-        """The calls, each with the system calls that it makes; raises `TargetError` where there are none."""
+        """The calls, each with the system calls that it makes; raises `TargetError` if there are none."""
         starts = list(super().starts(configuration, part))
         # Opening makes some in any store; later calls may need none.
         if part is not None and not part.first and not any(start.counts for start in starts):
             name = self.target.database(Path())
             raise TargetError(
-                f"{self.target.name}: its process makes no system call on {name}; where another one "
-                'does the I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
+                f"{self.target.name}: its process makes no system call on {name}; if another process "
+                'does the I/O (under a shell, say), "describe" must return the "pid" of that process'
             )
         yield from starts
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
-        """Every error of every system call of one call, once and for good, and death in each."""
+        """Every error of every system call of one call, once and sticky, and a kill in each."""
         del configuration
         for (call, role), count in sorted(start.counts.items()):
             if count > LARGEST_ORDINAL:
@@ -125,7 +125,7 @@ class Syscalls(PointSearch):
     # -- one point -----------------------------------------------------------------------------------------
 
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
-        """Count a point; a kill is no error, and what hit nothing or too much is vacuous."""
+        """Count a point; a kill is not an error, and a point that hit no call or too many is vacuous."""
         if not met.is_finding:
             self._require_hit(configuration, point, met.condition)
         self.counts["tried"] += 1
@@ -139,7 +139,7 @@ class Syscalls(PointSearch):
         if not isinstance(violation.__cause__, HungError):
             super().found(violation, scenario, search)
             return
-        # To look for a shorter scenario would mean to wait for the limit again and again.
+        # Shrinking would wait for the time limit again and again.
         self.counts["hangs"] += 1
         finding = Finding.of(violation, scenario, self.name)
         if not self.recorder.repeats_one(finding):
@@ -147,7 +147,7 @@ class Syscalls(PointSearch):
             self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
 
     def enough(self) -> bool:
-        """Whether to stop; also where the program hangs again and again, since each time takes its whole limit."""
+        """Whether to stop; also if the program hangs again and again, since each hang takes the whole time limit."""
         if self.counts["hangs"] >= _MOST_HANGS:
             self.vacuous(f"the program has hung {_MOST_HANGS} times, and the search ends here")
             self.ends = True
@@ -159,4 +159,4 @@ class Syscalls(PointSearch):
         if not met.fired:
             self.vacuous(f"{where} never fired")
         elif met.fired > 1 and met.fault is not None and not met.fault.when.sticky:
-            self.vacuous(f"{where} hit {met.fired} calls: more than one thread does the I/O, and each has its count")
+            self.vacuous(f"{where} hit {met.fired} calls: several threads do the I/O, and each counts separately")
