@@ -1,1 +1,1 @@
-"""What is made of the record of a run: a page to look at, and files for other tools."""
+"""Reports made from the record of a run: a page for people, and files for other tools."""

@@ -1,11 +1,11 @@
-"""A baseline: findings that are known and accepted for a while, so that a gate fails only on what is new.
+"""A baseline: known findings that are accepted for a while, so that a gate fails only on new ones.
 
 It is a TOML file that people read and review. Each entry names a check, a target and a fingerprint, and has a reason
-and the last day on which it holds (UTC): after it the finding counts again, and the run says why. An entry may be for
-one configuration only. An entry that nothing matches any more is told, so that it can be taken out.
+and the last day on which it is valid (UTC): after it the finding counts again, and the run reports why. An entry may be
+for one configuration only. An entry that matches nothing is reported, so that it can be removed.
 
-The file is read strictly: a key that nobody knows, an empty reason or a missing date is an error, never a shrug. New
-entries are written at its end, so that the comments of people stay where they are.
+The file is parsed strictly: an unknown key, an empty reason or a missing date is an error. New entries are appended, so
+comments stay where they are.
 """
 
 import datetime
@@ -26,18 +26,18 @@ FORMAT: Final = "tornpage-baseline"
 VERSION: Final = 1
 LARGEST_FILE_BYTES: Final = 4_194_304
 _HEAD: Final = f"""\
-# Findings that are known and accepted for a while: see docs/ci.md of tornpage.
+# Known findings that are accepted for a while: see docs/ci.md of tornpage.
 format = "{FORMAT}"
 version = {VERSION}
 """
 
 
 class BaselineError(ValueError):
-    """A baseline that can't be used: what is wrong with it, and what to do."""
+    """An unusable baseline: the error, and what to do."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One accepted finding. `expires` is the last day on which it is; `shows` says in words what it is about."""
+    """One accepted finding. `expires` is its last valid day; `shows` is the call and its cause in words."""
 
     check: str
     target: str
@@ -77,11 +77,11 @@ class Baseline:
 
     @classmethod
     def read(cls, path: Path, today: datetime.date) -> "Baseline":
-        """Read a file; raises `BaselineError` saying what is wrong and what to do."""
+        """Read a file; raises `BaselineError` with the reason and what to do."""
         return cls(_read(path), today)
 
     def accepts(self, finding: Finding) -> str:
-        """Why a finding is accepted; "" where it is not, or not any more."""
+        """The reason why a finding is accepted; "" if it is not, or no longer."""
         matching = [entry for entry in self.entries if entry.matches(finding)]
         self._met.update(matching)
         valid = [entry for entry in matching if entry.expires >= self._today]
@@ -90,17 +90,17 @@ class Baseline:
     def notes(self, target: str, *, whole: bool) -> tuple[str, ...]:
         """After a run on that target: which entries have expired and were met again, and which were not met at all.
 
-        Only a `whole` run, every search in every configuration to its end, can say that there is nothing to meet.
+        Only a `whole` run, every search in every configuration to its end, can prove that an entry matches nothing.
         """
         valid = {_key(entry) for entry in self.entries if entry.expires >= self._today}
         old = [entry for entry in self.entries if entry.expires < self._today]
         expired = [entry for entry in old if entry in self._met and _key(entry) not in valid]
-        # One configuration may have been enough to see it: of entries for several, none is called useless then.
+        # One configuration may have been enough to see it: of entries for several, none is reported as unused then.
         met = {_key(entry)[:3] for entry in self._met}
         unmet = [one for one in self.entries if whole and one.target == target and _key(one)[:3] not in met]
         return (
             *(f"expired on {entry.expires}, and fails again: {entry}. It was: {entry.reason}" for entry in expired),
-            *(f"matches nothing in this run: {entry}. If it is fixed, take the entry out" for entry in unmet),
+            *(f"matches nothing in this run: {entry}. If it is fixed, remove the entry" for entry in unmet),
         )
 
 
@@ -131,9 +131,9 @@ def _read(path: Path) -> tuple[Entry, ...]:
 
 
 def extend(path: Path, record: RunRecord, reason: str, expires: datetime.date) -> tuple[Entry, ...]:
-    """Write the findings of a run at the end of a baseline, and return what was new to it.
+    """Append the findings of a run to a baseline, and return the new entries.
 
-    Raises `BaselineError` where what is there is no baseline, and OSError where it can't be written.
+    Raises `BaselineError` if the existing file is not a baseline, and OSError if it can't be written.
     """
     known = _read(path) if path.exists() else ()
     keys = {_key(entry) for entry in known if entry.expires >= expires}
@@ -172,12 +172,12 @@ def _as_toml(entry: Entry) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML: it escapes as JSON does, and DEL besides."""
+    """A basic string of TOML: it escapes like JSON, and also DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put the file in place as a whole: half a baseline would accept what nobody has accepted."""
+    """Replace the file as a whole: half a baseline could accept too much."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:

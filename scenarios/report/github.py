@@ -1,8 +1,8 @@
-"""What GitHub Actions shows of a run: annotations on lines of code, and the summary of the step.
+"""The output of a run for GitHub Actions: annotations on lines of code, and the summary of the step.
 
-One annotation a place: a defect that several checks see, or that shows under a fault as under a limit, is one mark on
-one line, with the shortest way to it. A run that holds says nothing, but for what a reader has to know of it: that it
-is only a part, or what a baseline has to say.
+One annotation per place: a defect that several checks see, or that shows under a fault and under a limit, is one mark
+on one line, with the shortest scenario. A run that holds has no annotations, except that it was only partial, or notes
+of a baseline.
 """
 
 import os
@@ -25,7 +25,7 @@ def is_there(environment: Mapping[str, str]) -> bool:
 
 
 def annotations(record: RunRecord, workspace: Path | None = None) -> str:
-    """Workflow commands, one a line; places are relative to `workspace`. "" where there is nothing to say."""
+    """Workflow commands, one a line; places are relative to `workspace`. "" for none."""
     lines = [*_findings(record, workspace), *_untested(record), *_notes(record)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -69,7 +69,7 @@ def _notes(record: RunRecord) -> Iterator[str]:
 
 
 def _in_workspace(file: str, workspace: Path | None) -> str:
-    """A file relative to the workspace; where it runs in a directory below it, that comes first."""
+    """A file relative to the workspace; if the run is in a directory below it, with that directory in front."""
     if workspace is None or not Path.cwd().is_relative_to(workspace) or not Path(file).is_file():
         return file
     return (Path.cwd().relative_to(workspace) / file).as_posix()
@@ -81,7 +81,7 @@ def _command(name: str, properties: Mapping[str, str], text: str) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """As the toolkit of GitHub Actions does: percent first, then what would end the command, or a property."""
+    """Escaped like the toolkit of GitHub Actions: percent first, then what would end the command, or a property."""
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
     return text

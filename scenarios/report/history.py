@@ -1,8 +1,8 @@
-"""The history of runs: a small SQLite file with one line a run, and the trend that it shows.
+"""The history of runs: a small SQLite file with one row per run, and the trend of these.
 
-Every run is one transaction, in a rollback journal at FULL: what was appended is there after a power cut, and a run
-that could not be appended has left nothing. Appending the same run again changes nothing, so that a job may simply try
-again. The file is one that tornpage itself has swept (``tests/scenarios/test_reports_history.py``).
+Every run is one transaction, in a rollback journal at FULL: an appended run survives a power cut, and a run that could
+not be appended leaves nothing. Appending the same run again changes nothing, so a job may simply retry. tornpage itself
+sweeps this store (``tests/scenarios/test_reports_history.py``).
 
 Not kept: points and scenarios; they are in the ``run.json`` of their run.
 """
@@ -43,12 +43,12 @@ CREATE TABLE IF NOT EXISTS runs (
     python_version TEXT NOT NULL
 ) STRICT
 """
-# What a search has tried, by the name of its count; a search that has several of them is counted by the first.
+# The number of points that a search has tried, by the name of its count; of several counts the first is used.
 _TRIED: Final = ("states", "tried", "kills", "steps")
 
 
 class HistoryError(ValueError):
-    """A history that can't be used: what is wrong with it, and what to do."""
+    """An unusable history: the error, and what to do."""
 
 
 class History:
@@ -65,7 +65,7 @@ class History:
                 raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> "History":
@@ -75,7 +75,7 @@ class History:
         self.close()
 
     def append(self, line: TrendRecord) -> None:
-        """Add a run; one that is there already stays as it is."""
+        """Add a run; an existing one stays unchanged."""
         values = msgspec.structs.asdict(line)
         values["checks"] = msgspec.json.encode(line.checks, order="sorted").decode()
         names = ", ".join(values)

@@ -14,7 +14,8 @@ from tornpage.scenarios.model.events import Event, PointTried
 def lines_in(path: Path, mode: str) -> Iterator[IO[str]]:
     """A file to write lines to. Opening it may raise OSError; closing doesn't.
 
-    Each line is flushed when it is written: what can't be written has been told by then, and is told again by a close.
+    Each line is flushed when it is written: the error of a failed write has been raised by then, and a close would
+    repeat it.
     """
     stream = path.open(mode, encoding="utf-8")
     try:
@@ -25,7 +26,7 @@ def lines_in(path: Path, mode: str) -> Iterator[IO[str]]:
 
 
 class JsonLines:
-    """Writes each event to a stream; single fault points are left out unless asked for, there are thousands."""
+    """Writes each event to a stream; single fault points, of which there are thousands, only on request."""
 
     def __init__(self, stream: IO[str], *, points: bool = False) -> None:
         self._stream = stream

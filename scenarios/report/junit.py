@@ -1,8 +1,8 @@
-"""JUnit XML of a run, as Jenkins' ``junit-10.xsd`` and the test reports of GitLab and others read it.
+"""JUnit XML of a run, for Jenkins' ``junit-10.xsd`` and the test reports of GitLab and others.
 
 A suite for each search. In it a test for each configuration in which nothing was found; a failure for each finding,
-with its scenario and the line that replays it; *skipped*, with the reason, for what is not promised or accepted by a
-baseline; an *error* for each thing that was to be tested and was not.
+with its scenario and the line that replays it; *skipped*, with the reason, for observations and findings that a
+baseline accepts; an *error* for each vacuous part.
 
 Not in it: the time of a single test, since points of all configurations share it; the suite's is there.
 """
@@ -17,14 +17,14 @@ from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.report.words import headline, plural, searches_of
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
-# What XML 1.0 has no way to say.
+# Characters that XML 1.0 can't represent.
 _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(record: RunRecord) -> str:
     """The whole document."""
     searches = searches_of(record)
-    # What was vacuous names its search, and not the target: it stands in the first suite of that search.
+    # A vacuous part names its search, and not the target: it is in the first suite of that search.
     first = {ended.search: ended for ended in reversed(searches)}
     suites = [_suite(record, ended, is_first=first[ended.search] is ended) for ended in searches]
     if not searches:
@@ -76,7 +76,7 @@ def _cases(record: RunRecord, ended: SearchEnded, suite: str, vacuous: list[str]
 
 
 def _configurations(record: RunRecord, ended: SearchEnded) -> set[str]:
-    """Those in which the search is known to have tried something."""
+    """The configurations in which the search is known to have tried something."""
     searches = {index for index, text in enumerate(record.texts) if text == ended.search}
     tried = {record.texts[point.configuration] for point in record.points if point.search in searches}
     if ended.search == "crash":

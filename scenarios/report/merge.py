@@ -1,12 +1,12 @@
 """Several runs as one: the jobs of a matrix, the nights of a week, one target or many.
 
-Findings of one fingerprint and one target are one finding, by its shortest scenario; a finding that one run accepts and
-another one doesn't counts. Counts are added up, points and crash states put behind each other, what was vacuous is
-united. The verdict follows the rule of a single run.
+Findings of one fingerprint and one target are one finding, with its shortest scenario; a finding that one run accepts
+and another one doesn't counts. Counts are added, points and crash states concatenated, vacuous parts united. The
+verdict follows the rule of a single run.
 
-Nothing is counted twice: a run is known by its id, and one that is given again, by itself or inside a merged record, is
-left out and told. Records that share a run, and each have one that the other has not, can't be taken apart: that is an
-error.
+Nothing is counted twice: a run is identified by its id, and one that is given again, alone or inside a merged record,
+is skipped and reported. Records that share a run, and each have one that the other has not, can't be separated: that is
+an error.
 """
 
 from collections import Counter, defaultdict
@@ -37,8 +37,8 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 def merge(records: Iterable[RunRecord]) -> Merged:
-    """One record of several; raises `MergeError` where there is none, or where some can't be told apart."""
-    # A record of many runs is looked at before those that may be a part of it.
+    """One record of several; raises `MergeError` if there is none, or some can't be separated."""
+    # A record of many runs comes before those that may be part of it.
     given = sorted(records, key=lambda record: -len(parts_of(record)))
     kept: list[RunRecord] = []
     repeated: list[str] = []
@@ -49,9 +49,7 @@ def merge(records: Iterable[RunRecord]) -> Merged:
             repeated += sorted(ids)
         elif ids & known:
             shared = ", ".join(sorted(ids & known))
-            raise MergeError(
-                f"two records share the run {shared}, and can't be taken apart: merge what they are made of"
-            )
+            raise MergeError(f"two records share the run {shared}, and can't be separated: merge the original records")
         else:
             known |= ids
             kept.append(record)
@@ -62,11 +60,11 @@ def merge(records: Iterable[RunRecord]) -> Merged:
 
 
 def parts_of(record: RunRecord) -> tuple[PartRecord, ...]:
-    """The single runs that a record tells of."""
+    """The single runs in a record."""
     if record.runs:
         return record.runs
     values = {name: getattr(record, name) for name in PartRecord.__struct_fields__}
-    # A record without an id is known by what it says.
+    # A record without an id is identified by its content.
     return (PartRecord(**{**values, "run_id": record.run_id or _digest(record)}),)
 
 
@@ -117,7 +115,7 @@ def _one_of(records: list[RunRecord]) -> RunRecord:
 
 
 def _unproved(records: list[RunRecord]) -> Iterator[Vacuous]:
-    """What shards can't say for themselves: which of them are missing, and what all of them together have not met."""
+    """What shards can't report themselves: which of them are missing, and the needs that all together have not met."""
     runs: defaultdict[tuple[str, str, int, int], dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
         if record.shard:
@@ -154,7 +152,7 @@ def _key(found: FoundRecord) -> tuple[str, str]:
 
 
 def _unique(findings: Iterable[FoundRecord]) -> tuple[FoundRecord, ...]:
-    """One of each fingerprint: the shortest; how often it was seen is added up."""
+    """One of each fingerprint: the shortest; the numbers of times seen are added."""
     best: dict[tuple[str, str], FoundRecord] = {}
     seen: Counter[tuple[str, str]] = Counter()
     for found in findings:

@@ -1,12 +1,12 @@
-"""A campaign as observations in the form that Hypothesis has for its test cases, so that Tyche and others read them.
+"""A campaign as observations in Hypothesis's format for test cases, which Tyche and other tools read.
 
-One JSON object a line. In ``DATE_testcases.jsonl`` a *test case* for each point that was tried (passed, failed, or
-given up where its fault did not fire), with what makes it comparable under ``features``; in ``DATE_info.jsonl`` a
-message for each finding, for what was vacuous, and for the counts of each search. A directory is appended to. The
-scenarios of ``fuzz`` are Hypothesis' own test cases, and Hypothesis says what is in their lines.
+One JSON object a line. ``DATE_testcases.jsonl`` has a *test case* for each point (passed, failed, or given up if its
+fault did not fire), with its comparable properties under ``features``; ``DATE_info.jsonl`` has a message for each
+finding, for vacuous parts, and for the counts of each search. An existing directory is appended to. The scenarios of
+``fuzz`` are Hypothesis' own test cases, and Hypothesis defines their lines.
 
 The fields are those of https://hypothesis.readthedocs.io/en/latest/reference/integrations.html#observability. There is
-no coverage in them. Not covered: single crash states, of which the engine tells only sums.
+no coverage in them. Not covered: single crash states, of which the engine reports only sums.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ class Observations:
         stream.flush()
 
     def of_hypothesis(self) -> AbstractContextManager[object]:
-        """While it is open, Hypothesis' own test cases are written, too, where it is one that offers that."""
+        """While it is open, Hypothesis' own test cases are written, too, if its version supports it."""
         try:
             observability: Any = importlib.import_module("hypothesis.internal.observability")
             opened: AbstractContextManager[object] = observability.with_observability_callback(self._of_hypothesis)
@@ -104,7 +104,7 @@ class Observations:
         return opened
 
     def _of_hypothesis(self, observation: Any) -> None:
-        """Write one of Hypothesis' as it would."""
+        """Write one of Hypothesis' observations in its own format."""
         line = {
             field.name: getattr(observation, field.name)
             for field in dataclasses.fields(observation)

@@ -1,8 +1,8 @@
 """A run as SARIF 2.1.0, for code scanning: https://docs.oasis-open.org/sarif/sarif/v2.1.0/
 
 The rules are the checks, with their help. A result is a finding, at its place in the code under test; its partial
-fingerprint is the one that baselines use, and its code flow is the scenario. What is not promised, or accepted by a
-baseline, is a result that is suppressed, with the reason. What was not tested is a notification of the invocation.
+fingerprint is the one that baselines use, and its code flow is the scenario. Observations, and findings that a baseline
+accepts, are suppressed results with the reason. Vacuous parts are notifications of the invocation.
 """
 
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""A run as Markdown, short: what could make the verdict meaningless first, then the verdict, then what was found."""
+"""A run as short Markdown: caveats first, then the verdict, then the findings."""
 
 from collections.abc import Iterator
 
@@ -59,7 +59,7 @@ def _one_line(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text as it is: what would be markup, or a mention, in Markdown is not."""
+    """Literal text: characters that would be markup, or a mention, in Markdown are escaped."""
     for character in "\\`*_<>[]@#":
         text = text.replace(character, f"\\{character}")
     return text

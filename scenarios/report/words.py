@@ -1,4 +1,4 @@
-"""The words that several reports use for one thing."""
+"""Wording shared by several reports."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
-# What the points of a search are, where it counts all that there are; crash states have a count of their own.
+# The points of a search, if it counts all there are; crash states have a count of their own.
 _POINTS: Final = {
     "sweep": ("points", "variants"),
     "syscalls": ("points", "variants"),
@@ -21,29 +21,29 @@ _VERDICTS: Final = {
     Exit.HOLDS: "HOLDS: no check failed",
     Exit.FINDING: "FAILED",
     Exit.NOT_TESTED: "INCONCLUSIVE: a part of the run tested nothing",
-    Exit.INTERRUPTED: "INTERRUPTED: this is what was done until then",
+    Exit.INTERRUPTED: "INTERRUPTED: these are the results until then",
 }
 
 
 def headline(record: RunRecord) -> str:
-    """The verdict in one line, as the terminal says it."""
+    """The verdict in one line, as on the terminal."""
     words = _VERDICTS[Exit(record.exit_code)]
     if record.findings:
         words += f" with {plural(len(record.findings), 'finding')}"
     if record.accepted:
         words += f", {len(record.accepted):,} accepted by the baseline"
     if record.observations:
-        words += f", {plural(len(record.observations), 'observation')} of what it does not promise"
+        words += f", {plural(len(record.observations), 'observation')} of checks it does not promise"
     if is_partial(record):
         words += " (PARTIAL: the time was up before everything was tried)"
     if record.shard:
         words += f" (share {record.shard} of the work; tornpage report merge judges the whole)"
     tried = extent(record) if record.exit_code == Exit.HOLDS else ""
-    return f"{record.target}: {words}. {evidence(record) or 'Nothing happened'}" + (f". {tried}" if tried else "")
+    return f"{record.target}: {words}. {evidence(record) or 'Nothing was tested'}" + (f". {tried}" if tried else "")
 
 
 def extent(record: RunRecord) -> str:
-    """What was tried of all that there is, such as "SAMPLED: every operation failed (40 of 40), 60 of 300 variants"."""
+    """How much of the space was tried, such as "SAMPLED: every operation failed (40 of 40), 60 of 300 variants"."""
     if not record.extent:
         return ""
     searches = searches_of(record)
@@ -51,7 +51,7 @@ def extent(record: RunRecord) -> str:
     if there := sum(max(one.enumerable, one.states) for one in record.crash_states):
         parts.append(_share(sum(one.states for one in record.crash_states), there, "crash states"))
         if any(one.left_out for one in record.crash_states):
-            parts.append("what comes before a crash (faults, recoveries) in part")
+            parts.append("faults and recoveries before a crash in part")
     rest = [one.search for one in searches if one.search not in _COUNTED and one.extent != "exhaustive"]
     parts += [f"{', '.join(rest)} in part"] if rest else []
     return f"{record.extent}: {'; '.join(parts)}"
@@ -62,7 +62,7 @@ def _tried_of(ended: SearchEnded) -> str:
     counts, parts = ended.counts, []
     if there := counts.get("operations", 0):
         failed = counts.get("operations_failed", 0)
-        known = "" if ended.complete else " of the calls that were reached"
+        known = "" if ended.complete else " of the calls reached"
         is_every = failed == there and ended.complete
         parts.append(f"{'every operation' if is_every else 'operations'} failed ({failed:,} of {there:,}{known})")
     name, what = _POINTS.get(ended.search, ("", ""))
@@ -77,18 +77,18 @@ def _share(tried: int, there: int, what: str) -> str:
 
 
 def is_partial(record: RunRecord) -> bool:
-    """Whether a limit of time has ended it; a run that has findings enough, or was interrupted, says that instead."""
+    """Whether the time limit has ended it; a run with enough findings, or an interrupted one, has another reason."""
     return not record.complete and not record.findings and record.exit_code != Exit.INTERRUPTED
 
 
 def evidence(record: RunRecord) -> str:
-    """What the run can show for itself, such as "5,210 faults fired"; "" for nothing."""
+    """The evidence of a run, such as "5,210 faults fired"; "" for none."""
     counts = {name: sum(ended.counts.get(name, 0) for ended in record.searches) for name in EVIDENCE}
     return ", ".join(f"{count:,} {unit(count, EVIDENCE[name])}" for name, count in counts.items() if count)
 
 
 def searches_of(record: RunRecord) -> tuple[SearchEnded, ...]:
-    """Each search of each target once: those of a merged record, which tells of every run, are added up."""
+    """Each search of each target once: those of a merged record, which has those of every run, are added up."""
     united: dict[tuple[str, str], SearchEnded] = {}
     for ended in record.searches:
         key = (ended.search, ended.target)
@@ -112,7 +112,7 @@ def _extent_of(one: SearchEnded, other: SearchEnded) -> Extent:
 
 
 def place_of(found: FoundRecord) -> tuple[str, int] | None:
-    """The file and the line of a finding; None where they are not known."""
+    """The file and the line of a finding; None if unknown."""
     file, _, line = found.where.rpartition(":")
     return (file, int(line)) if file and line.isdigit() else None
 
@@ -128,7 +128,7 @@ def plural(number: int, noun: str, many: str = "") -> str:
 
 
 def left_out(crashes: Iterable[CrashesTried]) -> list[str]:
-    """What the crash search has not tried of each configuration, a line each; nothing where that is nothing."""
+    """What the crash search has not tried of each configuration, a line each; empty for nothing."""
     lines = []
     for one in crashes:
         rest = {"crash states": one.enumerable - one.states, **one.left_out}
@@ -155,11 +155,11 @@ _ONE_OF: Final = {
 
 
 def counted(number: int, name: str) -> str:
-    """A count of a search with what it counts, such as "78 failed a check": one finding may be met at many points."""
+    """A count of a search with its unit, such as "78 failed a check": one finding may be met at many points."""
     what = "failed a check" if name == "findings" else unit(number, name)
     return f"{number:,} {what.replace('_', ' ')}"
 
 
 def unit(number: int, many: str) -> str:
-    """What is counted, where it is so many: "findings", or "finding" where it is one."""
+    """The unit of a count: "findings", or "finding" for one."""
     return _ONE_OF.get(many, many) if number == 1 else many

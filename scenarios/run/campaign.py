@@ -1,4 +1,4 @@
-"""A campaign: the searches of one run on one target, one after the other, and the verdict over all of them."""
+"""A campaign: the searches of one run on one target, one after the other, and their common verdict."""
 
 import contextlib
 import importlib
@@ -50,17 +50,17 @@ from tornpage.scenarios.targets.registry import find_or_import
 
 
 class Workers(Protocol):
-    """Who does parts elsewhere."""
+    """Runs parts in other processes."""
 
     @property
     def interrupted(self) -> bool:
         """Whether the user has stopped it."""
 
     def result(self, job: Job) -> Result | None:
-        """What a part comes to; None for one that nobody has begun. Raises `DiedError`."""
+        """The result of a part; None for one that was not started. Raises `DiedError`."""
 
     def drop(self, search: str) -> None:
-        """Nobody asks for the other parts of this search any more."""
+        """Drop the other parts of this search: they are no longer needed."""
 
 
 def run(
@@ -70,10 +70,10 @@ def run(
     accepts: Callable[[Finding], str] = nothing_accepted,
     live: Live | None = None,
 ) -> Recorder:
-    """Run a campaign to its end, its time limit or an interrupt, and hand back what was recorded.
+    """Run a campaign to its end, its time limit or an interrupt, and return the record.
 
-    `accepts` says why a baseline accepts a finding, "" where it doesn't. With `plan.jobs`, or on a cluster, parts are
-    done beside each other; the handlers hear of all of them in order, and `live` at once, with the name of the search.
+    `accepts` returns the baseline's reason for a finding, "" for none. With `plan.jobs`, or on a cluster, parts run
+    concurrently; the handlers receive their events in order, and `live` receives them at once, with the search's name.
     """
     deadline = time.monotonic() + plan.max_time_s if plan.max_time_s is not None else None
 
@@ -81,7 +81,7 @@ def run(
         return kept(finding, target, plan)
 
     alone = plan.jobs == 1 and plan.cluster is None
-    # Elsewhere it is those who do the work that end in time: what they hand over late is taken in all the same.
+    # Elsewhere the workers keep the time limit: results that arrive late are still counted.
     recorder = Recorder(
         handlers,
         keep=keep,
@@ -99,32 +99,32 @@ def run(
         if plan.rehearses:
             require_contracts(target, searches[0].configurations if searches else (), directory / "rehearsal")
         if alone:
-            # SQLite's own clock stands still: what a store takes from it is the same in each run.
+            # SQLite's own clock stands still, so that its values are the same in each run.
             with faults.install() as shim, shim.deterministic():
                 for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
                     if deadline is not None:
-                        # Each search has its share of what is left; what one does not need goes to the others.
+                        # Each search has its share of the time left; unused time goes to the others.
                         now = time.monotonic()
                         recorder.deadline = now + (deadline - now) / left
                     _run(search, recorder)
         else:
-            # A process that is killed leaves nothing behind where its directory is in ours.
+            # A killed process leaves nothing behind if its directory is inside ours.
             below = directory if plan.cluster is None else None
             there = msgspec.structs.replace(plan, scratch=below)
             _run_elsewhere(searches, target, there, recorder, accepts, live)
     return recorder
 
 
-# What has been rehearsed in this process: each search of a conformance suite is a campaign of its own.
+# Targets rehearsed in this process: each search of a conformance suite is a campaign of its own.
 _REHEARSED: Final[set[tuple[type, str, Configuration]]] = set()
 
 
 def require_contracts(target: Target, configurations: Sequence[Configuration], directory: Path) -> None:
-    """Raise `SetUpError` where the target breaks the contract of view, rows and beat in one of these."""
+    """Raise `SetUpError` if the target breaks the contract of view, rows and beat in one of these."""
     for configuration in configurations:
         key = type(target), target.name, configuration
         if key not in _REHEARSED:
-            # What is wrong with a store that says what must come of each call is a finding, and not its set-up.
+            # If a store specifies the result of each call, a failure is a finding, not a set-up error.
             findings = contextlib.suppress(*((SetUpError,) if is_specified(target) else ()))
             with findings, faults.install() as shim, shim.deterministic():
                 require_contract(target, configuration, directory)
@@ -132,16 +132,16 @@ def require_contracts(target: Target, configurations: Sequence[Configuration], d
 
 
 def kept(finding: Finding, target: Target, plan: Plan) -> str:
-    """Write the replay file of a finding, where there is a report; the command that shows it again."""
+    """Write the replay file of a finding, if there is a report; return the command that reproduces it."""
     if plan.report is None:
         return ""
     try:
         report_directory(plan.report)
         path = reproducer.write(finding, plan.report, plan.seed, _artifact(finding.scenario, target), code_of(target))
     except OSError as error:
-        # A finding is worth more than its file.
+        # An unwritable file must not lose the finding.
         return f"(no replay file: {error})"
-    # A file never makes anything be imported, so the line has to.
+    # A replay file never imports anything, so the command line has to.
     named = f" --target {shlex.quote(target.name)}" if is_imported(target.name) else ""
     return f"tornpage replay {shlex.quote(str(path))}{named}"
 
@@ -154,12 +154,12 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
         failed = _without_room() or error
         if isinstance(failed, OSError) or (is_first and not recorder.findings):
             raise failed from error
-        # What has been found until now is worth more than a search that can't go on.
-        recorder.tell(Vacuous(search.name, f"it could not go on: {failed}"))
+        # A search that can't continue must not lose the findings so far.
+        recorder.tell(Vacuous(search.name, f"it could not continue: {failed}"))
     except Exception as error:
         if not recorder.findings:
             raise
-        recorder.tell(Vacuous(search.name, f"internal error in tornpage, so it did not go on: {_in_a_line(error)}"))
+        recorder.tell(Vacuous(search.name, f"internal error in tornpage, so it stopped: {_in_a_line(error)}"))
 
 
 def _in_a_line(error: BaseException) -> str:
@@ -169,7 +169,7 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _without_room() -> ScratchError | None:
-    """What is said of a failure instead, where there is no room for the stores under test any more."""
+    """The error to report instead of a failure if there is no space left for the stores under test."""
     try:
         require_room()
     except ScratchError as error:
@@ -185,7 +185,7 @@ def _run_elsewhere(
     accepts: Callable[[Finding], str],
     live: Live | None,
 ) -> None:
-    """Let others do the parts, and put together what they tell."""
+    """Let workers run the parts, and join their results."""
     shown = Shown(searches, live)
     recorder.handlers = (*recorder.handlers, shown.told_here)
     jobs = ((search.name, part) for search in searches for part in search.own_parts())
@@ -210,7 +210,7 @@ def _workers(
 
 
 def cluster_module() -> Any:
-    """`scenarios.run.dask_cluster`, for who asks for it: others need not have the library. Raises `TargetError`."""
+    """`scenarios.run.many_cores.dask_cluster`, imported on use since the library is optional. Raises `TargetError`."""
     try:
         return importlib.import_module("tornpage.scenarios.run.many_cores.dask_cluster")
     except ModuleNotFoundError as error:
@@ -234,7 +234,7 @@ def _doing_elsewhere(search: Search, workers: Workers, recorder: Recorder, targe
 
 @contextlib.contextmanager
 def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorder], Done]]:
-    """What does parts in a process of its own; what they can share, they do."""
+    """The function that runs parts in a worker process; parts share what they can."""
     company: dict[str, None] = {}
     with (
         scratch(plan.scratch) as directory,
@@ -258,7 +258,7 @@ def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorde
 
 
 class Shown:
-    """What is seen live of searches that are done elsewhere: events as they come, each search from its start."""
+    """The live display of searches that run elsewhere: events as they come, each search from its start."""
 
     def __init__(self, searches: Sequence[Search], live: Live | None) -> None:
         self._live = live or (lambda _name, _event: None)
@@ -267,7 +267,7 @@ class Shown:
         self._reasons: set[Vacuous] = set()
 
     def told_elsewhere(self, name: str, event: Event) -> None:
-        """An event, as soon as it is heard."""
+        """An event, as soon as it arrives."""
         if name not in self._begun:
             self._begun.add(name)
             self._live(name, SearchStarted(name, *self._expected[name]))
@@ -288,7 +288,7 @@ class Shown:
 
 
 def _artifact(scenario: Scenario, target: Target) -> Artifact:
-    # Whatever goes wrong there, the finding is one.
+    # Whatever error that raises, the finding counts.
     with (
         contextlib.suppress(Exception),
         scratch() as directory,
@@ -296,18 +296,18 @@ def _artifact(scenario: Scenario, target: Target) -> Artifact:
         shim.deterministic(),
     ):
         return artifact_of(scenario, target, directory)
-    # A finding is worth more than its files.
+    # An error of its files must not lose a finding.
     return Artifact()
 
 
 def _kill(target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Search:
-    """Programs of their own die in their system calls, targets in this process in a child's operations."""
+    """Programs of their own are killed in their system calls, targets in Python in a child's operations."""
     kind = ProgramKills if "syscall" in target.depths else Kill
     return kind.of(target, recorder, directory, plan)
 
 
 def _fuzz(target: Target, recorder: Recorder, directory: Path, plan: Plan) -> Search:
-    """The fuzz; Hypothesis takes as long to load as all the rest, and no other search needs it."""
+    """The fuzz; Hypothesis takes as long to load as everything else, and no other search needs it."""
     from tornpage.scenarios.search.fuzz.search import Fuzz  # noqa: PLC0415 - as above
 
     return Fuzz.of(target, recorder, directory, plan)
@@ -323,7 +323,7 @@ SEARCHES: Final[Mapping[str, Callable[[Target, Recorder, Path, Plan], Search]]] 
     "fuzz": _fuzz,
     "syscalls": Syscalls.of,
 }
-# What a run can show for itself, by count, in words: without any of these it has tested nothing.
+# The evidence of a run, by count, in words: without any of these it has tested nothing.
 EVIDENCE: Final[Mapping[str, str]] = {
     "fired": "faults fired",
     "states": "crash states tried",
@@ -335,8 +335,10 @@ EVIDENCE: Final[Mapping[str, str]] = {
 
 
 def searches_for(target: Target) -> tuple[str, ...]:
-    """Every search that reaches a target. A program of its own is reached from outside; one that is reached at no depth
-    can only crash. Plain files have no locks and no limits of SQLite's.
+    """Every search that reaches a target.
+
+    A program of its own is reached from outside; a target that no depth reaches can only crash. Plain files have no
+    locks and no limits of SQLite's.
     """
     if "syscall" in target.depths:
         return ("syscalls", "crash", "contend", "kill")
@@ -347,17 +349,17 @@ def searches_for(target: Target) -> tuple[str, ...]:
 
 
 def out_of_reach(target: Target) -> str:
-    """Which searches can't be made of a target, and why; "" where that is none."""
+    """The searches that a target does not support, and why; "" for none."""
     if "syscall" not in target.depths:
         return ""
     others = [name for name in SEARCHES if name not in {*searches_for(target), "sweep"}]
     return (
-        f"not searched: {', '.join(others)}, and rivals that come in the middle of a call: these reach into the "
-        "process of a target in Python, and not into a program of its own"
+        f"not searched: {', '.join(others)}, and rivals in the middle of a call: these need the "
+        "process of a target in Python, not a separate program"
     )
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: the user said so
+class _Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
     """Ctrl-C."""
 
 
@@ -371,12 +373,12 @@ def _interruptible(recorder: Recorder) -> Iterator[None]:
 
 
 def verdict(recorder: Recorder) -> Exit:
-    """What the run comes to: an interrupt outranks a finding, a finding the rest, and nothing tested is no success."""
+    """The verdict of the run: an interrupt outranks a finding, a finding the rest; no tests is no success."""
     if recorder.interrupted:
         return Exit.INTERRUPTED
     if recorder.findings:
         return Exit.FINDING
-    # No part may have fallen to a share; the merge of all shares judges what they have tested.
+    # A share may have no parts; the merge of all shares judges what they have tested.
     idle = not any(map(recorder.count, EVIDENCE)) and not (recorder.is_share and recorder.complete)
     if recorder.vacuous or idle:
         return Exit.NOT_TESTED

@@ -1,9 +1,9 @@
-"""What a program in any language still lacks to be tested, and what its points will cost: ``tornpage doctor``.
+"""What a program in any language still lacks for testing, and the cost of its points: ``tornpage doctor``.
 
 Method. The protocol is played without a fault, in the order in which a program is written: describe, then open, calls,
-view and close with the contract of view, rows and beat, in each configuration; then what faults need: strace, system
-calls that are seen, a run from which power cuts can be made. The first thing that is wrong ends it, with the words that
-the searches have for it. At last one point of each kind is played and timed.
+view and close with the contract of view, rows and beat, in each configuration; then the requirements of faults: strace,
+visible system calls, and a run from which power cuts can be made. The first error ends it, with the message of the
+searches. At the end one point of each kind is played and timed.
 """
 
 import functools
@@ -32,7 +32,7 @@ _TIMED: Final = 4
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """One thing that was looked at: what, what was found, whether it is as it should be, and how long it took."""
+    """One check: its name, the result in words, whether it passed, and how long it took."""
 
     what: str
     found: str
@@ -41,7 +41,7 @@ class Examined(msgspec.Struct, frozen=True):
 
 
 def examine(target: ProcessTarget, directory: Path) -> Iterator[Examined]:
-    """Look at a program below `directory`, up to the first thing that is wrong."""
+    """Examine a program below `directory`, up to the first failed check."""
     yield _started(target)
     for configuration in target.configurations:
         protocol = functools.partial(_protocol, target, configuration, directory)
@@ -79,7 +79,7 @@ def _started(target: ProcessTarget) -> Examined:
 def _protocol(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
     require_contract(target, configuration, directory / "contract")
     rehearse(target, configuration, directory / "rehearsal")
-    return "open, calls, view and close, twice, come to the same; the rows show it, and the beat adds one key"
+    return "open, calls, view and close give the same twice; the rows match, and the beat adds one key"
 
 
 def _power_cuts(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
@@ -90,7 +90,7 @@ def _power_cuts(target: ProcessTarget, configuration: Configuration, directory: 
             executor.do(Call(action))
         executor.close_session()
         executor.recording.require_faithful()
-    return f"can be made: the {len(executor.recording.tape)} operations that were seen come to the files that are there"
+    return f"can be made: the {len(executor.recording.tape)} recorded operations give the files on disk"
 
 
 def _points(target: ProcessTarget, configuration: Configuration, directory: Path) -> str:
@@ -98,8 +98,8 @@ def _points(target: ProcessTarget, configuration: Configuration, directory: Path
     points = [point for start in search.starts(configuration) for point in search.points_of(configuration, start)]
     if not points:
         raise TargetError(
-            f"{target.name}: its process makes no system call on {target.database(Path())}; where another one does the "
-            'I/O (under a shell, say), "describe" has to be answered with the "pid" of that one'
+            f"{target.name}: its process makes no system call on {target.database(Path())}; if another process does "
+            'the I/O (under a shell, say), "describe" must return the "pid" of that process'
         )
     kills = [point for point in points if point.series.effect == faults.KILL]
     others = [point for point in points if point.series.effect != faults.KILL]
@@ -117,6 +117,6 @@ def _seconds_of(search: Syscalls, configuration: Configuration, points: list[Poi
         try:
             search.play(configuration, point)
         except Violation:
-            # A finding, which the searches will tell.
+            # A finding, which the searches report.
             continue
     return (time.monotonic() - began) / max(len(points), 1)

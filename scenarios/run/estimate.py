@@ -1,11 +1,11 @@
-"""How long a run that tries everything will take: said before it begins.
+"""The expected duration of an exhaustive run, printed before it begins.
 
 Method. The same searches try a few points of each call, and then some more, in the first configuration only; that also
-counts all that there are. What the more have taken is what a point takes; it is multiplied by the number of all and by
-the configurations, and divided by the processes that work.
+counts all points. The time of the second batch gives the time of a point; it is multiplied by the number of points and
+of configurations, and divided by the number of processes.
 
-It is a rough figure: another configuration makes other operations, and points that are equivalent are played once only.
-Not covered: kills, scenarios and schedules, whose number the profile says and not the target.
+It is a rough figure: another configuration makes other operations, and equivalent points are played only once. Not
+covered: kills, scenarios and schedules, whose number depends on the profile and not on the target.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.recorder import Recorder
 
-# The count of all, and that of those tried, of each search whose number is known before it is done.
+# The counts of all points and of tried points, for each search whose number is known before it runs.
 _COUNTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "sweep": ("points", "tried", "fault variants"),
     "syscalls": ("points", "tried", "system calls"),
@@ -33,7 +33,7 @@ _KINDS_OF_LIMITS: Final = 4
 
 
 class _Tried(NamedTuple):
-    """How much there is in one configuration, how much of it was tried, and how long that took."""
+    """The number of points in one configuration, how many of them were tried, and how long that took."""
 
     there: int
     tried: int
@@ -41,7 +41,7 @@ class _Tried(NamedTuple):
 
 
 def estimated(target: Target, plan: Plan) -> str:
-    """A line that says how much there is to try and how long that takes; raises what keeps a campaign from running."""
+    """A line with the number of points and the time they take; raises what keeps a campaign from running."""
     configurations = plan.configurations or target.configurations[: plan.profile.configurations]
     fewer, more = (_tried(target, plan, configurations[:1], few) for few in _FEW)
     parts, seconds = [], 0.0
@@ -51,12 +51,12 @@ def estimated(target: Target, plan: Plan) -> str:
         parts.append(f"{other.there * len(configurations):,} {_COUNTS[search][2]}")
         seconds += (one.seconds + each * max(other.there - one.tried, 0)) * len(configurations)
     if not parts:
-        return f"exhaustive: how much there is for {' and '.join(plan.searches)} is known when all of it has been tried"
+        return f"exhaustive: the number of points of {' and '.join(plan.searches)} is not known in advance"
     return f"exhaustive: about {', '.join(sorted(parts))}; that takes about {_time(seconds / max(plan.jobs, 1))}"
 
 
 def _tried(target: Target, plan: Plan, configurations: tuple[Configuration, ...], few: int) -> dict[str, _Tried]:
-    """What a campaign over a few points of each call comes to, by search."""
+    """The result of a campaign over a few points of each call, by search."""
     profile = msgspec.structs.replace(
         plan.profile,
         points_per_call=few,

@@ -18,11 +18,11 @@ VERSION: Final = 1
 
 
 class Catch(msgspec.Struct, frozen=True):
-    """What one way of search made of one build.
+    """The result of one search on one build.
 
-    `check` is the code that caught it, None where it was missed; `work` is in calls and points, or in steps (fuzz),
+    `check` is the code that caught the bug, None if it was missed; `work` is in calls and points, or in steps (fuzz),
     crash states and kills; `scenario_steps` and `scenario_faults` are the size of the scenario; `replay` is the line
-    that shows it again; `cpu_s` what it took of a core, without processes beside the search's own.
+    that reproduces it; `cpu_s` is the CPU time, without processes other than the search's own.
     """
 
     build: str
@@ -43,7 +43,7 @@ class Catch(msgspec.Struct, frozen=True):
 
 
 class BugRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A known bug, and what each of its searches made of it."""
+    """A known bug, and the results of its searches."""
 
     name: str
     source: str
@@ -54,7 +54,7 @@ class BugRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BugsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A run over known bugs. `reference` is what the same searches found in the reference: nothing, if all is well."""
+    """A run over known bugs. `reference` is what the same searches found in the reference; it should be empty."""
 
     format: str = FORMAT
     version: int = VERSION
@@ -81,7 +81,7 @@ def is_caught(bug: BugRecord) -> bool:
 def record_of_bugs(
     catches: Iterable[tuple[KnownBug, Catch]], noise: Iterable[str], seed: int, *, complete: bool
 ) -> BugsRecord:
-    """The record of what was caught, in the order in which it was tried."""
+    """The record of the catches, in the order in which they were tried."""
     by_bug: dict[str, tuple[KnownBug, list[Catch]]] = {}
     for bug, catch in catches:
         by_bug.setdefault(bug.name, (bug, []))[1].append(catch)
@@ -113,7 +113,7 @@ def write(record: BugsRecord, path: Path) -> None:
 
 
 def read(path: Path) -> BugsRecord:
-    """Read it; raises `RunFileError` saying what is wrong."""
+    """Read it; raises `RunFileError` with the reason."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
@@ -122,14 +122,14 @@ def read(path: Path) -> BugsRecord:
     try:
         record = msgspec.json.decode(content, type=BugsRecord)
     except msgspec.DecodeError as error:
-        raise RunFileError(f"{path} is no record of known bugs: {error}") from error
+        raise RunFileError(f"{path} is not a record of known bugs: {error}") from error
     if (record.format, record.version) != (FORMAT, VERSION):
         raise RunFileError(f"{path} is {record.format}, version {record.version}; this tornpage reads {VERSION}")
     return record
 
 
 def is_one(path: Path) -> bool:
-    """Whether a file says of itself that it is such a record."""
+    """Whether a file's format is that of such a record."""
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(LARGEST_FILE_BYTES), type=_Head).format == FORMAT

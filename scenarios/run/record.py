@@ -1,9 +1,9 @@
-"""The record of one run: everything that a report of it is made from, as one JSON document with a schema.
+"""The record of one run: the data of all its reports, as one JSON document with a schema.
 
 ``--json`` prints it without its single points; with them it is ``run.json`` in the report's directory. Points are rows
-of numbers into one list of texts, since a night has hundreds of thousands of them and few different words.
+of indexes into one list of texts, since a night has hundreds of thousands of them and few different words.
 
-Not in it: what was tried by a machine step by step; its counts are.
+Not in it: the single steps of a fuzz; its counts are.
 """
 
 import platform
@@ -50,15 +50,15 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("finding", "surfaced", "absorbed", "retr
 
 
 class RunFileError(ValueError):
-    """A file that is not a run record, or one of another version: what is wrong with it, and what to do."""
+    """A file that is not a run record, or has another version: the error, and what to do."""
 
 
 class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A finding, or an observation of what was not promised; `seen` is how often the same was met.
+    """A finding, or an observation of a check that is not promised; `seen` is how often the same one was met.
 
     `fingerprint` is the same on every machine and with every seed; `where` is ``file:line`` in the code under test, ""
-    where nobody can tell; `accepted_because` is a baseline's reason, "" where none accepts it. `also` says where else
-    the same was seen, a call a line. `timeline` is None where nobody has played the scenario once more.
+    if unknown; `accepted_because` is a baseline's reason, "" if none accepts it. `also` lists the other places where it
+    was seen, a call a line. `timeline` is None if the scenario has not been replayed.
     """
 
     check: str
@@ -78,9 +78,9 @@ class FoundRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PointRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One point: `outcome` by its place in `OUTCOMES`, the others by their places among the record's texts.
+    """One point: `outcome` by its index in `OUTCOMES`, the others by their indexes in the record's texts.
 
-    `search` is -1 where a record does not say it.
+    `search` is -1 if the record does not name it.
     """
 
     configuration: int
@@ -94,7 +94,7 @@ class PointRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SeriesRecord(msgspec.Struct, frozen=True):
-    """How many points of one kind of operation and effect were tried, and what came of them."""
+    """How many points of one kind of operation and effect were tried, and their results."""
 
     kind: str
     role: str
@@ -106,7 +106,7 @@ class SeriesRecord(msgspec.Struct, frozen=True):
 
 
 class PartRecord(msgspec.Struct, frozen=True):
-    """One of several runs that were merged: which it was, where, and what it came to."""
+    """One of several merged runs: its id, machine and result."""
 
     run_id: str
     target: str
@@ -149,15 +149,15 @@ class TrendRecord(msgspec.Struct, frozen=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run on one target, or several that were merged. Times: ISO 8601 in UTC, and seconds.
+    """One run on one target, or several merged ones. Times: ISO 8601 in UTC, and seconds.
 
-    `command` is the line that makes this run again, `depths` where the target can be reached; both may be unknown.
-    `libraries` are the copies of SQLite that were in the process, each with what is out of reach in it.
-    `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` says what else is to be known
-    of it. `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were
-    merged; none: it is one. `trend` is a history of runs, the oldest first. `checks` are the codes of the checks that
-    the target was held to. `extent` is SAMPLED, or EXHAUSTIVE where all was tried that has an end; "" where it is not
-    known. What is drawn at random (kills, scenarios) has none.
+    `command` is the line that repeats this run, `depths` where faults reach the target; both may be unknown.
+    `libraries` are the copies of SQLite that were in the process, each with the depths that it does not support.
+    `accepted` are findings that a baseline accepts, which do not count; `baseline_notes` are further notes on it.
+    `shard` is the share of the work that was done, such as "1/3"; "": all of it. `runs` are the runs that were merged;
+    none: it is one. `trend` is a history of runs, the oldest first. `checks` are the codes of the checks that applied
+    to the target. `extent` is SAMPLED, or EXHAUSTIVE if every finite search tried all its points; "" if unknown. Random
+    searches (kills, scenarios) have no extent.
     """
 
     format: str = FORMAT
@@ -221,12 +221,12 @@ class Points:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What the rows refer to."""
+        """The texts that the rows index."""
         return tuple(self._texts)
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """The seconds since it was created."""
         return time.monotonic() - self._began
 
     def _text(self, text: str) -> int:
@@ -234,7 +234,7 @@ class Points:
 
 
 def outcome_of(event: PointTried) -> Outcome:
-    """What came of a point; a lock that was waited for until it was free is retried, any other silence absorbed."""
+    """The outcome of a point; a lock that was waited for is retried, any other fault without an error absorbed."""
     if event.is_finding:
         return "finding"
     if not event.fired:
@@ -248,7 +248,7 @@ def outcome_of(event: PointTried) -> Outcome:
 def record_of(
     recorder: Recorder, target: Target, plan: Plan, points: Points, error_paths: ErrorPaths | None = None
 ) -> RunRecord:
-    """The record of a run that has ended, in whatever way."""
+    """The record of a run that has ended, for any reason."""
     code = verdict(recorder)
     return RunRecord(
         tornpage_version=tornpage_version(),
@@ -313,7 +313,7 @@ def write(record: RunRecord, path: Path) -> None:
 
 
 def read(path: Path) -> RunRecord:
-    """Read it; raises `RunFileError` saying what is wrong and what to do."""
+    """Read it; raises `RunFileError` with the reason and what to do."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
@@ -325,7 +325,7 @@ def read(path: Path) -> RunRecord:
     try:
         head = msgspec.json.decode(content, type=_Head)
         if (head.format, head.version) != (FORMAT, VERSION):
-            found = f"{head.format or 'nothing known'}, version {head.version}"
+            found = f"{head.format or 'an unknown format'}, version {head.version}"
             raise RunFileError(f"{path} is {found}; this tornpage reads {FORMAT}, version {VERSION}")
         return msgspec.json.decode(content, type=RunRecord)
     except msgspec.DecodeError as error:

@@ -1,10 +1,10 @@
-"""Where the stores under test are kept while a run lasts, and whether there is room for them.
+"""The directory of the stores under test during a run, and its free space.
 
 It is, in this order: the directory of ``--scratch``, that of the environment's TMPDIR, the system's memory
 (``/dev/shm``), since it is rewritten a lot, and else the system's directory for temporary files.
 
-A store that finds no room fails as under a fault, and nothing is armed. So before a run begins, and before anything is
-said against a target, the room is looked at: what is too small is named as that (`ScratchError`).
+A store without space fails as under a fault, although nothing is armed. So the free space is checked before a run
+begins, and before a failure is reported: too little space is a `ScratchError`.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ _open: list[Path] = []
 
 
 class ScratchError(RuntimeError):
-    """There is no room for the stores under test: where, and what to do."""
+    """There is no space for the stores under test: where, and what to do."""
 
 
 def choose(directory: Path | None) -> None:
-    """Keep scratch directories below this one from now on; None: where the environment and the system say."""
+    """Keep scratch directories below this one from now on; None: as the environment and the system set it."""
     _chosen[:] = [] if directory is None else [directory.absolute()]
 
 
 @contextlib.contextmanager
 def scratch(below: Path | None = None) -> Iterator[Path]:
-    """A directory for the stores under test, gone at the end; raises `ScratchError` where there is no room."""
+    """A directory for the stores under test, removed at the end; raises `ScratchError` if there is no space."""
     base = below or _base()
     try:
         made = tempfile.TemporaryDirectory(prefix="tornpage-", dir=base)
@@ -60,12 +60,12 @@ def _base() -> Path | None:
 
 
 def require_room() -> None:
-    """Raise `ScratchError` where a scratch directory that is open has next to no room, or can't be written any more."""
+    """Raise `ScratchError` if an open scratch directory has almost no space, or can't be written any more."""
     for directory in _open:
         if reason := _trouble_with(directory):
             raise ScratchError(
                 f"{reason} in the scratch directory {directory.parent}, where the stores under test are kept: "
-                "this says nothing of the target; make room, or name another place with --scratch or TMPDIR"
+                "no verdict on the target; free some space, or name another place with --scratch or TMPDIR"
             )
 
 
@@ -83,6 +83,6 @@ def _trouble_with(directory: Path) -> str:
 
 
 def sweep_up() -> None:
-    """Remove every scratch directory of this process at once, with what is in it."""
+    """Remove every scratch directory of this process at once, with its contents."""
     for directory in _open:
         shutil.rmtree(directory, ignore_errors=True)

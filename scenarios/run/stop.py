@@ -1,10 +1,10 @@
-"""Being told to stop: Ctrl-C, SIGTERM, SIGHUP.
+"""Stopping a run: Ctrl-C, SIGTERM, SIGHUP.
 
-The first signal ends the run in good order: a `KeyboardInterrupt` is raised, what was done until then is reported, and
-the exit code is 128 and the signal's number (130, 143, 129). The second one ends the process at once: its children are
-killed and its scratch directories removed, and nothing else is done.
+The first signal ends the run cleanly: it raises `KeyboardInterrupt`, the results so far are reported, and the exit code
+is 128 plus the signal's number (130, 143, 129). The second one ends the process at once: its children are killed and
+its scratch directories removed, and nothing else is done.
 
-Not covered: other systems than Linux keep the children of a process that ends at once, until they see that it is gone.
+Not covered: on systems other than Linux, children outlive a process that ends at once, until they notice its end.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def exit_code() -> int:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Inside this scope a signal ends the run as this module says; what is ignored stays ignored (nohup)."""
+    """Inside this scope a signal ends the run as this module describes; ignored signals stay ignored (nohup)."""
     _received.clear()
     with signals_to(_heard):
         yield
@@ -45,7 +45,7 @@ def listening() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_to(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
-    """Inside this scope these signals come to the handler; outside of the main thread nothing changes."""
+    """Inside this scope these signals go to the handler; outside the main thread nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -62,7 +62,7 @@ def signals_to(handler: Callable[[int, FrameType | None], Any] | signal.Handlers
 
 
 def note(number: int) -> None:
-    """Take in a signal; the second one ends the process."""
+    """Record a signal; the second one ends the process."""
     if _received:
         end_at_once(number)
     _received.append(number)
@@ -83,7 +83,7 @@ def end_at_once(number: int) -> NoReturn:
 
 
 def _children() -> list[int]:
-    """The process numbers of this process's children; none where the system doesn't say."""
+    """The pids of this process's children; none if the system doesn't tell."""
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError):
         for thread in Path("/proc/self/task").iterdir():

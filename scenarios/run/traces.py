@@ -1,4 +1,4 @@
-"""Each finding of a run, played once more and traced, as far as there is time for it."""
+"""Each finding of a run, replayed and traced, within the time limit."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 from tornpage.scenarios.run.scratch import scratch
 
-# More would not be looked at, but read: the scenario itself has all of its steps.
+# A longer trace would not be read; the scenario itself has all steps.
 _MOST_STEPS: Final = 60
 
 
@@ -25,7 +25,7 @@ def with_traces(record: RunRecord, target: Target, most_seconds: float = 10.0) -
         return record
     until = time.monotonic() + most_seconds
     traced: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
-    # After Ctrl-C what has been traced by then is still wanted.
+    # After Ctrl-C the finished traces are still used.
     with contextlib.suppress(KeyboardInterrupt), faults.install() as shim, shim.deterministic(), scratch() as directory:
         for them in traced.values():
             for index, found in enumerate(them):
@@ -35,7 +35,7 @@ def with_traces(record: RunRecord, target: Target, most_seconds: float = 10.0) -
 
 def _traced(found: FoundRecord, target: Target, directory: Path, *, is_late: bool) -> FoundRecord:
     if is_late:
-        trace = Trace(reason="there was no time left to play it once more")
+        trace = Trace(reason="there was no time left to replay it")
     elif len(found.scenario.steps) > _MOST_STEPS:
         trace = Trace(reason=f"it has {len(found.scenario.steps)} steps; up to {_MOST_STEPS} are drawn")
     else:

@@ -1,24 +1,24 @@
-"""Files that are written whole or not at all: beside the place first, then renamed to it."""
+"""Files that are written completely or not at all: first to a temporary name, then renamed."""
 
 import contextlib
 import os
 from pathlib import Path
 from typing import Final
 
-_IGNORE_ALL: Final = "# Made by tornpage: what a run has left is no part of the project.\n*\n"
+_IGNORE_ALL: Final = "# Made by tornpage: these files of a run do not belong to the project.\n*\n"
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file, and make its directories; raises OSError, and then what was there before is still there.
+    """Write a file, and create its directories; raises OSError, and then the earlier file is unchanged.
 
-    What is no regular file, such as a terminal or a pipe, is written as it is.
+    A terminal, a pipe or another special file is written directly.
     """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    # The link that is there stays one.
+    # An existing link stays a link.
     path = path.resolve()
     new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
     try:
@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def report_directory(directory: Path) -> None:
-    """Make a report's directory, with a note that git should leave it alone where it is a new one; raises OSError."""
+    """Create a report's directory; a new one gets a .gitignore that excludes it. Raises OSError."""
     if directory.exists() and directory.name != ".tornpage":
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def report_directory(directory: Path) -> None:
 
 
 def why_not_writable(path: Path) -> str:
-    """Why a file can't be made or replaced, as far as that can be seen beforehand; "" where nothing is in the way."""
+    """Why a file can't be created or replaced, as far as a check beforehand shows; "" if nothing prevents it."""
     if path.is_dir():
         return "it is a directory"
     above = path.parent

@@ -139,7 +139,7 @@ def test_a_process_that_does_none_of_the_io_is_found_out(command: Command, tmp_p
     ran = command("syscalls", "--target", f"command:{shlex.join(['sh', '-c', shell])}", "--quiet")
     assert ran.code == 2, ran
     assert (
-        'makes no system call on store.db; where another one does the I/O (under a shell, say), "describe"' in ran.err
+        'makes no system call on store.db; if another process does the I/O (under a shell, say), "describe"' in ran.err
     )
 
 

@@ -75,7 +75,7 @@ def test_a_sound_program_is_ready_and_its_cost_is_told(command: Command) -> None
     assert re.search(
         r"[0-9]+ points at wal/FULL; one takes [0-9]+ ms, one that kills [0-9]+ ms: about [0-9]+ s", ran.out
     )
-    assert re.search(r"the [0-9]+ operations that were seen come to the files that are there", ran.out)
+    assert re.search(r"the [0-9]+ recorded operations give the files on disk", ran.out)
 
 
 def test_without_strace_it_says_what_to_install(

@@ -248,7 +248,7 @@ def test_a_program_is_searched_by_its_system_calls(
 def test_the_verdict_says_what_is_out_of_reach(command: Command) -> None:
     ran = command("crash", "--target", named("right"), "--states", 1, "--quiet")
     assert ran.code == 0, ran
-    assert "not searched: interleave, limits, fuzz, and rivals that come in the middle of a call" in ran.out
+    assert "not searched: interleave, limits, fuzz, and rivals in the middle of a call" in ran.out
 
 
 def test_the_page_says_what_was_not_searched(command: Command, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_sample_says_which_share_it_is() -> None:
     )
     assert headline(made).endswith(
         ". SAMPLED: every operation failed (40 of 40), 90 of 900 variants; 3 of 7 limits; 5 of 1,000 crash states; "
-        "what comes before a crash (faults, recoveries) in part; kill in part"
+        "faults and recoveries before a crash in part; kill in part"
     )
     assert '<property name="extent" value="SAMPLED" />' in junit(made)
 
@@ -127,7 +127,7 @@ def test_what_has_tried_everything_says_so() -> None:
 def test_a_run_that_was_cut_short_claims_no_operation_that_it_did_not_reach() -> None:
     made = record(searches=(swept("sampled", complete=False, **ALL),), extent="SAMPLED", complete=False)
     assert "every operation" not in headline(made)
-    assert "operations failed (40 of 40 of the calls that were reached)" in headline(made)
+    assert "operations failed (40 of 40 of the calls reached)" in headline(made)
 
 
 def test_shares_are_exhaustive_together_only_where_each_is() -> None:

@@ -140,7 +140,7 @@ def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monke
         ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)
         assert ran.code == 1, ran
         assert "memory-equals-disk" in ran.out
-        assert "vacuous: fuzz: it could not go on" in ran.out
+        assert "vacuous: fuzz: it could not continue" in ran.out
 
 
 def test_a_scenario_with_an_allocation_that_fails_is_told_and_kept_as_it_is_played(

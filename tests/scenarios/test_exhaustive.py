@@ -36,7 +36,7 @@ def test_a_sweep_of_everything_is_told_before_and_after(command: Command) -> Non
 def test_of_what_nobody_has_counted_no_number_and_no_time_is_told() -> None:
     plan = Plan(("interleave",), Profile("small", 1, None, 0, 0), report=None)
     told = estimated(tiny_stores.Tiny(), plan)
-    assert told == "exhaustive: how much there is for interleave is known when all of it has been tried"
+    assert told == "exhaustive: the number of points of interleave is not known in advance"
 
 
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:

@@ -191,7 +191,7 @@ def test_a_target_is_written_that_runs_at_once_and_judges_rightly(
 @pytest.mark.parametrize(
     ("source", "name", "said"),
     [
-        ("class Bare:\n    pass\n", "Bare", "it takes no arguments, so no path either"),
+        ("class Bare:\n    pass\n", "Bare", "it takes no arguments, and so no path"),
         ("class Memory:\n    def __init__(self, path):\n        pass\n", "Memory", "there is no SQLite file"),
         (
             "import sqlite3\nclass Idle:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
@@ -359,7 +359,7 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     (tmp_path / "counted.py").write_text(COUNTED)
     wrote = command("new", "target", "--from", "counted:Inbox")
     assert wrote.code == 0, wrote
-    assert "not looked at: store.unread;" in wrote.out
+    assert "not checked: store.unread;" in wrote.out
     assert "# Not judged yet: store.unread, until it is in here" in (tmp_path / "counted_target.py").read_text()
     # What a call answers is judged, so those that only look are made, too.
     assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")

@@ -265,7 +265,7 @@ def test_a_cluster_that_is_lost_costs_nothing_that_was_told(tmp_path: Path) -> N
             process.communicate()
     assert recorder.count("tried") > 0
     assert {one.reason for one in recorder.vacuous} == {
-        f"the cluster at {address} was lost; what it had done until then is told"
+        f"the cluster at {address} was lost; its results until then are reported"
     }
     assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
 
@@ -295,7 +295,7 @@ def test_what_has_ended_before_its_cluster_was_lost_is_handed_over() -> None:
     plan = Plan(("sweep",), SMALL, report=None, cluster="tcp://nowhere")
     lost = module.Cluster(None, "tiny", plan, None, iter(()), lambda *_: None)
     lost._futures = dict(zip(jobs, (_Future(), _Future(ended), _Future()), strict=True))
-    with pytest.raises(DiedError, match="was lost; what it had done until then is told") as died:
+    with pytest.raises(DiedError, match="was lost; its results until then are reported") as died:
         lost.result(one)
     assert not died.value.ends
     assert lost.result(two) is ended

@@ -332,7 +332,7 @@ def test_ctrl_c_ends_the_child_reports_and_leaves_nobody_behind(tornpage: Start,
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=_TIMEOUT_S)
     assert process.returncode == 130, (out, err)
-    assert "INTERRUPTED: this is what was done until then" in out
+    assert "INTERRUPTED: these are the results until then" in out
     assert "Traceback" not in err
     assert_gone(watchers)
     assert {left.name for left in (tmp_path / ".tornpage").iterdir()} == {"run.json", ".gitignore"}

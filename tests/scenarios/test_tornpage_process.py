@@ -69,7 +69,7 @@ def test_ctrl_c_in_the_middle_reports_what_was_done_and_ends_with_130(
         assert [(search["search"], search["complete"]) for search in data["searches"]][:1] == [("sweep", True)]
         assert sum(point["fired"] for point in data["fault_points"]) > 500
     else:
-        assert "INTERRUPTED: this is what was done until then" in out
+        assert "INTERRUPTED: these are the results until then" in out
         assert "fault points" in out
         assert "seed 0" in out
 

@@ -139,4 +139,4 @@ def test_without_time_left_a_finding_says_that_it_was_not_drawn(
     command("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--plan", "commit@1=FULL")
     record = run_record.read(tmp_path / ".tornpage/run.json")
     late = with_traces(record, RemembersFirst(), most_seconds=seconds)
-    assert {found.timeline.reason for found in late.findings} == {"there was no time left to play it once more"}
+    assert {found.timeline.reason for found in late.findings} == {"there was no time left to replay it"}

@@ -1,4 +1,4 @@
-"""The report as one HTML file, which needs nothing but itself. See ``docs/report.md``."""
+"""The report as one self-contained HTML file. See ``docs/report.md``."""
 
 from tornpage.scenarios.report.html.page import page_of_bugs, page_of_run
 

@@ -1,4 +1,4 @@
-"""What could make a verdict mean less than it seems: told before the verdict."""
+"""Limits of a verdict, shown before the verdict."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ _SEARCHES: Final = {
 }
 _SHOWN: Final = 12
 _HARMLESS: Final = (
-    "a rival in nobody's way, or a limit that was not met, takes nothing away; a fault of the sweep would be vacuous"
+    "a rival that blocked no call, or a limit that was not met, does no harm; a fault of the sweep would be vacuous"
 )
 
 
 class Caveat(msgspec.Struct, frozen=True):
-    """One thing to know first: a short title, how grave it is ("vacuous", "partial" or "scope"), and its lines."""
+    """One caveat: a short title, its severity ("vacuous", "partial" or "scope"), and its lines."""
 
     title: str
     kind: str
@@ -40,7 +40,7 @@ class Caveat(msgspec.Struct, frozen=True):
 
 
 def caveats_of(record: RunRecord) -> tuple[Caveat, ...]:
-    """All of them, the gravest first."""
+    """All caveats, the most severe first."""
     return tuple(_caveats(record))
 
 
@@ -48,7 +48,7 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
     yield from _nothing_tested(record)
     if not record.complete:
         cut = [f"{ended.search} was cut short" for ended in record.searches if not ended.complete]
-        yield Caveat("Partial: not everything was tried", "partial", tuple(cut or ["the run did not come to its end"]))
+        yield Caveat("Partial: not everything was tried", "partial", tuple(cut or ["the run did not finish"]))
     if record.shard:
         yield Caveat(
             f"Share {record.shard} of the work", "partial", ("tornpage report merge puts all shares together",)
@@ -61,7 +61,7 @@ def _caveats(record: RunRecord) -> Iterator[Caveat]:
         yield Caveat("Out of reach in a library", "scope", lacking)
     if record.unpromised:
         lines = tuple(f"{check}: {reason}" for check, reason in sorted(record.unpromised.items()))
-        yield Caveat("Not promised: what fails here is observed, not found", "scope", lines)
+        yield Caveat("Not promised: failures of these checks are observations, not findings", "scope", lines)
     yield from _not_searched(record)
     if record.baseline_notes:
         yield Caveat("The baseline", "partial", record.baseline_notes)

@@ -5,18 +5,18 @@ from typing import Any, Final
 from tornpage.scenarios.model.events import CrashPoint
 from tornpage.scenarios.run.record import RunRecord
 
-# The most serious first: a letter, a name, and what it means.
+# The most serious first: a letter, a name, and its meaning.
 KINDS: Final = (
     ("F", "finding", "a check failed"),
     ("d", "damaged", "damage, where the configuration promises nothing"),
     ("l", "lossy", "acknowledged changes were lost, as the configuration allows"),
     ("b", "reappeared", "a failed change came back, as the rules allow"),
-    ("e", "exact", "exactly what callers had been told"),
+    ("e", "exact", "exactly the acknowledged state"),
 )
 
 
 def crashes_of(record: RunRecord) -> dict[str, Any]:
-    """By configuration, each operation of the workload with what its crash states showed."""
+    """By configuration, each operation of the workload with the results of its crash states."""
     return {
         "kinds": [{"letter": letter, "name": name, "meaning": meaning} for letter, name, meaning in KINDS],
         "configurations": [
@@ -34,6 +34,6 @@ def crashes_of(record: RunRecord) -> dict[str, Any]:
 
 
 def _shares(point: CrashPoint) -> tuple[int, ...]:
-    """How many states are of each kind; one that lost something, and in which something came back, is of both."""
+    """The number of states of each kind; one that both lost a change and brought one back is of both."""
     told = point.findings, point.damaged, point.lossy, point.reappeared
     return (*told, max(point.states - sum(told), 0))

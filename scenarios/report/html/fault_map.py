@@ -1,7 +1,7 @@
 """The points of a run as compact data for the page: 250,000 of them in a few megabytes.
 
-Points lie in groups of one search, configuration and call, and there in series of one operation and effect: what a
-series has in common is written once, and of each point remain its ordinal, its condition and one letter.
+Points are grouped by search, configuration and call, and within these by series of one operation and effect: the common
+data of a series is written once, and each point has its ordinal, its condition and one letter.
 """
 
 import re
@@ -20,11 +20,11 @@ LETTERS: Final[dict[Outcome, str]] = {
 MEANINGS: Final[dict[Outcome, str]] = {
     "finding": "a check failed",
     "not-fired": "never fired: nothing was tested here",
-    "surfaced": "the caller was told of it, and every check held",
-    "retried": "the store waited for the lock, and went on",
-    "absorbed": "no error came of it, and every check held",
+    "surfaced": "the caller got an error, and every check passed",
+    "retried": "the store waited for the lock, and continued",
+    "absorbed": "the caller got no error, and every check passed",
 }
-# What starts from a crash, or is anywhere in the workload, has no place among its calls.
+# Points that start from a crash, or are anywhere in the workload, have no place among its calls.
 _AFTER_A_CRASH: Final = 1_000_000
 _ANYWHERE: Final = 1_000_001
 # The nth operation, allocation, step, page or byte; the words are those of `scenarios.model.scenario`.
@@ -33,18 +33,18 @@ _STICKY: Final = re.compile(r"@\d+\.\.(?!\d)| and all after it ")
 
 
 def ordinal_of(condition: str) -> int:
-    """Which operation of its kind a condition is at; 0 where it does not say."""
+    """The ordinal in a condition; 0 if it has none."""
     match = _ORDINAL.search(condition)
     return int((match[1] or match[2]).replace(",", "")) if match else 0
 
 
 def is_sticky(condition: str) -> bool:
-    """Whether it stays from there on."""
+    """Whether it is sticky."""
     return _STICKY.search(condition) is not None
 
 
 def map_of(record: RunRecord) -> dict[str, Any]:
-    """The points, and what the page says of them, as data for its script."""
+    """The points, and the page's text on them, as data for its script."""
     return {
         "texts": list(record.texts),
         "ordinals": [ordinal_of(text) for text in record.texts],
@@ -76,7 +76,7 @@ def _groups(record: RunRecord) -> list[list[Any]]:
 
 
 class _Places:
-    """Which points lie along the workload: not those of a boot or a recovery after a crash, which may come anywhere."""
+    """The points along the workload: not those of a start or a recovery after a crash, which may be anywhere."""
 
     def __init__(self, record: RunRecord) -> None:
         number = {text: index for index, text in enumerate(record.texts)}
@@ -99,7 +99,7 @@ class _Places:
 
 
 def repeats(record: RunRecord) -> dict[str, dict[str, str]]:
-    """By search, what repeats one of its points: a `line` to fill in, or the whole run, and a `note` on it."""
+    """By search, the command that repeats one of its points (a `line` to fill in, or the whole run) and a `note`."""
     at = f"--target {shlex.quote(record.target)} --configuration {{configuration}}"
     whole = record.command or f"tornpage check --target {shlex.quote(record.target)} --seed {record.seed}"
     seeded = f"the same run makes the same points: {record.profile}, seed {record.seed}"

@@ -1,6 +1,6 @@
-"""The page: templates and data put together into one file that loads nothing and runs nothing but its own script.
+"""The page: templates and data joined into one file that loads nothing and runs only its own script.
 
-Text goes through Jinja2's escaping, or lies as JSON in a script element that is never run and reaches the page as
+Text goes through Jinja2's escaping, or is JSON in a script element that is never run and reaches the page as
 ``textContent``. The content security policy forbids everything but the one style and the one script, by their hashes.
 """
 
@@ -30,15 +30,15 @@ _VERDICTS: Final = {
     Exit.HOLDS: ("HOLDS", "no check failed"),
     Exit.FINDING: ("FAILED", ""),
     Exit.NOT_TESTED: ("INCONCLUSIVE", "a part of the run tested nothing"),
-    Exit.INTERRUPTED: ("INTERRUPTED", "this is what was done until then"),
+    Exit.INTERRUPTED: ("INTERRUPTED", "these are the results until then"),
 }
 _UNITS: Final = {"fuzz": "steps", "crash": "states", "kill": "kills"}
-# In this order they are read; each begins only when it is called.
+# Read in this order; each begins only when it is called.
 _SCRIPTS: Final = ("grid.js", "points.js", "crashes.js", "page.js")
 
 
 def page_of_run(record: RunRecord, bugs: BugsRecord | None = None) -> str:
-    """The page of one run; with `bugs`, the known bugs are shown in it, too."""
+    """The page of one run; with `bugs`, it also shows the known bugs."""
     word, meaning = _VERDICTS[Exit(record.exit_code)]
     return _rendered(
         "run.html",
@@ -110,7 +110,7 @@ def _hash(text: str) -> str:
 
 
 def _as_json(data: dict[str, Any]) -> Markup:
-    """JSON that can't end the element that it lies in."""
+    """JSON that can't end its script element."""
     text = msgspec.json.encode(data).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""A finding's timeline as it is drawn: states as letters, faults as bands, and where the lanes part."""
+"""A finding's timeline as it is drawn: states as letters, faults as bands, and where the lanes differ."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,7 +12,7 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Band(msgspec.Struct, frozen=True):
-    """What was armed over so many moments; an empty text is a gap."""
+    """The plan armed over so many moments; an empty text is a gap."""
 
     text: str
     moments: int
@@ -29,7 +29,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """One moment for a narrow screen: its lanes, and what changed in them, once where several changed alike."""
+    """One moment for a narrow screen: its lanes, and their changes, once if several changed alike."""
 
     moment: Moment
     armed: str
@@ -43,7 +43,7 @@ class Drawn(msgspec.Struct, frozen=True):
     moments: tuple[Moment, ...]
     first: int | None
     bands: tuple[Band, ...]
-    # Who was told what, in one lane; in three, where two callers took turns.
+    # The answers of callers, in one lane; in three, if two callers took turns.
     answers: tuple[tuple[str, tuple[str, ...]], ...]
     lanes: tuple[tuple[str, tuple[Cell, ...]], ...]
     cards: tuple[Card, ...]

@@ -1,1 +1,1 @@
-"""Handlers: what becomes of the engine's events. Each is a callable that takes one event."""
+"""Handlers of the engine's events for the terminal. Each is a callable that takes one event."""

@@ -1,4 +1,4 @@
-"""The error paths on a terminal: those that never ran, those that missed their rollback, and how many did run."""
+"""The error paths on a terminal: those that never ran, those without a rollback, and the number that ran."""
 
 from collections import Counter
 from typing import Final
@@ -18,7 +18,7 @@ _UNCOUNTED: Final[dict[ExitStatus, str]] = {
 
 
 def show_error_paths(found: ErrorPaths, console: Console) -> None:
-    """Print what is wrong with them in full, and the rest as a number."""
+    """Print the problems in full, and the rest as a number."""
     for title, paths in (
         ("error paths that never ran under a fault", _of_fate(found, "never")),
         ("error paths that ran although their comment says that no fault can reach them", found.stale),
@@ -40,10 +40,10 @@ def show_error_paths(found: ErrorPaths, console: Console) -> None:
 
 
 def summary(found: ErrorPaths) -> str:
-    """One line: how many of those that count ran, the percentage, and who is left out of both, and why."""
+    """One line: how many of those that count ran, the percentage, and the number not counted, with the reasons."""
     counts = Counter(path.fate for path in found.handlers)
     if not counts:
-        return f"no error path in {', '.join(found.packages) or 'what was given'}"
+        return f"no error path in {', '.join(found.packages) or 'the given packages'}"
     words = "none counts"
     if found.counted:
         words = f"{counts['ran']} of {len(found.counted)} ran under a fault ({found.percent:.1f} %)"
@@ -52,7 +52,7 @@ def summary(found: ErrorPaths) -> str:
 
 
 def _notes(found: ErrorPaths) -> list[str]:
-    """What was not looked at, though it was asked for."""
+    """Packages and files that were requested but not covered."""
     imports = [f"error paths: {package} was never imported during the run" for package in found.never_imported]
     return imports + [f"error paths: {file} is left out: it can't be read as Python" for file in found.left_out]
 

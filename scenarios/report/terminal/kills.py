@@ -14,7 +14,7 @@ _TIMINGS: Final = ("before", "half", "after")
 
 
 def kills_by_operation(recorder: Recorder) -> Mapping[str, Counter[str]]:
-    """For each operation, such as ``write:wal``, how many processes were killed before, half-way through and after."""
+    """For each operation, such as ``write:wal``, the processes killed before, half-way through and after it."""
     found: dict[str, Counter[str]] = {}
     for series, tally in recorder.tallies.items():
         if series.effect == faults.KILL:

@@ -1,6 +1,6 @@
 """Events on a terminal: a live line while a search runs, findings as they come, and the table at the end.
 
-Where standard error is no terminal (CI, a pipe) the live line becomes a plain line every few seconds. Progress goes to
+If standard error is not a terminal (CI, a pipe) the live line becomes a plain line every few seconds. Progress goes to
 standard error, the verdict to standard output.
 """
 
@@ -40,7 +40,7 @@ _LIVE_EVERY_S = 0.2
 
 
 class Progress:
-    """Shows what is going on. A context manager: the live line is gone when it ends."""
+    """Shows the progress. A context manager: the live line is removed when it ends."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Progress:
         self._console = console
         self._quiet = quiet
         self._verbose = verbose
-        # A log keeps every state of a live line; there is a terminal behind some of them, too.
+        # A log keeps every state of a live line; some CI logs look like a terminal.
         is_live = live and console.is_terminal and not os.environ.get("CI")
         self._live = Live(console=console, transient=True, auto_refresh=False) if is_live else None
         self._until = None if max_time_s is None else time.monotonic() + max_time_s
@@ -126,9 +126,9 @@ class Progress:
         return plural(self._findings, "finding")
 
     def _left(self, now: float) -> str:
-        """How long it may take yet: by the number of things to try, where that is known, and by the time that is given.
+        """The time left: by the number of points to try, if known, and by the time limit.
 
-        The second is of the whole run, not only of this search.
+        The second is for the whole run, not only this search.
         """
         seconds = now - self._started
         done = self._counts.get("scenarios", 0) or self._points
@@ -178,14 +178,14 @@ def _time(seconds: float) -> str:
 
 
 def summary(event: SearchEnded) -> str:
-    """What a search came to, in one line."""
+    """The result of a search, in one line."""
     met = {name: event.counts[name] for name in _COUNTS if event.counts.get(name)}
     counts = ", ".join(counted(count, name) for name, count in met.items())
     return f"{counts or 'nothing'} in {event.seconds:.1f} s" + ("" if event.complete else " (cut short)")
 
 
 def fault_points(recorder: Recorder) -> Table:
-    """The table of fault points per kind of operation and effect; real kills have a table of their own."""
+    """The table of fault points per kind of operation and effect; kills have a table of their own."""
     table = Table(title="fault points", title_justify="left")
     for name in ("operation", "effect"):
         table.add_column(name)
@@ -207,7 +207,7 @@ def fault_points(recorder: Recorder) -> Table:
 
 
 def crash_states(recorder: Recorder) -> Table:
-    """What the crash states of each configuration came to."""
+    """The results of the crash states of each configuration."""
     table = Table(title="crash states", title_justify="left")
     table.add_column("configuration")
     for name in ("operations", "states", "of", "disks", "recoveries", "lost some", "most lost", "came back", "damaged"):
@@ -232,7 +232,7 @@ def _numbers(tally: Tally) -> tuple[str, str, str, str]:
 
 
 def describe_finding(found: Found, also: tuple[str, ...] = ()) -> str:
-    """A finding as a paragraph: what failed, how to get there, and the line that replays it."""
+    """A finding as a paragraph: what failed, its scenario, and the line that replays it."""
     finding = found.finding
     lines = [
         f"{finding.code}: {CHECKS[finding.code].meaning}",

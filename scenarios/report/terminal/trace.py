@@ -17,7 +17,7 @@ def show_trace(trace: Trace, console: Console) -> None:
     """Print the steps, the check that failed, and the table of the first difference."""
     for number, moment in enumerate(trace.moments, start=1):
         mark = "»" if number == trace.first_difference else " "
-        # Two callers are two lanes: what B does stands to the right of what A does.
+        # Two callers are two columns: B's steps are to the right of A's.
         lane = " " * _LANE if moment.caller == "B" else ""
         caller = f"[{moment.caller}] " if moment.caller else ""
         text = f"{mark} {number}. {lane}{caller}{moment.step}\n     {lane}{moment.outcome}"
@@ -30,8 +30,8 @@ def show_trace(trace: Trace, console: Console) -> None:
     if trace.first_difference:
         for name, lane_there in trace.moments[trace.first_difference - 1].lanes.items():
             if lane_there.reason:
-                console.print(Text(f"{name} can't be looked at: {lane_there.reason}"), soft_wrap=True)
-    verdict = f"{trace.check}: {trace.message}" if trace.check else "every check holds"
+                console.print(Text(f"{name} can't be read: {lane_there.reason}"), soft_wrap=True)
+    verdict = f"{trace.check}: {trace.message}" if trace.check else "every check passes"
     console.print(Text(f"\n{verdict}"), soft_wrap=True)
     if trace.where:
         console.print(Text(f"at {trace.where}"), soft_wrap=True)
@@ -49,7 +49,7 @@ def _table(trace: Trace) -> Table:
 
 
 def _shown(row: Row, name: str) -> str:
-    """A side; of two records only the fields in which any of them differ."""
+    """A side; of two records only the fields that differ."""
     value = row.sides[name]
     if value is None:
         return "nothing"

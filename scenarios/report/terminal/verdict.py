@@ -1,4 +1,4 @@
-"""The end of a run: what makes it meaningless first, then the verdict, for people."""
+"""The end of a run for people: caveats first, then the verdict."""
 
 import platform
 
@@ -24,7 +24,7 @@ def show(
     console: Console,
     baseline_notes: tuple[str, ...] = (),
 ) -> None:
-    """Print the table, findings, observations, what a baseline has to say, and the verdict in one line."""
+    """Print the table, findings, observations, notes of a baseline, and the verdict in one line."""
     killed = any(kills_by_operation(recorder).values())
     if recorder.tallies and not (killed and not recorder.count("fired")):
         console.print(fault_points(recorder))

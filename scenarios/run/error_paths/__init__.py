@@ -1,6 +1,6 @@
-"""Which error paths of the code under test ran, under which fault; which never did; which missed their rollback.
+"""Which error paths of the code under test ran, and under which fault; which never ran; which had no rollback.
 
-`ErrorPathTracer` watches a campaign with coverage.py, a context for each point; `places` finds what there is to run.
+`ErrorPathTracer` watches a campaign with coverage.py, a context for each point; `places` finds the error paths.
 """
 
 from tornpage.scenarios.run.error_paths.join import ErrorPath, ErrorPaths

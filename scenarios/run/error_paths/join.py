@@ -1,4 +1,4 @@
-"""The lines that ran in each context, joined with the error paths: what ran, under which faults, and what did not."""
+"""The lines that ran in each context, joined with the error paths: which ran, under which faults, and which did not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ _SHOWN: Final = 5
 
 
 class ErrorPath(msgspec.Struct, frozen=True):
-    """What came of one place.
+    """The coverage of one error path.
 
-    `fate`: "ran" under a fault; "never"; "excused", never and with a reason; "stale", a reason though it ran;
-    "undecided", its line also runs without it, so that lines can't tell. `points`
-    is in how many contexts it ran with a fault, `faults` the commonest kinds of them; `without_rollback` in how many of
-    them none of its rollbacks ran, `missed_under` one such fault.
+    `fate`: "ran" under a fault; "never"; "excused", never and with a reason; "stale", a reason although it ran;
+    "undecided", its line also runs without it, so lines can't tell. `points` is the number of contexts with a fault in
+    which it ran, `faults` their commonest kinds; `without_rollback` in how many of them none of its rollbacks ran,
+    `missed_under` one such fault.
     """
 
     place: Place
@@ -31,10 +31,10 @@ class ErrorPath(msgspec.Struct, frozen=True):
 
 
 class ErrorPaths(msgspec.Struct, frozen=True):
-    """All of them. `percent` is of those that ran or never did; 100 where there are none.
+    """All error paths. `percent` is of those that ran or never did; 100 if there are none.
 
-    `packages` are those asked for, `never_imported` those of which the run imported no file; `left_out` are the files
-    in them that can't be read as Python, such as templates.
+    `packages` are the requested ones, `never_imported` those of which the run imported no file; `left_out` are their
+    files that can't be parsed as Python, such as templates.
     """
 
     paths: tuple[ErrorPath, ...]
@@ -44,7 +44,7 @@ class ErrorPaths(msgspec.Struct, frozen=True):
 
     @property
     def handlers(self) -> tuple[ErrorPath, ...]:
-        """The handlers and ``finally`` blocks; rollbacks are shown, and not counted twice."""
+        """The handlers and ``finally`` blocks; rollbacks are shown, but not counted twice."""
         return tuple(path for path in self.paths if path.place.kind != "rollback")
 
     @property
@@ -55,19 +55,19 @@ class ErrorPaths(msgspec.Struct, frozen=True):
 
     @property
     def counted(self) -> tuple[ErrorPath, ...]:
-        """The handlers that the percentage is of: no excuse, and lines that can tell."""
+        """The handlers that the percentage covers: without an excuse, and decidable by lines."""
         return tuple(path for path in self.handlers if path.fate in {"ran", "never"})
 
     @property
     def stale(self) -> tuple[ErrorPath, ...]:
-        """Those with a reason that is none, since they ran."""
+        """Those with an excuse although they ran."""
         return tuple(path for path in self.paths if path.fate == "stale")
 
 
 def join(
     places: Sequence[Place], ran: Mapping[str, Mapping[int, Iterable[str]]], labels: Mapping[str, str]
 ) -> ErrorPaths:
-    """Join places with the contexts of each line; `labels` says by context what was wrong, "" if nothing was."""
+    """Join places with the contexts of each line; `labels` gives the fault of each context, "" for none."""
     return ErrorPaths(tuple(_path(place, ran.get(place.file, {}), labels) for place in places))
 
 

@@ -1,12 +1,11 @@
 """The error paths in a source: every handler, every ``finally``, every rollback, found in the syntax tree.
 
-A place that no fault can reach says why, in a comment on its own line, or in one that has the line above to itself::
+For a place that no fault can reach, a comment gives the reason, on its own line or alone on the line above::
 
-    except OSError:  # no fault: the directory was there a moment ago
+    except OSError: # no fault: the directory was there a moment ago
 
-and a whole file in a line of its own: ``# no fault in this file: it only reads arguments``. What is inside a handler
-that has a reason shares it. What is a rollback is told by its name: a call of something called rollback or roll_back,
-or the SQL of a ROLLBACK.
+and for a whole file, a line such as ``# no fault in this file: it only reads arguments``. Places inside a handler with
+a reason share it. A rollback is recognised by its name: a call of rollback or roll_back, or the SQL of a ROLLBACK.
 
 Not found: ``__exit__`` methods and callbacks that only run after an error.
 """
@@ -33,15 +32,15 @@ _ROLLBACK_SQL: Final = re.compile(r"\s*ROLLBACK(\s+(TRANSACTION|TO)\b.*)?;?\s*",
 
 
 class SourceError(ValueError):
-    """A package whose source can't be had: what was given, and what is wrong with it."""
+    """A package without accessible source: the given name, and the error."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One error path. It has run when any line in `spans` has; `entry` is the line of its first statement.
+    """One error path. It has run if any line in `spans` has; `entry` is the line of its first statement.
 
     `spans` are first and last lines: its body without those of the functions, classes and lambdas in it, which run at
-    another time. `rollbacks` are the lines of the rollbacks inside it; `excuse` says why no fault can reach it. It is
-    `undecided` where its body begins on a line that runs without it, as in ``except KeyError: raise``.
+    another time. `rollbacks` are the lines of the rollbacks inside it; `excuse` is the reason why no fault can reach
+    it. It is `undecided` if its body begins on a line that runs without it, as in ``except KeyError: raise``.
     """
 
     file: str
@@ -57,7 +56,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def lines(self) -> Iterator[int]:
-        """The lines of which any shows that it has run."""
+        """The lines any of which shows that it has run."""
         spans = self.spans or ((self.entry, self.entry),)
         return itertools.chain.from_iterable(range(first, last + 1) for first, last in spans)
 
@@ -80,7 +79,7 @@ def sources_of(package: str) -> dict[str, Path]:
 
 
 def places_of(path: Path, name: str) -> list[Place]:
-    """The error paths of one file, in its order; `name` is what the file is called in a report."""
+    """The error paths of one file, in its order; `name` is the file's name in a report."""
     try:
         with tokenize.open(path) as file:
             text = file.read()
@@ -105,7 +104,7 @@ def places_of(path: Path, name: str) -> list[Place]:
 
 
 def _shared(found: list[Place], whole: str) -> Iterator[Place]:
-    """A place without a reason of its own has that of the place around it, or else that of the whole file."""
+    """A place without its own reason gets that of the place around it, or else that of the whole file."""
     for place in found:
         around = (outer.excuse for outer in found if outer.excuse and place.line in outer.lines)
         yield msgspec.structs.replace(place, excuse=place.excuse or next(around, whole))
@@ -152,7 +151,7 @@ class _Walk:
         return Place("", function, line, kind, what, entry, rollbacks, spans=_spans_of(body), undecided=undecided)
 
     def _follows(self, statement: ast.stmt) -> bool:
-        """Whether the line of a statement begins with something else; offsets are in bytes."""
+        """Whether a statement's line begins with something else; offsets are in bytes."""
         return bool(self._lines[statement.lineno - 1].encode()[: statement.col_offset].strip())
 
 

@@ -1,10 +1,10 @@
-"""Watches the code under test while a campaign runs: coverage.py, with a context for each point that is tried.
+"""Traces the code under test while a campaign runs: coverage.py, with a context for each point.
 
-A context begins when something goes wrong with the world of a trial, and ends when its point is told; so it holds the
-call and all the looks after it. What runs in between, with nothing wrong, has the empty context.
+A context begins when a fault or condition comes into force, and ends when its point is reported; so it covers the call
+and all checks after it. Code that runs in between, without a fault, has the empty context.
 
-Contexts need coverage.py's own tracer (``ctrace``); the newer ``sysmon`` has none. Not seen: other processes, so the
-kills are no part of it.
+Contexts need coverage.py's own tracer (``ctrace``); the newer ``sysmon`` has none. Not covered: other processes, so
+kills are missing.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ _SCENARIO: Final = "a scenario"
 
 
 class ErrorPathTracer:
-    """A handler of a campaign's events, in whose `running` scope the code of some packages is watched.
+    """A handler of a campaign's events, which traces the code of some packages inside its `running` scope.
 
-    Raises `SourceError` for a package that isn't there.
+    Raises `SourceError` for a package that doesn't exist.
     """
 
     def __init__(self, packages: Sequence[str], directory: Path) -> None:
@@ -43,7 +43,7 @@ class ErrorPathTracer:
         # In a file, since an open database in memory would be a connection in the process under test.
         self._coverage = coverage.Coverage(
             data_file=str(directory / "coverage"),
-            # Without a pattern everything would be watched.
+            # Without a pattern everything would be traced.
             include=list(self._files.values()) or [os.devnull],
             config_file=False,
             messages=False,
@@ -61,7 +61,7 @@ class ErrorPathTracer:
             with trouble_heard_by(self._begin):
                 yield
         finally:
-            # What was collected goes to the data with a change of context only.
+            # Collected lines are stored only when the context changes.
             self._coverage.switch_context("")
             self._coverage.stop()
 
@@ -73,7 +73,7 @@ class ErrorPathTracer:
             self._switch("")
 
     def result(self) -> ErrorPaths:
-        """What ran, under what."""
+        """The error paths that ran, and under which faults."""
         ran = {name: self._data.contexts_by_lineno(path) for name, path in self._files.items()}
         self._data.close()
         found = join(self.places, ran, self._labels)
@@ -85,7 +85,7 @@ class ErrorPathTracer:
         )
 
     def _add(self, package: str, name: str, path: Path) -> None:
-        """Look for the places of one file, once; a package may hold files that are no Python, such as templates."""
+        """Collect the error paths of one file, once; a package may hold other files, such as templates."""
         if os.path.realpath(path) in self._files.values():
             return
         try:
@@ -95,7 +95,7 @@ class ErrorPathTracer:
                 raise
             self._left_out[name] = None
             return
-        # As coverage calls it, whatever links lead there.
+        # The name that coverage uses, whatever links lead there.
         self._files[name] = os.path.realpath(path)
         self.places += places
 

@@ -1,1 +1,1 @@
-"""The first steps of a project: what to do next in it, and a first target, learned from a store that is played once."""
+"""The first steps in a project: what to do next in it, and a first target, learned from a store that is played once."""

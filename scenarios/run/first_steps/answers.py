@@ -1,4 +1,4 @@
-"""What a store answers itself: attributes and methods that have what a table has, each as a line for view and rows."""
+"""The data that a store exposes: attributes and methods that match a table, each as a line for view and rows."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ import msgspec
 from tornpage.scenarios.run.first_steps.observed import Observed
 from tornpage.scenarios.run.first_steps.tables import Table
 
-# Those of SQL's own words that tables and columns are called.
+# SQL keywords that are also used as names of tables and columns.
 _WORDS: Final = frozenset(
     (
         "GROUP",
@@ -30,7 +30,7 @@ _WORDS: Final = frozenset(
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Where the store itself answers a table: two lines of code, one for the store, one for the file."""
+    """A store's own data for a table: two lines of code, one for the store, one for the file."""
 
     table: Table
     view: str
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
-    """Tables that the store answers itself, and those that are read for it: most of its own answers first.
+    """Tables that the store exposes itself, and those that are read for it: most of its own data first.
 
     After views of all tables, those of one table each.
     """
@@ -116,10 +116,10 @@ def _select(table: Table, columns: str, ending: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it; quotes only where it needs them."""
+    """A name as SQL takes it; quoted only if it needs it."""
     return name if name.isidentifier() and name.upper() not in _WORDS else '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: Any) -> str:
-    """A plain value as it is written in a program."""
+    """A plain value as a Python literal."""
     return f'"{value}"' if isinstance(value, str) and not {*value} & {*'"\\\n'} else repr(value)

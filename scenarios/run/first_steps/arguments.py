@@ -1,4 +1,4 @@
-"""Plain arguments for what is known by its signature alone: how a store may be made, how its methods may be called."""
+"""Plain arguments for a signature: how to create a store, and how to call its methods."""
 
 import inspect
 import itertools
@@ -8,7 +8,7 @@ from typing import Any, Final
 from tornpage.scenarios.model.target import TargetError
 
 _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
-# What a parameter of that type may take; without a type it may be text or a number.
+# Values for a parameter of that type; without a type it may be text or a number.
 _EITHER: Final = ("alpha", 1)
 _BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
     "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Mapping": ({"one": 1},),
@@ -23,7 +23,7 @@ class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
 
 
 def ways_to_make(store: Callable[..., Any]) -> list[str]:
-    """Expressions that may make it, the likeliest first; raises `NotLearned`."""
+    """Expressions that may create it, the likeliest first; raises `NotLearned`."""
     try:
         parameters = list(inspect.signature(store).parameters.values())
     except (TypeError, ValueError) as error:
@@ -33,13 +33,13 @@ def ways_to_make(store: Callable[..., Any]) -> list[str]:
     ]
     place = next((one for one in plain if _is_path(one.name)), None) or next(iter(plain), None)
     if place is None:
-        raise NotLearned("it takes no arguments, so no path either: give it a path, or name a function that does")
+        raise NotLearned("it takes no arguments, and so no path: give it a path, or name a function that does")
     others = []
     for one in plain:
         if one is not place and one.default is one.empty:
             sample = next(iter(_samples(one)), None)
             if sample is None:
-                raise NotLearned(f"it needs {one.name!r}, and what that is can't be guessed: name a function instead")
+                raise NotLearned(f"it needs {one.name!r}, whose value is unknown: name a function instead")
             others.append(f"{one.name}={sample!r}")
     values = ["path", "str(path)", "path.parent", "environment.connect(path)"]
     if place.name in ("conn", "connection", "con") or "Connection" in str(place.annotation):
@@ -56,7 +56,7 @@ def _is_path(name: str) -> bool:
 
 
 def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
-    """Plain values that a parameter may take, the likeliest first; nothing where it wants an object."""
+    """Plain values for a parameter, the likeliest first; none if it needs an object."""
     wanted = (
         parameter.annotation if isinstance(parameter.annotation, str) else getattr(parameter.annotation, "__name__", "")
     )
@@ -65,7 +65,7 @@ def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
 
 
 def arguments(method: Any) -> Iterator[dict[str, Any]]:
-    """Keyword arguments to try, plainer ones first; nothing where it needs an object."""
+    """Keyword arguments to try, simpler ones first; none if it needs an object."""
     required = [
         one
         for one in inspect.signature(method).parameters.values()

@@ -1,12 +1,12 @@
-"""What a store does, learned by playing it without any fault: how it is made, which methods change it, what they leave.
+"""The behaviour of a store, learned by playing it without any fault: creation, changing methods, and their rows.
 
-Method. The class is made with a path in an empty directory, in each of the ways that its signature may mean, until an
-SQLite file is there. Its public methods are called with plain arguments, twice around, since some need what others
-make; after each the tables are read past the store. Everything is done again in a second directory, a month later: a
-column that is another one then takes the time of day, or is random.
+Method. The class is created with a path in an empty directory, in each of the ways that its signature may mean, until
+an SQLite file exists. Its public methods are called with plain arguments, in two rounds, since some need the results of
+others; after each call the tables are read past the store. Everything is repeated in a second directory, a month later:
+a column that differs then depends on the time of day, or is random.
 
-Not covered: methods that are asynchronous, that need an object, or that are named like something to be run or sent, and
-what a store does only after a while. What is learned is a proposal, which the contract of view and rows is asked about.
+Not covered: methods that are asynchronous, that need an object, or whose names suggest that they run or send something,
+and delayed effects. The result is a proposal, which the contract of view and rows then checks.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
 _A_CALL_S: Final = 3.0
 _A_MONTH_S: Final = 31 * 86_400
-# Whatever a store may do when it is called with arguments of ours; some end the process on purpose.
+# All errors that a store may raise for our arguments; some end the process on purpose.
 _FAILURES: Final = (Exception, SystemExit, TookTooLongError)
-# Not tried unasked: they wait, talk to others, or hold a transaction open on purpose.
+# Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
     "close connect cursor execute executemany executescript begin commit rollback transaction run serve start main "  # noqa: SIM905
     "stop loop listen watch subscribe consume worker join wait send publish notify post upload download sync backup "
@@ -38,7 +38,7 @@ _TAKES_AWAY: Final = ("remove", "delete", "__delitem__", "clear", "drop", "pop",
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """All that is needed to write a target; `make` is an expression of Store, path and environment."""
+    """All data needed to write a target; `make` is an expression of Store, path and environment."""
 
     make: str
     file: str
@@ -46,9 +46,9 @@ class Observed(msgspec.Struct, frozen=True):
     calls: tuple[Action, ...]
     beats: tuple[Action, ...]
     tables: tuple[Table, ...]
-    # Attributes and methods that answer data, with what they answered once things were there.
+    # Attributes and methods that return data, with their values once there were rows.
     answers: Mapping[str, Any]
-    # Attributes that held a collection with something in it at any time.
+    # Attributes that held a non-empty collection at any time.
     held: tuple[str, ...]
     connection: str | None
     closes: str
@@ -69,7 +69,7 @@ def observe(store: Callable[..., Any], directory: Path) -> Observed:
             reasons.append(f"{make}: {error}")
             continue
         if played.closes != "close" and not inspect.isclass(store):
-            raise NotLearned("what it returns has no `close`; let it return a store that has")
+            raise NotLearned("what it returns has no `close`; let it return a store that has one")
         return _observed(played, again, found)
     raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
 
@@ -110,7 +110,7 @@ def _same(one: Table, other: Table) -> Table:
     ]
     left = tuple(name for index, name in enumerate(one.columns) if index not in kept)
     if moving := [name for name in one.keys if name in left]:
-        raise NotLearned(f"the key {moving[0]} of {one.name} is another one each time; let it come with the call")
+        raise NotLearned(f"the key {moving[0]} of {one.name} differs on each run; pass it as an argument of the call")
     rows = tuple(tuple(row[index] for index in kept) for row in one.rows)
     return Table(one.name, tuple(one.columns[index] for index in kept), rows, one.keys, left)
 
@@ -164,7 +164,7 @@ class _Played:
         return found
 
     def repeat(self, actions: list[Action]) -> None:
-        """The same calls once more."""
+        """Repeat the same calls."""
         for action in actions:
             with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "it did not return"):
                 getattr(self.store, action.name)(**action.args)
@@ -172,7 +172,7 @@ class _Played:
         self._finish()
 
     def methods(self) -> list[tuple[str, Any]]:
-        """The public methods, as the class has them, those that take something away last."""
+        """The public methods, in the order of the class, removing ones last."""
         names = [name for kind in reversed(type(self.store).__mro__[:-1]) for name in vars(kind)]
         found = []
         for name in dict.fromkeys(names):
@@ -183,7 +183,7 @@ class _Played:
         return sorted(found, key=lambda one: one[0].startswith(_TAKES_AWAY))
 
     def _try(self, name: str, method: Any) -> list[tuple[Action, int]] | None:
-        """Call it until arguments suit it: the call, if it is worth a sweep; None where it may work later."""
+        """Try arguments until some work; return the calls worth a sweep, or None if it may work later."""
         if name not in self.tried:
             self.tried.append(name)
         for args in arguments(method):
@@ -201,13 +201,13 @@ class _Played:
                 return [(Action(name, args), count(after) - count(before))]
             if not args and returned is not None:
                 self.answers.setdefault(f"{name}()", None)
-            # A look is known by its answer; what changes nothing and answers nothing may need other arguments.
+            # A read has an answer; a call without effect and answer may need other arguments.
             if _is_data(returned):
                 return [(Action(name, args), 0)]
         return None
 
     def _keep(self, tables: list[Table]) -> None:
-        """The fullest moment is the one that views are matched with."""
+        """Views are matched with the moment that has the most rows."""
         self.held |= dict.fromkeys(name for name, value in _held(self.store) if _copied(value))
         ours = [table for table in tables if table.name not in self.begun]
         if count(ours) >= count(self.most):
@@ -233,7 +233,7 @@ class _Played:
             if close is not None:
                 close()
         if not self.file:
-            raise NotLearned("it was made, and there is no SQLite file in its directory")
+            raise NotLearned("it was created, and there is no SQLite file in its directory")
         if "/" in self.file:
             raise NotLearned(f"it makes a folder for its file, {self.file}")
 
@@ -244,7 +244,7 @@ class _Played:
 
 
 def _held(store: Any) -> list[tuple[str, Any]]:
-    """Its attributes, those of slots among them."""
+    """Its attributes, including those of slots."""
     slots = [name for kind in type(store).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(store, name)]
     return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
 

@@ -1,11 +1,11 @@
-"""A first target for a store, written from what was observed of it and held to the contract before it is handed over.
+"""A first target for a store, written from what was observed of it and checked against the contract.
 
-Method. What the store answers is looked for among its attributes and the methods that take nothing: a mapping or a
-collection that has, right after the calls, what two columns or one column of a table have. Where no table is answered
-that way, the view is read through the store's own connection, and where it keeps none, from the file. Each proposal,
-the best first, is made a module and held to the same contract as by any search; the first that passes is the target.
+Method. The store's data is searched among its attributes and its methods without arguments: a mapping or a collection
+that has, right after the calls, the values of two columns or one column of a table. For a table without such data, the
+view is read through the store's own connection, or, if it keeps none, from the file. Each proposal, the best first, is
+compiled to a module and checked against the contract as in any search; the first that passes is the target.
 
-Not covered: what a view of some tables leaves out, which the file that is written says.
+Not covered: the data that a view of some tables leaves out; the written file says so.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _MOST_PROPOSALS: Final = 24
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A target's source, its class, and what to know of it, a line each."""
+    """A target's source, its class, and notes on it, a line each."""
 
     text: str
     name: str
@@ -53,7 +53,7 @@ def write_target(observed: Observed, module: str, store: str, directory: Path) -
 def _require(written: Written, observed: Observed, home: Path) -> None:
     made = ModuleType(written.name)
     try:
-        exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - what was just written
+        exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - the source was just written
     except Exception as error:
         # It imports the user's code, from the place that it will be imported from.
         raise TargetError(f"it can't be imported: {type(error).__name__}: {error}") from error
@@ -83,27 +83,27 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
     title = "{store} of {module}"
     file = "{file}"
     configurations = (Configuration("{journal_mode}", "FULL"),)
-    # Each is made while the state is what those before it have left; add what your store is used for.
+    # Each starts from the state that the earlier ones left; add the calls that your users make.
     calls = ({calls}
     )
-    # A call that adds exactly one thing, and may be made again.
+    # A call that adds exactly one key, and may be repeated.
     beat = {beat}
 
     def make(self, path, configuration, environment):
         {make}
 
     def view(self, store):
-        # What the running process answers.{unseen}
+        # The state in the running process.{unseen}
         return {view}
 
     def rows(self, connection):
-        # The same, read from the file.
+        # The same state, read from the file.
         return {rows}
 """
 )
 
 _TABLES: Final = """\
-# Of each table its name, how many columns are its key, and what is read of it.
+# Each table's name, the number of its key columns, and the query that reads it.
 TABLES = ({reads}
 )
 
@@ -167,19 +167,19 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iter
     if rest:
         how = f"through store.{observed.connection}" if observed.connection else "from the file"
         names = ", ".join(table.name for table in rest)
-        yield f"view: {names}, {how}; what your store answers from memory belongs there, too"
+        yield f"view: {names}, {how}; add the data that your store returns from memory"
     seen = [*(answer.table for answer in answers), *rest]
     for table in seen:
         if table.left_out:
             yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
     for name in _unseen(observed, answers):
-        yield f"not looked at: store.{name}; it is judged once it is in the view, or once a call returns it"
+        yield f"not checked: store.{name}; add it to the view, or return it from a call"
     if unseen := [table.name for table in observed.tables if table not in seen]:
-        yield f"not looked at: {', '.join(unseen)}"
+        yield f"not checked: {', '.join(unseen)}"
 
 
 def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
-    """What the store holds in memory, and the view doesn't show."""
+    """The attributes with data in memory that the view doesn't show."""
     used = {answer.source for answer in answers}
     return [name for name in observed.held if name not in used]
 

@@ -2,8 +2,8 @@
 
 Method. Python files below the directory are read, a bounded number of them, and those that name a library of SQLite are
 parsed: a class that opens a connection is a store, a test file that imports such a module can have a marker, a class
-based on a target is a target. Not covered: stores in other languages, and those that open SQLite in
-somebody else's code.
+based on a target is a target. Not covered: stores in other languages, and those that open SQLite through another
+package.
 """
 
 import ast
@@ -27,9 +27,9 @@ _OPENS: Final = re.compile(r"\b(?:connect|Connection|create_engine|create_async_
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A class or a test of the project: its module as it is imported, its name, and where it begins.
+    """A class or a test of the project: its module as imported, its name, and its first line.
 
-    `is_marked` says of a test that it has one of our markers.
+    `is_marked`: a test has one of our markers.
     """
 
     module: str
@@ -40,7 +40,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct):
-    """What there is in a project."""
+    """The stores, tests and targets of a project."""
 
     stores: list[Place]
     tests: list[Place]
@@ -48,7 +48,7 @@ class Found(msgspec.Struct):
 
 
 def look(directory: Path) -> Found:
-    """What the files below a directory have."""
+    """Find them in the files below a directory."""
     found = Found([], [], [])
     trees = list(_trees(directory))
     for path, text, tree in trees:
@@ -72,7 +72,7 @@ def look(directory: Path) -> Found:
 
 
 def next_steps(directory: Path) -> list[str]:
-    """Lines for somebody who has just typed the name of the command; nothing where there is nothing to say."""
+    """Lines for a user who runs the bare command; empty if there is nothing to suggest."""
     found = look(directory)
     lines: list[str] = []
     if found.targets:

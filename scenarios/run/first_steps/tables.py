@@ -1,4 +1,4 @@
-"""The tables of a store, read past it: what the calls have left in the file."""
+"""The tables of a store, read past it after the calls."""
 
 import contextlib
 import sqlite3
@@ -16,7 +16,7 @@ Row = tuple[Any, ...]
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table as the calls left it: its columns that stay the same at another time, their rows, and its key."""
+    """A table after the calls: its columns that are the same at another time, their rows, and its key."""
 
     name: str
     columns: tuple[str, ...]
@@ -34,7 +34,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
-    """Ordinary tables: not SQLite's own, not virtual ones, and not those that keep what a virtual one shows."""
+    """Ordinary tables: not SQLite's own, not virtual ones, and not their shadow tables."""
     listed = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
     virtual = tuple(f"{name}_" for name, sql in listed if sql.upper().startswith("CREATE VIRTUAL"))
     own = [name for name, sql in listed if not sql.upper().startswith("CREATE VIRTUAL")]
@@ -51,12 +51,12 @@ def _table(connection: sqlite3.Connection, name: str) -> Table:
 
 
 def count(tables: Sequence[Table]) -> int:
-    """How many rows all of them have."""
+    """The number of rows in all of them."""
     return sum(len(table.rows) for table in tables)
 
 
 def read(directory: Path) -> tuple[str, str, list[Table]]:
-    """The database's name, its journal mode, and all ordinary tables with their rows; none where there is no file."""
+    """The database's name, its journal mode, and all ordinary tables with their rows; none without a file."""
     path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)
     if path is None:
         return "", "delete", []

@@ -1,10 +1,10 @@
-"""Parts of searches on many machines: each a task on a cluster of dask.distributed, put together in their order.
+"""Parts of searches on many machines: each is a task on a dask.distributed cluster, joined in order.
 
-Every worker needs tornpage, and the target, in the same versions, and one thread: what fails beneath SQLite fails for
-a whole process. A task hands over what it told when it ends, so a worker that dies costs its own task, which another
-one begins anew, and nothing counts twice; findings are shown as soon as their task has ended.
+Every worker needs tornpage and the target in the same versions, and one thread: a fault below SQLite affects a whole
+process. A task returns its events when it ends, so a worker that dies loses only its own task, which another worker
+repeats, and nothing counts twice; findings are shown as soon as their task has ended.
 
-Ctrl-C takes what has ended and drops the rest. Not covered: clusters whose workers come and go while nobody waits.
+Ctrl-C collects the finished tasks and drops the rest. Not covered: clusters whose workers come and go between waits.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.many_cores.worker_pool import DiedError, Job, Live, Result, Work, done_alone
 from tornpage.scenarios.run.stop import note, signals_to
 
-# It has types for some of what it does.
+# It has types for some of its API.
 distributed: Any = untyped
 LOCAL: Final = "local"
-# For each worker so many tasks are sent ahead of the one that is waited for.
+# The number of tasks sent ahead for each worker.
 _AHEAD: Final = 8
 _ANSWERS_WITHIN_S: Final = 20
 _LOOKS_EVERY_S: Final = 0.5
@@ -36,15 +36,15 @@ _LOOKS_EVERY_S: Final = 0.5
 
 @contextlib.contextmanager
 def connected(address: str, jobs: int) -> Iterator[Any]:
-    """A client of the cluster; "local" is one of this machine with so many workers, or one a processor where that is 1.
+    """A client of the cluster; "local" starts one here with `jobs` workers, or one per processor if that is 1.
 
-    Raises `TargetError` where no cluster answers, or it can't be used.
+    Raises `TargetError` if no cluster responds, or it can't be used.
     """
     with contextlib.ExitStack() as scope:
         place: Any = address
         if address == LOCAL:
             workers = jobs if jobs > 1 else os.cpu_count()
-            # Children of their own are what some searches need, and a daemon may not have them.
+            # Some searches need child processes, and a daemon may not have them.
             scope.enter_context(dask.config.set({"distributed.worker.daemon": False}))
             place = scope.enter_context(
                 distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
@@ -103,26 +103,26 @@ class Cluster:
             self._cancel(list(self._futures))
 
     def result(self, job: Job) -> Result | None:
-        """Wait for what a part comes to; None for one that nobody has done, since the time is up or the user said so.
+        """Wait for the result of a part; None for one that was not run because of the time limit or an interrupt.
 
         Raises `DiedError`.
         """
         if job in self._ended:
-            # Whatever has become of the others: this has been shown.
+            # Whatever happens to the other tasks: this one has been shown.
             del self._futures[job]
             return self._ended.pop(job)
         if not self._is_lost:
             try:
                 return self._result(job)
             except (CancelledError, distributed.comm.CommClosedError):
-                # Only this code cancels one: otherwise the scheduler was lost.
+                # Only this code cancels tasks: otherwise the scheduler was lost.
                 self._is_lost = True
         if job[0] in self._told_lost:
             return None
         self._told_lost.add(job[0])
         # Other parts may have ended before.
         message = (
-            f"the cluster at {without_password(str(self._plan.cluster))} was lost; what it had done until then is told"
+            f"the cluster at {without_password(str(self._plan.cluster))} was lost; its results until then are reported"
         )
         raise DiedError(message, ends=False)
 
@@ -149,7 +149,7 @@ class Cluster:
         return result
 
     def drop(self, search: str) -> None:
-        """Nobody asks for the other parts of this search any more."""
+        """Drop the other parts of this search: they are no longer needed."""
         self._dropped.add(search)
         self._cancel([job for job in self._futures if job[0] == search])
 
@@ -169,18 +169,18 @@ class Cluster:
             job = next((job for job in self._jobs if job[0] not in self._dropped), None)
             if job is None:
                 return
-            # Not pure: two parts of the same name would else be done once.
+            # Not pure: otherwise two parts of the same name would run once.
             self._futures[job] = self._client.submit(_do, *self._job, job, self._until_of(seconds), pure=False)
 
     def _until_of(self, seconds: float | None) -> float | None:
-        # Clocks of several machines: a task may wait before it begins, so its end is a time of day.
+        # Clocks of several machines: a task may wait before it starts, so its end is a time of day.
         return None if seconds is None else time.time() + seconds
 
     def _show(self) -> None:
-        """Show what has ended since the last look."""
+        """Show the tasks that ended since the last call."""
         for job, future in self._futures.items():
             if job not in self._ended and future.status == "finished":
-                # Fetched once: each time it would come over the network.
+                # Fetched once, since each time it would come over the network.
                 self._ended[job] = future.result()
                 for event in self._ended[job].transcript.events:
                     self._live(job[0], event)
@@ -193,7 +193,7 @@ class Cluster:
 def _do(
     work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str], job: Job, until: float | None
 ) -> Result:
-    """Do a part, on a worker."""
+    """Run a part on a worker."""
     seconds = None if until is None else max(until - time.time(), 0)
     alone = msgspec.structs.replace(plan, max_time_s=seconds)
     events: list[Event] = []

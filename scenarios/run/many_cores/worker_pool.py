@@ -1,13 +1,13 @@
-"""Parts of searches beside each other, in processes of their own: the same findings in the same order as one by one.
+"""Parts of searches in concurrent processes: the same findings in the same order as sequentially.
 
-Each process does one part after the other, begun in their order and asked for in their order; what comes early waits.
-What a part tells comes through a pipe; it can be seen live, and is handed over as a whole.
+Each process runs one part after the other, started and collected in their order; early results wait. A part's events
+come through a pipe; they can be shown live, and are handed over as a whole.
 
-Ctrl-C tells all of them to stop, and they hand over what they have; the second one ends it at once. A part whose
-process is killed begins anew in another one, once; what the first had told is forgotten, so that nothing counts twice.
+Ctrl-C tells all processes to stop, and they hand over what they have; a second one ends the run at once. A part whose
+process is killed is repeated once in another one; the events of the first try are discarded, so nothing counts twice.
 
 A process that was told to stop, or whose time is up, and then reports nothing for half a minute is killed: the code
-under test hangs where no signal reaches Python.
+under test hangs in C, where no signal reaches Python.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ from tornpage.scenarios.search.recorder import Recorder, Transcript
 
 # A part, and the name of the search that it is of.
 Job = tuple[str, Part]
-# Does parts in this process for as long as its scope is open; called by the target's name and the plan.
+# Runs parts in this process while its scope is open; called with the target's name and the plan.
 Work = Callable[[str, Plan], AbstractContextManager[Callable[[Job, Recorder], Done]]]
 Live = Callable[[str, Event], None]
 
 _BATCH_S: Final = 0.5
 _LIVES: Final = 2
-# How many parts may be done before they are asked for, for each process: a long one must not stop the others.
+# How many parts per process may finish before they are collected: a long one must not stop the others.
 _AHEAD: Final = 64
 _ENDS_WITHIN_S: Final = 5.0
 _LOOKS_AGAIN_AFTER_S: Final = 1.0
@@ -48,14 +48,14 @@ _STOPS_WITHIN_S: Final = 30.0
 
 
 class Result(msgspec.Struct):
-    """What transcript of one part: what was told, and what it counted."""
+    """The result of one part: its transcript and its counts."""
 
     transcript: Transcript
     done: Done
 
 
 class DiedError(RuntimeError):
-    """The process of a part was killed, and that of its second try, too; `ends` where no other part should be tried."""
+    """The process of a part was killed, and so was that of its second try; `ends` if no other part should be tried."""
 
     def __init__(self, message: str, *, ends: bool = True) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class _Child:
 
 
 class WorkerPool:
-    """A context manager with `plan.jobs` processes, which do `jobs` in order. `result` waits for one of them."""
+    """A context manager with `plan.jobs` processes, which run `jobs` in order. `result` waits for one of them."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class WorkerPool:
         return self._stop.is_set()
 
     def result(self, job: Job) -> Result | None:
-        """Wait for what a part comes to; None for one that nobody has begun, since the time is up or the user said so.
+        """Wait for the result of a part; None for one that was not started because of the time limit or an interrupt.
 
         Raises `DiedError`.
         """
@@ -146,18 +146,18 @@ class WorkerPool:
         return result
 
     def drop(self, search: str) -> None:
-        """Nobody asks for the other parts of this search any more."""
+        """Drop the other parts of this search: they are no longer needed."""
         self._dropped.add(search)
         self._results = {job: result for job, result in self._results.items() if job[0] != search}
 
-    # -- who does what -------------------------------------------------------------------------------------
+    # -- distribution -----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Give every process that has nothing to do a part, as long as there are any."""
+        """Give every idle process a part, as long as there are any."""
         while (idle := self._idle()) is not None and (job := self._next()) is not None:
             pipe, child = idle
             child.job, child.events = job, []
-            # A process that is gone is seen as soon as it is waited for.
+            # The end of a process is noticed when it is waited for.
             with contextlib.suppress(OSError):
                 pipe.send((job, None if self._until is None else max(self._until - time.monotonic(), 0)))
 
@@ -196,7 +196,7 @@ class WorkerPool:
         # Ignored from its first moment on: Ctrl-C reaches every process of the terminal.
         with signals_to(signal.SIG_IGN):
             process.start()
-        # With our copy open, its end would never be seen.
+        # With our copy open, its end would never be noticed.
         theirs.close()
         self._running[ours] = child = _Child(process)
         return ours, child
@@ -235,7 +235,7 @@ class WorkerPool:
             self._results[job] = None
 
     def _interrupt(self, number: int, _frame: object) -> None:
-        """The first only raises the flag, so that nothing that was heard is lost; the second ends everything."""
+        """The first signal only sets the flag, so that no received event is lost; the second one ends everything."""
         note(number)
         self._stop.set()
 
@@ -246,7 +246,7 @@ class WorkerPool:
 def _serve(
     pipe: Connection, stop: Flag, work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str]
 ) -> None:
-    """Do what is asked for, until nobody asks any more."""
+    """Run the requested parts until the pipe closes."""
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), work(target_name, plan) as do:
         while (asked := pipe.recv()) is not None:
             job, seconds = asked
@@ -265,7 +265,7 @@ def done_alone(
     hear: Callable[[Event], None],
     told_to_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Do a part where nobody else is: `hear` gets what it tells, the result is what can be sent elsewhere."""
+    """Run a part alone: `hear` receives its events, the result can be sent to another process."""
     recorder = Recorder(
         (hear,),
         keep=lambda _: "",
@@ -276,7 +276,7 @@ def done_alone(
     )
     done = do(job, recorder)
     if done.error is not None:
-        # What it was raised in can't be sent.
+        # The context of its error can't be sent.
         done.error.__traceback__ = None
     return Result(recorder.transcript(), done)
 
@@ -295,7 +295,7 @@ class Sender:
             self.send()
 
     def send(self) -> None:
-        """Send what there is."""
+        """Send the collected events."""
         if self._batch:
             self._send(self._batch)
             self._batch, self._sent = [], time.monotonic()

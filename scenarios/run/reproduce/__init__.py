@@ -1,1 +1,1 @@
-"""What makes a finding reproducible: its replay file, its test, its files."""
+"""Reproduction of a finding: its replay file, its test, its files."""

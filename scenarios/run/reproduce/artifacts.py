@@ -1,6 +1,6 @@
-"""The files of a finding, to look at with any tool: as they were before the step that goes wrong, and after it.
+"""The files of a finding, for inspection with any tool: before the failing step, and after it.
 
-The scenario is played once more for them. They travel in the replay file, compressed, where they are small.
+The scenario is replayed to get them. They are stored compressed in the replay file if they are small.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _MOST_FILES: Final = 1_000
 
 
 class ArtifactError(ValueError):
-    """Files that can't be put down, or are none: what is wrong with them."""
+    """Files that can't be written, or are invalid: the error."""
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def artifact_of(scenario: Scenario, target: Target, directory: Path) -> Artifact:
-    """The files of a scenario that goes wrong; none where it does not, kills its process, or leaves too much."""
+    """The files of a scenario that fails; none if it does not, kills its process, or leaves too much."""
     if kills(scenario):
         return Artifact()
     record = any(isinstance(step, CrashAt | Damage) for step in scenario.steps)
@@ -61,7 +61,7 @@ def artifact_of(scenario: Scenario, target: Target, directory: Path) -> Artifact
 
 
 def _small_enough(before: Files, after: Files) -> Artifact:
-    """The files packed; none where they are more than a replay file should carry."""
+    """The packed files; none if they are larger than a replay file should carry."""
     unpacked = sum(map(len, (*before.values(), *after.values())))
     if unpacked > _LARGEST_UNPACKED_BYTES or len(before) + len(after) > _MOST_FILES:
         return Artifact()

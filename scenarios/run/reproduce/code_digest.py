@@ -1,11 +1,10 @@
-"""What code a finding was made with: enough of it to know, when it is played again, that nothing of it has changed.
+"""A digest of the code of a finding, to detect on replay whether any of it has changed.
 
-Of each Python module that is loaded, and is neither Python's nor this harness's own, a digest of its file (and of SQL
-beside it); of what is installed, its version. For a target that ships, the modules that it is made of count, too. That
-is more than the store uses, on purpose: what may have fixed it must not be overlooked, so that "unchanged" is true
-wherever it is said.
+It holds a digest of the file of each loaded Python module that belongs neither to Python nor to this harness (and of
+SQL files beside it), and the version of each installed package. For a target that ships, its modules count, too. That
+is more than the store uses, on purpose: no possible fix must be missed, so that "unchanged" is always true.
 
-Not covered: programs of other languages, files other than modules and SQL, and what an environment variable changes.
+Not covered: programs in other languages, files other than modules and SQL, and the effect of environment variables.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ def code_of(target: Target) -> dict[str, str]:
 
 
 def is_unchanged(recorded: Mapping[str, str], target: Target) -> bool:
-    """Whether all of the code that was recorded is loaded now and is what it was; False where nothing was recorded."""
+    """Whether all recorded code is loaded now and unchanged; False if nothing was recorded."""
     now = code_of(target)
     return bool(recorded) and all(now.get(name, _version(name)) == digest for name, digest in recorded.items())
 
@@ -60,7 +59,7 @@ def _digest(file: Path) -> str:
         try:
             made.update(one.read_bytes())
         except OSError:
-            # A module may come out of an archive.
+            # A module may come from an archive.
             continue
     return made.hexdigest()[:_DIGITS]
 
@@ -72,7 +71,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 @cache
 def _version(name: str) -> str:
-    """The version of what is installed under this name; "" where nothing is."""
+    """The version of the installed package of this name; "" for none."""
     try:
         return importlib.metadata.version(name.removesuffix("=="))
     except (importlib.metadata.PackageNotFoundError, ValueError):

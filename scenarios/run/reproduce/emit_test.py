@@ -1,7 +1,7 @@
-"""A finding as a test: a pytest file that stands alone, and what it calls.
+"""A finding as a stand-alone pytest file, and the function that it calls.
 
 The file holds the scenario as readable data and one test, which fails as long as the check fails. It needs pytest and
-tornpage, nothing else; it is meant to be committed beside the fix.
+tornpage, nothing else; it is meant to be committed with the fix.
 """
 
 import json
@@ -60,8 +60,8 @@ def _in_docstring(text: str) -> str:
 def require_holds(scenario: dict[str, Any] | str, target: Target | str, directory: Path) -> None:
     """Play a scenario, given as data or as JSON, on a target or the name of one, below `directory`.
 
-    Raises `Violation` (an AssertionError) where a check fails; `TargetError`, and AssertionError where none of the
-    scenario's faults fired: then it shows nothing.
+    Raises `Violation` (an AssertionError) if a check fails; `TargetError`; and AssertionError if none of the scenario's
+    faults fired, since it then tests nothing.
     """
     data = json.loads(scenario) if isinstance(scenario, str) else scenario
     decoded = msgspec.convert(data, type=Scenario)
@@ -71,4 +71,4 @@ def require_holds(scenario: dict[str, Any] | str, target: Target | str, director
     if violation is not None:
         raise Violation(violation.code, violation.message, violation.sides)
     if counts["armed"] and not counts["fired"]:
-        raise AssertionError(f"none of the {counts['armed']} faults of this scenario fired, so it shows nothing")
+        raise AssertionError(f"none of the {counts['armed']} faults of this scenario fired, so it tests nothing")

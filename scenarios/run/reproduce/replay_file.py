@@ -1,7 +1,7 @@
-"""The replay file: one finding as data, and its verdict when it is played again.
+"""The replay file: one finding as data, and its verdict on replay.
 
 The file is JSON with a schema and a version. It is never executed: it names a target that ships (or one that the
-command line names), and its steps are read strictly. Size, number of steps and number of faults are limited before
+command line names), and its steps are parsed strictly. Size, number of steps and number of faults are limited before
 anything is played. It does not depend on the version of Hypothesis.
 """
 
@@ -40,11 +40,11 @@ _RUNS: Final = 3
 
 
 class ReplayFileError(ValueError):
-    """A replay file that can't be used: what is wrong with it, and what to do."""
+    """An unusable replay file: the error, and what to do."""
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a finding was made: to find out why it doesn't show elsewhere."""
+    """The environment of a finding: to find out why it doesn't reproduce elsewhere."""
 
     python: str
     sqlite: str
@@ -65,14 +65,14 @@ class Reproducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     sides: dict[str, Any] = {}
     files: Artifact = Artifact()
     origin: Origin
-    # Whether the scenario, played once more after it was found, showed it again.
+    # Whether a replay of the scenario after the finding showed it again.
     shows_again: bool = True
-    # The code that it was found in, as `run.code_digest` says; {}: unknown.
+    # The code of the finding, from `run.reproduce.code_digest`; {}: unknown.
     code: dict[str, str] = {}
 
 
 class Verdict(StrEnum):
-    """What replaying came to."""
+    """The result of a replay."""
 
     FIXED = "FIXED"
     FAILED = "FAILED"
@@ -96,7 +96,7 @@ def write(
     files: Artifact = Artifact(),  # noqa: B008 - frozen
     code: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the replay file of a finding; its name says the target and the check. Returns its path."""
+    """Write the replay file of a finding; its name has the target and the check. Returns its path."""
     reproducer = Reproducer(
         check=finding.code,
         message=finding.message,
@@ -111,7 +111,7 @@ def write(
     )
     content = msgspec.json.encode(reproducer)
     if len(content) > LARGEST_FILE_BYTES // 2:
-        # What was seen is for people only; a file that nobody reads back would show nothing.
+        # The views are for people only; a file that can't be read back would be useless.
         content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
     digest = hashlib.sha256(msgspec.json.encode(finding.scenario)).hexdigest()[:8]
     name = re.sub(r"[^\w-]+", "-", finding.scenario.target.removeprefix("bug:")).strip("-")
@@ -121,7 +121,7 @@ def write(
 
 
 def read(path: Path) -> Reproducer:
-    """Read a replay file; raises `ReplayFileError` saying what is wrong and what to do."""
+    """Read a replay file; raises `ReplayFileError` with the reason and what to do."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
@@ -146,7 +146,7 @@ def _with_present_names(data: Any) -> Any:
 
 
 class _Head(msgspec.Struct):
-    """As much of any version as is needed to say which one it is."""
+    """The fields of any version that identify the version."""
 
     format: str = ""
     version: int = 0
@@ -169,7 +169,7 @@ def _require_version(path: Path, content: bytes) -> None:
 def _require_sound(path: Path, scenario: Scenario) -> None:
     configuration = scenario.configuration
     if configuration.journal_mode not in JOURNAL_MODES or configuration.synchronous not in SYNCHRONOUS_LEVELS:
-        raise ReplayFileError(f"{path} asks for the unknown configuration {configuration}")
+        raise ReplayFileError(f"{path} has the unknown configuration {configuration}")
     if len(scenario.steps) > _MOST_STEPS:
         raise ReplayFileError(f"{path} has {len(scenario.steps)} steps; at most {_MOST_STEPS} are played")
     for step in scenario.steps:
@@ -188,7 +188,7 @@ def _actions_of(step: Step) -> tuple[Action, ...]:
 
 
 def _is_public(name: str) -> bool:
-    # Some targets look their methods up by name; what is private to a store is nobody's action.
+    # Some targets look methods up by name; a private one is never an action.
     return name.isidentifier() and not name.startswith("_")
 
 
@@ -203,7 +203,7 @@ def _require_sound_plan(path: Path, text: str) -> None:
 
 
 def _require_sound_kills(path: Path, scenario: Scenario) -> None:
-    """A scenario that kills is played in child processes, which know of nothing else that goes wrong."""
+    """Require that a scenario that kills has no other faults: child processes can't play them."""
     if not kills(scenario):
         return
     for step in scenario.steps:
@@ -218,12 +218,12 @@ def _require_sound_kills(path: Path, scenario: Scenario) -> None:
 
 
 def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Verdict, list[str]]:
-    """Play the scenario three times. FIXED: nothing is violated; FAILED: each time the same check; else FLAKY.
+    """Play the scenario three times. FIXED: no violation; FAILED: each time the same check; else FLAKY.
 
-    NOT REPRODUCED: nothing is violated, but the scenario never showed the finding, or shows it no more although nothing
-    of the target's code has changed; so that says nothing.
+    NOT REPRODUCED: no violation, but the scenario never showed the finding, or no longer shows it although the target's
+    code has not changed; so there is no verdict.
 
-    A scenario that kills is played in child processes, and those are killed.
+    A scenario that kills is played in child processes, which are killed.
     """
     with playing(reproducer.scenario, target, directory) as play:
         return _replay(reproducer, target, directory, play)
@@ -231,7 +231,7 @@ def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Ver
 
 @contextlib.contextmanager
 def playing(scenario: Scenario, target: Target, directory: Path) -> Iterator[Play]:
-    """How a scenario is played: in this process, or in child processes where it kills."""
+    """The player of a scenario: in this process, or in child processes if it kills."""
     if not kills(scenario):
         yield play
         return
