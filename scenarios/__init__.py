@@ -1,6 +1,6 @@
-"""The harness. Its rooms, from top to bottom; imports point down only.
+"""The harness. Its packages, from top to bottom; imports point down only.
 
-``cli`` and ``pytest_plugin`` are the doors; ``selftest`` shows that known bugs are caught; ``report`` renders what a
-run recorded; ``run`` is a campaign; ``search`` decides which scenarios to try; ``execution`` runs one; ``targets`` is
-what can be put under test; ``model`` is what all of them talk about.
+``cli`` and ``pytest_plugin`` are the entry points; ``selftest`` proves that known bugs are caught; ``report`` renders
+the record of a run; ``run`` is a campaign; ``search`` decides which scenarios to try; ``execution`` runs one;
+``targets`` has the stores to test; ``model`` has the types that all of them share.
 """

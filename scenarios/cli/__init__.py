@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command; a Ctrl-C while the rest of it is still being loaded costs one line."""
+    """Run the command; a Ctrl-C while modules are still loading prints one line."""
     try:
         from tornpage.scenarios.cli.entry import run  # noqa: PLC0415 - loading it takes most of a second
     except KeyboardInterrupt:

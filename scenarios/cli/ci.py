@@ -1,7 +1,7 @@
-"""What a gate and other tools want of a run: a baseline, JUnit, SARIF, GitHub, a history, events and observations.
+"""Options for gates and other tools: a baseline, JUnit, SARIF, GitHub, a history, events and observations.
 
-The options are those of every search. A file that can't be written costs one line on standard error, and makes the exit
-code 2; one that can't be read ends the command before anything is run.
+Every search has these options. A file that can't be written prints one line on standard error, and makes the exit code
+2; one that can't be read ends the command before the run.
 """
 
 import contextlib
@@ -30,18 +30,20 @@ from tornpage.scenarios.run.whole_file import report_directory, why_not_writable
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 OPTIONS: Final = (
-    click.option("--baseline", type=_FILE, help="Fail only on what this file does not accept; see docs/ci.md."),
-    click.option("--junit", type=_FILE, help="Write the run as JUnit XML, too."),
-    click.option("--sarif", type=_FILE, help="Write the run as SARIF, for code scanning, too."),
-    click.option("--history", type=_FILE, help="Add a line for this run to a history, an SQLite file."),
-    click.option("--events", type=_FILE, help="Write all that happens as JSON lines."),
+    click.option(
+        "--baseline", type=_FILE, help="Fail only on findings that this file does not accept; see docs/ci.md."
+    ),
+    click.option("--junit", type=_FILE, help="Also write the run as JUnit XML."),
+    click.option("--sarif", type=_FILE, help="Also write the run as SARIF, for code scanning."),
+    click.option("--history", type=_FILE, help="Add this run to a history, an SQLite file."),
+    click.option("--events", type=_FILE, help="Write all events as JSON lines."),
     click.option(
         "--observe",
         type=click.Path(file_okay=False, path_type=Path),
         help="Write observations, as Hypothesis has them, to this directory.",
     ),
 )
-# Where a run leaves its files is no part of what it does.
+# The paths of a run's output files don't change the run.
 NOT_REPEATED: Final = frozenset(("junit", "sarif", "history", "events", "observe"))
 
 
@@ -51,7 +53,7 @@ def today() -> date:
 
 
 def baseline_of(options: Mapping[str, Any]) -> Baseline | None:
-    """The baseline that is asked for; misuse, where it can't be used."""
+    """The requested baseline; raises a usage error if it can't be used."""
     try:
         return Baseline.read(options["baseline"], today()) if options["baseline"] else None
     except BaselineError as error:
@@ -60,7 +62,7 @@ def baseline_of(options: Mapping[str, Any]) -> Baseline | None:
 
 @contextlib.contextmanager
 def watching(options: Mapping[str, Any]) -> Iterator[tuple[Handler, ...]]:
-    """Who else listens to the events of a run."""
+    """The additional handlers of a run's events."""
     handlers: list[Handler] = []
     with contextlib.ExitStack() as scope:
         try:
@@ -76,7 +78,7 @@ def watching(options: Mapping[str, Any]) -> Iterator[tuple[Handler, ...]]:
 
 
 class _Careful:
-    """A handler that stops listening when its file can't be written any more, and says so once."""
+    """A handler that stops when its file can't be written any more, and reports that once."""
 
     def __init__(self, handler: Handler, what: str) -> None:
         self._handler: Handler | None = handler
@@ -93,14 +95,14 @@ class _Careful:
 
 
 class Outputs:
-    """The files that a run was asked for; `missing` are those that could not be written."""
+    """The requested output files; `missing` are those that could not be written."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
 
     @contextlib.contextmanager
     def writing(self, what: str) -> Iterator[None]:
-        """What can't be written in this scope is told in one line, and the run ends with exit code 2 for it."""
+        """Inside this scope a failed write prints one line, and the run ends with exit code 2."""
         try:
             yield
         except (OSError, HistoryError) as error:
@@ -109,7 +111,7 @@ class Outputs:
 
 
 def require_writable(report: Path | None, options: Mapping[str, Any]) -> None:
-    """Raise `click.UsageError` for a file that was asked for and can't be written: before the work, not after it."""
+    """Raise `click.UsageError` for a requested file that can't be written: before the run, not after it."""
     for name in ("html", "junit", "sarif", "history", "events"):
         path = options.get(name)
         if path is not None and (reason := why_not_writable(path)):
@@ -126,7 +128,7 @@ def require_writable(report: Path | None, options: Mapping[str, Any]) -> None:
 def completed(
     record: RunRecord, target: Target, baseline: Baseline | None, options: Mapping[str, Any], outputs: Outputs
 ) -> RunRecord:
-    """The record with what the baseline has to say, and the history so far."""
+    """The record with the baseline's notes, and the history so far."""
     if baseline is not None:
         searched = {one.search for one in record.searches}
         whole = record.complete and searched >= set(searches_for(target)) and not options["configurations"]
@@ -139,14 +141,14 @@ def completed(
 
 
 def deliver(record: RunRecord, options: Mapping[str, Any], outputs: Outputs) -> None:
-    """Write the files that are asked for, and tell GitHub where it is there."""
+    """Write the requested files, and GitHub's annotations if the run is on GitHub Actions."""
     makers: dict[str, Callable[[RunRecord], str]] = {"junit": junit, "sarif": sarif}
     for name, make in makers.items():
         if options[name]:
             with outputs.writing(f"{name} of this run"):
                 write_whole(options[name], make(record))
     with outputs.writing("summary of this run"):
-        # Standard output is the result's own; GitHub reads both.
+        # Standard output is for the result; GitHub reads both streams.
         click.echo(github.tell(record, summary(record)), err=True, nl=False)
 
 

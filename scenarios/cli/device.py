@@ -1,10 +1,10 @@
-"""``--device NAME=VALUE``: what a disk, and the system before it, promise, as it is written on a command line."""
+"""``--device NAME=VALUE``: the guarantees of a disk, and of the system above it, as command-line text."""
 
 from typing import Any, Final
 
 import click
 
-# The name on the command line, the field of a `faults.Device`, and the words that it may be; none: a number of bytes.
+# The name on the command line, the field of a `faults.Device`, and its allowed words; none: a number of bytes.
 _SETTINGS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sector": ("sector_bytes", ()),
     "powersafe-overwrite": ("powersafe_overwrite", ("yes", "no")),
@@ -21,7 +21,7 @@ class DeviceSetting(click.ParamType[tuple[str, Any]]):
     name = "device setting"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        """Read it as a field of `Device` and its value, or fail with what is allowed."""
+        """Parse it as a field of `Device` and its value, or fail with the allowed ones."""
         if isinstance(value, tuple):
             return value
         name, _, text = str(value).partition("=")
@@ -33,4 +33,4 @@ class DeviceSetting(click.ParamType[tuple[str, Any]]):
             return field, text == "yes" if "yes" in words else text
         if not words and text.isdecimal() and int(text) >= (field == "sector_bytes"):
             return field, int(text)
-        return self.fail(f"{name} is {text!r}; it is {' or '.join(words) or 'a number of bytes'}", param, ctx)
+        return self.fail(f"{name} is {text!r}; give {' or '.join(words) or 'a number of bytes'}", param, ctx)

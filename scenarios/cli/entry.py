@@ -1,4 +1,4 @@
-"""From the group to a process: signals, streams that can't show everything, and exit codes."""
+"""From the command group to a process: signals, limited streams, and exit codes."""
 
 import codecs
 import os
@@ -36,12 +36,12 @@ def _code() -> int:
         click.echo("interrupted", err=True)
         return Exit.INTERRUPTED
     except SystemExit:
-        # That is click's way to end where nobody reads any more, with the exit code that here means a finding.
+        # click ends this way if the output's reader has gone, with an exit code that here means a finding.
         return Exit.NOT_TESTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would say that there is a finding
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would mean a finding
         from tornpage.ledger.command import is_output_lost  # noqa: PLC0415 - only what fails needs it
 
         if isinstance(error, OSError) and is_output_lost():
@@ -53,7 +53,7 @@ def _code() -> int:
 
 
 def _complete() -> int:
-    """Answer the shell; its script knows what to do with what is printed."""
+    """Answer a completion request of the shell, whose script interprets the output."""
     register()
     try:
         tornpage(prog_name="tornpage", complete_var=VARIABLE, standalone_mode=False)
@@ -63,9 +63,9 @@ def _complete() -> int:
 
 
 def _require_streams() -> None:
-    """Give a process without standard streams some that take everything; let narrow ones escape what they can't show.
+    """Give a process without standard streams null ones; let streams with a narrow encoding escape other characters.
 
-    A descriptor below 3 that is free would else become that of a file, and what is printed would go into it.
+    A free descriptor below 3 would otherwise be used for a file, and output would go into it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
@@ -79,7 +79,7 @@ def _require_streams() -> None:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding has no place for, as JSON would write it."""
+    """Characters that an encoding lacks, as JSON escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")

@@ -1,4 +1,4 @@
-"""The group ``tornpage``: all its commands, each loaded when it is asked for."""
+"""The group ``tornpage``: all its commands, each loaded on use."""
 
 import importlib
 import importlib.util
@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 _CLI: Final = "tornpage.scenarios.cli"
-# The module of each command: what one needs, such as rich, Hypothesis or a target, the others need not load.
+# The module of each command: one command must not load what another one needs, such as rich or Hypothesis.
 _MODULES: Final = {
     **dict.fromkeys(
         ("check", "sweep", "crash", "contend", "interleave", "limits", "fuzz", "kill", "syscalls"), f"{_CLI}.searches"
@@ -20,14 +20,14 @@ _MODULES: Final = {
     "libraries": f"{_CLI}.project.libraries",
     "report": f"{_CLI}.reports",
     "ledger": "tornpage.ledger.command",
-    # The wheel leaves this command out: it breaks this project's own source, which only a checkout has.
+    # The wheel leaves this command out: it changes this project's own source, which only a checkout has.
     "mutants": f"{_CLI}.selftest.mutants",
 }
 _ATTRIBUTES: Final = {"ledger": "ledger_group"}
 
 
 class _LoadedLater(click.Group):
-    """A group whose commands are imported by their names."""
+    """A group whose commands are imported by name on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names; `ctx` is click's."""
@@ -35,7 +35,7 @@ class _LoadedLater(click.Group):
         return sorted(name for name, module in _MODULES.items() if importlib.util.find_spec(module) is not None)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; None where there is none."""
+        """The command of that name; None for none."""
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = getattr(
@@ -59,21 +59,14 @@ def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -
 )
 @click.pass_context
 def tornpage(context: click.Context) -> None:
-    """Make every I/O call beneath a SQLite-backed store fail, and see whether memory, disk and answers still agree.
+    """Make every I/O call below a SQLite-backed store fail, and check that memory, disk and answers still agree.
 
-    \b
-    Start with:
-      tornpage probe                 the bug that began it, on two builds
-      tornpage check                 every fault point of the reference ledger, then scenarios
-      tornpage check --target diskcache
-      tornpage new target --from module:Class        a first target for a store of your own
+    \b Start with: tornpage probe the original bug, on two builds tornpage check every fault point of the reference
+    ledger, then scenarios tornpage check --target diskcache tornpage new target --from module:Class a first target for
+    a store of your own
 
-    \b
-    Exit codes:
-      0    holds
-      1    a finding; each ends with the line that replays it
-      2    could not run, or tested nothing
-      130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); what was done until then is reported
+    \b Exit codes: 0 holds 1 a finding; each ends with the line that replays it 2 could not run, or tested nothing 130
+    interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the results so far are reported
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -83,7 +76,7 @@ def tornpage(context: click.Context) -> None:
 
 
 def _suggest() -> None:
-    """What to do next in this directory, where it is a project with a store."""
+    """Suggest the next steps, if this directory is a project with a store."""
     from tornpage.scenarios.run.first_steps.suggestion import next_steps  # noqa: PLC0415 - only this needs it
 
     if lines := next_steps(Path.cwd()):

@@ -25,7 +25,7 @@ from tornpage.scenarios.run.scratch import ScratchError, choose
 from tornpage.scenarios.targets.names import UnknownTargetError
 from tornpage.scenarios.targets.registry import SHIPPED, find_or_import
 
-# What the system says where nothing can be written; not a defect of anybody's.
+# The system's errors if nothing can be written; not a defect.
 _NO_PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ class TargetName(click.ParamType[Target]):
     name = "target"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Find the target, or fail with those that are known."""
+        """Find the target, or fail with the known ones."""
         try:
             return find_or_import(str(value))
         except UnknownTargetError as error:
@@ -49,7 +49,7 @@ class ConfigurationName(click.ParamType[Configuration]):
     name = "configuration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Configuration:
-        """Read it, or fail with what is allowed."""
+        """Parse it, or fail with what is allowed."""
         try:
             return Configuration.parse(str(value))
         except ValueError as error:
@@ -62,7 +62,7 @@ class ShardName(click.ParamType[Shard]):
     name = "shard"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
-        """Read it, or fail with what is allowed."""
+        """Parse it, or fail with what is allowed."""
         try:
             return Shard.parse(str(value))
         except ValueError as error:
@@ -70,12 +70,12 @@ class ShardName(click.ParamType[Shard]):
 
 
 class JobsNumber(click.ParamType[int]):
-    """How many processes work: a number, or auto for the processors that this one may use."""
+    """The number of processes: a number, or auto for the processors that this one may use."""
 
     name = "number|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it, or fail with what is allowed."""
+        """Parse it, or fail with what is allowed."""
         if value == "auto":
             return processors()
         try:
@@ -83,7 +83,7 @@ class JobsNumber(click.ParamType[int]):
         except ValueError:
             jobs = 0
         if jobs < 1:
-            self.fail(f"{value!r} is no number of processes: give 1 or more, or auto for all processors", param, ctx)
+            self.fail(f"{value!r} is not a number of processes: give 1 or more, or auto for all processors", param, ctx)
         return jobs
 
 
@@ -95,7 +95,7 @@ def processors() -> int:
 
 
 def jobs_option(what: str) -> Callable[[_Command], _Command]:
-    """``--jobs``; `what` is done by so many processes."""
+    """``--jobs``; `what` describes the work of the processes."""
     return click.option(
         "--jobs",
         type=JobsNumber(),
@@ -113,7 +113,7 @@ class FaultPlanText(click.ParamType[FaultPlan]):
     name = "fault plan"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FaultPlan:
-        """Read it, or fail with the place and what is allowed there, or with what can really happen."""
+        """Parse it, or fail with the place of the error and what is allowed there, or with possible faults."""
         try:
             plan = FaultPlan.parse(str(value))
             require_possible(plan)
@@ -122,7 +122,7 @@ class FaultPlanText(click.ParamType[FaultPlan]):
         if any(fault.effect == KILL for fault in plan.faults):
             self.fail(f"{plan} would kill tornpage itself", param, ctx)
         if len({fault.kind in STATEMENT_KINDS for fault in plan.faults}) > 1:
-            self.fail(f"{plan} mixes the two depths; one plan is for one of them", param, ctx)
+            self.fail(f"{plan} mixes the two depths; a plan is for one depth", param, ctx)
         return plan
 
 
@@ -139,7 +139,7 @@ def target_option(command: _Command) -> _Command:
 
 
 def search_options(command: _Command) -> _Command:
-    """What check, sweep and fuzz have in common."""
+    """Options that check, sweep and fuzz share."""
     for option in reversed(_SEARCH_OPTIONS):
         command = option(command)
     return command
@@ -157,7 +157,7 @@ scratch_option: Final = click.option(
     help="Keep the stores under test below this directory, not in TMPDIR or in memory.",
 )
 
-# From what most runs need to what few do; `--help` shows them in this order.
+# From the most to the least used; `--help` shows them in this order.
 _SEARCH_OPTIONS: Final = (
     click.option(
         "--profile",
@@ -169,7 +169,7 @@ _SEARCH_OPTIONS: Final = (
     click.option(
         "--exhaustive",
         is_flag=True,
-        help="Every fault, rival, limit and crash state, and how long that takes, before it begins.",
+        help="Try every fault, rival, limit and crash state; print an estimate of the time first.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
     click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
@@ -188,7 +188,7 @@ _SEARCH_OPTIONS: Final = (
         multiple=True,
         help="Only this journal mode and synchronous level, such as wal/FULL; may be given several times.",
     ),
-    jobs_option("How many processes do the work, auto: one for each processor"),
+    jobs_option("The number of worker processes, auto: one for each processor"),
     click.option(
         "--report",
         type=click.Path(file_okay=False, path_type=Path),
@@ -196,12 +196,10 @@ _SEARCH_OPTIONS: Final = (
         show_default=True,
         help="Where replay files are written.",
     ),
-    click.option(
-        "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the run as a page to look at, too."
-    ),
+    click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the run as an HTML page."),
     click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
-    click.option("--quiet", is_flag=True, help="No progress, only the result."),
-    click.option("--verbose", is_flag=True, help="A line for each call and configuration, too."),
+    click.option("--quiet", is_flag=True, help="Print no progress, only the result."),
+    click.option("--verbose", is_flag=True, help="Also print a line for each call and configuration."),
     *ci.OPTIONS,
     click.option(
         "--shard",
@@ -219,24 +217,24 @@ _SEARCH_OPTIONS: Final = (
         "error_paths",
         metavar="PACKAGE",
         multiple=True,
-        help="Say which handlers of this package ran under which fault; may be given several times.",
+        help="Report which handlers of this package ran under which fault; may be given several times.",
     ),
     click.option(
         "--fail-under-error-paths",
         "least_error_paths",
         metavar="PERCENT",
         type=click.FloatRange(0, 100),
-        help="Fail where fewer of them ran under a fault, leaving out those with a reason.",
+        help="Fail if fewer of them ran under a fault; those with a reason don't count.",
     ),
     scratch_option,
 )
 
-# Where a run leaves its files, and what it prints, is no part of what it does.
+# The output files and the output format don't change the run.
 _NOT_REPEATED = frozenset(("report", "html", "as_json", "quiet", "verbose")) | ci.NOT_REPEATED
 
 
 def as_typed(context: click.Context) -> str:
-    """The command line of a search again, without where it writes and what it prints."""
+    """The command line of a search again, without options for output."""
     words = ["tornpage", str(context.info_name)]
     for option in context.command.params:
         name = str(option.name)
@@ -256,7 +254,7 @@ def as_typed(context: click.Context) -> str:
 
 
 def output() -> Console:
-    """Standard output; where it is no terminal, wide enough for every table."""
+    """Standard output; if it is not a terminal, wide enough for every table."""
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -266,14 +264,14 @@ def progress_output() -> Console:
 
 
 class CouldNotRun(click.ClickException):
-    """Nothing was tested, and why. click's own exit code would say that there is a finding."""
+    """Nothing was tested, and why. click's own exit code would mean a finding."""
 
     exit_code = int(Exit.NOT_TESTED)
 
 
 @contextlib.contextmanager
 def could_not_run() -> Iterator[None]:
-    """Turn what keeps a search from being begun into one clear line and exit code 2."""
+    """Turn an error that prevents a search into one clear line and exit code 2."""
     try:
         yield
     except (ShimUnavailableError, SyscallsUnavailableError, TargetError, ScratchError) as error:
@@ -281,9 +279,7 @@ def could_not_run() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_PLACE:
             raise
-        raise CouldNotRun(
-            f"{error.strerror}: {error.filename or 'there is no place for what it has to write'}"
-        ) from error
+        raise CouldNotRun(f"{error.strerror}: {error.filename or 'the files of the run can not be written'}") from error
 
 
 def usage(error: FaultError | ValueError) -> click.UsageError:

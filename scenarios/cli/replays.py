@@ -33,17 +33,17 @@ _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TES
     "--target",
     type=TargetName(),
     shell_complete=complete_target,
-    help="Play it on this target instead of the one that the file names.",
+    help="Play it on this target instead of the file's own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @scratch_option
-@click.option("--explain", "in_steps", is_flag=True, help="Tell the scenario step by step, to the first difference.")
+@click.option("--explain", "in_steps", is_flag=True, help="Show the scenario step by step, to the first difference.")
 @click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
 @click.option(
     "--files",
     "files_to",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Only put the store's files of before and after into this directory.",
+    help="Only write the store's files from before and after into this directory.",
 )
 @click.pass_context
 def replay(
@@ -56,19 +56,16 @@ def replay(
     emit_test: bool,
     files_to: Path | None,
 ) -> None:
-    """Play a finding again, three times: FIXED, FAILED, FLAKY, NOT REPRODUCED or ERROR.
+    """Replay a finding three times: FIXED, FAILED, FLAKY, NOT REPRODUCED or ERROR.
 
-    FIXED ends with exit code 0, FAILED and FLAKY with 1. NOT REPRODUCED (2) is told where nothing fails and nothing has
-    been shown by that: the scenario did not show the finding when it was made, either, or the target's code is what it
-    was then.
+    FIXED ends with exit code 0, FAILED and FLAKY with 1. NOT REPRODUCED (2) means that nothing fails, but that this
+    proves nothing: the scenario did not reproduce the finding at first, either, or the target's code has not changed.
 
-    The file is data: it is never executed, and nothing is imported because it says so.
+    The file is data: it is never executed, and it never causes an import.
 
-    \b
-    tornpage replay FILE               the verdict
-    tornpage replay FILE --explain     memory, disk and reopened side by side where they first differ
-    tornpage replay FILE --emit-test   a test to commit beside the fix
-    tornpage replay FILE --files DIR   the database before the step that went wrong, and after it
+    \b tornpage replay FILE the verdict tornpage replay FILE --explain memory, disk and reopened side by side where they
+    first differ tornpage replay FILE --emit-test a test to commit with the fix tornpage replay FILE --files DIR the
+    database before the failing step, and after it
     """
     if in_steps + emit_test + (files_to is not None) > 1:
         raise click.UsageError("--explain, --emit-test and --files exclude each other")
@@ -98,7 +95,7 @@ def replay(
 
 
 def _what(read: reproducer.Reproducer, verdict: Verdict | None, lines: list[str]) -> str:
-    """The check that the file was made for, and what else is to be known of the runs."""
+    """The check of the file, and notes on the runs."""
     check = read.check
     seen = lines[0].partition(":")[0] if lines else check
     if verdict is Verdict.NOT_REPRODUCED and read.shows_again:
@@ -108,7 +105,7 @@ def _what(read: reproducer.Reproducer, verdict: Verdict | None, lines: list[str]
     if verdict is Verdict.FAILED and seen != check:
         return f"{seen} (the file was made for {check})"
     if verdict is Verdict.FIXED and all("(0 of 0 " not in line and "(0 of " in line for line in lines):
-        return f"{check} (but none of its faults fired: the operations are other ones now)"
+        return f"{check} (but none of its faults fired: the operations have changed)"
     return check
 
 
@@ -164,7 +161,7 @@ def _tell(data: dict[str, Any], as_json: bool, text: str) -> None:
 @click.command()
 @click.argument("code", shell_complete=complete_code)
 def explain(code: str) -> None:
-    """Say what a check, an SQLite result code or a fault means, and what to do about it.
+    """Explain a check, an SQLite result code or a fault, and what to do about it.
 
     CODE is a check such as no-resurrection, a result such as IOERR_FSYNC, or a fault plan such as write:wal@1=FULL.
     """
@@ -181,7 +178,7 @@ def explain(code: str) -> None:
 
 def _what_is_wrong_with(plan: str) -> str:
     try:
-        return f"nothing is wrong with {faults.FaultPlan.parse(plan)}"
+        return f"no fault in {faults.FaultPlan.parse(plan)}"
     except faults.PlanError as error:
         return str(error)
 
@@ -189,7 +186,7 @@ def _what_is_wrong_with(plan: str) -> str:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def targets(as_json: bool) -> None:
-    """List what can be put under test."""
+    """List the targets."""
     rows: dict[str, dict[str, str]] = {}
     for name in SHIPPED:
         try:
@@ -202,6 +199,6 @@ def targets(as_json: bool) -> None:
         return
     for name, row in rows.items():
         click.echo(f"{name:21} {row['class']:11} {row['title']}")
-    click.echo("bug:NAME              store       the reference with a known bug put back; see tornpage bugs")
+    click.echo("bug:NAME              store       the reference with a known bug reintroduced; see tornpage bugs")
     click.echo("MODULE:NAME           your own    a target of your own; see docs/your-own-store.md")
     click.echo("command:...           your own    a program in any language; see docs/any-language.md")

@@ -29,7 +29,7 @@ _run = click.argument("run", type=_PATH, default=Path(".tornpage/run.json"), met
 
 
 def read(path: Path) -> RunRecord:
-    """A record; where it can't be read, what is wrong with the file, and exit code 2."""
+    """A record; if it can't be read, a message and exit code 2."""
     try:
         return run_record.read(path)
     except RunFileError as error:
@@ -40,7 +40,7 @@ def read(path: Path) -> RunRecord:
 @_run
 @_output
 def junit_command(run: Path, output: Path | None) -> None:
-    """Make JUnit XML of a run: a suite for each search, a failure for each finding."""
+    """Write a run as JUnit XML: a suite for each search, a failure for each finding."""
     _put(junit, run, output)
 
 
@@ -48,7 +48,7 @@ def junit_command(run: Path, output: Path | None) -> None:
 @_run
 @_output
 def sarif_command(run: Path, output: Path | None) -> None:
-    """Make SARIF 2.1.0 of a run, for code scanning."""
+    """Write a run as SARIF 2.1.0, for code scanning."""
     _put(sarif, run, output)
 
 
@@ -56,7 +56,7 @@ def sarif_command(run: Path, output: Path | None) -> None:
 @_run
 @_output
 def summary_command(run: Path, output: Path | None) -> None:
-    """Make a short text in Markdown of a run, for a comment or the summary of a job."""
+    """Write a run as short Markdown, for a comment or the summary of a job."""
     _put(summary, run, output)
 
 
@@ -86,7 +86,7 @@ def baseline_command(run: Path, reason: str, expires: datetime, output: Path) ->
     if not reason.strip():
         raise click.UsageError("--reason is empty; say why these findings are accepted")
     if expires.date() < ci.today():
-        raise click.UsageError(f"--expires {expires.date()} is over; name a day that is yet to come")
+        raise click.UsageError(f"--expires {expires.date()} is in the past; give a future day")
     record = read(run)
     try:
         new = extend(output, record, reason, expires.date())
@@ -107,10 +107,9 @@ def baseline_command(run: Path, reason: str, expires: datetime, output: Path) ->
 def merge_command(context: click.Context, /, runs: tuple[Path, ...], output: Path) -> None:
     """Merge the records of several runs; the exit code is that of all of them.
 
-    \b
-    tornpage report merge job-*/run.json --output run.json
+    \b tornpage report merge job-*/run.json --output run.json
 
-    A run that is given twice is counted once.
+    A run given twice counts once.
     """
     try:
         merged = merge(read(path) for path in runs)
@@ -140,7 +139,7 @@ def merge_command(context: click.Context, /, runs: tuple[Path, ...], output: Pat
 def history_command(file: Path, target: str | None, last: int, as_json: bool) -> None:
     """Print the trend of a history: the runs, the oldest first."""
     if not file.is_file():
-        raise click.UsageError(f"{file} is not there; a search with --history {file} makes it")
+        raise click.UsageError(f"{file} does not exist; a search with --history {file} creates it")
     try:
         with History(file) as history:
             trend = history.trend(target, last)

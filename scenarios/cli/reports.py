@@ -1,4 +1,4 @@
-"""The group ``tornpage report``: what is made of the record of a run (``run.json``)."""
+"""The group ``tornpage report``: reports from the record of a run (``run.json``)."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ for _command in COMMANDS:
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the page is written; else report.html beside the record.",
+    help="Where the page is written; by default report.html beside the record.",
 )
 def html(file: Path, output: Path | None) -> None:
-    """Make one page to look at: what the verdict rests on, the fault map, each finding step by step.
+    """Make an HTML page: the evidence of the verdict, the fault map, each finding step by step.
 
-    The page needs nothing but itself: it opens from a disk, or from what a CI run has kept. RUN.json is what a run has
-    left in the directory of its report; a bugs.json of tornpage bugs makes a page of known bugs, and one that lies
-    beside RUN.json is shown in its page.
+    The page is self-contained: it opens from a disk, or from the artifacts of a CI run. RUN.json is in the report's
+    directory of a run; a bugs.json of tornpage bugs makes a page of known bugs, and one beside RUN.json is included in
+    its page.
     """
     output = output or file.with_name("report.html" if not bugs_record.is_one(file) else "bugs.html")
     try:
@@ -52,7 +52,7 @@ def html(file: Path, output: Path | None) -> None:
 
 
 def write_page(record: RunRecord, path: Path, kept: Path | None) -> None:
-    """Write the page of a run; `kept` is where known bugs may have left a record. Raises OSError."""
+    """Write the page of a run; `kept` is where a record of known bugs may be. Raises OSError."""
     write_whole(path, _page_of(record, kept))
 
 

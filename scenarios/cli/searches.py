@@ -44,7 +44,7 @@ from tornpage.scenarios.search.fuzz.checkpoint import seed_in
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
 from tornpage.scenarios.targets.known_bugs import find_bug
 
-# What --exhaustive lets have no limit.
+# The options without a limit under --exhaustive.
 _ENDLESS = ("points_per_call", "rival_points", "limit_points", "crash_states")
 _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenarios=0, steps=0)
 
@@ -54,13 +54,13 @@ _CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenari
 @search_options
 @click.pass_context
 def check(context: click.Context, /, target: Target, **options: Any) -> None:
-    """Search everywhere: faults, crashes, rivals, two callers, limits, kills, and the machine's scenarios.
+    """Run all searches: faults, crashes, rivals, two callers, limits, kills, and fuzz scenarios.
 
-    First the canary, a build that breaks a promise at once, has to be caught: a run that can't see it proves nothing.
+    First the canary, a build with an obvious bug, has to be caught: a run that can't detect it proves nothing.
     """
     _require_one_process(context, options)
     if not _canary_is_caught(options["quiet"]):
-        click.echo("The canary was not caught: this run could prove nothing, and is not begun.", err=True)
+        click.echo("The canary was not caught: this run would prove nothing, and is not started.", err=True)
         context.exit(Exit.NOT_TESTED)
     _run(context, target, campaign.searches_for(target), options)
 
@@ -81,7 +81,7 @@ def sweep(
     faults_by_hand: FaultPlan | None,
     **options: Any,
 ) -> None:
-    """Fail operation 1, 2, 3 … of each call, with every effect a real system knows, once and for good.
+    """Fail operation 1, 2, 3 … of each call, with every effect that a real system has, once and sticky.
 
     A program in any language (command:...) is reached at its system calls: see tornpage syscalls.
     """
@@ -94,7 +94,7 @@ def sweep(
 
 @click.command()
 @target_option
-@click.option("--scenarios", type=click.IntRange(min=1), help="How many scenarios to tell.")
+@click.option("--scenarios", type=click.IntRange(min=1), help="How many scenarios to run.")
 @click.option("--steps", type=click.IntRange(min=1), help="How many steps a scenario has at most.")
 @click.option(
     "--machine", "machines", multiple=True, help="Only this machine, such as tasks, history, outbox or ledger."
@@ -102,9 +102,9 @@ def sweep(
 @click.option(
     "--examples",
     metavar="PLACE",
-    help="Share failing examples with other runs: a directory, or redis://HOST. They are told first.",
+    help="Share failing examples with other runs: a directory, or redis://HOST. They run first.",
 )
-@click.option("--continue", "goes_on", is_flag=True, help="Go on after the last batch that was told.")
+@click.option("--continue", "goes_on", is_flag=True, help="Continue after the last finished batch.")
 @search_options
 @click.pass_context
 def fuzz(
@@ -118,18 +118,16 @@ def fuzz(
     goes_on: bool,
     **options: Any,
 ) -> None:
-    """Let Hypothesis tell scenarios of calls and of all that goes wrong; a failing one is shrunk.
+    """Let Hypothesis draw scenarios of calls and faults; a failing one is shrunk.
 
     Faults at either depth, restarts, crashes, power cuts, rivals, limits and clocks that jump, in the middle of any
-    calls. Each machine has its part of the target to call; all of them take turns, and the configurations with them.
+    calls. Each machine calls a part of the target; machines and configurations take turns.
 
-    \b
-    tornpage fuzz --machine tasks                          one part
-    tornpage fuzz --profile nightly --max-time 28800       a night
-    tornpage fuzz --profile nightly --max-time 28800 --continue     the next one
+    \b tornpage fuzz --machine tasks one part tornpage fuzz --profile nightly --max-time 28800 a night tornpage fuzz
+    --profile nightly --max-time 28800 --continue the next one
 
-    How far it has come is kept in fuzz.json in the report's directory. The same seed gives the same scenarios, whether
-    or not it was stopped in between; the trace that is printed at the end shows it.
+    Its progress is kept in fuzz.json in the report's directory. The same seed gives the same scenarios, whether or not
+    it was stopped in between; the trace printed at the end proves it.
     """
     from tornpage.scenarios.search.fuzz.search import machines_of  # noqa: PLC0415 - brings Hypothesis with it
     from tornpage.scenarios.search.fuzz.shared_examples import shared_examples  # noqa: PLC0415 - as above
@@ -161,7 +159,7 @@ def fuzz(
     type=DeviceSetting(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="What a disk and its system promise, such as failed-sync=drops; docs/crash.md has all of them.",
+    help="A guarantee of the disk and its system, such as failed-sync=drops; see docs/crash.md.",
 )
 @click.option(
     "--sector",
@@ -174,16 +172,16 @@ def fuzz(
     "--powersafe-overwrite/--no-powersafe-overwrite",
     default=True,
     show_default=True,
-    help="Whether a torn write leaves the rest of its sector alone. SQLite assumes it does.",
+    help="Whether a torn write leaves the rest of its sector unchanged. SQLite assumes it does.",
 )
 @click.option(
     "--atomic-write",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Aligned writes of up to so many bytes do not tear.",
+    help="Aligned writes of up to so many bytes don't tear.",
 )
-@click.option("--latent", is_flag=True, help="Also let pages be unreadable, old, or have a flipped bit.")
+@click.option("--latent", is_flag=True, help="Also make pages unreadable, old, or with a flipped bit.")
 @search_options
 @click.pass_context
 def crash(
@@ -199,20 +197,18 @@ def crash(
     latent: bool,
     **options: Any,
 ) -> None:
-    """Cut the power, or kill the process, at every point of the workload, and open every disk that could be left.
+    """Cut the power, or kill the process, at every point of the workload, and open every possible disk state.
 
     The workload is recorded once. At each operation the process dies, or the power fails: what was synced stays, every
-    unsynced write, create, delete or truncate is kept, lost or torn. Each different disk is opened and judged by what
-    callers had been told until then. Then the same after faults, and from inside the recovery.
+    unsynced write, create, delete or truncate is kept, lost or torn. Each different disk state is opened and judged by
+    the answers that callers had by then. Then the same after faults, and from inside the recovery.
 
-    \b
-    tornpage crash                                   a sample of the states of each call
-    tornpage crash --every-state                     all of them
-    tornpage crash --latent                          and what a disk may give back of files at rest
-    tornpage crash --configuration wal/NORMAL        how many acknowledged changes a power cut may cost
-    tornpage replay .tornpage/FILE                   a finding, at the very same operation
+    \b tornpage crash a sample of the states of each call tornpage crash --every-state all of them tornpage crash
+    --latent and damage to files at rest tornpage crash --configuration wal/NORMAL how many acknowledged changes a power
+    cut may lose tornpage replay .tornpage/FILE a finding, at the very same operation
 
-    Where a configuration promises nothing (OFF, or a rollback journal at NORMAL), damage is counted, not found.
+    Where a configuration promises nothing (OFF, or a rollback journal at NORMAL), damage is counted, not reported as a
+    finding.
     """
     if every_state and crash_states is not None:
         raise click.UsageError("--states and --every-state exclude each other")
@@ -231,18 +227,16 @@ def crash(
 @search_options
 @click.pass_context
 def kill(context: click.Context, /, target: Target, kills: int | None, **options: Any) -> None:
-    """Run the target in child processes, SIGKILL each inside an operation, start again and look.
+    """Run the target in child processes, SIGKILL each inside an operation, restart and check.
 
-    A process dies before, after or, for a write, half-way through one operation of SQLite, or round a BEGIN, a
+    A process dies before, after or, for a write, half-way through one operation of SQLite, or around a BEGIN, a
     statement, a COMMIT. One in four has made the whole workload up to there; the others start on the files before one
-    call. Whatever was acknowledged has to be there, and of the pending call all or nothing.
+    call. Every acknowledged change must be there, and of the pending call all or nothing.
 
-    \b
-    tornpage kill --kills 500             spread over every kind of operation, file and timing
-    tornpage kill --configuration wal     only one journal mode
-    tornpage replay .tornpage/FILE        a finding, in processes that are really killed again
+    \b tornpage kill --kills 500 spread over every kind of operation, file and timing tornpage kill --configuration wal
+    only one journal mode tornpage replay .tornpage/FILE a finding, in processes that are really killed again
 
-    What each process is to do lies on disk before it begins, in kill-* below the report's directory.
+    The job of each process is on disk before it begins, in kill-* below the report's directory.
     """
     _run(context, target, ("kill",), options, kills=kills)
 
@@ -253,21 +247,19 @@ def kill(context: click.Context, /, target: Target, kills: int | None, **options
 @search_options
 @click.pass_context
 def contend(context: click.Context, /, target: Target, rival_points: int | None, **options: Any) -> None:
-    """Let rivals take real locks just before each lock operation of each call; nothing ever sleeps.
+    """Let rivals take real locks just before each lock operation of each call, in virtual time.
 
-    A rival is another connection of this process, or another process. It holds a read transaction, the write lock, the
-    whole file; or it stands still in the middle of its own COMMIT, checkpoint or recovery; or it commits between a read
-    and the write that follows it. It stays until the call has ended, so that a busy timeout runs out (in virtual time),
-    or for 50 ms, which a store has to wait for.
+    A rival is another connection of this process, or another process. It holds a read transaction, the write lock, or
+    the whole file; or it stops in the middle of its own COMMIT, checkpoint or recovery; or it commits between a read
+    and the write that follows it. It holds its lock until the call has ended, so that a busy timeout expires (in
+    virtual time), or for 50 ms, for which a store has to wait.
 
-    \b
-    tornpage contend                               the reference, some points of each call
-    tornpage contend --profile nightly             every rival at every lock operation
-    tornpage contend --configuration delete/EXTRA  only one journal mode
-    tornpage contend --target diskcache --configuration delete/FULL
+    \b tornpage contend the reference, some points of each call tornpage contend --profile nightly every rival at every
+    lock operation tornpage contend --configuration delete/EXTRA only one journal mode tornpage contend --target
+    diskcache --configuration delete/FULL
 
-    The table counts a point as fired only if the store was refused a lock, waited for one, or was told that it is busy;
-    a kind of rival that was never in the way is told as vacuous, and the run ends with exit code 2.
+    The table counts a point as fired only if the store was refused a lock, waited for one, or got busy. A kind of rival
+    that blocked the store at no point is reported in a note; if no rival ever did, the run ends with exit code 2.
     """
     _run(context, target, ("contend",), options, rival_points=rival_points)
 
@@ -277,27 +269,25 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
 @click.option("--schedules", type=click.IntRange(min=1), help="At most so many schedules of one configuration.")
 @click.option("--preemptions", type=click.IntRange(1, 2), default=2, show_default=True, help="2: B is stopped, too.")
 @click.option(
-    "--callers", type=click.Choice(CALLERS), multiple=True, help="Who calls, instead of what the target promises."
+    "--callers", type=click.Choice(CALLERS), multiple=True, help="The kinds of callers, instead of the target's own."
 )
 @search_options
 @click.pass_context
 def interleave(
     context: click.Context, /, target: Target, schedules: int | None, callers: tuple[Callers, ...], **options: Any
 ) -> None:
-    """Let two callers make a call each, and switch between them at every lock; judge by one after the other.
+    """Let two callers make a call each, switch between them at every lock, and compare with the serial orders.
 
-    At states of the workload one call runs up to a lock operation, another caller's call to its end, and the first
-    goes on. What both were told, what both show then, and the file have to be what one after the other comes to. Time
-    is virtual; who was told that the store is busy was told an answer like any other.
+    At states of the workload one call runs up to a lock operation, another caller's call to its end, then the rest of
+    the first. Both answers, both views and the file must match one of the two serial orders. Time is virtual; busy is
+    an answer like any other.
 
-    \b
-    tornpage interleave                                 the reference, some schedules
-    tornpage interleave --profile nightly               every schedule of every pair of calls
-    tornpage interleave --callers threads               two threads with a store each
-    tornpage interleave --callers shared                two threads on one store
+    \b tornpage interleave the reference, some schedules tornpage interleave --profile nightly every schedule of every
+    pair of calls tornpage interleave --callers threads two threads with a store each tornpage interleave --callers
+    shared two threads on one store
 
-    A target that is for one caller only (callers = (), or by its nature: it does not see what others commit) is not
-    tried; the run says so, and ends with exit code 2.
+    A target for one caller only (callers = (), or one that does not see what others commit) is not tried; the run
+    reports that, and ends with exit code 2.
     """
     _run(context, target, ("interleave",), {**options, "callers": callers}, schedules=schedules)
 
@@ -308,22 +298,18 @@ def interleave(
 @search_options
 @click.pass_context
 def limits(context: click.Context, /, target: Target, points: int | None, **options: Any) -> None:
-    """Let memory run out, the database be full, a statement be interrupted, at each point of each call.
+    """Make memory run out, the database full, or a statement interrupted, at each point of each call.
 
-    \b
-    allocation  SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it
-    heap        SQLite may take no more than so many further bytes
-    pages       the database may grow by so many pages: a real "database or disk is full"
-    steps       the 1st, 2nd, 3rd ... step of SQLite's machine interrupts its statement
-    awaits      the call of an asynchronous store is cancelled at its 1st, 2nd, 3rd ... await
+    \b allocation SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it heap SQLite may take no more
+    than so many further bytes pages the database may grow by so many pages: a real "database or disk is full" steps the
+    1st, 2nd, 3rd ... step of SQLite's virtual machine interrupts its statement awaits the call of an asynchronous store
+    is cancelled at its 1st, 2nd, 3rd ... await
 
-    \b
-    tornpage limits                       a sample of the points, over the reference ledger
-    tornpage limits --profile nightly     every one of them
-    tornpage replay .tornpage/FILE        a finding, under the very same limit
+    \b tornpage limits a sample of the points, over the reference ledger tornpage limits --profile nightly every one of
+    them tornpage replay .tornpage/FILE a finding, under the very same limit
 
-    A point counts as a limit when it was really met. Pages and steps reach only a target that connects as it is told
-    to; memory reaches every one.
+    A point counts only if the limit was really met. Pages and steps reach only a target that connects through the
+    environment; memory limits reach every target.
     """
     _run(context, target, ("limits",), options, limit_points=points)
 
@@ -336,22 +322,20 @@ def limits(context: click.Context, /, target: Target, points: int | None, **opti
 def syscalls(context: click.Context, /, target: Target, points_per_call: int | None, **options: Any) -> None:
     """Fail the system calls of a program in any language, one after the other, and kill it in each (Linux, strace).
 
-    The program is started, told where its directory is, and speaks JSON lines; strace is attached to it round one call
-    at a time. Each read, write, sync, truncate, unlink and open of the database, the write-ahead log and the rollback
-    journal fails with every errno that it can end with, once and for good.
+    The program is started, gets its directory, and speaks JSON lines; strace is attached to it for one call at a time.
+    Each read, write, sync, truncate, unlink and open of the database, the write-ahead log and the rollback journal
+    fails with every errno that it can return, once and sticky.
 
-    \b
-    tornpage syscalls --target 'command:node store.mjs'
-    tornpage syscalls --target command:./store --profile nightly      every point
-    tornpage replay .tornpage/FILE --target 'command:node store.mjs'  a finding
+    \b tornpage syscalls --target 'command:node store.mjs' tornpage syscalls --target command:./store --profile nightly
+    every point tornpage replay .tornpage/FILE --target 'command:node store.mjs' a finding
 
-    What the program has to say is in docs/any-language.md.
+    The program's protocol is in docs/any-language.md.
     """
     _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
 
 
 def _require_one_process(context: click.Context, options: dict[str, Any]) -> None:
-    """Error paths are seen in this process alone; raises `click.UsageError` where others were asked for."""
+    """Error paths are traced in this process alone; raises `click.UsageError` for other processes."""
     if not options["error_paths"]:
         return
     is_asked = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE and options["jobs"] > 1
@@ -373,15 +357,13 @@ def _run(
     _require_one_process(context, options)
     reached = campaign.searches_for(target)
     if ("syscall" in target.depths and not set(searches) <= {*reached}) or "syscalls" in set(searches) - {*reached}:
-        hint = (
-            "" if "syscall" in target.depths else "; a program of its own is: --target 'command:PROGRAM ARGUMENT ...'"
-        )
+        hint = "" if "syscall" in target.depths else "; a separate program is: --target 'command:PROGRAM ARGUMENT ...'"
         shown = ", ".join(reached)
         raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
     if has_plain_files_only(target) and not set(searches) <= {*reached}:
         raise click.UsageError(
-            f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} says that it keeps plain files "
-            f"({target.configurations[0]}); what reaches it: {', '.join(reached)}"
+            f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} declares plain files "
+            f"({target.configurations[0]}); it supports: {', '.join(reached)}"
         )
     plan = Plan(
         searches=searches,
@@ -436,21 +418,21 @@ def _run(
     code = campaign.verdict(recorder)
     least = options["least_error_paths"]
     if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
-        wanted = f"at least {least:g} % are wanted, and no reason that is none"
+        wanted = f"at least {least:g} % are required, and no invalid reason"
         click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
         code = Exit.FINDING
     context.exit(Exit.NOT_TESTED if outputs.missing and code is not Exit.INTERRUPTED else code)
 
 
 def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[str, int | None]) -> Profile:
-    """The profile with the sizes that were asked for; raises `click.UsageError` where these contradict each other."""
+    """The profile with the requested sizes; raises `click.UsageError` if these contradict each other."""
     chosen: dict[str, int | None] = {name: size for name, size in sizes.items() if size is not None}
     chosen |= dict.fromkeys(options.get("unlimited", ()))
     if "points_per_call" in chosen:
-        # A number that was asked for is kept to.
+        # A requested number is kept.
         chosen["every_operation"] = False
     if options["exhaustive"]:
-        # Pairs of calls are so many that their schedules stay a sample, unless nothing else is asked for.
+        # There are so many pairs of calls that their schedules stay a sample, unless only they are requested.
         endless = [*_ENDLESS, *(["schedules"] if searches == ("interleave",) else [])]
         if limited := [name for name in endless if chosen.get(name) is not None]:
             raise click.UsageError(f"--exhaustive tries all: leave out the option that limits {', '.join(limited)}")
@@ -459,7 +441,7 @@ def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[
 
 
 def _tell_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
-    """Say how long all of it takes, before it begins."""
+    """Print the expected time of the run before it begins."""
     if options["exhaustive"] and not options["quiet"]:
         with could_not_run():
             click.echo(estimated(target, plan), err=True)
@@ -467,7 +449,7 @@ def _tell_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
-    """Who watches the error paths of the packages that are named, where any is."""
+    """The tracer of the named packages' error paths, if any."""
     if not options["error_paths"]:
         if options["least_error_paths"] is not None:
             raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE: whose error paths?")

@@ -7,12 +7,12 @@
     class TestNotes(Conformance):
         target = NotesTarget
 
-Each search is a test of its own for each configuration. A finding fails its test with the check, the scenario and the
-line that replays it; so does a search that tested nothing. What a target does not promise (`unpromised`, with a
-reason) fails nothing, and is shown in pytest's summary, whether it was seen or not. A search that does not suit a
-target is skipped, and says why.
+Each search is a separate test for each configuration. A finding fails its test with the check, the scenario and the
+line that replays it; so does a search that tested nothing. A check that the target does not promise (`unpromised`, with
+a reason) fails no test, and is shown in pytest's summary, whether it failed or not. A search that does not suit a
+target is skipped with the reason.
 
-Not covered: the probe and the known bugs, which are about the reference.
+Not covered: the probe and the known bugs, which belong to the reference.
 """
 
 import importlib.machinery
@@ -43,10 +43,10 @@ _REPORT: Final = ".tornpage"
 
 
 class Conformance:
-    """The base class. Set `target`: a target, its class, or its name as ``--target`` takes it.
+    """The base class. Set `target`: a target, its class, or its name as for ``--target``.
 
-    `profile` (quick, ci, nightly) says how much is searched where ``--tornpage-profile`` does not, `seed` which sample.
-    `call_timeout_s` is how long a call may take before it is stopped, where ``--tornpage-timeout`` does not say.
+    `profile` (quick, ci, nightly) is the size of the search unless ``--tornpage-profile`` is given, `seed` chooses the
+    sample. `call_timeout_s` is the time limit of a call unless ``--tornpage-timeout`` is given.
     """
 
     target: ClassVar[Any] = None
@@ -62,13 +62,13 @@ class Conformance:
             metafunc.parametrize("configuration", configurations, ids=str)
 
     def test_declared(self, request: pytest.FixtureRequest) -> None:
-        """What the target does not promise is a check that there is, and has its reason."""
+        """Every check in the target's `unpromised` exists, and has its reason."""
         target = _target(type(self))
         for code, reason in target.unpromised.items():
             if code not in CHECKS:
-                pytest.fail(f"unpromised: there is no check {code!r}; there are: {', '.join(CHECKS)}", pytrace=False)
+                pytest.fail(f"unpromised: unknown check {code!r}; known: {', '.join(CHECKS)}", pytrace=False)
             if not all(one.strip() for one in ([reason] if isinstance(reason, str) else reason.values())):
-                pytest.fail(f"unpromised: say why {code} is not promised", pytrace=False)
+                pytest.fail(f"unpromised: give the reason why {code} is not promised", pytrace=False)
             told = f"{code} is not promised: {in_words(reason)}"
             request.node.user_properties.append(("tornpage_unpromised", told))
 
@@ -85,7 +85,7 @@ class Conformance:
         self._search("contend", configuration, request)
 
     def test_interleave(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
-        """Two callers make their calls at once."""
+        """Two callers make their calls concurrently."""
         self._search("interleave", configuration, request)
 
     def test_limits(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
@@ -97,7 +97,7 @@ class Conformance:
         self._search("kill", configuration, request)
 
     def test_fuzz(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
-        """Scenarios of calls and of all that goes wrong."""
+        """Scenarios of calls and faults."""
         self._search("fuzz", configuration, request)
 
     def test_syscalls(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
@@ -120,7 +120,8 @@ class Conformance:
         )
         try:
             with warnings.catch_warnings():
-                # A store that fails to open leaves its connection to the collector, and Python says so much later.
+                # A store that fails to open leaves its connection to the garbage collector, and Python warns much
+                # later.
                 warnings.simplefilter("ignore", ResourceWarning)
                 recorder = campaign.run(target, plan)
         except (TargetError, faults.FaultError) as error:
@@ -154,19 +155,19 @@ def _target(suite: type[Conformance]) -> Target:
 def _profile(config: pytest.Config, otherwise: str) -> Profile:
     name = settings.value_of(config, "profile") or otherwise
     if name not in PROFILES:
-        raise pytest.UsageError(f"--tornpage-profile: there is no profile {name!r}; there are: {', '.join(PROFILES)}")
+        raise pytest.UsageError(f"--tornpage-profile: unknown profile {name!r}; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def _share(profile: Profile, parts: int) -> Profile:
-    """What one configuration gets of what a profile has for all of them together."""
+    """The share of one configuration in the sizes of a profile."""
     return msgspec.structs.replace(
         profile, scenarios=-(-profile.scenarios // parts), kills=-(-profile.kills // parts), configurations=1
     )
 
 
 def _unsuited(name: str, target: Target) -> str:
-    """Why a search does not suit a target, "" where it does."""
+    """Why a search does not suit a target, "" if it does."""
     if name == "interleave" and target.callers == ():
         return "it is declared for one caller only: callers = ()"
     return _out_of_reach(name, target)
@@ -180,19 +181,19 @@ def _out_of_reach(name: str, target: Target) -> str:
     if name not in campaign.searches_for(target):
         reached = ", ".join(target.depths) or "none, only its files"
         plain = " of plain files" if has_plain_files_only(target) else ""
-        return f"it can be reached at these depths{plain}: {reached}; {name} is for others"
+        return f"its depths{plain} are: {reached}; {name} needs others"
     if name == "fuzz" and not machines_of(target):
         return "it has no `actions(view)` to draw calls from"
     if name == "kill" and not hasattr(os, "fork"):
         return "this system has no os.fork and no SIGKILL"
     is_program = "syscall" in target.depths
     if name in ("kill", "interleave") and not is_program and not _is_importable(target.name):
-        return f"a process of its own can't import {target.name}: put the target into a module on sys.path"
+        return f"another process can't import {target.name}: put the target into a module on sys.path"
     return ""
 
 
 def _for_one_caller(recorder: Recorder) -> str:
-    """Why two callers were not tried; "" where they were, or something else was."""
+    """Why two callers were not tried; "" if they were, or something else was."""
     notes = [note for ended in recorder.ended for note in ended.notes if note.startswith(NOT_TRIED)]
     tried = any(map(recorder.count, campaign.EVIDENCE)) or recorder.findings or recorder.vacuous
     return notes[0] if notes and not tried else ""
@@ -201,7 +202,7 @@ def _for_one_caller(recorder: Recorder) -> str:
 def _is_importable(name: str) -> bool:
     if not is_imported(name):
         return name in SHIPPED
-    # Not what this process has imported already, but what another one will find.
+    # Not the modules that this process has imported, but those that another one will find.
     return importlib.machinery.PathFinder.find_spec(name.partition(":")[0].partition(".")[0]) is not None
 
 
@@ -220,6 +221,6 @@ def _require_holds(recorder: Recorder, target: Target) -> None:
     said = [describe_finding(found, recorder.also_at(found.finding)) for found in recorder.findings]
     said += [f"vacuous: {one.search}: {one.reason}" for one in recorder.vacuous]
     if not said and campaign.verdict(recorder) != Exit.HOLDS:
-        said.append("nothing was tested: nothing that this search does has happened")
+        said.append("nothing was tested: the search made none of its steps")
     if said:
         pytest.fail("\n\n".join((f"{target.name}:", *said)), pytrace=False)

@@ -1,11 +1,11 @@
-"""The fixture ``crash_states``: a test is handed each disk that a crash in the middle of some work could have left.
+"""The fixture ``crash_states``: a test gets each disk state that a crash during some work could have left.
 
 The work is recorded once (`faults.record`), with SQLite's clock and randomness fixed, so that the disks have the same
-numbers every time. Work that is a generator acknowledges something by each ``yield``: what a caller has been told by
-then. Of each crash (`faults.crash.states` says which there are) the disk is put down where the work was done, to be
-opened and changed at will; equal disks with the same acknowledgements are handed out once.
+numbers every time. Work that is a generator acknowledges something by each ``yield``. The disk of each crash (as
+enumerated by `faults.crash.states`) is placed where the work was done, to be opened and changed freely; equal disks
+with the same acknowledgements are passed once.
 
-Not covered: faults during the work, and crashes of whatever the test does with a disk.
+Not covered: faults during the work, and crashes of the test's own use of a disk.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ MODELS: Final = ("power", "process")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A directory that a crash has left, and what callers had been told until then.
+    """A directory that a crash has left, and the acknowledgements up to then.
 
     `acknowledged` are the values that the work had yielded, `pending` the one that it would have yielded next (None:
-    the work was at its end), `crash` says in words what happened, `number` counts from 1.
+    the work was at its end), `crash` describes the crash, `number` counts from 1.
     """
 
     directory: Path
@@ -54,7 +54,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """The files before the work, the operations of the work, and what it yielded after how many of them."""
+    """The files before the work, the operations of the work, and its yielded values by number of operations."""
 
     base: dict[str, bytes]
     operations: list[faults.Operation]
@@ -64,7 +64,7 @@ class _Recorded:
 
 
 class CrashDisks:
-    """What the fixture hands to a test; call it once or more."""
+    """The object that the fixture passes to a test; call it once or more."""
 
     def __init__(self, item: pytest.Item, only: int | None) -> None:
         self._item = item
@@ -83,10 +83,10 @@ class CrashDisks:
         most: int | None = None,
         seed: int = 0,
     ) -> Iterator[Disk]:
-        """The disks that a crash during ``work(directory)`` could have left, one after the other.
+        """The disk states that a crash during ``work(directory)`` could have left, one after the other.
 
-        `model`: ``power`` (what was not synced may be lost or torn) or ``process`` (what was written stays). `device`:
-        what can tear. `most`: a sample of so many disks, by the `seed`. An error of the work is raised as it is.
+        `model`: ``power`` (unsynced writes may be lost or torn) or ``process`` (all writes stay). `device`: what can
+        tear. `most`: a sample of so many disks, by the `seed`. An error of the work is raised unchanged.
         """
         self._called = True
         if model not in MODELS:
@@ -106,8 +106,8 @@ class CrashDisks:
     def _hand_out(
         self, recorded: _Recorded, states: list[tuple[int, tuple[faults.State, int]]], home: Path
     ) -> Iterator[Disk]:
-        # A path is part of what a store writes, so a disk is put where the work was done; unless the work has left
-        # something open there.
+        # A path is part of what a store writes, so a disk is placed where the work was done; unless the work has left
+        # files open there.
         elsewhere = home.with_name(f"{home.name}-after-a-crash") if held_open(home) else None
         for index, (state, told) in states:
             if self._only is not None and index + 1 != self._only:
@@ -126,7 +126,7 @@ class CrashDisks:
             self._handed_out += 1
             self._say(disk, ways_to_sync(state.crash, recorded.notes, recorded.libraries))
             yield disk
-            # A disk at which the test stops stays where it is, to be looked at.
+            # The disk at which the test stops is left in place for inspection.
             shutil.rmtree(directory, ignore_errors=True)
         home.mkdir(exist_ok=True)
         self._say(None)
@@ -153,10 +153,10 @@ class CrashDisks:
         if self._failed or self._handed_out:
             return
         if not self._called:
-            pytest.fail("crash_states was asked for and never called: no disk was looked at", pytrace=False)
+            pytest.fail("crash_states was requested and never called: no disk was checked", pytrace=False)
         if self._only is not None:
             pytest.fail(f"crash_states has no disk number {self._only}", pytrace=False)
-        pytest.fail("crash_states handed out no disk: nobody has iterated over it", pytrace=False)
+        pytest.fail("crash_states passed no disk: the test did not iterate over it", pytrace=False)
 
 
 def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
@@ -184,13 +184,13 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
 
 
 def _require_faithful(replica: Replica, tape: faults.Tape, there: Mapping[str, bytes], when: str) -> None:
-    """The files have to be what was recorded, or no disk is right."""
+    """Require that the files match the recording: otherwise no disk is right."""
     replica.follow(tape.operations)
     for name in replica.different(there):
         ways = "; ".join(dict.fromkeys(note.way for note in tape.notes)) or "by C code, or another process"
         pytest.fail(
             f"crash_states: {when}, {name} had been changed in a way that the recorder does not see ({ways}), so no "
-            "disk can be made of what it wrote down",
+            "disk can be built from its tape",
             pytrace=False,
         )
 
@@ -198,8 +198,8 @@ def _require_faithful(replica: Replica, tape: faults.Tape, there: Mapping[str, b
 def _different(
     recorded: _Recorded, model: str, device: faults.Device | None, seed: int
 ) -> list[tuple[faults.State, int]]:
-    """Each state once, with how many values had been yielded by then."""
-    # As in the crash search: a directory that was made before anything was acknowledged is the deployment's.
+    """Each state once, with the number of values yielded by then."""
+    # As in the crash search: a directory created before the first acknowledgement belongs to the deployment.
     first = recorded.told[0][0] if recorded.told else len(recorded.operations)
     deployed = never_synced(recorded.operations[:first])
     states = faults.CrashStates(recorded.base, recorded.operations, device, seed, deployed=deployed)

@@ -1,12 +1,12 @@
-"""Other plugins of pytest that take a test for one run: what they need to be right about a sweep, which is many.
+"""Adapters for other pytest plugins, which treat a test as one run, although a sweep is many.
 
-Each is asked for by what it leaves on the test, none is imported:
+Each is detected by the attributes it leaves on the test; none is imported:
 
-- pytest-timeout and pytest's own ``faulthandler_timeout`` have one timer for a test. It is set anew for each run.
-- ``subtests`` (pytest's, and pytest-subtests) and ``unittest``'s ``subTest`` keep the errors of a subtest to
-  themselves. In a sweep they let them out: the first subtest that fails ends the run, as a statement does elsewhere.
+- pytest-timeout and pytest's own ``faulthandler_timeout`` have one timer for a test. It is restarted for each run.
+- ``subtests`` (pytest's, and pytest-subtests) and ``unittest``'s ``subTest`` catch the errors of a subtest. In a sweep
+  they pass them on: the first subtest that fails ends the run, like a failing statement.
 - pytest-benchmark calls its function as often as it takes to measure it. In a sweep it is called once, unmeasured.
-- Django's test cases flush the database before and after the test, as a part of its call. That is not faulted.
+- Django's test cases flush the database before and after the test, as part of its call. That is not faulted.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def remember_timeout(item: pytest.Item, settings: Any) -> None:
 
 @contextlib.contextmanager
 def timers_of(item: pytest.Item) -> Iterator[None]:
-    """Set the timers anew for the run inside this scope."""
+    """Restart the timers for the run inside this scope."""
     settings = item.stash.get(_timeout, None)
     hook: Any = item.ihook
     if settings is not None:
@@ -55,7 +55,7 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def _dump_later(config: pytest.Config) -> None:
-    """Let the clock of ``faulthandler_timeout`` begin anew."""
+    """Restart the timer of ``faulthandler_timeout``."""
     seconds = float(_setting(config, "faulthandler_timeout") or 0.0)
     if not seconds:
         return
@@ -69,7 +69,7 @@ def _dump_later(config: pytest.Config) -> None:
 
 
 def _setting(config: pytest.Config, name: str) -> Any:
-    """A setting of pytest's own, None where this version does not have it."""
+    """A setting of pytest's own, None if this version does not have it."""
     try:
         return config.getini(name)
     except (ValueError, KeyError):
@@ -77,7 +77,7 @@ def _setting(config: pytest.Config, name: str) -> Any:
 
 
 def make_ready(item: Any, shim: faults.Shims) -> None:
-    """Between the setup and the call of a run: have the guests on this test let faults through."""
+    """Between the setup and the call of a run: let the plugins on this test pass faults on."""
     values = getattr(item, "funcargs", None) or {}
     if hasattr(values.get("subtests"), "test"):
         values["subtests"].test = _transparent
@@ -108,14 +108,14 @@ def _spared(function: Callable[[], Any], shim: faults.Shims) -> Callable[[], Any
 
 
 def why_not(item: pytest.Item) -> str:
-    """Why a test can't be judged because of a guest, "" where it can."""
+    """Why a test can't be judged because of another plugin, "" if it can."""
     django: Any = sys.modules.get(_DJANGO)
     if django is None or not _is_rolled_back(item, django):
         return ""
     return (
-        "every_fault can't judge a test that Django runs in a transaction of its own (TestCase, django_db): SQLite "
-        "rolls it back as a whole under a full disk or an I/O error, and what the code under test does then says "
-        "nothing of what it does elsewhere. Use TransactionTestCase or @pytest.mark.django_db(transaction=True)"
+        "every_fault can't judge a test that Django wraps in a transaction (TestCase, django_db): SQLite "
+        "rolls it back completely under a full disk or an I/O error, so the code under test behaves differently from "
+        "production. Use TransactionTestCase or @pytest.mark.django_db(transaction=True)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the two markers say, read and checked when the tests have been collected."""
+"""The arguments of the two markers, parsed and checked after collection."""
 
 import difflib
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ _ARGUMENTS: Final = (
 
 
 class MarkerError(Exception):
-    """A marker that says what can't be done: what was given, and what is allowed."""
+    """An invalid marker: what was given, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class EveryFault:
-    """What ``@pytest.mark.every_fault`` asks for."""
+    """The arguments of ``@pytest.mark.every_fault``."""
 
     choice: Choice
     retry: bool = False
@@ -59,7 +59,7 @@ def plan_of(text: object) -> faults.FaultPlan:
 
 
 def faults_of(item: pytest.Item) -> faults.FaultPlan | None:
-    """The plan that the nearest ``with_faults`` marker asks for; raises `MarkerError`."""
+    """The plan of the nearest ``with_faults`` marker; raises `MarkerError`."""
     mark = item.get_closest_marker("with_faults")
     if mark is None:
         return None
@@ -71,7 +71,7 @@ def faults_of(item: pytest.Item) -> faults.FaultPlan | None:
 
 
 def every_fault_of(item: pytest.Item) -> EveryFault | None:
-    """What the nearest ``every_fault`` marker asks for; raises `MarkerError`."""
+    """The arguments of the nearest ``every_fault`` marker; raises `MarkerError`."""
     mark = item.get_closest_marker("every_fault")
     if mark is None:
         return None
@@ -117,7 +117,7 @@ def _read(
 
 
 def _names(argument: str, given: object) -> tuple[str, ...] | None:
-    """Names as they may be given: one, several with commas, or a sequence of them."""
+    """Names in any allowed form: one, several with commas, or a sequence of them."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -130,6 +130,6 @@ def _names(argument: str, given: object) -> tuple[str, ...] | None:
 
 def _require_supported(item: pytest.Item) -> None:
     if hasattr(getattr(item, "obj", None), "hypothesis"):
-        raise MarkerError("every_fault can't sweep a Hypothesis test: it does other I/O each time; see tornpage fuzz")
+        raise MarkerError("every_fault can't sweep a Hypothesis test: its I/O differs each time; see tornpage fuzz")
     if reason := guests.why_not(item):
         raise MarkerError(reason)

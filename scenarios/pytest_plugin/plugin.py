@@ -1,11 +1,11 @@
-"""The pytest plugin, as pytest loads it in every run: hooks that find out whether anything of it is used.
+"""The pytest plugin as pytest loads it in every run: hooks that check whether any of it is used.
 
-It imports neither ``sqlite3`` nor the faults nor the harness. What does the work is
-`scenarios.pytest_plugin.session`, which is registered once a collected test carries one of the markers;
-`scenarios.pytest_plugin.crash_states` is loaded by the fixture.
+It imports neither ``sqlite3`` nor the faults nor the harness. The work is done by `scenarios.pytest_plugin.session`,
+which is registered once a collected test carries one of the markers; `scenarios.pytest_plugin.crash_states` is loaded
+by the fixture.
 
-The summary is made of what the reports carry in their ``user_properties``, so it is the same under pytest-xdist, where
-the tests run in other processes.
+The summary is built from the ``user_properties`` of the reports, so it is the same under pytest-xdist, where the tests
+run in other processes.
 """
 
 from collections.abc import Callable, Generator
@@ -19,10 +19,10 @@ MARKERS: Final = (
     "with_faults(plan): arm a fault plan such as 'write:wal@1=FULL' while this test is called; a fault that never "
     "fires fails the test",
     "every_fault(retry=False, effects=None, operations=None, sticky=False, max_points=None, timeout=None, "
-    "open_transactions=False, hidden_errors=False): run this test again and again, with operation 1, 2, 3 ... beneath "
+    "open_transactions=False, hidden_errors=False): run this test again and again, with operation 1, 2, 3 ... below "
     "SQLite failing",
-    "interleave: run this test again for each switch between the two callables that it gives to the fixture callers",
-    "every_cancel(raising=KeyboardInterrupt): run this test again, with what it gives to the fixture cancelled cut "
+    "interleave: run this test again for each switch between the two callables that it passes to the fixture callers",
+    "every_cancel(raising=KeyboardInterrupt): run this test again, with the call passed to the fixture cancelled cut "
     "short at its 1st, 2nd, 3rd ... await, or call into sqlite3",
 )
 _NAMES: Final = ("with_faults", "every_fault")
@@ -37,12 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(args: list[str]) -> None:
-    """An option that is misspelt is told before pytest's own, shorter word about it."""
+    """Report a misspelt option before pytest's own, shorter error."""
     settings.require_known_options(args)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; look at the settings."""
+    """Register the markers; check the settings."""
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     settings.require_known_ini(config)
@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Load what does the work if there is any to do."""
+    """Load the session module if a test needs it."""
     if any(item.get_closest_marker(name) for item in items for name in _NAMES):
         _session(config).prepare(items)
     if any(item.get_closest_marker(name) for item in items for name in _SCHEDULED):
@@ -74,7 +74,7 @@ def _session(config: pytest.Config) -> Any:
 
 @pytest.fixture
 def crash_states(request: pytest.FixtureRequest) -> Generator[Callable[..., Any]]:
-    """Every disk that a crash in the middle of some work could have left.
+    """Every disk state that a crash in the middle of some work could have left.
 
     ``for disk in crash_states(work, directory, model="power"): ...``; see docs/pytest.md.
     """
@@ -103,13 +103,13 @@ def cancelled(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Listen to the reports where they are shown: not in the workers of pytest-xdist."""
+    """Receive the reports where they are shown: not in the workers of pytest-xdist."""
     if not hasattr(session.config, "workerinput"):
         session.config.pluginmanager.register(_Summary(), "tornpage-summary")
 
 
 class _Summary:
-    """Gathers what reports tell of faults, and shows it at the end."""
+    """Collects the fault properties of reports, and shows them at the end."""
 
     def __init__(self) -> None:
         self.reports: list[pytest.TestReport] = []

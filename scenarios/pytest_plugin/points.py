@@ -1,12 +1,12 @@
-"""Which fault points a test has: each operation that its run without faults made, with the effects it is to meet.
+"""The fault points of a test: each operation of its run without faults, with the selected effects.
 
-The points are in the order of the operations. By default an operation meets one effect, or two where SQLite handles
-them apart (a lock that is busy, a lock that can't be had); every one of them is in the catalogue. With
-``effects="all"`` it meets all that a real system can produce.
+The points are in the order of the operations. By default an operation gets one effect, or two if SQLite handles them
+differently (a busy lock, a failed lock); all of them are in the catalogue. With ``effects="all"`` it gets every effect
+that a real system can produce.
 
-For ``retry`` only those faults are used after which nothing can have changed: they come before the operation, and of
-the syncs only the database's own (after a journal's or a WAL's the transaction may be there; see
-docs/sqlite-under-faults.md). None of plain files: what a statement has done to others before can't be known.
+``retry`` uses only faults after which nothing can have changed: those before the operation, and of the syncs only the
+database's own (after a sync of a journal or a WAL the transaction may be committed; see docs/sqlite-under-faults.md).
+It uses none of plain files: earlier effects of a statement on other files are unknown.
 """
 
 import random
@@ -44,18 +44,18 @@ DEFAULTS: Final = {
     "file-mkdir": ("before=ENOSPC",),
     "file-rmdir": ("before=EACCES",),
 }
-# What a release is called in a plan.
+# The name of a lock release in a plan.
 _PLAN_KINDS: Final = {faults.SHM_RELEASE: "shmlock"}
 ALL: Final = "all"
 
 
 class ChoiceError(ValueError):
-    """An effect or an operation that there is not, with those that there are."""
+    """An unknown effect or operation, with the known ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a sweep tries. `effects`: names, each alone or after its timing (``half=FULL``); None: the defaults.
+    """The selection of a sweep. `effects`: names, each alone or after its timing (``half=FULL``); None: the defaults.
 
     `operations`: kinds, each alone or with its role (``write:wal``); None: all.
     """
@@ -85,7 +85,7 @@ class Choice:
                 )
 
     def effects_of(self, operation: Operation) -> Iterator[tuple[str, str]]:
-        """The (timing, effect) pairs that an operation is to meet, all of them possible."""
+        """The (timing, effect) pairs to try on an operation, all of them possible."""
         kind, role = operation
         plan_kind = _PLAN_KINDS.get(kind, kind)
         if self.operations is not None and not {plan_kind, f"{plan_kind}:{role}", f"{plan_kind}:any"} & set(
@@ -101,7 +101,7 @@ class Choice:
                 yield timing, effect
 
     def points(self, operations: Iterable[Operation]) -> list[faults.FaultPlan]:
-        """Every fault point of a run that made these operations, in their order."""
+        """Every fault point of a run that made these operations, in order."""
         ordinals: Counter[Operation] = Counter()
         plans = []
         for operation in operations:
@@ -117,14 +117,14 @@ class Choice:
 
 
 def is_certain(fault: faults.Fault) -> bool:
-    """Whether an error that comes of it means that nothing was changed by this operation, for those who are alive."""
+    """Whether its error proves, for processes that stay alive, that the operation changed nothing."""
     if fault.kind in faults.FILE_KINDS:
         return False
     return fault.timing == "before" and (fault.kind != "sync" or fault.role == "db")
 
 
 def sample(plans: list[faults.FaultPlan], most: int | None) -> list[faults.FaultPlan]:
-    """At most so many of them, the same ones every time, in their order."""
+    """At most so many of them, the same ones every time, in order."""
     if most is None or len(plans) <= most:
         return plans
     chosen = random.Random(0).sample(range(len(plans)), most)  # noqa: S311 - the same sample every time is the point

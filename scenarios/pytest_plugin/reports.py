@@ -1,7 +1,7 @@
-"""The reports that pytest gets of a sweep, made of those of its runs.
+"""The reports that pytest gets of a sweep, built from those of its runs.
 
-Hooks that make reports may look at the fixtures of the test. They have been called within the runs; after the last run
-there are no fixtures any more, so what is to be said then is put into a report that is there already.
+Hooks that make reports may read the fixtures of the test. They have been called within the runs; after the last run the
+fixtures are gone, so later messages are added to an existing report.
 """
 
 import copy
@@ -13,7 +13,7 @@ import pytest
 def failed(
     item: pytest.Item, report: pytest.TestReport, message: str, *, may_be_expected: bool = True
 ) -> pytest.TestReport:
-    """A report of a phase, as one of a failure that this message says all about."""
+    """A report of a phase, turned into a failure with this message."""
     made = copy.copy(report)
     made.sections = list(report.sections)
     call = pytest.CallInfo.from_call(lambda: pytest.fail(message, pytrace=False), when="call")
@@ -23,7 +23,7 @@ def failed(
 
 
 def as_failure(report: pytest.TestReport, *, may_be_expected: bool = True) -> pytest.TestReport:
-    """The report of a test that failed in its call; one that is marked as expected to fail has failed as expected."""
+    """The report of a test that failed in its call; one marked as expected to fail has failed as expected."""
     report.when = "call"
     if may_be_expected and hasattr(report, "wasxfail"):
         report.outcome = "skipped"
@@ -34,7 +34,7 @@ def as_failure(report: pytest.TestReport, *, may_be_expected: bool = True) -> py
 
 
 def by_itself(item: pytest.Item, message: str) -> list[pytest.TestReport]:
-    """The reports of a test of which nothing could be run: no hook is asked, since one may be what is wrong."""
+    """The reports of a test that could not be run: no hook is called, since one may be the cause."""
     phases: list[tuple[Any, Any]] = [
         ("setup", lambda: None),
         ("call", lambda: pytest.fail(message, pytrace=False)),

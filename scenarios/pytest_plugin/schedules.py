@@ -1,13 +1,13 @@
 """The markers ``interleave`` and ``every_cancel``: a test is run again for each point at which it can be switched.
 
 The first run counts: how often the first of two callables takes a lock, how often a coroutine awaits, how often a call
-goes into a connection. Each further run has fixtures of its own and is switched, or cancelled, at one of these points;
-then the test's own assertions judge what came of it. The first failure is the test's, with the point in its report.
+goes into a connection. Each further run has its own fixtures and is switched, or cancelled, at one of these points;
+then the test's own assertions judge the result. The first failure is the test's, with the point in its report.
 
-Two callables run on threads of their own, one at a time (`faults.contention.turns`). A connection that the test has
-opened may be used by both: inside such a run ``sqlite3.connect`` does not tie connections to threads. Where the first
-run sees both of them call into one connection, they are switched at such calls: at a lock the one that stands would
-hold the connection's own mutex.
+Two callables run on threads of their own, one at a time (`faults.contention.turns`). Both may use a connection that the
+test has opened: inside such a run ``sqlite3.connect`` does not tie connections to threads. If the first run sees both
+of them call into one connection, they are switched at such calls: at a lock the stopped one would hold the connection's
+own mutex.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ _OTHER_THREAD: Final = "created in a thread can only be used in that same thread
 
 
 class Point:
-    """What this run does: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
+    """The point of this run: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
     `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
-    both use; `told` is what happened, in words.
+    both use; `told` describes what happened.
     """
 
     def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
@@ -53,17 +53,17 @@ class Point:
 
 
 class Callers:
-    """The fixture ``callers``: call it with two callables, or two coroutine functions, of no arguments.
+    """The fixture ``callers``: call it with two callables, or two coroutine functions, without arguments.
 
-    Returns both results. What SQLite says busy with is a result like any other, and so is what `errors` names; any
-    other exception is raised.
+    Returns both results. A busy error of SQLite is a result like any other, and so is one of the classes in `errors`;
+    any other exception is raised.
     """
 
     def __init__(self, point: Point) -> None:
         self._point = point
 
     def __call__(self, first: Any, second: Any, *, errors: tuple[type[Exception], ...] = ()) -> Any:
-        """The results; to be awaited where the callables are coroutine functions."""
+        """The results; to be awaited if the callables are coroutine functions."""
         if self._point.was_used:
             pytest.fail("callers is called once in a test: one schedule, one pair of calls", pytrace=False)
         self._point.was_used = True
@@ -152,7 +152,7 @@ def _checked(result: Any, *, errors: tuple[type[Exception], ...]) -> Any:
 class Cancelling:
     """The fixture ``cancelled``: ``await cancelled(coroutine)``, or ``cancelled(callable)`` for code without awaits.
 
-    Returns True where it was cut short. Afterwards no transaction may be open, and no lock held.
+    Returns True if it was cut short. Afterwards no transaction may be open, and no lock held.
     """
 
     def __init__(self, point: Point, raising: type[BaseException]) -> None:
@@ -160,7 +160,7 @@ class Cancelling:
         self._raising = raising
 
     def __call__(self, work: Any) -> Any:
-        """Cut it short at this run's point; to be awaited where it is a coroutine."""
+        """Cut it short at this run's point; to be awaited if it is a coroutine."""
         self._point.was_used = True
         if inspect.iscoroutine(work):
             return self._cancel(work)
@@ -169,7 +169,7 @@ class Cancelling:
         return self._raise_in(work)
 
     async def _cancel(self, work: Any) -> bool:
-        import asyncio  # noqa: PLC0415 - only where somebody has it
+        import asyncio  # noqa: PLC0415 - only if it is used
 
         awaits, was_cut = Awaits(self._point.number), False
         try:
@@ -201,7 +201,7 @@ class Cancelling:
             if said := holds_a_lock(database):
                 pytest.fail(
                     f"still-usable-after-the-fault: {self._point}: a transaction is left open, and every other writer "
-                    f"of {database.name} is told: {said}",
+                    f"of {database.name} gets: {said}",
                     pytrace=False,
                 )
 
@@ -216,7 +216,7 @@ class Schedules:
         self._points: dict[str, Point] = {}
 
     def point_of(self, item: pytest.Item) -> Point:
-        """What the present run of a test does."""
+        """The point of a test's current run."""
         return self._points.setdefault(item.nodeid, Point())
 
     @pytest.hookimpl(tryfirst=True)
@@ -269,7 +269,7 @@ class Schedules:
 
 
 class _Again(pytest.Item):
-    """Stands for the next run of a test: what is wider than a function lives on until then."""
+    """A stand-in for the next run of a test: fixtures wider than a function stay until then."""
 
     def runtest(self) -> None:
         raise NotImplementedError
@@ -306,7 +306,7 @@ def _vacuous(item: pytest.Item, reports: list[pytest.TestReport], counted: Point
 
 
 def plugin_of(config: pytest.Config) -> Schedules:
-    """The plugin, registered when it is first asked for."""
+    """The plugin, registered on first use."""
     name = "tornpage-schedules"
     found: Schedules | None = config.pluginmanager.get_plugin(name)
     if found is None:
@@ -316,14 +316,14 @@ def plugin_of(config: pytest.Config) -> Schedules:
 
 
 def callers_of(request: pytest.FixtureRequest) -> Callers:
-    """What the fixture ``callers`` is; raises where the test is not marked."""
+    """The object of the fixture ``callers``; raises if the test is not marked."""
     if request.node.get_closest_marker("interleave") is None:
         pytest.fail("the fixture `callers` is for tests that are marked @pytest.mark.interleave", pytrace=False)
     return Callers(plugin_of(request.config).point_of(request.node))
 
 
 def cancelled_of(request: pytest.FixtureRequest) -> Cancelling:
-    """What the fixture ``cancelled`` is; raises where the test is not marked."""
+    """The object of the fixture ``cancelled``; raises if the test is not marked."""
     mark = request.node.get_closest_marker("every_cancel")
     if mark is None:
         pytest.fail("the fixture `cancelled` is for tests that are marked @pytest.mark.every_cancel", pytrace=False)
@@ -339,7 +339,7 @@ def cancelled_of(request: pytest.FixtureRequest) -> Cancelling:
 
 @contextlib.contextmanager
 def _untied_connections(databases: set[Path]) -> Iterator[None]:
-    """Let connections be used on any thread, and write down which databases are opened."""
+    """Let connections be used on any thread, and record which databases are opened."""
     connect = sqlite3.connect
 
     @functools.wraps(connect)

@@ -1,8 +1,8 @@
-"""What the markers do in a session of pytest; registered when a collected test has one of them.
+"""The markers in a session of pytest; registered when a collected test has one of them.
 
-From the first test on the shim is SQLite's default VFS, so that connections of fixtures with any scope are within
-reach; with nothing armed files run on SQLite's own code. How SQLite sleeps in a test with
-a marker: `scenarios.pytest_plugin.rerun.sleep`.
+From the first test on the shim is SQLite's default VFS, so that it reaches connections of fixtures with any scope; with
+nothing armed files run on SQLite's own code. How SQLite sleeps in a test with a marker:
+`scenarios.pytest_plugin.rerun.sleep`.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Session:
             self.unreachable = error.reason
 
     def prepare(self, items: Iterable[pytest.Item]) -> None:
-        """Read the markers; one that is wrong fails its own test, and nothing else."""
+        """Parse the markers; an invalid one fails only its own test."""
         for item in items:
             try:
                 plan, every = markers.faults_of(item), markers.every_fault_of(item)
@@ -64,19 +64,19 @@ class Session:
             self._marked |= plan is not None or every is not None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """A plan for tests that have no marker would be armed for nobody."""
+        """Reject a plan for tests without a marker: it would never be armed."""
         worker = hasattr(self.config, "workerinput") or getattr(self.config.option, "dist", "no") != "no"
         if self.only is not None and not worker and not any(_every in item.stash for item in session.items):
             raise pytest.UsageError("--tornpage-at runs tests with @pytest.mark.every_fault, and none is selected")
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """The lines that say what is under test."""
+        """The lines that name what is under test."""
         notes = () if self.shim is None else self.shim.notes()
         return [f"tornpage: {describe_sqlite(self.unreachable)}", *notes] if self._marked else []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
-        """Stand beneath SQLite while the tests run."""
+        """Install the shim below SQLite while the tests run."""
         know(live_threads())
         with contextlib.ExitStack() as stack:
             if self.shim is not None:
@@ -138,7 +138,7 @@ class Session:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> None:
-        """A timer of pytest-timeout is meant for one run."""
+        """A timer of pytest-timeout applies to one run."""
         guests.remember_timeout(item, settings)
 
     @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""The plugin's options and ini settings: one prefix, and a clear word about one that is misspelt.
+"""The plugin's options and ini settings: one prefix, and a clear error for a misspelt one.
 
 An option of the command line outranks the ini setting of the same name. This module is loaded in every run of pytest,
 so it imports nothing.
@@ -15,7 +15,7 @@ PREFIX: Final = "tornpage_"
 
 
 class Setting(NamedTuple):
-    """One setting: its name without the prefix, what the command line shows, how it is read, and what it is for."""
+    """One setting: its name without the prefix, its metavar, its parser, and its help."""
 
     name: str
     metavar: str
@@ -53,15 +53,15 @@ def _seconds(text: str) -> float:
 SETTINGS: Final = (
     Setting("at", "PLAN", str, "run each every_fault test with this fault plan only: write:wal@3=FULL", in_ini=False),
     Setting("max_points", "N", _count, "at most so many fault points of one every_fault test, sampled; all by default"),
-    Setting("timeout", "SECONDS", _seconds, "a run under a fault that takes longer has failed; 10 by default"),
-    Setting("disk", "N", _count, "let crash_states hand out disk number N only", in_ini=False),
-    Setting("profile", "NAME", str, "how much the conformance suite searches: quick, ci or nightly"),
-    Setting("report", "DIRECTORY", str, "where the conformance suite puts replay files; .tornpage by default"),
+    Setting("timeout", "SECONDS", _seconds, "time limit of a run under a fault; 10 by default"),
+    Setting("disk", "N", _count, "let crash_states pass disk number N only", in_ini=False),
+    Setting("profile", "NAME", str, "the size of the conformance suite's searches: quick, ci or nightly"),
+    Setting("report", "DIRECTORY", str, "the directory of the conformance suite's replay files; .tornpage by default"),
 )
 
 
 def add_to(parser: pytest.Parser) -> None:
-    """Tell pytest of every setting."""
+    """Add every setting to pytest."""
     group = parser.getgroup("tornpage", "faults beneath SQLite (tornpage)")
     for one in SETTINGS:
         group.addoption(one.option, metavar=one.metavar, type=one.read, default=None, help=one.help)
@@ -70,7 +70,7 @@ def add_to(parser: pytest.Parser) -> None:
 
 
 def value_of(config: pytest.Config, name: str) -> Any:
-    """What the command line says, else the ini file, else None."""
+    """The value from the command line, else from the ini file, else None."""
     setting = next(one for one in SETTINGS if one.name == name)
     given = config.getoption(setting.ini)
     if given is not None or not setting.in_ini:
@@ -100,7 +100,7 @@ def require_known_options(arguments: Iterable[str]) -> None:
 def require_known_ini(config: pytest.Config) -> None:
     """Raise `pytest.UsageError` for an ini setting with our prefix that does not exist, or that can't be read."""
     known = [one.ini for one in SETTINGS if one.in_ini]
-    # Since pytest 9 the public name of what the ini file says warns that it will go.
+    # Since pytest 9 the public name of the ini file's values warns that it will be removed.
     for name in config._inicfg if hasattr(config, "_inicfg") else config.inicfg:
         if name.startswith(PREFIX) and name not in known:
             raise pytest.UsageError(_unknown("ini setting", name, known))
@@ -111,4 +111,4 @@ def require_known_ini(config: pytest.Config) -> None:
 def _unknown(what: str, given: str, known: list[str]) -> str:
     near = difflib.get_close_matches(given, known, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"there is no {what} {given}{hint}; those of tornpage are: {', '.join(known)}"
+    return f"unknown {what} {given}{hint}; those of tornpage are: {', '.join(known)}"

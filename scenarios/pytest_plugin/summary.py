@@ -1,4 +1,4 @@
-"""The end of a session of pytest: what came of every fault, and annotations where GitHub runs it."""
+"""The end of a session of pytest: the results of all faults, and annotations on GitHub Actions."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -72,7 +72,7 @@ def _notes(report: pytest.TestReport) -> Iterator[str]:
 
 
 def _irregular(report: pytest.TestReport) -> Iterator[str]:
-    """What was not the same in every run, and what a fault has left behind."""
+    """Differences between runs, and things that a fault has left behind."""
     workers = number(report, "tornpage_threads")
     if moved := number(report, "tornpage_moved"):
         why = f"; {_plural(workers, 'thread')} share the work" if workers else ""

@@ -1,18 +1,18 @@
 """The sweep of one test: twice without a fault, then once with each.
 
-The test stays one test: its setup is reported as it was without faults, its call with all that came of the points, and
-the last teardown.
+The test stays one test: its setup is reported as without faults, its call with the results of all points, and the last
+teardown.
 
-*An operation that does not come.* Where a run makes fewer operations than the one that was counted, the point is tried
-once more; if it does not come then either, it is tried at the last operation that there was. Only what never comes is
-vacuous. Where several threads share the work, how many operations each makes is up to the scheduler: there that is no
-failure, and the summary says so.
+*A missing operation.* If a run makes fewer operations than were counted, the point is tried again; if its operation is
+missing again, it is tried at the last operation of that kind. Only a point that never fires is vacuous. If several
+threads share the work, the scheduler decides how many operations each makes: that is not a failure then, and the
+summary reports it.
 
-*What outlives a run.* A fault may leave something behind that the program keeps: a connection that it has opened anew,
-a cache, rows in a database that several runs share. After a point at which other connections are kept than before, at
+*State that outlives a run.* A fault may leave something behind that the program keeps: a connection that it has
+reopened, a cache, rows in a database that several runs share. After a point at which the kept connections change, at
 which the fault hit a file that runs share, or that failed while connections are kept, the test is run once without a
-fault, so that the next point begins as the first one did. If that run fails, it is the point that has brought it about;
-if it fails twice, no other point can be tried.
+fault, so that the next point begins like the first one. If that run fails, the point has caused it; if it fails twice,
+no other point can be tried.
 """
 
 import copy
@@ -36,13 +36,13 @@ from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON, Run, Runner
 from tornpage.scenarios.pytest_plugin.rerun.threads import kind_of
 
 MOST_IN_FULL: Final = 3
-# A limit of some seconds, met again and again, would make a night of it.
+# A limit of some seconds, reached again and again, would take a whole night.
 MOST_TIMED_OUT: Final = 10
 _MOST_LINES: Final = 50
-_BY_ITSELF: Final = "This is without any fault: the test fails by itself, and no fault was tried."
+_BY_ITSELF: Final = "The test fails without any fault, so no fault was tried."
 _AGAIN: Final = (
-    "The test passed once, and fails when it is run again without any fault: something stays from one run to the next. "
-    "No fault was tried."
+    "The test passed once, and fails when it is run again without any fault: some state stays from one run to the "
+    "next. No fault was tried."
 )
 
 
@@ -56,7 +56,7 @@ class _Failure:
 
 
 class Sweep:
-    """The points of one test, and what came of them."""
+    """The points of one test, and their results."""
 
     def __init__(self, runner: Runner, asked: EveryFault, most: int | None, only: faults.FaultPlan | None) -> None:
         self.runner = runner
@@ -69,9 +69,9 @@ class Sweep:
         self.possible = 0
         self.seconds = 0.0
         self.threads_left: Counter[str] = Counter()
-        # Whether the call made any operation at all; on how many threads; its second run, where that failed.
+        # Whether the call made any operation; on how many threads; its second run, if that failed.
         self.made_any = False
-        # What was written past every library that is watched, in words; and whether that leaves the test untested.
+        # Databases written past every watched library, in words; and whether that leaves the test untested.
         self.passed_by = ""
         self.is_passed_by = False
         self.workers = 0
@@ -85,7 +85,7 @@ class Sweep:
         """Run everything."""
         self.first = self._without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
         if self.first.passed and self.plans:
-            # What is made once and stays, by a fixture with a wider scope, is there from the second run on.
+            # What a fixture with a wider scope creates once exists from the second run on.
             second = self._without_fault(lambda run: self.runner.again if self._plan(run) else nextitem)
             self.failed_again = None if second.passed else second
         if self.last is not None and self.last.passed:
@@ -107,7 +107,7 @@ class Sweep:
     # -- one point -----------------------------------------------------------------------------------------
 
     def _try(self, plan: faults.FaultPlan, nextitem: pytest.Item | None) -> Run:
-        """Try one point, again where its operation does not come, and then at the last one that there was."""
+        """Try one point, again if its operation does not come, and then at the last one there was."""
 
         def unless_vacuous(run: Run) -> pytest.Item | None:
             is_vacuous = run.verdict is not None and run.verdict.kind == VACUOUS
@@ -125,7 +125,7 @@ class Sweep:
         return run
 
     def _at_the_last(self, plan: faults.FaultPlan, run: Run) -> faults.FaultPlan | None:
-        """The plan at the last operation of its kind that a run made; None where it made none, or there is a choice."""
+        """The plan at the last operation of its kind that a run made; None for none, or for a choice of plans."""
         fault = plan.faults[0]
         if self.only is not None or len(plan.faults) != 1 or not run.matches[0]:
             return None
@@ -138,7 +138,7 @@ class Sweep:
         return run.changed_shared or run.hit_shared or (has_failed and any(True for _ in self.runner.shared))
 
     def _settle(self, plan: faults.FaultPlan, run: Run) -> None:
-        """Run it without a fault; what fails then was brought about by this point."""
+        """Run it without a fault; a failure then was caused by this point."""
         for attempt in (1, 2):
             settled = self._without_fault(lambda _: self.runner.again)
             if settled.passed:
@@ -146,7 +146,7 @@ class Sweep:
             phase = settled.failed_phase
             if attempt == 1 and phase is not None and phase.excinfo is not None:
                 self._blame(plan, run, settled, judging.in_words(phase.excinfo.value))
-        self.stopped = f"after {plan} the test does not pass any more, not even without a fault"
+        self.stopped = f"after {plan} the test fails even without a fault"
 
     def _blame(self, plan: faults.FaultPlan, run: Run, settled: Run, error: str) -> None:
         if self.failures and self.failures[-1].plan == plan:
@@ -181,7 +181,7 @@ class Sweep:
             return []
         self.made_any |= bool(run.operations)
         self.passed_by = self.passed_by or run.passed_by
-        # Other processes are out of reach of this test, which says so; it is still one of what this process does.
+        # Other processes are out of this test's reach, which it reports; it still counts for this process.
         self.is_passed_by |= bool(run.passed_by) and not run.by_a_process
         plans = [self.only] if self.only is not None else self.asked.choice.points(run.operations)
         self.possible = len(plans)
@@ -205,30 +205,30 @@ class Sweep:
             if len(self.failures) > MOST_IN_FULL:
                 self.failures[-1].report = None
 
-    # -- telling -------------------------------------------------------------------------------------------
+    # -- report ----------------------------------------------------------------------------------------------
 
     def vacuous(self) -> str:
-        """Why the sweep as a whole says nothing, "" where it does."""
+        """Why the sweep as a whole proves nothing, "" if it does."""
         if self.is_passed_by:
             return f"every_fault can't judge this test: {self.passed_by}"
         if not self.made_any:
             return (
-                "every_fault tested nothing: the call of this test made no I/O beneath SQLite. It has no database, or "
+                "every_fault tested nothing: the call of this test made no I/O below SQLite. It has no database, or "
                 "one in memory, or one that was opened before the tests began; and it changes no file in tmp_path"
             )
         if not self.plans:
             return (
-                "every_fault tested nothing: none of the operations of this test can meet any of the effects asked for"
+                "every_fault tested nothing: none of the operations of this test can have any of the requested effects"
             )
         if self.counts["points"] and not self.counts["fired"] and not self.failures:
             return "every_fault tested nothing: no fault fired at any point"
-        # A single point that was asked for may be one of those that can't be repeated.
+        # A single point by option may be one of those that can't be repeated.
         if self.asked.retry and self.only is None and self.counts[SURFACED] and not self.counts["repeated"]:
             return "every_fault(retry=True) repeated nothing: no fault surfaced in a statement that could be repeated"
         return ""
 
     def properties(self) -> list[tuple[str, object]]:
-        """What JUnit is told, and the summary is made of."""
+        """The properties for JUnit and the summary."""
         vacuous = self.counts[VACUOUS] + bool(self.vacuous())
         told: list[tuple[str, object]] = [
             ("tornpage_points", self.counts["points"]),
@@ -316,7 +316,7 @@ class Sweep:
         report = head.report
         if report is None or report.passed or not report.longrepr:
             report = reports.failed(self.runner.item, report or base, head.message)
-        # The last run's teardown may be the one that failed, and is reported as what it is, too.
+        # The failure may be one of the last run's teardown, which is also reported as such.
         report = reports.as_failure(copy.deepcopy(report))
         sections = [("fault points that failed", self.lines())]
         sections += [(f"at {one.plan}", one.report.longreprtext) for one in others if one.report is not None]
@@ -332,7 +332,7 @@ class Sweep:
         return report
 
     def broken(self, error: BaseException) -> str:
-        """What to say where tornpage itself, or a hook that it called, went wrong: with what was found before."""
+        """The message after an error in tornpage itself, or in a hook that it called, with the findings so far."""
         said = ["internal error in tornpage, or in a hook that it called: no verdict on what was not tried"]
         said.append("".join(traceback.format_exception(error)))
         if self.failures:
@@ -340,7 +340,7 @@ class Sweep:
         return "\n".join(said)
 
     def broken_off(self, message: str, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-        """The reports of a sweep that has not come to its end."""
+        """The reports of a sweep that did not finish."""
         item = self.runner.item
         made = reports.by_itself(item, message)
         finished = self.runner.finish(nextitem, in_any_case=True)
@@ -352,7 +352,7 @@ class Sweep:
 def sweep(
     runner: Runner, nextitem: pytest.Item | None, asked: EveryFault, most: int | None, only: faults.FaultPlan | None
 ) -> list[pytest.TestReport]:
-    """Sweep one test; the reports of its setup, call and teardown. Only an interrupt gets out of here."""
+    """Sweep one test; return the reports of its setup, call and teardown. Raises only on an interrupt."""
     work = Sweep(runner, asked, most, only)
     try:
         if asked.retry:

@@ -1,1 +1,1 @@
-"""Known bugs are caught, and the reference stays silent."""
+"""Known bugs are caught, and the reference has no findings."""

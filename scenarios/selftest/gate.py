@@ -1,4 +1,4 @@
-"""The gate: every known bug has to be caught, by the check that it should, and the reference has to stay silent."""
+"""The gate: every known bug has to be caught by its check, and the reference must have no findings."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
 from tornpage.scenarios.targets.reference.target import Reference
 
-# A bug must show in a sample: the budget is what a search may take, not what there is.
+# A bug must show in a sample: the budget limits the search, whatever the number of points.
 _PROFILE = Profile(
     "bugs",
     configurations=1,
@@ -34,19 +34,19 @@ _PROFILE = Profile(
     schedules=240,
     shrinks=False,
 )
-# The calls of a build on the reference: fewer points, since the reference's own calls have met all of them.
+# The calls of a build on the reference: fewer points, since the reference's own calls cover all of them.
 _ON_REFERENCE = Profile("bugs", configurations=1, points_per_call=4, scenarios=0, steps=0)
-# What a search's work is counted in, where it isn't points.
+# The unit of a search's work, unless it is points.
 _UNITS = {"fuzz": ("steps_to_failure", "steps"), "crash": ("states",), "kill": ("kills",)}
 
 
-# The builtin `map`, or one like it whose calls are made elsewhere, begun at once.
+# The builtin `map`, or one that runs its calls elsewhere and starts at once.
 Map = Callable[..., Iterable[Any]]
 
 
 @contextlib.contextmanager
 def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
-    """The `map` of so many processes, or of a cluster; raises `TargetError` where there is none."""
+    """The `map` of so many processes, or of a cluster; raises `TargetError` if there is none."""
     if cluster is not None:
         with campaign.cluster_module().connected(cluster, jobs) as client:
             executor = client.get_executor(pure=False)
@@ -55,7 +55,7 @@ def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
             except CancelledError as error:
                 raise TargetError(f"the cluster at {without_password(cluster)} was lost") from error
             finally:
-                # What nobody waits for any more is dropped.
+                # Unneeded calls are dropped.
                 executor.shutdown(wait=False)
     elif jobs == 1:
         yield map
@@ -70,7 +70,7 @@ def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
 def catches(
     bugs: Sequence[KnownBug], seed: int, report: Path | None, over: Map = map
 ) -> Iterator[tuple[KnownBug, Catch]]:
-    """Every bug with what each of its searches made of it, in order."""
+    """Every bug with the results of its searches, in order."""
     tried = over(functools.partial(_tries, seed), [bug.name for bug in bugs])
     return ((bug, _kept(bug, tries, seed, report)) for bug, one in zip(bugs, tried, strict=True) for tries in one)
 
@@ -80,7 +80,7 @@ def try_bug(bug: KnownBug, seed: int, report: Path | None) -> Iterator[Catch]:
     return (_kept(bug, _try(bug, search, seed), seed, report) for search in bug.searches)
 
 
-# A catch, and what was found.
+# A catch, and its finding.
 _Tried = tuple[Catch, Finding | None]
 
 
@@ -90,7 +90,7 @@ def _tries(seed: int, name: str) -> list[_Tried]:
 
 
 def _kept(bug: KnownBug, tried: _Tried, seed: int, report: Path | None) -> Catch:
-    """The catch with its replay file, which is written where the report is, wherever the bug was tried."""
+    """The catch with its replay file, written into the report's directory, wherever the bug was tried."""
     catch, finding = tried
     if finding is None:
         return catch
@@ -119,21 +119,21 @@ def _searched(bug: KnownBug, search: str, seed: int) -> _Tried:
 def _run(target: Target, plan: Plan) -> Recorder:
     recorder = campaign.run(target, plan)
     if recorder.interrupted:
-        # A campaign ends in good order; a caller with more to try has to hear of it, too.
+        # A campaign handles the interrupt; a caller with more to try needs it, too.
         raise KeyboardInterrupt
     return recorder
 
 
 def within_budget(catch: Catch, bug: KnownBug) -> bool:
-    """Whether the search took no more than the bug's budget."""
+    """Whether the search stayed within the bug's budget."""
     return catch.work <= bug.budget
 
 
 def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]:
-    """What the searches of these bugs find in the reference, which has to be nothing, and what was vacuous.
+    """The findings and vacuous parts of these bugs' searches in the reference; there should be none.
 
-    The calls in which the builds show their defects are made on it, too: a build might else be caught for what its
-    calls do, and not for its defect. A bug in a store of its own is held against its sound twin, not the reference.
+    The calls that show the builds' defects are made on it, too: otherwise a build might be caught for its calls, and
+    not for its defect. A bug in a store of its own is compared with its sound twin, not with the reference.
     """
     searches = sorted({search for bug in bugs if not bug.sound for search in bug.searches}, reverse=True)
     told = over(functools.partial(_noise_of_search, seed), searches)
@@ -152,7 +152,7 @@ def _noise_of_calls(seed: int, name: str) -> list[str]:
 
 
 def _noise_of_twin(seed: int, name: str) -> list[str]:
-    """What the searches of a bug find in the same store without the defect."""
+    """The findings of a bug's searches in the same store without the defect."""
     bug = find_bug(name)
     twin = bug.twin()
     if twin is None:

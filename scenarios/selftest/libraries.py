@@ -1,7 +1,7 @@
-"""What can be done to each SQLite that is installed here, tried for real: one small database for each cell of a table.
+"""The depths that each SQLite library installed here supports, tried for real: one small database for each cell.
 
-Nothing is concluded from a name or a version: a depth is within reach where a fault of it was raised by the library as
-SQLite's own error.
+Nothing is inferred from a name or a version: a depth is supported if the library raised its fault as SQLite's own
+error.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _BUSY: Final = 5
 
 
 class LibraryRow(msgspec.Struct, frozen=True):
-    """One binding: its SQLite, and for each of `DEPTHS` whether it works; `reason` where nothing does."""
+    """One binding: its SQLite, and for each of `DEPTHS` whether it works; `reason` if none does."""
 
     binding: str
     version: str = ""
@@ -62,7 +62,7 @@ def _connect(binding: Binding, path: Path, connect: Callable[..., Any] | None = 
 
 
 def _raises(work: Callable[[], object], code: int) -> bool:
-    """Whether this ends with SQLite's own error of this (primary) code."""
+    """Whether this raises SQLite's own error of this (primary) code."""
     try:
         work()
     except faults.sqlite_errors() as error:

@@ -1,8 +1,8 @@
 """The probe: the reported bug, step by step, on one build (openclaw issue 88007).
 
 Two tasks are stored. Then SQLite's next write fails with FULL while one is updated and, again, while the other is
-deleted. After each failure two readers are asked: the process, and a fresh reader of the file; where they disagree the
-two have diverged. At last the ledger is opened anew, and a task that the process had called deleted is resurrected.
+deleted. After each failure the views of the process and of a fresh reader of the file are compared; a difference is a
+divergence. At last the ledger is reopened, and a task that the process had reported as deleted is resurrected.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ PLAN = "write:wal@1..=FULL"
 
 
 class ProbeResult(msgspec.Struct, frozen=True, rename="camel"):
-    """What the probe saw of one build.
+    """The result of the probe on one build.
 
-    `divergence_count` of `failed_writes` left memory and file apart; `resurrected_count` deleted tasks came back.
+    `divergence_count` of `failed_writes` left memory and file different; `resurrected_count` deleted tasks came back.
     """
 
     build: str
@@ -33,7 +33,7 @@ class ProbeResult(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def holds(self) -> bool:
-        """Whether the build shows nothing of the bug, with both faults really fired."""
+        """Whether the build shows no sign of the bug, with both faults really fired."""
         return self.divergence_count == self.resurrected_count == 0 and self.fault_fired == 2 == self.failed_writes
 
     def __str__(self) -> str:

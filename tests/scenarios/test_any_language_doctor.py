@@ -100,5 +100,5 @@ def test_a_helper_is_copied_and_what_is_there_is_left_alone(command: Command, tm
     ran = command("adapter", "node", "made")
     assert ran.code == 0, ran
     assert ran.out == "made made/tornpage.mjs\n"
-    assert ran.err == "made/notes.mjs is there already, and left as it is\n"
+    assert ran.err == "made/notes.mjs exists already, and is not overwritten\n"
     assert (tmp_path / "made" / "notes.mjs").read_text() == "mine"

@@ -215,7 +215,7 @@ def test_a_target_in_this_process_is_out_of_its_reach(home: Path, command: Comma
         pass
     ran = command("syscalls", "--target", "tiny_stores:Tiny")
     assert ran.code == 2
-    assert "a program of its own is: --target 'command:PROGRAM ARGUMENT ...'" in ran.err
+    assert "a separate program is: --target 'command:PROGRAM ARGUMENT ...'" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_the_reported_bug_is_found_in_every_mode(swept: Callable[..., pytest.Run
     done.assert_outcomes(failed=1)
     # The same points in each of them.
     done.stdout.fnmatch_lines(
-        ["write:journal@*=FULL: line 8 raised OperationalError: *, was executed once more, and then AssertionError*",
+        ["write:journal@*=FULL: line 8 raised OperationalError: *, was executed again, and then AssertionError*",
          "every_fault: 1 test, 101 fault points: 101 fired, * 24 failed"]
     )  # fmt: skip
 

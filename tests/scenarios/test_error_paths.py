@@ -252,7 +252,7 @@ def test_what_ran_under_which_fault_is_told_and_what_never_did(command: Command)
 def test_a_share_that_is_too_small_fails_the_run_and_one_that_is_reached_does_not(command: Command) -> None:
     ran, _ = swept(command, "--fail-under-error-paths", 80)
     assert ran.code == 1
-    assert "at least 80 % are wanted" in ran.err
+    assert "at least 80 % are required" in ran.err
     assert swept(command, "--fail-under-error-paths", 75)[0].code == 0
 
 

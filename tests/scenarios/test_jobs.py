@@ -198,7 +198,7 @@ def test_a_command_works_on_every_processor_unless_it_is_told_otherwise(monkeypa
 def test_a_number_of_processes_that_is_none_is_a_usage_error_that_says_what_is(jobs: str, command: Command) -> None:
     ran = command("sweep", "--jobs", jobs)
     assert ran.code == 2
-    assert f"'{jobs}' is no number of processes: give 1 or more, or auto" in ran.err
+    assert f"'{jobs}' is not a number of processes: give 1 or more, or auto" in ran.err
 
 
 def test_error_paths_need_no_word_about_the_number_of_processes(

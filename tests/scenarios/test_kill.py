@@ -244,7 +244,7 @@ def test_no_time_is_no_kill() -> None:
 UNFIT = [
     (dying_stores.FailsInTheChild, r"open\(\) fails:\n(?s:.*)Traceback(?s:.*)RuntimeError: not in a child"),
     (dying_stores.ExitsInTheChild, r"ended with exit code 3:\nthat was enough"),
-    (tiny_stores.Tiny, r"tiny can't be loaded in a process of its own: unknown target 'tiny'"),
+    (tiny_stores.Tiny, r"tiny can't be loaded in another process: unknown target 'tiny'"),
     (tiny_stores.NeverOpens, "no such store"),
 ]
 

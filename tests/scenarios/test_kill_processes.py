@@ -230,7 +230,7 @@ def test_a_supervisor_that_is_gone_is_told(started: Supervisor, tmp_path: Path) 
     assert process is not None
     process.kill()
     process.wait()
-    with pytest.raises(TargetError, match="is gone: it says nothing"):
+    with pytest.raises(TargetError, match="has ended: it printed nothing"):
         started.run(put_twice(tmp_path / "home"))
 
 

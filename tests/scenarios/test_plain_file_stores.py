@@ -128,7 +128,7 @@ def test_the_ledgers_json_file_is_swept_crashed_killed_and_fuzzed() -> None:
 def test_a_target_of_plain_files_has_no_locks_to_contend_for(command: Command) -> None:
     ran = command("contend", "--target", "json-file")
     assert ran.code == 2, ran
-    assert "json-file says that it keeps plain files (file/FULL); what reaches it: sweep, crash, kill, fuzz" in ran.err
+    assert "json-file declares plain files (file/FULL); it supports: sweep, crash, kill, fuzz" in ran.err
 
 
 def test_the_references_import_of_old_files_is_swept(home: Path, shim: faults.Shim) -> None:

@@ -233,8 +233,8 @@ def test_a_failure_says_where_a_sync_may_not_have_been_seen(run_test: Callable[.
 @pytest.mark.parametrize(
     ("body", "arguments", "said"),
     [
-        ("pass", (), "crash_states was asked for and never called: no disk was looked at"),
-        ("crash_states(adds, tmp_path)", (), "crash_states handed out no disk: nobody has iterated over it"),
+        ("pass", (), "crash_states was requested and never called: no disk was checked"),
+        ("crash_states(adds, tmp_path)", (), "crash_states passed no disk: the test did not iterate over it"),
         ("list(crash_states(nothing, tmp_path))", (), "crash_states: the work changed no file below */test_it0, so *"),
         ("list(crash_states(adds, tmp_path))", ("--tornpage-disk", "999"), "crash_states has no disk number 999"),
     ],

@@ -149,7 +149,7 @@ def test_the_reported_bug_is_caught_by_one_marker(project: pytest.Pytester) -> N
             "E *assert {'milk'} == set()*",
             f"{path.name}:11: AssertionError",
             "*fault points that failed*",
-            "write:journal@*=FULL: line 8 raised OperationalError: *, was executed once more, and then Assertion*",
+            "write:journal@*=FULL: line 8 raised OperationalError: *, was executed again, and then Assertion*",
             f"    pytest {path.name}::test_a_deleted_task_stays_away --tornpage-at write:journal@*=FULL",
             "FAILED *",
         ]
@@ -512,7 +512,7 @@ def test_a_skip_under_a_fault_says_nothing(project: pytest.Pytester) -> None:
     )
     done = run_test(project, "every_fault(operations='sync')", f"{body}\npytest.skip('no disk')")
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*under the fault it ended with Skipped: no disk, which says nothing*"])
+    done.stdout.fnmatch_lines(["*under the fault it ended with Skipped: no disk, which proves nothing*"])
 
 
 def test_a_transaction_that_the_store_leaves_open_is_a_failure(project: pytest.Pytester) -> None:
@@ -661,9 +661,7 @@ def test_a_test_that_fails_by_itself_is_told_first(project: pytest.Pytester) -> 
         project, "every_fault", "runs.append(1)\nassert len(runs) == 2, f'run {len(runs)}'", before="runs = []"
     )
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(
-        ["*AssertionError: run 1*", "*without any fault: the test fails by itself, and no fault*"]
-    )
+    done.stdout.fnmatch_lines(["*AssertionError: run 1*", "*The test fails without any fault, so no fault*"])
     done.stdout.no_fnmatch_line("every_fault: *")
 
 
@@ -707,13 +705,13 @@ def test_a_teardown_that_fails_is_an_error_and_the_next_test_runs(project: pytes
 def test_a_test_without_a_database_on_disk_is_vacuous(project: pytest.Pytester, body: str) -> None:
     done = run_test(project, "every_fault", body)
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*every_fault tested nothing: the call of this test made no I/O beneath SQLite.*"])
+    done.stdout.fnmatch_lines(["*every_fault tested nothing: the call of this test made no I/O below SQLite.*"])
 
 
 def test_a_choice_that_meets_nothing_is_vacuous(project: pytest.Pytester) -> None:
     done = run_test(project, "every_fault(operations='shmlock')", ADD)
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*none of the operations of this test can meet any of the effects asked for*"])
+    done.stdout.fnmatch_lines(["*none of the operations of this test can have any of the requested effects*"])
 
 
 @pytest.mark.parametrize(
@@ -980,6 +978,6 @@ def test_it_works_under_xdist(project: pytest.Pytester, monkeypatch: pytest.Monk
         [
             "*every_fault has no argument rety (did you mean retry?)*",
             "*fault points that failed*",
-            "*line 8 raised OperationalError: *, was executed once more, and then AssertionError: *",
+            "*line 8 raised OperationalError: *, was executed again, and then AssertionError: *",
         ]
     )

@@ -364,7 +364,7 @@ def test_a_fault_that_spoils_what_runs_share_is_the_one_that_is_named(project: p
     assert counts(done)["fault points"] == counts(done)["failed"] == 1
     done.stdout.fnmatch_lines(
         ["write:journal@1=FULL: after this fault the test fails without any fault: *memory and disk differ*",
-         "*: * points not tried: after write:journal@1=FULL the test does not pass any more*"]
+         "*: * points not tried: after write:journal@1=FULL the test fails even*"]
     )  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def test_a_function_without_source_is_told(pytestconfig: pytest.Config) -> None:
     made = ModuleType("made")
     # Not "<string>": Python 3.13 knows the source of its own -c by that name.
     exec(compile("def body():\n    pass\n", "<made up>", "exec"), vars(made))  # noqa: S102 - a function without a file
-    with pytest.raises(SourceError, match="the source of body can't be had: <made up> can't be read"):
+    with pytest.raises(SourceError, match="the source of body is missing: <made up> can't be read"):
         Retrying(made.body, pytestconfig)
     with pytest.raises(SourceError, match="no function written in Python"):
         Retrying(len, pytestconfig)

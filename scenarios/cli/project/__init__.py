@@ -1,1 +1,1 @@
-"""The commands that set up and examine: a first target, completion, what can be reached."""
+"""The commands that set up and examine a project: a first target, completion, supported faults."""

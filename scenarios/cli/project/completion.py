@@ -1,7 +1,7 @@
-"""Completion in the shell: click's own, with the names that are tornpage's, and colons that bash takes for separators.
+"""Shell completion: click's own, with tornpage's names, and with colons, which bash takes for separators.
 
-Bash ends a word at each colon, so it would complete ``can`` of ``bug:can`` alone, and put the whole name behind the
-colon. The script gives the whole line instead, and takes off what stands before the last colon.
+Bash ends a word at each colon, so it would complete ``can`` of ``bug:can`` alone, and insert the whole name after the
+colon. The script passes the whole line instead, and removes the part before the last colon.
 """
 
 import os
@@ -16,14 +16,14 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 
 SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_TORNPAGE_COMPLETE"
-# Files of this directory that are looked through for targets.
+# The most files of this directory that are searched for targets.
 _MOST_FILES: Final = 200
 _TARGET: Final = re.compile(r"^class (\w+)\((?:\w+\.)?\w*Target\)", re.MULTILINE)
 _MARK: Final = "tornpage completion"
 
 
 class Bash(BashComplete):
-    """Bash, told of the whole line."""
+    """Bash, with the whole line passed on."""
 
     source_template = """\
 %(complete_func)s() {
@@ -51,7 +51,7 @@ class Bash(BashComplete):
 """
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one that is completed, and what there is of that."""
+        """The words before the completed one, and the given part of that one."""
         line = os.environ["COMP_WORDS"]
         words = line.split()
         incomplete = "" if not words or line[-1:].isspace() else words.pop()
@@ -59,7 +59,7 @@ class Bash(BashComplete):
 
 
 def script(shell: str | None) -> str:
-    """The script that a shell runs; raises LookupError where it is not known which."""
+    """The script that a shell runs; raises LookupError for an unknown shell."""
     from tornpage.scenarios.cli.group import tornpage  # noqa: PLC0415 - the group asks this module, too
 
     register()
@@ -70,12 +70,12 @@ def script(shell: str | None) -> str:
 
 
 def register() -> None:
-    """Let click take this bash for its own."""
+    """Register this Bash class with click."""
     add_completion_class(Bash, "bash")
 
 
 def install(shell: str | None) -> list[str]:
-    """Write the script, and the line that loads it where the shell needs one; what was done, a line each."""
+    """Write the script, and the line that loads it if the shell needs one; return what was done, a line each."""
     shell = _known(shell)
     home = Path.home()
     if shell == "fish":
@@ -95,14 +95,14 @@ def install(shell: str | None) -> list[str]:
                     f"{'' if text.endswith(chr(10)) or not text else chr(10)}{begin}source '{path}'  # {_MARK}\n"
                 )
             done.append(f"{settings} loads it")
-    return [*done, f"Begin a new {shell} to have it."]
+    return [*done, f"Start a new {shell} to use it."]
 
 
 def _known(shell: str | None) -> str:
     name = shell or Path(os.environ.get("SHELL", "")).name
     if name not in SHELLS:
         raise LookupError(
-            f"SHELL names no shell that can complete ({name or 'it is empty'}); give one of {', '.join(SHELLS)}"
+            f"SHELL is not a shell with completion ({name or 'it is empty'}); give one of {', '.join(SHELLS)}"
         )
     return name
 
@@ -124,7 +124,7 @@ def complete_bug(_context: click.Context, _parameter: click.Parameter, incomplet
 
 
 def complete_code(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What `tornpage explain` explains: checks and result codes."""
+    """The codes that `tornpage explain` knows: checks and result codes."""
     from tornpage.scenarios.model.explain import codes  # noqa: PLC0415 - only who completes needs it
 
     return _beginning(codes(), incomplete)

@@ -19,12 +19,11 @@ from tornpage.scenarios.targets.process import ADAPTERS, ProcessTarget
 @target_option
 @click.pass_context
 def doctor(context: click.Context, /, target: Target) -> None:
-    """Play the protocol with a program, without any fault: what it lacks, and how long a point will take.
+    """Play the protocol with a program, without any fault; report what it lacks, and the time of a point.
 
-    \b
-    tornpage doctor --target 'command:node adapter.mjs'
+    \b tornpage doctor --target 'command:node adapter.mjs'
 
-    Ends with exit code 2 at the first thing that is wrong; docs/any-language.md has what to do.
+    Ends with exit code 2 at the first error; docs/any-language.md has the remedies.
     """
     if not isinstance(target, ProcessTarget):
         raise click.UsageError(f"{target.name} runs in this process; doctor is for --target 'command:PROGRAM ...'")
@@ -45,11 +44,10 @@ def doctor(context: click.Context, /, target: Target) -> None:
 def adapter(language: str, directory: Path) -> None:
     """Copy the helper of a language, and a small example that uses it, into a directory.
 
-    \b
-    tornpage adapter node        tornpage.mjs, which speaks the protocol, and notes.mjs
-    tornpage adapter go test/    into a directory of its own
+    \b tornpage adapter node tornpage.mjs, which speaks the protocol, and notes.mjs tornpage adapter go test/ into a
+    directory of its own
 
-    A file that is there already is left as it is, and named.
+    An existing file is not overwritten, and is reported.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for file in sorted((ADAPTERS / language).iterdir()):
@@ -58,4 +56,4 @@ def adapter(language: str, directory: Path) -> None:
             shutil.copyfileobj(source, made)
             click.echo(f"made {there}")
             continue
-        click.echo(f"{there} is there already, and left as it is", err=True)
+        click.echo(f"{there} exists already, and is not overwritten", err=True)

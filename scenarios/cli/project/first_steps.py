@@ -20,34 +20,33 @@ _NAME = re.compile(r"[\w.]+:\w+")
 
 @click.group()
 def new() -> None:
-    """Write what a project needs to begin with."""
+    """Write the first files of a project."""
 
 
 @new.command()
 @click.option(
-    "--from", "name", metavar="MODULE:CLASS", required=True, help="The store: a class, or a function that makes one."
+    "--from", "name", metavar="MODULE:CLASS", required=True, help="The store: a class, or a function that returns one."
 )
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; MODULE_target.py where it is left out.",
+    help="The file to write; MODULE_target.py by default.",
 )
 def target(name: str, out: Path | None) -> None:
-    """Write a first target for a store of yours, ready for `tornpage sweep` and `tornpage check`.
+    """Write a first target for your store, ready for `tornpage sweep` and `tornpage check`.
 
-    \b
-    tornpage new target --from names:Names          names_target.py
-    tornpage new target --from shop.db:Orders --out tests/orders_target.py
+    \b tornpage new target --from names:Names names_target.py tornpage new target --from shop.db:Orders --out
+    tests/orders_target.py
 
-    The store is made in an empty directory and its public methods are called, without any fault, to see which of them
-    change its tables and where it answers what they hold. What is written keeps the contract of view and rows; read it,
-    and add the calls that your store is used for.
+    The store is created in an empty directory and its public methods are called, without any fault, to find out which
+    of them change its tables and which of its data matches them. The target meets the contract of view and rows; read
+    it, and add the calls that your users make.
     """
     from tornpage.scenarios.run.first_steps.observed import observe  # noqa: PLC0415 - `completion` doesn't need it
     from tornpage.scenarios.run.first_steps.skeleton import write_target  # noqa: PLC0415 - as above
 
     if not _NAME.fullmatch(name):
-        raise click.UsageError(f"--from {name!r} names no class; write MODULE:CLASS, such as names:Names")
+        raise click.UsageError(f"--from {name!r} has no class; write MODULE:CLASS, such as names:Names")
     module, _, attribute = name.partition(":")
     path = out or Path(f"{module.rpartition('.')[2]}_target.py")
     if path.exists():
@@ -73,26 +72,24 @@ def _imported(module: str, attribute: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        # What is imported is the user's, and may fail in any way.
+        # The user's module is imported, and may fail in any way.
         raise click.UsageError(f"cannot import {module}:{attribute}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise click.UsageError(
-            f"{module}:{attribute} is a {type(found).__name__}; name the class, or a function that makes one"
+            f"{module}:{attribute} is a {type(found).__name__}; name the class, or a function that returns one"
         )
     return found
 
 
 def _module_of(path: Path) -> str:
-    """How the file is imported from here; its folder has to be on the path where that is another one."""
+    """The file's module name from here; if it is in another directory, that has to be on the path."""
     inside = not path.is_absolute() and ".." not in path.parts
     return ".".join(path.with_suffix("").parts) if inside else path.stem
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
-@click.option(
-    "--install", "is_installed", is_flag=True, help="Write it where the shell finds it from its next start on."
-)
+@click.option("--install", "is_installed", is_flag=True, help="Install it for the shell's next start.")
 def completion(shell: str | None, is_installed: bool) -> None:
     """Complete commands, options, and the names of targets, checks and bugs with the Tab key.
 

@@ -1,4 +1,4 @@
-"""``tornpage libraries``: what can be done to each SQLite that is installed here, tried for real."""
+"""``tornpage libraries``: the depths that each SQLite library installed here supports, tried for real."""
 
 import platform
 
@@ -9,7 +9,7 @@ from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.selftest.libraries import DEPTHS, LibraryRow, rows
 
 _MEANING = (
-    "vfs: operations on files fail; crash: power cuts are made of what was recorded; contend: rivals hold real locks;\n"
+    "vfs: file operations fail; crash: power cuts are built from a recording; contend: rivals hold real locks;\n"
     "statement: BEGIN, statements and COMMIT fail; pages, heap: a full database, no more memory; allocation: the nth\n"
     "allocation fails; seed: the same salts in every run."
 )
@@ -18,10 +18,10 @@ _MEANING = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def libraries(*, as_json: bool) -> None:
-    """What can be done to each SQLite that is installed here.
+    """List the depths that each SQLite library installed here supports.
 
     For each binding of Python (sqlite3, pysqlite3, sqlean, sqlcipher3, apsw) that can be imported, each depth is tried
-    on a small database. Ends with exit code 2 where sqlite3 itself can't be reached.
+    on a small database. Ends with exit code 2 if sqlite3 itself supports none.
     """
     with scratch() as directory:
         found = rows(directory)

@@ -1,4 +1,4 @@
-"""``bugs`` and ``probe``: the harness shows that it sees what it should."""
+"""``bugs`` and ``probe``: proof that the harness detects known bugs."""
 
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def bugs(
         record = bugs_record.record_of_bugs(catches, noise, seed, complete=not interrupted)
         bugs_record.write(record, report / "bugs.json")
     except OSError as error:
-        # A verdict is worth more than its file.
+        # An unwritable file must not lose the verdict.
         click.echo(f"no record of this run: {error}", err=True)
     if as_json:
         rows = [{**msgspec.to_builtins(catch), "caught": catch.caught, "budget": bug.budget} for bug, catch in catches]
@@ -102,17 +102,17 @@ def _seeds(text: str | None) -> range | None:
         return None
     first, dash, last = text.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-        raise click.BadParameter(f"{text!r} is no range of seeds; give two numbers, such as 0-19, or one")
+        raise click.BadParameter(f"{text!r} is not a range of seeds; give two numbers, such as 0-19, or one")
     return range(int(first), int(last if dash else first) + 1)
 
 
 class _Counted(msgspec.Struct):
-    """One search of one bug over some seeds: with how many it was caught, and what came of the others."""
+    """One search of one bug over some seeds: the number of catches, and the results of the others."""
 
     build: str
     search: str
     caught: int = 0
-    # By seed: which other check was first, None where nothing was found.
+    # By seed: the check that failed first instead, None for no finding.
     others: dict[int, str | None] = {}
 
 
@@ -177,8 +177,8 @@ def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
 def probe(context: click.Context, /, as_json: bool) -> None:
     """Run the reported bug on two builds: the one that changes memory first, and the reference.
 
-    A write fails while one task is updated and another deleted. After each, does the process agree with the file? After
-    a restart, does the deleted task come back?
+    A write fails while one task is updated and another deleted. After each failure, does the process agree with the
+    file? After a restart, does the deleted task come back?
     """
     with could_not_run(), faults.install(), scratch() as directory:
         results = [probing.probe(target, directory / target.name) for target in probing.builds()]

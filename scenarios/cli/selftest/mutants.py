@@ -1,4 +1,4 @@
-"""``mutants``: the ledger with one promise broken, again and again; the searches have to notice each time."""
+"""``mutants``: break one promise of the ledger at a time; the searches have to detect each."""
 
 import os
 import time
@@ -34,10 +34,10 @@ from tornpage.scenarios.selftest.mutants.run import FATES, Trials, Tried
     "hunts",
     type=click.Choice(list(HUNTS)),
     multiple=True,
-    help="Hunt only so: scripts are cheap, and what survives them can be tried by its id.",
+    help="Use only this hunt: scripts are fast, and survivors can be tried by id.",
 )
-@click.option("--list", "only_list", is_flag=True, help="Name the mutants, and try none.")
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="So many at a time.")
+@click.option("--list", "only_list", is_flag=True, help="List the mutants, and try none.")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="How many run at a time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run.")
 @click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -56,23 +56,20 @@ def mutants(
     max_time_s: float | None,
     as_json: bool,
 ) -> None:
-    """Break one promise in the ledger's own source, and see whether a search notices; then the next one.
+    """Break one promise in the ledger's own source, check that a search detects it, then try the next one.
 
     A commit is dropped, a sync, a rollback; memory or an observer comes before the commit; an error is swallowed, a
-    pragma weakened, a condition left out. Each mutant runs in a process of its own, up to its first finding.
+    pragma weakened, a condition left out. Each mutant runs in its own process, up to its first finding.
 
-    \b
-    tornpage mutants                              all of them, some minutes
-    tornpage mutants --operator drop-fsync
-    tornpage mutants --list --file ledger/disk/database.py
-    tornpage mutants --general 600                a sample of ordinary ones
-    tornpage mutants --general 100 --hunt scripts
+    \b tornpage mutants all of them, some minutes tornpage mutants --operator drop-fsync tornpage mutants --list --file
+    ledger/disk/database.py tornpage mutants --general 600 a sample of general mutants tornpage mutants --general 100
+    --hunt scripts
 
     Exit code 0: every survivor is explained. 1: one is not, or an explanation no longer holds. 2: nothing was tried, or
-    a search finds something in the ledger as it is, too.
+    a search also has a finding in the unchanged ledger.
     """
     if general is not None and (names or operators or files):
-        raise click.UsageError("--general is a sample of its own: give no ids, --operator or --file beside it")
+        raise click.UsageError("--general is a separate sample: give no ids, --operator or --file with it")
     try:
         if general is not None:
             chosen = sample(general, seed)
@@ -100,7 +97,7 @@ def mutants(
     else:
         _show(tried, stale, len(chosen), seconds, seed)
     if control.killed or control.error:
-        raise CouldNotRun(f"the ledger as it is does not hold, so no kill proves anything: {control}")
+        raise CouldNotRun(f"the unchanged ledger fails, so no kill proves anything: {control}")
     if is_interrupted:
         context.exit(Exit.INTERRUPTED)
     if any(one.fate == "unknown" for one in tried):
@@ -124,13 +121,13 @@ def _try_all(chosen: Sequence[Mutant], trials: Trials, jobs: int, deadline: floa
 
 
 def _control(tried: Collection[Tried], seed: int) -> Verdict:
-    """What the hunts that killed something find in the ledger as it is, which has to be nothing."""
+    """The findings of the successful hunts in the unchanged ledger, of which there must be none."""
     hunts = {one.verdict.hunt for one in tried if one.verdict.killed and one.verdict.hunt not in ("", "import")}
     return Trials(seed=seed).verdict(None, sorted(hunts)) if hunts else Verdict(killed=False)
 
 
 def _stale(tried: Collection[Tried]) -> list[str]:
-    """The explanations that no longer hold, each with why."""
+    """The explanations that no longer hold, each with the reason."""
     gone = [f"{name}: there is no such mutant any more" for name in REVIEWED if name not in all_mutants()]
     killed = [one for one in tried if one.known is not None and one.verdict.killed]
     return gone + [f"{one.mutant.id}: it was killed by {one.verdict.check}" for one in killed]
@@ -193,7 +190,7 @@ def _show(tried: Sequence[Tried], stale: Sequence[str], total: int, seconds: flo
         if one.fate != "killed":
             _show_alive(one)
     for line in stale:
-        click.echo(f"explained, but no longer so: {line}")
+        click.echo(f"explained, but no longer true: {line}")
     left = f", {total - len(tried)} not tried" if total > len(tried) else ""
     click.echo(f"\n{len(tried)} tried in {seconds:.0f} s{left}; seed {seed}")
 

@@ -1,16 +1,16 @@
 """The connections that a test opens, found by Python's own audit event, however they are opened.
 
-``sqlite3`` tells of each connection it has made (``sqlite3.connect/handle``). Connections can't be referenced weakly,
-so they are kept; one that nothing else refers to any more is closed and let go of at the next look, which is before
-the next one is opened. So code that leaves the closing to the garbage collector behaves as it would.
+``sqlite3`` reports each connection it has made (``sqlite3.connect/handle``). Connections can't be referenced weakly, so
+they are kept; one that nothing else refers to is closed and dropped at the next check, which is before the next one is
+opened. So code that leaves closing to the garbage collector behaves as usual.
 
-At the end of a run its frames, fixtures and cycles are gone. A connection that is still referred to then is one that
-the program keeps on purpose (in a module, a pool, a thread): it stays open, and counts as *shared* from then on, like
-those of fixtures with a wider scope. What only a cycle referred to was left open by the run, and is closed.
+At the end of a run its frames, fixtures and cycles are gone. A connection that is still referred to then is kept by the
+program on purpose (in a module, a pool, a thread): it stays open, and counts as *shared* from then on, like those of
+fixtures with a wider scope. A connection that only a cycle referred to was left open by the run, and is closed.
 
-An audit hook can't be taken away again. It is added once, when the first test is about to be run under faults, and
-does nothing outside of such a run. Other bindings do not tell of their connections: of those it is known which
-databases they have open, and whether one has begun to write there (`transactions.elsewhere`).
+An audit hook can't be removed. It is added once, when the first test is about to run under faults, and does nothing
+outside such a run. Other bindings do not report their connections: for those only the open databases are known, and
+whether one has begun to write there (`transactions.elsewhere`).
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import Any, Final
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin.rerun.transactions import elsewhere, has_transaction, put_right
 
-# So many connections may be kept by the program before the oldest ones, which nobody closes, are taken for a leak.
+# The program may keep so many connections before the oldest unclosed ones are treated as a leak.
 MOST_KEPT: Final = 100
 
 
@@ -39,19 +39,19 @@ class Shared:
         yield from (*self.of_fixtures, *self.kept)
 
     def forget_closed(self) -> None:
-        """Hold no more of those that have been closed."""
+        """Drop those that have been closed."""
         self.of_fixtures[:] = filter(is_open, self.of_fixtures)
         self.kept[:] = filter(is_open, self.kept)
 
     def close_oldest(self) -> int:
-        """Close those that are too many to be kept on purpose; how many."""
+        """Close the excess of kept connections, the oldest first; return how many."""
         too_many = self.kept[: max(len(self.kept) - MOST_KEPT, 0)]
         for connection in too_many:
             close(connection)
         return len(too_many)
 
     def close_below(self, directory: str) -> None:
-        """Close those on files of a directory that has been removed: none of these can be of any use."""
+        """Close those on files of a removed directory: they can't be used any more."""
         for connection in self.kept:
             if file_of(connection).startswith(directory + os.sep):
                 close(connection)
@@ -66,7 +66,7 @@ class Connections:
         self.shared = shared
         self._is_sharing = False
         self._before = list(shared)
-        # What others have begun before this run is no business of its own.
+        # Transactions begun before this run do not belong to it.
         self._busy_before = {id(connection) for connection in self._before if has_transaction(connection)}
         self._busy_elsewhere_before = set(elsewhere())
 
@@ -76,7 +76,7 @@ class Connections:
 
     @contextlib.contextmanager
     def sharing_all(self) -> Iterator[None]:
-        """What is opened inside this scope is shared: a fixture that outlives the run is being set up."""
+        """Connections opened inside this scope are shared: a fixture that outlives the run is being set up."""
         outer, self._is_sharing = self._is_sharing, True
         try:
             yield
@@ -84,13 +84,13 @@ class Connections:
             self._is_sharing = outer
 
     def let_go(self) -> int:
-        """Close those that nothing else refers to; how many of them were open."""
+        """Close those that nothing else refers to; return how many of them were open."""
         closed = 0
         if any(sys.getrefcount(connection) <= _ONLY_HERE for connection in self.own):
             kept = []
             while self.own:
                 connection = self.own.pop()
-                # The list has let go of it: one reference less than above.
+                # The list no longer holds it: one reference less than above.
                 if sys.getrefcount(connection) < _ONLY_HERE:
                     closed += is_open(connection)
                     close(connection)
@@ -100,13 +100,13 @@ class Connections:
         return closed
 
     def in_transaction(self) -> list[sqlite3.Connection | str]:
-        """Those with a transaction that is open; of other bindings' the databases."""
+        """Those with an open transaction; for other bindings the databases."""
         self.let_go()
         mine = (connection for connection in (*self.own, *self.shared) if has_transaction(connection))
         return [*mine, *elsewhere()]
 
     def left_in_transaction(self) -> list[sqlite3.Connection | str]:
-        """Those with a transaction that is open and was not when the run began."""
+        """Those with an open transaction that was not open when the run began."""
         before = self._busy_before, self._busy_elsewhere_before
         return [one for one in self.in_transaction() if id(one) not in before[0] and one not in before[1]]
 
@@ -115,7 +115,7 @@ class Connections:
         return {name for name in map(file_of, self.shared) if os.sep in name}
 
     def collect(self) -> int:
-        """Close what nothing but cycles of the run refers to; how many of them were open."""
+        """Close those that only cycles of the run refer to; return how many of them were open."""
         self.let_go()
         if not any(map(is_open, self.own)):
             return 0
@@ -124,10 +124,10 @@ class Connections:
             return self.let_go()
 
     def end(self, *, is_faulted: bool) -> int:
-        """The run is over: what is open now is kept by the program; how many of these are closed as too many.
+        """End the run: the program keeps what is open now; return how many of these were closed as too many.
 
-        After a fault, transactions that were begun in this run and are still open on what is kept are rolled back: the
-        next run begins as this one did.
+        After a fault, transactions that were begun in this run and are still open on kept connections are rolled back:
+        the next run begins like this one.
         """
         self.let_go()
         self.shared.kept += filter(is_open, self.own)
@@ -141,15 +141,15 @@ class Connections:
 
     @property
     def have_changed(self) -> bool:
-        """Whether, after `end`, others outlive the run than those that were there before it."""
+        """Whether, after `end`, other connections outlive the run than before it."""
         return [id(one) for one in self._before] != [id(one) for one in self.shared]
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Let nothing be said of what is thrown away inside this scope: it was left behind because a fault cut a run short.
+    """Suppress warnings about objects dropped inside this scope: they were left behind because a fault cut a run short.
 
-    Said aloud, it would be taken for something that the next run has done.
+    Otherwise they would be taken for warnings of the next run.
     """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
@@ -162,7 +162,7 @@ def quiet() -> Iterator[None]:
 
 
 def _references_of_a_list_item() -> int:
-    # What a loop over a list counts, and how often a connection refers to itself, differs between versions of Python.
+    # The references that a loop over a list holds, and those of a connection to itself, differ between Python versions.
     alone = [sqlite3.connect(":memory:")]
     references = max(sys.getrefcount(one) for one in alone)
     alone[0].close()
@@ -182,7 +182,7 @@ def is_open(connection: sqlite3.Connection) -> bool:
 
 
 def close(connection: sqlite3.Connection) -> None:
-    """Close it past every subclass; one that belongs to another thread stays as it is."""
+    """Close it, bypassing every subclass; one that belongs to another thread stays open."""
     with contextlib.suppress(sqlite3.Error):
         sqlite3.Connection.close(connection)
 
@@ -203,7 +203,7 @@ _hooked = False
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    # Only Python's own binding is known by its events; another one may use the same.
+    # Only Python's own binding is known by its events; another one may use the same library.
     if _runs and event.startswith("sqlite3.connect"):
         if event == "sqlite3.connect":
             _runs[-1].let_go()
@@ -213,8 +213,8 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def tracked(shared: Shared) -> Iterator[Connections]:
-    """Hear of every connection that is opened inside this scope; those that outlive it are put into `shared`."""
-    global _hooked  # noqa: PLW0603 - a hook can be added once and never be taken away
+    """Record every connection that is opened inside this scope; those that outlive it are added to `shared`."""
+    global _hooked  # noqa: PLW0603 - a hook can be added once and never be removed
     if not _hooked:
         _hooked = True
         sys.addaudithook(_hear)

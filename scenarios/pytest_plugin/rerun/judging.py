@@ -1,13 +1,11 @@
-"""What one run under a fault comes to: the fault surfaced, was absorbed, or showed something wrong.
+"""The verdict of one run under a fault: the fault surfaced, was absorbed, or showed a defect.
 
 *Surfaced*: the test ended with an exception that is, or is caused by, an error of ``sqlite3`` that a failing file
-system can bring about, or the very error of a plain file that was injected. The kind of the error counts, not only its
-class: "no such table" or a UNIQUE constraint after a fault is a consequence that the code under test has made of it,
-and no answer to it.
+system can cause, or the injected error of a plain file itself. The kind of the error counts, not only its class: "no
+such table" or a UNIQUE constraint after a fault is a consequence in the code under test, not a report of the fault.
 
 *Absorbed*: the test passed. *Failed*: it ended in any other way, also by an assertion that fails while the fault is
-being handled; or it left the database damaged, or, where it was not
-the test itself that ran the failing statement, a transaction open.
+being handled; or it left the database damaged, or, unless the test itself ran the failing statement, a transaction open.
 """
 
 from collections.abc import Iterable
@@ -23,12 +21,12 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
 
-# Primary result codes that come of what the code asked for, and not of what happened beneath SQLite.
+# Primary result codes caused by the code's own request, and not below SQLite.
 _OF_THE_CODE: Final = frozenset(
     getattr(sqlite3, f"SQLITE_{name}")
     for name in ("ERROR", "CONSTRAINT", "MISUSE", "MISMATCH", "RANGE", "SCHEMA", "TOOBIG", "AUTH", "ABORT")
 )
-# Packages that hand a statement on to ``sqlite3`` for their caller, and what they use to do so elsewhere.
+# Packages that pass a statement on to ``sqlite3`` for their caller, and those that they use to do so elsewhere.
 _DRIVERS: Final = frozenset({
     "aiosqlite", "anyio", "apsw", "asgiref", "asyncio", "concurrent", "contextlib", "databases", "django", "greenlet",
     "peewee", "playhouse", "pysqlite3", "sqlalchemy", "sqlean", "sqlite3", "sqlmodel", "threading", "tortoise", "trio",
@@ -43,7 +41,7 @@ SURFACED, ABSORBED, FAILED, VACUOUS = "surfaced", "absorbed", "failed", "vacuous
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run came to: the kind, and in words what is wrong; `shown` where the exception itself says it."""
+    """The verdict of a run: the kind, and the error in words; `shown` if the exception itself has it."""
 
     kind: str
     message: str = ""
@@ -51,7 +49,7 @@ class Verdict:
 
 
 def injected(error: BaseException) -> BaseException | None:
-    """The error of SQLite, of whichever binding, or of a plain file, that a fault brings about; or what led to one."""
+    """The error of SQLite, of any binding, or of a plain file, that a fault causes; or the one that led to one."""
     errors, of_the_code = faults.sqlite_errors(), faults.errors_of_the_code()
     for cause in faults.causes(error):
         if is_made(cause):
@@ -74,14 +72,14 @@ def judge(error: BaseException | None, armed: faults.Armed) -> Verdict:
     if injected(error) is not None and not _is_failed_assertion(error):
         return Verdict(SURFACED)
     if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
-        return Verdict(FAILED, f"under the fault it ended with {in_words(error)}, which says nothing")
+        return Verdict(FAILED, f"under the fault it ended with {in_words(error)}, which proves nothing")
     return Verdict(FAILED, in_words(error), shown=True)
 
 
 def _is_failed_assertion(error: BaseException) -> bool:
     """Whether an assertion failed while the fault was being handled, in an ``except`` or a ``finally``.
 
-    What expects an error, as ``pytest.raises(match=…)`` does, also fails by an assertion where it meets another one.
+    Code that expects an error, such as ``pytest.raises(match=…)``, also fails by an assertion if it meets another one.
     """
     if not isinstance(error, AssertionError | pytest.fail.Exception) or error.__cause__ is not None:
         return False
@@ -95,7 +93,7 @@ def _is_failed_assertion(error: BaseException) -> bool:
 
 
 def never_fired(armed: faults.Armed) -> str:
-    """What to say of a plan of which a fault did not fire."""
+    """The message for a plan of which a fault did not fire."""
     fired = {firing.fault for firing in armed.firings}
     missing = [
         f"{fault} (there were {count} such operations)" if count else f"{fault} (there was no such operation)"
@@ -112,7 +110,7 @@ def in_words(error: BaseException) -> str:
 
 
 def cure_of(error: BaseException) -> str:
-    """What to do about an error that is no fault of the disk, "" where there is nothing to say."""
+    """The advice for an error that is not a fault of the disk, "" for none."""
     if not isinstance(error, sqlite3.OperationalError) or "no transaction is active" not in str(error):
         return ""
     return (
@@ -122,9 +120,9 @@ def cure_of(error: BaseException) -> str:
 
 
 def hidden(error: BaseException, test: CodeType | None) -> str:
-    """What is wrong with an error in which a fault has surfaced, "" where it names the fault.
+    """The error message for an exception that does not name the fault, "" if it does.
 
-    What a statement of the test itself raises, in a handler of its own, is its own business.
+    An exception that a statement of the test itself raises, in the test's own handler, does not count.
     """
     if names_a_fault(error) or (test is not None and _raised_in(error) is test):
         return ""
@@ -134,9 +132,9 @@ def hidden(error: BaseException, test: CodeType | None) -> str:
 def left_open(
     connections: Iterable[sqlite3.Connection | str], error: BaseException | None, test: CodeType | None
 ) -> str:
-    """What is wrong with the transactions that are open after a run, "" where nothing is.
+    """The error message for transactions that are open after a run, "" for none.
 
-    The test's own statements are its own business: it has ended there, and nobody goes on with its connection.
+    The test's own statements do not count: it has ended there, and nothing uses its connection any more.
     """
     open_ones = list(connections)
     if not open_ones:
@@ -145,20 +143,20 @@ def left_open(
     if cause is not None and test is not None and _raised_in(cause) is test:
         return ""
     where = ", ".join(sorted({file_of(connection) for connection in open_ones}))
-    how = f"let {in_words(error)} out" if error is not None else "said nothing of the fault"
-    return f"the code under test {how} and left a transaction open on {where}: its next user is inside of it"
+    how = f"raised {in_words(error)}" if error is not None else "did not report the fault"
+    return f"the code under test {how} and left a transaction open on {where}: its next user is inside it"
 
 
 def _raised_in(error: BaseException) -> CodeType | None:
-    """The code whose call into SQLite failed: the innermost one that is written in Python, and is no driver's.
+    """The code whose call into SQLite failed: the innermost Python code that does not belong to a driver.
 
-    A driver does what its caller says: where a statement of the test goes through aiosqlite, or through a thread that
-    the test hands it to, it is the test's own as it would be without.
+    A driver acts for its caller: if a statement of the test goes through aiosqlite, or through a thread that the test
+    passes it to, it counts as the test's own.
     """
     found, trace = None, error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
-        # apsw puts frames of its own code in C into a traceback.
+        # apsw adds frames of its own C code to a traceback.
         is_python = not frame.f_code.co_filename.endswith(".c")
         if is_python and _package_of(frame) not in _DRIVERS:
             found = frame.f_code
@@ -171,7 +169,7 @@ def _package_of(frame: FrameType) -> str:
 
 
 def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
-    """What SQLite itself finds wrong in these databases, past every fault; and those that could not be looked at."""
+    """The damage that SQLite itself finds in these databases, past every fault; and those that could not be checked."""
     locked = []
     for path in paths:
         try:
@@ -180,7 +178,7 @@ def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
             continue  # The test has removed it.
         try:
             connection.execute("PRAGMA busy_timeout = 0")
-            # The last connection to a log puts it away when it is closed, and this may be the last.
+            # Closing the last connection to a log removes it, and this may be the last.
             connection.execute("PRAGMA synchronous = OFF")
             rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
         except sqlite3.OperationalError as error:
@@ -193,5 +191,5 @@ def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
         finally:
             connection.close()
         if rows != ["ok"]:
-            return f"PRAGMA integrity_check of {path} says: {'; '.join(rows)}", []
+            return f"PRAGMA integrity_check of {path} reports: {'; '.join(rows)}", []
     return "", locked

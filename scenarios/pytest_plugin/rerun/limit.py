@@ -1,4 +1,4 @@
-"""A limit on the time of a run: code that waits for ever under a fault gets a verdict."""
+"""The time limit of a run: code that waits forever under a fault gets a verdict."""
 
 from contextlib import AbstractContextManager
 from typing import Final
@@ -13,7 +13,7 @@ _TIMES_AS_LONG: Final = 10
 
 
 def limit_of(given_s: float | None, usual_s: float) -> float:
-    """How long a run may take: what is asked for, else ten seconds, or ten times what a run without a fault takes."""
+    """The time limit of a run: the requested one, else ten seconds, or ten times a run without a fault."""
     return given_s if given_s is not None else max(DEFAULT_S, _TIMES_AS_LONG * usual_s)
 
 

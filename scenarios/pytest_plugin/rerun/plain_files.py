@@ -1,6 +1,6 @@
-"""Which plain files are a test's own: those below a temporary directory, pytest's ``tmp_path`` or that of `tempfile`.
+"""The plain files of a test: those below a temporary directory, pytest's ``tmp_path`` or that of `tempfile`.
 
-What Python and pytest keep there for themselves (sources, byte code, caches, coverage data) is no store.
+Files that Python and pytest keep there (sources, byte code, caches, coverage data) do not count.
 
 Not covered: files that a test has elsewhere, and those of processes that it starts.
 """

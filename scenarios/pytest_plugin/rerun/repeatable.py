@@ -1,10 +1,10 @@
-"""Which statements may be executed a second time without doing more than the call that failed would.
+"""Which statements may be executed a second time without doing more than the failed call would.
 
-A statement in which one call is made, or a chain such as ``db.execute(...).fetchone()``, is repeatable. Where a call
-stands among the arguments of another, or beside it, it may have had an effect when the other fails: ``todo.pop()`` in
-``store.add(todo.pop())``. Python's own functions without effects, and classes, are taken for harmless.
+A statement with one call, or a chain such as ``db.execute(...).fetchone()``, is repeatable. A call among the arguments
+of another, or beside it, may have had an effect when the other fails: ``todo.pop()`` in ``store.add(todo.pop())``.
+Python's own functions without effects, and classes, are treated as harmless.
 
-Not covered: an iterator that is handed over by its name and used up by the first try.
+Not covered: an iterator that is passed by name and consumed by the first try.
 """
 
 import ast
@@ -16,7 +16,7 @@ _HARMLESS: Final = frozenset({
     "hasattr", "int", "isinstance", "len", "list", "max", "min", "nullcontext", "range", "repr", "reversed", "round",
     "set", "sorted", "str", "sum", "super", "tuple", "type", "zip",
 })  # fmt: skip
-# Those that use up what they are given: an iterator that has a name has less afterwards.
+# Functions that consume their argument: an iterator with a name has less afterwards.
 _USING_UP: Final = frozenset({
     "all", "any", "bytes", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple",
 })  # fmt: skip
@@ -24,7 +24,7 @@ _FUNCTIONS: Final = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def is_repeatable(statement: ast.AST) -> bool:
-    """Whether all that a second execution does is the one call, or chain of calls, that may have failed."""
+    """Whether a second execution only repeats the one call, or chain of calls, that may have failed."""
     nodes = _nodes(statement)
     if any(isinstance(node, ast.NamedExpr | ast.Yield | ast.YieldFrom) for node in nodes):
         return False
@@ -34,12 +34,12 @@ def is_repeatable(statement: ast.AST) -> bool:
     loops = [node for node in nodes if isinstance(node, ast.comprehension)]
     if calls and any(isinstance(loop.iter, ast.Name) for loop in loops):
         return False
-    # In a chain each call is what the next one is a method of.
+    # In a chain the next call is a method of each call's result.
     return all(second in _nodes(first.func) for first, second in itertools.pairwise(calls))
 
 
 def _nodes(top: ast.AST) -> list[ast.AST]:
-    """All that is evaluated, the outer before the inner; not what a function that is made here would do."""
+    """All evaluated nodes, the outer before the inner; not the body of a function defined here."""
     found = [top]
     if not isinstance(top, _FUNCTIONS):
         for child in ast.iter_child_nodes(top):

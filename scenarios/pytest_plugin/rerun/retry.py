@@ -1,7 +1,7 @@
-"""The caller tries again: a test whose statements are executed once more where the fault has surfaced.
+"""Retry: a test whose statements are executed again after a fault has surfaced in them.
 
-Method. The source of the test function is read again and each simple statement ``S`` of it (also inside ``with``,
-``if``, ``for``, ``while``, ``try`` and ``match``) becomes::
+Method. The source of the test function is parsed and each simple statement ``S`` of it (also inside ``with``, ``if``,
+``for``, ``while``, ``try`` and ``match``) becomes::
 
     @faults_retry.begin()
     @again = False
@@ -12,14 +12,14 @@ Method. The source of the test function is read again and each simple statement 
     if @again:
         S
 
-compiled under the original file and lines, with pytest's assertions. What a ``with``, ``if``, ``for`` or ``match``
-begins with is a statement of its own. The second execution is outside of the handler, so that no error of it is told
-as a consequence of the first. Nested functions and classes stay as they are.
+compiled under the original file and lines, with pytest's assertions. The head of a ``with``, ``if``, ``for`` or
+``match`` is a separate statement. The second execution is outside the handler, so that its error is not chained to the
+first one. Nested functions and classes are not changed.
 
 A statement is repeated only if the fault made it raise, no transaction was open when it began (SQLite may have rolled
-back what earlier statements did in it), and nothing can have been committed by it before. Asserts are statements like
-any other: one that could not read is asked again. What may do something of its own besides, as in ``add(next(names))``,
-is left as it is (`scenarios.pytest_plugin.rerun.repeatable`).
+back what earlier statements did in it), and it can't have committed anything before. Asserts are statements like any
+other: one that could not read is repeated. A statement with further effects, as in ``add(next(names))``, is not changed
+(`scenarios.pytest_plugin.rerun.repeatable`).
 """
 
 import __future__
@@ -54,14 +54,14 @@ _NOT_REPEATED: Final = (
 
 
 class SourceError(Exception):
-    """The test's source can't be had, or is not what the test was made of."""
+    """The test's source is missing, or is not the source of the test."""
 
 
 class Repeats:
-    """What the rewritten test asks, of one run: whether to execute a statement again."""
+    """The object that the rewritten test asks, in one run, whether to execute a statement again."""
 
     def __init__(self, connections: Connections, commits: Commits, surfaced: Callable[[BaseException], bool]) -> None:
-        # The line of the statement that was repeated, and what it raised the first time.
+        # The line of the repeated statement, and its first error.
         self.line: int | None = None
         self.first = ""
         # Why the statement in which the fault surfaced was not repeated.
@@ -78,7 +78,7 @@ class Repeats:
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What to catch of the statement that has just raised: everything if it is to be repeated, else nothing."""
+        """The exceptions to catch from the statement that has just raised: all if it is to be repeated, else none."""
         error = sys.exc_info()[1]
         if error is None or self.line is not None or self.refused or not self._surfaced(error):
             return ()
@@ -127,7 +127,7 @@ def _rewritten(function: FunctionType, config: pytest.Config) -> CodeType:
     code = function.__code__
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     if not source:
-        raise SourceError(f"the source of {function.__qualname__} can't be had: {code.co_filename} can't be read")
+        raise SourceError(f"the source of {function.__qualname__} is missing: {code.co_filename} can't be read")
     definition, owner = _find(ast.parse(source), code)
     if definition is None:
         raise SourceError(f"{function.__qualname__} is not at line {code.co_firstlineno} of {code.co_filename}")
@@ -141,12 +141,12 @@ def _rewritten(function: FunctionType, config: pytest.Config) -> CodeType:
     place = code.co_name, code.co_firstlineno
     found = next(one for one in _codes_of(whole) if (one.co_name, one.co_firstlineno) == place)
     if found.co_freevars != code.co_freevars:
-        raise SourceError(f"{function.__qualname__} is not what its source says: has the file been changed?")
+        raise SourceError(f"{function.__qualname__} does not match its source: has the file been changed?")
     return found.replace(co_qualname=code.co_qualname)
 
 
 def _find(tree: ast.Module, code: CodeType) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef | None, str | None]:
-    """The definition that the code was made of, and the name of the class that it stands in."""
+    """The definition of the code, and the name of the class that contains it."""
     waiting: list[tuple[ast.AST, str | None]] = [(tree, None)]
     while waiting:
         node, owner = waiting.pop()
@@ -161,9 +161,9 @@ def _find(tree: ast.Module, code: CodeType) -> tuple[ast.FunctionDef | ast.Async
 
 
 def _module(definition: ast.FunctionDef | ast.AsyncFunctionDef, owner: str | None, code: CodeType) -> ast.Module:
-    """A module in which the definition, repeated, has the same names around it as it had."""
+    """A module in which the repeated definition has the same names around it as before."""
     definition = copy.deepcopy(definition)
-    # The decorators stay, for the number of the first line. Nothing of this module is ever executed.
+    # The decorators stay, for the number of the first line. This module is never executed.
     definition.args.defaults = [ast.Constant(None) for _ in definition.args.defaults]
     definition.args.kw_defaults = [one and ast.Constant(None) for one in definition.args.kw_defaults]
     definition.body = _Repeater().block(definition.body)
@@ -217,7 +217,7 @@ class _Repeater:
         return [statement] if hasattr(statement, "body") else _repeated(statement)
 
     def _with(self, statement: ast.With) -> list[ast.stmt]:
-        """Each manager is made by a statement of its own, inside of those before it."""
+        """Each manager is created by a separate statement, inside those before it."""
         body = self.block(statement.body)
         for item in reversed(statement.items):
             first = self._first(item, "context_expr")
@@ -240,7 +240,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _repeated(statement: ast.stmt) -> list[ast.stmt]:
-    """One simple statement, as the docstring of this module shows it."""
+    """One simple statement, as the docstring of this module shows."""
     if not is_repeatable(statement):
         return [statement]
     helper = ast.Name(_HELPER, ast.Load())

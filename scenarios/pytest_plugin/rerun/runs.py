@@ -1,8 +1,8 @@
-"""One run of a test: its setup, its call under a fault, a look at what is left, its teardown.
+"""One run of a test: its setup, its call under a fault, the checks after it, its teardown.
 
-Each run has fixtures of its own with the scope of a function; those with a wider scope live on, as between two tests.
-The fault is in force while the test is called. What setup and teardown do is not faulted (of a ``unittest.TestCase``
-they are a part of the call).
+Each run has its own fixtures with function scope; those with a wider scope stay, as between two tests. The fault is in
+force while the test is called. Setup and teardown are not faulted (for a ``unittest.TestCase`` they are part of the
+call).
 """
 
 import contextlib
@@ -36,36 +36,36 @@ from tornpage.scenarios.pytest_plugin.rerun.watchers import Commits, Databases, 
 
 PASSED_ON: Final = (pytest.exit.Exception, KeyboardInterrupt)
 Call = pytest.CallInfo[Any]
-# What comes after a run: the test itself once more, or the next one.
+# What comes after a run: the test itself again, or the next one.
 NextItem = Callable[["Run"], pytest.Item | None]
 
 
 @dataclass
 class Run:
-    """What a run came to. `call` is None where the setup failed; `verdict` is None without a fault."""
+    """The result of a run. `call` is None if the setup failed; `verdict` is None without a fault."""
 
     setup: Call
     call: Call | None = None
     teardown: Call | None = None
     verdict: Verdict | None = None
-    # The reports of the phases, made within the run: hooks look at fixtures and frames that are alive.
+    # The reports of the phases, made within the run: hooks read fixtures and frames that are alive.
     reports: dict[str, pytest.TestReport] = field(default_factory=dict)
-    # That of what went wrong under the fault.
+    # The report of the failure under the fault.
     report: pytest.TestReport | None = None
     operations: list[Operation] = field(default_factory=list)
-    # How many threads made operations beneath SQLite during the call.
+    # How many threads made operations below SQLite during the call.
     workers: int = 0
     # How often the plan's faults could have been due.
     matches: list[int] = field(default_factory=list)
-    # Connections that the run did not close and that nothing keeps; threads that live on.
+    # Connections that the run did not close and that nothing keeps; threads that are still alive.
     left_open: int = 0
     threads: list[threading.Thread] = field(default_factory=list)
-    # Databases that could not be looked at while the run had them open.
+    # Databases that could not be checked while the run had them open.
     locked: list[str] = field(default_factory=list)
-    # Databases that were written past every library that is watched, in words; and whether a process may have done so.
+    # Databases written past every watched library, in words; and whether another process may have done so.
     passed_by: str = ""
     by_a_process: bool = False
-    # Whether the connections that outlive it are others than those before it.
+    # Whether other connections outlive it than before.
     changed_shared: bool = False
     # Whether the fault hit a file that other runs have open, too.
     hit_shared: bool = False
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long its phases took."""
+        """The duration of its phases."""
         return sum(one.duration for one in (self.setup, self.call, self.teardown) if one is not None)
 
     @property
@@ -115,19 +115,19 @@ class Runner:
         self._scratch: Any = None
         self._threads = Threads()
         self._properties = list(item.user_properties)
-        # The test with its statements repeated, where the caller is to try again.
+        # The test with its statements repeated, for retry.
         self.retrying: Retrying | None = None
-        # The connections of the run that is on; the fixtures tell it of their scope.
+        # The connections of the current run; the fixtures report their scope to it.
         self.connections: Connections | None = None
-        # It may leave a transaction open: it does so without any fault, too, or the marker says so.
+        # It may leave a transaction open: it does so without any fault, too, or the marker allows it.
         self.leaves_transactions = leaves_transactions
         self._hides_errors = hides_errors
-        # What comes next where the test is to be run again.
+        # What comes next if the test is to be run again.
         parent: Any = item.parent
         self.again: pytest.Item = _Again.from_parent(parent, name=f"{item.name} again")
 
     def without_fault(self, nextitem_after: NextItem) -> Run:
-        """Run it once, and write down its operations; `nextitem_after` says what comes after the call."""
+        """Run it once, and record its operations; `nextitem_after` decides what comes after the call."""
         operations = Operations()
 
         def call(run: Run, connections: Connections) -> None:
@@ -156,7 +156,7 @@ class Runner:
             commits = Commits(armed)
             repeats = Repeats(connections, commits, lambda error: bool(armed.firings) and _is_injected(error))
 
-            # A plan that was written by hand may leave open whether anything has happened.
+            # A plan written by hand may leave open whether anything has happened.
             retrying = self.retrying if all(map(is_certain, plan.faults)) else None
 
             def watched() -> None:
@@ -181,7 +181,7 @@ class Runner:
         return self._run(call, nextitem_after, is_faulted=True)
 
     def finish(self, nextitem: pytest.Item | None, *, in_any_case: bool = False) -> Call | None:
-        """Tear down what was kept for another run that does not come; None where nothing was.
+        """Tear down what was kept for another run that does not come; None if nothing was.
 
         `in_any_case`: a run was cut short in its middle.
         """
@@ -208,7 +208,7 @@ class Runner:
             left_open = self.connections.collect()
             threads = self._threads.left_behind(before)
             left_open += self.connections.end(is_faulted=is_faulted)
-            # A test that was cut short by an error has not come to the closing.
+            # A test that an error cut short has not reached its own closing.
             run.left_open = left_open if run.call is not None and run.call.excinfo is None else 0
             run.changed_shared = self.connections.have_changed
             self._require_sound(run, run.locked)
@@ -223,7 +223,7 @@ class Runner:
         *,
         is_faulted: bool,
     ) -> Run:
-        """Setup, call, a look at what is left, teardown; each is reported while its fixtures are alive."""
+        """Setup, call, checks, teardown; each is reported while its fixtures are alive."""
         item: Any = self.item
         seconds = self.timeout_s if is_faulted else None
         with self.shim.watching(Unsynced(self.shim)):
@@ -250,7 +250,7 @@ class Runner:
 
     def _after(self, run: Run, threads: list[threading.Thread], *, is_faulted: bool) -> None:
         """What a run leaves in the process and on the disk."""
-        # From now on they are known: nothing has to wait for them in real time.
+        # From now on they are known: no run has to wait for them in real time.
         know_also(threads)
         if is_faulted:
             run.threads = threads
@@ -286,7 +286,7 @@ class Runner:
         return call
 
     def _make_new(self) -> None:
-        """A new instance of the test's class, and nothing of what earlier runs have printed or recorded."""
+        """A new instance of the test's class, without output or records of earlier runs."""
         item: Any = self.item
         self._scratch = None
         _drop_instance(item)
@@ -312,14 +312,14 @@ class Runner:
         if verdict.kind == FAILED:
             run.report = run.reports["call"] = self._report(run.call if verdict.shown else _raising(verdict.message))
         else:
-            # Fixtures that ask how the test went are told that it went well: a fault that surfaces is as it should be.
+            # Fixtures that check the result of the test see a pass: a fault that surfaces is correct.
             run.reports["call"] = self._report(_passed("call"))
 
     def _verdict(self, error: BaseException | None, armed: faults.Armed, repeats: Repeats) -> Verdict:
         if (hung := _hung(error)) is not None:
             return Verdict(FAILED, f"still-usable-after-the-fault: {hung}", shown=True)
         if repeats.line is not None and error is not None:
-            again = f"line {repeats.line} raised {repeats.first}, was executed once more, and then"
+            again = f"line {repeats.line} raised {repeats.first}, was executed again, and then"
             return Verdict(FAILED, f"{again} {judging.in_words(error)}{judging.cure_of(error)}", shown=True)
         if repeats.line is not None:
             return Verdict(judging.SURFACED)
@@ -344,15 +344,15 @@ class Runner:
             run.verdict, run.report = Verdict(FAILED, message), report
 
     def _report(self, call: Call) -> pytest.TestReport:
-        """Each phase is to be reported within the run: fixtures and plugins look at it in the teardown."""
+        """Report each phase within the run: fixtures and plugins read it in the teardown."""
         report: pytest.TestReport = self.item.ihook.pytest_runtest_makereport(item=self.item, call=call)
         return report
 
     def _forget(self, run: Run) -> None:
-        """Let go of what the frames of a failed run hold: cursors keep a connection open, and its locks held.
+        """Release what the frames of a failed run hold: cursors keep a connection open, and its locks held.
 
-        What they have to say when they are let go of, such as a coroutine that was never awaited, is due to the error.
-        A frame that is cleared still holds what its function closes over, so nothing may hold the frame either.
+        Warnings at their release, such as for a coroutine that was never awaited, are caused by the error. A cleared
+        frame still holds its function's closure, so nothing may hold the frame either.
         """
         _drop_instance(self.item)
         with quiet():
@@ -373,7 +373,7 @@ def _is_injected(error: BaseException) -> bool:
 
 
 def _hung(error: BaseException | None) -> BaseException | None:
-    """What ended a run that took too long, whatever was made of it on its way."""
+    """The error that ended a run over the time limit, even if the code wrapped it."""
     causes = faults.causes(error) if error is not None else ()
     return next((one for one in causes if isinstance(one, TookTooLongError) or guests.is_timeout(one)), None)
 
@@ -387,7 +387,7 @@ def _raising(message: str) -> Call:
 
 
 class _Again(pytest.Item):
-    """Stands for the same test, to be run next: its parents stay set up, and it does not."""
+    """A stand-in for the same test as the next one: its parents stay set up, and it does not."""
 
     def runtest(self) -> None:
         """It is never run itself."""
@@ -400,7 +400,7 @@ def _is_unittest(item: pytest.Item) -> bool:
 
 
 def _drop_instance(item: Any) -> None:
-    """Let the next one who asks for the instance of the test's class get a new one."""
+    """Drop the instance of the test's class, so that the next run gets a new one."""
     if getattr(item, "cls", None) is not None:
         for name in ("_instance", "_obj"):
             vars(item).pop(name, None)

@@ -1,9 +1,9 @@
-"""How SQLite sleeps in a test with a marker: in no real time, unless somebody else may be working meanwhile.
+"""How SQLite sleeps in a test with a marker: in virtual time, unless another thread or process may be working.
 
-A wait on a lock that a fault has refused, or that the test itself holds, ends no sooner for being real. Where another
-thread or a child process is alive, it may be that one that holds the lock, and the wait is real.
+A wait on a lock that a fault has refused, or that the test itself holds, ends no sooner in real time. If another thread
+or a child process is alive, it may hold the lock, and the wait is real.
 
-Not covered: locks held by processes that are no children of this one.
+Not covered: locks held by processes that are not children of this one.
 """
 
 import contextlib
@@ -14,25 +14,25 @@ from contextlib import AbstractContextManager
 from tornpage import faults
 from tornpage.scenarios.execution.sleeping import is_alone
 
-# The plan that is armed, how many firings it had at the last sleep, and the threads that are no part of any test.
+# The armed plan, its number of firings at the last sleep, and the threads that belong to no test.
 _armed: list[faults.Armed] = []
 _seen: list[int] = []
 _known: set[threading.Thread] = set()
 
 
 def know(threads: Iterable[threading.Thread]) -> None:
-    """These were there before the tests: none of them works on a test's database."""
+    """These threads existed before the tests: none of them works on a test's database."""
     _known.clear()
     _known.update(threads)
 
 
 def know_also(threads: Iterable[threading.Thread]) -> None:
-    """These live on after a run: they are no part of the runs that follow."""
+    """These threads outlive a run: they do not belong to the runs that follow."""
     _known.update(threads)
 
 
 def sleeping(shim: faults.Shims) -> AbstractContextManager[None]:
-    """Let SQLite sleep so inside this scope."""
+    """Let SQLite sleep in this way inside this scope."""
     return shim.virtual_sleep(unless=_has_to_be_real)
 
 

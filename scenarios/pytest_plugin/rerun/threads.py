@@ -1,9 +1,9 @@
-"""Threads that a run starts: which of them it leaves behind, and that none of them keeps pytest from ending.
+"""Threads that a run starts: which of them it leaves behind, and how none of them keeps pytest from ending.
 
-A fault that cuts a test short may leave a thread waiting for ever: of a driver such as aiosqlite, of a pool, of the
-code under test. Inside a run under a fault every thread is therefore started as a daemon, which the interpreter does
-not wait for at its end. It would wait for those of ``concurrent.futures`` all the same; they are taken off its list
-once they are found to be left behind. Not covered: threads that are not started by ``threading``.
+A fault that cuts a test short may leave a thread waiting forever: of a driver such as aiosqlite, of a pool, of the code
+under test. Inside a run under a fault every thread is therefore started as a daemon, which the interpreter does not
+wait for at its end. It would still wait for those of ``concurrent.futures``; they are removed from its list once they
+are found to be left behind. Not covered: threads that are not started by ``threading``.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ def daemons() -> Iterator[None]:
 
 
 class Threads:
-    """Tells which threads a run leaves behind; one for all runs of a test."""
+    """Finds the threads that a run leaves behind; one for all runs of a test."""
 
     def __init__(self) -> None:
-        # Kinds of thread that were waited for in vain: these are there to stay.
+        # Kinds of thread that did not end in time: they are not waited for again.
         self._lasting: set[str] = set()
 
     def left_behind(self, before: set[threading.Thread]) -> list[threading.Thread]:
-        """Those that are not among the ones before, and have not ended after a moment."""
+        """Those that did not exist before, and have not ended after a moment."""
         deadline = time.monotonic() + _GRACE_S
         left = []
         for thread in live_threads():

@@ -1,13 +1,13 @@
 """Whether a connection has a transaction open in which something could be lost.
 
-In most modes that is what ``in_transaction`` says. With ``autocommit=False`` (Python 3.12) one is always open: there
-only one that has written counts, since an empty one, or one that has read, is how such a connection waits. SQLite knows
-(``sqlite3_txn_state``); where its functions are hidden, another connection asks for the write lock instead, which is
-wrong for a connection with ``locking_mode=EXCLUSIVE``.
+In most modes ``in_transaction`` tells. With ``autocommit=False`` (Python 3.12) a transaction is always open: there only
+one that has written counts, since an idle connection has one that is empty or has read. SQLite knows
+(``sqlite3_txn_state``); if its functions are hidden, another connection requests the write lock instead, which is wrong
+for a connection with ``locking_mode=EXCLUSIVE``.
 
-Where SQLite has rolled back by itself (a full disk, an I/O error) such a connection is left outside of any
-transaction, and Python begins none: the next statement commits by itself, and ``commit()`` raises. Setting
-``autocommit`` again begins one; see docs/autocommit-false.md.
+If SQLite has rolled back by itself (a full disk, an I/O error) such a connection is left outside any transaction, and
+Python begins none: the next statement commits by itself, and ``commit()`` raises. Setting ``autocommit`` again begins
+one; see docs/autocommit-false.md.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def _has_written(connection: sqlite3.Connection) -> bool:
 
 @functools.cache
 def _txn_state() -> Callable[[int, None], int] | None:
-    """SQLite's own function, where it can be had and belongs to the library that serves ``sqlite3``."""
+    """SQLite's own function, if it is exported and belongs to the library that serves ``sqlite3``."""
     try:
         module: Any = importlib.import_module("_sqlite3")
         library = ctypes.CDLL(module.__file__)
@@ -78,7 +78,7 @@ def _txn_state() -> Callable[[int, None], int] | None:
 def elsewhere() -> list[str]:
     """The databases on which a connection of another binding than ``sqlite3`` has begun to write.
 
-    No other binding tells of its connections. So it is asked whether the database would let another writer in.
+    No other binding reports its connections. So this tests whether the database would let another writer in.
     """
     own, *others = faults.shims().members
     paths = {path for shim in others if shim is not own for path in shim.open_databases()}

@@ -1,7 +1,7 @@
-"""Injectors round a run: which operations it makes, which databases it opens, whether it may have committed.
+"""Injectors around a run: which operations it makes, which databases it opens, whether it may have committed.
 
-None of them makes anything fail. `Unsynced` lets a sync be done without waiting for the disk: no power fails while a
-test runs, so nobody can tell, and a sweep on a real disk takes a tenth of the time.
+None of them injects a fault. `Unsynced` skips the wait of a sync: no power fails while a test runs, so the test can't
+see a difference, and a sweep on a real disk takes a tenth of the time.
 """
 
 import threading
@@ -16,7 +16,7 @@ _LASTING: Final = frozenset({"db", "wal", "journal"})
 
 @dataclass(frozen=True, slots=True)
 class _Done(faults.Fault):
-    """Stands in the place of an operation: it is not done, and answers that it was."""
+    """A result that replaces an operation: it is skipped, and reported as done."""
 
     @property
     def code(self) -> int:
@@ -28,7 +28,7 @@ _DONE: Final = _Done("sync", "OK")
 
 
 class Unsynced:
-    """Asks another injector, and lets syncs that it does not fault be done at once; not while they are recorded."""
+    """Asks another injector, and skips syncs that it does not fault; not while they are recorded."""
 
     def __init__(self, shim: faults.Shims, inner: faults.Injector | None = None) -> None:
         self._shim = shim
@@ -37,7 +37,7 @@ class Unsynced:
         self.kinds = self._asked | {"sync"}
 
     def decide(self, kind: str, role: str, path: str | None) -> faults.Fault | None:
-        """The other's decision, else that a sync is done."""
+        """The other's decision, else that a sync is skipped."""
         fault = self._inner.decide(kind, role, path) if self._inner is not None and kind in self._asked else None
         if fault is None and kind == "sync" and not self._shim.is_recording:
             return _DONE
@@ -63,7 +63,7 @@ class Operations:
 
 
 class Workers:
-    """The threads that work beneath SQLite: each of them comes by one of a few kinds of operation."""
+    """The threads that work below SQLite: each makes one of a few kinds of operation."""
 
     kinds = frozenset({"open", "read", "lock"})
 
@@ -76,7 +76,7 @@ class Workers:
 
 
 class Databases:
-    """The files that are opened as databases, and whether anything but an open was asked for."""
+    """The files that are opened as databases, and whether any other operation than an open was made."""
 
     kinds = frozenset({"open"})
 
@@ -90,9 +90,9 @@ class Databases:
 
 
 class Commits:
-    """Whether something may have been committed between `reset` and the fault: a lock was given back after a write.
+    """Whether something may have been committed between `reset` and the fault: a lock was released after a write.
 
-    So ends every transaction that wrote, also one that was rolled back: what this says is on the safe side.
+    That is the end of every transaction that wrote, also of one that was rolled back: the answer errs on the safe side.
     """
 
     kinds = frozenset({"write", "unlock", faults.SHM_RELEASE})
@@ -102,11 +102,11 @@ class Commits:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again."""
         self._wrote = self.may_have_committed = False
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Look at it, until the fault has fired."""
+        """Count operations until the fault has fired."""
         if self._armed.firings:
             return
         if kind != "write":

@@ -41,7 +41,7 @@ SOURCES: Final = (
     "ledger/outbox/queue.py",
     "ledger/outbox/recovery.py",
 )
-"""The files that promises of durability rest on."""
+"""The files that implement durability."""
 
 
 class Mutant(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ def mutants_of(source: Source) -> Iterator[Mutant]:
 
 
 def edits_as_mutants(source: Source, operators: Mapping[str, Callable[[Source], Iterator[Edit]]]) -> Iterator[Mutant]:
-    """The mutants of one file by these operators; the same text is one mutant, whichever operator made it."""
+    """The mutants of one file by these operators; equal text is one mutant, whichever operator made it."""
     known = {source.text}
     places: Counter[str] = Counter()
     for operator, find in operators.items():
@@ -104,15 +104,15 @@ def edits_as_mutants(source: Source, operators: Mapping[str, Callable[[Source], 
 
 
 def chosen_mutants(names: Iterable[str] = (), operators: Iterable[str] = (), files: Iterable[str] = ()) -> list[Mutant]:
-    """The mutants of these ids, or of these operators and files; all where nothing is said.
+    """The mutants of these ids, or of these operators and files; all by default.
 
-    Raises ValueError for an id that there is not.
+    Raises ValueError for an unknown id.
     """
     mutants = all_mutants()
     wanted = list(names)
     unknown = [name for name in wanted if name not in mutants]
     if unknown:
-        raise ValueError(f"there is no mutant {unknown[0]!r}; tornpage mutants --list names them")
+        raise ValueError(f"unknown mutant {unknown[0]!r}; tornpage mutants --list lists them")
     some = [mutants[name] for name in wanted] or list(mutants.values())
     return [
         one

@@ -1,7 +1,7 @@
-"""One mutant in a process of its own: put its source in the module's place, then hunt; the verdict is JSON on stdout.
+"""One mutant in its own process: replace the module's source, then hunt; the verdict is JSON on stdout.
 
-Run as a script by `scenarios.selftest.mutants.run`, which hands it the task as JSON on standard input. Nothing of the
-ledger may be loaded before the mutant's source is in place, so nothing of the harness either.
+Run as a script by `scenarios.selftest.mutants.run`, which passes the task as JSON on standard input. No module of the
+ledger may be loaded before the mutant's source is in place, so none of the harness either.
 """
 
 import importlib.abc
@@ -46,20 +46,20 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def main() -> None:
-    """Read what to do, do it, say what came of it."""
+    """Read the task, run it, print the result."""
     task = json.load(sys.stdin)
-    # In the place of this script's own directory.
+    # Replaces this script's own directory.
     sys.path[0] = task["root"]
     finder = _Finder(task["module"], task["text"])
     if task["module"]:
         sys.meta_path.insert(0, finder)
     try:
         from tornpage.scenarios.selftest.mutants import hunt  # noqa: PLC0415 - only now, with the mutant in its place
-    except Exception as error:  # noqa: BLE001 - whatever a mutant does when it is loaded
+    except Exception as error:  # noqa: BLE001 - a mutant may raise anything when it is loaded
         print(json.dumps({"killed": True, "hunt": "import", "check": "does-not-run", "message": repr(error)}))
         return
     if task["module"] and not finder.found:
-        raise RuntimeError(f"{task['module']} was never loaded, so nothing was hunted in")
+        raise RuntimeError(f"{task['module']} was never loaded, so it was not tested")
     import msgspec  # noqa: PLC0415 - with the others
 
     logging.getLogger("ledger").setLevel(logging.CRITICAL)

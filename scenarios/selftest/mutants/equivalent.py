@@ -1,11 +1,11 @@
 """The reviewed survivors: why nothing is found in them, which test finds it, or what the searches lack.
 
-*Equivalent* is a mutant that no caller, no reader of the disk and no crash can tell from the ledger as it is. Most of
+*Equivalent* is a mutant that no caller, no reader of the disk and no crash can tell from the unchanged ledger. Most of
 them drop one of two defences against the same fault; the reason names the other. *Elsewhere* is one that the searches
-can't reach, because of what the target or its world leaves out; `test` is the test that fails with it. A *hole* is one
-that nothing finds, though it could be found; the reason says what that would take.
+can't reach, because of what the target or its environment leaves out; `test` is the test that fails with it. A *hole*
+is one that nothing finds, though it could be found; the reason says what that would take.
 
-An entry whose mutant there is no longer, or that a search kills, is an error: it says what is no longer so.
+An entry whose mutant no longer exists, or that a search kills, is an error, and is reported.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,13 @@
 """General mutants: the small mistakes of any program, over all of the ledger.
 
-Comparisons and their boundaries, constants, what is returned, calls that are dropped, arguments that are swapped,
-guards that are gone. Not made are mutants of texts for people: docstrings, messages, log lines, help texts.
+Comparisons and their boundaries, constants, return values, dropped calls, swapped arguments, removed guards. Texts for
+people are not mutated: docstrings, messages, log lines, help texts.
 
-Why our own. mutmut and cosmic-ray run a test suite on each mutant and take its exit code for the verdict. What is
-measured here is the harness: a mutant has to be in place before anything of the ledger is loaded, in a process that
-says which check has seen it, and some are tried at a time in one checkout. mutmut 3 writes all mutants of a function
-into one file and switches between them at each call, which changes the stack and the lines that a finding names;
-cosmic-ray changes the files of its checkout in place. The operators, which both have, are the small part.
+Why not a library: mutmut and cosmic-ray run a test suite on each mutant and use its exit code as the verdict. Here the
+harness is measured: a mutant has to be in place before any module of the ledger is loaded, in a process that reports
+which check has detected it, and several run at a time in one checkout. mutmut 3 writes all mutants of a function into
+one file and switches between them at each call, which changes the stack and the lines that a finding names; cosmic-ray
+changes the files of its checkout in place. The operators, which both have, are the small part.
 """
 
 import ast
@@ -45,7 +45,7 @@ def comparison(source: Source) -> Iterator[Edit]:
 
 
 def constant(source: Source) -> Iterator[Edit]:
-    """A number that is one more, a truth value that is the other, a text that is another."""
+    """A number plus one, the other truth value, another text."""
     for node in _code(source, ast.Constant):
         value = node.value
         if isinstance(value, bool):
@@ -57,7 +57,7 @@ def constant(source: Source) -> Iterator[Edit]:
 
 
 def returned(source: Source) -> Iterator[Edit]:
-    """Nothing is returned, or, of two truths, the other one."""
+    """Nothing is returned, or, of two truth values, the other one."""
     for node in _code(source, ast.Return):
         if node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None):
             continue
@@ -69,7 +69,7 @@ def returned(source: Source) -> Iterator[Edit]:
 
 
 def dropped_call(source: Source) -> Iterator[Edit]:
-    """A call that is made for what it does is not made."""
+    """A call made for its effect is dropped."""
     for node in _code(source, ast.Expr):
         if isinstance(node.value, ast.Call) and called(node) not in _FOR_PEOPLE:
             yield Edit(node, f"{called(node)}() is not called", source.without(node))
@@ -91,14 +91,14 @@ def swapped_arguments(source: Source) -> Iterator[Edit]:
 
 
 def removed_guard(source: Source) -> Iterator[Edit]:
-    """A guard that refuses, returns early or goes on is not there."""
+    """A guard that refuses, returns early or continues is removed."""
     for node in _code(source, ast.If):
         if not node.orelse and isinstance(node.body[-1], ast.Raise | ast.Return | ast.Continue):
             yield Edit(node, f"no guard: {source.segment(node.test)[:60]}", source.without(node))
 
 
 def logic(source: Source) -> Iterator[Edit]:
-    """``and`` for ``or``, a negation that is gone, minus for plus."""
+    """``and`` for ``or``, a removed negation, minus for plus."""
     for node in _code(source, ast.BoolOp):
         old, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
         text = f" {new} ".join(f"({source.segment(one)})" for one in node.values)
@@ -183,7 +183,7 @@ def _is_for_people(source: Source, node: ast.AST) -> bool:
 
 
 def _is_plain_text(source: Source, node: ast.Constant) -> bool:
-    """Whether a text is a value of the program: short, in one word, and no docstring and no SQL."""
+    """Whether a text is a value of the program: short, in one word, and neither a docstring nor SQL."""
     text = str(node.value)
     parent = next(iter(source.above(node)), None)
     return (

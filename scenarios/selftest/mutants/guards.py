@@ -7,7 +7,7 @@ from typing import Final
 
 from tornpage.scenarios.selftest.mutants.source import Edit, Source, called
 
-# What is set, as it stands in the source, and what is set instead.
+# A setting as it is written in the source, and its replacement.
 _PRAGMAS: Final = (
     (r"BEGIN IMMEDIATE", "BEGIN"),
     (r"synchronous = (full|\{level\})", "synchronous = off"),
@@ -19,7 +19,7 @@ _PRAGMAS: Final = (
 )
 _NUMBERS: Final = {"_EXTRA": "1", "_FULL": "1"}
 _LEVELS: Final = {'"extra"': '"full"', '"full"': '"normal"'}
-# A clause of a condition, as the ledger's literals have them; everything is true of what comes in its place.
+# A clause of a condition, as in the ledger's literals; its replacement is always true.
 _CLAUSE: Final = re.compile(
     r"""(?:"\{?[\w.]+\}?"|\w+)\ (?:=|<|<>|>)\ (?:\?|'\w+'|\d+)  # "key" = ?, id = 1
     |\w+\ IS\ NOT\ NULL
@@ -37,7 +37,7 @@ _PERSISTING: Final = frozenset(
 
 
 def weaken_pragma(source: Source) -> Iterator[Edit]:
-    """A setting promises less: of syncing, of waiting, of checking, of locking early."""
+    """A setting promises less: syncing, waiting, checking, early locking."""
     for node, text in _texts(source):
         for pattern, weaker in _PRAGMAS:
             for match in re.finditer(pattern, text):
@@ -65,12 +65,12 @@ def _weaker_values(source: Source, node: ast.AST) -> Iterator[tuple[ast.expr, st
 
 
 def drop_where_guard(source: Source) -> Iterator[Edit]:
-    """One clause of an SQL condition is left out, or one check that keeps a write from being made."""
+    """One clause of an SQL condition is left out, or one check that prevents a write."""
     for node, text in _texts(source):
         if not _IS_SQL.search(text) or "CREATE " in text or not _may_lead_to_a_write(source, node):
             continue
         for match in _CLAUSE.finditer(text, text.find("WHERE") if "WHERE" in text else 0):
-            # A parameter that is bound has to be named.
+            # A bound parameter has to be named.
             anything = "(? IS NULL OR TRUE)" if "?" in match.group() else "TRUE"
             changed = text[: match.start()] + anything + text[match.end() :]
             yield Edit(node, f"without the condition {match.group()}", source.with_text(node, changed))
@@ -81,7 +81,7 @@ def drop_where_guard(source: Source) -> Iterator[Edit]:
 
 
 def _texts(source: Source) -> Iterator[tuple[ast.expr, str]]:
-    """The literals that are no docstrings, each with its text as it is written."""
+    """The literals that are not docstrings, each with its source text."""
     for node in source.nodes():
         if not isinstance(node, ast.JoinedStr | ast.Constant):
             continue
@@ -93,7 +93,7 @@ def _texts(source: Source) -> Iterator[tuple[ast.expr, str]]:
 
 
 def _may_lead_to_a_write(source: Source, node: ast.expr) -> bool:
-    """Whether it is no condition of a mere look: it stands for itself, or where transactions are."""
+    """Whether it is not a condition of a mere read: it is a statement itself, or among transactions."""
     function = source.function_of(node)
     return (
         function is None

@@ -1,12 +1,12 @@
-"""What is done to find a mutant: searches of a small size, one after the other, up to the first finding.
+"""The search for a mutant: small searches, one after the other, up to the first finding.
 
-The same searches on the ledger as it is find nothing; they are tried on it, too, or a kill would prove nothing. A
-finding is not made shorter: that it is there is enough.
+The same searches find nothing in the unchanged ledger; they are also run on it, otherwise a kill would prove nothing. A
+finding is not shrunk: its existence is enough.
 
-Beside the reference's own workload there are the calls of the known bugs, for what that one leaves out: two processes
+Beside the reference's own workload there are the calls of the known bugs, for cases that it leaves out: two processes
 on one file, damaged rows, a log that grows.
 
-Not covered: real kills, and what takes more than a sample of the fault points to be seen.
+Not covered: real kills, and defects that need more than a sample of the fault points.
 """
 
 import time
@@ -48,15 +48,15 @@ class Hunt(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Which search, on what."""
+        """The search, and its calls."""
         on = "" if self.target.name == "reference" else f" of {self.target.name}"
         return f"{self.search}{on} at {self.configuration}"
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of one mutant: killed by which hunt and which check, or not; after `seconds`.
+    """The result of one mutant: killed by which hunt and which check, or not; after `seconds`.
 
-    `error` is what kept the hunt from being made; then nothing is known of the mutant.
+    `error` is what prevented the hunt; then nothing is known of the mutant.
     """
 
     killed: bool
@@ -67,12 +67,12 @@ class Verdict(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-# Everything that needs no fault to be seen.
+# Everything that needs no fault to be found.
 SCRIPTS: Final = "scripts"
-# Calls by chance, without a fault as well.
+# Random calls, without a fault as well.
 _WALK: Final = "walk"
 _STEPS_OF_A_WALK: Final = 6_000
-# What kills the most comes first.
+# The most effective hunt comes first.
 _OF_THE_REFERENCE: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("sweep", "wal/FULL", {"points_per_call": 12}),
     ("crash", "wal/FULL", {"crash_states": 10}),
@@ -92,7 +92,7 @@ _FEW: Final = (
     Action("tasks.start", {"task_id": "a"}),
     Action("tasks.delete", {"task_id": "a"}),
 )
-# A mutant that fails without any fault has no durability to look at.
+# A mutant that fails without any fault has no durability to check.
 DOES_NOT_RUN: Final = "does-not-run"
 
 
@@ -114,7 +114,7 @@ def hunts() -> Iterator[Hunt]:
             yield Hunt("sweep", target, target.configurations[0], _sizes(points_per_call=1))
     few = Reference("a few calls", calls=_FEW)
     yield Hunt("crash", few, few.configurations[0], _sizes(crash_states=150))
-    # Only at NORMAL a fence has to be synced apart, and only faults with a crash after them show it.
+    # Only at NORMAL a fence has to be synced separately, and only faults with a crash after them show it.
     fenced = Reference("calls that fail at NORMAL", calls=FENCED_CALLS)
     yield Hunt("crash", fenced, Configuration("wal", "NORMAL"), _sizes(crash_states=60))
     json_file = JsonFile()
@@ -124,7 +124,7 @@ def hunts() -> Iterator[Hunt]:
 
 
 def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
-    """Hunt in the ledger as this process has it, up to the first finding: by all hunts, or by those of these names."""
+    """Hunt in the ledger as loaded in this process, up to the first finding, by all hunts or the named ones."""
     started = time.monotonic()
     for hunt in hunts():
         if names and not {hunt.name, hunt.search} & set(names):
@@ -163,7 +163,7 @@ class _Caught(BaseException):
 
 
 class _First(Recorder):
-    """Ends the search at its first finding, before anybody makes that shorter."""
+    """Ends the search at its first finding, before it is shrunk."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _First(Recorder):
         return True
 
     def found(self, finding: Finding, target: Target, dedup_keys: DedupKeys | None = None) -> None:  # noqa: ARG002 - it is the first
-        """Raise it, if it was promised not to be."""
+        """Raise it, unless it is not promised."""
         if not reason_for(target.unpromised, finding.code, finding.scenario, finding.search):
             raise _Caught(finding)
 
@@ -189,7 +189,7 @@ class _Scripts(Sweep):
 
 
 class _Walk:
-    """A walk beside the model; what is left of it is in no scenario."""
+    """A walk beside the model; its remainder is in no scenario."""
 
     def __init__(self, target: Target, recorder: "_First", directory: Path, plan: Plan) -> None:
         self._target, self._recorder = target, recorder

@@ -1,7 +1,7 @@
 """Operators that change an order: memory, or an observer, comes before the commit.
 
-A statement that remembers or tells moves to before one that persists and stands up to two places earlier in the same
-block, where neither needs what the other names.
+A statement that updates memory or notifies moves to before one that persists and is up to two places earlier in the
+same block, if neither needs the names of the other.
 """
 
 import ast
@@ -25,13 +25,13 @@ _FAR: Final = 2
 
 
 def swap_commit_and_memory(source: Source) -> Iterator[Edit]:
-    """Memory changes before what persists the change; or, while a unit is written, already with the write."""
+    """Memory changes before the statement that persists the change; or, in a unit of work, already with the write."""
     yield from _moved(source, _changes_memory)
     yield from _early(source, "_adopt")
 
 
 def observer_before_commit(source: Source) -> Iterator[Edit]:
-    """Who is to hear of a commit hears of it before, or before memory has it."""
+    """An observer is notified of a commit before it, or before memory has it."""
     yield from _moved(source, lambda statement: bool(_calls(statement) & _TELLING))
     yield from _early(source, "_announce")
 
@@ -66,7 +66,7 @@ def _is_engine(source: Source, node: ast.AST) -> bool:
 
 
 def _changes_memory(statement: ast.stmt) -> bool:
-    """Whether it sets what an object knows, or calls what does."""
+    """Whether it sets an object's state, or calls a function that does."""
     if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return any(isinstance(one, ast.Attribute) for target in targets for one in _flat(target))

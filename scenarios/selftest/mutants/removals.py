@@ -12,7 +12,7 @@ _SYNCS: Final = frozenset({"_sync_directory", "fsync", "lay_fence"})
 _REREADS: Final = frozenset(
     {"_ensure_restored", "_load_memory", "_load_or_refuse", "_reload", "ensure_usable", "heal", "joined"}
 )
-# What is put in the place of a re-read: the value that was known before, whichever kind of unit reads.
+# The replacement of a re-read: the value known before, for each kind of unit that reads.
 _MEMORY: Final = '(getattr(unit, "_owner", None) or unit._follower.owner).view()'
 _STALE: Final = {
     "unit.read_task": f"{_MEMORY}.tasks.get",
@@ -24,21 +24,21 @@ _BELIEVED: Final = "{{(one.table.name, one.key): one.{} for one in changed}}"
 
 
 def drop_commit(source: Source) -> Iterator[Edit]:
-    """A COMMIT is not made."""
+    """A COMMIT is dropped."""
     for statement in _statements(source):
         if executed(statement) == "COMMIT" or called(statement) in _COMMITS:
             yield Edit(statement, f"without {source.segment(statement)}", source.without(statement))
 
 
 def drop_rollback(source: Source) -> Iterator[Edit]:
-    """What is open stays open, or its rollback is not reported."""
+    """A transaction stays open, or its rollback is not reported."""
     for statement in _statements(source):
         if executed(statement) == "ROLLBACK" or called(statement) in _ROLLBACKS:
             yield Edit(statement, f"without {source.segment(statement)}", source.without(statement))
 
 
 def drop_fsync(source: Source) -> Iterator[Edit]:
-    """What has to be on the disk is not brought there: an fsync, a fence, a commit at a higher level."""
+    """Data is not brought to the disk: no fsync, no fence, no commit at a higher level."""
     for node in source.nodes():
         if isinstance(node, ast.Expr) and (called(node) in _SYNCS or _is_fence(node)):
             yield Edit(node, f"without {source.segment(node)}", source.without(node))
@@ -50,7 +50,7 @@ def drop_fsync(source: Source) -> Iterator[Edit]:
 
 
 def drop_reread(source: Source) -> Iterator[Edit]:
-    """What may have changed since is not read again; what was known before is used."""
+    """State that may have changed is not read again; the earlier value is used."""
     for node in source.nodes():
         if isinstance(node, ast.Expr) and called(node) in _REREADS:
             yield Edit(node, f"without {source.segment(node)}", source.without(node))
@@ -64,7 +64,7 @@ def drop_reread(source: Source) -> Iterator[Edit]:
 
 
 def swallow_except(source: Source) -> Iterator[Edit]:
-    """A handler that raises goes on instead."""
+    """A handler that raises continues instead."""
     for node in source.nodes():
         if isinstance(node, ast.Raise) and _handler_of(source, node) is not None:
             yield Edit(node, f"without {_short(source.segment(node))}", source.without(node))
@@ -84,7 +84,7 @@ def _is_statement(source: Source, node: ast.Call) -> bool:
 
 
 def _handler_of(source: Source, node: ast.AST) -> ast.ExceptHandler | None:
-    """The handler that a statement is in, but for one outside its own function."""
+    """The handler that contains a statement, unless it is outside its own function."""
     for one in source.above(node):
         if isinstance(one, ast.ExceptHandler):
             return one

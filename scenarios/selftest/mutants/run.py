@@ -1,8 +1,8 @@
-"""Trying mutants: each in a process of its own, some at a time, and what that comes to.
+"""Runs mutants: each in its own process, several at a time, and their results.
 
-A mutant is *killed* by a finding, by failing without any fault, or by taking longer than its time limit. Where nothing
-is found it *survives*, unless it was reviewed: then it is *equivalent*, a test *elsewhere* kills it, or it is a known
-*hole*. Where the hunt itself came to grief it is *unknown*.
+A mutant is *killed* by a finding, by failing without any fault, or by exceeding its time limit. If nothing is found it
+*survives*, unless it was reviewed: then it is *equivalent*, a test *elsewhere* kills it, or it is a known *hole*. If
+the hunt itself failed it is *unknown*.
 """
 
 import os
@@ -31,7 +31,7 @@ DEFAULT_TIMEOUT_S: Final = 300.0
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """One mutant and its verdict; `known` is why it can't be killed, where that has been reviewed."""
+    """One mutant and its verdict; `known` is why it can't be killed, if that has been reviewed."""
 
     mutant: Mutant
     verdict: Verdict
@@ -48,7 +48,7 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 class Trials:
-    """Tries mutants in child processes, by all hunts or by those of these names; `stop` ends those at work."""
+    """Runs mutants in child processes, by all hunts or by those of these names; `stop` ends those running."""
 
     def __init__(self, *, seed: int = 0, timeout_s: float = DEFAULT_TIMEOUT_S, hunts: Collection[str] = ()) -> None:
         self._seed = seed
@@ -82,7 +82,7 @@ class Trials:
                 self.stop()
 
     def verdict(self, mutant: Mutant | None, hunts: Collection[str] = ()) -> Verdict:
-        """What hunting finds in one mutant, or in the ledger as it is; by these hunts, else by those of all trials."""
+        """The result of hunting in one mutant, or in the unchanged ledger; by these hunts, else by all."""
         started = time.monotonic()
         child = self._start()
         if child is None:
@@ -104,7 +104,7 @@ class Trials:
         try:
             return msgspec.json.decode(out, type=Verdict)
         except msgspec.DecodeError:
-            said = err.decode(errors="replace")[-2_000:] or "it says nothing"
+            said = err.decode(errors="replace")[-2_000:] or "it printed nothing"
             return Verdict(killed=False, error=f"no verdict, exit code {child.returncode}: {said}")
 
     def stop(self) -> None:

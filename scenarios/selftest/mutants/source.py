@@ -1,6 +1,6 @@
-"""A module's source as something to mutate: its tree, the text of each node, and the text with one place changed.
+"""A module's source to mutate: its tree, the text of each node, and the text with one place changed.
 
-Mutants change the text and not the tree, so that a diff shows the one change and keeps the comments round it.
+Mutants change the text and not the tree, so that a diff shows the one change and keeps the comments around it.
 """
 
 import ast
@@ -15,7 +15,7 @@ _ROOT = Path(ledger.__file__).resolve().parents[1]
 
 
 class Edit(NamedTuple):
-    """One change: the node it is made at, what it does in words, and the whole text with it."""
+    """One change: its node, the change in words, and the whole text with it."""
 
     node: ast.expr | ast.stmt
     description: str
@@ -52,7 +52,7 @@ class Source:
             node = parent
 
     def qualname(self, node: ast.AST) -> str:
-        """The classes and functions that a node is in, with dots; ``module`` outside all of them."""
+        """The classes and functions around a node, with dots; ``module`` outside all of them."""
         named = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         places = [one.name for one in (node, *self.above(node)) if isinstance(one, named)]
         return ".".join(reversed(places)) or "module"
@@ -85,7 +85,7 @@ class Source:
         return (whole[:start] + text.encode() + whole[end:]).decode()
 
     def without(self, statement: ast.stmt) -> str:
-        """The whole text without a statement; ``pass`` stands in its place."""
+        """The whole text with ``pass`` instead of a statement."""
         return self.with_text(statement, "pass")
 
     def with_moved(self, statement: ast.stmt, before: ast.stmt) -> str:
@@ -113,7 +113,7 @@ def _last_line(statement: ast.stmt) -> int:
 
 
 def called(node: ast.AST | None) -> str:
-    """The name of what a statement or an expression calls, without what it belongs to; empty where it calls nothing."""
+    """The name of the function that a statement or an expression calls, without its object; empty for no call."""
     if isinstance(node, ast.Expr):
         node = node.value
     if not isinstance(node, ast.Call):
@@ -124,7 +124,7 @@ def called(node: ast.AST | None) -> str:
 
 
 def executed(node: ast.AST) -> str:
-    """The SQL that a statement executes, where that is a literal; else nothing."""
+    """The SQL that a statement executes, if it is a literal; else empty."""
     if isinstance(node, ast.Expr) and called(node) == "execute" and isinstance(node.value, ast.Call):
         first = node.value.args[0] if node.value.args else None
         if isinstance(first, ast.Constant) and isinstance(first.value, str):
