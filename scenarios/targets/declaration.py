@@ -1,6 +1,6 @@
-"""Whether a target is what it says it is: what it declares, the journal mode of its file, the shape of its views.
+"""Checks that a target matches its declarations, the journal mode of its file, and the shape of its views.
 
-A label that is not true makes every verdict about something else, so these are told before anything is tried.
+A wrong declaration would make every verdict wrong, so these errors are reported before any search.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from tornpage.scenarios.model.target import Action, Configuration, Target, Targe
 
 
 def what_is_wrong(target: Any) -> str:
-    """What is wrong with a target's declarations, and what is allowed; "" where nothing is."""
+    """The error in a target's declarations, and what is allowed; "" for none."""
     configurations = target.configurations
     if not isinstance(configurations, tuple) or not configurations:
         return f"configurations is {configurations!r}; give a tuple such as (Configuration('wal', 'FULL'),)"
@@ -31,16 +31,16 @@ def what_is_wrong(target: Any) -> str:
 
 
 def _wrong_callers(target: Any) -> str:
-    """What is wrong with who may call; "" where nothing is."""
+    """The error in `callers`; "" for none."""
     callers = getattr(target, "callers", None)
     if callers is None or (isinstance(callers, tuple) and set(callers) <= set(CALLERS)):
         return ""
     known = ", ".join(map(repr, CALLERS))
-    return f"callers is {callers!r}; give a tuple of {known}, or () for a store that one caller has to itself"
+    return f"callers is {callers!r}; give a tuple of {known}, or () for a store with one caller only"
 
 
 def _what_is_wrong_with_calls(target: Any) -> str:
-    """What is wrong with the calls and the beat; "" where nothing is."""
+    """The error in the calls and the beat; "" for none."""
     try:
         beat: object = target.heartbeat()
     except AttributeError as error:
@@ -59,25 +59,25 @@ def _what_is_wrong_with_calls(target: Any) -> str:
 def _wrong_binding(target: Any) -> str:
     binding: object = binding_of(target)
     if not isinstance(binding, ModuleType) or not hasattr(binding, "Connection"):
-        return f"binding is {binding!r}; give the module that connections are opened with, such as pysqlite3"
+        return f"binding is {binding!r}; give the module that opens the connections, such as pysqlite3"
     if "statement" in target.depths and not hasattr(binding, "connect"):
-        return f"depths has 'statement', which stands in for connect(), and {binding.__name__} has none: leave it out"
+        return f"depths has 'statement', which replaces connect(), and {binding.__name__} has none: leave it out"
     return ""
 
 
 def require_as_declared(
     target: Target, configuration: Configuration, directory: Path, journal_mode: str, view: Any
 ) -> None:
-    """Raise `TargetError` where a store that was opened without a fault is not as its target says.
+    """Raise `TargetError` if a store that was opened without a fault does not match its target's declarations.
 
-    `journal_mode` is what SQLite says of the database to another connection; "": there is none yet.
+    `journal_mode` is SQLite's answer to another connection; "": there is no database yet.
     """
     is_wal = journal_mode == "wal"
     if journal_mode and is_wal != (configuration.journal_mode == "wal"):
         found = "wal" if is_wal else "a rollback journal"
         raise TargetError(
-            f"{target.name}: the file has {found}, and was to be tried at {configuration}: set "
-            "`PRAGMA journal_mode` to the configuration's, or declare `configurations` as they are"
+            f"{target.name}: the file has {found}, but the configuration is {configuration}: set "
+            "`PRAGMA journal_mode` to the configuration's, or declare the actual `configurations`"
         )
     database = target.database(directory)
     is_seen = not faults.shims().is_installed or faults.shims().has_opened(database)

@@ -1,13 +1,13 @@
-"""Names of targets: the one error for an unknown name, and which names stand for code to import."""
+"""Names of targets: the error for an unknown name, and the names that stand for code to import."""
 
 BUG_PREFIX = "bug:"
 COMMAND_PREFIX = "command:"
-# Behind the name of a known bug: the same store without the defect.
+# After the name of a known bug: the same store without the defect.
 SOUND = "/sound"
 
 
 class UnknownTargetError(ValueError):
-    """An unknown target, with those that are known."""
+    """An unknown target, with the known ones."""
 
 
 def is_imported(name: str) -> bool:

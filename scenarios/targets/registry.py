@@ -1,7 +1,7 @@
-"""What can be put under test: the targets that ship, by name.
+"""The registry of targets: those that ship, by name.
 
-``module:attribute`` names a target of your own, ``command:PROGRAM ARGUMENT …`` a program that speaks JSON lines; it is
-imported, or started, only when the command line says so, never because a file does.
+``module:attribute`` names a target of your own, ``command:PROGRAM ARGUMENT …`` a program that speaks JSON lines; they
+are imported, or started, only at the request of the command line, never of a file.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, SOUND, 
 
 
 def _reference() -> Target:
-    from tornpage.scenarios.targets.reference.target import Reference  # noqa: PLC0415 - imported where it is asked for
+    from tornpage.scenarios.targets.reference.target import Reference  # noqa: PLC0415 - imported on use
 
     return Reference()
 
@@ -30,7 +30,7 @@ def _diskcache() -> Target:
 
 
 def _json_file() -> Target:
-    from tornpage.scenarios.targets.libraries.json_file import JsonFile  # noqa: PLC0415 - imported where it is asked for
+    from tornpage.scenarios.targets.libraries.json_file import JsonFile  # noqa: PLC0415 - imported on use
 
     return JsonFile()
 
@@ -43,8 +43,8 @@ def _apscheduler() -> Target:
 
 def _dbm_sqlite3() -> Target:
     if importlib.util.find_spec("dbm.sqlite3") is None:
-        raise UnknownTargetError("target 'dbm-sqlite3' is Python's own dbm.sqlite3, which is there from Python 3.13 on")
-    from tornpage.scenarios.targets.libraries.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported where it is asked for
+        raise UnknownTargetError("target 'dbm-sqlite3' is Python's own dbm.sqlite3, which exists from Python 3.13 on")
+    from tornpage.scenarios.targets.libraries.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported on use
 
     return DbmSqlite3()
 
@@ -95,7 +95,7 @@ _PARTS: Final = (
     "title", "configurations", "depths", "unpromised", "workload", "heartbeat", "database", "open", "fresh_view",
 )  # fmt: skip
 
-# Each is made by its own function, so that a missing extra matters only to who asks for it.
+# Each is created by its own function, so that a missing extra matters only to its users.
 SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
     "reference": _reference, "diskcache": _diskcache, "json-file": _json_file,
     "apscheduler": _apscheduler, "dbm-sqlite3": _dbm_sqlite3, "huey": _huey, "langgraph": _langgraph,
@@ -103,7 +103,7 @@ SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
     "sqlitedict": _sqlitedict, "sqlitedict-autocommit": _sqlitedict_autocommit,
 }  # fmt: skip
 
-# What each is, in the words by which libraries of its kind are found.
+# A description of each, in the usual search terms for its kind.
 CLASSES: Final[Mapping[str, str]] = {
     "reference": "store", "diskcache": "cache", "json-file": "store",
     "apscheduler": "scheduler", "dbm-sqlite3": "dictionary", "huey": "queue", "langgraph": "agent state",
@@ -111,7 +111,7 @@ CLASSES: Final[Mapping[str, str]] = {
     "sqlitedict": "dictionary", "sqlitedict-autocommit": "dictionary",
 }  # fmt: skip
 
-# An extra has the name of its target, but where two share one.
+# An extra has the name of its target, unless two share one.
 _EXTRAS: Final = {"sqlitedict-autocommit": "sqlitedict"}
 
 
@@ -131,7 +131,7 @@ def find(name: str) -> Target:
         bug = find_bug(name.removeprefix(BUG_PREFIX).removesuffix(SOUND))
         found = bug.twin() if name.endswith(SOUND) else bug.target()
         if found is None:
-            raise UnknownTargetError(f"{name!r} has no store of its own: what is sound there is the reference")
+            raise UnknownTargetError(f"{name!r} has no store of its own: its sound twin is the reference")
         return found
     raise UnknownTargetError(
         f"unknown target {name!r}; known: {', '.join(SHIPPED)}, bug:NAME (see tornpage bugs), "
@@ -140,9 +140,9 @@ def find(name: str) -> Target:
 
 
 def find_or_import(name: str) -> Target:
-    """Like `find`, and ``module:attribute`` is imported, from the working directory too; raises `UnknownTargetError`.
+    """Like `find`, and imports ``module:attribute``, from the working directory too; raises `UnknownTargetError`.
 
-    What is imported takes that as its name, so that a replay line can name it again.
+    The imported target takes that name, so that a replay line can name it again.
     """
     if not is_imported(name):
         return find(name)
@@ -155,7 +155,7 @@ def find_or_import(name: str) -> Target:
         found = getattr(importlib.import_module(module), attribute)
         made = found() if callable(found) else found
     except Exception as error:
-        # What is imported is the user's, and may fail in any way.
+        # The user's module is imported, and may fail in any way.
         raise UnknownTargetError(f"cannot import target {name!r}: {type(error).__name__}: {error}") from error
     missing = sorted(one for one in _PARTS if not hasattr(made, one))
     if missing:
@@ -168,8 +168,8 @@ def find_or_import(name: str) -> Target:
 
 
 def _program(name: str) -> Target:
-    """Start the program that a name gives the command line of, without a shell; raises `UnknownTargetError`."""
-    from tornpage.scenarios.targets.process import ProcessTarget  # noqa: PLC0415 - needed where one is named
+    """Start the program of a command line, without a shell; raises `UnknownTargetError`."""
+    from tornpage.scenarios.targets.process import ProcessTarget  # noqa: PLC0415 - needed only if one is named
 
     try:
         command = tuple(shlex.split(name.removeprefix(COMMAND_PREFIX)))

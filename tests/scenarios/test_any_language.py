@@ -52,7 +52,7 @@ def is_there(process: int) -> bool:
 
 def test_the_schema_that_ships_is_what_is_read_and_written() -> None:
     text = json.dumps(schema(), indent=2) + "\n"
-    assert SCHEMA_FILE.read_text() == text, "write it anew: json.dumps(scenarios.targets.process.schema(), indent=2)"
+    assert SCHEMA_FILE.read_text() == text, "write it again: json.dumps(scenarios.targets.process.schema(), indent=2)"
 
 
 def test_every_request_and_answer_is_in_the_schema() -> None:
@@ -246,8 +246,8 @@ def test_a_sound_program_passes_its_rehearsal(speaking: Speaking, home: Path) ->
     [
         ("fails-to-open", "fails without any fault at wal/FULL: the licence has expired"),
         ("remembers-its-first-directory", 'use the "directory" of each "open"'),
-        ("scribbles", "was told to work in a second directory, and changed notes.txt in the first"),
-        ("other-name", "there is no store.db in the directory that it was told"),
+        ("scribbles", "got a second directory, and changed notes.txt in the first"),
+        ("other-name", "there is no store.db in the directory that it got"),
         ("random", "the same calls lead to another state each time: b: the first run has 0."),
         ("beat-adds-nothing", "no such key: a"),
         ("leaves-files-open", "after closing, the process still has these open: store.db"),

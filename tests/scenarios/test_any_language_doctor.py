@@ -33,7 +33,7 @@ SAID = {
     "describe-newer": "speaks protocol 2, this tornpage speaks 1",
     "describe-typo": "unknown field `datebase`",
     "describe-no_beat": "missing required field `beat`",
-    "describe-hangs": "and does nothing: does it read lines from its standard input",
+    "describe-hangs": "and is idle: does it read lines from its standard input",
     "describe-above": "'../store.db'; it is a path inside the given directory",
     "describe-mode": "unknown configuration 'wall/FULL'",
     "open-other": "there is no store.db in the directory",

@@ -55,8 +55,8 @@ def test_a_schema_that_is_left_in_part_is_caught(command: Command) -> None:
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("chosen-and-silent", 'has to be in the description ("database": "store.sqlite"), or in the answer to "open"'),
-        ("random", "in another directory: the same calls have to lead to the same names"),
+        ("chosen-and-silent", 'must be in the description ("database": "store.sqlite"), or in the answer to "open"'),
+        ("random", "in another directory: the same calls must lead to the same names"),
     ],
 )
 def test_a_place_that_is_not_known_is_said_so(mode: str, said: str, command: Command) -> None:

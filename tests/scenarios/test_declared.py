@@ -40,7 +40,7 @@ class InAnotherMode(tiny_stores.Tiny):
 def test_a_file_in_another_journal_mode_than_its_label_is_told(search: str, command: Command) -> None:
     ran = command(search, "--target", "test_declared:InAnotherMode", "--quiet")
     assert ran.code == 2, ran
-    assert "the file has a rollback journal, and was to be tried at wal/FULL" in ran.err
+    assert "the file has a rollback journal, but the configuration is wal/FULL" in ran.err
 
 
 class Two:

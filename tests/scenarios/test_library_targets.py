@@ -35,7 +35,7 @@ LIBRARIES = {
     "sqlitedict": ("sqlitedict",),
     "sqlitedict-autocommit": ("sqlitedict",),
 }
-WAITS_FOR_EVER = "a call waits for ever: the thread that executes its statements has ended"
+WAITS_FOR_EVER = "a call waits forever: the thread that executes its statements has ended"
 
 
 def library(name: str) -> Target:

@@ -5,7 +5,8 @@ system can cause, or the injected error of a plain file itself. The kind of the 
 such table" or a UNIQUE constraint after a fault is a consequence in the code under test, not a report of the fault.
 
 *Absorbed*: the test passed. *Failed*: it ended in any other way, also by an assertion that fails while the fault is
-being handled; or it left the database damaged, or, unless the test itself ran the failing statement, a transaction open.
+being handled; or it left the database damaged, or, unless the test itself ran the failing statement, a transaction
+open.
 """
 
 from collections.abc import Iterable

@@ -1,12 +1,12 @@
-"""APScheduler 3.x with its SQLAlchemy job store, as both are on PyPI: jobs in one table, without a cache over it.
+"""APScheduler 3.x with its SQLAlchemy job store, both from PyPI: jobs in one table, without a cache over it.
 
-What it promises is in its user guide (https://apscheduler.readthedocs.io/en/3.x/userguide.html, "Choosing the right
+Its promises are in its user guide (https://apscheduler.readthedocs.io/en/3.x/userguide.html, "Choosing the right
 scheduler, job store(s), …"): with a persistent job store jobs survive restarts and crashes. The scheduler is driven by
-its own methods and is started paused: it runs no job, so that nothing depends on the time of day. SQLAlchemy's engine
-is made as its documentation says for SQLite, with a `creator` that may set the journal mode.
+its own methods and is started paused: it runs no job, so nothing depends on the time of day. SQLAlchemy's engine is
+created as its documentation shows for SQLite, with a `creator` that may set the journal mode.
 
-Not covered: jobs that run, triggers that look at the clock, and several schedulers on one file (the documentation
-forbids it).
+Not covered: jobs that run, triggers that read the clock, and several schedulers on one file (the documentation forbids
+it).
 """
 
 import pickle
@@ -47,7 +47,7 @@ class APSchedulerSession:
 
     def __init__(self, directory: Path, configuration: Configuration, environment: Environment) -> None:
         def connect() -> sqlite3.Connection:
-            # The arguments that SQLAlchemy itself gives for a file.
+            # SQLAlchemy's own arguments for a file.
             connection = environment.connect(str(directory / "jobs.sqlite"), check_same_thread=False)
             try:
                 _configure(connection, configuration)
@@ -76,15 +76,15 @@ class APSchedulerSession:
             getattr(self._scheduler, action.name)(**arguments)
 
     def live_view(self) -> View:
-        """Every job, asked of the scheduler."""
+        """Every job, from the scheduler."""
         return {f"job/{job.id}": _shown(job.next_run_time, job.name, job.args) for job in self._scheduler.get_jobs()}
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
         """Shut the scheduler down; the job store disposes of its engine."""
@@ -122,7 +122,7 @@ class APScheduler(Target):
         )
 
     def actions(self, view: View) -> SearchStrategy[Action]:
-        """Any job may be added or replaced; one that is there may be changed."""
+        """Add or replace any job; change an existing one."""
         known = [key.removeprefix("job/") for key in view]
         calls = [
             strategies.builds(
@@ -147,7 +147,7 @@ class APScheduler(Target):
         return Action("add_job", {"id": "heartbeat", "at": 2_000_000_000})
 
     def database(self, directory: Path) -> Path:
-        """The file that was given."""
+        """The given file."""
         return directory / "jobs.sqlite"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
@@ -162,7 +162,7 @@ class APScheduler(Target):
         for identity, run_time, pickled in connection.execute(
             "SELECT id, next_run_time, job_state FROM apscheduler_jobs"
         ):
-            state = pickle.loads(pickled)  # noqa: S301 - what the library has written here itself
+            state = pickle.loads(pickled)  # noqa: S301 - written here by the library itself
             at = None if run_time is None else datetime.fromtimestamp(run_time, UTC)
             found[f"job/{identity}"] = _shown(at, state["name"], state["args"])
         return found

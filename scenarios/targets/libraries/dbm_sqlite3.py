@@ -1,10 +1,10 @@
 """CPython's own ``dbm.sqlite3`` (3.13 and newer): keys and values as bytes in one table, without a cache over it.
 
-What it promises is in the library reference (https://docs.python.org/3/library/dbm.html#module-dbm.sqlite3): a
-persistent mapping with the methods of a dictionary. It sets WAL by itself and leaves the synchronous level to SQLite.
+Its promises are in the library reference (https://docs.python.org/3/library/dbm.html#module-dbm.sqlite3): a persistent
+mapping with the methods of a dictionary. It sets WAL itself and leaves the synchronous level to SQLite.
 
-Not covered: what `collections.abc.MutableMapping` makes of several changes (``update``, ``clear``): each is one of its
-own.
+Not covered: methods of `collections.abc.MutableMapping` with several changes (``update``, ``clear``): each change is
+separate.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Session, Target, View
 from tornpage.scenarios.targets.libraries.support import has_table, require_known
 
-# The stubs of the oldest Python do not know it.
+# The stubs of the oldest Python do not have it.
 _dbm: Any = importlib.import_module("dbm.sqlite3")
 _CALLS: Final = frozenset({"delete", "pop", "set", "setdefault"})
 
@@ -32,7 +32,7 @@ class DbmSession:
         self._mapping = _dbm.open(directory / "mapping.db", "c")
 
     def call(self, action: Action) -> None:
-        """Make one change to the mapping; raises `Refused` for a key that is not there."""
+        """Make one change to the mapping; raises `Refused` for a missing key."""
         require_known(action, _CALLS)
         try:
             self._change(action.name, **action.args)
@@ -50,15 +50,15 @@ class DbmSession:
             del self._mapping[key]
 
     def live_view(self) -> View:
-        """Every key with its value, asked of the mapping."""
+        """Every key with its value, from the mapping."""
         return {_key(key): _text(self._mapping[key]) for key in self._mapping.keys()}  # noqa: SIM118 - a list of its own
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
         """Close the mapping."""
@@ -70,7 +70,7 @@ class DbmSqlite3(Target):
 
     name = "dbm-sqlite3"
     title = f"dbm.sqlite3 of Python {platform.python_version()}, unmodified: a mapping on SQLite"
-    # It sets WAL by itself.
+    # It sets WAL itself.
     configurations: tuple[Configuration, ...] = (Configuration("wal", "FULL"),)
     depths: tuple[str, ...] = ("vfs",)  # it takes no connection factory
     unpromised: Mapping[str, str] = {}
@@ -101,7 +101,7 @@ class DbmSqlite3(Target):
         return Action("set", {"key": "heartbeat", "value": "1"})
 
     def database(self, directory: Path) -> Path:
-        """The file that was given."""
+        """The given file."""
         return directory / "mapping.db"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:  # noqa: ARG002

@@ -1,8 +1,8 @@
-"""diskcache, as it is on PyPI: a cache on SQLite without a cache of its own over it.
+"""diskcache, from PyPI: a cache on SQLite without a memory cache over it.
 
-Its promises, by its documentation (https://grantjenks.com/docs/diskcache/): operations are atomic, errors of SQLite
-pass to the caller, a busy database raises Timeout. The package runs unmodified; only the clock that its retry loop
-of 60 seconds looks at is virtual, so that a lock that is held for good costs no minute of ours.
+Its promises, from its documentation (https://grantjenks.com/docs/diskcache/): operations are atomic, errors of SQLite
+reach the caller, a busy database raises Timeout. The package runs unmodified; only the clock of its 60-second retry
+loop is virtual, so that a permanent lock takes no real minute.
 """
 
 import contextlib
@@ -66,15 +66,15 @@ class DiskCacheSession:
         getattr(self._cache, action.name)(**action.args)
 
     def live_view(self) -> View:
-        """Every key with its value, asked of the cache."""
+        """Every key with its value, from the cache."""
         return {f"item/{key}": self._cache.get(key) for key in self._cache.iterkeys()}
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
         """Close the cache."""
@@ -98,7 +98,7 @@ class DiskCache(Target):
     }
 
     def workload(self) -> tuple[Action, ...]:
-        """Rows in the table, a value in a file of its own, and every kind of change."""
+        """Rows in the table, a value in a separate file, and every kind of change."""
         return (
             Action("set", {"key": "alpha", "value": 1}),
             Action("set", {"key": "beta", "value": "text"}),

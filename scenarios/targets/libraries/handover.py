@@ -1,9 +1,9 @@
-"""A queue between the caller and sqlitedict's writer thread by which only one of them works at a time.
+"""A queue between the caller and sqlitedict's writer thread that lets only one of them run at a time.
 
-sqlitedict hands each statement to a thread of its own by one queue, and waits for rows, or for the end of a COMMIT, at
-another. With a `Handover` in the place of ``queue.Queue`` the thread that asks goes on when the writer asks for
-the next one, or has ended. The library allows this schedule, in which the writer is always quick; and it is the same
-one in each run. It also shows a wait without an end: the queue is empty, and the writer is idle or gone.
+sqlitedict passes each statement to its own thread through one queue, and waits for rows, or for the end of a COMMIT, at
+another. With a `Handover` in place of ``queue.Queue`` the requesting thread continues when the writer asks for the next
+request, or has ended. The library allows this schedule, in which the writer is always fast, and it is the same in each
+run. It also detects an endless wait: the queue is empty, and the writer is idle or has ended.
 
 Not covered: every other schedule.
 """
@@ -25,17 +25,17 @@ _ENDS_WITHIN_S: Final = 10.0
 
 
 class WaitsForEverError(Exception):
-    """The library would now wait for an answer that nobody will ever give."""
+    """The library would now wait for an answer that never comes."""
 
 
 class Handover:
-    """Stands in for the queues of one `sqlitedict.SqliteDict`, whether they carry requests or answers."""
+    """Replaces the queues of one `sqlitedict.SqliteDict`, for both requests and answers."""
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
         self._changed = threading.Condition()
         self._given = self._taken = self._served = 0
-        # Whether the writer that takes from here has ended without being asked to.
+        # Whether the writer that reads from this queue has ended without being asked to.
         self._ended = False
 
     def put(self, item: Any) -> None:
@@ -51,11 +51,11 @@ class Handover:
             if writer is not None and item[0] != _CLOSE:
                 self._changed.wait_for(lambda: self._ended or self._served == self._given)
         if writer is not None and (self._ended or item[0] == _CLOSE):
-            # It lets go of its connection on its way out.
+            # It closes its connection on its way out.
             writer.join()
 
     def get(self) -> Any:
-        """Take the next thing; raises `WaitsForEverError` where the caller would wait for ever."""
+        """Take the next item; raises `WaitsForEverError` if the caller would wait forever."""
         if not _in_a_writer():
             if not self._items:
                 raise WaitsForEverError("the writer thread has ended, and its answer is waited for without end")
@@ -68,7 +68,7 @@ class Handover:
             return self._items.popleft()
 
     def end(self) -> None:
-        """Take note that the writer ends without being asked to."""
+        """Record that the writer ends without being asked to."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -87,7 +87,7 @@ def _writers() -> list[Any]:
 
 @contextlib.contextmanager
 def by_turns() -> Iterator[list[str]]:
-    """Let the queues that are made in this scope be handovers; yields why writers have ended in it, in words."""
+    """Replace queues created in this scope by handovers; yields the reasons why writers have ended in it, in words."""
     reasons: list[str] = []
     otherwise = threading.excepthook
 
@@ -104,15 +104,15 @@ def by_turns() -> Iterator[list[str]]:
 
 
 def opened(make: Callable[[], Any]) -> Any:
-    """What `make` makes; where it raises, the writers that it has started have ended first.
+    """The result of `make`; if it raises, the writers that it has started have ended first.
 
-    Raises `TimeoutError` where one does not end.
+    Raises `TimeoutError` if one does not end.
     """
     before = set(_writers())
     try:
         return make()
     except Exception as error:  # noqa: BLE001 - it is raised again below
-        # The frames hold a dictionary that is half made; when that goes, it tells its writer to end.
+        # The frames hold an incomplete dictionary; when it is freed, it tells its writer to end.
         failure = error.with_traceback(None)
     for writer in set(_writers()) - before:
         writer.join(_ENDS_WITHIN_S)

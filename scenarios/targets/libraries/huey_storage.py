@@ -1,8 +1,8 @@
-"""huey's SQLite storage, as it is on PyPI: a queue, a schedule and results in one file, without a cache over it.
+"""huey's SQLite storage, from PyPI: a queue, a schedule and results in one file, without a cache over it.
 
-Its documentation (https://huey.readthedocs.io/, the API reference) names the methods of `BaseStorage`, by which the
-storage is driven here; of faults it says nothing. What can be asked for is in the signature of `SqliteStorage`:
-`fsync`, a `journal_mode`, which is WAL otherwise, and the 5 seconds for which a busy database is waited for.
+Its documentation (https://huey.readthedocs.io/, the API reference) lists the methods of `BaseStorage`, which drive the
+storage here; it does not mention faults. The options are in the signature of `SqliteStorage`: `fsync`, a
+`journal_mode`, WAL by default, and the busy timeout of 5 seconds.
 
 Not covered: the consumer with its threads, locks and counters, which no view shows.
 """
@@ -49,17 +49,17 @@ class HueySession:
             getattr(self._storage, action.name)(**{name: _given(name, value) for name, value in action.args.items()})
 
     def live_view(self) -> View:
-        """The queue and the schedule in their order, and the results, asked of the storage."""
+        """The queue and the schedule in their order, and the results, from the storage."""
         with self._at_work():
             storage = self._storage
             return _view(storage.enqueued_items(), storage.scheduled_items(), storage.result_items())
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
         """Close the storage's connection."""
@@ -81,7 +81,7 @@ class Huey(Target):
         Configuration("delete", "FULL"),
         Configuration("wal", "OFF"),  # fsync=False
     )
-    # It begins each change with BEGIN EXCLUSIVE, so that no COMMIT can be BUSY: the statement depth would say so.
+    # It begins each change with BEGIN EXCLUSIVE, so no COMMIT can be BUSY, which the statement depth would inject.
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str] = {}
 
@@ -134,7 +134,7 @@ class Huey(Target):
         return Action("put_data", {"key": "heartbeat", "value": "1"})
 
     def database(self, directory: Path) -> Path:
-        """The file that was given."""
+        """The given file."""
         return directory / "huey.db"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
@@ -152,7 +152,7 @@ class Huey(Target):
 
 
 def _given(name: str, value: Any) -> Any:
-    """An argument as the storage takes it."""
+    """An argument in the storage's form."""
     if name in ("data", "value"):
         return str(value).encode()
     return datetime.fromtimestamp(value, UTC) if name == "ts" else value

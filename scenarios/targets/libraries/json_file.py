@@ -24,7 +24,7 @@ _FILE: Final = "tasks.json"
 
 
 class _Keeping:
-    """A store that keeps the snapshots it was handed, as one in memory would, and notices when they change."""
+    """A store that keeps the snapshots it was passed, as one in memory would, and detects when they change."""
 
     def __init__(self, store: JsonSnapshotStore) -> None:
         self._store = store
@@ -129,7 +129,7 @@ class JsonFile(Target):
         raise NotImplementedError
 
     def files_view(self, directory: Path) -> View:
-        """What the file holds, read as JSON and nothing else."""
+        """The state in the file, read as JSON and nothing else."""
         file = directory / _FILE
         if not file.exists():
             return {}

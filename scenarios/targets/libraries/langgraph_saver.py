@@ -1,4 +1,4 @@
-"""langgraph-checkpoint-sqlite, as it is on PyPI: the checkpoints of an agent's graph, saved by `SqliteSaver`.
+"""langgraph-checkpoint-sqlite, from PyPI: the checkpoints of an agent's graph, saved by `SqliteSaver`.
 
 Its README promises "LangGraph state persistence backed by SQLite for local development, testing, or lightweight
 deployments", and its documentation that it "does not scale to multiple threads"
@@ -26,7 +26,7 @@ _LARGE: Final = "x" * 6_000
 
 
 def config_of(thread: str, checkpoint: str | None = None) -> dict[str, Any]:
-    """How langgraph names a thread, or one checkpoint of it."""
+    """langgraph's name of a thread, or of one checkpoint of it."""
     given = {"thread_id": thread, "checkpoint_ns": ""}
     return {"configurable": given | ({"checkpoint_id": checkpoint} if checkpoint else {})}
 
@@ -38,7 +38,7 @@ def checkpoint_of(id: str, value: str) -> dict[str, Any]:  # noqa: A002 - its na
 
 
 class Saver:
-    """A saver on a connection of its own, as its documentation makes one."""
+    """A saver on a connection of its own, created as its documentation shows."""
 
     def __init__(self, path: Path, connect: Any) -> None:
         self._connection = connect(path, check_same_thread=False)
@@ -49,11 +49,11 @@ class Saver:
         self._saver.put(config_of(thread), checkpoint_of(id, value), {"source": "input", "step": 1}, {})
 
     def put_writes(self, thread: str, id: str, task: str, values: list[str]) -> None:  # noqa: A002 - its name there
-        """Save what a task has written."""
+        """Save the writes of a task."""
         self._saver.put_writes(config_of(thread, id), [("value", value) for value in values], task)
 
     def delete_thread(self, thread: str) -> None:
-        """Delete the checkpoints of a thread and what was written for them."""
+        """Delete the checkpoints of a thread and their writes."""
         self._saver.delete_thread(thread)
 
     def all(self) -> Iterable[Any]:
@@ -90,11 +90,11 @@ class Checkpoints(ShortTarget):
     beat = Action("put", {"thread": "heartbeat", "id": "1", "value": "e"})
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:  # noqa: ARG002
-        """A saver; it sets WAL by itself."""
+        """A saver; it sets WAL itself."""
         return Saver(path, environment.connect)
 
     def view(self, store: Saver) -> View:
-        """What it lists."""
+        """The checkpoints that it lists."""
         seen: dict[str, Any] = {}
         for one in store.all():
             given = one.config["configurable"]

@@ -1,11 +1,11 @@
-"""litequeue, as it is on PyPI: a queue of messages in one SQLite file, without a cache over it.
+"""litequeue, from PyPI: a queue of messages in one SQLite file, without a cache over it.
 
-Its promises are in its README (https://github.com/litements/litequeue): messages are persistent, what was popped is
-locked until it is marked as done or failed. It sets WAL and NORMAL by itself, so that a power cut may cost the newest
+Its promises are in its README (https://github.com/litements/litequeue): messages are persistent, and a popped message
+is locked until it is marked as done or failed. It sets WAL and NORMAL itself, so a power cut may lose the newest
 changes. Two lines of versions are driven here: 0.9 (the newest for Python 3.11), and those from 0.10 on, which need
-Python 3.12, tell each delivery apart by a claim and read on ten connections of their own.
+Python 3.12, identify each delivery by a claim, and read on ten connections of their own.
 
-The ids of messages are random there; here they come from the clock and a counter, so that runs can be repeated.
+Its message ids are random; here they come from the clock and a counter, so that runs can be repeated.
 
 Not covered: several threads, `maxsize`, and ``vacuum``.
 """
@@ -61,7 +61,7 @@ class LiteQueueSession:
         getattr(self._queue, name)(message.message_id, **claim)
 
     def live_view(self) -> View:
-        """Every message, asked of the queue by its id; which ids there are it only says by SQL."""
+        """Every message, read from the queue by its id; the ids come from SQL, since the queue does not list them."""
         with self._at_work():
             return _view(self._queue.get(identity) for identity in self._ids("ORDER BY message_id"))
 
@@ -70,11 +70,11 @@ class LiteQueueSession:
         return [identity for (identity,) in found.fetchall()]
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
         """Close the queue."""
@@ -97,12 +97,12 @@ class LiteQueue(Target):
 
     name = "litequeue"
     title = f"litequeue {version('litequeue')}, unmodified: a queue on SQLite"
-    # It sets both by itself.
+    # It sets both itself.
     configurations: tuple[Configuration, ...] = (Configuration("wal", "NORMAL"),)
-    # With WAL no COMMIT can be BUSY: the statement depth would say so.
+    # With WAL no COMMIT can be BUSY, which the statement depth would inject.
     depths: tuple[str, ...] = ("vfs",)
     unpromised: Mapping[str, str] = {}
-    # What is random in it is answered by the harness, for the whole process at a time.
+    # The harness replaces its random ids, for the whole process at a time.
     callers: tuple[Callers, ...] = ("processes",)
 
     def workload(self) -> tuple[Action, ...]:
@@ -121,7 +121,7 @@ class LiteQueue(Target):
         )
 
     def actions(self, view: View) -> SearchStrategy[Action]:
-        """New messages while there is none with that data, and what may become of those that are locked."""
+        """New messages while there is none with that data, and the allowed changes of locked ones."""
         calls = [strategies.sampled_from([Action("pop"), Action("prune")])]
         if free := [one for one in ("alpha", "beta", "gamma") if f"message/{one}" not in view]:
             calls.append(strategies.builds(lambda data: Action("put", {"data": data}), strategies.sampled_from(free)))
@@ -140,7 +140,7 @@ class LiteQueue(Target):
         return Action("put", {"data": "heartbeat"})
 
     def database(self, directory: Path) -> Path:
-        """The file that was given."""
+        """The given file."""
         return directory / "queue.sqlite3"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:

@@ -1,4 +1,4 @@
-"""peewee, as it is on PyPI: a model of two columns on its `SqliteDatabase`.
+"""peewee, from PyPI: a model of two columns on its `SqliteDatabase`.
 
 Its promise: "If an exception occurs in a wrapped block, the current transaction/savepoint will be rolled back" (of
 `atomic`, https://docs.peewee-orm.com/en/latest/peewee/transactions.html).
@@ -39,7 +39,7 @@ class ModelStore:
         return peewee.SqliteDatabase(str(path), pragmas=pragmas)
 
     def create(self) -> None:
-        """Make the table."""
+        """Create the table."""
         self.database.create_tables([self.items])
 
     def set(self, key: str, value: str) -> None:
@@ -86,7 +86,7 @@ class PeeweeModel(ShortTarget):
         return self.kind(path, configuration)
 
     def view(self, store: ModelStore) -> View:
-        """What the model answers."""
+        """The rows that the model returns."""
         return {item.key: item.value for item in store.items.select()}
 
     def rows(self, connection: sqlite3.Connection) -> View:

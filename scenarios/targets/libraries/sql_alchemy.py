@@ -1,8 +1,8 @@
-"""SQLAlchemy, as it is on PyPI: a store of two columns, by sessions of its ORM on a connection pool.
+"""SQLAlchemy, from PyPI: a store of two columns, by ORM sessions on a connection pool.
 
-Its promise: what is done in ``with Session(engine) as session, session.begin()`` is committed at the end, and rolled
-back where anything is raised (https://docs.sqlalchemy.org/en/20/orm/session_transaction.html). The pool keeps up to
-three connections; a view uses two at once, as two threads of a program would.
+Its promise: changes in ``with Session(engine) as session, session.begin()`` are committed at the end, and rolled back
+after an exception (https://docs.sqlalchemy.org/en/20/orm/session_transaction.html). The pool keeps up to three
+connections; a view uses two at once, as two threads of a program would.
 
 Not covered: several threads, nested transactions, and the asynchronous engine, which has a target in ``docs/field``.
 """
@@ -38,7 +38,7 @@ _REGISTRY.map_imperatively(_Item, _ITEMS)
 
 
 class PooledStore:
-    """Each call takes a connection out of the pool, and gives it back."""
+    """Each call takes a connection from the pool, and returns it."""
 
     def __init__(self, path: Path, configuration: Configuration) -> None:
         self._engine = sqlalchemy.create_engine(f"sqlite:///{path}", poolclass=sqlalchemy.QueuePool, pool_size=3)
@@ -74,7 +74,7 @@ class PooledStore:
         return gone
 
     def items(self) -> View:
-        """All of them; a second connection is in use meanwhile."""
+        """All items; a second connection is in use meanwhile."""
         with orm.Session(self._engine) as session, self._engine.connect() as other:
             other.execute(sqlalchemy.text("SELECT 1"))
             return {item.key: item.value for item in session.scalars(sqlalchemy.select(_Item))}
@@ -110,7 +110,7 @@ class SQLAlchemyPool(ShortTarget):
         return PooledStore(path, configuration)
 
     def view(self, store: PooledStore) -> View:
-        """What its ORM answers."""
+        """The rows that its ORM returns."""
         return store.items()
 
     def rows(self, connection: sqlite3.Connection) -> View:

@@ -1,14 +1,14 @@
-"""sqlitedict, as it is on PyPI: a dictionary in an SQLite table, whose statements a thread of its own executes.
+"""sqlitedict, from PyPI: a dictionary in an SQLite table, whose statements run on a thread of its own.
 
-What it promises is in its README and docstrings (https://github.com/piskvorky/sqlitedict): what was committed is saved;
+Its promises are in its README and docstrings (https://github.com/piskvorky/sqlitedict): committed changes are saved;
 with `autocommit` each change is; a `commit` that blocks ensures that errors of earlier statements are raised before it
-returns. It always sets ``synchronous=OFF``, so that a power cut may cost anything. Two targets: one commits after each
-change, as the README shows it first, the other has `autocommit`.
+returns. It always sets ``synchronous=OFF``, so a power cut may lose anything. Two targets: one commits after each
+change, as in the README's first example, the other has `autocommit`.
 
-How the thread is made to take turns with its caller is in `scenarios.targets.libraries.handover`. A call that would
-wait for ever is answered by an error here, and is told as what it is by the next look at the session.
+`scenarios.targets.libraries.handover` makes the thread take turns with its caller. A call that would wait forever
+raises an error here, and the next read of the session's view reports it.
 
-Not covered: several threads that use one dictionary, and values that are changed without being set again.
+Not covered: several threads that use one dictionary, and values that are modified in place.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class SqliteDictSession:
     """One open `sqlitedict.SqliteDict`."""
 
     def __init__(self, directory: Path, configuration: Configuration, *, autocommit: bool) -> None:
-        # Why a call waits for ever; empty where none does.
+        # Why a call waits forever; empty if none does.
         self._stuck = ""
         self._autocommit = autocommit
         self._dict: Any = None
@@ -51,7 +51,7 @@ class SqliteDictSession:
             )
 
     def call(self, action: Action) -> None:
-        """Make one change and commit it; raises `Refused` for a key that is not there."""
+        """Make one change and commit it; raises `Refused` for a missing key."""
         require_known(action, _CALLS)
         try:
             with self._at_work():
@@ -74,39 +74,39 @@ class SqliteDictSession:
         self._dict.clear()
 
     def live_view(self) -> View:
-        """Every key with its value, asked of the dictionary."""
+        """Every key with its value, from the dictionary."""
         with contextlib.suppress(WaitsForEverError), self._at_work():
             return {f"item/{key}": value for key, value in self._dict.items()}
-        raise Violation("still-usable-after-the-fault", f"a call waits for ever: {self._stuck}")
+        raise Violation("still-usable-after-the-fault", f"a call waits forever: {self._stuck}")
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
-        """Nothing is said of the change."""
+        """The library reports nothing about the change."""
         return None
 
     def self_check(self) -> None:
-        """There is no memory to look into."""
+        """There is no memory to check."""
 
     def close(self) -> None:
-        """Close the dictionary; one that would wait for ever is dropped, as its caller's process would have to be."""
+        """Close the dictionary; one that would wait forever is dropped, as its caller's process would have to be."""
         closing, self._dict = self._dict, None
         if not self._stuck:
             with self._at_work():
                 closing.close()
             return
-        # A connection of Python's refers to itself, and nobody has closed this one.
+        # A Python connection refers to itself, and this one was not closed.
         del closing
         gc.collect(1)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """One call of the library; raises `WaitsForEverError` where it would not return, and from then on each time."""
+        """One call of the library; raises `WaitsForEverError` if it would not return, and on each later call."""
         if self._stuck:
             raise WaitsForEverError(self._stuck)
         with by_turns() as ended:
             try:
                 yield
             except WaitsForEverError:
-                why = ended[-1] if ended else "for no reason that it tells"
+                why = ended[-1] if ended else "without a reported reason"
                 self._stuck = f"the thread that executes its statements has ended ({why})"
                 raise
 
@@ -116,14 +116,14 @@ class SqliteDict(Target):
 
     name = "sqlitedict"
     title = f"sqlitedict {sqlitedict.__version__}, unmodified: a dictionary on SQLite, commit() after each change"
-    # It leaves the synchronous level at OFF, whatever one asks for.
+    # It leaves the synchronous level at OFF, whatever the caller sets.
     configurations: tuple[Configuration, ...] = (
         Configuration("delete", "OFF"),  # its own default
         Configuration("wal", "OFF"),
     )
     depths: tuple[str, ...] = ("vfs",)  # it takes no connection factory
-    # Threads share one object, whose own thread has the connection; of processes its README says nothing, and that
-    # thread ends for good where it is told that the database is locked.
+    # Threads share one object, whose own thread has the connection; its README does not mention processes, and that
+    # thread ends permanently after a "database is locked" error.
     callers: tuple[Callers, ...] = ()
     unpromised: Mapping[str, str] = {}
     autocommit = False
@@ -156,7 +156,7 @@ class SqliteDict(Target):
         return strategies.one_of([calls[name] for name in self._names()])
 
     def _names(self) -> list[str]:
-        # With autocommit `update` commits each of its items by itself.
+        # With autocommit `update` commits each of its items separately.
         return ["set", "delete", "clear"] if self.autocommit else ["set", "delete", "update", "clear"]
 
     def heartbeat(self) -> Action:
@@ -164,7 +164,7 @@ class SqliteDict(Target):
         return Action("set", {"key": "heartbeat", "value": 1})
 
     def database(self, directory: Path) -> Path:
-        """The file that was given."""
+        """The given file."""
         return directory / "dict.sqlite"
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:  # noqa: ARG002
@@ -172,7 +172,7 @@ class SqliteDict(Target):
         return SqliteDictSession(directory, configuration, autocommit=self.autocommit)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows of its table, decoded as it does it."""
+        """The rows of its table, decoded in its own way."""
         if not has_table(connection, "unnamed"):
             return {}
         rows = connection.execute("SELECT key, value FROM unnamed")

@@ -1,7 +1,7 @@
-"""What the targets for other people's libraries share.
+"""Shared code of the targets for third-party libraries.
 
-The packages run unmodified; only what is random or asks the time is answered by the harness, so that the same call
-leads to the same operations each time.
+The packages run unmodified; the harness replaces only random values and the time, so that the same call makes the same
+operations each time.
 """
 
 import logging
@@ -16,10 +16,10 @@ from tornpage.scenarios.model.target import Action, Configuration, Environment, 
 
 
 class VirtualTime:
-    """The part of the ``time`` module that a library uses, on an environment's clock; to sleep is to move it.
+    """The part of the ``time`` module that a library uses, on an environment's clock; sleeping advances it.
 
-    Put it in the library's place for ``time`` only while a call is made: two sessions may be open at once, and they are
-    not closed in the order of their opening.
+    Replace the library's ``time`` by it only while a call is made: two sessions may be open at once, and they are not
+    closed in the order of their opening.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -37,14 +37,15 @@ class VirtualTime:
         return round(self.time() * 1000) * 1_000_000
 
     def sleep(self, seconds: float) -> None:
-        """Move the clock, by a second at least: a loop that polls each millisecond would poll for long."""
+        """Advance the clock by at least a second: a loop that polls each millisecond would poll for long."""
         self._slept_s += max(seconds, 1.0)
         faults.slept(max(seconds, 1.0))
 
 
 def silence(*loggers: str) -> None:
-    """Keep a library from logging its errors: thousands of faults are no news, and a log record that somebody keeps
-    would keep the frames of its error, and with them a connection.
+    """Keep a library from logging its errors, of which there are thousands.
+
+    A log record that a handler keeps would keep the frames of its error, and with them a connection.
     """
     for name in loggers:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -84,6 +85,6 @@ class ShortTarget(SimpleTarget):
     """A library's target in the short form; `calls` and `beat` name every method that may be called."""
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
-        """Make the store in a directory."""
+        """Create the store in a directory."""
         known = {action.name for action in (*self.calls, self.beat)}
         return _KnownCalls(super().open(directory, configuration, environment), known)

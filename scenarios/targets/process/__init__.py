@@ -9,7 +9,7 @@ from tornpage.scenarios.targets.process.program import DiedError, GarbledError, 
 from tornpage.scenarios.targets.process.protocol import PROTOCOL, SCHEMA_FILE, schema
 from tornpage.scenarios.targets.process.target import ProcessSession, ProcessTarget, StoreError
 
-# Whole programs to begin with: in JavaScript and in C.
+# Complete programs to start from: in JavaScript and in C.
 EXAMPLES = Path(__file__).with_name("examples")
 # For each language a helper that speaks the protocol, and an example that uses it.
 ADAPTERS = Path(__file__).with_name("adapters")

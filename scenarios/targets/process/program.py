@@ -1,11 +1,10 @@
-"""A program under test as a process: it is started, asked, limited in time, and ended.
+"""A program under test as a process: it is started, sent requests, limited in time, and ended.
 
-Each process runs in a session of its own, so that a Ctrl-C is heard by the harness alone; it is told to end by the end
-of its standard input, and killed with all its children where it does not. What it writes to standard error is kept and
-quoted when it fails.
+Each process runs in a session of its own, so that only the harness receives a Ctrl-C; closing its standard input tells
+it to end, and it is killed with all its children if it does not. Its standard error is kept and quoted when it fails.
 
-A program that does not keep to the protocol raises `ProgramError` with what was given and what is wrong: `DiedError`,
-`HungError`, `GarbledError`.
+A program that violates the protocol raises `ProgramError` with its output and the error: `DiedError`, `HungError`,
+`GarbledError`.
 """
 
 import contextlib
@@ -26,16 +25,16 @@ from tornpage.scenarios.targets.process.protocol import PROTOCOL, Answer, Descri
 _LONGEST_LINE_BYTES: Final = 16 * 1_048_576
 _ENDS_WITHIN_S: Final = 2.0
 _QUOTED_BYTES: Final = 400
-# A program that is started, and does nothing for so long, waits for something that does not come.
+# A started program that does nothing for so long waits for input that does not come.
 _IDLE_S: Final = 0.75
 
 _decode = msgspec.json.Decoder(Answer).decode
 
 
 class ProgramError(Exception):
-    """A program that does not keep to the protocol."""
+    """A program that violates the protocol."""
 
-    # No caller was answered, so no answer hides anything: what it means that there was none is judged elsewhere.
+    # No caller got an answer, so no answer hides anything: other checks judge the missing answer.
     is_no_answer = True
 
 
@@ -52,16 +51,16 @@ class HungError(ProgramError):
 
 
 class GarbledError(ProgramError):
-    """What it wrote to its standard output is no answer; the process has been killed."""
+    """Its standard output is not an answer; the process has been killed."""
 
 
 class Program:
-    """One process of a program. Raises `ProgramError` where it can't be started, or does not keep to the protocol."""
+    """One process of a program. Raises `ProgramError` if it can't be started, or violates the protocol."""
 
     def __init__(self, command: tuple[str, ...], answers_within_s: float) -> None:
         self.command = command
         self.answers_within_s = answers_within_s
-        # Of processes that it has started itself, one may do the I/O.
+        # One of its child processes may do the I/O.
         self.pid = 0
         # How many lines it has answered.
         self.answers = 0
@@ -83,7 +82,7 @@ class Program:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there, and has kept to the protocol so far."""
+        """Whether the process runs, and has followed the protocol so far."""
         return not self._complaints.closed and self._process.poll() is None
 
     @property
@@ -92,7 +91,7 @@ class Program:
         return self._output
 
     def ask(self, request: Request) -> Answer:
-        """Send a request and wait for its answer; raises `ProgramError`, and then the process is gone."""
+        """Send a request and wait for its answer; raises `ProgramError`, and then the process has ended."""
         try:
             return self._ask(request)
         except BaseException:
@@ -136,7 +135,7 @@ class Program:
             raise self._died(asked)
         self._require_silence(asked)
         if self._process.stdin is not None:
-            # Who is not there does not answer, either: that says it.
+            # A process that has ended does not answer, either: report its end.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(msgspec.json.encode(request) + b"\n")
         line = self._line(asked)
@@ -144,7 +143,7 @@ class Program:
             answer: Answer = _decode(line)
         except msgspec.ValidationError as error:
             self._kill()
-            message = f'{self._name} answered "{asked}" with {_quoted(line)}, which is no answer to it: {error}'
+            message = f'{self._name} answered "{asked}" with {_quoted(line)}, which is not a valid answer: {error}'
             raise GarbledError(message) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._garbled(line, f'in answer to "{asked}" ({error})') from error
@@ -156,7 +155,7 @@ class Program:
         return self._process.stdout.fileno()
 
     def _require_silence(self, asked: str) -> None:
-        """What is there before the question is no answer to it; raises `DiedError`, `GarbledError`."""
+        """Output before the request is not its answer; raises `DiedError`, `GarbledError`."""
         if not self._buffer and select.select([self._output], [], [], 0)[0]:
             self._buffer = os.read(self._output, 65_536)
             if not self._buffer:
@@ -190,7 +189,7 @@ class Program:
         return line
 
     def _require_at_work(self) -> None:
-        """A runtime that starts is busy; raises `HungError` where nothing has happened since it read its request."""
+        """A starting runtime is busy; raises `HungError` if nothing has happened since it read its request."""
         before = _spent(self._process.pid)
         if any(name.startswith("socket:") for name in _open_in(self._process.pid)):
             # A client of something that starts elsewhere, such as a container.
@@ -199,11 +198,11 @@ class Program:
             return
         self._kill()
         raise HungError(
-            f'{self._name} has not answered "describe" after {2 * _IDLE_S:g} s, and does nothing: does it read lines '
+            f'{self._name} has not answered "describe" after {2 * _IDLE_S:g} s, and is idle: does it read lines '
             f"from its standard input, and flush each line of its standard output?{self._complained()}"
         )
 
-    # -- what goes wrong -----------------------------------------------------------------------------------
+    # -- errors --------------------------------------------------------------------------------------------------
 
     def _died(self, asked: str) -> DiedError:
         try:
@@ -222,7 +221,7 @@ class Program:
         )
 
     def _complained(self) -> str:
-        """The end of what it has written to standard error, "" where it was let go of already."""
+        """The end of its standard error, "" if that is closed already."""
         if self._complaints.closed:
             return ""
         size = self._complaints.seek(0, os.SEEK_END)
@@ -241,7 +240,7 @@ class Program:
 
 
 def _spent(process: int) -> tuple[str, ...] | None:
-    """The processor time that a process and its children have used, and its reads; None where it isn't known."""
+    """The CPU time that a process and its children have used, and its reads; None if unknown."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{process}/task/{process}/children").read_text()
@@ -252,7 +251,7 @@ def _spent(process: int) -> tuple[str, ...] | None:
 
 
 def _open_in(process: int) -> list[str]:
-    """What a process has open, as the system names it."""
+    """The open files of a process, under the system's names."""
     found = []
     with contextlib.suppress(OSError):
         for descriptor in Path(f"/proc/{process}/fd").iterdir():

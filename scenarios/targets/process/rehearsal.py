@@ -1,8 +1,8 @@
-"""The rehearsal: what has to hold for a program before a fault says anything about it.
+"""The rehearsal: requirements on a program before any fault.
 
 The same calls are made twice, in two directories, one after the other. They have to lead to the same view; the second
-store has to leave the files of the first alone, and to have its database where it was told; the beat has to add one
-key. Whatever else is wrong without a fault is found by the search that follows.
+store must not touch the files of the first, and must have its database in its own directory; the beat has to add one
+key. Any other failure without a fault is found by the search that follows.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from tornpage.scenarios.targets.process.target import ProcessTarget
 
 
 def rehearse(target: ProcessTarget, configuration: Configuration, home: Path) -> None:
-    """Make the workload twice below `home`; raises `TargetError`, with what is wrong and what to do."""
+    """Make the workload twice below `home`; raises `TargetError` with the error and the remedy."""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as first, tempfile.TemporaryDirectory(dir=home) as second:
         once = _played(target, configuration, Path(first))
@@ -22,13 +22,13 @@ def rehearse(target: ProcessTarget, configuration: Configuration, home: Path) ->
         again = _played(target, configuration, Path(second))
         if changed := sorted(differences(left, _contents(Path(first))), key=lambda one: one.key):
             raise TargetError(
-                f"{target.name} was told to work in a second directory, and changed {changed[0].key} in the first: "
+                f"{target.name} got a second directory, and changed {changed[0].key} in the first: "
                 'use the "directory" of each "open", and forget the one before'
             )
         if not target.database(Path(second)).exists():
             raise TargetError(
                 f"{target.name} has made its calls, and there is no {target.database(Path())} in the directory "
-                'that it was told: use the "directory" of each "open"'
+                'that it got: use the "directory" of each "open"'
             )
         if once != again:
             raise TargetError(

@@ -1,7 +1,7 @@
-"""The view as a program's tables have it, read by plain SQLite with the description's `rows`.
+"""The view in a program's tables, read by plain SQLite with the description's `rows`.
 
-A database that its program has never opened successfully may have any part of its schema, so a table that is missing
-has no rows; `lacks` says what is missing where a store has been opened, and has to be whole.
+A database that its program has never opened successfully may have any part of its schema, so a missing table has no
+rows; `lacks` names what is missing after a store has been opened, when the schema must be complete.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from tornpage.scenarios.targets.process.protocol import Description
 
 
 def view_of(connection: sqlite3.Connection, name: str, description: Description, path: str) -> View:
-    """What the rows show on a connection to the database at `path` inside its directory; raises `TargetError`."""
+    """The view from the rows on a connection to the database at `path` inside its directory; raises `TargetError`."""
     _attach_to(connection, description, path)
     view: dict[str, Any] = {}
     for query in description.rows:
@@ -33,7 +33,7 @@ def view_of(connection: sqlite3.Connection, name: str, description: Description,
 
 
 def lacks(connection: sqlite3.Connection, description: Description, path: str) -> str:
-    """What the rows can't be read for, such as "no such table: notes"; "" where they can."""
+    """What is missing for the rows, such as "no such table: notes"; "" for nothing."""
     _attach_to(connection, description, path)
     for query in description.rows:
         try:
@@ -46,7 +46,7 @@ def lacks(connection: sqlite3.Connection, description: Description, path: str) -
 
 
 def _attach_to(connection: sqlite3.Connection, description: Description, path: str) -> None:
-    """Let the rows read the other databases that are there."""
+    """Attach the other existing databases for the rows."""
     if not description.attached:
         return
     there = {name: file for _, name, file in connection.execute("PRAGMA database_list")}

@@ -1,10 +1,10 @@
 """A program in any language as a target: its sessions are processes that speak the protocol.
 
-A process is used again after it has closed a store in good order and let go of its files, since a runtime takes longer
-to start than a call to make; where the description says `opens_once`, each store gets a process of its own. What the
-tables hold is read by the harness itself, with the description's `rows`.
+A process is used again after it has closed a store cleanly and released its files, since starting a runtime takes
+longer than a call; if the description has `opens_once`, each store gets its own process. The harness itself reads the
+tables, with the description's `rows`.
 
-Faults reach such a target from outside only: at the `syscall` depth (`scenarios.search.syscalls`).
+Faults reach such a target from outside only: at the `syscall` depth (`scenarios.search.programs.syscalls`).
 """
 
 import os
@@ -37,9 +37,9 @@ _STARTS_WITHIN_S: Final = 30.0
 
 
 class StoreError(Exception):
-    """The program's answer "failed": its message, and what it said of the change."""
+    """The program's answer "failed": its message, and its statement on the change."""
 
-    # What it was raised from stays in the program.
+    # Its cause stays in the program.
     is_only_a_message = True
 
     def __init__(self, answer: Failed) -> None:
@@ -57,7 +57,7 @@ class ProcessSession:
         self._environment = environment
 
     def open(self, configuration: Configuration) -> None:
-        """Have the store opened; raises what the program makes of it, and `TargetError` for another directory."""
+        """Request the opening of the store; raises the program's errors, and `TargetError` for another directory."""
         request = Open(
             str(self._directory), configuration.journal_mode, configuration.synchronous, self._environment.now_ms
         )
@@ -68,13 +68,13 @@ class ProcessSession:
         self._require_own_files()
 
     def call(self, action: Action) -> Any:
-        """Make a call; raises `StoreError` for a failure, `target.Refused` for a no, `ProgramError`."""
+        """Make a call; raises `StoreError` for a failure, `target.Refused` for a refusal, `ProgramError`."""
         answer = self.program.ask(Call(action.name, action.args, self._environment.now_ms))
         self._require_done(answer)
         return answer.value if isinstance(answer, Done) else None
 
     def live_view(self) -> View:
-        """What the process answers."""
+        """The process's own view."""
         answer = self.program.ask(Look())
         self._require_done(answer)
         if not isinstance(answer, Done) or answer.view is None:
@@ -82,16 +82,16 @@ class ProcessSession:
         return answer.view
 
     def outcome_of(self, error: Exception) -> str | None:
-        """What the program has said of the change."""
+        """The program's statement on the change."""
         return error.change if isinstance(error, StoreError) else None
 
     def self_check(self) -> None:
-        """A program has none of its own."""
+        """A program has no checks of its own."""
 
     def close(self) -> None:
-        """Have the store closed, and keep the process for the next one; raises `TargetError` for files left open."""
+        """Request the close of the store, and keep the process for the next; raises `TargetError` for open files."""
         if not self.program.alive:
-            # It is gone already; the call that met that has judged it.
+            # It has ended already; the call that met that was judged.
             self._target.give_back(self.program, fit=False)
             return
         fit = False
@@ -118,19 +118,19 @@ class ProcessSession:
             raise StoreError(answer)
 
     def _require_own_files(self) -> None:
-        """A store that works in another directory than its own would be judged by the wrong file."""
+        """A store that uses another directory than its own would be judged by the wrong file."""
         for path in _open_files(self.program.pid):
             if path.name == self._target.file and not path.is_relative_to(self._directory):
                 raise TargetError(
-                    f"{self._target.name} was told to open {self._target.file} in {self._directory}, "
+                    f"{self._target.name} got {self._directory} for {self._target.file}, "
                     f'and has {path} open: use the "directory" of each "open"'
                 )
 
 
 class ProcessTarget(Target):
-    """Target: the program that `command` starts. Closing it, or letting go of it, ends its processes.
+    """Target: the program that `command` starts. Closing it, or freeing it, ends its processes.
 
-    Raises `TargetError` where the program can't be started, or describes a store that can't be tested.
+    Raises `TargetError` if the program can't be started, or describes a store that can't be tested.
     """
 
     depths: tuple[str, ...] = ("syscall",)
@@ -183,7 +183,7 @@ class ProcessTarget(Target):
         return Path(self._path).name
 
     def database(self, directory: Path) -> Path:
-        """The description's database, or the one that the program has named when it opened a store."""
+        """The description's database, or the one that the program named when it opened a store."""
         return directory / self._path
 
     def databases(self, directory: Path) -> tuple[Path, ...]:
@@ -191,11 +191,11 @@ class ProcessTarget(Target):
         return (self.database(directory), *(directory / one for one in self.description.attached.values()))
 
     def opened_at(self, path: str | None, directory: Path) -> None:
-        """Take in which file a program has opened; raises `TargetError` where it is another one each time."""
+        """Record the file that a program has opened; raises `TargetError` if it varies."""
         if path is None:
             if not self._path:
                 raise TargetError(
-                    f'{self.name}: where the database is has to be in the description ("database": "store.sqlite"), or '
+                    f'{self.name}: the database path must be in the description ("database": "store.sqlite"), or '
                     'in the answer to "open"'
                 )
             return
@@ -206,13 +206,13 @@ class ProcessTarget(Target):
             raise TargetError(f'{self.name} answered "open" with {error}') from error
         if self._path and inside != self._path:
             raise TargetError(
-                f"{self.name} opened {self._path} before, and {inside} in another directory: the same calls have to "
+                f"{self.name} opened {self._path} before, and {inside} in another directory: the same calls must "
                 "lead to the same names; take the time from now_ms, and nothing random"
             )
         self._path = inside
 
     def _learn_path(self) -> None:
-        """Have a store opened, for where it has its database."""
+        """Open a store to learn the path of its database."""
         try:
             with tempfile.TemporaryDirectory() as directory:
                 self.open(Path(directory), self.configurations[0], Environment()).close()
@@ -231,7 +231,7 @@ class ProcessTarget(Target):
         try:
             session.open(configuration)
         except BaseException as error:
-            # A store that could not be opened may have left anything behind in its process, but not a file.
+            # A store that could not be opened may have left anything in its process, but not a file.
             answered = isinstance(error, StoreError | RefusedCall)
             self.give_back(program, fit=answered and not session.files_left_open())
             raise
@@ -246,7 +246,7 @@ class ProcessTarget(Target):
         return self._start()
 
     def give_back(self, program: Program, *, fit: bool) -> None:
-        """Take a process back, for the next session if it is fit for one."""
+        """Return a process, for the next session if it is still usable."""
         if fit and not self.description.opens_once:
             self._idle.append(program)
         else:
@@ -254,11 +254,11 @@ class ProcessTarget(Target):
             self._running.discard(program)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
-        """The rows; of a table that is not there yet none."""
+        """The rows; none of a missing table."""
         return rows.view_of(connection, self.name, self.description, self._path)
 
     def lacks(self, connection: sqlite3.Connection) -> str:
-        """What the rows can't be read for, such as "no such table: notes"; "" where they can."""
+        """What is missing for the rows, such as "no such table: notes"; "" for nothing."""
         return rows.lacks(connection, self.description, self._path)
 
     def _start(self) -> Program:
@@ -283,7 +283,7 @@ def _configurations_of(description: Description) -> tuple[Configuration, ...]:
 
 
 def _require_sound(description: Description) -> None:
-    """Raise ValueError, as the end of a sentence, for what the types can't say."""
+    """Raise ValueError, as the end of a sentence, for errors that the types can't express."""
     if description.database:
         _require_inside("database", description.database)
     for name, path in description.attached.items():
@@ -295,7 +295,7 @@ def _require_sound(description: Description) -> None:
 
 
 def _require_inside(what: str, path: str) -> None:
-    """Raise ValueError, as the end of a sentence, for a path that leads elsewhere."""
+    """Raise ValueError, as the end of a sentence, for a path that leads outside."""
     if not path or Path(path).is_absolute() or ".." in Path(path).parts or path.endswith("/"):
         raise ValueError(
             f'"{what}": {path!r}; it is a path inside the given directory, such as "store.db" or "data/store.db"'
@@ -303,7 +303,7 @@ def _require_inside(what: str, path: str) -> None:
 
 
 def _open_files(pid: int) -> list[Path]:
-    """The regular files that a process has open; none where the system doesn't say."""
+    """The regular files that a process has open; none if the system doesn't tell."""
     found = []
     try:
         descriptors = list(Path(f"/proc/{pid}/fd").iterdir())

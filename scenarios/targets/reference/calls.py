@@ -1,4 +1,4 @@
-"""What an action of the reference comes to: the single calls in it, who makes them, and when."""
+"""The single calls in an action of the reference, who makes them, and when."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,12 +24,12 @@ class Made(msgspec.Struct, frozen=True):
 
     @property
     def is_boot(self) -> bool:
-        """Whether it looks for what was in flight while nobody is alive."""
+        """Whether it looks for work in flight while no worker is alive."""
         return self.name == "recover" and not self.elsewhere
 
     @property
     def may_find_lost(self) -> bool:
-        """Whether it may make a task lost: because nobody is alive, or because somebody says that it is."""
+        """Whether it may make a task lost: because no worker is alive, or a caller says that it is lost."""
         if self.name in ("recover", "maintenance"):
             return not self.elsewhere
         if self.name == "older_row":

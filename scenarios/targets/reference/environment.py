@@ -1,7 +1,7 @@
-"""The world round the reference ledger: observers, workers, receivers, old files, another process, an older version.
+"""The environment of the reference ledger: observers, workers, receivers, old files, another process, an older version.
 
-All of it is simulated, deterministic and out of reach of what is armed. Real processes with real locks are the business
-of the kill search and of the ledger's own tests.
+All of it is simulated, deterministic and out of reach of armed faults. Real processes with real locks are covered by
+the kill search and by the ledger's own tests.
 """
 
 import contextlib
@@ -39,29 +39,29 @@ _LEFT_BY_OTHERS: Final = {
 
 
 class Mirror:
-    """An observer that rebuilds the tasks from nothing but what it is told."""
+    """An observer that rebuilds the tasks only from its notifications."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.was_told = False
-        # How many changes it has heard of; to be restored is none.
+        # The number of changes it was notified of; a restore does not count.
         self.changes = 0
-        # What it heard since somebody asked, for the model.
+        # Its notifications since the last check, for the model.
         self.heard: list[tuple[str, str, Task | None, Task | None]] = []
-        # What an observer raises is only logged, so the next look raises it.
+        # The ledger only logs what an observer raises, so the next check raises it.
         self.wrong: Violation | None = None
 
     def restored(self, tasks: tuple[Task, ...]) -> None:
-        """Begin with these."""
+        """Start from these."""
         self.was_told = True
         self.tasks = {task.task_id: task for task in tasks}
 
     def upserted(self, task: Task, previous: Task | None) -> None:
-        """One more, or one that has changed from what was known of it."""
+        """One more, or one that has changed from its known state."""
         if self.tasks.get(task.task_id) != previous and self.wrong is None:
             self.wrong = Violation(
                 "observers-saw-exactly-the-commits",
-                f"{task.task_id}: told of a change from {previous}, after {self.tasks.get(task.task_id)}",
+                f"{task.task_id}: notified of a change from {previous}, after {self.tasks.get(task.task_id)}",
             )
         self.changes += 1
         self.heard.append(("upserted", task.task_id, task, previous))
@@ -75,10 +75,10 @@ class Mirror:
 
 
 class PretendedWorkers(Workers):
-    """Workers without processes, the same in every session: they live, but for the time of a boot.
+    """Workers without processes, the same in every session: they are alive, except during a boot.
 
-    A pass over the outbox lives as long as it lasts, for every process that has the same database: the name of a socket
-    says so, which goes with its process and is no file. (Where the system has no such names, in this session only.)
+    A pass over the outbox is alive as long as it runs, for every process that has the same database: it holds the name
+    of a socket, which goes with its process and is not a file. (On a system without such names, in this session only.)
     Real locks of real processes are tested with the ledger.
     """
 
@@ -89,7 +89,7 @@ class PretendedWorkers(Workers):
         self._passing: dict[str, socket.socket | None] = {}
 
     def hold(self, worker_id: str | None = None) -> Worker:
-        """Begin a pass; under another name where one of this name is under way."""
+        """Begin a pass; under another name if one of this name is running."""
         chosen = wanted = worker_id or "unnamed"
         for number in itertools.count(2):
             try:
@@ -109,7 +109,7 @@ class PretendedWorkers(Workers):
             name.close()
 
     def is_alive(self, worker_id: str) -> bool:
-        """A pass while it lasts, everybody else outside a boot; never an id that no worker can have."""
+        """A pass while it runs, every other one outside a boot; never an id that no worker can have."""
         try:
             checked_worker_id(worker_id)
         except UsageError:
@@ -127,7 +127,7 @@ class PretendedWorkers(Workers):
         return False
 
     def _named(self, worker_id: str) -> socket.socket | None:
-        """A socket with the name of a pass; raises `OSError` where there is one already. None: this system has none."""
+        """A socket with the name of a pass; raises `OSError` if there is one already. None: this system has none."""
         if sys.platform != "linux":
             return None
         digest = hashlib.sha256(f"{self._database} {worker_id}".encode()).hexdigest()
@@ -145,7 +145,7 @@ class PretendedWorkers(Workers):
 
 
 class Receiver:
-    """Gets the messages, does what they say, and remembers what it got until somebody has looked."""
+    """Receives the messages, follows their payload, and keeps them until the next check."""
 
     def __init__(self) -> None:
         self._got: list[Envelope] = []
@@ -155,7 +155,7 @@ class Receiver:
         self.takes: Callable[[int], object] | None = None
 
     def deliver(self, envelope: Envelope) -> None:
-        """Take a message in; a payload with an error in it fails like that.
+        """Receive a message; one whose payload has an error fails with it.
 
         One that `raises` fails with an error of another kind; for one that is acknowledged `elsewhere`, another process
         does so meanwhile; one that `takes_ms` lets time go by, or the clock jump back.
@@ -173,11 +173,11 @@ class Receiver:
 
     @property
     def got(self) -> list[Envelope]:
-        """What it got since somebody has looked."""
+        """The messages since the last check."""
         return self._got
 
     def check(self, view: View) -> None:
-        """Every copy has come with the key by which a second one is known. Raises `Violation`."""
+        """Every copy has the key by which a receiver detects a second one. Raises `Violation`."""
         while self._got:
             envelope = self._got.pop()
             row = view.get(f"message/{envelope.id}")
@@ -185,7 +185,7 @@ class Receiver:
                 raise Violation(
                     "no-duplicate-after-ack",
                     f"message {envelope.id} came with the idempotency key {envelope.idempotency_key!r}, so its "
-                    "receiver can't know a second copy of it",
+                    "receiver can't detect a second copy",
                 )
 
 
@@ -199,7 +199,7 @@ _KEYS: Final = {"tasks": "task_id", "task_delivery_state": "task_id", "task_hist
 
 
 def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None:
-    """Write what no version of the ledger would into one row, past the schema's checks; of the tables in `_KEYS`."""
+    """Write a value that no version of the ledger would into one row, bypassing the schema's checks."""
     if not column.isidentifier():
         raise ValueError(f"a column's name is an identifier, not {column!r}")
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
@@ -218,15 +218,15 @@ def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
 def run_command(
     argv: list[str], ledger: Ledger, state_dir: Path, clock: Callable[[], int], *, terminal: bool
 ) -> dict[str, Any]:
-    """Run a command of the ledger's group in this process, in a pipe or on a terminal; what it prints."""
-    # They take long to load, and few sessions have a command typed.
+    """Run a command of the ledger's group in this process, in a pipe or on a terminal; return its output."""
+    # They take long to load, and few sessions run a command.
     from click.testing import CliRunner  # noqa: PLC0415 - as above
 
     from tornpage.ledger.command import ledger_group  # noqa: PLC0415 - as above
     from tornpage.ledger.command.group import LedgerOptions  # noqa: PLC0415 - as above
 
     class Opener(LedgerOptions):
-        """Stands for the options that are typed before a command: the ledger is open already."""
+        """Replaces the options before a command: the ledger is open already."""
 
         @contextlib.contextmanager
         def opened(self) -> Iterator[Ledger]:
@@ -234,7 +234,7 @@ def run_command(
                 yield ledger
 
     group, *arguments = argv
-    # What rich takes for a terminal that has room for every column.
+    # Environment in which rich sees a terminal with room for every column.
     wide = {"FORCE_COLOR": "1", "COLUMNS": "300"} if terminal else {"FORCE_COLOR": None}
     done = CliRunner(env=wide).invoke(ledger_group.commands[group], arguments, obj=Opener(state_dir, None, 0, clock))
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -246,7 +246,7 @@ def run_command(
 
 
 class Grumbler:
-    """An observer that fails, and tries to change what it is handed, wherever a task's label says so."""
+    """An observer that fails, and tries to change its arguments, if a task's label says so."""
 
     label: Final = "observer raises"
 
@@ -264,13 +264,13 @@ class Grumbler:
 
 
 def connect_as_another(place: str, *, uri: bool = False, **_options: Any) -> sqlite3.Connection:
-    """A connection as another process has it: past what is armed here."""
+    """A connection like another process's: out of reach of armed faults."""
     path = place.removeprefix("file://").partition("?")[0] if uri else place
     return faults.connect_unwatched(Path(path))
 
 
 def visit(database: Path) -> None:
-    """Let a process of its own open the database, read it and close it; nobody's locks are its own."""
+    """Let another process open the database, read it and close it, so that no locks are shared."""
     code = (
         "import contextlib, sqlite3, sys\n"
         "with contextlib.closing(sqlite3.connect(sys.argv[1])) as connection:\n"

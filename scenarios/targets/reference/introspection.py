@@ -1,6 +1,6 @@
-"""What only the reference's own session can look at: its files' modes, its log, its audit, and what it told observers.
+"""Checks that need the reference's own session: its files' modes, its log, its audit, and its notifications.
 
-Each is an independent count or a plain look, written from the ledger's specification; all raise `Violation`.
+Each is an independent count or a plain read, written from the ledger's specification; all raise `Violation`.
 """
 
 import os
@@ -20,34 +20,34 @@ from tornpage.scenarios.targets.reference.calls import rows_of
 from tornpage.scenarios.targets.reference.environment import Mirror
 
 _SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
-# The automatic checkpoint comes at 1,000 pages; the transaction that goes beyond them still goes into the log.
+# The automatic checkpoint runs at 1,000 pages; the transaction that exceeds them still goes into the log.
 _MOST_LOG_BYTES: Final = 1_500 * (4_096 + 24)
 _ACTIVE: Final = frozenset({"queued", "running"})
 _STALE_MS: Final = {"queued": 10 * 60_000, "running": 30 * 60_000}
 
 
 def check_memory(ledger: Ledger, mirror: Mirror) -> None:
-    """Indexes are what one builds anew, and the mirror of the observers is what memory has."""
+    """Indexes equal rebuilt ones, and the observers' mirror equals memory."""
     memory = ledger.tasks.view()
     if memory.indexes != Indexes.rebuild(memory.tasks.values()):
-        raise Violation("indexes-derived", "an index differs from one built anew from the tasks")
+        raise Violation("indexes-derived", "an index differs from one rebuilt from the tasks")
     if not mirror.was_told:
-        raise Violation("observers-saw-exactly-the-commits", "the ledger was restored, and no observer was told")
+        raise Violation("observers-saw-exactly-the-commits", "the ledger was restored, and no observer was notified")
     seen, kept = ({key: msgspec.to_builtins(task) for key, task in one.items()} for one in (mirror.tasks, memory.tasks))
     if seen != kept:
         raise Violation(
             "observers-saw-exactly-the-commits",
-            describe(differences(seen, kept), "what observers were told", "memory"),
+            describe(differences(seen, kept), "the observers", "memory"),
             {"observers": seen, "memory": kept},
         )
 
 
 def check_files(database: Path) -> None:
-    """Nobody else may read the files, and the log is within its bound."""
+    """Other users can't read the files, and the log is within its bound."""
     directory, name = os.path.split(database)
     for path, kind in ((directory, "the directory"), *((f"{database}{side}", name + side) for side in _SIDE_FILES)):
         try:
-            # At every look: pathlib would take three times as long.
+            # Runs at every check: pathlib would take three times as long.
             found = os.stat(path)  # noqa: PTH116
         except FileNotFoundError:
             continue
@@ -58,13 +58,13 @@ def check_files(database: Path) -> None:
 
 
 def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:
-    """The audit's summary is what the rows say, whatever the filter, and the filter lets through what it should."""
+    """The audit's summary matches the rows, whatever the filter, and the filter selects the right ones."""
     severities = [one for task in rows_of(view, "task").values() for one in _problems(task, now_ms)]
     codes = Counter(code for _, code in severities)
     errors = sum(severity == "error" for severity, _ in severities)
     report = ledger.audit(severity="error")
     told = {str(code): count for code, count in report.summary.by_code.items() if count}
-    # Read from the raw rows: memory has them in order, and a reader of the file says what is wrong with them.
+    # Read from the raw rows: memory has them in order, and a reader of the file reports their defects.
     out_of_order = told.pop("inconsistent_timestamps", 0)
     if told != codes:
         raise Violation("report-is-true", f"the rows have the problems {dict(codes)}, and the audit counts {told}")
@@ -72,13 +72,13 @@ def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:
     if counted != (len(severities), errors, errors):
         raise Violation(
             "report-is-true",
-            f"the rows have {len(severities)} problems, {errors} of them errors; the audit's summary says "
+            f"the rows have {len(severities)} problems, {errors} of them errors; the audit's summary has "
             f"{counted[0]} and {counted[1]}, and it shows {counted[2]} errors",
         )
 
 
 def _problems(task: Mapping[str, Any], now_ms: int) -> list[tuple[str, str]]:
-    """What is wrong with a task by the specification, as (severity, code); no worker is dead while somebody looks."""
+    """The problems of a task by the specification, as (severity, code); no worker is dead during the check."""
     found = []
     status, times = task["status"], (task["last_event_at"], task["started_at"], task["created_at"])
     age_ms = max(0, now_ms - next(time for time in times if time is not None))

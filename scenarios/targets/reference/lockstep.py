@@ -1,11 +1,11 @@
-"""The ledger and its model, step by step: what a call answered, refused, left, told observers and wrote into the log.
+"""The ledger and its model, step by step: answers, refusals, states, notifications and log lines of each call.
 
-The model has no memory of its own: it begins each step with the state that the disk showed before it. So whatever a
-fault, a crash or another process has led to, the possible states are those that the oracle has settled on, and after a
-call that failed the state has to be the one before or the one after, by the specification.
+The model has no memory: it begins each step with the state that the disk showed before it. So after a fault, a crash or
+a change by another process, the possible states are those that the oracle has settled on; after a failed call the state
+has to be the one before or the one after, by the specification.
 
-Not held against the model: texts for people, the stages of a call that commits more than once and was cut short (the
-oracle's), what `OPEN_TO_THE_STORE` names, and, while something is armed, looks beyond those that the oracle asks for.
+Not compared with the model: texts for people, the stages of a call that commits more than once and was cut short (the
+oracle checks these), what `OPEN_TO_THE_STORE` names, and, while a fault is armed, reads beyond those of the oracle.
 """
 
 import logging
@@ -29,7 +29,7 @@ Event = tuple[str, str, Any, Any]
 
 
 class Told(msgspec.Struct):
-    """What came of one call of a session, and the circumstances in which it was made.
+    """The result of one call of a session, and its circumstances.
 
     `answer` is what it returned, as data; `error` the name of the ledger's error that refused it; `heard` what
     observers heard; `lines` those of recovery's log, and `doubts` those that say that it can't be told; `sent` what the
@@ -55,7 +55,7 @@ class _Lines(logging.Handler):
         self._told = told
 
     def emit(self, record: logging.LogRecord) -> None:
-        # That files of dead workers stay for now is housekeeping.
+        # Files of dead workers that stay for now are housekeeping.
         if (line := record.getMessage()).startswith("[recovery] run "):
             self._told.lines.append(line)
         elif line.startswith("[recovery] it is unknown whether"):
@@ -86,11 +86,11 @@ def as_data(value: Any) -> Any:
 
 def _accuse(what: object, wanted: Any, found: Any) -> None:
     first, second = _parted(wanted, found)
-    raise Violation("as-specified", f"{what}: by the specification {first!r}, and it was {second!r}")
+    raise Violation("as-specified", f"{what}: the specification gives {first!r}, the ledger {second!r}")
 
 
 def _parted(wanted: Any, found: Any) -> tuple[Any, Any]:
-    """What differs in two values, for people: the names of rows whose order or number does, else fields."""
+    """The difference of two values, for people: the names of rows whose order or number differs, else fields."""
     if isinstance(wanted, list) and isinstance(found, list) and (_names(wanted) or _names(found)):
         if _names(wanted) != _names(found):
             return _names(wanted), _names(found)
@@ -103,7 +103,7 @@ def _parted(wanted: Any, found: Any) -> tuple[Any, Any]:
 
 
 def _names(rows: list[Any]) -> list[str]:
-    """The ids of rows, nothing where they are none."""
+    """The ids of rows; empty for other values."""
     found = [next((row[key] for key in _IDS if key in row), "") for row in rows if isinstance(row, Mapping)]
     return [] if "" in found else found
 
@@ -112,7 +112,7 @@ def _names(rows: list[Any]) -> list[str]:
 
 
 def check_call(before: View, action: Action, after: View, kind: str, told: Told, now_ms: int) -> None:
-    """Hold one call against the model; `kind` is "done", "refused" or "raised". Raises `Violation`."""
+    """Compare one call with the model; `kind` is "done", "refused" or "raised". Raises `Violation`."""
     special = _SPECIAL.get(action.name)
     if special is not None:
         special(before, action.args, after, kind, told, now_ms)
@@ -123,7 +123,7 @@ def check_call(before: View, action: Action, after: View, kind: str, told: Told,
 
 
 def _check_moving(before: View, action: Action, after: View, kind: str, told: Told) -> None:
-    """A call during which the clock moves is made at one of the times that it has looked at."""
+    """A call during which the clock moves matches the model at one of the times that it has read."""
     args = {name: value for name, value in action.args.items() if name not in ("tick_ms", "later_ms")}
     state, wrong = model.State.of(before), None
     for now_ms in told.readings:
@@ -140,7 +140,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
     if call.name not in model.ACTIONS and call.name != "batch":
         return
     if call.name == "outbox.import_legacy" and "files" not in told.circumstances:
-        # What there was could not be looked at.
+        # The state before could not be read.
         return
     world = model.World(call.now_ms, **told.circumstances)
     try:
@@ -150,7 +150,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
             _accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
         _hold_state(f"{call} was refused", state.view(), after)
     except TypeError:
-        # It lacks an argument, or has one too many: no call at all.
+        # It lacks an argument, or has one too many: not a call at all.
         return
     else:
         _hold_outcome(call, outcome, kind, state.view(), after, told)
@@ -164,7 +164,7 @@ def _overtaken(before: View, args: dict[str, Any], after: View, kind: str, told:
 
 
 def _cancel_while(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
-    """§2, cancel: it asks the hook first, then re-reads the row: a completion that came in meanwhile is kept."""
+    """§2, cancel: it calls the hook first, then reads the row again: a completion in between is kept."""
     state, task_id = model.State.of(before), args["task_id"]
     is_asked = state.task.get(task_id, {}).get("status") in ("queued", "running")
     meanwhile = model.Outcome(state)
@@ -190,7 +190,7 @@ def _maintenance_while(before: View, args: dict[str, Any], after: View, kind: st
 
 
 def _command(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
-    """§3: a command is its call in another process; it prints what that answers, and its exit code says how it went."""
+    """§3: a command is its call in another process; it prints the call's answer, and its exit code is the result."""
     if kind == "raised":
         return
     argv, state = args["argv"], model.State.of(before)
@@ -275,7 +275,7 @@ class _Call(msgspec.Struct, frozen=True):
             name, args = args["call"]["name"], dict(args["call"]["args"])
         args.pop("booting", None)
         if name == "maintenance":
-            # The harness's action does it, where the ledger's own call only says what it would do.
+            # The harness's action makes the change that the ledger's own call only previews.
             args.setdefault("apply", True)
         return cls(name, args, now_ms + args.pop("later_ms", 0))
 
@@ -329,7 +329,7 @@ def _task_order(view: View) -> list[str]:
 
 
 def _plain(view: View) -> Any:
-    """The view with what stands for many texts as text."""
+    """The view with alternatives of text as text."""
     return msgspec.to_builtins(view, enc_hook=repr)
 
 
@@ -345,7 +345,7 @@ def _hold_answer(said: str, outcome: model.Outcome, told: Told) -> None:
 
 
 def _hold_events(said: str, wanted: Sequence[Event], heard: Sequence[Event]) -> None:
-    """What others have done may be heard first: a session hears of it when it comes to the same row."""
+    """Other processes' changes may be notified first: a session is notified of one when it reads the same row."""
     met = 0
     for event in heard:
         if met < len(wanted) and event == wanted[met]:
@@ -355,18 +355,18 @@ def _hold_events(said: str, wanted: Sequence[Event], heard: Sequence[Event]) -> 
     else:
         if met == len(wanted):
             return
-    _accuse(f"{said}, what observers heard", [_short(one) for one in wanted], [_short(one) for one in heard])
+    _accuse(f"{said}, the notifications of observers", [_short(one) for one in wanted], [_short(one) for one in heard])
 
 
 def _short(event: Event) -> tuple[str, str, str | None]:
     return event[0], event[1], event[2] and event[2]["status"]
 
 
-# -- looks -----------------------------------------------------------------------------------------------------
+# -- reads -----------------------------------------------------------------------------------------------------
 
 
 def check_lists(listed: Mapping[str, Any], view: View, now_ms: int) -> None:
-    """Hold what the lists have answered, by their action, against the model. Raises `Violation`."""
+    """Compare the answers of the lists, by their action, with the model. Raises `Violation`."""
     state, world = model.State.of(view), model.World(now_ms)
     for name, answer in listed.items():
         wanted, found = model.step(world, state, name, {}).answer, as_data(answer)
@@ -375,7 +375,7 @@ def check_lists(listed: Mapping[str, Any], view: View, now_ms: int) -> None:
 
 
 def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
-    """Hold what the ledger answers to each kind of question against the model. Raises `Violation`."""
+    """Compare the ledger's answer to each kind of query with the model. Raises `Violation`."""
     state, world = model.State.of(view), model.World(now_ms)
     for name, args in _questions(state):
         wanted = model.step(world, state, name, args).answer

@@ -1,4 +1,4 @@
-"""The files of the old queue, as another program has left them, and what else may lie beside them."""
+"""The files of the old queue, as another program has left them, and other files beside them."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
 
 
 def _document(file: Path) -> Any:
-    """What an old file says; None where it is none."""
+    """The content of an old file; None for an invalid one."""
     if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST_FILE:
         return None
     try:
@@ -53,14 +53,14 @@ def _document(file: Path) -> Any:
 
 
 class LegacyQueue:
-    """The files of the old queue. What has been taken out of it has to be in the outbox's file."""
+    """The files of the old queue. A message that was removed from it has to be in the outbox's database."""
 
     def __init__(self, directory: Path, database: Path) -> None:
         self.directory: Final = directory
         self._database = database
-        # Of each message that was taken out, its idempotency key, where it has one.
+        # The idempotency key, if any, of each removed message.
         self._taken: dict[str, str | None] = {}
-        # What was ever taken over, as the database remembered it at the last look; None: no look was taken.
+        # All imports in the database at the last check; None: there was no check.
         self.known: dict[str, str] | None = None
 
     def put(self, name: str, content: object, kind: str = "json") -> None:
@@ -69,15 +69,15 @@ class LegacyQueue:
             # An action may come from a replay file, which must not write anywhere else.
             raise TargetError(f"a legacy file's name is no path: {name!r}")
         if kind not in _ODD_FILES:
-            raise TargetError(f"there is no kind of file {kind!r}; there are {', '.join(_ODD_FILES)}")
-        # The old program writes it, and what is armed is for the new one.
+            raise TargetError(f"unknown kind of file {kind!r}; known: {', '.join(_ODD_FILES)}")
+        # The old program writes it, and armed faults are for the new one.
         with spared():
             self.directory.mkdir(exist_ok=True)
             _ODD_FILES[kind](self.directory / name, msgspec.json.encode(content))
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[Path]:
-        """While somebody imports it: notice which files go."""
+        """During an import: record which files are removed."""
         before = self._ids()
         try:
             yield self.directory
@@ -95,7 +95,7 @@ class LegacyQueue:
         return found
 
     def contents(self) -> dict[str, Any] | None:
-        """The documents by the names of their files, none of what is no such file; None where there is no directory."""
+        """The documents by the names of their files, without invalid ones; None if the directory is missing."""
         if not self.directory.is_dir():
             return None
         with spared():
@@ -111,9 +111,9 @@ class LegacyQueue:
                 self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
 
     def check(self) -> None:
-        """Whatever file has gone, its message has been committed. Raises `Violation`."""
+        """The message of every removed file has been committed. Raises `Violation`."""
         if not self.directory.is_dir():
-            # Nothing can have been taken over.
+            # Nothing can have been imported.
             self.known = {}
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:

@@ -1,4 +1,4 @@
-"""Openings of a ledger in a directory of its own: what was there before, how it is asked for, and what comes of it."""
+"""Openings of a ledger in a directory of its own: the files before, the options, and the result."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def _damaged(directory: Path) -> None:
 
 
 def _index_differs(directory: Path) -> None:
-    """An index has an entry of a row that is gone: no page is damaged, and SQLite reads it without a word."""
+    """An index has an entry of a removed row: no page is damaged, and SQLite reads it without an error."""
     path = _ledger(directory)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         index = connection.execute(
@@ -118,7 +118,7 @@ def _flipped(content: bytes, at: int) -> bytes:
     return bytes(changed)
 
 
-# A log begins with 32 bytes of its own; each frame has 24 before its page.
+# A log begins with a header of 32 bytes; each frame has 24 before its page.
 _SALT_OF_A_FRAME: Final = 32 + 8
 _IN_A_PAGE: Final = 32 + 24 + 100
 _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
@@ -174,9 +174,9 @@ def place(home: Path) -> Iterator[Path]:
 
 
 def opening(home: Path, *, before: str, under: str = "", reader: bool = False, **options: Any) -> Any:
-    """What an opening comes to: facts of the open ledger, or the error, and whether the file was left as it was.
+    """The result of an opening: facts of the open ledger, or the error, and whether the file was left unchanged.
 
-    `before` says what is there, `under` a path below the state directory that is asked for; with `reader` another
+    `before` names the existing files, `under` a path below the requested state directory; with `reader` another
     connection reads all the time; the options are those of `Ledger.open`.
     """
     if before not in BEFORE:
@@ -228,7 +228,7 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
 
 
 def _worker(ledger: Ledger, lock: Path) -> list[Any]:
-    """A worker that lives, who may read its lock, and that it is dead and cleaned away afterwards."""
+    """A living worker, who may read its lock, and that it is dead and its file removed afterwards."""
     with ledger.workers.hold("one"):
         private = [f"{one.stat().st_mode & 0o7777:o}" for one in (lock.parent, lock) if one.exists()]
         alive = ledger.workers.is_alive("one")
@@ -236,7 +236,7 @@ def _worker(ledger: Ledger, lock: Path) -> list[Any]:
 
 
 def _in_the_file(path: Path) -> int | None:
-    """How many tasks the database has without its log; None where there is none."""
+    """How many tasks the database has without its log; None without a database."""
     if not path.exists():
         return None
     with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
@@ -244,7 +244,7 @@ def _in_the_file(path: Path) -> int | None:
 
 
 def _after(ledger: Ledger, path: Path) -> dict[str, Any]:
-    """What is left of it once it is closed, twice; only a reader may have the file open besides."""
+    """The files after closing it, twice; only a reader may also have the file open."""
     ledger.close()
     try:
         ledger.tasks.list()

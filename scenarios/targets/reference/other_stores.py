@@ -1,4 +1,4 @@
-"""Other stores of tasks in the place of SQLite: each subset of what one may offer, and one that fails now and then."""
+"""Other stores of tasks instead of SQLite: each subset of the optional methods, and one that fails sometimes."""
 
 import contextlib
 import sqlite3
@@ -19,7 +19,7 @@ _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
 
 
 def _driver_error(raises: Mapping[str, Any]) -> Exception:
-    """What a driver of SQLite raises: with a code and its name, or with a text alone; or a store that knows ours."""
+    """An error of an SQLite driver, with a code and its name, or with a text alone; or one of the ledger's own."""
     if raises.get("ours"):
         return StoreFull("it is full", outcome="unknown", retryable=True)
     if raises.get("memory"):
@@ -33,8 +33,8 @@ def _driver_error(raises: Mapping[str, Any]) -> Exception:
 class _Store:
     """A store that lacks some of the optional methods.
 
-    It fails at the first write after `fails` was set: before its work, after it, or so that it can't be asked
-    either (``gone``), until `fails` is set anew.
+    It fails at the first write after `fails` was set: before its work, after it, or so that it can't be asked either
+    (``gone``), until `fails` is set again.
     """
 
     def __init__(self, store: Any, lacks: Iterable[str], raises: Mapping[str, Any] | None) -> None:
@@ -43,7 +43,7 @@ class _Store:
         self._lacks = frozenset(lacks)
         self._is_gone = False
         self.fails: str | None = None
-        # What was handed over whole, with copies made at that moment.
+        # The complete states that it was passed, with copies made at that moment.
         self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -96,12 +96,12 @@ def life_of_a_store(
     fails: Mapping[str, str] | None = None,
     raises: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """What calls on a ledger on such a store answer, or how they fail; then what is there after a restart.
+    """The answers, or errors, of calls on a ledger on such a store; then the state after a restart.
 
-    `fails` says at which call, by its number, the store fails, and how; `raises` with what error of a driver's, if any.
+    `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any.
     """
     if kind not in _STORES:
-        raise TargetError(f"there is no store {kind!r}; there are {', '.join(_STORES)}")
+        raise TargetError(f"unknown store {kind!r}; known: {', '.join(_STORES)}")
     directory.mkdir(exist_ok=True)
     for file in directory.iterdir():
         file.unlink()
@@ -112,7 +112,7 @@ def life_of_a_store(
             store.fails = (fails or {}).get(str(number))
             answer = _answer(ledger, call, names)
             store.back()
-            # A later save of everything would hide what this call has left.
+            # A later save of everything would hide the result of this call.
             answers.append([answer, *store.held()])
     answers.append(_answer(ledger, {"name": "tasks.list", "args": {}}, names))
     with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
@@ -148,9 +148,9 @@ def _made(ledger: Ledger, name: str, args: dict[str, Any], names: list[str]) -> 
 
 
 def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any) -> Any:
-    """What a ledger on a JSON snapshot that others have written shows, and what is in the file after one more task.
+    """The view of a ledger on a JSON snapshot that others have written, and the file after one more task.
 
-    `document` is the file's value, or its text where it is a text.
+    `document` is the file's value, or its text if it is a text.
     """
     directory.mkdir(exist_ok=True)
     path = directory / "written.json"

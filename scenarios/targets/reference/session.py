@@ -1,4 +1,4 @@
-"""The session of the reference: an open ledger, driven by actions; what each came to is kept for the model.
+"""The session of the reference: an open ledger, driven by actions; the result of each is kept for the model.
 
 An action is named after the part and the method that it calls (``tasks.start``, ``outbox.ack``); a few do more.
 """
@@ -51,7 +51,7 @@ from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 _PATIENCE_S: Final = 3.0
 # The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
-# Made past what the session's own commits say: many rows, each a transaction of its own.
+# Made without the session's own commit events: many rows, each a separate transaction.
 MANY_COMMITS: Final = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"})
 
 
@@ -69,7 +69,7 @@ class ReferenceSession:
     ) -> None:
         self._next_id = "unnamed"
         self._later_ms = self._tick_ms = 0
-        # What a runtime does, and says, that is asked to stop: see `cancel_while`.
+        # The action and answer of a runtime that is asked to stop: see `cancel_while`.
         self._asked: Callable[[], object] = _agree
         self._place = directory, configuration
         self._database = directory / DATABASE_NAME
@@ -87,7 +87,7 @@ class ReferenceSession:
         # Rows of tasks as somebody's hand has left them, by id.
         self._by_hand: dict[str, Any] = {}
         self._shown: View = {}
-        # What the lists answered that the view was made of, by their action.
+        # The answers of the lists in the view, by their action.
         self.listed: dict[str, Any] = {}
         self.told = Told()
         scribe = Scribe()
@@ -109,9 +109,9 @@ class ReferenceSession:
         )
 
     def call(self, action: Action) -> None:
-        """Make one call; what the ledger's own rules forbid is `Refused`."""
+        """Make one call; a change that the ledger's own rules forbid is `Refused`."""
         args = dict(action.args)
-        # What a call is given a name for depends on no call before it: a session that was opened since has had none.
+        # The name for a call depends on no call before it: a session that was opened since has had none.
         self._next_id = "unnamed"
         self._later_ms, self._tick_ms = args.pop("later_ms", 0), args.pop("tick_ms", 0)
         changes = self._mirror.changes
@@ -133,10 +133,10 @@ class ReferenceSession:
                 raise Refused(str(error)) from error
             heard = self._mirror.changes - changes
             if heard and error.outcome == "unchanged" and action.name not in MANY_COMMITS:
-                # Raised by the next look: here it would be taken for the call's own answer.
+                # Raised by the next check: here it would be taken for the call's own answer.
                 self._wrong = Violation(
                     "observers-saw-exactly-the-commits",
-                    f"{action.name} failed and changed nothing, and observers were told of {heard} changes",
+                    f"{action.name} failed and changed nothing, and observers were notified of {heard} changes",
                 )
             raise
         except Exception as error:
@@ -147,7 +147,7 @@ class ReferenceSession:
             told.heard, told.sent = list(self._mirror.heard), list(self._receiver.got)
 
     def _clock(self) -> int:
-        """The time; one that moves during a call does so at each look."""
+        """The time; one that moves during a call does so at each read."""
         self._later_ms += self._tick_ms
         now = self._environment.clock() + self._later_ms
         self.told.readings.append(now)
@@ -173,7 +173,7 @@ class ReferenceSession:
         return answers
 
     def _do_batch_nested(self, calls: list[Any], inner: list[Any], after: list[Any]) -> Any:
-        """A batch in a batch, whose refusal its caller swallows. For scripts only: what it says is recorded."""
+        """A batch in a batch, whose refusal its caller swallows. For scripts only: its result is recorded."""
         answers: list[Any] = []
 
         def make(some: list[Any]) -> None:
@@ -200,7 +200,7 @@ class ReferenceSession:
     def _do_maintenance(self, *, apply: bool = True) -> Any:
         with self._booting():
             done = msgspec.structs.asdict(self.ledger.maintenance(apply=apply))
-        # Whether somebody was in the way of a checkpoint is no matter of the specification.
+        # Whether a reader blocked a checkpoint is not specified.
         del done["checkpointed"]
         return done
 
@@ -236,7 +236,7 @@ class ReferenceSession:
 
     @contextlib.contextmanager
     def _booting(self) -> Iterator[None]:
-        """All workers of runs are dead meanwhile; seen from another process they are not."""
+        """All workers of runs are dead meanwhile; another process sees them alive."""
         self._workers.booting = self.told.circumstances["is_booting"] = not self._is_elsewhere
         try:
             yield
@@ -277,7 +277,7 @@ class ReferenceSession:
         return {**msgspec.structs.asdict(report), "problems": problems, "left": left}
 
     def _do_memory_import_legacy(self) -> None:
-        """Somebody tries it out with a ledger in memory."""
+        """Import into a ledger in memory, as a trial."""
         outbox = {name: part for name, part in self._parts.items() if name == "outbox"}
         with Ledger.open(":memory:", workers=self._workers, **outbox) as in_memory, self._legacy.importing() as files:
             in_memory.outbox.import_legacy(files)
@@ -318,7 +318,7 @@ class ReferenceSession:
 
         self._asked = asked
         try:
-            # Whatever is said, the state may have changed: so it is no refusal.
+            # Whatever the answer, the state may have changed: so it is not a refusal.
             return msgspec.structs.asdict(self.ledger.tasks.cancel(task_id))
         finally:
             self._asked = _agree
@@ -370,7 +370,7 @@ class ReferenceSession:
             self._workers.booting = False
 
     def _do_toil(self, task_id: str, times: int, kilobytes: int) -> None:
-        """Much progress of one task; SQLite writes only the pages that differ, so each text is another one."""
+        """Many progress updates of one task; SQLite writes only pages that differ, so each text is different."""
         for turn in range(times):
             self.ledger.tasks.progress(task_id, f"{turn % 10}" * (kilobytes * 1024))
 
@@ -397,7 +397,7 @@ class ReferenceSession:
         return self._perform(then["name"], dict(then["args"]))
 
     def _do_meanwhile(self, first: dict[str, Any], then: dict[str, Any]) -> None:
-        """Another process makes a call; this one reads what has changed, and is overtaken between two reads."""
+        """Another process makes a call; this one reads the change, and the next change comes between two reads."""
         self._do_elsewhere(first)
         due = [lambda: self._do_elsewhere(then)]
         begun: list[str] = []
@@ -411,7 +411,7 @@ class ReferenceSession:
                 except Exception as error:  # noqa: BLE001 - SQLite would drop it
                     raised.append(error)
 
-        # What the others do is done, whether or not this one can read.
+        # The others' calls are done, whether or not this process can read.
         with contextlib.suppress(StoreError, sqlite3.ProgrammingError):
             connection = self.ledger.tasks.backend.database.connection  # type: ignore[attr-defined] # it is on SQLite
             connection.set_trace_callback(overtake)
@@ -425,7 +425,7 @@ class ReferenceSession:
             raise raised[0]
 
     def _do_visit(self) -> None:
-        """A real process opens the database, reads and goes."""
+        """Let a real process open the database, read and exit."""
         visit(self._database)
 
     def _elsewhere(self, later_ms: int = 0) -> "ReferenceSession":
@@ -458,7 +458,7 @@ class ReferenceSession:
         memory = ledger.tasks.view()
         for task in (tasks[task_id] for task_id in memory.tasks if task_id in tasks):
             view[f"task/{task.task_id}"] = msgspec.to_builtins(task)
-            # Not `get_delivery`, which asks each time whether another process has committed.
+            # Not `get_delivery`, which checks each time whether another process has committed.
             delivery = memory.deliveries.get(task.task_id)
             if delivery is not None:
                 view[f"delivery/{task.task_id}"] = msgspec.to_builtins(delivery)
@@ -473,7 +473,7 @@ class ReferenceSession:
         return error.outcome if isinstance(error, StoreError) else None
 
     def self_check(self) -> None:
-        """Whatever no view shows: observers, indexes, files, the audit, and what receivers and the old queue saw."""
+        """Check what no view shows: observers, indexes, files, the audit, the receivers and the old queue."""
         wrong = self._wrong or self._mirror.wrong
         if wrong is not None:
             raise wrong
@@ -492,13 +492,13 @@ class ReferenceSession:
             self.ledger.close()
 
 
-# Who can be asked to stop the work of a runtime, and which runtime knows of its sessions.
+# The hooks that stop the work of a runtime, and the runtime that knows of its sessions.
 _CONTROLS: Final = {"acp": "agrees", "subagent": "refuses"}
 _BACKS: Final = frozenset({"acp"})
 
 
 def _agree() -> None:
-    """Stop the work, without a word."""
+    """Stop the work without an answer."""
 
 
 def _refuse(_task: Task) -> bool:
@@ -514,6 +514,6 @@ def _fail_to_say(_task: Task) -> bool:
 
 
 def _accept(result: object) -> None:
-    """A result that says in itself that nothing was done is a refusal."""
+    """An answer that itself reports that nothing was done is a refusal."""
     if not (getattr(result, "cancelled", True) and getattr(result, "changed", True)):
         raise Refused(getattr(result, "reason", None))

@@ -1,4 +1,4 @@
-"""The reference ledger as a target; known bugs are the same target with one part exchanged.
+"""The reference ledger as a target; known bugs are the same target with one part replaced.
 
 An action is named after the part and the method that it calls (``tasks.start``, ``outbox.ack``); a few do more.
 """
@@ -43,16 +43,16 @@ class Reference(Target):
     )  # fmt: skip
     depths: tuple[str, ...] = ("vfs", "statement")
     unpromised: Mapping[str, str] = {}
-    # A COMMIT that failed is settled by another one, which writes the same pages anew, before anything is acknowledged.
+    # A failed COMMIT is settled by another one, which writes the same pages again, before anything is acknowledged.
     survives_failed_sync = True
-    # Nobody here controls a cron task, and cancelling one says so.
+    # No hook controls a cron task, and cancelling one reports that.
     refuses: frozenset[str] = frozenset({"tasks.cancel"})
 
-    # What a restarted process calls first.
+    # The first call of a restarted process.
     recovery: Action | None = Action("recover")
-    # Each message, and each row of the upkeep, is a transaction of its own.
+    # Each message, and each row of the upkeep, is a separate transaction.
     many_commits: frozenset[str] = MANY_COMMITS
-    # Made past the connections of the ledger under test: out of reach of what is armed there, and of a recorder.
+    # Made without the connections of the ledger under test: out of reach of armed faults, and of a recorder.
     by_others: frozenset[str] = frozenset(
         {
             "elsewhere", "overtaken", "meanwhile", "legacy_file", "older_row", "damaged_payload", "spoiled_row",
@@ -60,7 +60,7 @@ class Reference(Target):
         }
     )  # fmt: skip
 
-    # Where no other process can be told that a pass is under way (`PretendedWorkers`), one is made at a time.
+    # If other processes can't see that a pass is running (`PretendedWorkers`), one is made at a time.
     by_one_caller: frozenset[str] = frozenset() if sys.platform == "linux" else frozenset({"outbox.recover"})
     callers: tuple[Callers, ...] = ("processes", "threads")
     packages: tuple[str, ...] = ("tornpage.ledger",)
@@ -71,11 +71,11 @@ class Reference(Target):
         self._parts = parts
 
     def workload(self) -> tuple[Action, ...]:
-        """Every kind of change that tasks, runs and messages can see, each at least once; or a build's own calls."""
+        """Every kind of change to tasks, runs and messages, each at least once; or a build's own calls."""
         return self._calls or WORKLOAD
 
     def actions(self, view: View) -> "SearchStrategy[Action]":
-        """Something new, or any change to what is there; or a build's own calls."""
+        """A new object, or any change to an existing one; or a build's own calls."""
         from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
 
         from tornpage.scenarios.targets.reference.draws.strategies import draw  # noqa: PLC0415 - as above
@@ -113,17 +113,17 @@ class Reference(Target):
         return ReferenceSession(directory, configuration, environment, self._parts)
 
     def check_view(self, view: View) -> None:
-        """What the specification says of every state."""
+        """The specification's rules for every state."""
         check_view(view)
 
     def check_change(self, before: View, action: Action, after: View, *, is_done: bool, now_ms: int) -> None:
-        """What the specification says of every call."""
+        """The specification's rules for every call."""
         check_change(before, action, after, is_done=is_done, now_ms=now_ms)
 
     def check_session(
         self, session: Session, view: View, called: tuple[View, Action, Answer] | None, *, now_ms: int, looks: bool
     ) -> None:
-        """Hold what the last call came to, and what is answered now, against the model."""
+        """Compare the last call's result, and the current answers, with the model."""
         if not isinstance(session, ReferenceSession):
             return
         if called is not None:
@@ -132,7 +132,7 @@ class Reference(Target):
         if looks and (called is None or called[0] != view):
             check_lists(session.listed, view, now_ms)
             if called is not None:
-                # Memory and its indexes were compared with the rows; how they are asked differs only with the calls.
+                # Memory and its indexes were compared with the rows; queries differ only after other calls.
                 check_looks(session.ledger, view, now_ms)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
@@ -159,7 +159,7 @@ class Reference(Target):
                     row[name] = None if row[name] is None else msgspec.json.decode(row[name])
                 if "valid" in row:
                     row["valid"] = bool(row["valid"])
-        # What belongs to a task that can't be read is not shown without it.
+        # Rows that belong to an unreadable task are not shown without it.
         hidden = [key for key in view if key.startswith("unreadable/tasks/")]
         for key in hidden:
             view.pop(key.replace("unreadable/tasks", "delivery"), None)

@@ -1,6 +1,6 @@
-"""The calls that the reference ledger is driven by: the workload of the sweep.
+"""The calls that drive the reference ledger: the workload of the sweep.
 
-Between two steps the harness's clock moves on by a minute, so retries fall due and work grows stale by itself.
+Between two steps the harness's clock advances by a minute, so that retries become due and work becomes stale.
 """
 
 from typing import Any, Final
@@ -26,7 +26,7 @@ def message_args(name: str, payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# What `deliver` in the session makes of a payload.
+# The payloads that `deliver` in the session interprets.
 ARRIVES: Final = {"text": "hello"}
 FAILS: Final = {"text": "hello", "error": "connection reset"}
 FAILS_FOR_GOOD: Final = {"text": "hello", "error": "chat not found"}
@@ -38,7 +38,7 @@ _ACP: Final = {"runtime": "acp", "task": "second", "run_id": "run-b", "child_ses
 TASKS: Final = (
     Action("tasks.create", task_args("a")),
     Action("tasks.create", task_args("b", requester_origin={"channel": "mail"}, **_ACP)),
-    # The same run again: the task that is there is found, and a blank field filled.
+    # The same run again: the existing task is found, and a blank field filled.
     Action("tasks.create", task_args("b2", label="found again", **_ACP)),
     Action("tasks.start", {"task_id": "a"}),
     Action("tasks.mark_running_by_run", {"run_id": "run-b"}),

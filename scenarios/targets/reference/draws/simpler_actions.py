@@ -1,7 +1,8 @@
-"""Plainer calls in the place of one of the reference's: what a batch, or another process, would call, by itself; and
-fewer arguments, since most of the ledger's have a default.
+"""Simpler calls to replace one of the reference's.
 
-A call that can't do without one raises TypeError, which shows no finding.
+They are the calls of a batch, or of another process, alone; and calls with fewer arguments, since most have a default.
+
+A call that needs the missing argument raises TypeError, which shows no finding.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from tornpage.scenarios.model.target import Action
 
 
 def simpler_actions(action: Action) -> Iterator[Action]:
-    """An action with less in it: a call of those that it consists of, or without one of its arguments."""
+    """A smaller action: one of the calls that it consists of, or without one of its arguments."""
     for value in action.args.values():
         yield from (_as_action(one) for one in (value if isinstance(value, list) else [value]) if _is_action(one))
     for name, value in action.args.items():

@@ -1,10 +1,10 @@
-"""The calls of the reference ledger that a machine may draw: each public action, in every variant that matters.
+"""The calls of the reference ledger that a machine may draw: each public action, in every relevant variant.
 
-Some of what is drawn has to be refused: ids that there are not, ids that are taken, an end after the end. An action is
-drawn by its name first, so that each comes about as often as any other, and then with ids of the state that is shown.
+Some draws have to be refused: missing ids, duplicate ids, an end after the end. An action is drawn by its name first,
+so that each is about equally frequent, and then with ids of the given state.
 
 A machine is a set of such names: the parts of the ledger, each with what it needs of the others, and the whole ledger
-with a second worker, which makes its calls in a process of its own (``elsewhere``).
+with a second worker, which makes its calls in another process (``elsewhere``).
 
 Not covered: `observe` and `revise`, which take functions, and the times that a caller may give.
 """
@@ -22,7 +22,7 @@ from tornpage.scenarios.targets.reference.workload import ARRIVES, FAILS, FAILS_
 _HOUR_MS: Final = 3_600_000
 _WEEK_MS: Final = 7 * 24 * _HOUR_MS
 _NOBODY: Final = "nobody"
-# Enough for every way in which they can meet, and few enough that they do.
+# Enough for every kind of conflict, and few enough that they occur.
 _MOST_ROWS: Final = 5
 _RUN_IDS: Final = ("run-1", "run-2")
 _WORKERS: Final = ("sender", "sender-2")
@@ -31,7 +31,7 @@ Drawing = SearchStrategy[Action]
 
 
 class Known:
-    """The ids of a state, by kind, with one that there is not, and a new one of each kind."""
+    """The ids of a state, by kind, with one missing and one new id of each kind."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -44,16 +44,16 @@ class Known:
         return self._ids[kind]
 
     def any(self, kind: str) -> SearchStrategy[str]:
-        """One of them, or one that there is not."""
+        """One of them, or a missing one."""
         return strategies.sampled_from([*self.there(kind) * _WEIGHT, _NOBODY])
 
     def new(self, kind: str, letter: str) -> SearchStrategy[str]:
-        """A new id, sometimes one that is taken; no new one any more where there are many."""
+        """A new id, sometimes a duplicate; no new one if there are many."""
         there = self.there(kind)
         taken = there[: len(there) // 2 or 1]
         if len(there) >= _MOST_ROWS:
             return strategies.sampled_from(there)
-        # An id is never given twice, and the history remembers tasks that are gone.
+        # An id is never used twice, and the history keeps removed tasks.
         used = {*there, *(row["task_id"] for key, row in self.view.items() if key.startswith("run/"))}
         unused = next(name for number in count() if (name := f"{letter}{number}") not in used)
         return strategies.sampled_from([unused, unused, unused, *taken])
@@ -86,7 +86,7 @@ def _on_run(name: str, *variants: Mapping[str, Any]) -> Callable[[Known], Drawin
     return drawing
 
 
-# Of a new task: mostly nothing more, else one of what it may be given.
+# For a new task: mostly no option, else one of them.
 _OF_A_TASK: Final[tuple[dict[str, Any], ...]] = (
     {}, {}, {}, {}, {}, {}, {"requester_origin": {"channel": "mail"}}, {"label": "again"}, {"status": "running"},
     {"status": "succeeded"}, {"status": "lost", "error": "gone"}, {"owner_key": " other "}, {"scope_kind": "system"},
@@ -128,7 +128,7 @@ def _new_message(known: Known) -> Drawing:
         args = message_args(name, payload)
         return Action("outbox.enqueue", args | ({"idempotency_key": key} if key else {}))
 
-    # A key that is known brings back the message that has it.
+    # A known key returns the message that has it.
     keys = strategies.sampled_from([None, None, None, *(f"key-{one}" for one in known.there("message")[:1])])
     return strategies.builds(
         build, known.new("message", "m"), strategies.sampled_from([ARRIVES, FAILS, FAILS_FOR_GOOD]), keys
@@ -223,14 +223,14 @@ OUTBOX: Final[Mapping[str, Callable[[Known], Drawing]]] = {
 }  # fmt: skip
 
 _ALL: Final = {**TASKS, **HISTORY, **OUTBOX}
-# What can't be part of a larger call is tried there, too: the ledger has to say no.
+# Calls that can't be part of a larger call are tried there, too: the ledger has to refuse them.
 _IN_BATCHES: Final = tuple(name for name in _ALL if name not in {"recover", "maintenance", "legacy_file", "audit"})
-# A file that is put down is nobody's call.
+# Placing a file is not a call of the ledger.
 _ELSEWHERE: Final = tuple(name for name in _ALL if name != "legacy_file")
 _MOST_IN_A_BATCH: Final = 3
 
 
-# What a call is on; where there is none of it, it has to be refused.
+# The object of a call; if there is none, the call has to be refused.
 _IS_ON: Final = {
     **dict.fromkeys((name for name in _ALL if name.startswith("tasks.")), "task"),
     **dict.fromkeys((name for name in _ALL if name.startswith("outbox.")), "message"),
@@ -243,7 +243,7 @@ _WEIGHT: Final = 4
 
 
 def _one_of(names: Sequence[str], known: Known) -> Drawing:
-    """A call by its name: mostly one that can be made now, and a new row rather than none at all."""
+    """A call by its name: mostly one that is possible now, and a new row rather than none at all."""
     weighted = [name for name in names for _ in range(_weight_of(name, known))]
     return strategies.sampled_from(weighted).flatmap(lambda name: _drawing(name, known))
 
@@ -287,7 +287,7 @@ def _machine(names: Iterable[str]) -> Machine:
 
 
 _ENDS: Final = ("tasks.create", "tasks.delete", "tasks.finish", "tasks.start")
-# A batch, and a call from elsewhere, stand for as many calls as there are: they come more often.
+# A batch, and a call from elsewhere, stand for many calls each: they are drawn more often.
 _WHOLE: Final = (*_ALL, *["batch"] * 4, *["elsewhere"] * 8)
 
 MACHINES: Final[Mapping[str, Machine]] = {

@@ -1,11 +1,11 @@
-"""A walk: thousands of calls by chance on one ledger after the other, without any fault, each held against the model.
+"""A walk: thousands of random calls on a series of ledgers, without any fault, each compared with the model.
 
-The fast path: the session is driven directly, without a shadow, a shim or a crash. After each call what it answered,
-what observers and the log heard, and the rows on disk are held against the model; every `_STEPS_A_LOOK` calls memory,
-the lists, look-ups, indexes and the audit, too. After `_STEPS_A_LEDGER` calls a new ledger begins, and
-half-way the same one is opened again.
+The fast path: the session is driven directly, without a shadow, a shim or a crash. After each call its answer, the
+notifications, the log and the rows on disk are compared with the model; every `_STEPS_A_LOOK` calls memory, the lists,
+look-ups, indexes and the audit, too. After `_STEPS_A_LEDGER` calls a new ledger begins, and half-way the same one is
+reopened.
 
-What SQLite syncs is another search's business: nothing is synced here.
+Syncs are covered by another search: nothing is synced here.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class Astray(msgspec.Struct, frozen=True):
 
 
 def walk(seed: int, steps: int, home: Path, parts: Mapping[str, Any] | None = None) -> Astray | None:
-    """Walk so many steps, on ledgers in directories that are made in `home` and go; None: the model was never left.
+    """Walk so many steps, on ledgers in temporary directories in `home`; None: the model always matched.
 
     `parts` are arguments of `Ledger.open`, as of a build with a defect.
     """
@@ -80,7 +80,7 @@ class _Walk:
         return ReferenceSession(self._directory, _FAST, self._environment, self._parts)
 
     def close(self) -> None:
-        """Let go of the files, whatever is wrong with the ledger."""
+        """Release the files, whatever state the ledger is in."""
         self._reader.close()
         with contextlib.suppress(Exception):
             self._session.close()
@@ -93,7 +93,7 @@ class _Walk:
             action = one_call(chance, view)
             self.calls.append(action)
             view = self._call(action, view)
-            # What was taken over before an import has to be known.
+            # Earlier imports have to be known.
             if step % _STEPS_A_LOOK == 0 or "import_legacy" in str(action):
                 self._look(action)
             if step == many // 2:
@@ -108,10 +108,10 @@ class _Walk:
         except Refused:
             kind = "refused"
         except TypeError:
-            # An argument of a kind that the call's own signature has no place for.
+            # An argument of a kind that the call's own signature does not allow.
             kind = "refused"
         except Exception as error:
-            raise Violation("as-specified", f"nothing is armed, and {action} fails: {error!r}") from error
+            raise Violation("as-specified", f"no fault is armed, and {action} fails: {error!r}") from error
         after = self._disk()
         check_call(before, action, after, kind, session.told, self._environment.now_ms)
         return after

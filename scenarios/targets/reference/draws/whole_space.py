@@ -1,10 +1,10 @@
-"""Calls by chance over the whole space of arguments: each argument of each call, mostly sensible, now and then odd.
+"""Random calls over the whole space of arguments: each argument of each call, mostly valid, sometimes odd.
 
-What `strategies` draws are the variants that matter under faults; here every argument has its turn, with values that
-have to be refused, texts that have to be trimmed, and times round every limit. Drawn by `random` and not by Hypothesis,
-which takes many times as long; so nothing is made shorter, and a step that fails is reported with those before it.
+`strategies` draws the variants that matter under faults; here every argument has its turn, with values that must be
+refused, texts that must be trimmed, and times around every limit. Drawn by `random` and not by Hypothesis, which is
+many times slower; so nothing is shrunk, and a failing step is reported with those before it.
 
-Not covered: commands, hooks and real workers, which scripts have.
+Not covered: commands, hooks and real workers, which scripts cover.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _DAY_MS: Final = 24 * 60 * _MINUTE_MS
 _YEAR_9999_MS: Final = 253_370_764_800_000
 _MOST_IN_A_BATCH: Final = 4
 
-# What no argument is meant to be, and what some are: each is refused, trimmed or taken as it is.
+# Values that no argument allows, and that some allow: each is refused, trimmed or accepted.
 _ODD: Final[tuple[Any, ...]] = (
     None, "", " \t", " x ", "nobody", 0, 1, -1, 5, 1.5, True, False, 2**63, 2**63 - 1, float("nan"), float("inf"), [],
     {}, "\ud800", "ünïcödé 🦊", "x" * 300, "a\nb", "queued", "main", "child",
@@ -59,7 +59,7 @@ def _task(chance: Random) -> str:
     return chance.choice((*_TASKS, *_TASKS, *_TASKS, *_RUNS[:1], " t0 "))
 
 
-# What each argument is drawn from, by its name, whatever the call.
+# The values of each argument by its name, whatever the call.
 _POOLS: Final[Mapping[str, Draw]] = {
     "task_id": _task,
     "id": _of(*_TASKS),
@@ -109,7 +109,7 @@ _POOLS: Final[Mapping[str, Draw]] = {
 _TEXT: Final = _of("x", " x  y ", " ", "z")
 
 _END: Final = ("ended_at", "error", "terminal_summary", "terminal_outcome")
-# The arguments of each call: those that it needs, and those that it may have.
+# The arguments of each call: required ones and optional ones.
 _ARGUMENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "tasks.create": ("id runtime task requester_session_key", (
         "owner_key", "scope_kind", "status", "delivery_status", "notify_policy", "run_id", "label", "run_id",
@@ -165,7 +165,7 @@ NAMES: Final = frozenset(_ARGUMENTS)
 """Every call that is drawn."""
 
 _ONCE_IN_FIFTEEN: Final = 1 / 15
-# Made as often as they are named here; a look changes nothing, so each is rare.
+# Made as often as they are listed here; a read changes nothing, so each is rare.
 _WEIGHTED: Final = tuple(
     name
     for name in _ARGUMENTS
@@ -176,7 +176,7 @@ _MOVING: Final = frozenset({"tasks.create", "tasks.start", "tasks.progress", "ta
 
 
 def one_call(chance: Random, view: View) -> Action:
-    """A call, by this worker or another, alone or with others in a batch; `view` is the state that it is made in."""
+    """A call, by this worker or another, alone or with others in a batch; `view` is the state before it."""
     which = chance.random()
     if which < 0.06:
         calls = [_plain(chance, timed=False) for _ in range(chance.randint(0, _MOST_IN_A_BATCH))]
@@ -201,7 +201,7 @@ def _as_data(action: Action) -> dict[str, Any]:
 def _plain(chance: Random, *, timed: bool = True) -> Action:
     name = chance.choice(_WEIGHTED)
     needed, optional = _ARGUMENTS[name]
-    # Mostly few of what there may be: all of them at once hide what one alone does.
+    # Mostly few of the optional ones: all of them at once hide the effect of one alone.
     more = chance.sample(optional, min(len(optional), int(chance.expovariate(0.8))))
     args: dict[str, Any] = {}
     for one in (*needed.split(), *more):
@@ -219,7 +219,7 @@ def _plain(chance: Random, *, timed: bool = True) -> Action:
 
 
 def _circumstance(chance: Random, view: View) -> Action:
-    """What others have done to a row or a file, or a hook that acts."""
+    """A change by others to a row or a file, or a hook that acts."""
     tasks = [key.partition("/")[2] for key in view if key.startswith("task/")] or ["t0"]
     messages = [key.partition("/")[2] for key in view if key.startswith("message/")] or ["m0"]
     which = chance.randrange(8)

@@ -1,11 +1,11 @@
 """The reference ledger as an executable specification: pure functions over plain values.
 
-A second source for what the ledger promises: written from its specification (the sections are cited as §2, §5 …), with
-no SQLite, no file, and nothing of the ledger's code. `step` says what one call comes to: the state, the answer, the
-refusal, what observers hear and what the log says. `looks` says what every look at a state answers.
+An independent source for the ledger's promises: written from its specification (the sections are cited as §2, §5 …),
+without SQLite, files, or the ledger's code. `step` gives the result of one call: the state, the answer, the refusal,
+the notifications and the log lines. `looks` gives the answer of every query on a state.
 
-It decides where the specification is silent; ``docs/ledger.md`` lists these decisions. Not modelled: texts for people
-(only that there is one, and what it names), and what each module says of itself.
+It decides cases that the specification leaves open; ``docs/ledger.md`` lists these decisions. Not modelled: texts for
+people (only that there is one, and what it names), and each module's own messages.
 """
 
 from tornpage.scenarios.targets.reference.model.command.commands import exit_code, printed

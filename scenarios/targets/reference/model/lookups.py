@@ -1,4 +1,4 @@
-"""Which tasks, runs and messages a question means, and in which order they come (§2, indexes and lists)."""
+"""Which tasks, runs and messages a query means, and their order (§2, indexes and lists)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -56,12 +56,12 @@ def tasks_get(_world: World, state: State, task_id: Any) -> Any:
 
 
 def tasks_get_delivery(_world: World, state: State, task_id: Any) -> Any:
-    """What is known of telling its requester."""
+    """The delivery state of a task's notification."""
     return state.delivery.get(an_id(task_id))
 
 
 def tasks_list(_world: World, state: State, *, runtime: Any = None, status: Any = None) -> Any:
-    """All, newest first, of one runtime or status where given."""
+    """All, newest first, of one runtime or status if given."""
     wanted = {"runtime": one_of_or_none(RUNTIMES, runtime), "status": one_of_or_none(STATUSES, status)}
     return newest_first(
         task
@@ -134,7 +134,7 @@ def history_list(_world: World, state: State, *, status: Any = None, task_id: An
 
 
 def history_read(world: World, state: State, **wanted: Any) -> Any:
-    """As the list, and the rows that can't be read beside it."""
+    """As the list, and the unreadable rows with it."""
     return [history_list(world, state, **wanted), state.quarantined("task_history")]
 
 
@@ -148,7 +148,7 @@ def history_find(world: World, state: State, token: Any) -> Any:
 
 
 def history_running_workers(_world: World, state: State) -> Any:
-    """Which worker has each task that runs; of several the one that began first."""
+    """The worker of each running task; of several the one that began first."""
     running = [run for run in state.run.values() if run["status"] == "running"]
     return {run["task_id"]: run["worker_id"] for run in _newest_start_first(running)}
 

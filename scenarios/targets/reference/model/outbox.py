@@ -63,7 +63,7 @@ def enqueue(
 
 
 def _result(state: State, message: Row, changed: Row | None) -> Outcome:
-    """What a call on one message answers; None: it changes nothing, and says why."""
+    """The answer of a call on one message; None: it changes nothing, and reports why."""
     if changed is None:
         return Outcome(state, {"changed": False, "message": message, "reason": Text()})
     answer = {"changed": True, "message": changed, "reason": None}
@@ -89,7 +89,7 @@ def _ended(message: Row, now_ms: int, status: str, reason: Any) -> Row:
 
 
 def _taken_over(message: Row, now_ms: int) -> Row:
-    """Silent there: the attempt that a dead sender had begun counts, and delays nothing."""
+    """Not in the specification: the attempt that a dead sender had begun counts, and delays nothing."""
     if message["leased_by"] is None:
         return message
     return {
@@ -100,7 +100,7 @@ def _taken_over(message: Row, now_ms: int) -> Row:
 
 
 def claim(world: World, state: State, message_id: Any, worker_id: Any) -> Outcome:
-    """§5: leases a pending row that no living worker has; also one's own lease is no second one."""
+    """§5: leases a pending row that no living worker has; a lease of the same worker is not a second one."""
     if not world.is_alive(worker_id):
         raise Refusal("UsageError")
     message = _existing(state, message_id)
@@ -115,7 +115,7 @@ def claim(world: World, state: State, message_id: Any, worker_id: Any) -> Outcom
 
 
 def release(_world: World, state: State, message_id: Any, worker_id: Any) -> Outcome:
-    """Silent there: gives a lease back, without an attempt."""
+    """Not in the specification: returns a lease, without an attempt."""
     an_id(worker_id)
     message = _existing(state, message_id)
     is_held = message["status"] in PENDING and message["leased_by"] == worker_id
@@ -127,7 +127,7 @@ def _delivered(message: Row, now_ms: int) -> Row:
 
 
 def ack(world: World, state: State, message_id: Any) -> Outcome:
-    """§5: pending → delivered; on a terminal row a no-op that says so."""
+    """§5: pending → delivered; on a terminal row a no-op that reports so."""
     message = _existing(state, message_id)
     return _result(state, message, _delivered(message, world.now_ms) if message["status"] in PENDING else None)
 
@@ -152,7 +152,7 @@ def is_permanent(error: str) -> bool:
 def fail(
     world: World, state: State, message_id: Any, error: Any, *, permanent: bool | None = None, worker_id: Any = None
 ) -> Outcome:
-    """§5: pending rows only; and only the one that is sending can say so."""
+    """§5: pending rows only; and only the sending worker can report it."""
     text = given(error) or "no reason given"
     given(worker_id)
     message = _existing(state, message_id)
@@ -191,7 +191,7 @@ def prune(world: World, state: State, age_ms: Any, *, limit: Any = None) -> Outc
 
 
 def _is_due(message: Row, now_ms: int) -> bool:
-    """§5: its time has come; silent there: also where the clock has jumped back behind what it last did."""
+    """§5: its time has come; not in the specification: also if the clock has jumped back before its last change."""
     due = message["next_attempt_at"]
     last = message["last_attempt_at"] if message["last_attempt_at"] is not None else message["queued_at"]
     return due is None or now_ms >= due or now_ms < last
@@ -320,7 +320,7 @@ def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome
 
 
 def _verdict(world: World, state: State, message: Row) -> str:
-    """A delivered message never comes back, also after it was pruned; another message under the same id stays out."""
+    """A delivered message never comes back, even after it was pruned; another message under the same id stays out."""
     name, key = message["id"], message["idempotency_key"]
     if name in state.unreadable.get("message_outbox", ()):
         return "conflict"
@@ -339,12 +339,12 @@ def _verdict(world: World, state: State, message: Row) -> str:
 
 
 def fingerprint(payload: Any) -> str:
-    """What tells one message from another under the same id, also when it has long gone."""
+    """Identifies one message among others under the same id, even long after it was removed."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
 def _from_file(now_ms: int, entry: Any) -> Row | None:
-    """§5: keeps attempt data, a missing or bad retry count is 0; None for a file that can't be taken over."""
+    """§5: keeps attempt data, a missing or bad retry count is 0; None for a file that can't be imported."""
     if not isinstance(entry, dict):
         return None
     if any(not isinstance(entry.get(name), str) or not entry[name].strip() for name in ("id", "channel", "to")):

@@ -82,7 +82,7 @@ def _checked_end(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _says_the_same(run: Row, end: Row) -> bool:
-    """Silent there: a repeated report may say less, and nothing else."""
+    """Not in the specification: a repeated report may omit fields, and not change any."""
     for name, value in end.items():
         known = run[name]
         was_moved = name == "finished_at" and value is not None and known == run["started_at"] and value < known
@@ -103,7 +103,7 @@ def _existing(state: State, run_id: str) -> Row:
 
 
 def _ended(world: World, state: State, run: Row) -> Outcome:
-    """A run's end, with its sessions invalidated where it was interrupted, and its task ended."""
+    """A run's end, with its sessions invalidated if it was interrupted, and its task ended."""
     state = state.put("run", run["id"], run)
     reason = _reason_of(run)
     if run["status"] == "interrupted":
@@ -121,7 +121,7 @@ def _ended(world: World, state: State, run: Row) -> Outcome:
 
 
 def _reason_of(run: Row) -> Any:
-    """What a run's end says to its task and sessions: the reason; an end that is no one's wish says so without one."""
+    """The reason that a run's end gives to its task and sessions; an end without a requester has none."""
     if run["status"] == "aborted_no_skill":
         return Text("aborted_no_skill", *([run["reason"]] if run["reason"] is not None else []))
     if run["status"] == "interrupted" and run["reason"] is None:
@@ -143,7 +143,7 @@ def open_session(world: World, state: State, run_id: Any, session_id: Any = None
 
 
 def invalidate_session(world: World, state: State, session_id: Any, reason: Any) -> Outcome:
-    """§4: it becomes invalid, with when and why; one that is keeps them."""
+    """§4: it becomes invalid, with time and reason; an invalid one keeps them."""
     an_id(session_id)
     why = given(reason)
     session = state.session.get(session_id)

@@ -1,7 +1,7 @@
-"""The state of a ledger, and what a call makes of it, as plain values.
+"""The state of a ledger, and the outcome of a call, as plain values.
 
-A row is a mapping from the name of a column to its value; the rows of a kind are in the order of their insertion, which
-breaks ties (§2, lists).
+A row is a mapping from column names to values; the rows of a kind are in the order of their insertion, which breaks
+ties (§2, lists).
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,12 +25,12 @@ class State:
     run: Rows
     session: Rows
     message: Rows
-    # Rows that can't be read, by table: they are there, and nothing is known of them.
+    # Unreadable rows, by table: they exist, and their content is unknown.
     unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, view: Mapping[str, Any]) -> "State":
-        """The state that a view with keys such as ``task/…`` shows."""
+        """The state in a view with keys such as ``task/…``."""
         rows: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
         unreadable: dict[str, tuple[str, ...]] = {}
         for key, row in view.items():
@@ -51,7 +51,7 @@ class State:
         }
 
     def quarantined(self, *tables: str) -> list[Row]:
-        """§1: the rows of these tables that can't be read, as they are reported."""
+        """§1: the unreadable rows of these tables, as they are reported."""
         return [
             {"table": table, "key": key, "reason": Text()} for table in tables for key in self.unreadable.get(table, ())
         ]
@@ -67,10 +67,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call comes to.
+    """The outcome of a call.
 
-    `answer` is what it returns, as data. `heard` is what observers hear (§2), as (event, task id, task, previous);
-    `lines` are texts of which the log has each once; `sent` the envelopes that the receiver gets.
+    `answer` is its return value as data. `heard` are the notifications of observers (§2), as (event, task id, task,
+    previous); `lines` are texts that the log has once each; `sent` the envelopes that the receiver gets.
     """
 
     state: State
@@ -81,7 +81,7 @@ class Outcome:
 
 
 def with_task(state: State, row: Row, *, previous: Row | None) -> Outcome:
-    """A task as it is now; where it is as it was, nothing is written and no observer hears of it."""
+    """A task's new state; if it is unchanged, nothing is written and no observer is notified."""
     if row == previous:
         return Outcome(state, row)
     name = row["task_id"]

@@ -1,4 +1,4 @@
-"""One call of the ledger, by its name: what it comes to."""
+"""One call of the ledger, by its name: its outcome."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,12 +25,12 @@ def _look(question: Callable[..., Any]) -> Rule:
 
 
 def _stores_life(world: World, state: State, **args: Any) -> Outcome:
-    """§2, store interface: whatever a store offers, the ledger on it answers the same."""
+    """§2, store interface: whatever methods a store offers, the ledger on it answers the same."""
     return stores.life(step, world, state, **args)
 
 
 def _nested(world: World, state: State, *, calls: Calls, inner: Calls, after: Calls) -> Outcome:
-    """§1, batch: on failure none happened, also where a caller swallows the failure of a part that has written."""
+    """§1, batch: on failure none happened, even if a caller swallows the failure of a part that has written."""
     made = _made(world, state, calls)
     begun = made[-1].state if made else state
     part: list[Outcome] = []
@@ -45,7 +45,7 @@ def _nested(world: World, state: State, *, calls: Calls, inner: Calls, after: Ca
 
 
 def _made(world: World, state: State, calls: Calls, made: list[Outcome] | None = None) -> list[Outcome]:
-    """What calls come to, one after the other; `made` has those before a refusal, too."""
+    """The outcomes of calls, one after the other; `made` has those before a refusal, too."""
     made = [] if made is None else made
     for call in calls:
         inner = dict(call["args"])
@@ -97,22 +97,22 @@ ACTIONS: Final[Mapping[str, Rule]] = {
 _ALONE: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
 OPEN_TO_THE_STORE: Final = {
     "toil": "many calls of `tasks.progress`, whose texts are the harness's",
-    "memory.import_legacy": "a ledger in memory, of which nothing stays",
-    "older_row": "no call: a row that an older version has left",
-    "damaged_payload": "no call: a damage",
-    "legacy_file": "no call: a file of the old queue",
-    "visit": "no call: another process that reads",
-    "spoiled_row": "no call: a row that another version, or somebody's hand, has written",
+    "memory.import_legacy": "a ledger in memory, which leaves nothing",
+    "older_row": "not a call: a row of an older version",
+    "damaged_payload": "not a call: a damaged payload",
+    "legacy_file": "not a call: a file of the old queue",
+    "visit": "not a call: another process that reads",
+    "spoiled_row": "not a call: a row written by another version or by hand",
     "meanwhile": "a read that is overtaken; its parts are calls of another process",
 }
 """Actions of the harness that are no calls of the ledger, with the reason why nothing is specified of them."""
 
 
 def step(world: World, state: State, name: str, args: Mapping[str, Any]) -> Outcome:
-    """What the call comes to; raises `Refusal`, and then nothing has changed.
+    """The outcome of the call; raises `Refusal`, and then nothing has changed.
 
-    §1, batch: many mutations in one transaction, in which each sees what the ones before it did; on failure none
-    happened. What commits as it goes can't be called there.
+    §1, batch: many mutations in one transaction, in which each sees the effect of the ones before it; on failure none
+    happened. Calls with several commits can't be part of it.
     """
     if name != "batch":
         inner = dict(args)
@@ -133,10 +133,10 @@ def step(world: World, state: State, name: str, args: Mapping[str, Any]) -> Outc
 
 
 def says_no(answer: Any) -> bool:
-    """Whether an answer says in itself that nothing was done; a caller gives a batch up there."""
+    """Whether an answer itself reports that nothing was done; a caller aborts a batch there."""
     return isinstance(answer, Mapping) and False in (answer.get("changed"), answer.get("cancelled"))
 
 
 def named(world: World, name: str, args: dict[str, Any]) -> World:
-    """The world in which a new task gets the id that its action says; takes it out of the arguments."""
+    """The world in which a new task gets the id in its action; removes it from the arguments."""
     return replace(world, new_id=args.pop("id")) if name == "tasks.create" and "id" in args else world

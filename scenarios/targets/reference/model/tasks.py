@@ -62,7 +62,7 @@ def cleanup_time(task: Row) -> int:
 
 
 def create(world: World, state: State, /, *, requester_origin: Any = None, **fields: Any) -> Outcome:
-    """§2, create: a new task, or the one that the same run has already, with its blank fields filled."""
+    """§2, create: a new task, or the existing one of the same run, with its blank fields filled."""
     made = _new_task(world, fields)
     existing = _match(state, made)
     taken = {*state.task, *state.unreadable.get("tasks", ())}
@@ -88,7 +88,7 @@ def _new_task(world: World, fields: dict[str, Any]) -> Row:
     notify = fields.get("notify_policy") or ("silent" if delivery == "not_applicable" else "done_only")
     status = one_of(STATUSES, fields.get("status", "queued"))
     if status in ACTIVE and any(fields.get(name) is not None for name in _END):
-        # Silent there: an active task with an end would be what the audit reports.
+        # Not in the specification: an active task with an end would be a finding of the audit.
         raise Refusal("UsageError")
     outcome = one_of_or_none(OUTCOMES, fields.get("terminal_outcome"))
     task = in_order({
@@ -126,7 +126,7 @@ def _parties(fields: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _times(world: World, fields: dict[str, Any], status: str) -> dict[str, int | None]:
-    """§2: last_event_at = given, else started_at, else now; what is created running or over has begun or ended now."""
+    """§2: last_event_at = given, else started_at, else now; a task created running or ended has begun or ended now."""
     started, ended, last = (a_time(fields.get(name)) for name in ("started_at", "ended_at", "last_event_at"))
     if started is None and status == "running":
         started = world.now_ms
@@ -165,7 +165,7 @@ def _filled(existing: Row, made: Row) -> Row:
 
 
 def existing(state: State, task_id: Any) -> Row:
-    """The task of this id; refused where there is none, or (§1) where its row can't be read."""
+    """The task of this id; refused if there is none, or (§1) if its row is unreadable."""
     row = state.task.get(an_id(task_id))
     if row is None:
         raise Refusal("Unreadable" if task_id in state.unreadable.get("tasks", ()) else "NotFound")
@@ -181,7 +181,7 @@ def may_become(task: Row, status: str, run_id: str | None = None) -> bool:
 
 
 def started(task: Row, now_ms: int, started_at: int | None) -> Row:
-    """§2: running, since the time that is given, else known, else now."""
+    """§2: running, since the given time, else the known one, else now."""
     if not may_become(task, "running"):
         raise Refusal("IllegalTransition")
     since = next(time for time in (started_at, task["started_at"], now_ms) if time is not None)
@@ -200,7 +200,7 @@ def ended(task: Row, now_ms: int, status: str, run_id: str | None = None, **repo
         "status": status,
         "ended_at": at,
         "last_event_at": at,
-        # What came with `lost` was an inference, and goes with it.
+        # A field set with `lost` was an inference, and is removed with it.
         "error": report.get("error") or (None if task["status"] == "lost" else task["error"]),
         "terminal_summary": report.get("terminal_summary"),
         "terminal_outcome": outcome,
@@ -226,7 +226,7 @@ def progress(world: World, state: State, task_id: Any, text: Any) -> Outcome:
 
 
 def checked_report(**report: Any) -> dict[str, Any]:
-    """What the end of a task says, in the form in which it is kept."""
+    """The report of a task's end, in its stored form."""
     return {
         "ended_at": a_time(report.get("ended_at")),
         "error": given(report.get("error")),
@@ -281,7 +281,7 @@ def delete(_world: World, state: State, task_id: Any) -> Outcome:
 
 
 def cancel(world: World, state: State, task_id: Any) -> Outcome:
-    """§2: asks the control hook first (cli: record only); the result says found, cancelled, reason, task."""
+    """§2: the delivery state, beside the task: omitted fields stay; no observer is notified."""
     task = state.task.get(an_id(task_id))
     if task is None:
         return Outcome(state, _cancelled(None, found=False))
@@ -301,7 +301,7 @@ def _cancelled(task: Row | None, *, found: bool = True) -> dict[str, Any]:
 
 
 def _each(state: State, run_id: Any, session_key: Any, rule: Callable[[Row], Row]) -> Outcome:
-    """§2, by run id: what a rule makes of the tasks that a run means; the answer is those that have changed."""
+    """§2, by run id: apply a rule to the tasks that a run means; the answer is the changed ones."""
     run, key = trimmed(run_id), trimmed(session_key)
     outcomes: list[Outcome] = []
     for task in of_run(state, run, key):
@@ -329,7 +329,7 @@ def progress_by_run(world: World, state: State, run_id: Any, text: Any, *, sessi
 def finalize_by_run(
     world: World, state: State, run_id: Any, status: Any, *, session_key: Any = None, **report: Any
 ) -> Outcome:
-    """§2: they end, lost ones too, since it is their own run that reports; those that are otherwise over stay."""
+    """§2: they end, lost ones too, since their own run reports it; others that have ended stay."""
     wanted = one_of(TERMINAL, one_of(STATUSES, status))
     given(run_id)
     one_of_or_none(OUTCOMES, report.get("terminal_outcome"))

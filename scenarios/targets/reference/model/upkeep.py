@@ -65,7 +65,7 @@ def audit(world: World, state: State, *, severity: Any = None, code: Any = None,
 
 
 def _order(finding: Row) -> tuple[bool, int, int]:
-    """What has no age comes last of its severity."""
+    """A finding without an age comes last in its severity."""
     age = finding["age_ms"]
     return finding["severity"] != "error", -(-1 if age is None else age), finding["created_at"]
 

@@ -1,4 +1,4 @@
-"""What a caller may give (§2), and texts of which only the meaning is specified."""
+"""The values that a caller may give (§2), and texts of which only the meaning is specified."""
 
 import json
 import math
@@ -26,9 +26,9 @@ _WORKER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
-    """The ledger says no with the error of this name: ``UsageError``, ``NotFound`` or ``IllegalTransition``.
+    """The ledger refuses with the error of this name: ``UsageError``, ``NotFound`` or ``IllegalTransition``.
 
-    None: it says so in an answer, without an error.
+    None: it reports the refusal in an answer, without an error.
     """
 
     def __init__(self, error: str | None) -> None:
@@ -37,7 +37,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Text:
-    """Stands for any text that is not blank and names all of `parts`; how it is worded is not specified."""
+    """Matches any text that is not blank and names all of `parts`; the wording is not specified."""
 
     def __init__(self, *parts: str) -> None:
         self.parts = parts
@@ -66,7 +66,7 @@ class Anything:
 
 
 class JsonText:
-    """Stands for any JSON text of a value."""
+    """Matches any JSON text of a value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -84,7 +84,7 @@ class JsonText:
 
 
 def as_json(text: object) -> Any:
-    """The value of a JSON text; ValueError where it is none."""
+    """The value of a JSON text; ValueError if it is invalid."""
     if isinstance(text, JsonText):
         return text.value
     if not isinstance(text, str):
@@ -93,12 +93,12 @@ def as_json(text: object) -> Any:
 
 
 def refuse(error: str) -> None:
-    """Say no."""
+    """Raise the refusal."""
     raise Refusal(error)
 
 
 def an_id(value: Any) -> str:
-    """An id, as it is given: any text that is Unicode."""
+    """An id, unchanged: any text that is Unicode."""
     if not isinstance(value, str):
         raise Refusal("UsageError")
     try:
@@ -109,7 +109,7 @@ def an_id(value: Any) -> str:
 
 
 def given(value: Any) -> str | None:
-    """A text as it is given; blank is absent."""
+    """A text, unchanged; blank counts as absent."""
     return None if value is None or not an_id(value).strip() else value
 
 
@@ -143,7 +143,7 @@ def one_of_or_none(allowed: Iterable[str], value: Any) -> str | None:
 
 
 def a_time(value: Any) -> int | None:
-    """§2: integer milliseconds since the epoch; nothing is allowed."""
+    """§2: integer milliseconds since the epoch; None is allowed."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not _EARLIEST_MS <= value <= _LATEST_MS:
@@ -152,7 +152,7 @@ def a_time(value: Any) -> int | None:
 
 
 def a_count(value: Any) -> int | None:
-    """A whole number that SQLite can hold, not negative; nothing is allowed."""
+    """A whole number that SQLite can hold, not negative; None is allowed."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_INTEGER:
@@ -161,7 +161,7 @@ def a_count(value: Any) -> int | None:
 
 
 def a_cost(value: Any) -> float | None:
-    """A number of dollars, not negative and finite; nothing is allowed."""
+    """A number of dollars, not negative and finite; None is allowed."""
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -179,7 +179,7 @@ def a_span(value: Any, *, zero: bool = False) -> float:
 
 
 def json_value(value: Any) -> Any:
-    """A JSON value as it comes back from a file; what has no JSON form, or is too deep, is refused."""
+    """A JSON value as it is read back from a file; a value without a JSON form, or too deep, is refused."""
     try:
         copied = json.loads(json.dumps(value, allow_nan=False))
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
@@ -195,7 +195,7 @@ def json_value(value: Any) -> Any:
 
 
 def a_worker_id(value: Any) -> str:
-    """What can be the name of a lock file (§4)."""
+    """A valid name of a lock file (§4)."""
     if not isinstance(value, str) or _WORKER_ID.fullmatch(value) is None:
         raise Refusal("UsageError")
     return value

@@ -1,4 +1,4 @@
-"""Workers (§4): a worker lives for as long as its lock is held; an id is used once, until its file is cleaned away."""
+"""Workers (§4): a worker is alive as long as its lock is held; an id is used once, until its file is removed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,10 +11,10 @@ Held = dict[str, bool]
 
 
 def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], place: str = "directory") -> Outcome:
-    """§4: calls on the workers of one state directory, from none on; what each answers, or how it is refused.
+    """§4: calls on the workers of one state directory, from none on; the answer of each, or its refusal.
 
-    Silent there: where a file or a link stands in the directory's place no worker can be registered; an id
-    that may be one there, as far as can be found out, is taken for alive.
+    Not in the specification: if a file or a link takes the directory's place no worker can be registered; an id that
+    may be one there, as far as can be determined, is treated as alive.
     """
     if place in ("file", "link"):
         return Outcome(state, [_elsewhere(place, name, argument) for name, argument in calls])
@@ -126,7 +126,7 @@ class _Work:
 
 
 def _elsewhere(place: str, name: str, argument: Any) -> Any:
-    """A call where there is no directory of the ledger's own."""
+    """A call without a directory of the ledger's own."""
     if name == "clean":
         return []
     try:

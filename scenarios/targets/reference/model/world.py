@@ -1,4 +1,4 @@
-"""What the world round a ledger is at a call: the time, the next name, who lives, and what those who are asked say."""
+"""The environment of a ledger at a call: the time, the next name, which workers live, and the answers of hooks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _SENDER: Final = "pass-"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`now_ms` is the clock; `new_id` what the next new thing is called.
+    """`now_ms` is the clock; `new_id` the name of the next new object.
 
     `is_booting`: no worker of a run lives, and no session backs a task (§4). `controls` are the runtimes whose work
     can be asked to stop (§2, cancel), each with what it answers; `backs` are those that know of their sessions
@@ -34,7 +34,7 @@ class World:
     as_written: Mapping[str, Any] = field(default_factory=dict)
 
     def is_alive(self, worker_id: Any) -> bool:
-        """Whether a worker lives: outside a boot all do, but for passes over the outbox, which are over by then.
+        """Whether a worker lives: outside a boot all do, except passes over the outbox, which have ended by then.
 
         An id that no worker can have belongs to none (§4).
         """

@@ -1,1 +1,1 @@
-"""What every state of the reference must be, and what a step may make of it."""
+"""Rules for every state of the reference, and for every change of one."""

@@ -1,16 +1,16 @@
-"""The reference's own rules: what every state of it must be, and what a step may make of a state.
+"""The reference's own rules: for every state of it, and for every change of a state by a step.
 
-Written from the ledger's specification and from nothing of its code, as plain functions over views, so that a defect
-that is wrong without any fault (where the fault-free shadow is wrong in the same way) shows, too. A view is what
-`Reference.fresh_view` gives: ``task/…``, ``delivery/…``, ``run/…``, ``session/…`` and ``message/…``, each a row.
+Written from the ledger's specification and not from its code, as plain functions over views, so that a defect that is
+wrong without any fault (where the fault-free shadow is wrong in the same way) is found, too. A view is that of
+`Reference.fresh_view`: ``task/…``, ``delivery/…``, ``run/…``, ``session/…`` and ``message/…``, each a row.
 
-`check_view` says what holds in every state, also in one that a crash has left. `check_change` says what one call may
-do: some things never happen, whatever became of the call; others must have happened once it was acknowledged.
+`check_view` holds in every state, also in one that a crash has left. `check_change` covers what one call may do: some
+changes are never allowed, whatever the outcome of the call; others are required once it was acknowledged.
 
-In the session's world no worker is alive during ``recover`` and ``maintenance``; at all other times every one is, but
-for the passes over the outbox, which live as long as they last. What another process does is wrapped in ``elsewhere``.
+In the session's environment no worker is alive during ``recover`` and ``maintenance``; at all other times every one is,
+except passes over the outbox, which live as long as they run. Calls of another process are wrapped in ``elsewhere``.
 
-Not covered: what no view shows; see the session's `self_check`. How messages and tasks are worded.
+Not covered: state that no view shows; see the session's `self_check`. The wording of messages and tasks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ BY_ANOTHERS_HAND: Final = "by another's hand"
 
 
 def check_view(view: View) -> None:
-    """Hold a state against what must be true of every one. Raises `Violation`."""
+    """Check a state against the rules for every state. Raises `Violation`."""
     tasks, runs, sessions = (rows_of(view, kind) for kind in ("task", "run", "session"))
     for name, task in tasks.items():
         _check_task(name, task)
@@ -44,13 +44,13 @@ def check_view(view: View) -> None:
 
 
 def check_change(before: View, action: Action, after: View, *, is_done: bool, now_ms: int) -> None:
-    """Hold one call against what it may do, and, where it was acknowledged, has to. Raises `Violation`."""
+    """Check one call against its allowed and, if acknowledged, its required changes. Raises `Violation`."""
     calls = made_by(action, now_ms)
     old, new = rows_of(before, "task"), rows_of(after, "task")
-    # One that can't be read any more is there all the same.
+    # An unreadable one still exists.
     old = {name: task for name, task in old.items() if f"unreadable/tasks/{name}" not in after}
     _check_removed(old, new, calls)
-    # Where a batch deletes a task and creates another one of its name, nothing has become of the old one.
+    # If a batch deletes a task and creates another one of its name, the old one has no new state.
     old = {name: task for name, task in old.items() if not _is_created_again(name, calls)}
     for name in old.keys() & new.keys():
         _check_transition(name, old[name], new[name], calls)
@@ -85,7 +85,7 @@ def _check_run(name: str, run: Mapping[str, Any], task: Mapping[str, Any] | None
         raise Violation("state-makes-sense", f"run {name} is {run['status']}, finished_at is {run['finished_at']}")
     if run["finished_at"] is not None and run["finished_at"] < run["started_at"]:
         raise Violation("state-makes-sense", f"run {name} ends before it starts")
-    # A task that was deleted and made anew while its run goes on is another one.
+    # A task that was deleted and created again while its run continues is another one.
     is_its = task is not None and task["run_id"] == name and task["created_at"] <= run["started_at"]
     if run["status"] == "running" and task is not None and is_its and task["status"] == "queued":
         raise Violation("in-flight-flagged-once", f"run {name} is under way, and its task is still queued")
@@ -102,7 +102,7 @@ def _check_session(name: str, session: Mapping[str, Any], run: Mapping[str, Any]
         )
 
 
-# -- what a call does to tasks ---------------------------------------------------------------------------------
+# -- changes of tasks by a call ----------------------------------------------------------------------------------
 
 
 def _check_transition(name: str, old: Mapping[str, Any], new: Mapping[str, Any], calls: Iterable[Made]) -> None:
@@ -126,7 +126,7 @@ def _is_created_again(name: str, calls: Iterable[Made]) -> bool:
 
 
 def _reports_end(name: str, task: Mapping[str, Any], calls: Iterable[Made]) -> bool:
-    """Whether the run that owns a lost task reports how it really ended."""
+    """Whether the run that owns a lost task reports its real end."""
     run = task["run_id"]
     return run is not None and any(
         call.args.get("run_id") == run
@@ -148,7 +148,7 @@ def _check_removed(old: Mapping[str, Any], new: Mapping[str, Any], calls: Iterab
 
 
 def _check_stamps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], calls: Iterable[Made]) -> None:
-    """The call that ends a task says in the same write when it may go."""
+    """The call that ends a task sets its cleanup time in the same write."""
     if new["status"] in _ACTIVE or (old is not None and old["status"] == new["status"]):
         return
     if any(call.name == "older_row" for call in calls):
@@ -161,12 +161,12 @@ def _check_stamps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, An
         )
 
 
-# -- what a call does to runs ----------------------------------------------------------------------------------
+# -- changes of runs by a call -----------------------------------------------------------------------------------
 
 
 def _check_runs(before: View, after: View, calls: Iterable[Made], *, is_done: bool) -> None:
     old, new = rows_of(before, "run"), rows_of(after, "run")
-    # One that can't be read any more is there all the same.
+    # An unreadable one still exists.
     old = {name: run for name, run in old.items() if f"unreadable/task_history/{name}" not in after}
     for name in old.keys() - new.keys():
         raise Violation("in-flight-flagged-once", f"{_said(calls)} removed run {name} from the history")

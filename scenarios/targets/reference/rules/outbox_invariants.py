@@ -1,4 +1,4 @@
-"""The reference's rules for messages, from the ledger's specification, section 5; see `reference_rules`."""
+"""The reference's rules for messages, from the ledger's specification, section 5; see `invariants`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -22,7 +22,7 @@ Rows = Mapping[str, Row]
 
 
 def check_messages(messages: Rows) -> None:
-    """What holds in every state. Raises `Violation`."""
+    """Rules for every state. Raises `Violation`."""
     keys = [row["idempotency_key"] for row in messages.values() if row["idempotency_key"] is not None]
     if len(keys) != len(set(keys)):
         raise Violation("no-duplicate-after-ack", "two messages have the same idempotency key")
@@ -45,13 +45,13 @@ def _check_ended(name: str, row: Row) -> None:
     if row["completed_at"] is None or (status == "delivered") != (row["delivered_at"] is not None):
         raise Violation("state-makes-sense", f"message {name} is {status}, and its times don't say so")
     if row["next_attempt_at"] is not None or row["leased_by"] is not None:
-        raise Violation("state-makes-sense", f"message {name} is {status}, and still waits for somebody")
+        raise Violation("state-makes-sense", f"message {name} is {status}, and still has a lease or a next attempt")
     if status != "delivered" and not row["terminal_reason"]:
         raise Violation("no-lost-message", f"message {name} is {status}, and nothing says why")
 
 
 def check_changes(before: Rows, after: Rows, calls: Iterable[Made], *, is_done: bool) -> None:
-    """What a call may do to messages, and has to. Raises `Violation`."""
+    """The allowed and required changes of messages by a call. Raises `Violation`."""
     for name in before.keys() - after.keys():
         if not any(_may_prune(call, before[name]) for call in calls):
             raise Violation("only-what-is-over-goes", f"message {name} was removed, though it was not old enough")
@@ -59,13 +59,13 @@ def check_changes(before: Rows, after: Rows, calls: Iterable[Made], *, is_done: 
         _check_change(name, before[name], after[name], calls)
     if is_done:
         for call in calls:
-            # Of several calls on one message in a batch only what all of them come to shows.
+            # Of several calls on one message in a batch only their joint result is visible.
             if call.name != "outbox.fail" or not any(_may_touch(other, call) for other in calls if other is not call):
                 _check_done(before, after, call)
 
 
 def _may_touch(other: Made, call: Made) -> bool:
-    """Whether another call may change the message that a call is on."""
+    """Whether another call may change the message of a call."""
     return other.name == "outbox.recover" or _is_on(other, call.args["message_id"])
 
 
@@ -90,7 +90,7 @@ def _check_change(name: str, old: Row, new: Row, calls: Iterable[Made]) -> None:
     if new["attempt_count"] < old["attempt_count"]:
         raise Violation("no-lost-message", f"message {name} has had fewer attempts than before")
     takes = [call for call in calls if call.name in _TAKING]
-    # Its sender may have let go of it before, in the same batch.
+    # Its sender may have released it before, in the same batch.
     let_go = any(_is_on(call, name) for call in calls if call.name not in _TAKING)
     if takes and not let_go and _is_being_sent(old) and new["leased_by"] != old["leased_by"]:
         raise Violation(
@@ -115,7 +115,7 @@ def _takes_time(messages: Rows) -> bool:
 
 
 def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:
-    """An attempt counts, whatever came of it; what can't help is not tried again."""
+    """An attempt counts, whatever its result; a permanent failure is not retried."""
     if old == new:
         return
     attempts = old["attempt_count"] + 1
@@ -133,7 +133,7 @@ def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:
 
 
 def _check_pass(name: str, old: Row, new: Row, call: Made) -> None:
-    """A pass sends each message whose time has come, whatever is the matter with those before it."""
+    """A pass sends each message that is due, whatever happens to those before it."""
     cutoff = call.args.get("cutoff")
     if old["status"] not in _PENDING or _is_being_sent(old) or not (cutoff is None or old["queued_at"] < cutoff):
         return
@@ -152,11 +152,11 @@ def _check_pass(name: str, old: Row, new: Row, call: Made) -> None:
 def _is_due(row: Row, now_ms: int) -> bool:
     if now_ms >= row["next_attempt_at"]:
         return True
-    # A row that was touched in what is now the future: nobody knows how long it has waited.
+    # A row last changed in what is now the future: its waiting time is unknown.
     touched = row["last_attempt_at"] if row["last_attempt_at"] is not None else row["queued_at"]
     return bool(now_ms < touched)
 
 
 def _is_being_sent(row: Row) -> bool:
-    """Whether somebody who lives is sending it: passes over the outbox are over, everybody else lives."""
+    """Whether a living worker is sending it: passes over the outbox have ended, every other worker lives."""
     return row["leased_by"] is not None and not row["leased_by"].startswith("pass-")

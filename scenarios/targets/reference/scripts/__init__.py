@@ -1,7 +1,7 @@
-"""Calls that show, without any fault, what luck may miss: each transition, argument and limit, to the millisecond.
+"""Calls for defects that need no fault, but that random calls may miss: each transition, argument and limit.
 
-A script begins with an empty ledger. Each call has a minute of its own; `later_ms` puts the clock forward for one call.
-Every call is held against the model, so a script says only what is called and never what must come of it.
+A script begins with an empty ledger. Each call has its own minute; `later_ms` advances the clock for one call. Every
+call is compared with the model, so a script lists only calls and no expected results.
 """
 
 from functools import cache

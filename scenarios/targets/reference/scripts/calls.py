@@ -1,4 +1,4 @@
-"""The calls that scripts are made of, in short."""
+"""Short forms of the calls in scripts."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from tornpage.scenarios.targets.reference.workload import ARRIVES, message_args,
 SECOND_MS: Final = 1_000
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 24 * 60 * MINUTE_MS
-# When the first call of a script is made: step 0 opens the ledger.
+# The time of a script's first call: step 0 opens the ledger.
 START_MS: Final = 1_700_000_000_000 + MINUTE_MS
 BLANK: Final = " \t"
 FAIL: Final = {"error": "connection reset"}
@@ -27,7 +27,7 @@ def create(name: str, /, **fields: Any) -> Action:
 
 
 def later(since_step: int, age_ms: int, step: int) -> int:
-    """What to put the clock forward by in a step, so that what a step did is so old."""
+    """The advance of the clock in a step so that the effect of another step is so old."""
     return age_ms - (step - since_step) * MINUTE_MS
 
 

@@ -1,4 +1,4 @@
-"""Scripts of circumstances: rows that others have spoiled, callbacks that act, clocks that move, commands."""
+"""Scripts of circumstances: rows damaged by others, callbacks that act, clocks that move, commands."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -83,7 +83,7 @@ def contradicting_rows() -> Iterator[Action]:
 
 
 def spoiled_runs() -> Iterator[Action]:
-    """A run that can't be read stays as it is, and the others are recovered."""
+    """An unreadable run stays unchanged, and the others are recovered."""
     for name in ("a", "b"):
         yield create(name)
         yield call("history.start", task_id=name, worker_id="w", run_id=name)
@@ -146,7 +146,7 @@ def observers() -> Iterator[Action]:
 
 
 def moving_clocks() -> Iterator[Action]:
-    """The clock moves during the call: it was made at one time all the same."""
+    """The clock moves during the call: it still counts as made at one time."""
     for tick_ms in (1, -1, DAY_MS):
         name = f"t{tick_ms}"
         yield Action("tasks.create", {**create(name, status="running").args, "tick_ms": tick_ms})
@@ -170,7 +170,7 @@ def many_rows() -> Iterator[Action]:
 
 
 def workers() -> Iterator[Action]:
-    """Real locks: an id is used once, lives until it is let go of, and is free when its file is cleaned away."""
+    """Real locks: an id is used once, lives until its release, and is free when its file is removed."""
     for place in ("directory", "memory", "file", "link"):
         yield call("workers.life", place=place, calls=[
         ["is_alive", "a"], ["hold", "a"], ["is_alive", "a"], ["hold", "a"], ["hold", "b"], ["release", "a"],

@@ -19,7 +19,7 @@ from tornpage.scenarios.targets.reference.workload import ARRIVES, FAILS, FAILS_
 
 
 def queueing() -> Iterator[Action]:
-    """Every field of a message, and what can't be one."""
+    """Every field of a message, and invalid messages."""
     yield enqueue(" m ", turn_id=" t ", account_id=BLANK, dispatch_kind="final", channel=" c ", target=" t ")
     yield enqueue("m", idempotency_key="other")
     yield enqueue("m2", idempotency_key=" key- m  ")
@@ -42,7 +42,7 @@ def queueing() -> Iterator[Action]:
 
 
 def _ended(end: str) -> tuple[Action, ...]:
-    """How a message m comes to that end."""
+    """The ways in which a message m reaches that end."""
     return {
         "queued": (),
         "failed_retryable": (call("outbox.fail", message_id="m", **FAIL),),
@@ -54,7 +54,7 @@ def _ended(end: str) -> tuple[Action, ...]:
 
 
 def endings() -> Iterator[Action]:
-    """Everything that can be done to a message, wherever it stands."""
+    """Every call on a message, in each of its states."""
     calls = (
         call("outbox.ack", message_id="m"), call("outbox.fail", message_id="m", **FAIL),
         call("outbox.fail", message_id="m", worker_id="w", **FAIL), call("outbox.fail", message_id="m", error=BLANK),
@@ -97,7 +97,7 @@ def retries() -> Iterator[Action]:
 
 
 def permanent() -> Iterator[Action]:
-    """Each text that says that trying again can't help, and some that don't."""
+    """Each text that marks a failure as permanent, and some that don't."""
     texts = (
         "No Conversation Reference Found!", "xx CHAT NOT FOUND", "User not found", "bot was blocked by the user",
         "Forbidden: bot was kicked", "chat_id is empty", "recipient is not a valid address",
@@ -141,7 +141,7 @@ def passes() -> Iterator[Action]:
 
 
 def ages() -> Iterator[Action]:
-    """What is too old, to the millisecond; what is being sent is not."""
+    """Expired ages, to the millisecond; a message being sent does not expire."""
     step = 1
     for offset in (-1, 0, 1):
         yield enqueue(f"m{offset}", FAILS)
@@ -157,7 +157,7 @@ def ages() -> Iterator[Action]:
 
 
 def pruning() -> Iterator[Action]:
-    """What is old enough to go, to the millisecond; what is pending never goes."""
+    """Ages for pruning, to the millisecond; a pending message is never pruned."""
     step = 1
     for offset in (-1, 0, 1):
         yield enqueue(f"m{offset}")
@@ -178,7 +178,7 @@ def pruning() -> Iterator[Action]:
 
 
 def import_files() -> Iterator[Action]:
-    """Files of the old queue: whole, bad, known, changed, and come back."""
+    """Files of the old queue: valid, bad, known, changed, and come back."""
     yield call("outbox.import_legacy")
     base = {"channel": "mail", "to": "you"}
     files: list[Any] = [
@@ -206,7 +206,7 @@ def import_files() -> Iterator[Action]:
 
 
 def odd_files() -> Iterator[Action]:
-    """What lies beside the files of the old queue, or is too large to be one, stays and is reported."""
+    """Other files beside those of the old queue, or too large ones, stay and are reported."""
     for kind in ("text", "bytes", "large", "too large", "link", "directory", "fifo"):
         content = {"id": kind, "channel": "mail", "to": "you"}
         yield call("legacy_file", name=f"{kind}.json", content=content, kind=kind)

@@ -1,4 +1,4 @@
-"""Scripts of what is printed for people, and of other stores in the place of SQLite."""
+"""Scripts of output for people, and of other stores instead of SQLite."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,7 +8,7 @@ from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, ca
 
 
 def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
-    """As it is shown to people."""
+    """The output for people."""
     data = {"name": means.name, "args": means.args}
     return Action("command", {"argv": [*argv], "means": data, "later_ms": later_ms})
 
@@ -30,7 +30,7 @@ def on_terminals() -> Iterator[Action]:
 
 
 def shown_commands() -> Iterator[Action]:
-    """What commands print for people, in a pipe."""
+    """The output of commands for people, in a pipe."""
     yield _said(call("tasks.list"), "tasks", "list")
     yield create("t", run_id="r", child_session_key="c", label="a  b", status="running", started_at=5)
     yield create("late", owner_key="x", task="two\nlines [b]", delivery_status="failed")
@@ -88,7 +88,7 @@ _OPTIONAL: Final = (
 
 
 def other_stores() -> Iterator[Action]:
-    """A store that offers all that it may, all but one, or nothing; and one that fails at each call in each way."""
+    """A store that offers all optional methods, all but one, or none; and one that fails at each call in each way."""
     calls = (
         create("a"), create("b", requester_origin={"a": 1}, run_id="r", runtime="acp"),
         create("b2", requester_origin=5, run_id="r", runtime="acp", label="filled"),
@@ -114,7 +114,7 @@ def other_stores() -> Iterator[Action]:
 
 
 def store_errors() -> Iterator[Action]:
-    """Which kind of error each failure of a driver is, and whether trying again makes sense."""
+    """The kind of each driver error, and whether a retry makes sense."""
     calls = [{"name": one.name, "args": one.args} for one in (create("a"), call("tasks.start", task_id="a"))]
     texts = (
         "database is locked", "database table is locked: t", "attempt to write a readonly database", "disk I/O error",
@@ -130,7 +130,7 @@ def store_errors() -> Iterator[Action]:
 
 
 def snapshots() -> Iterator[Action]:
-    """A JSON snapshot of another version, or of somebody's hand."""
+    """A JSON snapshot of another version, or edited by hand."""
     task: dict[str, object] = {
         "task_id": "a", "runtime": "cli", "requester_session_key": "me", "owner_key": "me", "scope_kind": "session",
         "task": "work", "status": "queued", "delivery_status": "pending", "notify_policy": "done_only", "created_at": 5,
@@ -161,7 +161,7 @@ def snapshots() -> Iterator[Action]:
 
 
 def openings() -> Iterator[Action]:
-    """What is refused and left as it is, who may read what, and what each mode and level comes to."""
+    """Openings that are refused and change nothing, access to the files, and the result of each mode and level."""
     for before in (
         "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "index differs", "link",
         "of another", "log is a link", "no file", "read-only", "shared", "file", "other mode", "version 1", "version 2",

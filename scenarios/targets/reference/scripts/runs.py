@@ -10,7 +10,7 @@ _RESULTS: Final = ("success", "failure", "cancelled", "interrupted", "aborted_no
 
 
 def starts() -> Iterator[Action]:
-    """The beginning of a run, and what can't begin."""
+    """The start of a run, and invalid starts."""
     yield create("a", run_id=" mine ")
     yield call("history.start", task_id="a", worker_id="w", run_id="other")
     yield call("history.start", task_id="a", worker_id="w", run_id=" mine ", repo=" r ", user=BLANK, issue_number=0)
@@ -21,7 +21,7 @@ def starts() -> Iterator[Action]:
         {"started_at": "now"}, {"run_id": "mine"}, {"task_id": "nobody"}, {"issue_number": True},
     ):  # fmt: skip
         yield call("history.start", **{"task_id": "b", "worker_id": "w", "run_id": "rb", **wrong})
-    # What is given is looked at before what there is.
+    # Arguments are checked before the state.
     yield call("history.start", task_id="nobody", worker_id="w", started_at="now")
     said = {"agent": "a", "agent_type": "t", "model": "m", "provider": "p"}
     yield call("history.start", task_id="b", worker_id="w2", run_id="rb", started_at=START_MS - 5, **said)
@@ -74,7 +74,7 @@ def run_ends() -> Iterator[Action]:
 
 
 def sessions() -> Iterator[Action]:
-    """Sessions, which belong to a run in flight and end for good."""
+    """Sessions, which belong to a run in flight and end permanently."""
     yield create("a")
     yield call("history.start", task_id="a", worker_id="w", run_id="r1")
     yield create("b")
@@ -100,7 +100,7 @@ def sessions() -> Iterator[Action]:
 
 
 def recovery() -> Iterator[Action]:
-    """What was in flight, over, lost or gone when its worker died."""
+    """Runs that were in flight, ended, lost or removed when their worker died."""
     for name in ("a", "b", "c", "d", "e"):
         yield create(name, error="first" if name == "e" else None)
         yield call("history.start", task_id=name, worker_id=f"w-{name}", run_id=f"r-{name}")

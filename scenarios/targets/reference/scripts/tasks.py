@@ -11,7 +11,7 @@ ENDS: Final = STATUSES[2:]
 
 
 def transitions(status: str) -> Iterator[Action]:
-    """Everything that can be done to a task that is created in this status."""
+    """Every call on a task that is created in this status."""
     calls = [
         call("tasks.start", task_id="t"), call("tasks.start", task_id="t", started_at=START_MS - 5),
         call("tasks.progress", task_id="t", text="  half\n way "), call("tasks.progress", task_id="t", text=BLANK),
@@ -32,7 +32,7 @@ def transitions(status: str) -> Iterator[Action]:
         yield create("t", status=status, run_id="r")
         yield one
         yield call("tasks.delete", task_id="t")
-    # A run may be put on record once only.
+    # A run may be recorded once only.
     yield create("t2", status=status)
     yield call("history.start", task_id="t2", worker_id="w")
 
@@ -62,7 +62,7 @@ def creation() -> Iterator[Action]:
 
 
 def refused_creation() -> Iterator[Action]:
-    """What can't be a task, and what can't be asked for one."""
+    """Invalid tasks, and invalid queries for one."""
     for field, value in (
         ("runtime", "shell"), ("status", "done"), ("scope_kind", "all"), ("delivery_status", "gone"),
         ("notify_policy", "loud"), ("started_at", True), ("started_at", 1.5), ("last_event_at", 2**60),
@@ -93,7 +93,7 @@ def refused_creation() -> Iterator[Action]:
 
 
 def same_run() -> Iterator[Action]:
-    """A create that matches, and one that differs in just one of what has to match."""
+    """A create that matches, and one that differs in just one of the compared fields."""
     base: dict[str, Any] = {"run_id": "r", "label": "l", "child_session_key": "c", "parent_flow_id": "f"}
     for runtime in ("subagent", "acp"):
         mine = {**base, "runtime": runtime, "task": "same", "run_id": f"r-{runtime}"}
@@ -129,7 +129,7 @@ def parties() -> Iterator[Action]:
 
 
 def by_run() -> Iterator[Action]:
-    """A run id that means one task, several, or nobody knows which."""
+    """A run id that means one task, several, or an ambiguous set."""
     yield create("a", run_id="r", child_session_key="c1", runtime="acp")
     yield create("b", run_id="r", child_session_key="c2", runtime="acp", task="other")
     yield create("c", run_id="r", owner_key="c1", runtime="cli", task="third")
@@ -174,7 +174,7 @@ def times() -> Iterator[Action]:
 
 
 def lists() -> Iterator[Action]:
-    """Lists in their order, and what a token means."""
+    """Lists in their order, and the meaning of a token."""
     for name, fields in (
         ("one", {"run_id": "r", "runtime": "cli"}), ("two", {"run_id": "r", "runtime": "acp"}),
         ("three", {"run_id": "r", "runtime": "acp", "started_at": 5}), ("four", {"child_session_key": "one"}),

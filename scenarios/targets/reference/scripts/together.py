@@ -8,7 +8,7 @@ from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, ca
 
 
 def batches() -> Iterator[Action]:
-    """Many calls in one transaction: each sees the ones before it, and one that is refused takes all with it."""
+    """Many calls in one transaction: each sees the ones before it, and a refused one undoes all of them."""
     yield batch(create("a"), call("tasks.start", task_id="a"), call("tasks.progress", task_id="a", text="x"))
     yield batch(call("tasks.delete", task_id="a"), create("a"), create("b", run_id="r", runtime="acp"))
     yield batch(create("c", run_id="r", runtime="acp"), call("tasks.get", task_id="c"))
@@ -25,7 +25,7 @@ def batches() -> Iterator[Action]:
 
 
 def looks_in_batches() -> Iterator[Action]:
-    """Every look inside a batch sees what the calls before it did, and after a refusal no look sees any of it."""
+    """Every read inside a batch sees the effect of the calls before it, and after a refusal no read sees any of it."""
     looks = (
         call("tasks.list"), call("tasks.get", task_id="a"), call("tasks.get", task_id="b"),
         call("tasks.get_delivery", task_id="a"), call("tasks.get_delivery", task_id="b"),
@@ -51,7 +51,7 @@ def looks_in_batches() -> Iterator[Action]:
 
 
 def nested() -> Iterator[Action]:
-    """A batch in a batch: one that is refused before it has written costs only itself, another takes all with it."""
+    """A batch in a batch: one that is refused before it has written undoes only itself, another undoes all."""
     wrong, look = call("tasks.start", task_id="nobody"), call("tasks.list")
     for calls, inner, after in (
         ((create("a"),), (call("tasks.start", task_id="a"),), (look,)),
@@ -75,7 +75,7 @@ def _data(one: Action) -> dict[str, Any]:
 
 
 def elsewhere() -> Iterator[Action]:
-    """Another process changes what this one remembers."""
+    """Another process changes data that this one has cached."""
 
     def there(one: Action) -> Action:
         return Action("elsewhere", {"call": _data(one)})

@@ -27,7 +27,7 @@ def audit() -> Iterator[Action]:
 
 
 def filters() -> Iterator[Action]:
-    """Filters and limits, which leave the summary alone."""
+    """Filters and limits, which do not change the summary."""
     for name, fields in (
         ("a", {"delivery_status": "failed"}), ("b", {"status": "lost", "delivery_status": "failed"}),
         ("c", {"status": "running"}), ("d", {"status": "running", "started_at": 5}), ("e", {"status": "lost"}),

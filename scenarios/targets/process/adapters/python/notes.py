@@ -53,11 +53,11 @@ class Notes:
             self.notes.pop(name, None)
 
     def view(self) -> dict[str, str]:
-        """What the store answers, from its memory."""
+        """The store's state, from its memory."""
         return self.notes
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.db.close()
 
 

@@ -1,11 +1,11 @@
-"""The tornpage protocol for a Python program of its own: copy this file beside your adapter.
+"""The tornpage protocol for a Python program of its own: copy this file next to your adapter.
 
-You write a class with `call`, `view` and `close`, made with a `Where`::
+Write a class with `call`, `view` and `close` that takes a `Where`::
 
     serve(description, Store)
 
-What `call` returns is its answer; what it raises has failed, or is refused if it is a `Refused`. A store that chooses
-its database's file says where that is in an attribute `database`. What is printed goes to standard error.
+The return value of `call` is its answer; an exception is a failure, and `Refused` a refusal. A store that chooses its
+database file gives its path in an attribute `database`. Printed text goes to standard error.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The store says no for a reason of its own: nothing was tried."""
+    """The store refuses the call for a reason of its own: nothing was tried."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Server:
         self.store: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What is done for one request; raises what the store raises."""
+        """Handle one request; raises what the store raises."""
         asked = request.pop("do")
         if asked == "describe":
             return {"protocol": 1, "pid": os.getpid(), "description": self.description}
@@ -63,7 +63,7 @@ def serve(description: dict[str, Any], make: Any) -> None:
             answer = {"answer": "done", **server.answer(json.loads(line))}
         except Refused as refusal:
             answer = {"answer": "refused", "message": str(refusal)}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+        except Exception as error:  # noqa: BLE001 - every error is reported to the caller
             answer = {"answer": "failed", "message": f"{type(error).__name__}: {error}"}
         rest = json.dumps(answer).encode() + b"\n"
         while rest:

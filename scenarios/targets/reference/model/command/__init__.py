@@ -1,1 +1,1 @@
-"""The command of the ledger, specified: what it prints, and its exit code."""
+"""The command of the ledger, specified: its output, and its exit code."""

@@ -7,12 +7,12 @@ from tornpage.scenarios.targets.reference.model.command.shown import QUARANTINED
 from tornpage.scenarios.targets.reference.model.state import Outcome
 from tornpage.scenarios.targets.reference.model.values import as_json
 
-# What a run or a message is shown with is not what its call answers.
+# The output for a run or a message is not the answer of its call.
 _MESSAGES = frozenset({"list", "show", "enqueue"})
 
 
 def exit_code(argv: Sequence[str], outcome: Outcome | None, error: str | None) -> int:
-    """What the process says when the call that it stands for came to this, or was refused with this error."""
+    """The exit code of the process if the call that it stands for had this outcome, or was refused with this error."""
     if outcome is None:
         return 2 if error == "UsageError" else 1
     answer = outcome.answer
@@ -27,7 +27,7 @@ def exit_code(argv: Sequence[str], outcome: Outcome | None, error: str | None) -
 
 
 def printed(argv: Sequence[str], outcome: Outcome) -> Any:
-    """What is printed as JSON."""
+    """The JSON output."""
     group, command, *_ = [*argv, ""]
     answer = outcome.answer
     if command == "list":

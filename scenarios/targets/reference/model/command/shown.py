@@ -1,6 +1,6 @@
-"""What a command prints for people into a pipe (§3): tables by tabs, records by lines, one line for a count.
+"""The output of a command for people in a pipe (§3): tables by tabs, records by lines, one line for a count.
 
-How a sentence is worded is not specified, but for the headline of the audit; what has to stand in it is.
+The wording of sentences is not specified, except the headline of the audit; the values in them are.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def lines(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
-    """The lines, those of a record sorted; None where they are not specified."""
+    """The lines, those of a record sorted; None if they are not specified."""
     command, answer = " ".join(argv[:2]), outcome.answer
     if command in _SHOWN:
         return list(_SHOWN[command](answer))
@@ -27,7 +27,7 @@ def lines(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
 
 
 def on_terminal(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
-    """The same on a terminal: a table has its cells in columns, and says so where it is empty."""
+    """The same on a terminal: a table has its cells in columns, and reports that it is empty."""
     found = lines(argv, outcome)
     if argv[1:2] != ["list"] or found is None:
         return found
@@ -50,7 +50,7 @@ def warnings(argv: Sequence[str], outcome: Outcome) -> list[Any]:
 
 
 def _counts(argv: Sequence[str], answer: Any) -> list[Any] | None:
-    """What stands in the one line that says how much was done."""
+    """The values in the one line that reports how much was done."""
     if argv[1:2] == ["maintenance"]:
         done = [answer[name] for name in ("reconciled", "pruned", "stamped")]
         return [": ".join(["Task maintenance" + (" would do" if not answer["applied"] else ""), f"{done[0]} "]), *done]
@@ -104,7 +104,7 @@ def _message_line(message: Row) -> str:
 
 
 def record(row: Mapping[str, Any]) -> list[Any]:
-    """One record, a field a line, sorted; absent fields are left out, and times are shown both ways."""
+    """One record, a field a line, sorted; absent fields are left out, and times have both forms."""
     shown = []
     for name, value in sorted(row.items()):
         if value is None or value == "":
@@ -144,7 +144,7 @@ def _table(findings: Sequence[Row]) -> list[Any]:
 
 
 def _age(age_ms: int | None) -> str:
-    """The two largest units of a span; ``-`` where time has nothing to do with it."""
+    """The two largest units of a span; ``-`` if time does not apply."""
     if age_ms is None:
         return "-"
     seconds = age_ms // 1_000

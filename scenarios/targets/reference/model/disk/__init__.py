@@ -1,1 +1,1 @@
-"""What lies on disk, specified: rows that can be read, openings, other stores."""
+"""State on disk, specified: readable rows, openings, other stores."""

@@ -1,4 +1,4 @@
-"""Openings (§1): what is refused and left as it is, who may read what, and what the levels promise."""
+"""Openings (§1): what is refused and left unchanged, who may read which file, and the guarantees of each level."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,7 +9,7 @@ from tornpage.scenarios.targets.reference.model.world import World
 
 _JOURNAL_MODES: Final = ("wal", "delete", "truncate", "persist")
 _LEVELS: Final = ("off", "normal", "full", "extra")
-# §1: a clear error where the file is no database, corrupt, newer, read-only, a symbolic link or another's.
+# §1: a clear error if the file is not a database, corrupt, newer, read-only, a symbolic link or another user's.
 _REFUSED: Final = {
     "of another": "StoreUnavailable", "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt",
     "index differs": "StoreCorrupt", "newer": "StoreSchemaNewer",
@@ -64,7 +64,8 @@ def opening(
         "tasks": 1 + is_there,
         "directory": None if in_memory and before == "nothing" else "700",
         "files": [] if in_memory else ["600"],
-        # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; what somebody reads stays in the log.
+        # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; pages that a reader uses stay in the
+        # log.
         "checkpointed": not reader,
         # §4: ``<state dir>/workers/<id>.lock``.
         "worker": [True, [] if in_memory else ["700", "600"], False, ["one", "runner"]],
@@ -120,7 +121,7 @@ def _options(argv: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
 
 
 def _durability(mode: str, level: str) -> str:
-    """§0, 3: a power cut takes the newest changes at DELETE with FULL, and at WAL with NORMAL."""
+    """§0, 3: a power cut loses the newest changes at DELETE with FULL, and at WAL with NORMAL."""
     if mode == "memory":
         return "none"
     rank = _LEVELS.index(level)

@@ -1,4 +1,4 @@
-"""Which rows can be read (§1): an unknown enum value, broken JSON or a wrong type makes just that row unreadable."""
+"""Which rows are readable (§1): an unknown enum value, broken JSON or a wrong type makes only that row unreadable."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _OTHERS: Final = frozenset({"cost_usd", "valid", "payload", *_WHOLE, *_JSON})
 
 
 def is_readable(kind: str, row: Mapping[str, Any]) -> bool:
-    """Whether a row, as SQLite gives it, is one of its kind."""
+    """Whether a row, as SQLite returns it, is one of its kind."""
     if any(row[name] not in allowed for name, allowed in _ENUMS.get(kind, {}).items()):
         return False
     for name, value in row.items():

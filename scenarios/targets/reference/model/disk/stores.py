@@ -1,4 +1,4 @@
-"""Other stores (§2, store interface): whatever a store offers, the ledger on it answers the same."""
+"""Other stores (§2, store interface): whatever methods a store offers, the ledger on it answers the same."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from tornpage.scenarios.targets.reference.model.state import Outcome, State
 from tornpage.scenarios.targets.reference.model.values import Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
-# §1, a clear error: which kind a result code of SQLite's is, and whether trying again makes sense.
+# §1, a clear error: the kind of each SQLite result code, and whether a retry makes sense.
 _KINDS: Final[Mapping[int, tuple[str, bool]]] = {
     3: ("StoreReadOnly", False), 5: ("StoreBusy", True), 6: ("StoreBusy", True), 7: ("StoreMemoryError", True),
     8: ("StoreReadOnly", False), 9: ("StoreError", True), 10: ("StoreIOError", False), 11: ("StoreCorrupt", False),
@@ -43,8 +43,8 @@ def life(
 ) -> Outcome:
     """§2: the finest method that a store offers, else a projected copy; §0: a failed write changed nothing.
 
-    A store that fails after its work has done it, so the call succeeds; one that can't be asked leaves it open.
-    No runtime is asked, and no worker is known to work on a task.
+    A store that fails after its work has done it, so the call succeeds; one that can't be asked leaves it open. No
+    runtime is asked, and no worker is known to work on a task.
     """
     del lacks
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
@@ -74,10 +74,10 @@ def _called(
 
 
 def _error(outcome: str, raises: Mapping[str, Any] | None) -> str:
-    """The error, its outcome, whether to try again, and SQLite's own code and name of it."""
+    """The error, its outcome, whether to retry, and SQLite's own code and its name."""
     known = raises or {}
     if known.get("ours"):
-        # A store may raise the ledger's own errors: they stay, and what became of the change is for the ledger to say.
+        # A store may raise the ledger's own errors: they stay, and the ledger determines the outcome of the change.
         return f"StoreFull {outcome} True None None"
     code = known.get("code")
     primary = (
@@ -111,7 +111,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def snapshot(_world: World, state: State, *, document: Any) -> Outcome:
-    """§1: a record that can't be read is reported and kept, and the others load; a file that is none is left alone."""
+    """§1: an unreadable record is reported and kept, and the others load; an invalid file is left unchanged."""
     try:
         known = json.loads(document) if isinstance(document, str) else document
         version, tasks, deliveries = known["version"], known["tasks"], known["deliveries"]
@@ -131,7 +131,7 @@ def snapshot(_world: World, state: State, *, document: Any) -> Outcome:
 
 
 def _parted(kind: str, table: str, records: Iterable[Any]) -> tuple[list[str], list[list[str]]]:
-    """The names of those that can be read, and the table and name of the others."""
+    """The names of the readable ones, and the table and name of the others."""
     good, bad = [], []
     for one in records:
         names = set(one) if isinstance(one, Mapping) else set()
