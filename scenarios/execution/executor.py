@@ -230,9 +230,9 @@ class Executor:
         wanted = self._in_its_own_words(wanted, changes=after != before)
         self._require_wanted(step, wanted)
         self.real.oracle.numbers_used = self._has_failed
-        with self._told(str(step.action), after, stages) as told:
+        with self._recorded(str(step.action), after, stages) as record_answer:
             met = self._met()
-            answer = told(self.real.call(step.action, after, stages))
+            answer = record_answer(self.real.call(step.action, after, stages))
             if wanted.kind == "refused" and type(answer.error) is type(wanted.error):
                 answer = Answer("refused", answer.error)
             self._count(answer)
@@ -548,24 +548,24 @@ class Executor:
 
     def _open(self) -> Answer:
         met = self._met()
-        with self._told("open", self.view) as told:
-            answer = told(self.real.call(OPEN, self.view))
+        with self._recorded("open", self.view) as record_answer:
+            answer = record_answer(self.real.call(OPEN, self.view))
         self._hides(OPEN, answer, met)
         return answer
 
     def close_session(self) -> None:
         """Close the session cleanly, as far as armed faults allow it."""
-        with self._told("close", self.view) as told:
-            self._count(told(self.real.call(CLOSE, self.view)))
+        with self._recorded("close", self.view) as record_answer:
+            self._count(record_answer(self.real.call(CLOSE, self.view)))
 
     @contextlib.contextmanager
-    def _told(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
+    def _recorded(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
         """If there is a recording, record the positions at which a call began and its caller got the answer."""
         if self.recording is None:
             yield lambda answer: answer
         else:
-            with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as told:
-                yield told
+            with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as record_answer:
+                yield record_answer
 
     def _put_shadow(self, files: Files) -> None:
         """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""

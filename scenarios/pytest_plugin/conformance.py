@@ -69,8 +69,8 @@ class Conformance:
                 pytest.fail(f"unpromised: unknown check {code!r}; known: {', '.join(CHECKS)}", pytrace=False)
             if not all(one.strip() for one in ([reason] if isinstance(reason, str) else reason.values())):
                 pytest.fail(f"unpromised: give the reason why {code} is not promised", pytrace=False)
-            told = f"{code} is not promised: {in_words(reason)}"
-            request.node.user_properties.append(("tornpage_unpromised", told))
+            note = f"{code} is not promised: {in_words(reason)}"
+            request.node.user_properties.append(("tornpage_unpromised", note))
 
     def test_sweep(self, configuration: Configuration, request: pytest.FixtureRequest) -> None:
         """Every operation of each call fails."""
@@ -105,9 +105,9 @@ class Conformance:
         self._search("syscalls", configuration, request)
 
     def _search(self, name: str, configuration: Configuration, request: pytest.FixtureRequest) -> None:
-        target, told = _target(type(self)), request.node.user_properties
+        target, properties = _target(type(self)), request.node.user_properties
         if reason := _unsuited(name, target):
-            told.append(("tornpage_unsuited", f"does not suit {target.name}: {reason}"))
+            properties.append(("tornpage_unsuited", f"does not suit {target.name}: {reason}"))
             pytest.skip(reason)
         size = _profile(request.config, self.profile)
         plan = Plan(
@@ -127,10 +127,10 @@ class Conformance:
         except (TargetError, faults.FaultError) as error:
             pytest.fail(str(error), pytrace=False)
         if alone := _for_one_caller(recorder):
-            told.append(("tornpage_unsuited", f"does not suit {target.name}: {alone}"))
+            properties.append(("tornpage_unsuited", f"does not suit {target.name}: {alone}"))
             pytest.skip(alone)
-        told += [("tornpage_searched", summary(ended)) for ended in recorder.ended]
-        told += [("tornpage_unpromised", one) for one in _observed(recorder, target)]
+        properties += [("tornpage_searched", summary(ended)) for ended in recorder.ended]
+        properties += [("tornpage_unpromised", one) for one in _observed(recorder, target)]
         _require_holds(recorder, target)
 
 

@@ -109,19 +109,19 @@ class CrashDisks:
         # A path is part of what a store writes, so a disk is placed where the work was done; unless the work has left
         # files open there.
         elsewhere = home.with_name(f"{home.name}-after-a-crash") if held_open(home) else None
-        for index, (state, told) in states:
+        for index, (state, yielded) in states:
             if self._only is not None and index + 1 != self._only:
                 continue
             directory = home if elsewhere is None else elsewhere / str(index + 1)
             directory.mkdir(parents=True, exist_ok=True)
             place(dict(state.files), directory)
-            values = [value for _, value in recorded.told]
+            values = [value for _, value in recorded.yielded]
             disk = Disk(
                 directory,
                 index + 1,
                 str(state.crash),
-                tuple(values[:told]),
-                values[told] if told < len(values) else None,
+                tuple(values[:yielded]),
+                values[yielded] if yielded < len(values) else None,
             )
             self._handed_out += 1
             self._say(disk, ways_to_sync(state.crash, recorded.notes, recorded.libraries))
@@ -163,7 +163,7 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
     holder = Holder()
     base = holder.copy(home)
     holder.release()
-    told: list[tuple[int, Any]] = []
+    yielded: list[tuple[int, Any]] = []
     with contextlib.ExitStack() as stack:
         shim = stack.enter_context(faults.install())
         stack.enter_context(shim.deterministic(seed))
@@ -173,9 +173,9 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         if inspect.isgenerator(made):
             for value in made:
                 _require_faithful(replica, tape, holder.copy(home), f"when it yielded {value!r}")
-                told.append((len(tape), value))
+                yielded.append((len(tape), value))
         elif made is not None:
-            told.append((len(tape), made))
+            yielded.append((len(tape), made))
         _require_faithful(replica, tape, holder.copy(home), "at the end of the work")
         holder.release()
     if not tape.operations:
@@ -200,15 +200,15 @@ def _different(
 ) -> list[tuple[faults.State, int]]:
     """Each state once, with the number of values yielded by then."""
     # As in the crash search: a directory created before the first acknowledgement belongs to the deployment.
-    first = recorded.told[0][0] if recorded.told else len(recorded.operations)
+    first = recorded.yielded[0][0] if recorded.yielded else len(recorded.operations)
     deployed = never_synced(recorded.operations[:first])
     states = faults.CrashStates(recorded.base, recorded.operations, device, seed, deployed=deployed)
     seen = set()
     different = []
     for position in range(len(recorded.operations) + 1):
-        told = sum(place <= position for place, _ in recorded.told)
+        yielded = sum(place <= position for place, _ in recorded.yielded)
         for state in states.power(position) if model == "power" else (states.process(position),):
-            if (state.identity, told) not in seen:
-                seen.add((state.identity, told))
-                different.append((state, told))
+            if (state.identity, yielded) not in seen:
+                seen.add((state.identity, yielded))
+                different.append((state, yielded))
     return different

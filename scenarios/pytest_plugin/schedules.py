@@ -35,7 +35,7 @@ class Point:
     """The point of this run: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
     `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
-    both use; `told` describes what happened.
+    both use; `hops` describe what happened.
     """
 
     def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
@@ -44,12 +44,12 @@ class Point:
         self.shares = shares
         self.seen = [0, 0]
         self.was_used = False
-        self.told: list[str] = []
+        self.hops: list[str] = []
         self.databases: set[Path] = set()
 
     def __str__(self) -> str:
         who = "B" if self.turned else "A"
-        return "; ".join(self.told) or f"{who} at point {self.number}"
+        return "; ".join(self.hops) or f"{who} at point {self.number}"
 
 
 class Callers:
@@ -82,7 +82,7 @@ class Callers:
         if not point.number:
             point.seen = [awaits.seen, awaits.seen]
         else:
-            point.told = [f"{'B' if point.turned else 'A'} up to its await {point.number}, then the other one"]
+            point.hops = [f"{'B' if point.turned else 'A'} up to its await {point.number}, then the other one"]
         return [check(one) for one in (reversed(results) if point.turned else results)]
 
     def _on_threads(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
@@ -103,7 +103,7 @@ class Callers:
                 for caller in callers:
                     caller.close()
         ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
-        point.told = [_in_words(hop) for hop in hops]
+        point.hops = [_in_words(hop) for hop in hops]
         if not point.number:
             point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
@@ -179,7 +179,7 @@ class Cancelling:
                 raise
             was_cut = True
         self._point.seen = [awaits.seen, 0]
-        self._point.told = [f"cancelled at its await {self._point.number}"]
+        self._point.hops = [f"cancelled at its await {self._point.number}"]
         await quiet()
         self._require_no_lock()
         return was_cut
@@ -192,7 +192,7 @@ class Cancelling:
         except self._raising:
             was_cut = True
         self._point.seen = [calls.seen, 0]
-        self._point.told = [f"{self._raising.__name__} at its call {self._point.number} into sqlite3"]
+        self._point.hops = [f"{self._raising.__name__} at its call {self._point.number} into sqlite3"]
         self._require_no_lock()
         return was_cut
 

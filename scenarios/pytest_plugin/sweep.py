@@ -230,7 +230,7 @@ class Sweep:
     def properties(self) -> list[tuple[str, object]]:
         """The properties for JUnit and the summary."""
         vacuous = self.counts[VACUOUS] + bool(self.vacuous())
-        told: list[tuple[str, object]] = [
+        given: list[tuple[str, object]] = [
             ("tornpage_points", self.counts["points"]),
             ("tornpage_fired", self.counts["fired"]),
             ("tornpage_surfaced", self.counts[SURFACED]),
@@ -239,20 +239,20 @@ class Sweep:
             ("tornpage_vacuous", vacuous),
         ]
         if self.possible > len(self.plans):
-            told.append(("tornpage_possible", self.possible))
+            given.append(("tornpage_possible", self.possible))
         if self.asked.retry:
-            told.append(("tornpage_repeated", self.counts["repeated"]))
-            told.append(("tornpage_not_repeated", self.counts["not_repeated"]))
+            given.append(("tornpage_repeated", self.counts["repeated"]))
+            given.append(("tornpage_not_repeated", self.counts["not_repeated"]))
         rare = ("left_open", "moved", "did_not_come", "untried")
-        told += [(f"tornpage_{name}", self.counts[name]) for name in rare if self.counts[name]]
+        given += [(f"tornpage_{name}", self.counts[name]) for name in rare if self.counts[name]]
         if self.workers > 1:
-            told.append(("tornpage_threads", self.workers))
+            given.append(("tornpage_threads", self.workers))
         if self.threads_left:
             kinds = ", ".join(sorted(self.threads_left))
-            told += [("tornpage_threads_left", self.threads_left.total()), ("tornpage_threads_left_kinds", kinds)]
+            given += [("tornpage_threads_left", self.threads_left.total()), ("tornpage_threads_left_kinds", kinds)]
         if self.stopped:
-            told.append(("tornpage_stopped", self.stopped))
-        return told + [("tornpage_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]
+            given.append(("tornpage_stopped", self.stopped))
+        return given + [("tornpage_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]
 
     def headline(self) -> str:
         """The failure in one line."""
@@ -263,10 +263,10 @@ class Sweep:
     def lines(self) -> str:
         """Every failing point, with the line that runs it again."""
         shown = self.failures[:_MOST_LINES]
-        told = [f"{one.plan}: {one.message}\n    {self.replay(one.plan)}" for one in shown]
+        lines = [f"{one.plan}: {one.message}\n    {self.replay(one.plan)}" for one in shown]
         if len(self.failures) > len(shown):
-            told.append(f"and {len(self.failures) - len(shown)} more")
-        return "\n".join(told)
+            lines.append(f"and {len(self.failures) - len(shown)} more")
+        return "\n".join(lines)
 
     def replay(self, plan: faults.FaultPlan) -> str:
         """The line that runs this point again."""

@@ -101,15 +101,15 @@ def _steps(found: FoundRecord) -> list[dict[str, Any]]:
 
 
 def _invocation(record: RunRecord) -> dict[str, Any]:
-    told = [("error", f"vacuous: {one.search}: {one.reason}") for one in record.vacuous]
-    told += [("warning", f"baseline: {note}") for note in record.baseline_notes]
+    notifications = [("error", f"vacuous: {one.search}: {one.reason}") for one in record.vacuous]
+    notifications += [("warning", f"baseline: {note}") for note in record.baseline_notes]
     if is_partial(record):
-        told.append(("warning", "the time was up before everything was tried"))
+        notifications.append(("warning", "the time was up before everything was tried"))
     invocation: dict[str, Any] = {
         "executionSuccessful": record.exit_code in {Exit.HOLDS, Exit.FINDING},
         "exitCode": record.exit_code,
         "startTimeUtc": record.started_at.replace("+00:00", "Z"),
-        "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in told],
+        "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in notifications],
     }
     if record.command:
         invocation["commandLine"] = record.command

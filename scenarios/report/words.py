@@ -132,8 +132,8 @@ def left_out(crashes: Iterable[CrashesTried]) -> list[str]:
     lines = []
     for one in crashes:
         rest = {"crash states": one.enumerable - one.states, **one.left_out}
-        if told := [f"{number:,} {unit(number, what)}" for what, number in sorted(rest.items()) if number > 0]:
-            lines.append(f"{one.configuration}: left out: {'; '.join(told)}")
+        if shown := [f"{number:,} {unit(number, what)}" for what, number in sorted(rest.items()) if number > 0]:
+            lines.append(f"{one.configuration}: left out: {'; '.join(shown)}")
     return lines
 
 

@@ -136,19 +136,19 @@ def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]
     not for its defect. A bug in a store of its own is compared with its sound twin, not with the reference.
     """
     searches = sorted({search for bug in bugs if not bug.sound for search in bug.searches}, reverse=True)
-    told = over(functools.partial(_noise_of_search, seed), searches)
-    told_of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
-    told_of_twins = over(functools.partial(_noise_of_twin, seed), [bug.name for bug in bugs if bug.sound])
-    return chain.from_iterable(chain(told, told_of_calls, told_of_twins))
+    of_searches = over(functools.partial(_noise_of_search, seed), searches)
+    of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
+    of_twins = over(functools.partial(_noise_of_twin, seed), [bug.name for bug in bugs if bug.sound])
+    return chain.from_iterable(chain(of_searches, of_calls, of_twins))
 
 
 def _noise_of_search(seed: int, search: str) -> list[str]:
-    return _told(_run(Reference(), Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)))
+    return _reports(_run(Reference(), Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)))
 
 
 def _noise_of_calls(seed: int, name: str) -> list[str]:
     plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
-    return [f"the calls of {name}: {line}" for line in _told(_run(Reference(calls=find_bug(name).calls), plan))]
+    return [f"the calls of {name}: {line}" for line in _reports(_run(Reference(calls=find_bug(name).calls), plan))]
 
 
 def _noise_of_twin(seed: int, name: str) -> list[str]:
@@ -157,9 +157,9 @@ def _noise_of_twin(seed: int, name: str) -> list[str]:
     twin = bug.twin()
     if twin is None:
         return []
-    lines = _told(_run(twin, Plan(bug.searches, _PROFILE, seed=seed, report=None, most_findings=1)))
+    lines = _reports(_run(twin, Plan(bug.searches, _PROFILE, seed=seed, report=None, most_findings=1)))
     return [f"the sound twin of {name}: {line}" for line in lines]
 
 
-def _told(recorder: Recorder) -> list[str]:
+def _reports(recorder: Recorder) -> list[str]:
     return [found.finding.message for found in recorder.findings] + [one.reason for one in recorder.vacuous]

@@ -75,8 +75,8 @@ def _raises(work: Callable[[], object], code: int) -> bool:
 def _vfs(binding: Binding, home: Path) -> bool:
     with faults.install(), contextlib.closing(_connect(binding, home / "a.db")) as connection:
         with faults.arm("write@1=FULL", home) as armed:
-            told = _raises(lambda: connection.execute("CREATE TABLE t (a)"), _FULL)
-        return told and armed.fired == 1
+            raised = _raises(lambda: connection.execute("CREATE TABLE t (a)"), _FULL)
+        return raised and armed.fired == 1
 
 
 def _crash(binding: Binding, home: Path) -> bool:
@@ -91,8 +91,8 @@ def _contend(binding: Binding, home: Path) -> bool:
     with faults.install(), contextlib.closing(_connect(binding, home / "a.db")) as connection:
         connection.execute("CREATE TABLE t (a)")
         with faults.contend("writer", "lock", 1, home) as rival:
-            told = _raises(lambda: connection.execute("INSERT INTO t VALUES (1)"), _BUSY)
-        return told and rival.contended
+            raised = _raises(lambda: connection.execute("INSERT INTO t VALUES (1)"), _BUSY)
+        return raised and rival.contended
 
 
 def _statement(binding: Binding, home: Path) -> bool:
@@ -101,8 +101,8 @@ def _statement(binding: Binding, home: Path) -> bool:
     depth = faults.StatementDepth(code_of(binding))
     with contextlib.closing(_connect(binding, home / "a.db", depth.connect)) as connection:
         with depth.arm("commit@1=FULL") as armed:
-            told = _raises(lambda: connection.execute("CREATE TABLE t (a)"), _FULL)
-        return told and armed.fired == 1
+            raised = _raises(lambda: connection.execute("CREATE TABLE t (a)"), _FULL)
+        return raised and armed.fired == 1
 
 
 def _pages(binding: Binding, home: Path) -> bool:

@@ -95,12 +95,12 @@ class Recording:
         begin = self._position()
         heard: list[tuple[int, Answer]] = []
 
-        def told(answer: Answer) -> Answer:
+        def record_answer(answer: Answer) -> Answer:
             heard.append((self._position(), answer))
             settle(self.trial)
             return answer
 
-        yield told
+        yield record_answer
         # The settled state was read after the answer, inside this scope.
         if self._compares:
             self.require_faithful(call)

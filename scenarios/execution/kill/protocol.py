@@ -114,9 +114,9 @@ class JobLog:
         # A synced file is lost if its directory entry is.
         _sync_directory(directory)
 
-    def write(self, told: JobEvent) -> None:
+    def write(self, event: JobEvent) -> None:
         """Write a line and sync it."""
-        os.write(self._descriptor, msgspec.json.encode(told) + b"\n")
+        os.write(self._descriptor, msgspec.json.encode(event) + b"\n")
         os.fsync(self._descriptor)
 
 

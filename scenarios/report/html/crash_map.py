@@ -35,5 +35,5 @@ def crashes_of(record: RunRecord) -> dict[str, Any]:
 
 def _shares(point: CrashPoint) -> tuple[int, ...]:
     """The number of states of each kind; one that both lost a change and brought one back is of both."""
-    told = point.findings, point.damaged, point.lossy, point.reappeared
-    return (*told, max(point.states - sum(told), 0))
+    counts = point.findings, point.damaged, point.lossy, point.reappeared
+    return (*counts, max(point.states - sum(counts), 0))

@@ -91,13 +91,13 @@ def by_turns() -> Iterator[list[str]]:
     reasons: list[str] = []
     otherwise = threading.excepthook
 
-    def ended(told: Any) -> None:
-        if isinstance(told.thread, sqlitedict.SqliteMultithread) and isinstance(told.thread.reqs, Handover):
+    def ended(outcome: Any) -> None:
+        if isinstance(outcome.thread, sqlitedict.SqliteMultithread) and isinstance(outcome.thread.reqs, Handover):
             # Only in words: an error's frames would keep the connection.
-            reasons.append(f"{told.exc_type.__name__}: {told.exc_value}")
-            told.thread.reqs.end()
+            reasons.append(f"{outcome.exc_type.__name__}: {outcome.exc_value}")
+            outcome.thread.reqs.end()
         else:
-            otherwise(told)
+            otherwise(outcome)
 
     with mock.patch.object(sqlitedict, "Queue", Handover), mock.patch.object(threading, "excepthook", ended):
         yield reasons

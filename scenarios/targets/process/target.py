@@ -103,8 +103,8 @@ class ProcessSession:
                 )
             fit = True
         finally:
-            for tell in self._environment.after_closing:
-                tell(self.program)
+            for notify in self._environment.after_closing:
+                notify(self.program)
             self._target.give_back(self.program, fit=fit)
 
     def files_left_open(self) -> list[str]:
@@ -226,8 +226,8 @@ class ProcessTarget(Target):
         """Have a process open the store."""
         program = self._fit_or_new()
         session = ProcessSession(self, program, directory.resolve(), environment)
-        for tell in environment.before_opening:
-            tell(program)
+        for notify in environment.before_opening:
+            notify(program)
         try:
             session.open(configuration)
         except BaseException as error:

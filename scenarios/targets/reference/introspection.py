@@ -63,11 +63,11 @@ def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:
     codes = Counter(code for _, code in severities)
     errors = sum(severity == "error" for severity, _ in severities)
     report = ledger.audit(severity="error")
-    told = {str(code): count for code, count in report.summary.by_code.items() if count}
+    audited = {str(code): count for code, count in report.summary.by_code.items() if count}
     # Read from the raw rows: memory has them in order, and a reader of the file reports their defects.
-    out_of_order = told.pop("inconsistent_timestamps", 0)
-    if told != codes:
-        raise Violation("report-is-true", f"the rows have the problems {dict(codes)}, and the audit counts {told}")
+    out_of_order = audited.pop("inconsistent_timestamps", 0)
+    if audited != codes:
+        raise Violation("report-is-true", f"the rows have the problems {dict(codes)}, and the audit counts {audited}")
     counted = report.summary.total - out_of_order, report.summary.errors, report.filtered_count
     if counted != (len(severities), errors, errors):
         raise Violation(
