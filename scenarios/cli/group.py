@@ -61,12 +61,19 @@ def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -
 def tornpage(context: click.Context) -> None:
     """Make every I/O call below a SQLite-backed store fail, and check that memory, disk and answers still agree.
 
-    \b Start with: tornpage probe the original bug, on two builds tornpage check every fault point of the reference
-    ledger, then scenarios tornpage check --target diskcache tornpage new target --from module:Class a first target for
-    a store of your own
+    \b
+    Start with:
+      tornpage probe                 the original bug, on two builds
+      tornpage check                 every fault point of the reference ledger, then scenarios
+      tornpage check --target diskcache
+      tornpage new target --from module:Class        a first target for your own store
 
-    \b Exit codes: 0 holds 1 a finding; each ends with the line that replays it 2 could not run, or tested nothing 130
-    interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the results so far are reported
+    \b
+    Exit codes:
+      0    holds
+      1    a finding; each ends with the line that replays it
+      2    could not run, or tested nothing
+      130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the results so far are reported
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

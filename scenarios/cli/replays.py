@@ -63,9 +63,11 @@ def replay(
 
     The file is data: it is never executed, and it never causes an import.
 
-    \b tornpage replay FILE the verdict tornpage replay FILE --explain memory, disk and reopened side by side where they
-    first differ tornpage replay FILE --emit-test a test to commit with the fix tornpage replay FILE --files DIR the
-    database before the failing step, and after it
+    \b
+    tornpage replay FILE               the verdict
+    tornpage replay FILE --explain     memory, disk and reopened side by side where they first differ
+    tornpage replay FILE --emit-test   a test to commit with the fix
+    tornpage replay FILE --files DIR   the database before the failing step, and after it
     """
     if in_steps + emit_test + (files_to is not None) > 1:
         raise click.UsageError("--explain, --emit-test and --files exclude each other")

@@ -107,7 +107,8 @@ def baseline_command(run: Path, reason: str, expires: datetime, output: Path) ->
 def merge_command(context: click.Context, /, runs: tuple[Path, ...], output: Path) -> None:
     """Merge the records of several runs; the exit code is that of all of them.
 
-    \b tornpage report merge job-*/run.json --output run.json
+    \b
+    tornpage report merge job-*/run.json --output run.json
 
     A run given twice counts once.
     """

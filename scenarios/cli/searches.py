@@ -123,8 +123,10 @@ def fuzz(
     Faults at either depth, restarts, crashes, power cuts, rivals, limits and clocks that jump, in the middle of any
     calls. Each machine calls a part of the target; machines and configurations take turns.
 
-    \b tornpage fuzz --machine tasks one part tornpage fuzz --profile nightly --max-time 28800 a night tornpage fuzz
-    --profile nightly --max-time 28800 --continue the next one
+    \b
+    tornpage fuzz --machine tasks                          one part
+    tornpage fuzz --profile nightly --max-time 28800       a night
+    tornpage fuzz --profile nightly --max-time 28800 --continue     the next one
 
     Its progress is kept in fuzz.json in the report's directory. The same seed gives the same scenarios, whether or not
     it was stopped in between; the trace printed at the end proves it.
@@ -203,9 +205,12 @@ def crash(
     unsynced write, create, delete or truncate is kept, lost or torn. Each different disk state is opened and judged by
     the answers that callers had by then. Then the same after faults, and from inside the recovery.
 
-    \b tornpage crash a sample of the states of each call tornpage crash --every-state all of them tornpage crash
-    --latent and damage to files at rest tornpage crash --configuration wal/NORMAL how many acknowledged changes a power
-    cut may lose tornpage replay .tornpage/FILE a finding, at the very same operation
+    \b
+    tornpage crash                                   a sample of the states of each call
+    tornpage crash --every-state                     all of them
+    tornpage crash --latent                          and damage to files at rest
+    tornpage crash --configuration wal/NORMAL        how many acknowledged changes a power cut may lose
+    tornpage replay .tornpage/FILE                   a finding, at the very same operation
 
     Where a configuration promises nothing (OFF, or a rollback journal at NORMAL), damage is counted, not reported as a
     finding.
@@ -233,8 +238,10 @@ def kill(context: click.Context, /, target: Target, kills: int | None, **options
     statement, a COMMIT. One in four has made the whole workload up to there; the others start on the files before one
     call. Every acknowledged change must be there, and of the pending call all or nothing.
 
-    \b tornpage kill --kills 500 spread over every kind of operation, file and timing tornpage kill --configuration wal
-    only one journal mode tornpage replay .tornpage/FILE a finding, in processes that are really killed again
+    \b
+    tornpage kill --kills 500             spread over every kind of operation, file and timing
+    tornpage kill --configuration wal     only one journal mode
+    tornpage replay .tornpage/FILE        a finding, in processes that are really killed again
 
     The job of each process is on disk before it begins, in kill-* below the report's directory.
     """
@@ -254,9 +261,11 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
     and the write that follows it. It holds its lock until the call has ended, so that a busy timeout expires (in
     virtual time), or for 50 ms, for which a store has to wait.
 
-    \b tornpage contend the reference, some points of each call tornpage contend --profile nightly every rival at every
-    lock operation tornpage contend --configuration delete/EXTRA only one journal mode tornpage contend --target
-    diskcache --configuration delete/FULL
+    \b
+    tornpage contend                               the reference, some points of each call
+    tornpage contend --profile nightly             every rival at every lock operation
+    tornpage contend --configuration delete/EXTRA  only one journal mode
+    tornpage contend --target diskcache --configuration delete/FULL
 
     The table counts a point as fired only if the store was refused a lock, waited for one, or got busy. A kind of rival
     that blocked the store at no point is reported in a note; if no rival ever did, the run ends with exit code 2.
@@ -282,9 +291,11 @@ def interleave(
     the first. Both answers, both views and the file must match one of the two serial orders. Time is virtual; busy is
     an answer like any other.
 
-    \b tornpage interleave the reference, some schedules tornpage interleave --profile nightly every schedule of every
-    pair of calls tornpage interleave --callers threads two threads with a store each tornpage interleave --callers
-    shared two threads on one store
+    \b
+    tornpage interleave                                 the reference, some schedules
+    tornpage interleave --profile nightly               every schedule of every pair of calls
+    tornpage interleave --callers threads               two threads with a store each
+    tornpage interleave --callers shared                two threads on one store
 
     A target for one caller only (callers = (), or one that does not see what others commit) is not tried; the run
     reports that, and ends with exit code 2.
@@ -300,13 +311,17 @@ def interleave(
 def limits(context: click.Context, /, target: Target, points: int | None, **options: Any) -> None:
     """Make memory run out, the database full, or a statement interrupted, at each point of each call.
 
-    \b allocation SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it heap SQLite may take no more
-    than so many further bytes pages the database may grow by so many pages: a real "database or disk is full" steps the
-    1st, 2nd, 3rd ... step of SQLite's virtual machine interrupts its statement awaits the call of an asynchronous store
-    is cancelled at its 1st, 2nd, 3rd ... await
+    \b
+    allocation  SQLite's 1st, 2nd, 3rd ... allocation fails, once or with all after it
+    heap        SQLite may take no more than so many further bytes
+    pages       the database may grow by so many pages: a real "database or disk is full"
+    steps       the 1st, 2nd, 3rd ... step of SQLite's virtual machine interrupts its statement
+    awaits      the call of an asynchronous store is cancelled at its 1st, 2nd, 3rd ... await
 
-    \b tornpage limits a sample of the points, over the reference ledger tornpage limits --profile nightly every one of
-    them tornpage replay .tornpage/FILE a finding, under the very same limit
+    \b
+    tornpage limits                       a sample of the points, over the reference ledger
+    tornpage limits --profile nightly     every one of them
+    tornpage replay .tornpage/FILE        a finding, under the very same limit
 
     A point counts only if the limit was really met. Pages and steps reach only a target that connects through the
     environment; memory limits reach every target.
@@ -326,8 +341,10 @@ def syscalls(context: click.Context, /, target: Target, points_per_call: int | N
     Each read, write, sync, truncate, unlink and open of the database, the write-ahead log and the rollback journal
     fails with every errno that it can return, once and sticky.
 
-    \b tornpage syscalls --target 'command:node store.mjs' tornpage syscalls --target command:./store --profile nightly
-    every point tornpage replay .tornpage/FILE --target 'command:node store.mjs' a finding
+    \b
+    tornpage syscalls --target 'command:node store.mjs'
+    tornpage syscalls --target command:./store --profile nightly      every point
+    tornpage replay .tornpage/FILE --target 'command:node store.mjs'  a finding
 
     The program's protocol is in docs/any-language.md.
     """

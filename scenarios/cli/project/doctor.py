@@ -21,7 +21,8 @@ from tornpage.scenarios.targets.process import ADAPTERS, ProcessTarget
 def doctor(context: click.Context, /, target: Target) -> None:
     """Play the protocol with a program, without any fault; report what it lacks, and the time of a point.
 
-    \b tornpage doctor --target 'command:node adapter.mjs'
+    \b
+    tornpage doctor --target 'command:node adapter.mjs'
 
     Ends with exit code 2 at the first error; docs/any-language.md has the remedies.
     """
@@ -44,8 +45,9 @@ def doctor(context: click.Context, /, target: Target) -> None:
 def adapter(language: str, directory: Path) -> None:
     """Copy the helper of a language, and a small example that uses it, into a directory.
 
-    \b tornpage adapter node tornpage.mjs, which speaks the protocol, and notes.mjs tornpage adapter go test/ into a
-    directory of its own
+    \b
+    tornpage adapter node        tornpage.mjs, which speaks the protocol, and notes.mjs
+    tornpage adapter go test/    into a directory of its own
 
     An existing file is not overwritten, and is reported.
     """

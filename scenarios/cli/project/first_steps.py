@@ -35,8 +35,9 @@ def new() -> None:
 def target(name: str, out: Path | None) -> None:
     """Write a first target for your store, ready for `tornpage sweep` and `tornpage check`.
 
-    \b tornpage new target --from names:Names names_target.py tornpage new target --from shop.db:Orders --out
-    tests/orders_target.py
+    \b
+    tornpage new target --from names:Names          names_target.py
+    tornpage new target --from shop.db:Orders --out tests/orders_target.py
 
     The store is created in an empty directory and its public methods are called, without any fault, to find out which
     of them change its tables and which of its data matches them. The target meets the contract of view and rows; read

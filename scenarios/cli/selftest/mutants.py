@@ -61,9 +61,12 @@ def mutants(
     A commit is dropped, a sync, a rollback; memory or an observer comes before the commit; an error is swallowed, a
     pragma weakened, a condition left out. Each mutant runs in its own process, up to its first finding.
 
-    \b tornpage mutants all of them, some minutes tornpage mutants --operator drop-fsync tornpage mutants --list --file
-    ledger/disk/database.py tornpage mutants --general 600 a sample of general mutants tornpage mutants --general 100
-    --hunt scripts
+    \b
+    tornpage mutants                              all of them, some minutes
+    tornpage mutants --operator drop-fsync
+    tornpage mutants --list --file ledger/disk/database.py
+    tornpage mutants --general 600                a sample of general mutants
+    tornpage mutants --general 100 --hunt scripts
 
     Exit code 0: every survivor is explained. 1: one is not, or an explanation no longer holds. 2: nothing was tried, or
     a search also has a finding in the unchanged ledger.
