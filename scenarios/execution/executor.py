@@ -282,9 +282,9 @@ class Executor:
         return "+".join(sorted(self.armed)) or clock
 
     def _in_its_own_words(self, wanted: Answer, *, changes: bool) -> Answer:
-        """The same answer; a refusal where the store says no by an exception of its own and has changed nothing.
+        """The same answer; a refusal if the store raised an exception of its own and has changed nothing.
 
-        A target that says what must come of each call says `Refused`, too.
+        A target that specifies the result of each call raises `Refused` itself.
         """
         if wanted.kind == "raised" and not changes and says_no(wanted.error) and not is_specified(self.real.target):
             return Answer("refused", wanted.error)

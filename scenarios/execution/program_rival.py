@@ -78,7 +78,7 @@ class ProgramRival:
             session.close()
 
     def let_go(self) -> None:
-        """Have the rival go on to its end; twice is fine."""
+        """Let the rival finish; calling it twice is fine."""
         with self._lock:
             if self.holds:
                 self.holds = False

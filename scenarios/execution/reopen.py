@@ -208,7 +208,7 @@ def names_in(directory: str) -> list[str]:
 
 
 def _with_logs(directory: str) -> list[Path]:
-    """The databases of a directory that have a log, be it empty, and that this process has not open."""
+    """The databases of a directory that have a log, even an empty one, and that this process does not have open."""
     found = []
     for name in names_in(directory):
         if name.endswith("-wal"):

@@ -110,7 +110,7 @@ class Plan(msgspec.Struct, frozen=True):
     call_timeout_s: float = 10.0
     # Whether the contract of view, rows and beat is tried before any search.
     rehearses: bool = True
-    # The directory for the stores under test; None: the system's temporary directory with the most suitable space.
+    # The directory for the stores under test; None: as `run.scratch` chooses it.
     scratch: Path | None = None
     # The kinds of two callers, None: as the target declares; and the most preemptions of a schedule.
     callers: tuple[Callers, ...] | None = None

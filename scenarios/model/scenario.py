@@ -1,6 +1,6 @@
 """A scenario: the steps that lead to a finding, as data that a person can read and a file can carry.
 
-Sweeps, machines and replay files all speak in scenarios; `scenarios.execution.executor` plays them.
+Sweeps, machines and replay files all use scenarios; `scenarios.execution.executor` plays them.
 """
 
 import dataclasses

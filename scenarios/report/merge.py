@@ -137,7 +137,7 @@ def _unproved(records: list[RunRecord]) -> Iterator[Vacuous]:
 
 
 def _verdict(records: list[RunRecord], merged: RunRecord) -> Exit:
-    """As of one run: an interrupt outranks a finding, a finding the rest, and nothing tested is no success."""
+    """As for one run: an interrupt outranks a finding, a finding the rest; no tests is no success."""
     codes = {record.exit_code for record in records}
     if Exit.INTERRUPTED in codes:
         return Exit.INTERRUPTED

@@ -97,7 +97,7 @@ class WorkloadSearch(Search):
             yield from self.parts_of_calls(configuration)
 
     def parts_of_calls(self, configuration: Configuration, kind: str = "") -> Iterator[Part]:
-        """The calls of the workload in one configuration, and the openings round it, some at a time."""
+        """The calls of the workload in one configuration, with its opening and closing, some at a time."""
         yield from cut(configuration, len(self.target.workload()) + _OPENINGS, _CALLS_A_PART, kind)
 
     def needs(self) -> Iterator[Need]:

@@ -3,7 +3,7 @@
 Method. While the scenario is replayed (`finding.trace`), the failing call is traced. The place is, in this order:
 
 - the innermost line of the code under test at the moment when an error of SQLite (or of memory, or of a file) came out
-  of the call beneath it, whether the code passed that error on or swallowed it;
+  of the call below it, whether the code passed that error on or swallowed it;
 - if no error was seen, because the fault was absorbed, no fault was armed, or the process died: the first function of
   the code under test that the call enters.
 

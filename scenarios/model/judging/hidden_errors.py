@@ -108,7 +108,7 @@ def is_foreign(error: BaseException) -> bool:
 
 
 def speaks_of_trouble(name: str) -> bool:
-    """Whether the name of an exception, such as StoreBusy, has a word for what may go wrong beneath a store."""
+    """Whether the name of an exception, such as StoreBusy, has a word for an error below a store."""
     return _IN_A_NAME.search(name) is not None
 
 

@@ -1,14 +1,14 @@
-"""Whether an exception is how a store says no: the key is taken, there is no such task, the value is not allowed.
+"""Whether an exception is a store's refusal: a duplicate key, a missing task, an invalid value.
 
-`Refused` says so in the harness's own word, and few stores know it. Without any fault a store's own exception is read
-as a no, too, where the call has changed nothing. That is any exception but
+`Refused` is the harness's own exception for it, which few stores use. Without any fault a store's own exception counts
+as a refusal, too, if the call has changed nothing. That is any exception except
 
-- one of SQLite's, of the operating system or of memory, or one that was raised from such an error; of SQLite's errors a
-  broken constraint alone is a no;
-- one that reports a mistake in the code (`TypeError`, `AttributeError`, a bare `RuntimeError` and the like);
-- one whose name speaks of trouble (`StoreBusy`, `DiskFull`, `CorruptRecord`).
+- one of SQLite, of the operating system or of memory, or one that was raised from such an error; of SQLite's errors
+  only a broken constraint is a refusal;
+- one that reports an error in the code (`TypeError`, `AttributeError`, a bare `RuntimeError` and the like);
+- one whose name stands for a failure (`StoreBusy`, `DiskFull`, `CorruptRecord`).
 
-A fault does not make an exception a no: what a call raises under a fault is held against what it does without one.
+A fault never makes an exception a refusal: an exception under a fault is compared with the call's result without one.
 """
 
 from typing import Final

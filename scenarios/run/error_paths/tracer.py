@@ -68,7 +68,7 @@ class ErrorPathTracer:
     def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         if isinstance(event, PointTried):
             if self._context:
-                # A fault that did not fire is no fault.
+                # A fault that did not fire does not count.
                 self._labels[self._context] = str(event.series) if event.fired or event.is_finding else ""
             self._switch("")
 

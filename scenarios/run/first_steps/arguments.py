@@ -75,7 +75,7 @@ def arguments(method: Any) -> Iterator[dict[str, Any]]:
     if not all(samples):
         return
     for values in itertools.islice(itertools.product(*samples), _MOST_TRIES):
-        # Two texts are two: what is stored under one name is not called by it.
+        # Different texts for different parameters: a value must not equal its key.
         texts = iter(("alpha", *("one" for _ in values)))
         yield {
             parameter.name: next(texts) if value == "alpha" else value

@@ -63,7 +63,7 @@ class DiedError(RuntimeError):
 
 
 class _Child:
-    """A process, and the part that it is at work on."""
+    """A process, and the part that it is running."""
 
     def __init__(self, process: BaseProcess) -> None:
         self.process = process

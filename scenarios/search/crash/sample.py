@@ -29,7 +29,7 @@ _LOOKED_AT: Final = 6
 def decisive_positions(
     operations: Sequence[faults.Operation], acknowledged: Collection[int], checkpointed: str | None
 ) -> frozenset[int]:
-    """The positions of a tape round which an order matters; `checkpointed` is the database that has a log, if any."""
+    """The positions of a tape around which an order matters; `checkpointed` is the database with a log, if any."""
     found = set(acknowledged)
     for index, operation in enumerate(operations):
         if operation.kind in _ORDERING:

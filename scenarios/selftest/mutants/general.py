@@ -35,7 +35,7 @@ _Node = TypeVar("_Node", bound=ast.expr | ast.stmt)
 
 
 def comparison(source: Source) -> Iterator[Edit]:
-    """A comparison with its boundary on the other side, or turned round."""
+    """A comparison with its boundary moved, or inverted."""
     for node in _code(source, ast.Compare):
         known = _COMPARISONS.get(type(node.ops[0])) if len(node.ops) == 1 else None
         if known is not None:

@@ -61,7 +61,7 @@ def require_known(action: Action, known: Collection[str]) -> None:
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether the database has a table of that name already."""
+    """Whether the database has a table of that name."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
 
 

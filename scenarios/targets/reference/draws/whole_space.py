@@ -208,7 +208,7 @@ def _plain(chance: Random, *, timed: bool = True) -> Action:
         call, argument = _RENAMED.get(one, ("", one))
         key = argument if call == name else one
         args[key] = _RESULTS(chance) if one == "result" else _POOLS.get(one, _TEXT)(chance)
-        # Any value is a truth, and the next id is no argument.
+        # Any value has a truth value, and the next id is not an argument.
         if key not in ("id", "apply", "booting") and chance.random() < _ONCE_IN_FIFTEEN:
             args[key] = chance.choice(_ODD)
     if timed and chance.random() < 1 / 5:

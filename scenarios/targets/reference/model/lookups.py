@@ -31,7 +31,7 @@ def oldest_first(tasks: Iterable[Row]) -> list[Row]:
 
 
 def of_run(state: State, run: str | None, session: str | None) -> list[Row]:
-    """§2, by run id: a child-session match wins, else an owner match; without a key, only what is unambiguous."""
+    """§2, by run id: a child-session match wins, else an owner match; without a key, only an unambiguous match."""
     tasks = [task for task in state.task.values() if run is not None and key_of(task["run_id"]) == run]
     if session is not None:
         children = [task for task in tasks if key_of(task["child_session_key"]) == session]

@@ -209,7 +209,7 @@ def ended(task: Row, now_ms: int, status: str, run_id: str | None = None, **repo
 
 
 def touched(task: Row, now_ms: int, **patch: Any) -> Row:
-    """A task after an event that is no transition."""
+    """A task after an event that is not a transition."""
     return in_order({**task, **patch, "last_event_at": now_ms})
 
 
@@ -261,7 +261,7 @@ def set_delivery_status(world: World, state: State, task_id: Any, status: Any) -
 
 
 def set_delivery_state(_world: World, state: State, task_id: Any, **patch: Any) -> Outcome:
-    """§2: the delivery state, beside the task: what is left out stays; no observer hears of it."""
+    """§2: the delivery state, beside the task: omitted fields stay; no observer is notified."""
     an_id(task_id)
     if "requester_origin" in patch:
         patch["requester_origin"] = json_value(patch["requester_origin"])
@@ -281,7 +281,7 @@ def delete(_world: World, state: State, task_id: Any) -> Outcome:
 
 
 def cancel(world: World, state: State, task_id: Any) -> Outcome:
-    """§2: the delivery state, beside the task: omitted fields stay; no observer is notified."""
+    """§2: calls the control hook first (cli: record only); the result says found, cancelled, reason, task."""
     task = state.task.get(an_id(task_id))
     if task is None:
         return Outcome(state, _cancelled(None, found=False))
