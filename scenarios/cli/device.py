@@ -27,7 +27,7 @@ class DeviceSetting(click.ParamType[tuple[str, Any]]):
         name, _, text = str(value).partition("=")
         if name not in _SETTINGS:
             allowed = ", ".join(f"{one}={'|'.join(words) or 'BYTES'}" for one, (_, words) in _SETTINGS.items())
-            self.fail(f"{value!r} is no property of a device; there are: {allowed}", param, ctx)
+            self.fail(f"{value!r} is not a property of a device; known: {allowed}", param, ctx)
         field, words = _SETTINGS[name]
         if words and text in words:
             return field, text == "yes" if "yes" in words else text

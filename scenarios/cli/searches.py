@@ -469,7 +469,7 @@ def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
     """The tracer of the named packages' error paths, if any."""
     if not options["error_paths"]:
         if options["least_error_paths"] is not None:
-            raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE: whose error paths?")
+            raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE")
         yield None
         return
     with scratch() as directory:

@@ -253,8 +253,8 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     def __str__(self) -> str:
         where = {"processes": "two processes", "threads": "two threads", "shared": "two threads on one store"}
         hops = [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
-        hops += ["[A] goes on"] if self.switch else []
-        hops += ["[B] goes on"] if self.back else []
+        hops += ["[A] continues"] if self.switch else []
+        hops += ["[B] continues"] if self.back else []
         return f"{', '.join(hops)} ({where[self.callers]})"
 
 

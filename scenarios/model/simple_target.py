@@ -62,8 +62,8 @@ def _require_not_lazy(target: "SimpleTarget", action: Action, method: Any, answe
 def _named(view: Any) -> Any:
     """A view whose keys are text, as the contract requires.
 
-    Any other key, such as the NULL of a row that half a change has left, is replaced by its `repr`, so that views can be
-    sorted, kept and compared: it is a finding, and must not make the harness fail.
+    Any other key, such as the NULL of a row that half a change has left, is replaced by its `repr`, so that views can
+    be sorted, kept and compared: it is a finding, and must not make the harness fail.
     """
     if not isinstance(view, Mapping) or {type(key) for key in view} in ({str}, {int}, set()):
         return view

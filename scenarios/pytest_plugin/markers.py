@@ -52,7 +52,7 @@ def plan_of(text: object) -> faults.FaultPlan:
         raise MarkerError(f"{plan} would kill pytest itself; tornpage kill has processes for it")
     if strange := [fault.kind for fault in plan.faults if fault.kind in faults.STATEMENT_KINDS]:
         raise MarkerError(
-            f"{plan}: {strange[0]} is none of the operations beneath SQLite or on plain files: "
+            f"{plan}: {strange[0]} is not an operation below SQLite or on plain files: "
             f"{', '.join((*faults.VFS_KINDS, *faults.FILE_KINDS))}, any"
         )
     return plan

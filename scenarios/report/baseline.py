@@ -119,12 +119,12 @@ def _read(path: Path) -> tuple[Entry, ...]:
     try:
         found = msgspec.toml.decode(content, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BaselineError(f"{path} is no baseline: {error}") from error
+        raise BaselineError(f"{path} is not a baseline: {error}") from error
     if (found.format, found.version) != (FORMAT, VERSION):
         raise BaselineError(f"{path} is {found.format!r}, version {found.version}; this tornpage reads {FORMAT}, 1")
     for number, entry in enumerate(found.accepted, start=1):
         if entry.check not in CHECKS:
-            raise BaselineError(f"{path}: entry {number} accepts {entry.check!r}, which is no check")
+            raise BaselineError(f"{path}: entry {number} accepts {entry.check!r}, which is not a check")
         if not entry.reason.strip():
             raise BaselineError(f"{path}: entry {number} ({entry}) has no reason; say why it is accepted")
     return found.accepted

@@ -50,6 +50,6 @@ def why_not_writable(path: Path) -> str:
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        return f"{above} is no directory"
+        return f"{above} is not a directory"
     target = path if path.exists() and not path.is_file() else above
     return "" if os.access(target, os.W_OK) else f"{target} can't be written"

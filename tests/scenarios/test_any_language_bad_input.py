@@ -34,7 +34,7 @@ def speaking(mode: str) -> str:
         ("no-description", "was asked to describe itself, and answered"),
         ("newer-protocol", 'speaks protocol 2, this tornpage speaks 1: answer "describe" with "protocol": 1'),
         ("path-as-database", "it is a path inside the given directory"),
-        ("unknown-check", "'no-such-check', which is no check; known: memory-equals-disk"),
+        ("unknown-check", "'no-such-check', which is not a check; known: memory-equals-disk"),
         ("unknown-mode", "unknown configuration 'wall/FULL'"),
         ("for-files", 'the configuration "file", which is for stores without SQLite'),
     ],

@@ -105,7 +105,7 @@ def test_a_make_that_returns_nothing_is_told(command: Command) -> None:
     [
         ({"configurations": ("delete/FULL",)}, "configurations has 'delete/FULL'"),
         ({"configurations": ()}, "configurations is ()"),
-        ({"unpromised": {"waits-for-a-short-lok": "x"}}, "'waits-for-a-short-lok', which is no check; known: "),
+        ({"unpromised": {"waits-for-a-short-lok": "x"}}, "'waits-for-a-short-lok', which is not a check; known: "),
         ({"unpromised": ["integrity"]}, "unpromised is ['integrity']"),
         ({}, ""),
     ],

@@ -406,7 +406,7 @@ def test_a_page_that_can_not_be_written_is_said_before_anything_runs(command: Co
     (tmp_path / "file").write_text("")
     ran = command("sweep", "--target", "tiny_stores:Tiny", "--plan", "commit@1=FULL", "--html", "file/page.html")
     assert ran.code == 2
-    assert "--html file/page.html: file is no directory" in ran.err
+    assert "--html file/page.html: file is not a directory" in ran.err
     assert ran.out == ""
 
 

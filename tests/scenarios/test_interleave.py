@@ -226,7 +226,7 @@ def test_a_replay_file_names_no_private_action(tmp_path: Path) -> None:
     finding = interleave(target, "threads", schedules=60).findings[0].finding
     path = replay_file.write(finding, tmp_path, 0)
     path.write_text(path.read_text().replace('"name": "claim"', '"name": "__init__"'))
-    with pytest.raises(replay_file.ReplayFileError, match="'__init__' is no name of an action"):
+    with pytest.raises(replay_file.ReplayFileError, match="'__init__' is not the name of an action"):
         replay_file.read(path)
 
 

@@ -407,4 +407,4 @@ def test_a_place_for_examples_that_is_none_is_told(command: Command, tmp_path: P
     (tmp_path / "file").touch()
     ran = command("fuzz", "--target", "tiny_stores:Tiny", "--examples", tmp_path / "file")
     assert ran.code == 2
-    assert "is no directory" in ran.err
+    assert "is not a directory" in ran.err

@@ -122,7 +122,7 @@ def test_a_disk_that_is_full_costs_the_events_and_not_the_verdict(command: Comma
 def test_where_nothing_can_be_written_nothing_is_run(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for option, said in (
-        ("--events", "--events file/below: file is no directory"),
+        ("--events", "--events file/below: file is not a directory"),
         ("--observe", "cannot write file/below"),
     ):
         ran = command(*SWEEP, option, "file/below")

@@ -228,7 +228,7 @@ def test_a_test_with_a_plan_may_fail_like_any_other(project: pytest.Pytester) ->
             "**can't happen on a real system; possible for unlock:db: /after=IOERR*",
         ),
         ("with_faults('write:wal@1=KILL')", "**would kill pytest itself*"),
-        ("with_faults('commit@1=BUSY')", "**commit is none of the operations beneath SQLite*: open, read, write*"),
+        ("with_faults('commit@1=BUSY')", "**commit is not an operation below SQLite*: open, read, write*"),
         ("with_faults(7)", "*a fault plan is text such as 'write:wal@1=FULL', not 7*"),
         ("with_faults()", "*with_faults takes one fault plan*"),
         ("with_faults('write@1=FULL', plan=1)", "*with_faults takes one fault plan*"),

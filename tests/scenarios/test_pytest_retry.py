@@ -260,7 +260,7 @@ def test_a_function_without_source_is_told(pytestconfig: pytest.Config) -> None:
     exec(compile("def body():\n    pass\n", "<made up>", "exec"), vars(made))  # noqa: S102 - a function without a file
     with pytest.raises(SourceError, match="the source of body is missing: <made up> can't be read"):
         Retrying(made.body, pytestconfig)
-    with pytest.raises(SourceError, match="no function written in Python"):
+    with pytest.raises(SourceError, match="not a function written in Python"):
         Retrying(len, pytestconfig)
 
 

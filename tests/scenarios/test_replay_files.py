@@ -130,7 +130,7 @@ BAD: list[tuple[Edit, str]] = [
         "faults at once",
     ),
     *(
-        (lambda content, name=name: content["scenario"]["steps"].append(call(name)), "no name of an action")  # type: ignore[misc]
+        (lambda content, name=name: content["scenario"]["steps"].append(call(name)), "not the name of an action")  # type: ignore[misc]
         for name in ("__init__", "_sql_retry", "tasks.__class__", "tasks._store", "", "a b", "..", "os.system()")
     ),
 ]

@@ -109,17 +109,17 @@ expires = 2026-06-30
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no baseline: .*format"),
-        ("format = ", "is no baseline"),
+        ("", "is not a baseline: .*format"),
+        ("format = ", "is not a baseline"),
         (HEAD.replace("baseline", "replay"), "is 'tornpage-replay', version 1"),
         (HEAD.replace("1", "2"), "version 2; this tornpage reads tornpage-baseline, 1"),
         (HEAD + ENTRY.replace("expires = 2026-06-30", ""), "missing required field `expires`"),
         (HEAD + ENTRY.replace("2026-06-30", '"soon"'), "expires"),
         (HEAD + ENTRY.replace('reason = "known"', ""), "missing required field `reason`"),
         (HEAD + ENTRY.replace('"known"', '" "'), "entry 1 .* has no reason"),
-        (HEAD + ENTRY.replace("memory-equals-disk", "nonsense"), "accepts 'nonsense', which is no check"),
+        (HEAD + ENTRY.replace("memory-equals-disk", "nonsense"), "accepts 'nonsense', which is not a check"),
         (HEAD + ENTRY + 'expire = "never"\n', "unknown field `expire`"),
-        (b"\xff", "is no baseline"),
+        (b"\xff", "is not a baseline"),
     ],
 )
 def test_another_file_is_refused_with_what_is_wrong(tmp_path: Path, content: str | bytes, message: str) -> None:

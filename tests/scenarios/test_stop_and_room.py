@@ -219,7 +219,7 @@ def test_git_leaves_a_report_alone(command: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "../a", "/a", "a/../../b", "", "a\nb"])
 def test_a_name_that_is_none_is_refused_before_anything_is_put_down(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no name of a file"):
+    with pytest.raises(ArtifactError, match="not the name of a file"):
         put_down(Artifact({"fine": b"x\x9c\x03\0\0\0\0\x01", name: b""}), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -147,7 +147,7 @@ def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str,
     """A schedule in words: for each hop which caller ran, its call, and how far it got."""
     calls, begun, words = {"A": step.first, "B": step.second}, set[str](), []
     for hop in hops:
-        what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} goes on"
+        what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} continues"
         begun.add(hop.caller)
         words.append((hop.caller, what, _how_far(hop)))
     return words

@@ -49,7 +49,7 @@ def what_is_wrong(unpromised: object, known: Mapping[str, object]) -> str:
     if not isinstance(unpromised, Mapping):
         return f"unpromised is {unpromised!r}; give a mapping from the codes of checks to reasons"
     if unknown := sorted(set(unpromised) - known.keys()):
-        return f"unpromised names {unknown[0]!r}, which is no check; known: {', '.join(known)}"
+        return f"unpromised names {unknown[0]!r}, which is not a check; known: {', '.join(known)}"
     for code, reasons in unpromised.items():
         if isinstance(reasons, str):
             continue

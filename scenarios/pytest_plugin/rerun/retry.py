@@ -101,7 +101,7 @@ class Retrying:
         inner: Any = inspect.unwrap(function)
         inner = getattr(inner, "__func__", inner)
         if not isinstance(inner, FunctionType):
-            raise SourceError(f"{function!r} is no function written in Python")
+            raise SourceError(f"{function!r} is not a function written in Python")
         self._function = inner
         self._code = _rewritten(inner, config)
 

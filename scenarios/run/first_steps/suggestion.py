@@ -90,7 +90,7 @@ def next_steps(directory: Path) -> list[str]:
             lines += [f"Or the test that is marked already:  pytest {test.file}"]
         else:
             lines += [
-                f"Or fail every operation beneath a test that is there: put this above {test.name}",
+                f"Or fail every operation below an existing test: put this above {test.name}",
                 f"({test.file}:{test.line})",
                 "  @pytest.mark.every_fault(retry=True)",
                 f"and run  pytest {test.file}",

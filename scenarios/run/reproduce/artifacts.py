@@ -116,5 +116,5 @@ def _unpacked(name: str, packed: bytes, most: int) -> bytes:
 def _sound(name: str) -> PurePath:
     path = PurePath(name)
     if path.is_absolute() or ".." in path.parts or not path.name or not name.isprintable():
-        raise ArtifactError(f"{name!r} is no name of a file in the store's directory")
+        raise ArtifactError(f"{name!r} is not the name of a file in the store's directory")
     return path

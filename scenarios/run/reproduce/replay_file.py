@@ -177,7 +177,7 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
             _require_sound_plan(path, step.plan)
         for action in _actions_of(step):
             if not all(_is_public(part) for part in action.name.split(".")):
-                raise ReplayFileError(f"{path}: {action.name!r} is no name of an action")
+                raise ReplayFileError(f"{path}: {action.name!r} is not the name of an action")
     _require_sound_kills(path, scenario)
 
 

@@ -47,11 +47,11 @@ class _Keyed(ExampleDatabase):
 def _require_directory(place: str) -> None:
     """Hypothesis ignores a directory that it can't write, so check it here."""
     if not place.strip() or ":/" in place:
-        raise TargetError(f"{without_password(place)!r} is no place for examples; name a directory, or redis://HOST")
+        raise TargetError(f"{without_password(place)!r} is not a place for examples; name a directory, or redis://HOST")
     try:
         Path(place).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise TargetError(f"{place} is no directory; name one for examples, or redis://HOST") from None
+        raise TargetError(f"{place} is not a directory; name one for examples, or redis://HOST") from None
     except OSError as error:
         raise TargetError(f"no examples can be kept in {place}: {error.strerror}") from error
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
