@@ -280,7 +280,7 @@ def test_a_whole_run_says_that_nothing_takes_away_from_it() -> None:
     ended = [run_records.SearchEnded(name, "tiny", {"tried": 1, "fired": 1}, 1.0) for name in _SEARCHES]
     record = run_records.record(searches=tuple(ended), depths=("vfs", "statement"), texts=(), points=())
     assert caveats_of(record) == ()
-    assert "Nothing takes away from the verdict" in page_of_run(record)
+    assert "Nothing limits the verdict" in page_of_run(record)
 
 
 _SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "interleave", "fuzz")
