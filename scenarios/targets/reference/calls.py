@@ -54,7 +54,7 @@ def _flat(name: str, args: Mapping[str, Any], now_ms: int, *, elsewhere: bool) -
         mine = {"name": "tasks.cancel", "args": {"task_id": args["task_id"]}}
         inner = [*([(args["meanwhile"], True)] if args.get("meanwhile") else []), (mine, elsewhere)]
     elif name == "overtaken":
-        # A call is one transaction: nobody comes before a second one.
+        # A call is one transaction: no other process can come before a second one.
         inner = [(args["first"], True)] if args.get("at", 0) < _SECOND else []
         inner.append((args["then"], elsewhere))
     elif name == "maintenance_while":

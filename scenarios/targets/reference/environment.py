@@ -158,7 +158,7 @@ class Receiver:
         """Receive a message; one whose payload has an error fails with it.
 
         One that `raises` fails with an error of another kind; for one that is acknowledged `elsewhere`, another process
-        does so meanwhile; one that `takes_ms` lets time go by, or the clock jump back.
+        does so meanwhile; one that `takes_ms` advances the clock, or sets it back.
         """
         self._got.append(envelope)
         payload = envelope.payload
@@ -208,7 +208,7 @@ def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None
 
 
 def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
-    """A task as its row says, past the ledger; None where there is no row."""
+    """A task as in its row, read past the ledger; None for no row."""
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         cursor = connection.execute("SELECT * FROM tasks WHERE task_id = ?", (task_id,))
         row = cursor.fetchone()

@@ -22,7 +22,7 @@ class Scribe:
 
 
 class _Listener:
-    """Notes what it hears; `name` says what it is like."""
+    """Records its notifications; `name` describes its behaviour."""
 
     def __init__(self, name: str, heard: list[Any]) -> None:
         self._name, self._heard = name, heard
@@ -40,7 +40,7 @@ class _Listener:
             raise RuntimeError("an observer has failed")
 
     def restored(self, tasks: Sequence[Task]) -> None:
-        """With what there is, in a sequence that nobody can change."""
+        """With the existing tasks, in an immutable sequence."""
         self._note("restored", [task.task_id for task in tasks] if isinstance(tasks, tuple) else type(tasks).__name__)
 
     def upserted(self, task: Task, previous: Task | None) -> None:
@@ -53,7 +53,7 @@ class _Listener:
 
 
 def life_of_observers(clock: Callable[[], int], calls: Iterable[tuple[str, Any]]) -> list[Any]:
-    """Calls on a ledger in memory whose observers come and go; of each, how it was refused and who heard what.
+    """Calls on a ledger in memory whose observers are added and removed; for each call its refusal and events.
 
     The first is ``open``, with the first observers.
     """

@@ -1,6 +1,6 @@
-"""Lives of ledgers beside the one of a session, each in a place of its own: openings, other stores, workers, observers.
+"""Ledgers beside that of a session, each in its own place: openings, other stores, workers, observers.
 
-For scripts only: each is one action, whose answer says what every call in it came to.
+For scripts only: each is one action, whose answer has the result of every call in it.
 """
 
 from collections.abc import Callable, Mapping

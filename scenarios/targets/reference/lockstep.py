@@ -31,11 +31,10 @@ Event = tuple[str, str, Any, Any]
 class Told(msgspec.Struct):
     """The result of one call of a session, and its circumstances.
 
-    `answer` is what it returned, as data; `error` the name of the ledger's error that refused it; `heard` what
-    observers heard; `lines` those of recovery's log, and `doubts` those that say that it can't be told; `sent` what the
-    receiver got. `circumstances` are fields of the
-    model's `World`; `readings` the times at which it looked at the clock; `is_overtaken` whether another process's
-    call was made in the middle of it.
+    `answer` is its return value as data; `error` the name of the ledger's error that refused it; `heard` the
+    notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown result;
+    `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at which it
+    read the clock; `is_overtaken` whether another process's call was made in the middle of it.
     """
 
     answer: Any = None
@@ -64,7 +63,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def recovery_lines(told: Told) -> Iterator[None]:
-    """Add each line of recovery's log about runs to `told`, also where nobody else wants to hear of it."""
+    """Add each line of recovery's log about runs to `told`, whatever handlers are installed."""
     handler, log = _Lines(told), _RECOVERY_LOG
     level, goes_up = log.level, log.propagate
     if not log.isEnabledFor(logging.WARNING):
@@ -174,7 +173,7 @@ def _cancel_while(before: View, args: dict[str, Any], after: View, kind: str, to
     there = model.World(now_ms, controls={"acp": says})
     outcome = model.step(there, meanwhile.state, "tasks.cancel", {"task_id": task_id})
     if args.get("thread"):
-        # The same ledger's observers have heard of it.
+        # The observers of the same ledger were notified of it.
         outcome = replace(outcome, heard=(*meanwhile.heard, *outcome.heard))
     call = _Call("cancel_while", args, now_ms)
     _hold_outcome(call, outcome, kind, state.view(), after, told)
@@ -206,7 +205,7 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
 def _meant(
     state: model.State, args: dict[str, Any], told: Told, now_ms: int
 ) -> tuple[model.Outcome | None, str | None]:
-    """What the call that a command stands for comes to, or the error that it is refused with."""
+    """The result of the call that a command stands for, or the error that refuses it."""
     if "refused" in args:
         return None, args["refused"]
     argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms + args.get("later_ms", 0))
@@ -253,7 +252,7 @@ def _action(data: dict[str, Any]) -> Action:
 
 
 def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.Outcome:
-    """What another's call comes to, which may have been refused."""
+    """The result of another process's call, which may have been refused."""
     made = _Call.of(_action(call), now_ms)
     try:
         return model.step(model.World(made.now_ms), state, made.name, made.args)

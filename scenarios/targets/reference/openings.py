@@ -71,7 +71,7 @@ def _link(directory: Path) -> None:
 
 
 def _given_away(path: Path) -> None:
-    """The file belongs to somebody else. Only root can do that; elsewhere it is a link, which is refused alike."""
+    """The file belongs to another user. Only root can do that; otherwise it is a link, which is refused as well."""
     if os.geteuid() == 0:
         os.chown(path, _ANOTHER_USER, _ANOTHER_USER)
     else:

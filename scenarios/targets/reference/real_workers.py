@@ -1,4 +1,4 @@
-"""Workers with the system's own locks: how each lives and dies, and what a recovery makes of those that have died."""
+"""Workers with the system's own locks: how each lives and dies, and how a recovery treats dead ones."""
 
 import contextlib
 import shutil
@@ -13,11 +13,11 @@ from tornpage.scenarios.targets.reference.environment import spoil
 
 
 def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "directory") -> list[Any]:
-    """Calls on real workers, with locks of the system's; answers, or names of errors.
+    """Calls on real workers, with locks of the system; returns answers, or names of errors.
 
-    In a directory of their own (`place`), in memory, or where a file or a link stands in the directory's place. Beside
-    the methods of `Workers` there are ``link``, a lock file that is none, and ``ask_together``, a question while
-    somebody else asks the same one.
+    In a directory of their own (`place`), in memory, or where a file or a link takes the directory's place. Beside the
+    methods of `Workers` there are ``link``, an invalid lock file, and ``ask_together``, a query while another thread
+    makes the same one.
     """
     workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
     if place == "file":
@@ -35,7 +35,7 @@ def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "direc
 def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list[Any]]) -> list[Any]:
     """Calls on a ledger whose workers are real: they start runs, lease messages and die.
 
-    ``start`` and ``claim`` give a worker something to do, ``take_over`` what a dead one has left; ``spoil`` makes the
+    ``start`` and ``claim`` give a worker something to do, ``take_over`` the work of a dead one; ``spoil`` makes the
     rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``files`` are the
     names of the workers that have a lock file.
     """

@@ -47,9 +47,9 @@ from tornpage.scenarios.targets.reference.lives import LIVES
 from tornpage.scenarios.targets.reference.lockstep import Told, recovery_lines
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 
-# How long a call in another thread may take, in which it waits for nobody.
+# The time limit of a call in another thread that waits for no other caller.
 _PATIENCE_S: Final = 3.0
-# The ledger warns of every fault it meets; thousands of armed ones are no news. A user who wants them adds a handler.
+# The ledger warns of every fault it meets, and there are thousands. A user who wants them adds a handler.
 logging.getLogger("ledger").addHandler(logging.NullHandler())
 # Made without the session's own commit events: many rows, each a separate transaction.
 MANY_COMMITS: Final = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"})
@@ -82,9 +82,9 @@ class ReferenceSession:
         self._legacy = LegacyQueue(directory / "legacy", self._database)
         self._mirror = Mirror()
         self._wrong: Violation | None = None
-        # What somebody does when the clock is looked at for that time in a call.
+        # The action to take when the clock is read for that time in a call.
         self._at_reading: tuple[int, Callable[[], object]] | None = None
-        # Rows of tasks as somebody's hand has left them, by id.
+        # Rows of tasks as edited by hand, by id.
         self._by_hand: dict[str, Any] = {}
         self._shown: View = {}
         # The answers of the lists in the view, by their action.
@@ -264,7 +264,7 @@ class ReferenceSession:
         if self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
         if changes is not None:
-            # The clock is looked at before a file is read, and once it is written down.
+            # The clock is read before a file is read, and once it is recorded.
             self._at_reading = 2, lambda: self._legacy.put(**changes)
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
@@ -294,7 +294,7 @@ class ReferenceSession:
             self._by_hand[what["key"]] = written_task(self._database, what["key"])
 
     def _note_as_written(self) -> None:
-        """Which rows are as somebody's hand has left them: those that the ledger has written since are its own."""
+        """Record which rows are as edited by hand: those that the ledger has written since are its own."""
         rows = {key: row for key, row in self._by_hand.items() if row == written_task(self._database, key)}
         self.told.circumstances |= {"as_written": rows} if rows else {}
 
@@ -325,11 +325,11 @@ class ReferenceSession:
 
     def _call_in_a_thread(self, call: dict[str, Any]) -> None:
         def make() -> None:
-            # One that fails has not done what it should; the rows say so. One that was let go of fails at last.
+            # One that fails has not done its work; the rows show that. One that was released fails at the end.
             with contextlib.suppress(LedgerError):
                 self._perform(call["name"], dict(call["args"]))
 
-        # It is let go of where it never comes back: the process must be able to end.
+        # It is released if it never returns: the process must be able to end.
         other = threading.Thread(target=make, daemon=True)
         other.start()
         other.join(_PATIENCE_S)
@@ -350,9 +350,9 @@ class ReferenceSession:
         program: dict[str, Any] | None = None,
         refused: str | None = None,
     ) -> Any:
-        """Somebody types a command, which makes the call that it `means` in a process of its own.
+        """Run a command, which makes the call that it `means` in another process.
 
-        What a deliver `program` does, and whether an option alone is `refused`, is for the model.
+        The behaviour of a deliver `program`, and whether an option alone is `refused`, is for the model.
         """
         del program, refused
         if means["name"] == "outbox.import_legacy" and self._legacy.known is not None:
@@ -384,10 +384,10 @@ class ReferenceSession:
             self.told = other.told
 
     def _do_overtaken(self, first: dict[str, Any], then: dict[str, Any], at: int = 0) -> Any:
-        """Another process makes a call, and this one makes its own before it has read what has changed.
+        """Another process makes a call, and this one makes its own before it has read the change.
 
-        With `at` the other's comes when this one's transaction of that number is about to begin. For scripts only:
-        where this one's call is refused, or fails, the other's is done all the same.
+        With `at` the other call comes when this one's transaction of that number is about to begin. For scripts only:
+        if this one's call is refused, or fails, the other's is done all the same.
         """
         if at:
             with self._overtaken_at(at, first):

@@ -173,6 +173,6 @@ _TABLES: Final = (
     ("agent_sessions", "session", "session_id"),
     ("message_outbox", "message", "id"),
 )
-# Of which kinds the ledger says, when it is asked for a view, that a row can't be read.
+# The kinds for which the ledger's view reports unreadable rows.
 _REPORTED: Final = frozenset({"task", "delivery", "run", "message"})
 _JSON_COLUMNS: Final = frozenset({"requester_origin", "artifacts"})

@@ -1,4 +1,4 @@
-"""The ledger's command as somebody types it: the options before a command, the environment, and what is then made."""
+"""The ledger's command line: the options before a command, the environment, and the files that result."""
 
 import contextlib
 import sqlite3
@@ -15,17 +15,17 @@ _MODES: Final = {1: "rollback", 2: "wal"}
 
 
 def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", variable: str | None = None) -> Any:
-    """What typing a command comes to: its exit code, whether all was left as it was, and which directories there are.
+    """The result of a command line: its exit code, whether all was left unchanged, and which directories exist.
 
-    `before` says what is in the directory ``state``; in `argv` and in the `variable` TORNPAGE_STATE_DIR, ``{home}`` is
-    the place of that directory. Without `argv` a program opens the ledger by itself. ``waits_ms`` is how long the
-    connections of a ledger that is opened wait for others.
+    `before` describes the directory ``state``; in `argv` and in the `variable` TORNPAGE_STATE_DIR, ``{home}`` is the
+    place of that directory. Without `argv` a program opens the ledger by itself. ``waits_ms`` is the busy timeout of
+    the connections of an opened ledger.
     """
     with place(home) as directory:
         BEFORE[before](directory)
         content = contents(directory)
         environment = {
-            # Whatever is not told where to go must not go to the user's own place.
+            # A call without a directory must not use the user's own.
             "XDG_STATE_HOME": str(home / "user"), "HOME": str(home / "user"),
             "TORNPAGE_STATE_DIR": None if variable is None else variable.replace("{home}", str(home)),
         }  # fmt: skip
@@ -43,7 +43,7 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
 
 @contextlib.contextmanager
 def _waits() -> Iterator[set[int]]:
-    """How long connections wait, of each ledger that is opened meanwhile."""
+    """The busy timeouts of the connections of each ledger opened meanwhile."""
     waits_ms: set[int] = set()
     opened = Ledger.open
 

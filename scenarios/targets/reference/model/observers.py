@@ -1,4 +1,4 @@
-"""Observers (§2): what they hear and when, also where one of them writes, fails, comes or goes."""
+"""Observers (§2): their notifications and when, also if one of them writes, fails, is added or removed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -33,7 +33,7 @@ def observed(step: Step, world: World, outcome: Outcome) -> Outcome:
 def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
     """§2: `restored` always, also when empty; None clears, leaving the argument out keeps; one that raises stops none.
 
-    The answer has, of each call, how it was refused and who has heard what.
+    The answer has, for each call, its refusal and the notifications.
     """
     listening: list[str] = []
     tasks: dict[str, None] = {}
@@ -70,5 +70,5 @@ def _heard(listening: list[str], tasks: dict[str, None], name: str, argument: An
 
 
 def _told(listening: list[str], event: str, what: Any) -> list[Any]:
-    """Who hears of it: everybody who has a method for it, in the order in which they were named."""
+    """The observers that are notified: all that have a method for it, in the order in which they were named."""
     return [[one, event, what] for one in listening if one != f"no {event}"]

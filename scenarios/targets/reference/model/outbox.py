@@ -207,8 +207,8 @@ def recover(
 ) -> Outcome:
     """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass.
 
-    The clock goes on while a receiver works; past the budget the rest stays as it was. A clock that jumps back spends
-    nothing of it. Rows that can't be read are counted: all of them, so a script spoils only such as are due.
+    The clock advances while a receiver works; beyond the budget the rest stays unchanged. A clock that jumps back uses
+    none of it. All unreadable rows are counted, so a script damages only rows that are due.
     """
     budget, limit, oldest = a_span(budget_ms, zero=True), a_time(cutoff), a_span(max_age_ms)
     counts = dict.fromkeys(

@@ -111,8 +111,8 @@ def _contradicts_itself(row: Row) -> bool:
 def maintenance(world: World, state: State, *, apply: bool = False, meanwhile: State | None = None) -> Outcome:
     """§3: mark lost → prune → stamp, the first that fits; a preview writes nothing.
 
-    Each row is re-read in its own transaction before it is changed: `meanwhile` is the state by then, where another
-    process has changed something after the pass has looked.
+    Each row is read again in its own transaction before it is changed: `meanwhile` is the state by then, if another
+    process has changed something after the pass has read.
     """
     outcomes: list[Outcome] = []
     counts = {"reconciled": 0, "pruned": 0, "stamped": 0}

@@ -55,11 +55,11 @@ def _made(held: Held, name: str, argument: Any) -> Any:
 
 
 def work(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
-    """§4: what running rows or leases refer to keeps its id, alive or dead; a recovery frees all other dead ones.
+    """§4: a worker named in running rows or leases keeps its id, alive or dead; a recovery frees all other dead ones.
 
-    A running row that can't be read stays as it is, and still refers to its worker. §5: a pass sends what dead workers
-    have leased; its own worker leaves no file. Silent there: the attempt that a dead one had begun counts, and delays
-    nothing.
+    An unreadable running row stays unchanged, and still refers to its worker. §5: a pass sends messages that dead
+    workers have leased; its own worker leaves no file. Not in the specification: the attempt that a dead one had begun
+    counts, and delays nothing.
     """
     at_work, answers = _Work(), list[Any]()
     for name, argument in calls:
@@ -77,11 +77,11 @@ class _Work:
         self.held: Held = {}
         self.runs: list[str] = []
         self.bad: list[str] = []
-        # Of each message that waits, who has leased it ("": nobody), and the attempts that count.
+        # For each waiting message, the worker that has leased it ("": none), and the attempts that count.
         self.leases: list[tuple[str, int]] = []
 
     def answer(self, name: str, argument: Any) -> Any:
-        """What one call comes to."""
+        """The result of one call."""
         own = getattr(self, f"do_{name}", None)
         return _made(self.held, name, argument) if own is None else own(argument)
 
@@ -105,7 +105,7 @@ class _Work:
         return dead
 
     def do_claim(self, worker: str) -> bool:
-        # A message that nobody may lease waits for the next pass.
+        # A message that no worker may lease waits for the next pass.
         self.leases.append((worker if self._lives(worker) else "", 0))
         if not self._lives(worker):
             raise Refusal("UsageError")

@@ -14,13 +14,13 @@ _SENDER: Final = "pass-"
 class World:
     """`now_ms` is the clock; `new_id` the name of the next new object.
 
-    `is_booting`: no worker of a run lives, and no session backs a task (§4). `controls` are the runtimes whose work
-    can be asked to stop (§2, cancel), each with what it answers; `backs` are those that know of their sessions
-    (§3, lost). `files` are the files of the old queue by name, each with its document (None: there is no such
-    directory), and `imported` what was ever taken over (§5): a fingerprint by id. `program` is
-    what the deliver program of a command comes to, whatever the message: nothing where it delivers, else what its
-    failure names (`says`) and whether it is `permanent`. `as_written` are the rows of tasks
-    whose times contradict each other (§3), as somebody's hand has left them: every look puts them in order.
+    `is_booting`: no worker of a run lives, and no session backs a task (§4). `controls` are the runtimes whose work can
+    be asked to stop (§2, cancel), each with its answer; `backs` are those that know of their sessions (§3, lost).
+    `files` are the files of the old queue by name, each with its document (None: the directory is missing), and
+    `imported` all earlier imports (§5): a fingerprint by id. `program` is the result of a command's deliver program,
+    whatever the message: empty if it delivers, else the text of its failure (`says`) and whether it is `permanent`.
+    `as_written` are the rows of tasks with contradicting times (§3), as edited by hand: every read puts the times in
+    order.
     """
 
     now_ms: int

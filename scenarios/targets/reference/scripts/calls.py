@@ -42,5 +42,5 @@ def batch(*calls: Action) -> Action:
 
 
 def as_json(means: Action, *argv: str) -> Action:
-    """A command that is typed, with what it prints as JSON; `means` is the call that it stands for."""
+    """A command with its JSON output; `means` is the call that it stands for."""
     return Action("command", {"argv": [*argv, "--json"], "means": {"name": means.name, "args": means.args}})

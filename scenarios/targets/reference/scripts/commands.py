@@ -8,7 +8,7 @@ from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, START_MS,
 
 
 def task_commands() -> Iterator[Action]:
-    """The commands of tasks: what it prints, and its exit code."""
+    """The commands of tasks: their output and exit code."""
 
     yield create("t", run_id="r", child_session_key="c")
     yield create("acp", runtime="acp", owner_key="x")

@@ -215,7 +215,7 @@ def odd_files() -> Iterator[Action]:
 
 
 def changing_files() -> Iterator[Action]:
-    """A file that becomes another one while it is imported, and one in the directory of what was given up."""
+    """A file that is replaced while it is imported, and one in the directory of abandoned messages."""
     old = {"id": "a", "channel": "mail", "to": "you"}
     yield call("legacy_file", name="below.json", content={**old, "id": "below"}, kind="below")
     yield call("legacy_file", name="a.json", content=old)
@@ -228,7 +228,7 @@ def changing_files() -> Iterator[Action]:
 
 
 def slow_receivers() -> Iterator[Action]:
-    """The clock goes on, or back, while a receiver works; past the budget the rest stays as it was."""
+    """The clock advances, or jumps back, while a receiver works; beyond the budget the rest stays unchanged."""
     for budget_ms in (1, 60_000, 120_000, 120_001):
         for takes_ms in (60_000, -DAY_MS, 59_999):
             for number in range(4):

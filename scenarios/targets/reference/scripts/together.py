@@ -115,7 +115,7 @@ def elsewhere() -> Iterator[Action]:
 
 
 def overtaken_looks() -> Iterator[Action]:
-    """Each kind of look is the first thing that this process does after another one has changed what it shows."""
+    """Each kind of read is the first call of this process after another one has changed the rows."""
     keys: dict[str, Any] = {"run_id": "r", "runtime": "acp", "child_session_key": "c", "parent_flow_id": "f"}
     looks = (
         call("tasks.get", task_id="t"), call("tasks.get_delivery", task_id="t"), call("tasks.list"),
@@ -143,9 +143,9 @@ def overtaken_looks() -> Iterator[Action]:
 
 
 def overtaken_calls() -> Iterator[Action]:
-    """Another process is faster by a moment: it changes the row after this one's call has begun.
+    """Another process is slightly faster: it changes the row after this one's call has begun.
 
-    A call is one transaction, so nobody comes before a second one.
+    A call is one transaction, so no other process can come before a second one.
     """
     for at in (1, 2):
         run, session = f"rw{at}", f"s{at}"

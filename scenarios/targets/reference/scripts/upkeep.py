@@ -70,7 +70,7 @@ def maintenance() -> Iterator[Action]:
 
 
 def overtaken_maintenance() -> Iterator[Action]:
-    """Another process changes a row after maintenance has looked at it: what is due is judged anew."""
+    """Another process changes a row after maintenance has read it: whether it is due is decided again."""
     for meanwhile in (
         call("tasks.finalize_by_run", run_id="r", status="succeeded"), call("tasks.progress", task_id="t", text="x"),
         call("tasks.set_notify_policy", task_id="t", policy="silent"), call("tasks.delete", task_id="t"),

@@ -17,7 +17,7 @@ _REFUSED: Final = {
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
     **dict.fromkeys(("newer in its log", "newer late in its log", "newer with junk after it"), "StoreSchemaNewer"),
 }  # fmt: skip
-# Who only looks doesn't compare indexes with their tables.
+# An opening for reading only doesn't compare indexes with their tables.
 _REFUSED_TO_A_LOOK: Final = frozenset(_REFUSED) - {"index differs"}
 # An older version, and another program, may have left a file with a rollback journal, which it keeps.
 _WITHOUT_LOG: Final = frozenset({"other mode", "version 1", "version 2"})
@@ -83,9 +83,9 @@ def typed(
     before: str = "nothing",
     variable: str | None = None,
 ) -> Outcome:
-    """§1 and §3: the directory is the argument, else TORNPAGE_STATE_DIR; 2 where the store can't be used.
+    """§1 and §3: the directory is the argument, else TORNPAGE_STATE_DIR; 2 if the store can't be used.
 
-    Who only looks makes and changes nothing.
+    A read-only command creates and changes nothing.
     """
     options, words = _options([] if argv is None else argv)
     where = (options.get("--state-dir") or variable or "").removeprefix("{home}/")
@@ -105,7 +105,7 @@ def typed(
     return Outcome(state, {
         "exit": 2 if is_refused or is_wrong else 0,
         "left": Anything() if where == "state" and makes else True,
-        # Where the file is refused before it is opened, or by a look at it, no connection was made.
+        # If the file is refused before it is opened, or by a read of it, no connection was made.
         "waits_ms": [int(options.get("--busy-timeout-ms", 5_000))] if makes else Anything(),
         "there": sorted(there),
         "ledgers": modes,
