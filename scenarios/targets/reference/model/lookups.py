@@ -113,7 +113,7 @@ def outbox_quarantined(_world: World, state: State) -> Any:
 
 
 def _newest_start_first(runs: Iterable[Row]) -> list[Row]:
-    """Silent there: as tasks, by their start."""
+    """Not in the specification: as tasks, by their start."""
     latest_insertion_first = [*runs][::-1]
     return sorted(latest_insertion_first, key=lambda run: -run["started_at"])
 

@@ -254,7 +254,7 @@ def set_notify_policy(world: World, state: State, task_id: Any, policy: Any) -> 
 
 
 def set_delivery_status(world: World, state: State, task_id: Any, status: Any) -> Outcome:
-    """Silent there: an event like the notify policy's."""
+    """Not in the specification: an event like the notify policy's."""
     chosen = one_of(DELIVERY_STATUSES, status)
     task = existing(state, task_id)
     return with_task(state, touched(task, world.now_ms, delivery_status=chosen), previous=task)

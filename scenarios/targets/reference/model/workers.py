@@ -36,7 +36,7 @@ def _made(held: Held, name: str, argument: Any) -> Any:
         held[worker] = True
         return worker
     if name == "link":
-        # Silent there: where it can't be found out whether a worker lives, it counts as alive.
+        # Not in the specification: where it can't be found out whether a worker lives, it counts as alive.
         held[argument] = True
         return None
     if name in ("is_alive", "ask_together"):
