@@ -404,7 +404,7 @@ def _run(
         shard=options["shard"],
         examples=options.get("examples"),
     )
-    _tell_estimate(target, plan, options)
+    _print_estimate(target, plan, options)
     points, baseline, outputs = run_record.Points(), ci.baseline_of(options), ci.Outputs()
     if options["quiet"] and options["verbose"]:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -457,7 +457,7 @@ def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[
     return msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
 
 
-def _tell_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
+def _print_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
     """Print the expected time of the run before it begins."""
     if options["exhaustive"] and not options["quiet"]:
         with could_not_run():

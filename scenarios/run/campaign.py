@@ -202,9 +202,9 @@ def _workers(
     target_name: str, plan: Plan, accepts: Callable[[Finding], str], jobs: Iterator[Job], shown: "Shown"
 ) -> AbstractContextManager[Workers]:
     if plan.cluster is None:
-        return WorkerPool(doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere)
+        return WorkerPool(doing_parts, target_name, plan, accepts, jobs, shown.on_event)
     made: AbstractContextManager[Workers] = cluster_module().Cluster(
-        doing_parts, target_name, plan, accepts, jobs, shown.told_elsewhere
+        doing_parts, target_name, plan, accepts, jobs, shown.on_event
     )
     return made
 
@@ -266,7 +266,7 @@ class Shown:
         self._begun: set[str] = set()
         self._reasons: set[Vacuous] = set()
 
-    def told_elsewhere(self, name: str, event: Event) -> None:
+    def on_event(self, name: str, event: Event) -> None:
         """An event, as soon as it arrives."""
         if name not in self._begun:
             self._begun.add(name)
@@ -280,11 +280,11 @@ class Shown:
     def told_here(self, event: Event) -> None:
         """An event of the whole that was put together."""
         if isinstance(event, SearchEnded):
-            self.told_elsewhere(event.search, event)
+            self.on_event(event.search, event)
         elif isinstance(event, StepsDone):
-            self.told_elsewhere("fuzz", event)
+            self.on_event("fuzz", event)
         elif isinstance(event, Vacuous) and event not in self._reasons:
-            self.told_elsewhere(event.search, event)
+            self.on_event(event.search, event)
 
 
 def _artifact(scenario: Scenario, target: Target) -> Artifact:

@@ -251,12 +251,12 @@ class Interleavings(Search):
         if self.is_declared:
             return True
         for action in calls:
-            if serial.run(action).view != serial.state.view and (why := self._in_the_way(stage, serial, action)):
+            if serial.run(action).view != serial.state.view and (why := self._conflict_of(stage, serial, action)):
                 self._one_caller(why)
                 return False
         return True
 
-    def _in_the_way(self, stage: Stage, serial: Serial, action: Action) -> str:
+    def _conflict_of(self, stage: Stage, serial: Serial, action: Action) -> str:
         """Why two sessions, one after the other, conflict with each other; "" if they don't."""
         try:
             if stage.follows(Interleave(action, action, callers="processes"), serial):
@@ -292,11 +292,11 @@ class Interleavings(Search):
             self._points = ended.get("A", 0), ended.get("B", 0)
         counts["tried"] += 1
         counts["schedules"] += 1
-        told_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)
-        counts["told_busy"] += told_busy
+        got_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)
+        counts["got_busy"] += got_busy
         series = Series("switch", step.callers, "before", "twice" if step.back else "once" if step.switch else "never")
         where = Place(stage.configuration, serial.state.step, f"{step.first} and {step.second}", str(step))
-        self.recorder.tell(PointTried(series, True, told_busy, where, is_finding))  # noqa: FBT003 - it is a record
+        self.recorder.tell(PointTried(series, True, got_busy, where, is_finding))  # noqa: FBT003 - it is a record
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""

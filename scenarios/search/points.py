@@ -308,9 +308,9 @@ class PointSearch(WorkloadSearch):
             met = self.failed_at(point)
         else:
             met = self.came_to(condition)
-        self.tell_of(configuration, point, met)
+        self.report_point(configuration, point, met)
 
-    def tell_of(self, configuration: Configuration, point: Point, met: Met) -> None:
+    def report_point(self, configuration: Configuration, point: Point, met: Met) -> None:
         """Count the result of a point, and report it to the recorder."""
         self.seen[f"{_REACHED}{point.start.action}"] += 1
         if met.fired and point.operation is not None:

@@ -148,7 +148,7 @@ class Sweep(PointSearch):
         before, self._same_for_good = self._same_for_good, None
         if before is not None and _is_for_good(point, before[0]):
             self.counts["equivalent"] += 1
-            self.tell_of(configuration, point, before[1])
+            self.report_point(configuration, point, before[1])
         else:
             super().try_point(configuration, point)
 

@@ -72,7 +72,7 @@ def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, 
     without = _played(plain, target, directory, play) if plain.steps != scenario.steps else None
     if without is None or without.code != seen.code:
         found = _played(scenario, target, directory, play)
-        if found is not None and _tells_of(found, seen):
+        if found is not None and _reproduces(found, seen):
             note = f"without the fault {without.code} fails" if without else ""
             return Shown(*minimise(scenario, found, target, directory, play), note=note)
     if without is not None:
@@ -112,7 +112,7 @@ def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> 
         return None
 
 
-def _tells_of(found: Violation, seen: Violation) -> bool:
+def _reproduces(found: Violation, seen: Violation) -> bool:
     """Whether a scenario shows the violation seen at the point, whose message may differ."""
     one, other = difference_of(found), difference_of(seen)
     return one.code == other.code and (one.ways == other.ways or not (one.ways and other.ways))

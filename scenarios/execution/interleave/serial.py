@@ -154,12 +154,12 @@ def require_serial(outcome: Outcome, serial: Serial, first: Action, second: Acti
 def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
     return (
         outcome.view == order.view
-        and _may_be_told(outcome.first, order.first, [one.first for one in possible])
-        and _may_be_told(outcome.second, order.second, [one.second for one in possible])
+        and _may_get(outcome.first, order.first, [one.first for one in possible])
+        and _may_get(outcome.second, order.second, [one.second for one in possible])
     )
 
 
-def _may_be_told(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
+def _may_get(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
     """Whether a caller may get this answer if the order gives `wanted`, or does not include its call."""
     if wanted is None:
         return said.kind != "done" or _says_that_nothing_was_done(said, usual)

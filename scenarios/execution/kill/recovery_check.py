@@ -18,7 +18,7 @@ import msgspec
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
-from tornpage.scenarios.model.judging.oracle import Answer, is_on_the_way
+from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
 from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View, completed
 
 
@@ -31,7 +31,7 @@ class Expected(msgspec.Struct, frozen=True):
 
     def require(self, disk: View) -> None:
         """Raise `Violation` if the file holds another state."""
-        if disk in (self.before, self.after) or is_on_the_way(disk, (self.before, *self.stages, self.after)):
+        if disk in (self.before, self.after) or may_have_stopped_at(disk, (self.before, *self.stages, self.after)):
             return
         # Keys that the pending call does not touch were acknowledged before it.
         old = [

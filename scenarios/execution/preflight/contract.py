@@ -246,7 +246,7 @@ class _Rehearsal:
         self._files_left = files
         self._require_one_more_key(before, view)
         if view != rows:
-            self._whose_mistake(trial, files, view, rows)
+            self._raise_cause(trial, files, view, rows)
         elif rows_before != before:
             raise _Leave
         trial.at_step(step + 2)
@@ -277,7 +277,7 @@ class _Rehearsal:
                 f"{len(before)} to {len(after)}",
             )
 
-    def _whose_mistake(self, trial: Trial, files: Files, view: View, rows: View) -> NoReturn:
+    def _raise_cause(self, trial: Trial, files: Files, view: View, rows: View) -> NoReturn:
         """View and rows differ without a fault: the view of the store on a copy of its files decides."""
         if self._reopened_view(files) != view:
             raise _Leave

@@ -24,7 +24,7 @@ import msgspec
 
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
-from tornpage.scenarios.model.judging.oracle import Answer, is_on_the_way
+from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
 from tornpage.scenarios.model.target import Configuration, View
 
 
@@ -147,7 +147,7 @@ class History:
         pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
         if (
             self._is_among(view, rest, pending_too)
-            or is_on_the_way(view, pending_too)
+            or may_have_stopped_at(view, pending_too)
             or (power and view in rest.before)
         ):
             return Outcome()
@@ -183,7 +183,7 @@ class History:
             return False
         for previous, span in reversed(list(pairwise(self._until(rest)))):
             half_way = (previous.settled, *span.stages, span.settled)
-            if span.answer.kind == "raised" and len(span.stages) > 1 and is_on_the_way(view, half_way):
+            if span.answer.kind == "raised" and len(span.stages) > 1 and may_have_stopped_at(view, half_way):
                 return True
             if promise is Promise.LAST and span.settled != previous.settled:
                 break

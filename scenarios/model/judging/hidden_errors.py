@@ -51,7 +51,7 @@ _MESSAGES: Final = re.compile(
 )
 # The same words as parts of a class name such as StoreBusy.
 _IN_A_NAME: Final = re.compile(r"busy|lock|timeout|timedout|full|memory|interrupt|corrupt|disk|ioerror", re.IGNORECASE)
-_TELLING: Final = (OSError, MemoryError)
+_FAULTS: Final = (OSError, MemoryError)
 
 
 def require_named(action: Action, answer: Answer, fault: str) -> None:
@@ -84,7 +84,7 @@ def require_named(action: Action, answer: Answer, fault: str) -> None:
 def names_a_fault(error: BaseException) -> bool:
     """Whether an exception, or one of its visible causes, is or names an error of the database or the system."""
     for one in _shown(error):
-        said = _word_of_the_database(one)
+        said = _is_fault(one)
         if said is not None:
             return said
         text = _own_text(one)
@@ -93,9 +93,9 @@ def names_a_fault(error: BaseException) -> bool:
     return False
 
 
-def _word_of_the_database(error: BaseException) -> bool | None:
+def _is_fault(error: BaseException) -> bool | None:
     """Whether an error of the database is the fault itself (True) or a consequence; None for any other error."""
-    if isinstance(error, _TELLING):
+    if isinstance(error, _FAULTS):
         return True
     if not isinstance(error, sqlite3.Error | sqlite3.Warning) and not is_foreign(error):
         return None

@@ -81,7 +81,7 @@ class Oracle:
     def saw_disk(self, disk: View) -> None:
         """Judge the state that a fresh reader sees, and settle on it; raises `Violation`."""
         possible = self._possible or (self.settled,)
-        if not self._is_among(disk, possible) and not is_on_the_way(disk, self._stages):
+        if not self._is_among(disk, possible) and not may_have_stopped_at(disk, self._stages):
             self._accuse_disk(disk, possible)
         if disk != self.settled:
             # A reader sees only committed changes, and a commit overwrites all maybe-committed writes except later
@@ -123,7 +123,7 @@ class Oracle:
         if (
             reopened == self.settled
             or self._is_among(reopened, self.maybe_committed)
-            or is_on_the_way(reopened, self._stages)
+            or may_have_stopped_at(reopened, self._stages)
         ):
             return
         sides = {"disk": self.settled, "reopened": reopened}
@@ -153,7 +153,7 @@ class Oracle:
         raise Violation(code, f"after a call ({self.answer}): {detail}", sides, self.answer.kind)
 
 
-def is_on_the_way(view: View, stages: Sequence[View]) -> bool:
+def may_have_stopped_at(view: View, stages: Sequence[View]) -> bool:
     """Whether a call that commits more than once may have stopped at `view`: each key is as at one of its `stages`.
 
     The stages are the state before, the state at each commit, and the state after. A call that commits once has two

@@ -207,7 +207,7 @@ class Fuzz(Search):
         """Run the scenarios of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
         self._batch = Checkpoint(self.range)
         with self.company():
-            found = self._tell_batch(part)
+            found = self._run_batch(part)
         # A finding that a baseline accepts ends only its batch.
         self.ends = found is not None and not self.recorder.accepts(found)
         self._batch.batches = 1
@@ -240,7 +240,7 @@ class Fuzz(Search):
             self.vacuous("the time was up before anything was tried: give it more (--max-time), or fewer searches")
         elif not self._goes_wrong:
             if complete and self.shard is None:
-                self._tell_more()
+                self._run_more()
             self._require_substance(self.checkpoint, complete=complete)
 
     def ended(self, *, complete: bool) -> SearchEnded:
@@ -249,7 +249,7 @@ class Fuzz(Search):
         counts, extent = _counts(checkpoint), self.extent(complete=complete)
         return SearchEnded(self.name, self.target.name, counts, checkpoint.seconds, complete, notes, extent=extent)
 
-    def _tell_more(self) -> None:
+    def _run_more(self) -> None:
         """Run extra batches as long as some possible condition never had an effect.
 
         They are not kept as progress: a longer campaign runs them itself.
@@ -279,7 +279,7 @@ class Fuzz(Search):
         # Extra batches are complete.
         return min(self.range.scenarios_a_batch, left) if left > 0 else self.range.scenarios_a_batch
 
-    def _tell_batch(self, part: Part) -> Finding | None:
+    def _run_batch(self, part: Part) -> Finding | None:
         """Run the scenarios of a batch; return the finding that one of them ended in, if any."""
         name, configuration = part.kind, part.configuration
         digest = hashlib.sha256()
