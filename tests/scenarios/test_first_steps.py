@@ -171,7 +171,7 @@ class Mapped:
         (PER_CALL, "Jobs", "left out: made of jobs: another value each time", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
         (NUMBERED, "Numbered", "2 calls: add, remove", 1),
-        (LOGGED, "Logged", "not looked at: log", 0),
+        (LOGGED, "Logged", "not checked: log", 0),
     ],
 )
 def test_a_target_is_written_that_runs_at_once_and_judges_rightly(
