@@ -185,7 +185,7 @@ def test_an_entry_that_nothing_matches_any_more_is_told_and_fails_nothing(
     [
         (("sweep", "--baseline", "nothing.toml"), "cannot read the baseline nothing.toml"),
         (("report", "baseline", "run.json", "--reason", " ", "--expires", "2999-01-01"), "--reason is empty"),
-        (("report", "baseline", "run.json", "--reason", "x", "--expires", "2020-01-01"), "is over"),
+        (("report", "baseline", "run.json", "--reason", "x", "--expires", "2020-01-01"), "is in the past"),
         (("report", "baseline", "run.json", "--reason", "x"), "--expires"),
         (("report", "baseline", "run.json", "--reason", "x", "--expires", "2999-01-01"), "run.json can't be read"),
     ],
