@@ -180,7 +180,7 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         holder.release()
     if not tape.operations:
         pytest.fail(f"crash_states: the work changed no file below {home}, so there is no crash to try", pytrace=False)
-    return _Recorded(base, tape.operations, told, tape.notes, syncing_libraries())
+    return _Recorded(base, tape.operations, yielded, tape.notes, syncing_libraries())
 
 
 def _require_faithful(replica: Replica, tape: faults.Tape, there: Mapping[str, bytes], when: str) -> None:
