@@ -58,7 +58,7 @@ class _Recorded:
 
     base: dict[str, bytes]
     operations: list[faults.Operation]
-    told: list[tuple[int, Any]]
+    yielded: list[tuple[int, Any]]
     notes: list[Note]
     libraries: list[str]
 
