@@ -67,7 +67,7 @@ def _system_call(text: str) -> str | None:
         call = text.partition(":")[0]
         return str(error) if call in CALLS and call not in faults.KINDS else None
     where = f"call {fault.when.first}{' and all after it' if fault.when.sticky else ''}"
-    where += f" to {fault.call} on the {fault.role} file"
+    where += f" of {fault.call} on the {fault.role} file"
     if fault.effect == faults.KILL:
         return f"{fault}: SIGKILL ends the process as it enters {where}."
     return (

@@ -394,7 +394,13 @@ def test_an_ordinary_user_can_kill_too(start: Start, tmp_path: Path) -> None:
 
 def test_the_help_teaches(command: Command) -> None:
     text = " ".join(command("kill", "--help").out.split())
-    for words in ("SIGKILL", "--kills 500", "tornpage replay .tornpage/FILE", "before, after", "lies on disk"):
+    for words in (
+        "SIGKILL",
+        "--kills 500",
+        "tornpage replay .tornpage/FILE",
+        "before, after",
+        "is on disk before it begins",
+    ):
         assert words in text
 
 

@@ -117,7 +117,7 @@ def test_an_argument_that_is_needed_stays() -> None:
         ((Limit("pages", 0), call("c")), "the database may grow by 0 pages alone suffices"),
         (
             (Arm("write@1=FULL;sync@2=IOERR_FSYNC"), call("c")),
-            "it takes write@1=FULL and sync@2=IOERR_FSYNC: without any one of them the check holds",
+            "needs write@1=FULL and sync@2=IOERR_FSYNC: without any one of them the check holds",
         ),
     ],
 )

@@ -204,4 +204,4 @@ def test_no_time_means_that_nothing_was_tried(command: Callable[..., object]) ->
 def test_a_mutant_that_there_is_not_is_a_usage_error(command: Callable[..., object]) -> None:
     ran = command("mutants", "nobody")
     assert ran.code == 2
-    assert "no mutant 'nobody'" in ran.err
+    assert "unknown mutant 'nobody'" in ran.err

@@ -161,7 +161,7 @@ def test_a_store_may_not_refuse_under_a_fault_what_it_would_do_without_one(execu
 
 def test_with_nothing_armed_a_call_has_to_work(executor: New) -> None:
     sulks = told(executor(tiny_stores.Sulks()), Restart(), NO_WRITE, put("a"), Clear())
-    with pytest.raises(Violation, match="nothing is armed") as found:
+    with pytest.raises(Violation, match="no fault is armed") as found:
         sulks.do(put("b"))
     assert found.value.code == "still-usable-after-the-fault"
 

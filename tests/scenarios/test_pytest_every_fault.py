@@ -539,7 +539,7 @@ def tmp_path(tmp_path):
     done = run_test(project, marker.format(""), body, before=before)
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
-        ["*the code under test let OperationalError: database is locked out and left a transaction open on */a.db: *"]
+        ["*the code under test raised OperationalError: database is locked and left a transaction open on */a.db: *"]
     )
     run_test(project, marker.format(", open_transactions=True"), body, before=before).assert_outcomes(passed=1)
 

@@ -117,7 +117,7 @@ def test_the_markers_are_known(pytester: pytest.Pytester) -> None:
     [
         (
             ("--tornpage-max-pionts", "3"),
-            "*no option --tornpage-max-pionts (did you mean --tornpage-max-points?)*--tornpage-at*",
+            "*unknown option --tornpage-max-pionts (did you mean --tornpage-max-points?)*--tornpage-at*",
         ),
         (("--tornpage-max-points", "none"), "*--tornpage-max-points*a whole number from 1 on, not 'none'*"),
         (("--tornpage-timeout", "-1"), "*--tornpage-timeout*a number of seconds above 0, not '-1'*"),
@@ -144,7 +144,7 @@ def test_an_option_that_is_wrong_is_told(project: pytest.Pytester, arguments: tu
     [
         (
             "tornpage_timout = 3",
-            "*no ini setting tornpage_timout (did you mean tornpage_timeout?)*tornpage_max_points*",
+            "*unknown ini setting tornpage_timout (did you mean tornpage_timeout?)*tornpage_max_points*",
         ),
         ("tornpage_timeout = soon", "*tornpage_timeout in the ini file: a number of seconds above 0, not 'soon'*"),
     ],

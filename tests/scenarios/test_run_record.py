@@ -67,7 +67,7 @@ def test_what_came_of_a_point_has_one_name(
     [
         ("", "is not a tornpage run record"),
         ("[]", "is not a tornpage run record"),
-        ("{}", "nothing known, version 0"),
+        ("{}", "an unknown format, version 0"),
         ('{"format": "tornpage-run", "version": 99}', "tornpage-run, version 99; this tornpage reads"),
         ('{"format": "tornpage-run", "version": 1}', "missing required field"),
     ],

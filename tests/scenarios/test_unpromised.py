@@ -60,10 +60,10 @@ def test_a_wrong_declaration_is_told_with_what_is_allowed() -> None:
     assert what_is_wrong({CODE: {"limits": "why", "sync:wal": "why", "no fault": "why"}}, CHECKS) == ""
     assert "give a search (sweep, " in what_is_wrong({CODE: {"limitz": "why"}}, CHECKS)
     assert "a mapping from searches to reasons" in what_is_wrong({CODE: 3}, CHECKS)
-    assert "no check" in what_is_wrong({"memory": "why"}, CHECKS)
+    assert "not a check" in what_is_wrong({"memory": "why"}, CHECKS)
     target = others_stores.Sound()
     target.unpromised = {CODE: {"limitz": "why"}}
-    assert "narrows" in what_is_wrong_with(target)
+    assert "limits 'memory-equals-disk' to" in what_is_wrong_with(target)
 
 
 def test_the_reasons_are_a_line() -> None:

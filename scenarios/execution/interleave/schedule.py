@@ -159,5 +159,5 @@ def _how_far(hop: Hop) -> str:
         where = f", at {event.point.where[:_MOST_CHARACTERS]}" if event.point.where else ""
         return f"stopped before switch point {event.point.number} ({event.point.operation}){where}"
     if isinstance(event, Waiting):
-        return "waits for the other one"
+        return "waits for the other caller"
     return str(event.result) if isinstance(event, Ended) else "does not return"
