@@ -310,3 +310,16 @@ def test_a_cancelled_call_that_leaves_its_transaction_open_is_found_and_the_mend
         assert any("the call is cancelled at its await" in str(one.scenario) for one in found) is wanted
         assert bool(found) is wanted
         assert sum(tally.fired for series, tally in recorder.tallies.items() if series.kind == "awaits") > 0
+
+
+def test_a_limit_that_only_the_look_before_an_import_meets_is_no_error_of_the_ledgers(
+    home: Path, shim: faults.Shim
+) -> None:
+    steps = (
+        Call(Action("legacy_file", {"name": "old.json", "content": {"channel": "mail", "id": "old", "to": "you"}})),
+        Restart(crash=True),
+        Limit("heap", 8192),
+        Call(Action("outbox.import_legacy")),
+    )
+    violation, _ = play(Scenario("reference", WAL, steps), Reference(), home)
+    assert violation is None

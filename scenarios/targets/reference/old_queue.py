@@ -102,10 +102,10 @@ class LegacyQueue:
             return {file.name: _document(file) for file in self.directory.glob("*.json")}
 
     def look(self) -> None:
-        """See what was ever taken over, where no look has said so yet; where a rival is in the way it stays unknown."""
+        """Read what was ever imported, unless a look has done so; it stays unknown under a rival or a limit."""
         if self.known is None and self.directory.is_dir():
             with (
-                contextlib.suppress(sqlite3.Error),
+                contextlib.suppress(sqlite3.Error, MemoryError),
                 contextlib.closing(faults.connect_unwatched(self._database)) as connection,
             ):
                 self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
