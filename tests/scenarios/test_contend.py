@@ -380,6 +380,7 @@ def test_the_reference_is_silent(name: str, command: Command) -> None:
 
 
 # A cache that could not be opened leaves its connection to the garbage collector; Python 3.13 warns of that.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.quality
 def test_diskcache_leaves_a_transaction_open_after_a_busy_commit(command: Command) -> None:

@@ -122,6 +122,7 @@ def test_what_a_reader_recovers_while_a_fault_is_armed_is_on_the_tape_too(shim: 
         executor.recording.require_faithful()
 
 
+@pytest.mark.slow
 def test_what_a_configuration_may_lose_is_counted_and_is_no_finding() -> None:
     class Promises(tiny_stores.Tiny):
         configurations = tuple(map(Configuration.parse, ("wal/FULL", "delete/FULL", "wal/NORMAL", "delete/OFF")))

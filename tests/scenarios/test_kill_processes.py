@@ -268,6 +268,7 @@ def test_the_table_of_kills_adds_up_in_text_and_json(command: Command, tmp_path:
     assert {left.name for left in (tmp_path / ".tornpage").iterdir()} == {"run.json", ".gitignore"}
 
 
+@pytest.mark.slow
 def test_a_finding_is_replayed_in_processes_really_killed_and_is_fixed_where_the_defect_is_not(
     command: Command,
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_page_of_the_checks_names_the_bugs_that_each_catches() -> None:
     assert [f"| {code} | {names} |" for code, names in wanted.items()] == page.splitlines()[-len(wanted) :]
 
 
+@pytest.mark.slow
 def test_a_bug_that_is_not_caught_is_told_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     harmless = KnownBug(**{**vars(BUGS["canary"]), "searches": ("sweep",)})
     monkeypatch.setattr(KnownBug, "target", lambda _: find("reference"))

@@ -292,6 +292,7 @@ print(recorder.ended[0].counts["steps"], recorder.ended[0].notes[-1])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_different_hash_seeds_come_to_the_same_trace(
     monkeypatch: pytest.MonkeyPatch, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

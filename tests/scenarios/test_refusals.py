@@ -123,7 +123,7 @@ class TakenFirst(Notes):
     [
         (StaysBroken, "sweep", "still-usable-after-the-fault"),
         (NotSeenNotThere, "sweep", "error-is-not-hidden"),
-        (TakenFirst, "fuzz", "still-usable-after-the-fault"),
+        pytest.param(TakenFirst, "fuzz", "still-usable-after-the-fault", marks=pytest.mark.slow),
     ],
 )
 def test_a_no_that_only_a_fault_has_caused_is_a_finding(kind: type[Notes], search: str, check: str) -> None:

@@ -76,6 +76,7 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
         assert again.code == found.finding.code
 
 
+@pytest.mark.slow
 @pytest.mark.quality
 def test_a_finding_is_as_short_as_it_can_be(search: Search) -> None:
     recorder = search(tiny_stores.RemembersFirst(), points=70)
@@ -160,6 +161,7 @@ class NeverTwiceAlike(tiny_stores.Tiny):
         return session
 
 
+@pytest.mark.slow
 def test_a_point_that_never_fires_is_told_and_not_passed_over(search: Search) -> None:
     recorder = search(NeverTwiceAlike(), "sweep", points=60)
     assert recorder.count("fired") < recorder.count("tried")

@@ -122,6 +122,7 @@ def test_a_target_that_can_not_be_played_has_a_reason_and_no_picture(shim: fault
     assert "no more" in timeline.reason
 
 
+@pytest.mark.slow
 def test_each_finding_of_a_run_has_its_timeline_and_it_shows_the_same_check(command: Command, tmp_path: Path) -> None:
     command("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL")
     record = run_record.read(tmp_path / ".tornpage/run.json")
