@@ -29,7 +29,7 @@ Start = Callable[..., subprocess.Popen[str]]
 _TIMEOUT_S = 120
 # The harness, in a process that a store sends signals to in the middle of its work.
 STOPPED = """
-import os, signal, sys
+import signal, sys, threading
 import tiny_stores
 from tornpage.scenarios.cli import main
 
@@ -45,7 +45,8 @@ def told_to_stop(self, directory, configuration, environment):
         # Blocked until all are there: the first one would end this loop.
         signal.pthread_sigmask(signal.SIG_BLOCK, names)
         for name in names:
-            os.kill(os.getpid(), name)
+            # To this thread: another one may take its signal late, when the run has reported already.
+            signal.pthread_kill(threading.main_thread().ident, name)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, names)
     return plainly(self, directory, configuration, environment)
 
