@@ -391,7 +391,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "observers are told before memory knows": (
         put(RegistryEngine, "_adopt", lambda self, change, adopt=RegistryEngine._adopt: (
             self._announce(change), adopt(self, change))), circumstances.callbacks),
-    "an observer's own call is told in the middle": (
+    "an observer's own call is reported in the middle": (
         put(observers.Observers, "together", lambda _: contextlib.nullcontext()), circumstances.callbacks),
     "the lock is kept while a runtime is asked": (
         put(TaskRegistry, "_ask_to_stop", ask_locked), circumstances.callbacks),

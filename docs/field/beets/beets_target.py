@@ -74,7 +74,7 @@ class Songs(SimpleTarget):
 
 
 class Patient(Music):
-    """Stores an item once more where that fails, as whoever reads *database is locked* does."""
+    """Stores an item once more where that fails, as a caller does that reads *database is locked*."""
 
     def edit(self, title, artist, mood):
         try:

@@ -6,7 +6,7 @@ come through a pipe; they can be shown live, and are handed over as a whole.
 Ctrl-C tells all processes to stop, and they hand over what they have; a second one ends the run at once. A part whose
 process is killed is repeated once in another one; the events of the first try are discarded, so nothing counts twice.
 
-A process that was told to stop, or whose time is up, and then reports nothing for half a minute is killed: the code
+A process that should stop (asked, or out of time) and then reports nothing for half a minute is killed: the code
 under test hangs in C, where no signal reaches Python.
 """
 

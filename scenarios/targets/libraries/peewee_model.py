@@ -6,16 +6,14 @@ Its promise: "If an exception occurs in a wrapped block, the current transaction
 Not covered: several threads; `SqliteQueueDatabase`, which has a target in ``docs/field``.
 """
 
-import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import peewee
 
-from tornpage.scenarios.model.scenario import Callers
-from tornpage.scenarios.model.target import Action, Configuration, Environment, View
-from tornpage.scenarios.targets.libraries.support import ShortTarget
+from tornpage.scenarios.model.target import Configuration, Environment, View
+from tornpage.scenarios.targets.libraries.support import ItemsTarget
 
 
 class ModelStore:
@@ -63,23 +61,12 @@ class ModelStore:
         self.database.close()
 
 
-class PeeweeModel(ShortTarget):
+class PeeweeModel(ItemsTarget):
     """Target: a model of peewee's, unmodified."""
 
     name = "peewee"
     title = f"peewee {version('peewee')}, unmodified: a model on SqliteDatabase"
-    configurations = (Configuration("delete", "FULL"), Configuration("wal", "NORMAL"))
-    file = "items.sqlite"
-    callers: tuple[Callers, ...] = ("processes",)
     kind: type[ModelStore] = ModelStore
-    calls = (
-        Action("set", {"key": "a", "value": "1"}),
-        Action("set", {"key": "b", "value": "x" * 6_000}),
-        Action("set", {"key": "a", "value": "2"}),
-        Action("move", {"key": "b", "to": "c"}),
-        Action("remove", {"key": "a"}),
-    )
-    beat = Action("set", {"key": "heartbeat", "value": "1"})
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> ModelStore:  # noqa: ARG002
         """A database and its model."""
@@ -88,7 +75,3 @@ class PeeweeModel(ShortTarget):
     def view(self, store: ModelStore) -> View:
         """The rows that the model returns."""
         return {item.key: item.value for item in store.items.select()}
-
-    def rows(self, connection: sqlite3.Connection) -> View:
-        """The rows of its table."""
-        return dict(connection.execute("SELECT key, value FROM item"))

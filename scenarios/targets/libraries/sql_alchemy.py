@@ -7,7 +7,6 @@ connections; a view uses two at once, as two threads of a program would.
 Not covered: several threads, nested transactions, and the asynchronous engine, which has a target in ``docs/field``.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import orm
 
-from tornpage.scenarios.model.scenario import Callers
-from tornpage.scenarios.model.target import Action, Configuration, Environment, View
-from tornpage.scenarios.targets.libraries.support import ShortTarget
+from tornpage.scenarios.model.target import Configuration, Environment, View
+from tornpage.scenarios.targets.libraries.support import ItemsTarget
 
 _REGISTRY = orm.registry()
 _ITEMS = sqlalchemy.Table(
@@ -84,26 +82,15 @@ class PooledStore:
         self._engine.dispose()
 
 
-class SQLAlchemyPool(ShortTarget):
+class SQLAlchemyPool(ItemsTarget):
     """Target: SQLAlchemy's ORM on a QueuePool, unmodified."""
 
     name = "sqlalchemy"
     title = f"SQLAlchemy {version('sqlalchemy')}, unmodified: ORM sessions on a connection pool"
-    configurations = (Configuration("delete", "FULL"), Configuration("wal", "NORMAL"))
-    file = "items.sqlite"
-    callers: tuple[Callers, ...] = ("processes",)
     # `PRAGMA journal_mode` is sent by the user's own handler.
     unpromised: Mapping[str, str] = {
         "waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for no lock"
     }
-    calls = (
-        Action("set", {"key": "a", "value": "1"}),
-        Action("set", {"key": "b", "value": "x" * 6_000}),
-        Action("set", {"key": "a", "value": "2"}),
-        Action("move", {"key": "b", "to": "c"}),
-        Action("remove", {"key": "a"}),
-    )
-    beat = Action("set", {"key": "heartbeat", "value": "1"})
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> PooledStore:  # noqa: ARG002
         """An engine with its pool."""
@@ -112,7 +99,3 @@ class SQLAlchemyPool(ShortTarget):
     def view(self, store: PooledStore) -> View:
         """The rows that its ORM returns."""
         return store.items()
-
-    def rows(self, connection: sqlite3.Connection) -> View:
-        """The rows of its table."""
-        return dict(connection.execute("SELECT key, value FROM item"))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tornpage import faults
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.simple_target import SimpleTarget
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, TargetError, View
 
 
 class VirtualTime:
@@ -88,3 +89,26 @@ class ShortTarget(SimpleTarget):
         """Create the store in a directory."""
         known = {action.name for action in (*self.calls, self.beat)}
         return _KnownCalls(super().open(directory, configuration, environment), known)
+
+
+class ItemsTarget(ShortTarget):
+    """A target whose store keeps texts by key in a table `item`; for processes that share the file.
+
+    Subclasses write `make` and `view`; the store has the methods ``set``, ``move`` and ``remove``.
+    """
+
+    configurations = (Configuration("delete", "FULL"), Configuration("wal", "NORMAL"))
+    file = "items.sqlite"
+    callers: tuple[Callers, ...] = ("processes",)
+    calls = (
+        Action("set", {"key": "a", "value": "1"}),
+        Action("set", {"key": "b", "value": "x" * 6_000}),
+        Action("set", {"key": "a", "value": "2"}),
+        Action("move", {"key": "b", "to": "c"}),
+        Action("remove", {"key": "a"}),
+    )
+    beat = Action("set", {"key": "heartbeat", "value": "1"})
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        """The rows of its table."""
+        return dict(connection.execute("SELECT key, value FROM item"))

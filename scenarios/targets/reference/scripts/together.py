@@ -150,7 +150,7 @@ def overtaken_calls() -> Iterator[Action]:
     for at in (1, 2):
         run, session = f"rw{at}", f"s{at}"
         if at > 1:
-            # Nobody else makes them.
+            # No other caller makes them.
             yield from (create(name, runtime="acp", task=name) for name in ("t", "v"))
             yield create("x")
             yield call("history.start", task_id="x", worker_id="w", run_id=run)

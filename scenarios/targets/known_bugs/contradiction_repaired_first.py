@@ -1,4 +1,4 @@
-"""contradiction-mended-first: the audit puts a row's times in order before it looks whether they contradict."""
+"""contradiction-repaired-first: the audit puts a row's times in order before it looks whether they contradict."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HA
 
 
 class _MendsFirst(Audit):
-    """Judges what it has mended."""
+    """Judges what it has repaired."""
 
     def _findings(self, row: AuditedTask, task: AuditedTask) -> Iterator[Finding]:
         yield from super()._findings(ordered(row), task)
@@ -24,7 +24,7 @@ class _Upkeep(Upkeep):
 
 
 BUG = KnownBug(
-    name="contradiction-mended-first",
+    name="contradiction-repaired-first",
     source="a reviewer of this project",
     defect="the audit never reports inconsistent_timestamps, whatever an older version has written",
     checks=("as-specified",),
