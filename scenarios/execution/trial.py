@@ -507,8 +507,9 @@ class Trial:
         except TookTooLongError as hang:
             raise self._hung(hang) from None
         except Exception as error:
+            more = of_an_open_transaction(self.oracle.answer.error, self.directory)
             raise Violation(
-                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}"
+                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}{more}"
             ) from error
 
     def beat_again(self) -> None:

@@ -4,104 +4,50 @@
 are imported, or started, only at the request of the command line, never of a file.
 """
 
+import functools
 import importlib
 import importlib.util
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tornpage.scenarios.model.target import Target, TargetError, completed
 from tornpage.scenarios.targets.declaration import what_is_wrong
 from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, SOUND, UnknownTargetError, is_imported
 
 
-def _reference() -> Target:
-    from tornpage.scenarios.targets.reference.target import Reference  # noqa: PLC0415 - imported on use
-
-    return Reference()
-
-
-def _diskcache() -> Target:
-    from tornpage.scenarios.targets.libraries.disk_cache import DiskCache  # noqa: PLC0415 - needs the extra
-
-    return DiskCache()
-
-
-def _json_file() -> Target:
-    from tornpage.scenarios.targets.libraries.json_file import JsonFile  # noqa: PLC0415 - imported on use
-
-    return JsonFile()
+_PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "reference": ("reference.target", "Reference"),
+    "diskcache": ("libraries.disk_cache", "DiskCache"),
+    "json-file": ("libraries.json_file", "JsonFile"),
+    "apscheduler": ("libraries.ap_scheduler", "APScheduler"),
+    "dbm-sqlite3": ("libraries.dbm_sqlite3", "DbmSqlite3"),
+    "huey": ("libraries.huey_storage", "Huey"),
+    "langgraph": ("libraries.langgraph_saver", "Checkpoints"),
+    "litequeue": ("libraries.lite_queue", "LiteQueue"),
+    "peewee": ("libraries.peewee_model", "PeeweeModel"),
+    "sqlalchemy": ("libraries.sql_alchemy", "SQLAlchemyPool"),
+    "sqlitedict": ("libraries.sqlite_dict", "SqliteDict"),
+    "sqlitedict-autocommit": ("libraries.sqlite_dict", "SqliteDictAutocommit"),
+}
 
 
-def _apscheduler() -> Target:
-    from tornpage.scenarios.targets.libraries.ap_scheduler import APScheduler  # noqa: PLC0415 - needs the extra
-
-    return APScheduler()
-
-
-def _dbm_sqlite3() -> Target:
-    if importlib.util.find_spec("dbm.sqlite3") is None:
+def _shipped(name: str) -> Target:
+    """Import it when it is asked for, so that a missing extra matters only to its users."""
+    if name == "dbm-sqlite3" and importlib.util.find_spec("dbm.sqlite3") is None:
         raise UnknownTargetError("target 'dbm-sqlite3' is Python's own dbm.sqlite3, which exists from Python 3.13 on")
-    from tornpage.scenarios.targets.libraries.dbm_sqlite3 import DbmSqlite3  # noqa: PLC0415 - imported on use
-
-    return DbmSqlite3()
-
-
-def _huey() -> Target:
-    from tornpage.scenarios.targets.libraries.huey_storage import Huey  # noqa: PLC0415 - needs the extra
-
-    return Huey()
-
-
-def _langgraph() -> Target:
-    from tornpage.scenarios.targets.libraries.langgraph_saver import Checkpoints  # noqa: PLC0415 - needs the extra
-
-    return Checkpoints()
-
-
-def _litequeue() -> Target:
-    from tornpage.scenarios.targets.libraries.lite_queue import LiteQueue  # noqa: PLC0415 - needs the extra
-
-    return LiteQueue()
-
-
-def _peewee() -> Target:
-    from tornpage.scenarios.targets.libraries.peewee_model import PeeweeModel  # noqa: PLC0415 - needs the extra
-
-    return PeeweeModel()
-
-
-def _sqlalchemy() -> Target:
-    from tornpage.scenarios.targets.libraries.sql_alchemy import SQLAlchemyPool  # noqa: PLC0415 - needs the extra
-
-    return SQLAlchemyPool()
-
-
-def _sqlitedict() -> Target:
-    from tornpage.scenarios.targets.libraries.sqlite_dict import SqliteDict  # noqa: PLC0415 - needs the extra
-
-    return SqliteDict()
-
-
-def _sqlitedict_autocommit() -> Target:
-    from tornpage.scenarios.targets.libraries.sqlite_dict import SqliteDictAutocommit  # noqa: PLC0415 - needs the extra
-
-    return SqliteDictAutocommit()
+    module, attribute = _PLACES[name]
+    target: Target = getattr(importlib.import_module(f"tornpage.scenarios.targets.{module}"), attribute)()
+    return target
 
 
 _PARTS: Final = (
     "title", "configurations", "depths", "unpromised", "workload", "heartbeat", "database", "open", "fresh_view",
 )  # fmt: skip
 
-# Each is created by its own function, so that a missing extra matters only to its users.
-SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {
-    "reference": _reference, "diskcache": _diskcache, "json-file": _json_file,
-    "apscheduler": _apscheduler, "dbm-sqlite3": _dbm_sqlite3, "huey": _huey, "langgraph": _langgraph,
-    "litequeue": _litequeue, "peewee": _peewee, "sqlalchemy": _sqlalchemy,
-    "sqlitedict": _sqlitedict, "sqlitedict-autocommit": _sqlitedict_autocommit,
-}  # fmt: skip
+SHIPPED: Final[Mapping[str, Callable[[], Target]]] = {name: functools.partial(_shipped, name) for name in _PLACES}
 
 # A description of each, in the usual search terms for its kind.
 CLASSES: Final[Mapping[str, str]] = {
@@ -149,14 +95,14 @@ def find_or_import(name: str) -> Target:
     if name.startswith(COMMAND_PREFIX):
         return _program(name)
     module, _, attribute = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = imported(module, attribute)
         made = found() if callable(found) else found
     except Exception as error:
         # The user's module is imported, and may fail in any way.
-        raise UnknownTargetError(f"cannot import target {name!r}: {type(error).__name__}: {error}") from error
+        raise UnknownTargetError(
+            f"cannot import target {name!r}: {type(error).__name__}: {error}{hint_for(error)}"
+        ) from error
     missing = sorted(one for one in _PARTS if not hasattr(made, one))
     if missing:
         raise UnknownTargetError(f"{name!r} is not a target: it lacks {', '.join(missing)}")
@@ -165,6 +111,21 @@ def find_or_import(name: str) -> Target:
     target: Target = completed(made)
     target.name = name
     return target
+
+
+def imported(module: str, attribute: str) -> Any:
+    """An attribute of a module, which may lie in the working directory; raises what the import raises."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return getattr(importlib.import_module(module), attribute)
+
+
+def hint_for(error: Exception) -> str:
+    """What to do about a module that was not found and lies in the project's ``src``; empty otherwise."""
+    root = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if root and any(Path("src", one).exists() for one in (root, f"{root}.py")):
+        return f"; src has {root}, and is not on Python's path: pip install -e . or set PYTHONPATH=src"
+    return ""
 
 
 def _program(name: str) -> Target:

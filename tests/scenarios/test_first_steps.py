@@ -242,7 +242,7 @@ def test_a_name_that_is_no_class_is_refused_with_an_example(command: Command, na
 def test_without_arguments_the_command_suggests_what_to_do_here(command: Command, tmp_path: Path) -> None:
     package = tmp_path / "src/shop"
     package.mkdir(parents=True)
-    (package / "orders.py").write_text(MEMORY_FIRST)
+    (package / "orders.py").write_text(MEMORY_FIRST.replace("import sqlite3", "import os, sqlite3"))
     (tmp_path / "test_orders.py").write_text("from shop.orders import Kept\n\ndef test_kept(tmp_path):\n    pass\n")
     ended = command()
     assert ended.code == 2
@@ -363,3 +363,62 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     assert "# Not judged yet: store.unread, until it is in here" in (tmp_path / "counted_target.py").read_text()
     # What a call answers is judged, so those that only look are made, too.
     assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")
+
+
+# A call whose name could mean a connection, one that needs what a removing one takes away, and three that can't be tried.
+CARTS = """
+import os, sqlite3
+
+class Carts:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS carts (id INTEGER PRIMARY KEY, owner TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS lines (cart INTEGER, sku TEXT, PRIMARY KEY (cart, sku))")
+
+    def drop(self, cart: int):
+        self.db.execute("DELETE FROM carts WHERE id = ?", (cart,))
+
+    def put(self, cart: int, sku: str):
+        if not self.db.execute("SELECT 1 FROM carts WHERE id = ?", (cart,)).fetchone():
+            raise LookupError(cart)
+        self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?)", (cart, sku))
+
+    def open(self, owner: str):
+        return self.db.execute("INSERT INTO carts (owner) VALUES (?) RETURNING id", (owner,)).fetchone()[0]
+
+    def refuse(self, cart: int):
+        raise PermissionError("not today")
+
+    def pay(self, receipt: os.PathLike):
+        raise AssertionError("it needs an object")
+
+    def send(self, cart: int):
+        raise AssertionError("it would send mail")
+"""
+
+
+def test_each_call_that_can_be_tried_is_written_and_the_others_are_said_with_the_reason(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "carts.py").write_text(CARTS)
+    wrote = command("new", "target", "--from", "carts:Carts")
+    assert wrote.code == 0, wrote
+    assert "3 calls: open, put, drop\n" in wrote.out
+    left_out = {
+        "refuse": "it raised PermissionError: not today",
+        "pay": "it needs an object",
+        "send": "by its name it waits, communicates or handles connections",
+    }
+    for name, reason in left_out.items():
+        assert f"  not called: {name}: {reason}\n" in wrote.out
+        assert f"# Not called yet: {name}: {reason}\n" in (tmp_path / "carts_target.py").read_text()
+
+
+def test_a_module_in_src_that_is_not_installed_is_said(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/not_installed.py").write_text(CARTS)
+    said = "src has not_installed, and is not on Python's path: pip install -e . or set PYTHONPATH=src"
+    for line in ("new target --from not_installed:Carts", "sweep --target not_installed:Carts"):
+        ended = command(*line.split())
+        assert ended.code == 2
+        assert said in " ".join(ended.err.split())

@@ -1,8 +1,6 @@
 """``new target`` and ``completion``: from nothing to a first verdict, and to names that complete themselves."""
 
-import importlib
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from tornpage.scenarios.cli.options import could_not_run
 from tornpage.scenarios.cli.project.completion import SHELLS, install, script
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.targets.registry import hint_for, imported
 
 _NAME = re.compile(r"[\w.]+:\w+")
 
@@ -68,13 +67,12 @@ def target(name: str, out: Path | None) -> None:
 
 
 def _imported(module: str, attribute: str) -> Callable[..., Any]:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        found: Callable[..., Any] = imported(module, attribute)
     except Exception as error:
         # The user's module is imported, and may fail in any way.
-        raise click.UsageError(f"cannot import {module}:{attribute}: {type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}{hint_for(error)}"
+        raise click.UsageError(f"cannot import {module}:{attribute}: {what}") from error
     if not callable(found):
         raise click.UsageError(
             f"{module}:{attribute} is a {type(found).__name__}; name the class, or a function that returns one"

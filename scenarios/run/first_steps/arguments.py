@@ -64,13 +64,18 @@ def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
     yield from _BY_TYPE.get(wanted, ())
 
 
-def arguments(method: Any) -> Iterator[dict[str, Any]]:
-    """Keyword arguments to try, simpler ones first; none if it needs an object."""
-    required = [
+def needed(method: Any) -> list[inspect.Parameter]:
+    """The parameters without a default, but for ``self``."""
+    return [
         one
         for one in inspect.signature(method).parameters.values()
-        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != "self"
     ]
+
+
+def arguments(method: Any) -> Iterator[dict[str, Any]]:
+    """Keyword arguments to try, simpler ones first; none if it needs an object."""
+    required = needed(method)
     samples = [list(_samples(one)) for one in required]
     if not all(samples):
         return

@@ -21,7 +21,7 @@ import msgspec
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.model.target import Action, Environment
-from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, ways_to_make
+from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, needed, ways_to_make
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
 _A_CALL_S: Final = 3.0
@@ -30,10 +30,12 @@ _A_MONTH_S: Final = 31 * 86_400
 _FAILURES: Final = (Exception, SystemExit, TookTooLongError)
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
-    "close connect cursor execute executemany executescript begin commit rollback transaction run serve start main "  # noqa: SIM905
-    "stop loop listen watch subscribe consume worker join wait send publish notify post upload download sync backup "
-    "dump iterdump vacuum open reopen connection lock unlock".split()
+    "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
+    "watch subscribe consume worker wait send publish notify post upload download sync backup dump iterdump vacuum "
+    "reopen connection".split()
 )
+# The same, unless they are told what: a cart is opened, a job is started, a room is joined.
+_LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
 _TAKES_AWAY: Final = ("remove", "delete", "__delitem__", "clear", "drop", "pop", "purge", "discard", "forget", "prune")
 
 
@@ -52,6 +54,8 @@ class Observed(msgspec.Struct, frozen=True):
     held: tuple[str, ...]
     connection: str | None
     closes: str
+    # Public methods that the target does not call, with the reason.
+    left_out: Mapping[str, str]
 
 
 def observe(store: Callable[..., Any], directory: Path) -> Observed:
@@ -88,7 +92,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     beats = tuple(_beat(action) for _, action in growing)
     return Observed(
         played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
-        played.answers, tuple(played.held), played.connection, played.closes,
+        played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
     )  # fmt: skip
 
 
@@ -129,6 +133,7 @@ class _Played:
         self.most: list[Table] = []
         self.answers: dict[str, Any] = {}
         self.held: dict[str, None] = {}
+        self.left_out: dict[str, str] = {}
         names = {
             getattr(store, "__name__", "Store"): store,
             "path": directory / "store.sqlite",
@@ -150,16 +155,19 @@ class _Played:
     def discover(self) -> list[tuple[Action, int]]:
         """The calls that change the file, in an order in which they work, each with how many rows it added."""
         found: list[tuple[Action, int]] = []
-        waiting = self.methods()
-        for _ in range(2):
-            left = []
-            for name, method in waiting:
-                done = self._try(name, method)
-                if done is None:
-                    left.append((name, method))
-                else:
-                    found += done
-            waiting = left
+        methods = self.methods()
+        # What takes away comes last: others may need what is there.
+        for is_last in (False, True):
+            waiting = [one for one in methods if one[0].startswith(_TAKES_AWAY) is is_last]
+            for _ in range(2):
+                left = []
+                for name, method in waiting:
+                    done = self._try(name, method)
+                    if done is None:
+                        left.append((name, method))
+                    else:
+                        found += done
+                waiting = left
         self._finish()
         return found
 
@@ -172,31 +180,39 @@ class _Played:
         self._finish()
 
     def methods(self) -> list[tuple[str, Any]]:
-        """The public methods, in the order of the class, removing ones last."""
+        """The public methods that can be tried, in the order of the class."""
         names = [name for kind in reversed(type(self.store).__mro__[:-1]) for name in vars(kind)]
         found = []
         for name in dict.fromkeys(names):
             method = getattr(type(self.store), name, None)
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
-            if is_public and inspect.isfunction(method) and not _is_left_alone(name, method):
+            if not is_public or not inspect.isfunction(method) or name == "close":
+                continue
+            if reason := _why_left_alone(name, method):
+                self.left_out[name] = reason
+            else:
                 found.append((name, getattr(self.store, name)))
-        return sorted(found, key=lambda one: one[0].startswith(_TAKES_AWAY))
+        return found
 
     def _try(self, name: str, method: Any) -> list[tuple[Action, int]] | None:
         """Try arguments until some work; return the calls worth a sweep, or None if it may work later."""
         if name not in self.tried:
             self.tried.append(name)
+        self.left_out[name] = "it needs an object"
         for args in arguments(method):
             before = self.tables()
             try:
                 with limit(_A_CALL_S, f"{name} did not return"):
                     returned = method(**args)
-            except _FAILURES:
+            except _FAILURES as error:
+                self.left_out[name] = f"it raised {type(error).__name__}: {error}"[:100]
                 continue
             if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
+                self.left_out[name] = f"it returned a {type(returned).__name__}"
                 return []
             after = self.tables()
             self._keep(after)
+            self.left_out.pop(name, None)
             if after != before:
                 return [(Action(name, args), count(after) - count(before))]
             if not args and returned is not None:
@@ -272,10 +288,13 @@ def _is_data(value: Any) -> bool:
     return isinstance(value, (str, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
 
 
-def _is_left_alone(name: str, method: Any) -> bool:
-    return (
-        any(part in _LEFT_ALONE for part in name.lower().split("_"))
-        or inspect.iscoroutinefunction(method)
-        or inspect.isasyncgenfunction(method)
-        or inspect.isgeneratorfunction(inspect.unwrap(method))
-    )
+def _why_left_alone(name: str, method: Any) -> str:
+    """Why it isn't called; empty if it can be tried."""
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        return "it is asynchronous"
+    if inspect.isgeneratorfunction(inspect.unwrap(method)):
+        return "it is a generator"
+    words = {*name.lower().split("_")}
+    if words & _LEFT_ALONE or (words & _LEFT_ALONE_BARE and not needed(method)):
+        return "by its name it waits, communicates or handles connections"
+    return ""

@@ -151,7 +151,8 @@ def _written(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
         imports=_imports(module, store, from_file=from_file),
         helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
-        calls="".join(f"\n        {_action(action)}," for action in observed.calls),
+        calls="".join(f"\n        {_action(action)}," for action in observed.calls)
+        + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
         beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)
@@ -176,6 +177,8 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iter
         yield f"not checked: store.{name}; add it to the view, or return it from a call"
     if unseen := [table.name for table in observed.tables if table not in seen]:
         yield f"not checked: {', '.join(unseen)}"
+    for name, reason in observed.left_out.items():
+        yield f"not called: {name}: {reason}"
 
 
 def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:

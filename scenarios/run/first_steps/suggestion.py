@@ -19,7 +19,7 @@ _MOST_FILES: Final = 2_000
 _LARGEST_BYTES: Final = 500_000
 _NOT_OURS: Final = frozenset(("node_modules", "site-packages", "build", "dist", "venv", "env", "__pycache__"))
 _SQLITE: Final = re.compile(
-    r"^\s*(?:import|from)\s+(sqlite3|apsw|pysqlite3|sqlean|aiosqlite|sqlite_utils|sqlalchemy|peewee|sqlmodel|dataset)\b",
+    r"^\s*(?:from\s+|import\s+(?:[\w.]+\s*,\s*)*)(sqlite3|apsw|pysqlite3|sqlean|aiosqlite|sqlite_utils|sqlalchemy|peewee|sqlmodel|dataset)\b",
     re.MULTILINE,
 )
 _MARKERS: Final = re.compile(r"\bmark\.(?:every_fault|with_faults|every_cancel|interleave)\b")
