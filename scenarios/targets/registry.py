@@ -17,7 +17,6 @@ from tornpage.scenarios.model.target import Target, TargetError, completed
 from tornpage.scenarios.targets.declaration import what_is_wrong
 from tornpage.scenarios.targets.names import BUG_PREFIX, COMMAND_PREFIX, SOUND, UnknownTargetError, is_imported
 
-
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "reference": ("reference.target", "Reference"),
     "diskcache": ("libraries.disk_cache", "DiskCache"),

@@ -365,7 +365,7 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")
 
 
-# A call whose name could mean a connection, one that needs what a removing one takes away, and three that can't be tried.
+# A call that could mean a connection, one that needs what another removes, and three that can't be tried.
 CARTS = """
 import os, sqlite3
 
