@@ -11,7 +11,7 @@ from tornpage.scenarios.targets.reference.target import Reference
 
 
 class _Unsynced(Database):
-    """Lays its fence at whatever level it has, so that at NORMAL nobody syncs it."""
+    """Writes its fence at the connection's own synchronous level, so that at NORMAL it is never synced."""
 
     @contextlib.contextmanager
     def _synced(self, connection: Any) -> Iterator[None]:  # noqa: ARG002 - what is overridden looks at it

@@ -21,7 +21,7 @@ class Leases(SmallStore):
         self.db.execute("INSERT OR IGNORE INTO job VALUES (1, 'waiting', NULL, 0)")
 
     def take(self, worker: str) -> bool:
-        """Lease it, where nobody has it now."""
+        """Lease it if it has no valid lease."""
         now = self.clock()
         return self.changed(
             "UPDATE job SET state = 'running', owner = ?, until = ? WHERE id = 1 AND state != 'done' AND until <= ?",

@@ -18,7 +18,7 @@ class _TellsItsOwnOnly(TaskRegistry):
 BUG = KnownBug(
     name="observers-miss-others",
     source="our own ledger until 0.2, found by interleave",
-    defect="an observer is told that a task has changed from a state which nobody has told it of",
+    defect="an observer hears of a change from a state that was never reported to it",
     checks=("observers-saw-exactly-the-commits",),
     parts=lambda: {"registry": _TellsItsOwnOnly},
     calls=(

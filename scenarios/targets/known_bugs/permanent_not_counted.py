@@ -18,7 +18,7 @@ class _CountsOnlyRetries(Outbox):
 BUG = KnownBug(
     name="permanent-not-counted",
     source="openclaw PR 29998, review",
-    defect="a permanent failure doesn't count its attempt: the row says that nobody tried",
+    defect="a permanent failure doesn't count its attempt: the row says that it was never tried",
     checks=("no-lost-message",),
     parts=lambda: {"outbox": _CountsOnlyRetries},
     calls=(

@@ -1,4 +1,4 @@
-"""replay-after-crash: what was being sent when the process died is sent again at each start, and nobody can tell."""
+"""replay-after-crash: messages that were being sent when the process died are sent again at each start, unmarked."""
 
 from msgspec.structs import replace
 

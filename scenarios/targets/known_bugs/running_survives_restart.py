@@ -1,4 +1,4 @@
-"""running-survives-restart: nobody looks at what was running when the process died."""
+"""running-survives-restart: tasks that were running when the process died are still running after the restart."""
 
 from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.disk.transaction import Transaction

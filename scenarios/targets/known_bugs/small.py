@@ -1,4 +1,4 @@
-"""Small stores of their own, for defects that the reference has no place for; each with a twin in which it is mended.
+"""Small stores of their own, for defects that the reference has no place for; each with a sound twin.
 
 A store is a class that is made with a path and a clock. Its view is every row of its tables; every call that is not one
 statement is one transaction.

@@ -1,4 +1,4 @@
-"""wal-never-truncates: nobody copies the log back, so it grows as long as the process lives."""
+"""wal-never-truncates: the log is never checkpointed, so it grows as long as the process lives."""
 
 from tornpage.ledger import TaskRegistry
 from tornpage.ledger.stores import SqliteStore
