@@ -33,7 +33,6 @@ from tornpage.scenarios.report.terminal import verdict
 from tornpage.scenarios.report.terminal.error_paths import show_error_paths
 from tornpage.scenarios.report.terminal.error_paths import summary as error_paths_summary
 from tornpage.scenarios.report.terminal.progress import Progress
-from tornpage.scenarios.report.words import headline
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
@@ -430,7 +429,7 @@ def _run(
     else:
         if error_paths:
             show_error_paths(error_paths, output())
-        verdict.show(recorder, target, headline(record), plan.seed, output(), record.baseline_notes)
+        verdict.show(recorder, target, record, output())
     ci.deliver(record, options, outputs)
     code = campaign.verdict(recorder)
     least = options["least_error_paths"]

@@ -231,8 +231,8 @@ def _numbers(tally: Tally) -> tuple[str, str, str, str]:
     return f"{tally.tried:,}", f"{tally.fired:,}", f"{tally.surfaced:,}", f"{tally.fired - tally.surfaced:,}"
 
 
-def describe_finding(found: Found, also: tuple[str, ...] = ()) -> str:
-    """A finding as a paragraph: what failed, its scenario, and the line that replays it."""
+def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "") -> str:
+    """A finding as a paragraph: what failed, its scenario, the line that replays it, and `where` in the code it is."""
     finding = found.finding
     lines = [
         f"{finding.code}: {CHECKS[finding.code].meaning}",
@@ -240,6 +240,7 @@ def describe_finding(found: Found, also: tuple[str, ...] = ()) -> str:
         *(f"  {line}" for line in str(finding.scenario).splitlines()),
         "  Reproduce with:",
         f"    {found.replay}",
+        *(["  In the code:", f"    {where}"] if where else []),
         *(["  Also at:"] if also else []),
         *(f"    {line}" for line in also),
     ]

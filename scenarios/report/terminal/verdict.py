@@ -1,6 +1,8 @@
 """The end of a run for people: caveats first, then the verdict."""
 
 import platform
+from collections import Counter
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.text import Text
@@ -11,20 +13,22 @@ from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
-from tornpage.scenarios.report.words import left_out
+from tornpage.scenarios.report.words import headline, left_out
 from tornpage.scenarios.run.campaign import out_of_reach
+from tornpage.scenarios.run.record import RunRecord
 from tornpage.scenarios.search.recorder import Recorder
 
 
 def show(
     recorder: Recorder,
     target: Target,
-    headline: str,
-    seed: int,
+    record: RunRecord,
     console: Console,
-    baseline_notes: tuple[str, ...] = (),
 ) -> None:
-    """Print the table, findings, observations, notes of a baseline, and the verdict in one line."""
+    """Print the table, findings, observations, notes of a baseline, and the verdict in one line.
+
+    `record` is the same run's, with the place of each finding.
+    """
     killed = any(kills_by_operation(recorder).values())
     if recorder.tallies and not (killed and not recorder.count("fired")):
         console.print(fault_points(recorder))
@@ -38,25 +42,32 @@ def show(
         console.print(Text(f"{ended.search}: {summary(ended)}"), soft_wrap=True)
         for note in ended.notes:
             console.print(Text(f"  {note}"), soft_wrap=True)
-    _show_found(recorder, target, console)
+    _show_found(recorder, target, record, console)
     for vacuous in recorder.vacuous:
         console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
-    for note in baseline_notes:
-        console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
-    console.print(Text(f"\n{headline}"), soft_wrap=True)
-    console.print(Text(f"seed {seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
+    for note in (*_of_one_place(record), *(f"baseline: {note}" for note in record.baseline_notes)):
+        console.print(Text(f"\n{note}"), soft_wrap=True)
+    console.print(Text(f"\n{headline(record)}"), soft_wrap=True)
+    console.print(Text(f"seed {record.seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
     for note in (*faults.shims().notes(), *filter(None, [out_of_reach(target)])):
         console.print(Text(f"  {note}"), soft_wrap=True)
 
 
-def _show_found(recorder: Recorder, target: Target, console: Console) -> None:
-    for found in recorder.observations:
+def _show_found(recorder: Recorder, target: Target, record: RunRecord, console: Console) -> None:
+    for found, recorded in zip(recorder.observations, record.observations, strict=True):
         one = found.finding
         reason = reason_for(target.unpromised, one.code, one.scenario, one.search)
         console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
-        console.print(Text(describe_finding(found, recorder.also_at(one))), soft_wrap=True)
+        console.print(Text(describe_finding(found, recorded.also, recorded.where)), soft_wrap=True)
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
         console.print(Text(line), soft_wrap=True)
-    for found in recorder.findings:
-        console.print(Text("\n" + describe_finding(found, recorder.also_at(found.finding))), soft_wrap=True)
+    for found, recorded in zip(recorder.findings, record.findings, strict=True):
+        console.print(Text("\n" + describe_finding(found, recorded.also, recorded.where)), soft_wrap=True)
+
+
+def _of_one_place(record: RunRecord) -> Iterator[str]:
+    """Findings of several calls that break one check at one line of the code, a note for each such line."""
+    for (check, where), many in Counter((found.check, found.where) for found in record.findings).items():
+        if where and many > 1:
+            yield f"{many} findings of {check} are at {where}: they may have one cause"
