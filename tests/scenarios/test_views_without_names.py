@@ -4,8 +4,13 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
 from tornpage import Action, Configuration, Environment, SimpleTarget
 from tornpage.scenarios.search.recorder import Recorder
+
+# A store whose opening fails leaves its connection to the garbage collector: from Python 3.13 on, that is a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning")
 
 
 class RowFirst:
