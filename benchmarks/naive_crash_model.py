@@ -119,7 +119,7 @@ class Naive:
         if kind == "syncdir":
             rest = []
             for one in pending:
-                if path in {_parent(one[1].path), _parent(one[1].other or one[1].path)}:
+                if path == _parent(one[1].other or one[1].path):
                     _rename(durable, one[1], one[2])
                 else:
                     rest.append(one)

@@ -4,9 +4,10 @@ Two kinds of crash at a position of the tape (after that many operations):
 
 - *process*: the process dies. All data that it has passed to the system stays; one state per position.
 - *power*: the machine stops. Synced changes stay. Each later change (a write, truncate, create, delete, rename or
-  new directory) is kept or lost independently: unsynced changes have no order, except for a database that is truncated
-  after its journal was deleted (`CrashStates`). A write may also be torn at a sector boundary, lack some of its pages
-  although later ones are present, or have extended the file before its data arrived.
+  new directory) is kept or lost independently: unsynced changes have no order, with two exceptions (`CrashStates`): a
+  database that is truncated after its journal was deleted, and a name that is used again after a rename. A write may
+  also be torn at a sector boundary, lack some of its pages although later ones are present, or have extended the file
+  before its data arrived.
 
 The power states of a position are these, in this order: all kept; all lost; names without data, data without names,
 sizes without data; each single loss, each loss of all changes after one, each tear, each hole; and subsets:
@@ -243,7 +244,14 @@ class CrashStates:
         return map(self._in_order, self._partial(position))
 
     def _in_order(self, crash: Crash) -> Crash:
-        """The crash, with a database's truncation lost as well if the earlier deletion of its journal is lost.
+        """The crash, in which two kinds of changes are lost as well, because an earlier one is lost."""
+        if not crash.lost:
+            return crash
+        too_late = self._truncated_after_a_journal(crash.lost) + self._after_a_rename(crash.lost)
+        return replace(crash, lost=tuple(sorted({*crash.lost, *too_late}))) if too_late else crash
+
+    def _truncated_after_a_journal(self, lost: tuple[int, ...]) -> list[int]:
+        """The truncations of databases whose journals were deleted before, if that is lost.
 
         SQLite truncates a database (VACUUM, auto_vacuum) after it has deleted the journal, and syncs neither. A journal
         that reappears does not contain the removed pages. SQLite relies on the order of the two changes, and journaling
@@ -251,17 +259,40 @@ class CrashStates:
         """
         deleted = {
             self.operations[index].path.removesuffix("-journal"): index
-            for index in crash.lost
+            for index in lost
             if self.operations[index].kind == "delete" and self.operations[index].path.endswith("-journal")
         }
         if not deleted:
-            return crash
-        too_late = [
+            return []
+        return [
             index
-            for index in self._unsynced_set.difference(crash.lost)
+            for index in self._unsynced_set.difference(lost)
             if self.operations[index].kind == "truncate" and deleted.get(self.operations[index].path, index) < index
         ]
-        return replace(crash, lost=tuple(sorted((*crash.lost, *too_late)))) if too_late else crash
+
+    def _after_a_rename(self, lost: tuple[int, ...]) -> list[int]:
+        """The later changes of a name that a file was renamed away from, if that rename is lost.
+
+        A directory has one entry for a name. To use it again (a log is rotated, and created anew) while the rename is
+        lost would remove the renamed file altogether: neither its old nor its new name leads to it. Linux file systems
+        keep the file (xfstests generic/341 and generic/342; btrfs commit 56f23fdb calls the contrary a loss of data).
+        """
+        if not any(operation.kind == "rename" for _, operation, _ in self._pending_names):
+            return []
+        late: list[int] = []
+        still_there: set[str] = set()
+        for index, operation, _ in self._pending_names:
+            changed = {
+                operation.other if operation.kind == "link" else operation.path,
+                operation.other or operation.path,
+            }
+            if index not in lost and changed & still_there:
+                late.append(index)
+            elif index not in lost:
+                continue
+            if operation.kind == "rename":
+                still_there.add(operation.path)
+        return late
 
     def _whole(self, position: int) -> Iterator[Crash]:
         self._walk_to(position)
@@ -490,7 +521,8 @@ class CrashStates:
     def _sync_directory(self, directory: str) -> None:
         kept = []
         for index, operation, number in self._pending_names:
-            if directory in {_directory_of(operation.path), _directory_of(operation.other or operation.path)}:
+            # Of a rename or a link the new entry counts: fsync(2) makes a directory's own entries durable, no others.
+            if directory == _directory_of(operation.other or operation.path):
                 _rename(self._durable_names, operation, number)
             else:
                 kept.append((index, operation, number))

@@ -114,6 +114,30 @@ def test_a_rename_is_done_or_not_and_the_replaced_file_comes_back() -> None:
     assert left([*operations, Operation("syncdir", "")], base) == [{"old": b"n"}]
 
 
+@pytest.mark.parametrize("kind", ["rename", "link"])
+def test_a_name_in_another_directory_is_durable_after_the_sync_of_that_one_and_no_other(kind: str) -> None:
+    operations = [Operation(kind, "tmp/a", other="new/a")]
+    base = {"tmp/a": b"a", "new/b": b"b"}
+    assert any("new/a" not in files for files in left([*operations, Operation("syncdir", "tmp")], base))
+    assert all("new/a" in files for files in left([*operations, Operation("syncdir", "new")], base))
+
+
+def test_a_name_that_is_used_again_after_a_rename_does_not_remove_the_renamed_file() -> None:
+    again = [
+        Operation("create", "log"),
+        write("log", 0, b"new"),
+        Operation("rename", "log", other="log.2"),
+        Operation("create", "log"),
+        Operation("delete", "log"),
+    ]
+    found = left([Operation("rename", "log", other="log.1"), *again], {"log": b"old"})
+    assert all(b"old" in files.values() for files in found)
+    assert {"log": b"old"} in found
+    assert {"log.1": b"old", "log.2": b"new", "log": b""} in found
+    # A copy is not moved: it may be lost, and the name used again all the same.
+    assert {"log": b"new"} in left([Operation("link", "log", other="log.1"), Operation("delete", "log"), *again[:2]])
+
+
 def test_a_name_that_was_used_again_leads_to_the_old_file_or_to_the_new_one() -> None:
     operations = [Operation("delete", "a"), Operation("create", "a"), write("a", 0, b"new")]
     assert {files.get("a") for files in left(operations, {"a": b"old"})} == {None, b"old", b"", b"new", b"\0\0\0"}

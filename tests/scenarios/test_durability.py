@@ -165,11 +165,16 @@ class TestAfterAFailure:
         assert refused(made, 45, ABC | {"d": 4, "e": 5}) == "all-or-nothing", "never both"
         assert refused(made, 50, ABC | {"d": 4}) == "failed-write-changed-nothing"
 
-    def test_in_a_rollback_mode_one_that_failed_and_is_there_may_be_gone_after_a_power_cut_only(self) -> None:
-        made = self.failed(EXTRA, ABC | {"d": 4})
+    @pytest.mark.parametrize("configuration", [EXTRA, WAL])
+    def test_one_that_failed_and_is_there_may_be_gone_after_a_power_cut_only(
+        self, configuration: Configuration
+    ) -> None:
+        made = self.failed(configuration, ABC | {"d": 4})
         assert made.judge(40, ABC, power=True) == Outcome()
         assert refused(made, 40, ABC, power=False) == "acknowledged-is-durable"
         assert refused(made, 40, AB) == "acknowledged-is-durable"
+        made.called(5, "put", 41, 50, DONE, (), ABC | {"d": 4, "e": 5}, ABC | {"d": 4, "e": 5})
+        assert refused(made, 50, ABC) == "acknowledged-is-durable", "the next acknowledged change ends the doubt"
 
     def test_one_that_failed_and_is_there_is_no_acknowledged_loss(self) -> None:
         made = self.failed(NORMAL, ABC | {"d": 4})

@@ -10,7 +10,8 @@ The rules are measured (``docs/sqlite-under-faults.md``):
 - rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: the loss is only reported.
 
 A crash may bring back a failed change as long as it is a *maybe-committed write*, unless the store reported
-`unchanged`. In a rollback mode a failed change that readers see may be gone after a power cut.
+`unchanged`. A failed change that readers see may be gone after a power cut: in a rollback mode COMMIT may fail after
+the journal was deleted, and in WAL a store may sync by itself after the commit (a checkpoint, or a file of its own).
 """
 
 import bisect
@@ -119,8 +120,7 @@ class History:
         changed = settled != last.settled
         before = last.before
         if changed:
-            doubtful = answer.kind == "raised" and self.configuration.journal_mode != "wal"
-            before = (last.settled,) if doubtful else ()
+            before = (last.settled,) if answer.kind == "raised" else ()
         in_doubt = self._doubtful(last, settled, answer)
         told_stages = (*stages, after) if answer.kind in {"raised", "done"} else ()
         self.spans.append(

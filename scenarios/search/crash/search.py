@@ -7,8 +7,8 @@ Method, for each configuration:
    position.
 2. Each call is made to fail by single faults of operations that change files, then one more change is made: a crash may
    bring back a failed change only where the measured rules allow it.
-3. The store is started on distinct crash states: the start, and the target's recovery, if any, are recorded, crashed in
-   turn, and swept with faults.
+3. The store is started on distinct crash states, and always on the files that a clean close has left: the start, and
+   the target's recovery, if any, are recorded, crashed in turn, and swept with faults.
 
 A part of the search is a few calls of the workload in one configuration, or the same calls after faults. Parts in one
 process share the recording of the workload (`played.Workloads`). Recoveries begin from the states of a part's own
@@ -116,7 +116,9 @@ class CrashSearch(Search):
         self.device = device or faults.Device()
         self.latent = latent
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
+        # Distinct crash states of the part, and the files after the store was closed if the part includes that.
         self._starts: list[Tape] = []
+        self._after_close: Tape | None = None
         # Its faults come from outside, as strace does, and a process can have one strace only.
         self._is_program = "syscall" in target.depths
 
@@ -144,7 +146,7 @@ class CrashSearch(Search):
         configuration = part.configuration
         reader = CrashReader(self.target, configuration)
         tally = CrashesTried(self.target.name, configuration)
-        self._starts = []
+        self._starts, self._after_close = [], None
         # Determined once in a process, and it uses SQLite's random generator: so not inside the first part that needs
         # it.
         are_joined(self.target, configuration, self.directory / "joined")
@@ -175,8 +177,7 @@ class CrashSearch(Search):
         """The states of some steps of the workload, and the recoveries from them."""
         self._try_tape(Tape(self._calls, part=part), reader, tally)
         if not tally.broken:
-            starts, self._starts = self._starts, []
-            self._recoveries(starts, reader, tally)
+            self._recoveries(self._starts, reader, tally)
 
     def _try_tape(self, tape: Tape, reader: CrashReader, tally: CrashesTried) -> Counter[str]:
         """Play steps, record them, and judge the crash states of the recording; return the counts of the play."""
@@ -193,7 +194,18 @@ class CrashSearch(Search):
             if self.recorder.enough():
                 break
             self._try_state(recording, state, reader, tally, tape)
+        if tape.part is not None and tape.part.end is None:
+            self._after_close = self._start_after_close(tape, recording, reader)
         return counts
+
+    def _start_after_close(self, tape: Tape, recording: Recording, reader: CrashReader) -> Tape | None:
+        """The start on the files that a clean close has left; None if they violate a check."""
+        state = recording.states().process(len(recording.tape))
+        try:
+            view, _ = recording.judge(state, reader)
+        except (Violation, NotJudged):
+            return None
+        return Tape((), self._scenario(tape, recording, state).steps, dict(state.files), view)
 
     def _played(self, tape: Tape, configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
         """The recording of a tape's steps; None if they fail without any crash.
@@ -426,12 +438,16 @@ class CrashSearch(Search):
 
     # -- recovery ------------------------------------------------------------------------------------------
 
-    def _recoveries(self, starts: list[Tape], reader: CrashReader, tally: CrashesTried) -> None:
+    def _recoveries(self, met: list[Tape], reader: CrashReader, tally: CrashesTried) -> None:
         """Start from distinct crash states: boot and recovery crash in their turn, and are swept with faults."""
         sweep = self._sweep(reader.configuration)
         recovery = self.target.recovery
         workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
-        for start in self._sampled(starts, _RECOVERY_SHARE * workloads, _STARTS, tally):
+        starts = list(self._sampled(met, _RECOVERY_SHARE * workloads, _STARTS, tally))
+        closed = self._after_close
+        if closed is not None and all(start.files != closed.files for start in starts):
+            starts.append(closed)
+        for start in starts:
             if self.recorder.enough():
                 return
             tally.recoveries += 1

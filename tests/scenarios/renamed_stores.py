@@ -1,0 +1,162 @@
+"""Stores whose correctness depends on when a name is durable: moved files, rotated logs, a marker of a clean close."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from crash_places import Base, Keys
+from plain_stores import Kept
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, content: bytes, *, syncs: bool = True) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        if syncs:
+            os.fsync(file)
+
+
+class Queue:
+    """One file for each value, written in `tmp`, and moved to `new`."""
+
+    synced = "new"
+
+    def __init__(self, path: Path) -> None:
+        self.tmp, self.new = path.parent / "tmp", path.parent / "new"
+        for directory in (self.tmp, self.new):
+            if not directory.exists():
+                directory.mkdir()
+                sync_directory(path.parent)
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        return dict(json.loads(one.read_bytes()) for one in sorted((home / "new").glob("*")))
+
+    def put(self, name: str, value: Any) -> None:
+        number = f"{len([*self.new.iterdir()]):04}"
+        write(self.tmp / number, json.dumps((name, value)).encode())
+        self.move(self.tmp / number, self.new / number)
+
+    def move(self, old: Path, new: Path) -> None:
+        old.rename(new)
+        sync_directory(self.new.with_name(self.synced))
+
+    def close(self) -> None:
+        pass
+
+
+class Linking(Queue):
+    def move(self, old: Path, new: Path) -> None:
+        new.hardlink_to(old)
+        sync_directory(self.new.with_name(self.synced))
+        old.unlink()
+
+
+class Moved(Kept):
+    store: type[Any] = Queue
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return self.files_view(store.new.parent)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Queue.read(directory)
+
+
+class Linked(Moved):
+    store = Linking
+
+
+class MovedSyncsTheOther(Moved):
+    class store(Queue):  # noqa: N801 - an attribute of the target
+        synced = "tmp"
+
+
+class LinkedSyncsTheOther(Moved):
+    class store(Linking):  # noqa: N801 - an attribute of the target
+        synced = "tmp"
+
+
+class Segments:
+    """The newest value is in `log`. Before each one the log is renamed away, and then created anew."""
+
+    syncs = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        # `log` is the newest.
+        files = [*sorted(home.glob("log-*")), *home.glob("log")]
+        lines = [line for one in files for line in one.read_bytes().splitlines()]
+        return dict(json.loads(line) for line in lines if line.startswith(b"[") and line.endswith(b"]"))
+
+    def put(self, name: str, value: Any) -> None:
+        log = self.path.with_name("log")
+        if log.exists():
+            log.rename(log.with_name(f"log-{len([*log.parent.glob('log-*')]):04}"))
+        write(log, json.dumps((name, value)).encode() + b"\n")
+        if self.syncs:
+            sync_directory(log.parent)
+
+    def close(self) -> None:
+        pass
+
+
+class Rotated(Kept):
+    store: type[Any] = Segments
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return Segments.read(store.path.parent)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Segments.read(directory)
+
+
+class RotatedUnsynced(Rotated):
+    class store(Segments):  # noqa: N801 - an attribute of the target
+        syncs = False
+
+
+class Totals(Keys):
+    """Keeps the number of its rows in one sector of a file, and trusts that if the store was closed before."""
+
+    opens_durably = True
+
+    def begin(self) -> None:
+        state = self.path.with_name("state")
+        content = state.read_bytes() if state.exists() else b""
+        if content.strip().isdigit() and int(content) != len(self.all()):
+            raise RuntimeError(f"{content!r} rows were closed, and there are {len(self.all())}")
+        self.set(b"open", syncs=self.opens_durably)
+
+    def set(self, content: bytes, *, syncs: bool = True) -> None:
+        descriptor = os.open(self.path.with_name("state"), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, content.ljust(8), 0)
+            if syncs:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        self.set(b"%d" % len(self.all()))
+        super().close()
+
+
+class ClosedMarker(Base):
+    kind = Totals
+
+
+class ClosedMarkerStays(Base):
+    class kind(Totals):  # noqa: N801 - an attribute of the target
+        opens_durably = False

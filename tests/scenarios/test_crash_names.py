@@ -1,0 +1,31 @@
+"""When is a new name durable? Stores that move, link, rotate and mark files, right and wrong."""
+
+from typing import Any
+
+import pytest
+import renamed_stores
+
+from tornpage.faults.files.in_place import is_supported
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.recorder import Recorder
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions of this interpreter are out of reach")
+
+
+def searched(target: Any, seed: int) -> Recorder:
+    return run(target, Plan(("crash",), Profile("test", None, None, 0, 0, crash_states=30), seed=seed, report=None))
+
+
+@pytest.mark.parametrize("name", ["Moved", "Linked", "Rotated", "ClosedMarker"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: str, seed: int) -> None:
+    recorder = searched(getattr(renamed_stores, name)(), seed)
+    assert not recorder.findings
+    assert not recorder.vacuous
+
+
+@pytest.mark.parametrize("name", ["MovedSyncsTheOther", "LinkedSyncsTheOther", "RotatedUnsynced", "ClosedMarkerStays"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_store_that_syncs_another_directory_or_none_is_found(name: str, seed: int) -> None:
+    assert searched(getattr(renamed_stores, name)(), seed).findings
