@@ -175,6 +175,13 @@ class Marks(Jobs):
         self.mark.unlink()
 
 
+class Stamps(Jobs):
+    """Keeps when a job was added, by SQLite's own clock."""
+
+    def add(self, name: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO job (id, n) VALUES (?, strftime('%s', 'now'))", (name,))
+
+
 class TwoLocks(Jobs):
     """One lock for jobs and one for owners, taken in either order."""
 
@@ -240,3 +247,7 @@ class OpensOnceTarget(JobsTarget):
 
 class MarksTarget(JobsTarget):
     kind = Marks
+
+
+class StampsTarget(JobsTarget):
+    kind = Stamps

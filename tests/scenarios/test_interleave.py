@@ -75,6 +75,12 @@ def test_one_that_takes_what_another_has_is_found_in_threads_and_processes() -> 
         assert isinstance(steps[-1], Interleave)
 
 
+def test_both_processes_have_the_same_time_of_day() -> None:
+    recorder = interleave(meeting_stores.StampsTarget(), "processes")
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS
+
+
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
 def test_known_bugs_are_caught_in_threads_and_their_twins_are_silent(bug: KnownBug) -> None:
     callers: Any = [one for one in bug.target().callers if one != "processes"]  # type: ignore[attr-defined]

@@ -62,6 +62,8 @@ class _Worker:
 
     def _answer(self, ask: Ask, shims: faults.Shims) -> Any:
         if ask.what == "open":
+            # SQLite's clock stands still, as in the other process; its random values are others than there.
+            self._watching.enter_context(shims.deterministic(seed=1))
             self._watching.enter_context(shims.watching(faults.OnPath(self._gate, ask.argument.home)))
             self._trial = opened(self._target, ask.argument)
             return None
