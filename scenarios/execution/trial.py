@@ -115,6 +115,8 @@ class Trial:
         self._unjudged: tuple[View, Action, Answer] | None = None
         # The violation of the last answer, raised after all other checks.
         self._hidden: tuple[Violation, Heard] | None = None
+        # The note on a transaction that was open when the heartbeat began.
+        self._left_open = ""
 
     # -- life cycle ------------------------------------------------------------------------------------------
 
@@ -502,14 +504,15 @@ class Trial:
 
     def beat(self) -> None:
         """Make the small change; raises `Violation` if it fails."""
+        self._left_open = of_an_open_transaction(self.oracle.answer.error, self.directory)
         try:
             self.call_session(self.target.heartbeat())
         except TookTooLongError as hang:
             raise self._hung(hang) from None
         except Exception as error:
-            more = of_an_open_transaction(self.oracle.answer.error, self.directory)
             raise Violation(
-                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}{more}"
+                "still-usable-after-the-fault",
+                f"the fault is gone, and the next call fails: {error!r}{self._left_open}",
             ) from error
 
     def beat_again(self) -> None:
@@ -527,7 +530,7 @@ class Trial:
         if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
             raise Violation(
                 "acknowledged-is-durable",
-                "the next call was acknowledged, but changed more or less than its one key",
+                f"the next call was acknowledged, but changed more or less than its one key{self._left_open}",
                 {"expected": before, "disk": disk},
             )
         self.oracle.saw_disk(disk)

@@ -422,3 +422,50 @@ def test_a_module_in_src_that_is_not_installed_is_said(command: Command, tmp_pat
         ended = command(*line.split())
         assert ended.code == 2
         assert said in " ".join(ended.err.split())
+
+
+# A folder instead of a file, a connection that is made at the first call, a level of its own, type variables, numbers
+# that never end, and a removing call that only works before another one.
+LAZY = """
+import itertools, os, sqlite3
+from typing import Optional, TypeVar, Union
+
+K = TypeVar("K")
+
+class Cache:
+    connection = None
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.numbers = itertools.count(1)
+
+    def _connected(self):
+        if self.connection is None:
+            connection = sqlite3.connect(os.path.join(self.folder, "cache.db"), isolation_level=None, timeout=60)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT)")
+            self.connection = connection
+        return self.connection
+
+    def drop_all(self):
+        self._connected().execute("DELETE FROM entries")
+
+    def pop(self, key: K):
+        if not self._connected().execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount:
+            raise KeyError(key)
+
+    def put(self, key: K, value: "Optional[Union[str, os.PathLike]]"):
+        self._connected().execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, value))
+"""
+
+
+def test_a_store_that_connects_at_its_first_call_has_a_sound_first_target(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "lazy.py").write_text(LAZY)
+    wrote = command("new", "target", "--from", "lazy:Cache")
+    assert wrote.code == 0, wrote
+    assert "was written: 4 calls: put, drop_all, pop\n" in wrote.out
+    assert "view: entries, from the file" in wrote.out
+    assert "the store sets synchronous = NORMAL" in wrote.out
+    for search in ("sweep", "crash"):
+        ran = command(search, "--target", "lazy_target:CacheTarget", "--quiet", "--jobs", 1)
+        assert ran.code == 0, ran

@@ -1,7 +1,11 @@
 """Plain arguments for a signature: how to create a store, and how to call its methods."""
 
+import enum
 import inspect
 import itertools
+import re
+import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -11,8 +15,9 @@ _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "ds
 # Values for a parameter of that type; without a type it may be text or a number.
 _EITHER: Final = ("alpha", 1)
 _BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
-    "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Mapping": ({"one": 1},),
-    "list": (["one"],), "Sequence": (["one"],), "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
+    "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Dict": ({"one": 1},),
+    "Mapping": ({"one": 1},), "list": (["one"],), "List": (["one"],), "Sequence": (["one"],), "Iterable": (["one"],),
+    "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
 }  # fmt: skip
 
 _MOST_TRIES: Final = 8
@@ -25,7 +30,7 @@ class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
 def ways_to_make(store: Callable[..., Any]) -> list[str]:
     """Expressions that may create it, the likeliest first; raises `NotLearned`."""
     try:
-        parameters = list(inspect.signature(store).parameters.values())
+        parameters = _parameters(store)
     except (TypeError, ValueError) as error:
         raise NotLearned(f"its signature can't be read: {error}") from error
     plain = [
@@ -57,18 +62,47 @@ def _is_path(name: str) -> bool:
 
 def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
     """Plain values for a parameter, the likeliest first; none if it needs an object."""
-    wanted = (
-        parameter.annotation if isinstance(parameter.annotation, str) else getattr(parameter.annotation, "__name__", "")
-    )
-    wanted = str(wanted).split("[")[0].split("|")[0].strip()
-    yield from _BY_TYPE.get(wanted, ())
+    for wanted in _types(parameter.annotation):
+        if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+            yield from ([one.value for one in wanted][:1] if issubclass(wanted, str) else ())
+        elif typing.get_origin(wanted) is typing.Literal:
+            yield from typing.get_args(wanted)[:1]
+        else:
+            yield from _BY_TYPE.get(_name(wanted), ())
+
+
+def _types(annotation: Any) -> list[Any]:
+    """The types that an annotation allows; of a union each, but for None."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [one for one in typing.get_args(annotation) if one is not type(None)]
+    if isinstance(annotation, str):
+        # It could not be evaluated: names that are defined for type checkers only.
+        inner = re.sub(r"^(?:typing\.)?(?:Optional|Union)\[(.*)\]$", r"\1", annotation.strip()).replace(",", "|")
+        return [one.strip() for one in inner.split("|") if one.strip() not in ("None", "")] or [""]
+    return [annotation]
+
+
+def _name(wanted: Any) -> str:
+    """The name of a type without its parameters; a type variable may be anything."""
+    if isinstance(wanted, typing.TypeVar):
+        return "Any"
+    name = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
+    return str(name).split("[")[0].rpartition(".")[2].strip()
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Its parameters, with evaluated annotations where that is possible."""
+    try:
+        return list(inspect.signature(function, eval_str=True).parameters.values())
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        return list(inspect.signature(function).parameters.values())
 
 
 def needed(method: Any) -> list[inspect.Parameter]:
     """The parameters without a default, but for ``self``."""
     return [
         one
-        for one in inspect.signature(method).parameters.values()
+        for one in _parameters(method)
         if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != "self"
     ]
 

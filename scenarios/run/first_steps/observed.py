@@ -11,20 +11,28 @@ and delayed effects. The result is a proposal, which the contract of view and ro
 
 import contextlib
 import inspect
+import io
+import itertools
+import re
 import sqlite3
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
+from tornpage.scenarios.execution.generic_checks.open_connections import connections_on
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, needed, ways_to_make
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
 _A_CALL_S: Final = 3.0
+_MOST_ITEMS: Final = 10_000
+# SQLite's levels of synchronous, by number.
+_LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 _A_MONTH_S: Final = 31 * 86_400
 # All errors that a store may raise for our arguments; some end the process on purpose.
 _FAILURES: Final = (Exception, SystemExit, TookTooLongError)
@@ -32,11 +40,14 @@ _FAILURES: Final = (Exception, SystemExit, TookTooLongError)
 _LEFT_ALONE: Final = frozenset(
     "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
     "watch subscribe consume worker wait send publish notify post upload download sync backup dump iterdump vacuum "
-    "reopen connection".split()
+    "reopen connection memory disk".split()
 )
 # The same, unless they are told what: a cart is opened, a job is started, a room is joined.
 _LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
-_TAKES_AWAY: Final = ("remove", "delete", "__delitem__", "clear", "drop", "pop", "purge", "discard", "forget", "prune")
+_TAKES_AWAY: Final = (
+    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
+    "wipe", "empty", "truncate", "reset", "flush",
+)  # fmt: skip
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -45,6 +56,8 @@ class Observed(msgspec.Struct, frozen=True):
     make: str
     file: str
     journal_mode: str
+    # SQLite's level, as the store sets it.
+    synchronous: str
     calls: tuple[Action, ...]
     beats: tuple[Action, ...]
     tables: tuple[Table, ...]
@@ -91,7 +104,8 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
     beats = tuple(_beat(action) for _, action in growing)
     return Observed(
-        played.make, played.file, played.journal_mode, tuple(action for action, _ in found), beats, tables,
+        played.make, played.file, played.journal_mode, played.synchronous,
+        tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
     )  # fmt: skip
 
@@ -129,7 +143,7 @@ class _Played:
     def __init__(self, store: Callable[..., Any], make: str, directory: Path) -> None:
         directory.mkdir(parents=True)
         self.make, self.directory, self.tried = make, directory, list[str]()
-        self.file, self.journal_mode = "", "delete"
+        self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
         self.most: list[Table] = []
         self.answers: dict[str, Any] = {}
         self.held: dict[str, None] = {}
@@ -168,16 +182,28 @@ class _Played:
                     else:
                         found += done
                 waiting = left
+                if is_last and waiting:
+                    found += self._add_again(found)
         self._finish()
         return found
 
+    def _add_again(self, found: list[tuple[Action, int]]) -> list[tuple[Action, int]]:
+        """Repeat the calls that added something: what takes it away may have done so already."""
+        before = self.tables()
+        adding = [action for action, added in found if added > 0]
+        self._repeat(adding)
+        return [(action, 0) for action in adding] if self.tables() != before else []
+
     def repeat(self, actions: list[Action]) -> None:
-        """Repeat the same calls."""
+        """Repeat the same calls, and close the store."""
+        self._repeat(actions)
+        self._finish()
+
+    def _repeat(self, actions: list[Action]) -> None:
         for action in actions:
             with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "it did not return"):
                 getattr(self.store, action.name)(**action.args)
             self._keep(self.tables())
-        self._finish()
 
     def methods(self) -> list[tuple[str, Any]]:
         """The public methods that can be tried, in the order of the class."""
@@ -239,6 +265,7 @@ class _Played:
         self.connection = next(
             (name for name, value in _held(self.store) if isinstance(value, sqlite3.Connection)), None
         )
+        self.synchronous = self._level()
         self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
         if not self.closes and callable(getattr(self.store, "__exit__", None)):
             self.closes = "__exit__"
@@ -252,6 +279,18 @@ class _Played:
             raise NotLearned("it was created, and there is no SQLite file in its directory")
         if "/" in self.file:
             raise NotLearned(f"it makes a folder for its file, {self.file}")
+
+    def _level(self) -> str:
+        """The level of synchronous of an open connection; else the one that the source names, or SQLite's default."""
+        for connection in connections_on(self.directory):
+            with contextlib.suppress(sqlite3.Error):
+                return _LEVELS[connection.execute("PRAGMA synchronous").fetchone()[0]]
+        with contextlib.suppress(OSError, TypeError, KeyError):
+            source = inspect.getsource(sys.modules[type(self.store).__module__])
+            if found := re.search(r"\bsynchronous\s*=\s*['\"]?(\w+)", source, re.IGNORECASE):
+                named = found[1].upper()
+                return named if named in _LEVELS else dict(zip("0123", _LEVELS, strict=True)).get(named, "FULL")
+        return "FULL"
 
     def tables(self) -> list[Table]:
         """All ordinary tables with their rows."""
@@ -270,18 +309,25 @@ def _asked(store: Any, name: str) -> Any:
         if name.endswith("()"):
             with limit(_A_CALL_S, f"{name} did not return"):
                 answer = getattr(store, name[:-2])()
-                return dict(answer) if name == "items()" else _copied(answer)
+                return dict(answer) if name == "items()" else _listed(answer)
         return _copied(getattr(store, name))
     except _FAILURES:
         return None
 
 
+def _listed(answer: Any) -> Any:
+    """The answer of a method as data; the beginning of one that is read step by step, such as a view of keys."""
+    if isinstance(answer, io.IOBase):
+        return None
+    is_lazy = isinstance(answer, (Iterator, KeysView, ValuesView, ItemsView))
+    return list(itertools.islice(answer, _MOST_ITEMS)) if is_lazy else _copied(answer)
+
+
 def _copied(value: Any) -> Any:
+    """A collection as data; the store's own iterators are not read: it may need what they yield, or they never end."""
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, (set, frozenset, list, tuple)) or hasattr(value, "__next__"):
-        return list(value)
-    return None
+    return list(value) if isinstance(value, (set, frozenset, list, tuple)) else None
 
 
 def _is_data(value: Any) -> bool:

@@ -37,10 +37,12 @@ class Written(msgspec.Struct, frozen=True):
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`."""
     problem = "nothing adds exactly one row"
-    for number, (beat, (answers, rest)) in enumerate(
-        itertools.islice(itertools.product(observed.beats, views(observed)), _MOST_PROPOSALS)
+    # A store that connects at its first call has no connection yet when its view is looked at: then the file is read.
+    sources = [f"store.{observed.connection}", ""] if observed.connection else [""]
+    for number, (source, beat, (answers, rest)) in enumerate(
+        itertools.islice(itertools.product(sources, observed.beats, views(observed)), _MOST_PROPOSALS)
     ):
-        written = _written(observed, module, store, beat, answers, rest)
+        written = _written(observed, module, store, beat, answers, rest, source)
         try:
             _require(written, observed, directory / f"proposal-{number}")
         except TargetError as error:
@@ -60,7 +62,7 @@ def _require(written: Written, observed: Observed, home: Path) -> None:
     target = getattr(made, written.name)()
     target.name = written.name
     home.mkdir(parents=True)
-    require_contract(target, Configuration(observed.journal_mode, "FULL"), home)
+    require_contract(target, Configuration(observed.journal_mode, observed.synchronous), home)
 
 
 # -- the file --------------------------------------------------------------------------------------------------
@@ -82,7 +84,7 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
 {helpers}class {name}(SimpleTarget):
     title = "{store} of {module}"
     file = "{file}"
-    configurations = (Configuration("{journal_mode}", "FULL"),)
+    configurations = (Configuration("{journal_mode}", "{synchronous}"),)
     # Each starts from the state that the earlier ones left; add the calls that your users make.
     calls = ({calls}
     )
@@ -122,7 +124,9 @@ def tables(connection):
 
 _FROM_FILE: Final = """\
 def from_file(path):
-    with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
+    if not path.exists():
+        return {}
+    with contextlib.closing(faults.connect_unwatched(path)) as connection:
         return tables(connection)
 
 
@@ -138,17 +142,18 @@ class Opened({store}):
 
 
 def _written(
-    observed: Observed, module: str, store: str, beat: Action, answers: list[Answer], rest: list[Table]
+    observed: Observed, module: str, store: str, beat: Action, answers: list[Answer], rest: list[Table], source: str
 ) -> Written:
     name, here = f"{store[:1].upper()}{store[1:]}Target", f"{module.rpartition('.')[2]}_target"
     shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
-    from_file = bool(rest) and observed.connection is None
+    from_file = bool(rest) and not source
     if rest:
-        shown.append("from_file(store.path_under_test)" if from_file else f"tables(store.{observed.connection})")
+        shown.append("from_file(store.path_under_test)" if from_file else f"tables({source})")
         rows.append("tables(connection)")
     closing = "" if observed.closes == "close" else _CLOSING.format(store=store, how=_how_to_close(observed))
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
+        synchronous=observed.synchronous,
         imports=_imports(module, store, from_file=from_file),
         helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
@@ -159,14 +164,14 @@ def _written(
         ),
         make=_make(observed.make.replace(f"{store}(", "Opened(", 1) if closing else observed.make, from_file=from_file),
     )  # fmt: skip
-    return Written(text, name, tuple(_notes(observed, answers, rest)))
+    return Written(text, name, tuple(_notes(observed, answers, rest, source)))
 
 
-def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iterator[str]:
+def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source: str) -> Iterator[str]:
     for answer in answers:
         yield f"view: {answer.what}"
     if rest:
-        how = f"through store.{observed.connection}" if observed.connection else "from the file"
+        how = f"through {source}" if source else "from the file"
         names = ", ".join(table.name for table in rest)
         yield f"view: {names}, {how}; add the data that your store returns from memory"
     seen = [*(answer.table for answer in answers), *rest]
@@ -177,6 +182,8 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table]) -> Iter
         yield f"not checked: store.{name}; add it to the view, or return it from a call"
     if unseen := [table.name for table in observed.tables if table not in seen]:
         yield f"not checked: {', '.join(unseen)}"
+    if observed.synchronous in ("OFF", "NORMAL"):
+        yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
     for name, reason in observed.left_out.items():
         yield f"not called: {name}: {reason}"
 
@@ -203,7 +210,10 @@ def _make(expression: str, *, from_file: bool) -> str:
 def _how_to_close(observed: Observed) -> str:
     if observed.closes == "__exit__":
         return "self.__exit__(None, None, None)"
-    return f"self.{observed.connection}.close()" if observed.connection else "pass  # it keeps nothing open"
+    if observed.connection is None:
+        return "pass  # it keeps nothing open"
+    # It may connect at its first call.
+    return f"if self.{observed.connection} is not None:\n            self.{observed.connection}.close()"
 
 
 def _action(action: Action) -> str:
