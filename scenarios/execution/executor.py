@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
-
 from tornpage import faults
 from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash import latent
@@ -31,6 +29,7 @@ from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
+from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -170,7 +169,7 @@ class Executor:
             self._restart(step)
         self.real.require_open_errors()
         if self._trace is not None:
-            self._trace(msgspec.json.encode(self.view, order="deterministic").decode())
+            self._trace(in_order(self.view))
 
     def _set_clock(self, step: Step) -> None:
         """Set the minute of a step: its own by default, or the one it names, also for what follows it."""

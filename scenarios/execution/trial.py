@@ -434,8 +434,8 @@ class Trial:
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""
-        # SQLite's files are read past the shim; faults armed for plain files ignore the reader.
-        with spared():
+        # Past the shim, and past faults of plain files; what reading creates (an attached database) is private, too.
+        with spared(), strict_umask():
             for make_way in self.before_reading:
                 make_way()
             return self._read_freshly(integrity=integrity)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tornpage.scenarios.model.as_json import plain, printable
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Outcome
 from tornpage.scenarios.model.scenario import Scenario
@@ -46,15 +47,10 @@ class Finding(msgspec.Struct, frozen=True):
         cls, violation: Violation, scenario: Scenario, search: str, note: str = "", *, shows_again: bool = True
     ) -> "Finding":
         """A finding from the violation that playing the scenario raised; `note` is added to its message."""
-        sides = {name: dict(view) for name, view in violation.sides.items()}
+        sides = {name: plain(dict(view)) for name, view in violation.sides.items()}
         note = note if shows_again else NOT_SHOWN
-        message = _printable(f"{violation.message} ({note})" if note else violation.message)
+        message = printable(f"{violation.message} ({note})" if note else violation.message)
         return cls(violation.code, message, scenario, sides, search, shows_again)
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: a store's key may hold any, and terminals and CI systems interpret some of them."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class SearchStarted(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ Not covered: opening and closing during a call, more than two callers, and fault
 and after it).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from itertools import product
 from pathlib import Path
@@ -34,13 +34,16 @@ from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEn
 from tornpage.scenarios.model.judging.checks import Violation, differences
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
 NOT_TRIED: Final = "not tried: "
+_NO_PAIR: Final = (
+    "in no state of the workload does a call that two callers may make change anything; give it such a call"
+)
 _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
@@ -104,7 +107,15 @@ class Interleavings(Search):
         if not self.callers:
             self.seen = self.total.seen
             self.note(f"{NOT_TRIED}{self.target.name} is declared for one caller only: callers = ()")
+        elif complete and self.shard is None and not self._is_explained():
+            self.seen = self.total.seen
+            self.note(f"{NOT_TRIED}{_NO_PAIR}")
         return super().ended(complete=complete)
+
+    def _is_explained(self) -> bool:
+        """Whether there was a pair of calls, or it is said why there was none."""
+        counts = self.total.counts
+        return bool(counts["pairs"] or counts["findings"]) or any(NOT_TRIED in one for one in self.total.seen)
 
     def search(self, part: Part) -> bool:
         """Try the pairs of calls at every state of the part."""
@@ -155,35 +166,58 @@ class Interleavings(Search):
 
     def _states(self, part: Part) -> Iterator[State]:
         """The states of the workload that fall to the part, each once, and not more than the budget has room for."""
-        workload, configuration = self.target.workload(), part.configuration
-        chosen = set(range(len(workload) + 1))
-        if self.most_schedules is not None:
-            draw = Random(f"{self.seed} {self.name} {configuration} {part.kind}")  # noqa: S311 - the same for each part
-            # If the next call is one that two callers may make, there is a pair of calls to try.
-            left_out = self._left_out | set(self.target.refuses)
-            worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or sorted(chosen)
-            number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
-            chosen = set(draw.sample(worthwhile, min(len(worthwhile), number)))
-            self.left_out(len(workload) + 1 - len(chosen))
+        chosen = self._chosen(part)
+        yield from self._played(part, chosen)
+        # The draw may have met only states in which no call changes anything.
+        others = set(range(len(self.target.workload()) + 1)) - chosen if any(one in part for one in chosen) else set()
+        states = self._played(part, others)
+        while others and not self.counts["pairs"] and (state := next(states, None)):
+            yield state
+        states.close()
+
+    def _chosen(self, part: Part) -> set[int]:
+        """The steps before which two callers are tried: as many as the budget has room for."""
+        workload = self.target.workload()
+        steps = range(len(workload) + 1)
+        if self.most_schedules is None:
+            return set(steps)
+        draw = Random(f"{self.seed} {self.name} {part.configuration} {part.kind}")  # noqa: S311 - the same for each part
+        # If the next call is one that two callers may make, there is a pair of calls to try.
+        left_out = self._left_out | set(self.target.refuses)
+        worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or list(steps)
+        number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
+        chosen = set(draw.sample(worthwhile, min(len(worthwhile), number)))
+        self.left_out(len(steps) - len(chosen))
+        return chosen
+
+    def _played(self, part: Part, chosen: set[int]) -> Generator[State]:
+        """The states before these steps, each once, as the workload comes to them."""
         home = self.directory / "dry"
         place({}, home)
-        seen = []
-        with Trial(self.target, configuration, home, {}) as dry:
-            dry.at_step(0)
-            dry.open()
-            for step, action in enumerate((*workload, None)):
-                if part.is_past(step):
-                    return
-                view = dry.live_view()
-                if step in part and step in chosen and view not in seen:
-                    seen.append(view)
-                    yield State(dry.crash_copy(), view, step + 1)
-                if action is not None:
-                    dry.at_step(step + 1)
-                    answer, _ = dry.call_by_stages(action)
-                    if answer.kind == "raised":
-                        message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                        raise TargetError(message) from answer.error
+        try:
+            with Trial(self.target, part.configuration, home, {}) as dry:
+                yield from self._states_of(dry, part, chosen)
+        except Violation as violation:
+            what = f"{self.target.name} fails without any fault at {part.configuration}: {violation.message}"
+            raise TargetError(what) from violation
+
+    def _states_of(self, dry: Trial, part: Part, chosen: set[int]) -> Iterator[State]:
+        seen: list[View] = []
+        dry.at_step(0)
+        dry.open()
+        for step, action in enumerate((*self.target.workload(), None)):
+            if part.is_past(step):
+                return
+            view = dry.live_view()
+            if step in part and step in chosen and view not in seen:
+                seen.append(view)
+                yield State(dry.crash_copy(), view, step + 1)
+            if action is not None:
+                dry.at_step(step + 1)
+                answer, _ = dry.call_by_stages(action)
+                if answer.kind == "raised":
+                    message = f"{self.target.name}: {action} fails without any fault: it {answer}"
+                    raise TargetError(message) from answer.error
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""

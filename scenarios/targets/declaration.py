@@ -3,31 +3,66 @@
 A wrong declaration would make every verdict wrong, so these errors are reported before any search.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.vfs.passed_by import in_words, is_database
 from tornpage.scenarios.model.judging import unpromised
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, binding_of
+from tornpage.scenarios.model.target import (
+    JOURNAL_MODES,
+    SYNCHRONOUS_LEVELS,
+    Action,
+    Configuration,
+    Target,
+    TargetError,
+    binding_of,
+)
+
+_DEPTHS: Final = ("vfs", "statement", "syscall")
+# Members that are collections of names of actions.
+_OF_NAMES: Final = ("refuses", "many_commits", "by_others", "hands_out", "by_one_caller")
+# Calls that the harness itself makes under these names, to open and close the store.
+_OWN_CALLS: Final = (Action("open"), Action("close"))
 
 
 def what_is_wrong(target: Any) -> str:
     """The error in a target's declarations, and what is allowed; "" for none."""
+    found = (wrong(target) for wrong in _RULES)
+    return next(filter(None, found), "")
+
+
+def _wrong_configurations(target: Any) -> str:
     configurations = target.configurations
     if not isinstance(configurations, tuple) or not configurations:
         return f"configurations is {configurations!r}; give a tuple such as (Configuration('wal', 'FULL'),)"
-    if wrong := [one for one in configurations if not isinstance(one, Configuration)]:
-        return f"configurations has {wrong[0]!r}; give Configuration('wal', 'FULL') or the like"
-    if wrong_binding := _wrong_binding(target):
-        return wrong_binding
-    if wrong_promise := unpromised.what_is_wrong(target.unpromised, CHECKS):
-        return wrong_promise
-    return _wrong_callers(target) or _what_is_wrong_with_calls(target)
+    for one in configurations:
+        if not isinstance(one, Configuration):
+            return f"configurations has {one!r}; give Configuration('wal', 'FULL') or the like"
+        if one.journal_mode not in JOURNAL_MODES or one.synchronous not in SYNCHRONOUS_LEVELS:
+            allowed = f"one of {', '.join(JOURNAL_MODES)} with one of {', '.join(SYNCHRONOUS_LEVELS)}"
+            return f"configurations has {one}, which SQLite would ignore without an error; give {allowed}"
+    return ""
+
+
+def _wrong_depths(target: Any) -> str:
+    """The error in `depths`; "" for none. With an unknown name, nothing would fail there."""
+    if not isinstance(target.depths, str) and set(target.depths) <= set(_DEPTHS):
+        return ""
+    return f"depths is {target.depths!r}; give a tuple such as ('vfs',), or ('vfs', 'statement')"
+
+
+def _wrong_names(target: Any) -> str:
+    """The error in a collection of names of actions; "" for none. A text would match each part of itself."""
+    for member in _OF_NAMES:
+        names: object = getattr(target, member, ())
+        if isinstance(names, str) or not isinstance(names, Collection):
+            return f"{member} is {names!r:.100}; give a tuple of names of actions, such as ('put',)"
+    return ""
 
 
 def _wrong_callers(target: Any) -> str:
@@ -53,7 +88,30 @@ def _what_is_wrong_with_calls(target: Any) -> str:
     calls = tuple(calls)
     if wrong := [one for one in calls if not isinstance(one, Action)]:
         return f"the calls have {wrong[0]!r:.100}; give Action('name', {{'argument': 'value'}})"
+    return next(filter(None, map(_what_is_wrong_with_call, (*calls, beat))), "")
+
+
+def _what_is_wrong_with_call(action: Action) -> str:
+    """The error in the name or the arguments of one call; "" for none."""
+    args: object = action.args
+    names = (action.name, *args) if isinstance(args, Mapping) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        return (
+            f"the calls have Action({action.name!r}, {action.args!r:.100}); give its name and a mapping from the names "
+            "of its arguments to their values: Action('name', {'argument': 'value'})"
+        )
+    if wrong := [name for name in names if not name or "\0" in name]:
+        return f"a call or an argument has the name {wrong[0]!r}; give a name without NUL characters"
+    if action in _OWN_CALLS:
+        return (
+            f"the calls have {action}, which is what tornpage itself does with the store; leave it out, or let `make` "
+            "return a store that has this method under another name"
+        )
     return ""
+
+
+def _wrong_promise(target: Any) -> str:
+    return unpromised.what_is_wrong(target.unpromised, CHECKS)
 
 
 def _wrong_binding(target: Any) -> str:
@@ -63,6 +121,17 @@ def _wrong_binding(target: Any) -> str:
     if "statement" in target.depths and not hasattr(binding, "connect"):
         return f"depths has 'statement', which replaces connect(), and {binding.__name__} has none: leave it out"
     return ""
+
+
+_RULES: Final = (
+    _wrong_configurations,
+    _wrong_depths,
+    _wrong_binding,
+    _wrong_promise,
+    _wrong_callers,
+    _wrong_names,
+    _what_is_wrong_with_calls,
+)
 
 
 def require_as_declared(

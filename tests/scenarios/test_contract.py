@@ -2,15 +2,17 @@
 
 import inspect
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import others_stores
 import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.preflight import contract
+from tornpage.scenarios.execution.preflight import contract, rules
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model import simple_target
 from tornpage.scenarios.model.target import SetUpError, TargetError
@@ -33,7 +35,42 @@ def rehearsed(target: object, home: Path) -> None:
         require_contract(made, made.configurations[0], home)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("target", "rule"), others_stores.SET_UP_ERRORS.items())
+class Outside(others_stores.ShelfTarget):
+    file = "../shelf.sqlite"
+
+
+class ShowsNaN(others_stores.ShelfTarget):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {key: [float("nan")] for (key,) in connection.execute("SELECT key FROM item")}
+
+    def view(self, store: Any) -> Any:
+        return self.rows(store.db)
+
+
+class ShowsObjects(ShowsNaN):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {key: RowOfItsOwn() for (key,) in connection.execute("SELECT key FROM item")}
+
+
+class RowOfItsOwn:
+    """Equal to nothing but itself."""
+
+
+class NoStatements(others_stores.ShelfTarget):
+    """Its connections are its own, so no fault of a statement would reach it."""
+
+    depths = ("vfs", "statement")
+
+
+MORE = {
+    Outside: "the-store-uses-its-path",
+    ShowsNaN: "view-and-rows-are-one-mapping",
+    ShowsObjects: "view-and-rows-are-one-mapping",
+    NoStatements: "declarations",
+}
+
+
+@pytest.mark.parametrize(("target", "rule"), {**others_stores.SET_UP_ERRORS, **MORE}.items())
 def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> None:
     with pytest.raises(SetUpError, match=r"\[docs/contract\.md#") as told:
         rehearsed(target, home)
@@ -92,7 +129,7 @@ def test_the_missing_table_is_named_with_those_that_are_there(home: Path) -> Non
 
 def test_each_rule_is_a_section_of_the_document() -> None:
     sections = set(re.findall(r"^## ([a-z-]+)$", DOCUMENT.read_text(), re.MULTILINE))
-    source = inspect.getsource(contract) + inspect.getsource(simple_target)
+    source = "".join(map(inspect.getsource, (contract, rules, simple_target)))
     named = set(re.findall(r'"([a-z]+(?:-[a-z]+){2,}|declarations)"', source))
     assert set(others_stores.SET_UP_ERRORS.values()) <= named == sections
 

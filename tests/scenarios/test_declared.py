@@ -107,13 +107,22 @@ def test_a_make_that_returns_nothing_is_told(command: Command) -> None:
         ({"configurations": ()}, "configurations is ()"),
         ({"unpromised": {"waits-for-a-short-lok": "x"}}, "'waits-for-a-short-lok', which is not a check; known: "),
         ({"unpromised": ["integrity"]}, "unpromised is ['integrity']"),
+        ({"configurations": (Configuration("wall"),)}, "configurations has wall/FULL, which SQLite would ignore"),
+        ({"depths": ("vsf",)}, "depths is ('vsf',); give a tuple such as ('vfs',)"),
+        ({"depths": "vfs"}, "depths is 'vfs'; give a tuple"),
+        ({"many_commits": "put"}, "many_commits is 'put'; give a tuple of names"),
+        ({"workload": lambda _: (Action("put", ["a"]),)}, "the calls have Action('put', ['a']); give its name and"),
+        ({"workload": lambda _: (Action("p\0t"),)}, "has the name 'p\\x00t'; give a name without NUL"),
+        ({"heartbeat": lambda _: Action("put", {"": 1})}, "has the name ''; give a name"),
+        ({"workload": lambda _: (Action("close"),)}, "the calls have close(), which is what tornpage itself does"),
+        ({"workload": lambda _: (Action("close", {"ticket": "a"}),)}, ""),
         ({}, ""),
     ],
 )
 def test_what_is_declared_wrongly_is_named_with_what_is_allowed(parts: dict[str, Any], words: str) -> None:
     found = what_is_wrong(type("Wrong", (tiny_stores.Tiny,), parts)())
     assert words in found
-    assert bool(found) is bool(parts)
+    assert bool(found) is bool(words)
 
 
 @pytest.mark.parametrize("view", [["a"], {("a", 1): 2}, None])

@@ -8,6 +8,9 @@ from typing import Any
 import others_stores
 import pytest
 
+from tornpage import faults
+from tornpage.faults.plan import Fault
+from tornpage.faults.result_codes import error_for
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault, require_named
@@ -132,6 +135,20 @@ def test_an_error_names_the_fault_by_itself_its_causes_or_its_words(make: Callab
 )
 def test_an_error_of_the_database_the_system_or_by_name_is_enough(error: BaseException) -> None:
     assert names_a_fault(error)
+
+
+def test_an_error_of_the_store_s_own_that_repeats_a_message_of_sqlite_names_the_fault() -> None:
+    # What the catalogue makes a SQLite operation end with, and what SQLite makes of a lock that is never free.
+    effects = {effect for one in faults.possibilities() for effect in one.effects} | {"PROTOCOL", "NOMEM", "INTERRUPT"}
+    of_sqlite = effects & faults.RESULT_CODES.keys() - {"ABORT_ROLLBACK"}
+    unnamed = {
+        effect: str(error)
+        for effect in of_sqlite
+        if str(error := error_for(Fault("write", effect)))
+        and not names_a_fault(StoreFailedError(f"put failed: {error}"))
+    }
+    assert not unnamed
+    assert "IOERR_WRITE" in of_sqlite
 
 
 def hides(answer: Answer) -> bool:

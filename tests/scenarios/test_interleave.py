@@ -11,8 +11,10 @@ from typing import Any
 import meeting_stores
 import msgspec
 import pytest
+import tiny_stores
 from meeting_stores import JobsTarget
 
+from tornpage import SimpleTarget
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
@@ -250,3 +252,58 @@ def test_the_sound_twins_of_bugs_have_names() -> None:
     assert find("bug:claim-by-select/sound").name == "bug:claim-by-select/sound"
     with pytest.raises(ValueError, match="has no store of its own"):
         find("bug:canary/sound")
+
+
+class Settles(SimpleTarget):
+    """The same call again changes nothing: at most of the workload's states there is nothing to try."""
+
+    name = "test_interleave:Settles"
+    title = "jobs that are there already"
+    callers = ("threads",)
+    calls = (ADD, *(Action("count") for _ in range(7)))
+    beat = Action("add", {"name": "beat"})
+
+    def make(self, path: Path, configuration: Any, environment: Any) -> Any:
+        class Counted(meeting_stores.Jobs):
+            def count(self) -> int:
+                found: int = self.db.execute("SELECT count(*) FROM job").fetchone()[0]
+                return found
+
+        return Counted(path)
+
+    view, rows = JobsTarget.view, JobsTarget.rows
+
+
+class OnlyReads(Settles):
+    name = "test_interleave:OnlyReads"
+    calls = (Action("count"),)
+
+
+class Leaks(Settles):
+    """Its close() closes nothing."""
+
+    def make(self, path: Path, configuration: Any, environment: Any) -> Any:
+        made = super().make(path, configuration, environment)
+        made.close = lambda: tiny_stores.LEAKED.append(made.db)
+        return made
+
+
+def test_a_draw_of_states_without_any_change_is_followed_by_the_others() -> None:
+    for seed in range(4):
+        recorder = interleave(Settles(), schedules=24, seed=seed)
+        assert recorder.count("schedules")
+        assert verdict(recorder) is Exit.HOLDS
+
+
+def test_a_workload_in_which_no_two_calls_can_meet_is_named() -> None:
+    recorder = interleave(OnlyReads())
+    assert "not tried: in no state of the workload does a call that two callers may make change" in notes(recorder)
+    assert verdict(recorder) is Exit.NOT_TESTED
+
+
+def test_a_store_that_leaks_without_a_fault_ends_no_search_in_an_internal_error() -> None:
+    profile = Profile("test", 1, None, 2, 4, schedules=30)
+    for search in ("interleave", "fuzz"):
+        recorder = campaign.run(Leaks(), Plan((search,), profile, report=None))
+        assert codes(recorder) == {"still-usable-after-the-fault"}
+        assert "after closing, files are still open" in recorder.findings[0].finding.message

@@ -24,6 +24,7 @@ from tornpage.scenarios.execution.finding.words import changes, short, short_row
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.execution.kill.executor import kills
+from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.fingerprint import decisive_step
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import (
@@ -120,7 +121,7 @@ class _Played:
         self._decisive = len(scenario.steps) if decisive is None else decisive
         self._watch = watch
         self._executor = Executor(target, scenario.configuration, directory, record=record)
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[str, int] = {}
         self._last: dict[str, View] = {name: {} for name in VIEWS}
         self._moments: list[Moment] = []
         self._first: tuple[int, tuple[Row, ...]] | None = None
@@ -212,8 +213,7 @@ class _Played:
         return lanes
 
     def _number(self, view: View) -> int:
-        content = msgspec.json.encode(dict(view), order="deterministic", enc_hook=repr)
-        return self._numbers.setdefault(content, len(self._numbers))
+        return self._numbers.setdefault(in_order(dict(view)), len(self._numbers))
 
 
 def _in_force(steps: list[Step]) -> list[Conditional]:

@@ -26,7 +26,7 @@ def changes(before: View, after: View) -> tuple[str, ...]:
 
 def _change(key: str, before: Any, after: Any) -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
-        fields = sorted(field for field in {*before, *after} if before.get(field) != after.get(field))
+        fields = sorted((field for field in {*before, *after} if before.get(field) != after.get(field)), key=str)
         return [f"{key} {field}: {_text(before.get(field))} → {_text(after.get(field))}" for field in fields]
     return [f"{key}: {_text(before)} → {_text(after)}"]
 
@@ -48,7 +48,7 @@ def short_row(row: Row) -> Row:
     records: list[dict[str, Any]] = [side for side in row.sides.values() if isinstance(side, dict)]
     if len(records) < len(row.sides) or len(records) < 2:
         return Row(row.key, {name: None if side is None else short(_text(side)) for name, side in row.sides.items()})
-    fields = sorted({field for record in records for field in record})
+    fields = sorted({field for record in records for field in record}, key=str)
     differing = [field for field in fields if any(record.get(field) != records[0].get(field) for record in records)]
     return Row(
         row.key,

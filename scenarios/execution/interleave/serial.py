@@ -16,7 +16,7 @@ import msgspec
 
 from tornpage.scenarios.execution.interleave.sessions import Said, Setting, closed, made, opened
 from tornpage.scenarios.execution.reopen import view_of
-from tornpage.scenarios.execution.snapshots import Files, Holder, place
+from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
@@ -91,6 +91,8 @@ class Serial:
             said = made(trial, action)
         finally:
             closed(trial)
+        # Files that stay open would be replaced under a connection: whatever the next run sees means nothing.
+        require_let_go(self._home)
         return Run(said, file_view(self.target, self._home), left_in(self._home))
 
     def prepare(self, first: Action, second: Action) -> None:

@@ -12,9 +12,7 @@ time other than those of `other_clock`.
 """
 
 import contextlib
-import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,6 +20,14 @@ from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
+from tornpage.scenarios.execution.preflight.rules import (
+    another_library,
+    missing_table,
+    require_empty,
+    require_file,
+    require_mapping,
+    some,
+)
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -31,8 +37,10 @@ from tornpage.scenarios.targets.declaration import require_as_declared, what_is_
 from tornpage.scenarios.targets.process import ProcessTarget
 
 _A_MONTH_S: Final = 31 * 86_400
-# Other libraries that bring their own SQLite.
-_OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
+_NO_STATEMENTS: Final = (
+    "depths has 'statement', and no statement went through `environment.connect`: let the store open its connections "
+    "with it, or leave 'statement' out"
+)
 _LOCKED_OUT: Final = (
     "the store keeps every other reader out of its database between its calls, although no transaction is open: "
     "tornpage looks at the file after each call. With PRAGMA locking_mode=EXCLUSIVE a connection never lets go of its "
@@ -100,15 +108,17 @@ class _Rehearsal:
         reaches_files = "vfs" in self.target.depths and self.configuration.journal_mode != "file"
         watching = faults.count_operations(first.directory) if reaches_files else contextlib.nullcontext()
         with _closing(first), _closing(second):
-            with watching as counter:
+            with watching as counter, first.statements.count_operations() as statements:
                 self._open(first)
                 self._play(first)
-            self._require_file(first)
+            require_file(self.target, self.configuration, first.directory)
             self._require_whole(first)
             if reaches_files and counter is not None and not counter.counts:
-                self._other_library()
+                raise another_library(self.target.name)
+            if "statement" in self.target.depths and not statements.counts:
+                raise self._wrong("declarations", _NO_STATEMENTS)
             self._judge_beat(first)
-            self._require_empty(self._begun)
+            require_empty(self.target.name, self._begun)
             left = self._view(first)
             self._require_no_time_of_day(left)
             if "syscall" in self.target.depths:
@@ -145,7 +155,7 @@ class _Rehearsal:
         elif view and not self._begun:
             raise self._wrong(
                 "each-directory-is-a-store-of-its-own",
-                f"a second store, just created in another, empty directory, shows {_some(view)} of the first one",
+                f"a second store, just created in another, empty directory, shows {some(view)} of the first one",
             )
 
     def _require_whole(self, trial: Trial) -> None:
@@ -155,14 +165,6 @@ class _Rehearsal:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 if lacks := target.lacks(connection):
                     raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {lacks}")
-
-    def _require_empty(self, view: View) -> None:
-        if view:
-            raise self._wrong(
-                "an-empty-store-shows-an-empty-view",
-                f"a store that was just created in an empty directory shows {_some(view)}; absent is not zero, and "
-                "what opening itself writes (a version, defaults) is left out of view and rows",
-            )
 
     def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
         refused = self.target.refuses
@@ -281,7 +283,7 @@ class _Rehearsal:
         """View and rows differ without a fault: the view of the store on a copy of its files decides."""
         if self._reopened_view(files) != view:
             raise _Leave
-        if missing := self._missing_table(trial):
+        if missing := missing_table(self.target, trial.directory):
             raise self._wrong("rows-read-what-the-store-writes", missing)
         detail = describe(differences(view, rows), "the view", "`rows`")
         if not rows:
@@ -295,23 +297,6 @@ class _Rehearsal:
             "view and `rows` differ without any fault, and the store reopened on the same file agrees with the "
             f"view: {detail}; keys and values have to be the same, and of the same types",
         )
-
-    def _missing_table(self, trial: Trial) -> str:
-        """The missing table that `rows` reads, in words; "" if that is not the error."""
-        rows = getattr(self.target, "rows", None)
-        database = self.target.database(trial.directory)
-        if not callable(rows) or not database.exists():
-            return ""
-        with contextlib.closing(faults.connect_unwatched(database)) as connection:
-            try:
-                rows(connection)
-            except sqlite3.OperationalError as error:
-                found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
-                names = ", ".join(sorted(str(one) for (one,) in found)) or "no table at all"
-                return f"`rows` fails with {error}, after all calls; the file has {names}"
-            except Exception:  # noqa: BLE001 - other errors have another message
-                return ""
-        return ""
 
     def _leave_if_lost(self, trial: Trial, refused: Action) -> None:
         """Raise `_Leave` if the store has lost something before, which may have caused the refusal.
@@ -356,7 +341,7 @@ class _Rehearsal:
             raise
         except Exception as error:
             raise self._wrong("view-and-rows-are-one-mapping", f"`view` fails without any fault: {error!r}") from error
-        self._require_mapping("view", view)
+        require_mapping(self.target.name, "view", view)
         return dict(view)
 
     def _rows(self, trial: Trial) -> View:
@@ -376,43 +361,8 @@ class _Rehearsal:
             raise self._wrong(
                 "rows-read-what-the-store-writes", f"`rows` fails without any fault: {error!r}"
             ) from error
-        self._require_mapping("rows", rows)
+        require_mapping(self.target.name, "rows", rows)
         return dict(rows)
-
-    def _require_mapping(self, which: str, found: object) -> None:
-        if inspect.isawaitable(found):
-            _forget(found)
-            raise self._wrong("calls-are-not-async", f"`{which}` is async, and nothing awaits it")
-        if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
-            raise self._wrong(
-                "view-and-rows-are-one-mapping", f"`{which}` is a mapping from text to plain values, not {found!r:.200}"
-            )
-
-    def _require_file(self, trial: Trial) -> None:
-        """Require the store's file where the target says."""
-        if self.configuration.journal_mode == "file" or self.target.files_view is not None:
-            return
-        expected = self.target.database(trial.directory)
-        if expected.exists():
-            return
-        there = sorted(path.name for path in trial.directory.iterdir())
-        hint = (
-            f"the directory has {', '.join(there)}" if there else "the directory is empty: does the store use the path "
-            "that it is given, and is it not ':memory:'?"
-        )  # fmt: skip
-        raise self._wrong(
-            "the-store-uses-its-path",
-            f"all calls were made, and there is no {expected.name} in the directory that the store was given; {hint}",
-        )
-
-    def _other_library(self) -> NoReturn:
-        loaded = [name for name in _OTHER_LIBRARIES if name in sys.modules]
-        which = f" (loaded: {', '.join(loaded)})" if loaded else ""
-        raise self._wrong(
-            "the-store-runs-on-a-library-that-can-be-reached",
-            "the store's file has changed, and no operation went through the SQLite of Python's sqlite3: it uses "
-            f"another library{which}, where no fault would reach it",
-        )
 
     def _close(self, trial: Trial) -> None:
         with contextlib.suppress(Violation):
@@ -431,15 +381,3 @@ def _closing(trial: Trial) -> Iterator[None]:
         if trial.session is not None:
             with contextlib.suppress(Violation):
                 trial.close()
-
-
-def _forget(awaitable: object) -> None:
-    """Close a dropped coroutine, which would warn."""
-    close = getattr(awaitable, "close", None)
-    if callable(close):
-        close()
-
-
-def _some(view: View) -> str:
-    shown = ", ".join(f"{key!r}: {value!r:.60}" for key, value in list(view.items())[:2])
-    return shown + (f" and {len(view) - 2} more" if len(view) > 2 else "")

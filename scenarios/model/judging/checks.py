@@ -339,7 +339,8 @@ def _where_they_differ(difference: Difference, left: str, right: str) -> str:
         return f"{left} has {_short(ours)}, {right} has {_short(theirs)}"
     fields = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     return ", ".join(
-        f"{name} is {ours.get(name)!r} in {left} and {theirs.get(name)!r} in {right}" for name in sorted(fields)
+        f"{name} is {ours.get(name)!r} in {left} and {theirs.get(name)!r} in {right}"
+        for name in sorted(fields, key=str)
     )
 
 

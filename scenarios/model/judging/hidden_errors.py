@@ -39,7 +39,7 @@ _CONSEQUENCE: Final = re.compile(
 _NAMED: Final = re.compile(
     r"sqlite_(?!error\b)[a-z]+|\bi/?o[ -_]?error|input/output|\bdisk\b|\bfull\b|no space|\block(ed|s)?\b|\bbusy\b|"
     r"time[ds]?[ -_]?out|\bmemory\b|interrupt|unable to open|can(no|')?t open|cannot be opened|malformed|corrupt|"
-    r"damaged|not a database|read-?only|errno \d|permission|not permitted",
+    r"damaged|not a database|read-?only|errno \d|permission|not permitted|locking protocol",
     re.IGNORECASE,
 )
 # SQLite's own messages, one of which a refusal has to repeat: a key may be called "disk".

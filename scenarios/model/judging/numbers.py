@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-
+from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.target import View
 
 _NUMBER: Final = re.compile(r"\d+")
@@ -41,7 +40,7 @@ def _by_number(key: str) -> tuple[list[int], str]:
 
 def _is_numbered_on(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     """Whether two items are equal, or differ in one number, which is larger in the second wherever it appears."""
-    words, other_words = (msgspec.json.encode(thing, order="deterministic").decode() for thing in (one, other))
+    words, other_words = (in_order(thing) for thing in (one, other))
     if _NUMBER.split(words) != _NUMBER.split(other_words):
         return False
     numbers = zip(_NUMBER.findall(words), _NUMBER.findall(other_words), strict=True)

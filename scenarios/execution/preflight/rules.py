@@ -1,0 +1,125 @@
+"""The rules of the contract that one look decides: the shape of a view, an empty store, the file at its path.
+
+Each raises `SetUpError`, whose rule is a section of ``docs/contract.md``; `contract` says when they are applied.
+"""
+
+import contextlib
+import inspect
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.target import Configuration, SetUpError, Target, View
+
+# Other libraries that bring their own SQLite.
+_OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
+
+
+def require_mapping(name: str, which: str, found: object) -> None:
+    """Require of the target `name` that its view, or its rows, map text to values that can be compared."""
+    if inspect.isawaitable(found):
+        _forget(found)
+        raise SetUpError(name, "calls-are-not-async", f"`{which}` is async, and nothing awaits it")
+    rule = "view-and-rows-are-one-mapping"
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+        raise SetUpError(name, rule, f"`{which}` is a mapping from text to plain values, not {found!r:.200}")
+    for key, value in found.items():
+        if not _equals_a_copy(value):
+            what = f"{key!r} in `{which}` has the value {value!r:.100}, which does not equal a copy of itself, so no "
+            what += "two views would be equal: show plain values (None for a NaN, the fields of an object)"
+            raise SetUpError(name, rule, what)
+
+
+def _equals_a_copy(value: object) -> bool:
+    """Whether two readers that get this value can find it equal: not so for a NaN, and for an object without `==`."""
+    if isinstance(value, str | int | None):
+        return True
+    try:
+        copied: object = pickle.loads(pickle.dumps(value))  # noqa: S301 - of this process
+    except Exception:  # noqa: BLE001 - what can't be copied says nothing of what it equals
+        return bool(value == value)  # noqa: PLR0124 - a NaN does not equal itself
+    return bool(copied == value)
+
+
+def require_empty(name: str, view: View) -> None:
+    """Require that a store in an empty directory shows nothing."""
+    if view:
+        raise SetUpError(
+            name,
+            "an-empty-store-shows-an-empty-view",
+            f"a store that was just created in an empty directory shows {some(view)}; absent is not zero, and "
+            "what opening itself writes (a version, defaults) is left out of view and rows",
+        )
+
+
+def require_file(target: Target, configuration: Configuration, directory: Path) -> None:
+    """Require the store's file where the target says, in the directory that the store was given."""
+    if configuration.journal_mode == "file" or target.files_view is not None:
+        return
+    expected = target.database(directory)
+    if not expected.resolve().is_relative_to(directory.resolve()):
+        raise SetUpError(
+            target.name,
+            "the-store-uses-its-path",
+            f"the database of the target (for a SimpleTarget: `file`) is {expected}, outside the directory that the "
+            "store is given; name a file below it",
+        )
+    if expected.exists():
+        return
+    there = sorted(path.name for path in directory.iterdir())
+    hint = (
+        f"the directory has {', '.join(there)}" if there else "the directory is empty: does the store use the path "
+        "that it is given, and is it not ':memory:'?"
+    )  # fmt: skip
+    raise SetUpError(
+        target.name,
+        "the-store-uses-its-path",
+        f"all calls were made, and there is no {expected.name} in the directory that the store was given; {hint}",
+    )
+
+
+def missing_table(target: Target, directory: Path) -> str:
+    """The missing table that `rows` reads, in words; "" if that is not the error."""
+    rows = getattr(target, "rows", None)
+    database = target.database(directory)
+    if not callable(rows) or not database.exists():
+        return ""
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        try:
+            rows(connection)
+        except sqlite3.OperationalError as error:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+            names = ", ".join(sorted(str(one) for (one,) in found)) or "no table at all"
+            return f"`rows` fails with {error}, after all calls; the file has {names}"
+        except Exception:  # noqa: BLE001 - other errors have another message
+            return ""
+    return ""
+
+
+def another_library(name: str) -> SetUpError:
+    """The error of a store whose file changes without any operation in the library that faults reach."""
+    loaded = [one for one in _OTHER_LIBRARIES if one in sys.modules]
+    which = f" (loaded: {', '.join(loaded)})" if loaded else ""
+    return SetUpError(
+        name,
+        "the-store-runs-on-a-library-that-can-be-reached",
+        "the store's file has changed, and no operation went through the SQLite of Python's sqlite3: it uses "
+        f"another library{which}, where no fault would reach it",
+    )
+
+
+def some(view: View) -> str:
+    """The first items of a view, in words."""
+    shown = ", ".join(f"{key!r}: {value!r:.60}" for key, value in list(view.items())[:2])
+    return shown + (f" and {len(view) - 2} more" if len(view) > 2 else "")
+
+
+def _forget(awaitable: object) -> None:
+    """Close a dropped coroutine, which would warn."""
+    close = getattr(awaitable, "close", None)
+    if callable(close):
+        close()
