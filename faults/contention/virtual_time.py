@@ -1,20 +1,21 @@
 """Virtual time: each sleep of a store, in SQLite's busy handler or in Python, advances one virtual clock.
 
-Inside the scope ``time.sleep`` returns at once, and ``time.monotonic`` counts the time slept, SQLite's included. Each
-read of the clock adds 10 µs, so that a loop that only polls the clock ends. The same calls see the same times in every
-run.
+Inside the scope ``time.sleep`` returns at once, and ``time.monotonic``, ``time.time`` and ``time.perf_counter`` count
+the time slept, SQLite's included. Each read of a clock adds 10 µs, so that a loop that only polls it ends.
 
-Not covered: code that imported ``sleep`` or ``monotonic`` from the module earlier, ``time.time`` (a store's clock
-belongs to its environment), and waiting for other threads.
+Not covered: functions of ``time`` that are bound elsewhere than in a module (`faults.clock_names`), ``datetime.now``,
+and waiting for other threads.
 """
 
 import contextlib
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from unittest import mock
 
+from tornpage.faults import clock_names
 from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.shims import Shims
 
@@ -30,7 +31,11 @@ class VirtualTime:
         self._shim = shim
         self._slept_before_us = shim.slept_us
         self._in_python_us = self._looked_us = 0
-        self._began_s = time.monotonic()
+        # The time of day is added to whatever clock is in force.
+        self._times: dict[str, Callable[[], float]] = {
+            name: getattr(time, name) for name in ("monotonic", "perf_counter", "time")
+        }
+        self._began_s = {name: function() for name, function in self._times.items()}
 
     @property
     def slept_us(self) -> int:
@@ -40,23 +45,35 @@ class VirtualTime:
     def sleep(self, seconds: float) -> None:
         """Advance the clock."""
         self._in_python_us += round(seconds * 1_000_000)
+        clock_names.slept(seconds)
         waiting.notify()
 
-    def monotonic(self) -> float:
-        """The time, in seconds."""
+    def read(self, name: str) -> float:
+        """The time of ``monotonic``, ``perf_counter`` or ``time``, in seconds."""
+        if name == "time" and clock_names.stopped_clocks:
+            return self._times[name]()
         self._looked_us += _LOOK_US
-        return self._began_s + (self.slept_us + self._looked_us) / 1_000_000
+        return self._began_s[name] + (self.slept_us + self._looked_us) / 1_000_000
+
+    def functions(self) -> Iterator[tuple[str, Callable[[], float | int]]]:
+        """The functions of ``time`` that it stands in for, by name."""
+        for name in self._times:
+            yield name, functools.partial(self.read, name)
+            yield f"{name}_ns", functools.partial(self._in_ns, name)
+
+    def _in_ns(self, name: str) -> int:
+        return round(self.read(name) * 1_000_000_000)
 
 
 @contextlib.contextmanager
 def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
     """Make every sleep virtual inside this scope; the shim must be installed with ``virtual_sleep``."""
     clock = VirtualTime(shim)
-    with (
-        mock.patch.object(time, "sleep", clock.sleep),
-        mock.patch.object(time, "monotonic", clock.monotonic),
-        _event_loops_in_real_time(),
-    ):
+    clock_names.follow()
+    with contextlib.ExitStack() as replaced:
+        for name, function in (("sleep", clock.sleep), *clock.functions()):
+            replaced.enter_context(mock.patch.object(time, name, function))
+        replaced.enter_context(_event_loops_in_real_time())
         _clocks.append(clock)
         try:
             yield clock

@@ -1,26 +1,30 @@
 """Virtual sleep: a store that sleeps in a call, to try again later, takes no real time, since nothing else runs.
 
-Method. While a call is made, ``time.sleep`` advances a clock and returns at once, and ``time.monotonic`` includes that
-time. So a store that waits for a minute and then gives up is not taken for one that never returns, and a store that
-would have slept for more than an hour is.
+Method. While a call is made, ``time.sleep`` advances a clock and returns at once, and ``time.monotonic``,
+``time.perf_counter`` and ``time.time`` include that time. So a store that waits for a minute and then gives up is not
+taken for one that never returns, and a store that would have slept for more than an hour is.
 
 If a thread or a child process of the store is alive, the store may be waiting for it: then the sleep is real. If
 another virtual clock is installed (`faults.waiting_in_virtual_time`, for rivals), it stays.
 
-Not covered: code that imported ``sleep`` or ``monotonic`` by name before, and ``time.time``.
+Not covered: functions of ``time`` that are bound elsewhere than in a module (`faults.clock_names`), and
+``datetime.now``, unless the target is deterministic.
 """
 
 import contextlib
+import functools
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
+from tornpage.faults import clock_names
 from tornpage.faults.child_processes import has_others
 from tornpage.faults.locks import live_threads
 
 _MOST_S: Final = 3600.0
-_sleep, _monotonic = time.sleep, time.monotonic
+_sleep = time.sleep
+_READ: Final = ("monotonic", "perf_counter", "time")
 _time: Any = time
 
 
@@ -33,13 +37,16 @@ class _Clock:
         self._has_child = False
         self._too_long = too_long
         self._skipped_s = 0.0
+        self.before: dict[str, Any] = {name: getattr(time, name) for name in ("sleep", *_READ, *_in_ns(_READ))}
 
     def sleep(self, seconds: float) -> None:
         # The real one rejects an argument that is not a time.
         if not seconds >= 0 or threading.current_thread() is not self._caller or not self._is_alone():
             _sleep(seconds)
+            clock_names.slept(seconds)
             return
         self._skipped_s += seconds
+        clock_names.slept(seconds)
         if self._skipped_s > _MOST_S:
             self.has_slept_too_long = True
             raise self._too_long
@@ -51,8 +58,15 @@ class _Clock:
             self._has_child = has_others()
         return not self._has_child and not any(thread not in self._others for thread in live_threads())
 
-    def monotonic(self) -> float:
-        return _monotonic() + self._skipped_s
+    def read(self, name: str) -> float:
+        is_told = name.startswith("time") and clock_names.stopped_clocks
+        skipped: float = 0.0 if is_told else self._skipped_s
+        now: float = self.before[name]()
+        return now + round(skipped * 1_000_000_000) if name.endswith("_ns") else now + skipped
+
+
+def _in_ns(names: Iterable[str]) -> list[str]:
+    return [f"{name}_ns" for name in names]
 
 
 @contextlib.contextmanager
@@ -64,12 +78,16 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
     if time.sleep is not _sleep:
         yield
         return
+    clock_names.follow()
     clock = _Clock(others, too_long)
-    _time.sleep, _time.monotonic = clock.sleep, clock.monotonic
+    _time.sleep = clock.sleep
+    for name in (*_READ, *_in_ns(_READ)):
+        setattr(time, name, functools.partial(clock.read, name))
     try:
         yield
     finally:
-        _time.sleep, _time.monotonic = _sleep, _monotonic
+        for name, function in clock.before.items():
+            setattr(time, name, function)
     if clock.has_slept_too_long:
         # The store has swallowed it.
         raise too_long

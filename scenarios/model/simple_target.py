@@ -3,13 +3,16 @@
 Subclass `SimpleTarget`, and define how the store is created, which calls to try, its view, and the rows of its tables.
 """
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.ambient import Ambient
 from tornpage.scenarios.model.judging.answers import as_answer
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
 
@@ -17,21 +20,32 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+# The scope in which the store's code runs, by the call that it makes.
+_During = Callable[[str], AbstractContextManager[None]]
+
+
+def _as_it_is(_call: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 class _SimpleSession:
     """A store in use; each action is a method call."""
 
-    def __init__(self, target: "SimpleTarget", store: Any) -> None:
+    def __init__(self, target: "SimpleTarget", store: Any, during: "_During") -> None:
         self._target = target
         self._store = store
+        self._during = during
 
     def call(self, action: Action) -> Any:
-        method = getattr(self._store, action.name)
-        returned = method(**action.args)
-        _require_not_lazy(self._target, action, method, returned)
-        return self._target.answer(action, returned)
+        with self._during(str(action)):
+            method = getattr(self._store, action.name)
+            returned = method(**action.args)
+            _require_not_lazy(self._target, action, method, returned)
+            return self._target.answer(action, returned)
 
     def live_view(self) -> View:
-        view: View = _named(self._target.view(self._store))
+        with self._during("view"):
+            view: View = _named(self._target.view(self._store))
         return view
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
@@ -41,7 +55,8 @@ class _SimpleSession:
         return
 
     def close(self) -> None:
-        closed = self._store.close()
+        with self._during("close"):
+            closed = self._store.close()
         if inspect.isawaitable(closed):
             _drop(closed)
             raise SetUpError(self._target.name, "calls-are-not-async", "close() is async, and nothing awaits it")
@@ -86,6 +101,10 @@ class SimpleTarget(Target):
 
     The return value of a call is checked, too: see `answer`.
 
+    `deterministic` is for a store that reads the clock or draws random values by itself (``datetime.now``,
+    ``uuid.uuid4``): while its code runs, they are replaced by ``environment.clock`` and by values that depend on the
+    call. It needs the extra ``tornpage[deterministic]``.
+
     Rules of your own go into the optional methods ``check_view(view)`` and ``check_change(before, action, after, *,
     is_done, now_ms)``, which raise `Violation`.
     """
@@ -98,6 +117,7 @@ class SimpleTarget(Target):
     binding: ModuleType = sqlite3
     # Whether the target promises survives-a-failed-sync; if so, the check runs by default.
     survives_failed_sync = False
+    deterministic = False
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()
     beat: Action
@@ -142,7 +162,9 @@ class SimpleTarget(Target):
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Create the store in a directory."""
-        store = self.make(self.database(directory), configuration, environment)
+        during: _During = Ambient(environment).during if self.deterministic else _as_it_is
+        with during("open"):
+            store = self.make(self.database(directory), configuration, environment)
         if store is None:
             raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
         if inspect.isawaitable(store):
@@ -151,7 +173,7 @@ class SimpleTarget(Target):
         if not callable(getattr(store, "close", None)):
             what = f"the store that `make` returns, a {type(store).__name__}, has no method close"
             raise SetUpError(self.name, "every-call-works", f"{what}; nothing else closes its files")
-        return _SimpleSession(self, store)
+        return _SimpleSession(self, store, during)
 
     def fresh_view(self, connection: sqlite3.Connection) -> View:
         """The rows; none before all tables exist, since the next opening creates the rest of them."""

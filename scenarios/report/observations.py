@@ -24,6 +24,9 @@ import msgspec
 from tornpage.scenarios.model.events import Event, Found, PointTried, SearchEnded, SearchStarted, Vacuous
 from tornpage.scenarios.report.json_lines import lines_in
 
+# Real time, also while a store's is virtual.
+_perf_counter = time.perf_counter
+
 
 class Observations:
     """Writes the observations of a campaign: test cases to one stream, messages to another."""
@@ -31,13 +34,13 @@ class Observations:
     def __init__(self, test_cases: IO[str], messages: IO[str]) -> None:
         self._test_cases, self._messages = test_cases, messages
         self._run_start = time.time()
-        self._before = time.perf_counter()
+        self._before = _perf_counter()
         self._property = ""
 
     def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         if isinstance(event, SearchStarted):
             self._property = f"{event.search} {event.target}"
-            self._before = time.perf_counter()
+            self._before = _perf_counter()
         elif isinstance(event, PointTried):
             self._write(self._test_case(event))
         elif isinstance(event, Found):
@@ -54,7 +57,7 @@ class Observations:
             self._write(self._message("info", "counts", {name: str(many) for name, many in event.counts.items()}))
 
     def _test_case(self, event: PointTried) -> dict[str, Any]:
-        now = time.perf_counter()
+        now = _perf_counter()
         seconds, self._before = now - self._before, now
         series, place = event.series, event.place
         status = "failed" if event.is_finding else "passed" if event.fired else "gave_up"

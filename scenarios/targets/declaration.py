@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.vfs.passed_by import in_words, is_database
+from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.judging import unpromised
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
@@ -63,6 +64,12 @@ def _wrong_names(target: Any) -> str:
         if isinstance(names, str) or not isinstance(names, Collection):
             return f"{member} is {names!r:.100}; give a tuple of names of actions, such as ('put',)"
     return ""
+
+
+def _lacks_a_package(target: Any) -> str:
+    """The package that the target needs and that is not installed; "" for none."""
+    is_missing = getattr(target, "deterministic", False) and not ambient.is_available()
+    return ambient.MISSING if is_missing else ""
 
 
 def _wrong_callers(target: Any) -> str:
@@ -128,6 +135,7 @@ _RULES: Final = (
     _wrong_depths,
     _wrong_binding,
     _wrong_promise,
+    _lacks_a_package,
     _wrong_callers,
     _wrong_names,
     _what_is_wrong_with_calls,

@@ -69,14 +69,14 @@ def test_who_waits_for_a_lock_gives_way_and_no_time_passes(two: Two, tmp_path: P
         time.sleep(1_000)
         first.execute("COMMIT")
 
-    began = time.perf_counter()
+    began = time.clock_gettime(time.CLOCK_MONOTONIC)
     one.start(slowly)
     other.start(lambda: second.execute("INSERT INTO t VALUES (2)").rowcount)
     one.go()
     hops = switch(other, one)
     assert [type(hop.event) for hop in hops] == [Waiting, Ended, Ended]
     assert [hop.caller for hop in hops] == ["B", "A", "B"]
-    assert time.perf_counter() - began < 20
+    assert time.clock_gettime(time.CLOCK_MONOTONIC) - began < 20
     one.do(first.close)
     other.do(second.close)
 

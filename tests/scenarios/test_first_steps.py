@@ -168,7 +168,7 @@ class Mapped:
     ("source", "name", "said", "code"),
     [
         (MEMORY_FIRST, "Kept", "view: known: name of names", 1),
-        (PER_CALL, "Jobs", "left out: made of jobs: another value each time", 0),
+        (PER_CALL, "Jobs", "deterministic: the time and the random values", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
         (NUMBERED, "Numbered", "2 calls: add, remove", 1),
         (LOGGED, "Logged", "not checked: log", 0),

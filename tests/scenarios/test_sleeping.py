@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import pytest
@@ -50,6 +51,33 @@ class BacksOff:
         self.db.close()
 
 
+class HasADeadline(BacksOff):
+    """Tries again for a minute, by the clock `now`; sleep and clock may be names of the module."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def patiently(self, sql: str, *arguments: str) -> sqlite3.Cursor:
+        until = self.now() + 60
+        while True:
+            try:
+                return self.db.execute(sql, arguments)
+            except sqlite3.OperationalError:
+                if self.now() >= until:
+                    raise
+                sleep(0.5)
+
+
+class CountsUpInNs(HasADeadline):
+    def now(self) -> float:
+        return time.time_ns() / 1e9
+
+
+class ReadsThePerformanceCounter(HasADeadline):
+    def now(self) -> float:
+        return perf_counter()
+
+
 class NeverGivesUp(BacksOff):
     """Tries again for good."""
 
@@ -87,6 +115,16 @@ def test_a_store_that_backs_off_for_half_a_minute_and_gives_up_is_silent() -> No
     began = time.monotonic()
     assert not _found(Target())
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("kind", [HasADeadline, CountsUpInNs, ReadsThePerformanceCounter])
+@pytest.mark.parametrize("search", ["sweep", "contend"])
+def test_a_deadline_of_a_minute_passes_in_virtual_time_on_every_clock(kind: type[BacksOff], search: str) -> None:
+    target = Target()
+    target.kind = kind
+    recorder = run(target, Plan((search,), Profile("test", 8, 8, 0, 0, rival_points=8), report=None))
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.tallies
 
 
 def test_it_is_silent_while_a_process_of_the_harness_is_alive() -> None:

@@ -91,7 +91,7 @@ class CrashReader:
         self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
         self._last: View = {}
-        self._beat_keys: Set[str] | None = None
+        self._beat_keys: tuple[int, Set[str]] | None = None
         # The database that was read last as it is after its recovery; None where there is none, or SQLite can't say.
         self._pages: bytes | None = None
         # Databases after their recovery, each with its digest.
@@ -243,7 +243,7 @@ class CrashReader:
             with in_time("after a crash, opening, looking or one small change"):
                 session = self.target.open(directory, self.configuration, environment)
                 try:
-                    self._try_out(session, view, directory)
+                    self._try_out(session, view, directory, now_ms)
                     self._require_whole(directory)
                 finally:
                     session.close()
@@ -261,7 +261,7 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _try_out(self, session: Session, view: View, directory: Path) -> None:
+    def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
         memory = session.live_view()
         if memory != view:
             detail = describe(differences(memory, view), "the reopened store", "a plain reader")
@@ -272,21 +272,24 @@ class CrashReader:
         except Refused:
             pass  # If the small change was made before, the store may refuse it.
         except Exception as error:
-            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory):
+            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory, now_ms):
                 raise
 
-    def _keys_of_the_beat(self, directory: Path) -> Set[str]:
+    def _keys_of_the_beat(self, directory: Path, now_ms: int) -> Set[str]:
         """The keys that the small change adds to the view of an empty store, created beside `directory`."""
-        if self._beat_keys is None:
+        # Those of a deterministic target depend on the time.
+        if self._beat_keys is None or self._beat_keys[0] != now_ms:
             home = directory.with_name(f"{directory.name}.beat")
             place({}, home)
-            session = self.target.open(home, self.configuration, environment_of(self.target))
+            environment = environment_of(self.target)
+            environment.now_ms = now_ms
+            session = self.target.open(home, self.configuration, environment)
             try:
                 session.call(self.target.heartbeat())
-                self._beat_keys = session.live_view().keys()
+                self._beat_keys = now_ms, session.live_view().keys()
             finally:
                 session.close()
-        return self._beat_keys
+        return self._beat_keys[1]
 
 
 def _has_only_a_log(database: str) -> bool:

@@ -74,7 +74,8 @@ def require_same_when_cold(target: Target, action: Action, warm: tuple[View, Vie
         "the-view-shows-what-later-views-depend-on",
         f"{action} leads to another state in a session that was just opened than in the one that made the calls "
         f"before it: {describe(differences(after, cold), 'the running session', 'the one just opened')}; state "
-        "in memory has to be restored at opening, and to be in the view",
+        "in memory has to be restored at opening, and to be in the view; a call that reads the clock or draws random "
+        "values by itself needs `deterministic = True` in its target",
     )
 
 
@@ -192,7 +193,9 @@ class _Rehearsal:
     def _play_again(self, first: Trial, second: Trial, left: View) -> None:
         """The same calls elsewhere and later: they lead to the same state, and don't affect the first store."""
         offset = _Offset()
-        with later(offset) if "syscall" not in self.target.depths else contextlib.nullcontext():
+        # The clock of a deterministic target is the environment's anyway.
+        is_apart = "syscall" in self.target.depths or getattr(self.target, "deterministic", False)
+        with contextlib.nullcontext() if is_apart else later(offset):
             self._open(second, is_first=False)
             self._play(second, between=offset.add)
             last = len(self.target.workload())
@@ -211,7 +214,7 @@ class _Rehearsal:
                 "the-same-calls-lead-to-the-same-state",
                 "the same calls lead to another state in another directory, at another time of day: "
                 f"{describe(differences(left, again), 'the first time', 'the second')}; names come with the calls, "
-                "and the time from `environment.clock`",
+                "and the time from `environment.clock`, or the target sets `deterministic = True`",
             )
 
     def _require_no_time_of_day(self, view: View) -> None:
@@ -220,7 +223,7 @@ class _Rehearsal:
             raise self._wrong(
                 "the-same-calls-lead-to-the-same-state",
                 f"{key!r} in the view has the time of day, {view[key]!r:.80}, so no two runs are equal: take the time "
-                "from `environment.clock`, or leave it out of view and rows",
+                "from `environment.clock`, set `deterministic = True` in the target, or leave it out of view and rows",
             )
 
     def _restart(self, left: View) -> None:

@@ -17,6 +17,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +26,14 @@ import msgspec
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
 from tornpage.scenarios.execution.generic_checks.open_connections import connections_on
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
+from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, needed, ways_to_make
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
 _A_CALL_S: Final = 3.0
+# The time of the next call that is kept.
+_STEP_MS: Final = 60_000
 _MOST_ITEMS: Final = 10_000
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -48,6 +52,10 @@ _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
     "wipe", "empty", "truncate", "reset", "flush",
 )  # fmt: skip
+
+
+class DiffersError(NotLearned):
+    """Another run makes other keys."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -69,29 +77,47 @@ class Observed(msgspec.Struct, frozen=True):
     closes: str
     # Public methods that the target does not call, with the reason.
     left_out: Mapping[str, str]
+    # Whether it takes the time or random values by itself, which are replaced.
+    deterministic: bool
 
 
 def observe(store: Callable[..., Any], directory: Path) -> Observed:
-    """Play `store` below `directory`; raises `NotLearned`."""
+    """Play `store` below `directory`; raises `NotLearned`.
+
+    Where another run has other data, it is played once more with the time and random values replaced.
+    """
+    try:
+        observed = _observe(store, directory / "as-it-is", deterministic=False)
+    except DiffersError:
+        if not ambient.is_available():
+            raise
+        return _observe(store, directory / "replaced", deterministic=True)
+    if any(table.left_out for table in observed.tables) and ambient.is_available():
+        with contextlib.suppress(NotLearned):
+            return _observe(store, directory / "replaced", deterministic=True)
+    return observed
+
+
+def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool) -> Observed:
     reasons = []
     for number, make in enumerate(ways_to_make(store)):
         first, second = directory / f"first-{number}", directory / f"second-{number}"
         try:
-            played = _Played(store, make, first)
+            played = _Played(store, make, first, deterministic=deterministic)
             found = played.discover()
-            with later(lambda: _A_MONTH_S):
-                again = _Played(store, make, second)
+            with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
+                again = _Played(store, make, second, deterministic=deterministic)
                 again.repeat([action for action, _ in found])
         except NotLearned as error:
             reasons.append(f"{make}: {error}")
             continue
         if played.closes != "close" and not inspect.isclass(store):
             raise NotLearned("what it returns has no `close`; let it return a store that has one")
-        return _observed(played, again, found)
+        return _observed(played, again, found, deterministic=deterministic)
     raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
 
 
-def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]]) -> Observed:
+def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
     tables = tuple(_same(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
     if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
         raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
@@ -107,6 +133,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
+        deterministic,
     )  # fmt: skip
 
 
@@ -128,7 +155,10 @@ def _same(one: Table, other: Table) -> Table:
     ]
     left = tuple(name for index, name in enumerate(one.columns) if index not in kept)
     if moving := [name for name in one.keys if name in left]:
-        raise NotLearned(f"the key {moving[0]} of {one.name} differs on each run; pass it as an argument of the call")
+        more = "" if ambient.is_available() else "; or pip install 'tornpage[deterministic]', which replaces it"
+        raise DiffersError(
+            f"the key {moving[0]} of {one.name} differs on each run; pass it as an argument of the call{more}"
+        )
     rows = tuple(tuple(row[index] for index in kept) for row in one.rows)
     return Table(one.name, tuple(one.columns[index] for index in kept), rows, one.keys, left)
 
@@ -140,8 +170,10 @@ def _is_now(rows: tuple[Row, ...], index: int) -> bool:
 class _Played:
     """One store in one directory, while it is played."""
 
-    def __init__(self, store: Callable[..., Any], make: str, directory: Path) -> None:
+    def __init__(self, store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool) -> None:
         directory.mkdir(parents=True)
+        self._environment = Environment(sqlite3.connect)
+        self._during = ambient.Ambient(self._environment).during if deterministic else _as_it_is
         self.make, self.directory, self.tried = make, directory, list[str]()
         self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
         self.most: list[Table] = []
@@ -151,10 +183,10 @@ class _Played:
         names = {
             getattr(store, "__name__", "Store"): store,
             "path": directory / "store.sqlite",
-            "environment": Environment(sqlite3.connect),
+            "environment": self._environment,
         }
         try:
-            with limit(_A_CALL_S, "it did not return"):
+            with limit(_A_CALL_S, "it did not return"), self._during("open"):
                 self.store = eval(make, names)  # noqa: S307 - our own expression, of the user's own class
         except _FAILURES as error:
             raise NotLearned(f"{type(error).__name__}: {error}") from error
@@ -201,8 +233,13 @@ class _Played:
 
     def _repeat(self, actions: list[Action]) -> None:
         for action in actions:
-            with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "it did not return"):
+            with (
+                contextlib.suppress(*_FAILURES),
+                limit(_A_CALL_S, "it did not return"),
+                self._during(str(action)),
+            ):
                 getattr(self.store, action.name)(**action.args)
+            self._environment.now_ms += _STEP_MS
             self._keep(self.tables())
 
     def methods(self) -> list[tuple[str, Any]]:
@@ -228,7 +265,7 @@ class _Played:
         for args in arguments(method):
             before = self.tables()
             try:
-                with limit(_A_CALL_S, f"{name} did not return"):
+                with limit(_A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                     returned = method(**args)
             except _FAILURES as error:
                 self.left_out[name] = f"it raised {type(error).__name__}: {error}"[:100]
@@ -240,11 +277,13 @@ class _Played:
             self._keep(after)
             self.left_out.pop(name, None)
             if after != before:
+                self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), count(after) - count(before))]
             if not args and returned is not None:
                 self.answers.setdefault(f"{name}()", None)
             # A read has an answer; a call without effect and answer may need other arguments.
             if _is_data(returned):
+                self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), 0)]
         return None
 
@@ -296,6 +335,10 @@ class _Played:
         """All ordinary tables with their rows."""
         self.file, self.journal_mode, tables = read(self.directory)
         return tables
+
+
+def _as_it_is(_call: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 def _held(store: Any) -> list[tuple[str, Any]]:

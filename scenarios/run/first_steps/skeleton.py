@@ -84,7 +84,7 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
 {helpers}class {name}(SimpleTarget):
     title = "{store} of {module}"
     file = "{file}"
-    configurations = (Configuration("{journal_mode}", "{synchronous}"),)
+    configurations = (Configuration("{journal_mode}", "{synchronous}"),){deterministic}
     # Each starts from the state that the earlier ones left; add the calls that your users make.
     calls = ({calls}
     )
@@ -103,6 +103,10 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
         return {rows}
 """
 )
+
+_DETERMINISTIC: Final = """
+    # It reads the clock, or draws random values, by itself: they are replaced while it runs.
+    deterministic = True"""
 
 _TABLES: Final = """\
 # Each table's name, the number of its key columns, and the query that reads it.
@@ -126,7 +130,7 @@ _FROM_FILE: Final = """\
 def from_file(path):
     if not path.exists():
         return {}
-    with contextlib.closing(faults.connect_unwatched(path)) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         return tables(connection)
 
 
@@ -153,7 +157,7 @@ def _written(
     closing = "" if observed.closes == "close" else _CLOSING.format(store=store, how=_how_to_close(observed))
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
-        synchronous=observed.synchronous,
+        synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
         imports=_imports(module, store, from_file=from_file),
         helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
@@ -182,6 +186,8 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         yield f"not checked: store.{name}; add it to the view, or return it from a call"
     if unseen := [table.name for table in observed.tables if table not in seen]:
         yield f"not checked: {', '.join(unseen)}"
+    if observed.deterministic:
+        yield "deterministic: the time and the random values that it takes by itself are replaced"
     if observed.synchronous in ("OFF", "NORMAL"):
         yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
     for name, reason in observed.left_out.items():
@@ -197,7 +203,7 @@ def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
 def _imports(module: str, store: str, *, from_file: bool) -> str:
     mine = f"from {module} import {store}"
     if from_file:
-        return f"import contextlib\n\n{mine}\nfrom tornpage import Action, Configuration, SimpleTarget, faults"
+        return f"import contextlib\nimport sqlite3\n\n{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
     return f"{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
 
 

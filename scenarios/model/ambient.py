@@ -1,0 +1,111 @@
+"""The time and the random values that a store takes by itself, replaced while its code runs.
+
+Method. Inside `Ambient.during` time-machine stops Python's clock at the environment's time (``time.time``,
+``datetime.now`` and their like, also where they were bound by name before), and a sleep that takes no real time moves
+it on. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``, and the functions of the module ``random`` yield
+values that depend only on the call, its time, and how often the session has made it at that time. So the same call
+leads to the same state in every session, and a call that is made again draws other values.
+
+Not covered: generators of a store's own (``random.Random()``, NumPy's), a name that was bound to ``os.urandom``, and a
+loop that waits for a time without sleeping, which never ends.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tornpage.faults import clock_names
+from tornpage.scenarios.model.target import Environment
+
+MISSING: Final = "`deterministic` needs the package time-machine; install it: pip install 'tornpage[deterministic]'"
+
+_os: Any = os
+_random: Any = random
+_urandom = os.urandom
+_own: Final = {name: getattr(time, name) for name in ("time", "time_ns")}
+# By thread, the generators of the scopes that it is in; a thread that a store has started draws from the newest.
+_drawing: dict[int, list[random.Random]] = {}
+
+
+def is_available() -> bool:
+    """Whether time-machine is installed; it is loaded then, for the processes that are forked from this one."""
+    if importlib.util.find_spec("time_machine") is None:
+        return False
+    with _as_c_has_them():
+        importlib.import_module("time_machine")
+    return True
+
+
+class Ambient:
+    """The time and random values of one session."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._made: Counter[tuple[str, int]] = Counter()
+
+    @contextlib.contextmanager
+    def during(self, call: str) -> Iterator[None]:
+        """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
+        now_ms = self._environment.now_ms
+        self._made[call, now_ms] += 1
+        generator = random.Random(f"{call} at {now_ms} for the {self._made[call, now_ms]}th time")  # noqa: S311 - repeatable
+        with _stopped_at(now_ms), _drawn_from(generator):
+            yield
+
+
+@contextlib.contextmanager
+def _stopped_at(now_ms: int) -> Iterator[None]:
+    with _as_c_has_them():
+        import time_machine  # noqa: PLC0415 - an extra (`is_available`); it looks the functions up when it is imported
+
+        travel = time_machine.travel(now_ms / 1000, tick=False)
+        clock = travel.start()
+    clock_names.stopped_clocks.append(clock.shift)
+    try:
+        yield
+    finally:
+        clock_names.stopped_clocks.remove(clock.shift)
+        with _as_c_has_them():
+            travel.stop()
+
+
+@contextlib.contextmanager
+def _as_c_has_them() -> Iterator[None]:
+    """Python's own functions in the module ``time``, whose C code time-machine changes in place."""
+    replaced = {name: getattr(time, name) for name in _own}
+    for name, function in _own.items():
+        setattr(time, name, function)
+    try:
+        yield
+    finally:
+        for name, function in replaced.items():
+            setattr(time, name, function)
+
+
+@contextlib.contextmanager
+def _drawn_from(generator: random.Random) -> Iterator[None]:
+    thread, state = threading.get_ident(), random.getstate()
+    _drawing.setdefault(thread, []).append(generator)
+    _os.urandom = _random._urandom = _draw
+    random.seed(generator.getrandbits(64))
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        _drawing[thread].remove(generator)
+        if not _drawing[thread]:
+            del _drawing[thread]
+        if not _drawing:
+            _os.urandom = _random._urandom = _urandom
+
+
+def _draw(size: int) -> bytes:
+    own = _drawing.get(threading.get_ident()) or next(reversed(_drawing.values()), None)
+    return own[-1].randbytes(size) if own else _urandom(size)

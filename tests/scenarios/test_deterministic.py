@@ -1,0 +1,178 @@
+"""A store that reads the clock and draws ids by itself: the same call leads to the same state, and is judged so."""
+
+import contextlib
+import random
+import secrets
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, Environment, SimpleTarget
+from tornpage.scenarios.execution.call_timeout import in_time
+from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run.campaign import Exit, run, verdict
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.declaration import what_is_wrong
+
+pytestmark = [
+    pytest.mark.skipif(not ambient.is_available(), reason="time-machine is not installed"),
+    # A store whose opening fails leaves its connection to the garbage collector: a warning from Python 3.13 on.
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@dataclass
+class Job:
+    payload: str
+    name: str = field(default_factory=lambda: f"job-{uuid.uuid4()}")
+    # Bound when the class was made.
+    made: float = field(default_factory=time.time)
+
+
+class Leases:
+    """Jobs with random ids, and leases that end a minute after they were taken."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute(
+            "CREATE TABLE IF NOT EXISTS jobs "
+            "(name TEXT PRIMARY KEY, payload TEXT, made REAL, day TEXT, token TEXT, until REAL)"
+        )
+
+    def submit(self, payload: str) -> str:
+        job = Job(payload)
+        self.db.execute(
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, NULL, 0)",
+            (job.name, job.payload, job.made, datetime.now(UTC).isoformat()),
+        )
+        return job.name
+
+    def claim(self) -> str | None:
+        token, now = secrets.token_hex(8) + str(random.random()), time.time()  # noqa: S311 - as stores do
+        taken = self.db.execute(
+            "UPDATE jobs SET token = ?, until = ? WHERE name = "
+            "(SELECT name FROM jobs WHERE until < ? ORDER BY made LIMIT 1) RETURNING name",
+            (token, now + 60, now),
+        ).fetchall()
+        return str(taken[0][0]) if taken else None
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Swallows(Leases):
+    """Says that a job was submitted whatever happened."""
+
+    def submit(self, payload: str) -> str:
+        with contextlib.suppress(sqlite3.OperationalError):
+            return super().submit(payload)
+        return ""
+
+
+class LeasesTarget(SimpleTarget):
+    deterministic = True
+    kind: type[Leases] = Leases
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("submit", {"payload": "a"}), Action("submit", {"payload": "b"}), Action("claim"), Action("claim"))
+    beat = Action("submit", {"payload": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Leases:
+        return self.kind(path)
+
+    def view(self, store: Leases) -> Mapping[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> Mapping[str, Any]:
+        return {name: rest for name, *rest in connection.execute("SELECT * FROM jobs").fetchall()}
+
+
+def _searched(target: SimpleTarget, *searches: str) -> Recorder:
+    profile = Profile("test", 1, 4, 8, 40, limit_points=4, crash_states=60)
+    return run(target, Plan(searches, profile, report=None))
+
+
+@pytest.mark.parametrize("search", ["sweep", "crash", "contend", "limits", "fuzz"])
+def test_a_sound_store_with_random_ids_and_a_clock_is_silent(search: str) -> None:
+    recorder = _searched(LeasesTarget(), search)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
+
+
+def test_a_defect_of_such_a_store_is_found() -> None:
+    target = LeasesTarget()
+    target.kind = Swallows
+    codes = {found.finding.code for found in _searched(target, "sweep").findings}
+    assert "acknowledged-is-durable" in codes
+
+
+def test_the_same_call_has_the_same_time_and_values_and_a_repeated_one_others() -> None:
+    def drawn(session: ambient.Ambient, call: str = "put(1)") -> tuple[Any, ...]:
+        with session.during(call):
+            return uuid.uuid4(), secrets.token_hex(4), random.random(), time.time(), datetime.now(UTC)  # noqa: S311
+
+    environment = Environment()
+    first, second = ambient.Ambient(environment), ambient.Ambient(environment)
+    one = drawn(first)
+    assert one == drawn(second)
+    assert one[3] == environment.now_ms / 1000 == one[4].timestamp()
+    again = drawn(first)
+    assert not {*one[:3]} & {*again[:3]}
+    assert not {*one[:3]} & {*drawn(second, "put(2)")[:3]}
+    assert uuid.uuid4() != uuid.uuid4()
+    assert abs(time.time() - time.time_ns() / 1e9) < 60 < abs(time.time() - one[3])
+
+
+def test_a_sleep_moves_the_stopped_clock_inside_a_call() -> None:
+    own = time.time
+    with in_time("it"), ambient.Ambient(Environment()).during("it"):
+        began, day = time.time(), datetime.now(UTC)
+        time.sleep(86_400 / 48)
+        assert time.time() - began == (datetime.now(UTC) - day).total_seconds() == 86_400 / 48
+    assert time.time is own
+
+
+def test_without_it_the_error_says_what_to_do() -> None:
+    target = LeasesTarget()
+    target.deterministic = False
+    with pytest.raises(Exception, match=r"deterministic = True"):
+        _searched(target, "sweep")
+
+
+def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ambient, "is_available", lambda: False)
+    assert "pip install 'tornpage[deterministic]'" in what_is_wrong(LeasesTarget())
+
+
+DRAWS = """
+import sqlite3, time, uuid
+
+class Notes:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, text TEXT, at REAL)")
+
+    def add(self, text: str):
+        self.db.execute("INSERT INTO notes VALUES (?, ?, ?)", (str(uuid.uuid4()), text, time.time()))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_first_target_of_such_a_store_is_deterministic(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "draws.py").write_text(DRAWS)
+    wrote = command("new", "target", "--from", "draws:Notes")
+    assert wrote.code == 0, wrote
+    assert "deterministic: the time and the random values" in wrote.out
+    assert "left out" not in wrote.out
+    assert "    deterministic = True\n" in (tmp_path / "draws_target.py").read_text()
+    swept = command("sweep", "--target", "draws_target:NotesTarget", "--quiet", "--jobs", 1)
+    assert swept.code == 0, swept
