@@ -68,6 +68,8 @@ def _is_in_use() -> bool:
     SQLite's own statistics can't show it: they are off inside the scopes, so memory that is allocated outside and freed
     inside stays counted.
     """
+    # What is frozen is in no list.
+    gc.unfreeze()
     if not any(map(_holds_memory, gc.get_objects())):
         return False
     gc.collect()

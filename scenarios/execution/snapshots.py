@@ -46,14 +46,22 @@ class Holder:
         with spared():
             return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
 
-    def _read(self, path: str) -> bytes:
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """The first bytes of a file, or all of them; none if there is no such file."""
+        try:
+            with spared():
+                return self._read(path, most)
+        except FileNotFoundError:
+            return b""
+
+    def _read(self, path: str, most: int | None = None) -> bytes:
         if path.endswith(os.sep):
             return b""
         found = os.stat(path)
         key = found.st_dev, found.st_ino
         if key not in self._descriptors:
             self._descriptors[key] = os.open(path, os.O_RDONLY)
-        return os.pread(self._descriptors[key], found.st_size, 0)
+        return os.pread(self._descriptors[key], found.st_size if most is None else most, 0)
 
     def release(self) -> None:
         """Close the descriptors; call it when no session is open on these files."""
