@@ -51,6 +51,8 @@ from tornpage.faults.limits.memory import (
     can_fail_allocations,
     can_limit_heap,
     exact_allocations,
+    freeze,
+    frozen,
 )
 from tornpage.faults.plan import (
     FILE_KINDS,
@@ -154,6 +156,8 @@ __all__ = [
     "exact_allocations",
     "faulting_connect",
     "faulting_connection",
+    "freeze",
+    "frozen",
     "install",
     "is_busy",
     "is_open",

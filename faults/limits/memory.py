@@ -68,12 +68,33 @@ def _is_in_use() -> bool:
     SQLite's own statistics can't show it: they are off inside the scopes, so memory that is allocated outside and freed
     inside stays counted.
     """
-    # What is frozen is in no list.
-    gc.unfreeze()
     if not any(map(_holds_memory, gc.get_objects())):
         return False
     gc.collect()
     return any(map(_holds_memory, gc.get_objects()))
+
+
+def freeze() -> None:
+    """Let the garbage collector leave alone all objects that exist now, unless one of them holds memory of SQLite.
+
+    What is frozen is in none of its lists, by which open connections are found.
+    """
+    gc.collect()
+    if not _is_in_use():
+        gc.freeze()
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """As `freeze`, inside this scope only, and not where the program has frozen something itself."""
+    if gc.get_freeze_count() or _is_in_use():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Allocator:

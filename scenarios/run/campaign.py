@@ -99,8 +99,9 @@ def run(
         if plan.rehearses:
             require_contracts(target, searches[0].configurations if searches else (), directory / "rehearsal")
         if alone:
-            # SQLite's own clock stands still, so that its values are the same in each run.
-            with faults.install() as shim, shim.deterministic():
+            # SQLite's own clock stands still, so that its values are the same in each run. Open connections are looked
+            # for at many points, and not among all the objects of the program.
+            with faults.install() as shim, shim.deterministic(), faults.frozen():
                 for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
                     if deadline is not None:
                         # Each search has its share of the time left; unused time goes to the others.

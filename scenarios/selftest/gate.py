@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tornpage import faults
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile, without_password
 from tornpage.scenarios.model.target import Target, TargetError
@@ -60,11 +62,17 @@ def over(jobs: int, cluster: str | None = None) -> Iterator[Map]:
     elif jobs == 1:
         yield map
     else:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare) as pool:
             try:
                 yield pool.map
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _prepare() -> None:
+    """Load what takes long to load in a new process, and let the garbage collector leave it alone."""
+    importlib.import_module("tornpage.scenarios.search.fuzz.search")
+    faults.freeze()
 
 
 def catches(

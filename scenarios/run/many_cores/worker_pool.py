@@ -11,7 +11,6 @@ under test hangs in C, where no signal reaches Python.
 """
 
 import contextlib
-import gc
 import multiprocessing
 import pickle
 import signal
@@ -27,6 +26,7 @@ from typing import Final, Self
 
 import msgspec
 
+from tornpage import faults
 from tornpage.scenarios.model.events import Event, Finding, PointTried
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.work import Done, Part
@@ -258,10 +258,10 @@ def _serve(
             sender.send()
             pipe.send(result)
             if job[0] not in begun:
-                # Its modules are loaded now, and a tenth of the time would go into looking through them for garbage.
+                # Its modules are loaded now. A tenth of the time would go into looking for garbage in them, and a check
+                # that looks for open connections would go through them at each point.
                 begun.add(job[0])
-                gc.collect()
-                gc.freeze()
+                faults.freeze()
 
 
 def done_alone(

@@ -1,0 +1,48 @@
+"""What exists before a campaign is left alone by the garbage collector, but for open connections."""
+
+import contextlib
+import gc
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from tornpage import faults
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_frozen() -> Iterator[None]:
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+def test_inside_the_scope_only_new_objects_are_looked_through() -> None:
+    old: list[object] = []
+    gc.collect()
+    with faults.frozen():
+        new: list[object] = []
+        found = {id(one) for one in gc.get_objects()}
+        assert id(new) in found
+        assert id(old) not in found
+    assert id(old) in {id(one) for one in gc.get_objects()}
+
+
+def test_an_open_connection_is_never_hidden() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        with faults.frozen():
+            assert gc.get_freeze_count() == 0
+        faults.freeze()
+        assert gc.get_freeze_count() == 0
+        assert any(one is connection for one in gc.get_objects())
+    faults.freeze()
+    assert gc.get_freeze_count() > 0
+
+
+def test_what_the_program_has_frozen_itself_stays_so() -> None:
+    gc.freeze()
+    count = gc.get_freeze_count()
+    with faults.frozen():
+        assert gc.get_freeze_count() == count
+    assert gc.get_freeze_count() == count
