@@ -19,7 +19,6 @@ from typing import Final, Self
 from tornpage import faults
 from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash import latent
-from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
@@ -220,12 +219,10 @@ class Executor:
             return
         fired, circumstance = self._times_fired, self._circumstance()
         before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
-        files = self.shadow.crash_copy() if keeps else None
+        files, wanted, stages, after = self.shadow.go_ahead(
+            step.action, keeps_files=keeps, settles=self.recording is not None
+        )
         saved = files if self.armed else None
-        wanted, stages = self.shadow.call_by_stages(step.action)
-        if self.recording is not None:
-            settle(self.shadow)
-        after = self.shadow.fresh_view()
         wanted = self._in_its_own_words(wanted, changes=after != before)
         self._require_wanted(step, wanted)
         self.real.oracle.numbers_used = self._has_failed

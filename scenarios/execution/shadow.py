@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.in_place import in_the_place_of
 from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.snapshots import Files, place
@@ -53,6 +54,21 @@ class Shadow(Trial):
         """Make one call in its place; see `Trial.call_by_stages`."""
         with self._in_place():
             return super().call_by_stages(action)
+
+    def go_ahead(
+        self, action: Action, *, keeps_files: bool, settles: bool
+    ) -> tuple[Files | None, Answer, tuple[View, ...], View]:
+        """Make a call before the real session does, taking its place once for all of it.
+
+        Returns the files before the call, if they are to be kept, its answer, its stages, and the view after it; with
+        `settles` a program of its own has finished its work by then.
+        """
+        with self._in_place():
+            files = self.crash_copy() if keeps_files else None
+            answer, stages = self.call_by_stages(action)
+            if settles:
+                settle(self)
+            return files, answer, stages, self.fresh_view()
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader in its place."""

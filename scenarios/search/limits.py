@@ -62,8 +62,8 @@ class Limits(PointSearch):
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
-        """How many points of a call."""
-        return {"most_points_per_call": plan.profile.limit_points}
+        """How many points of a call; how far it gets is measured in the unit of each limit."""
+        return {"most_points_per_call": plan.profile.limit_points, "depths": ("vfs",)}
 
     def parts(self) -> Iterator[Part]:
         """A few calls in each configuration, separately with and without counted allocations."""
