@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tornpage.ledger import rules
-from tornpage.ledger.cache.reading import TaskReader
+from tornpage.ledger.cache.reading import TaskReader, callers_own
 from tornpage.ledger.clock import Clock
 from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.errors import IllegalTransition, NotFound, UsageError
@@ -165,7 +165,10 @@ class TaskRegistry(TaskReader):
         requester_origin: JsonValue | UnsetType = UNSET,
         last_notified_event_at: int | UnsetType | None = UNSET,
     ) -> DeliveryState:
-        """Write a task's delivery state; omitted fields stay unchanged. Raises `NotFound`, `UsageError`."""
+        """Write a task's delivery state; omitted fields stay unchanged. The answer's origin is a copy.
+
+        Raises `NotFound`, `UsageError`.
+        """
         checked_id("task_id", task_id)
         patch: dict[str, Any] = {}
         if requester_origin is not UNSET:
@@ -182,7 +185,7 @@ class TaskRegistry(TaskReader):
             return (Change(task_id, delivery=state),) if state != known else ()
 
         self._change(compute)
-        return state
+        return callers_own(state)
 
     def delete(self, task_id: str) -> Task:
         """Delete a task and its delivery state in one transaction; returns the deleted task. Raises `NotFound`."""

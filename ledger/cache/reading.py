@@ -18,6 +18,13 @@ from tornpage.ledger.records import DeliveryState, Runtime, Status, Task
 from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, trimmed
 
 
+def callers_own(state: DeliveryState) -> DeliveryState:
+    """A delivery state whose origin the caller may change: memory keeps its own."""
+    if state.requester_origin is None:
+        return state
+    return msgspec.structs.replace(state, requester_origin=json_value("requester_origin", state.requester_origin))
+
+
 class TaskReader(RegistryEngine):
     """Tasks, by id, run, owner, flow and session."""
 
@@ -32,9 +39,7 @@ class TaskReader(RegistryEngine):
         checked_id("task_id", task_id)
         with self._lock:
             state = self._current().deliveries.get(task_id)
-        if state is None or state.requester_origin is None:
-            return state
-        return msgspec.structs.replace(state, requester_origin=json_value("requester_origin", state.requester_origin))
+        return callers_own(state) if state is not None else None
 
     def list(self, *, runtime: Runtime | str | None = None, status: Status | str | None = None) -> builtins.list[Task]:
         """All tasks, newest first; if given, only those of one runtime or status. Raises `UsageError`."""

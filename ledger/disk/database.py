@@ -266,7 +266,16 @@ class Database:
             # The level can't be changed inside an open transaction.
             self.abandon()
             if self._connection is connection:
-                connection.execute("PRAGMA synchronous = normal")
+                self._lower_again(connection)
+
+    def _lower_again(self, connection: Any) -> None:
+        try:
+            connection.execute("PRAGMA synchronous = normal")
+        except BaseException:
+            # The next connection is configured again, at the chosen level.
+            if not self.in_memory:
+                self.discard_connection()
+            raise
 
     # Health
 
@@ -344,14 +353,14 @@ class Database:
                 with self._read_transaction(connection):
                     yield connection
             except BaseException as error:
-                of_driver = is_database_error(error)
+                failure = from_sqlite(error, doing="read the ledger") if is_database_error(error) else error
                 if self.active is None:
                     self.abandon()
-                elif of_driver or isinstance(error, StoreError):
-                    self.active.doom(error)
+                elif isinstance(failure, StoreError):
+                    self.active.doom(failure)
                     self.abandon()
-                if of_driver:
-                    raise from_sqlite(error, doing="read the ledger") from error
+                if failure is not error:
+                    raise failure from error
                 raise
 
     @contextlib.contextmanager

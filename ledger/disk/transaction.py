@@ -168,7 +168,9 @@ class Transaction:
             self._doom = error
             self._database.abandon()
             if is_database_error(error):
-                raise from_sqlite(error, doing=statement.split(maxsplit=1)[0].lower()) from error
+                # What the rest of a batch is refused with says, too, whether to try again.
+                self._doom = refused = from_sqlite(error, doing=statement.split(maxsplit=1)[0].lower())
+                raise refused from error
             raise
 
     def _roll_back(self) -> None:
