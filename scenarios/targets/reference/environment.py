@@ -8,12 +8,15 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import msgspec
 
@@ -144,6 +147,18 @@ class PretendedWorkers(Workers):
         return []
 
 
+def scribble(value: Any) -> None:
+    """Change a JSON value in place, as its owner may: nobody else's copy of it must change."""
+    if isinstance(value, dict):
+        value["scribbled"] = True
+    elif isinstance(value, list):
+        value.append("scribbled")
+
+
+class ReceiverExits(BaseException):
+    """What ends the process in which a receiver works, as Ctrl-C does."""
+
+
 class Receiver:
     """Receives the messages, follows their payload, and keeps them until the next check."""
 
@@ -157,8 +172,9 @@ class Receiver:
     def deliver(self, envelope: Envelope) -> None:
         """Receive a message; one whose payload has an error fails with it.
 
-        One that `raises` fails with an error of another kind; for one that is acknowledged `elsewhere`, another process
-        does so meanwhile; one that `takes_ms` advances the clock, or sets it back.
+        One that `raises` fails with an error of another kind, and one that `exits` ends the whole pass; for one that is
+        acknowledged `elsewhere`, another process does so meanwhile; one that `takes_ms` advances the clock, or sets it
+        back.
         """
         self._got.append(envelope)
         payload = envelope.payload
@@ -166,8 +182,11 @@ class Receiver:
             self.takes(payload["takes_ms"])
         if isinstance(payload, dict) and "elsewhere" in payload and self.another is not None:
             self.another(envelope.id)
+        if isinstance(payload, dict) and "exits" in payload:
+            raise ReceiverExits
         if isinstance(payload, dict) and "raises" in payload:
-            raise RuntimeError(payload["raises"])
+            # With `odd`, a byte of a file name that is not UTF-8: text that no database can store as it is.
+            raise RuntimeError(payload["raises"] + ("\udcff" if "odd" in payload else ""))
         if isinstance(payload, dict) and "error" in payload:
             raise DeliveryFailed(str(payload["error"]), permanent=payload.get("permanent"))
 
@@ -195,24 +214,60 @@ def left_by_others(database: Path, what: str, name: str, now_ms: int) -> None:
         connection.execute(_LEFT_BY_OTHERS[what], {"id": name, "now": now_ms})
 
 
-_KEYS: Final = {"tasks": "task_id", "task_delivery_state": "task_id", "task_history": "id", "message_outbox": "id"}
+_KEYS: Final = {
+    "tasks": "task_id",
+    "task_delivery_state": "task_id",
+    "task_history": "id",
+    "message_outbox": "id",
+    "agent_sessions": "session_id",
+}
 
 
 def spoil(database: Path, table: str, key: str, column: str, value: Any) -> None:
-    """Write a value that no version of the ledger would into one row, bypassing the schema's checks."""
+    """Write a value that no version of the ledger would into one row, bypassing the schema's checks.
+
+    A value with ``hex`` is a text of these bytes, which need not be UTF-8.
+    """
+    mark = "CAST(? AS TEXT)" if isinstance(value, dict) else "?"
+    value = bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
     if not column.isidentifier():
         raise ValueError(f"a column's name is an identifier, not {column!r}")
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {_KEYS[table]} = ?", (value, key))  # noqa: S608 - names that are checked
+        connection.execute(f"UPDATE {table} SET {column} = {mark} WHERE {_KEYS[table]} = ?", (value, key))  # noqa: S608 - names that are checked
+
+
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """A text of the database; the bytes of one that is not UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def runs_of_sessions(database: Path, sessions: Collection[str]) -> dict[str, str]:
+    """The run of each of these sessions, read past the ledger."""
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        rows = connection.execute("SELECT session_id, run_id FROM agent_sessions").fetchall()
+    return {session: run for session, run in rows if session in sessions}
 
 
 def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
     """A task as in its row, read past the ledger; None for no row."""
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        connection.text_factory = text_or_bytes
         cursor = connection.execute("SELECT * FROM tasks WHERE task_id = ?", (task_id,))
         row = cursor.fetchone()
         return None if row is None else dict(zip((column[0] for column in cursor.description), row, strict=True))
+
+
+@contextlib.contextmanager
+def _far_from_utc() -> Iterator[None]:
+    """A local time that differs from UTC, as a user's may: what a command shows is in UTC."""
+    with mock.patch.dict(os.environ, {"TZ": "FAR-9"}):
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def run_command(
@@ -236,7 +291,9 @@ def run_command(
     group, *arguments = argv
     # Environment in which rich sees a terminal with room for every column.
     wide = {"FORCE_COLOR": "1", "COLUMNS": "300"} if terminal else {"FORCE_COLOR": None}
-    done = CliRunner(env=wide).invoke(ledger_group.commands[group], arguments, obj=Opener(state_dir, None, 0, clock))
+    opener = Opener(state_dir, None, 0, clock)
+    with _far_from_utc():
+        done = CliRunner(env=wide).invoke(ledger_group.commands[group], arguments, obj=opener)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     is_json = "--json" in argv and done.stdout.strip()

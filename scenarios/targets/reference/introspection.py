@@ -26,6 +26,11 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 _STALE_MS: Final = {"queued": 10 * 60_000, "running": 30 * 60_000}
 
 
+def is_suspect(ledger: Ledger) -> bool:
+    """Whether it could not read its rows again after a failed COMMIT, and has not done so since."""
+    return getattr(ledger.database, "_suspect", None) is not None
+
+
 def check_memory(ledger: Ledger, mirror: Mirror) -> None:
     """Indexes equal rebuilt ones, and the observers' mirror equals memory."""
     memory = ledger.tasks.view()

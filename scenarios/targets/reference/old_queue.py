@@ -27,18 +27,27 @@ def _below(path: Path, content: bytes) -> None:
     (given_up / path.name).write_bytes(content)
 
 
+def _later(path: Path, content: bytes) -> None:
+    """Written a second after the file that it replaces, which may have the same size."""
+    written_ns = path.stat().st_mtime_ns + 1_000_000_000
+    path.write_bytes(content)
+    os.utime(path, ns=(written_ns, written_ns))
+
+
 # What the ledger takes for a file of the old queue at most.
 _LARGEST_FILE: Final = 16 * 1024 * 1024
 _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
     "json": lambda path, content: path.write_bytes(content),
     "text": lambda path, content: path.write_bytes(content[:-1]),
     "bytes": lambda path, content: path.write_bytes(content[:-1] + b"\xff"),
+    "bytes in a text": lambda path, content: path.write_bytes(content.replace(b"mail", b"m\xffl")),
     "large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE)),
     "too large": lambda path, content: path.write_bytes(content.rjust(_LARGEST_FILE + 1)),
     "link": _link,
     "directory": lambda path, _: path.mkdir(),
     "fifo": lambda path, _: os.mkfifo(path),
     "below": _below,
+    "later": _later,
 }
 
 
@@ -48,7 +57,7 @@ def _document(file: Path) -> Any:
         return None
     try:
         return msgspec.json.decode(file.read_bytes())
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -103,7 +112,9 @@ class LegacyQueue:
 
     def look(self) -> None:
         """Read what was ever imported, unless a look has done so; it stays unknown under a rival or a limit."""
-        if self.known is None and self.directory.is_dir():
+        if not self.directory.is_dir():
+            self.known = {}
+        if self.known is None:
             with (
                 contextlib.suppress(sqlite3.Error, MemoryError),
                 contextlib.closing(faults.connect_unwatched(self._database)) as connection,

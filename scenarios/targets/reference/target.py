@@ -15,12 +15,15 @@ from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Machine, Session, Target, View
+from tornpage.scenarios.targets.reference.compared.lockstep import check_call
+from tornpage.scenarios.targets.reference.compared.looks import check_lists, check_looks
 from tornpage.scenarios.targets.reference.draws.simpler_actions import simpler_actions
-from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
+from tornpage.scenarios.targets.reference.environment import text_or_bytes
 from tornpage.scenarios.targets.reference.model import in_order, is_readable
+from tornpage.scenarios.targets.reference.own_session import MANY_COMMITS
 from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND, check_change, check_view
 from tornpage.scenarios.targets.reference.scripts import Script, scripts
-from tornpage.scenarios.targets.reference.session import MANY_COMMITS, ReferenceSession
+from tornpage.scenarios.targets.reference.session import ReferenceSession
 from tornpage.scenarios.targets.reference.workload import HEARTBEAT, WORKLOAD
 
 if TYPE_CHECKING:
@@ -140,30 +143,51 @@ class Reference(Target):
         view: dict[str, Any] = {}
         there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table, prefix, key in _TABLES:
-            if table not in there:
-                continue
-            cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a literal above
-            names = [column[0] for column in cursor.description]
-            for values in cursor:
-                row = dict(zip(names, values, strict=True))
+            for row in _rows(connection, table) if table in there else ():
                 del row["insertion"]
-                if not is_readable(prefix, row):
-                    if prefix in _REPORTED:
-                        view[f"unreadable/{table}/{row[key]}"] = {"table": table, "key": row[key]}
-                    continue
-                if row.get("label") == BY_ANOTHERS_HAND:
-                    # §2: on restore and fresh reads its times are put in order; the ledger's own rows have to be so.
-                    row = dict(in_order(row))
-                view[f"{prefix}/{row[key]}"] = row
-                for name in _JSON_COLUMNS & row.keys():
-                    row[name] = None if row[name] is None else msgspec.json.decode(row[name])
-                if "valid" in row:
-                    row["valid"] = bool(row["valid"])
+                if is_readable(prefix, row):
+                    view[f"{prefix}/{row[key]}"] = _as_shown(row)
+                elif prefix in _REPORTED:
+                    view[f"unreadable/{table}/{row[key]}"] = {"table": table, "key": row[key]}
         # Rows that belong to an unreadable task are not shown without it.
         hidden = [key for key in view if key.startswith("unreadable/tasks/")]
         for key in hidden:
             view.pop(key.replace("unreadable/tasks", "delivery"), None)
         return view
+
+
+def _as_shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A readable row as the ledger shows it."""
+    if row.get("label") == BY_ANOTHERS_HAND:
+        # §2: on restore and fresh reads its times are put in order; the ledger's own rows have to be so.
+        row = dict(in_order(row))
+    for name in _JSON_COLUMNS & row.keys():
+        row[name] = None if row[name] is None else msgspec.json.decode(row[name])
+    if isinstance(row.get("payload"), bytes):
+        row["payload"] = row["payload"].decode(errors="backslashreplace")
+    if "valid" in row:
+        row["valid"] = bool(row["valid"])
+    return row
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    """All rows; a text that is not UTF-8 as bytes."""
+    try:
+        return _read(connection, table)
+    except sqlite3.OperationalError as error:
+        if "decode to UTF-8" not in str(error):
+            raise
+    kept, connection.text_factory = connection.text_factory, text_or_bytes
+    try:
+        return _read(connection, table)
+    finally:
+        connection.text_factory = kept
+
+
+def _read(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a literal below
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, values, strict=True)) for values in cursor]
 
 
 _TABLES: Final = (

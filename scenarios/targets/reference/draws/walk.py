@@ -20,8 +20,9 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
+from tornpage.scenarios.targets.reference.compared.lockstep import check_call
+from tornpage.scenarios.targets.reference.compared.looks import check_lists, check_looks
 from tornpage.scenarios.targets.reference.draws.whole_space import one_call
-from tornpage.scenarios.targets.reference.lockstep import check_call, check_lists, check_looks
 from tornpage.scenarios.targets.reference.session import ReferenceSession
 from tornpage.scenarios.targets.reference.target import Reference
 

@@ -107,6 +107,14 @@ def tasks_quarantined(_world: World, state: State) -> Any:
     return state.quarantined("tasks", "task_delivery_state")
 
 
+def tasks_restore(_world: World, _state: State) -> None:
+    """§2: reads the rows again, and changes nothing; not inside a batch that has changed something."""
+
+
+def close(_world: World, _state: State) -> None:
+    """Not in the specification: refused inside a batch, which goes on as if it had not been tried."""
+
+
 def outbox_quarantined(_world: World, state: State) -> Any:
     """§1: exactly the rows that can't be read."""
     return state.quarantined("message_outbox")

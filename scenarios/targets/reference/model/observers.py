@@ -38,11 +38,21 @@ def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Ou
     listening: list[str] = []
     tasks: dict[str, None] = {}
     answers: list[Any] = []
+    owed: list[Any] = []
     for name, argument in calls:
         try:
-            answers.append([None, _heard(listening, tasks, name, argument)])
+            heard = _heard(listening, tasks, name, argument)
         except Refusal as refusal:
             answers.append([refusal.error, []])
+            continue
+        if not heard:
+            answers.append([None, []])
+            continue
+        # Not in the specification: what ends the process gets through, and the rest is made up for with the next event.
+        ends = [number for number, event in enumerate(owed + heard, start=1) if event[0] == "exits"]
+        many = ends[0] if ends else len(owed + heard)
+        answers.append(["it ended" if ends else None, (owed + heard)[:many]])
+        owed = (owed + heard)[many:]
     return Outcome(state, answers)
 
 

@@ -1,7 +1,5 @@
 """The outbox (§5)."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -24,7 +22,7 @@ from tornpage.scenarios.targets.reference.model.values import (
 from tornpage.scenarios.targets.reference.model.world import World
 
 _MINUTE_MS: Final = 60_000
-_BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
+BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
 _MOST_ATTEMPTS: Final = 5
 _PERMANENT: Final = (
     "no conversation reference found", "chat not found", "user not found", "bot was blocked by the user",
@@ -32,7 +30,8 @@ _PERMANENT: Final = (
 )  # fmt: skip
 
 
-def _new(now_ms: int, message_id: Any, channel: Any, target: Any, payload: Any, **fields: Any) -> Row:
+def new_message(now_ms: int, message_id: Any, channel: Any, target: Any, payload: Any, **fields: Any) -> Row:
+    """§5, enqueue: queued, and due at once; the keys are trimmed."""
     name, where, to = trimmed(message_id), trimmed(channel), trimmed(target)
     if name is None or where is None or to is None:
         raise Refusal("UsageError")
@@ -49,7 +48,9 @@ def enqueue(
     world: World, state: State, *, channel: Any, target: Any, payload: Any, message_id: Any = None, **fields: Any
 ) -> Outcome:
     """§5: queued, next_attempt_at = now; the same idempotency key again returns the existing row, changing nothing."""
-    row = _new(world.now_ms, world.new_id if message_id is None else message_id, channel, target, payload, **fields)
+    row = new_message(
+        world.now_ms, world.new_id if message_id is None else message_id, channel, target, payload, **fields
+    )
     key = row["idempotency_key"]
     for known in state.message.values():
         if key is not None and known["idempotency_key"] == key:
@@ -141,7 +142,7 @@ def _failed(message: Row, now_ms: int, error: Any, *, permanent: bool) -> Row:
     }  # fmt: skip
     if permanent or attempts >= _MOST_ATTEMPTS:
         return _ended(tried, now_ms, "failed_terminal", Text(error) if isinstance(error, str) else error)
-    return {**tried, "status": "failed_retryable", "next_attempt_at": now_ms + _BACKOFF_MS[attempts - 1]}
+    return {**tried, "status": "failed_retryable", "next_attempt_at": now_ms + BACKOFF_MS[attempts - 1]}
 
 
 def is_permanent(error: str) -> bool:
@@ -234,6 +235,9 @@ def recover(
             counts["deferred"] += 1
         else:
             at_ms, row = _sent(world, message, sent)
+            if row["leased_by"] is None and row["status"] in PENDING and _is_exit(row):
+                # §5: the rest stays as it was, no attempt counted; the message is free again.
+                return Outcome(state.put("message", message["id"], row), "it ended", sent=tuple(sent))
             spent_ms += max(0, at_ms - world.now_ms)
             world = replace(world, now_ms=at_ms)
             counts["recovered" if row["status"] == "delivered" else "failed"] += 1
@@ -276,110 +280,26 @@ def _sent(world: World, message: Row, sent: list[Row]) -> tuple[int, Row]:
     return now_ms, _answered(message, now_ms, said)
 
 
+def _is_exit(message: Row) -> bool:
+    """Whether the receiver of this message ends the whole pass."""
+    try:
+        payload = as_json(message["payload"])
+    except ValueError:
+        return False
+    return isinstance(payload, Mapping) and "exits" in payload
+
+
 def _answered(message: Row, now_ms: int, said: Row) -> Row:
     """A message after its receiver has said how it went."""
+    if "exits" in said:
+        return message
     if "raises" in said:
-        return _failed(message, now_ms, said["raises"] or Text(), permanent=is_permanent(said["raises"]))
+        text = said["raises"]
+        return _failed(
+            message, now_ms, text if text and "odd" not in said else Text(text), permanent=is_permanent(text)
+        )
     error = said.get("error")
     if error is None:
         return _delivered(message, now_ms)
     permanent = said.get("permanent")
     return _failed(message, now_ms, error, permanent=is_permanent(error) if permanent is None else permanent)
-
-
-# -- the old queue ---------------------------------------------------------------------------------------------
-
-
-def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome:
-    """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
-
-    One that `changes` after it was read (and then it is another one) stays, too. The answer has the names of the files
-    that are reported, and of those that are left.
-    """
-    if world.files is None:
-        raise Refusal("UsageError")
-    counts = {"imported": 0, "already_there": 0, "removed": 0}
-    stay = []
-    for name in sorted(one for one in world.files if one.endswith(".json")):
-        message = _from_file(world.now_ms, world.files[name])
-        if message is None:
-            stay.append(name)
-            continue
-        verdict = _verdict(world, state, message)
-        if verdict == "conflict":
-            stay.append(name)
-            continue
-        if verdict == "imported":
-            state = state.put("message", message["id"], message)
-        counts[verdict] += 1
-        if changes is not None and changes["name"] == name:
-            stay.append(name)
-        else:
-            counts["removed"] += 1
-    return Outcome(state, {**counts, "problems": stay, "left": stay})
-
-
-def _verdict(world: World, state: State, message: Row) -> str:
-    """A delivered message never comes back, even after it was pruned; another message under the same id stays out."""
-    name, key = message["id"], message["idempotency_key"]
-    if name in state.unreadable.get("message_outbox", ()):
-        return "conflict"
-    known = world.imported.get(name)
-    if known is not None:
-        return "already_there" if known == fingerprint(as_json(message["payload"])) else "conflict"
-    there = state.message.get(name) or next(
-        (one for one in state.message.values() if key is not None and one["idempotency_key"] == key), None
-    )
-    if there is None:
-        return "imported"
-    try:
-        return "already_there" if as_json(there["payload"]) == as_json(message["payload"]) else "conflict"
-    except ValueError:
-        return "conflict"
-
-
-def fingerprint(payload: Any) -> str:
-    """Identifies one message among others under the same id, even long after it was removed."""
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-
-
-def _from_file(now_ms: int, entry: Any) -> Row | None:
-    """§5: keeps attempt data, a missing or bad retry count is 0; None for a file that can't be imported."""
-    if not isinstance(entry, dict):
-        return None
-    if any(not isinstance(entry.get(name), str) or not entry[name].strip() for name in ("id", "channel", "to")):
-        return None
-    attempts, last, queued = (_whole(entry.get(one)) for one in ("retryCount", "lastAttemptAt", "enqueuedAt"))
-    attempts = attempts if attempts is not None and 0 <= attempts <= 1_000_000 else 0
-    last, queued = (_time(one) for one in (last, queued))
-    about = {"id", "enqueuedAt", "retryCount", "lastAttemptAt", "lastError"}
-    payload = {name: value for name, value in entry.items() if name not in about}
-    texts = {
-        ours: entry.get(theirs) if isinstance(entry.get(theirs), str) else None
-        for ours, theirs in (("turn_id", "turnId"), ("account_id", "accountId"), ("idempotency_key", "idempotencyKey"))
-    }
-    try:
-        row = _new(now_ms if queued is None else queued, entry["id"], entry["channel"], entry["to"], payload, **texts)
-    except Refusal:
-        return None
-    wait_ms = _BACKOFF_MS[min(attempts, len(_BACKOFF_MS)) - 1] if attempts and last is not None else 0
-    error = entry.get("lastError")
-    return {
-        **row, "status": "failed_retryable" if attempts else "queued", "attempt_count": attempts,
-        "last_attempt_at": last, "next_attempt_at": (row["queued_at"] if last is None else last) + wait_ms,
-        "last_error": error if isinstance(error, str) and error.strip() else None,
-    }  # fmt: skip
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number, also one that JavaScript wrote as 3.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if isinstance(value, int) or value.is_integer() else None
-
-
-def _time(value: int | None) -> int | None:
-    try:
-        return a_time(value)
-    except Refusal:
-        return None

@@ -111,6 +111,10 @@ def _ended(world: World, state: State, run: Row) -> Outcome:
             if session["run_id"] == run["id"] and session["valid"]:
                 patch = {"valid": False, "invalidated_at": world.now_ms, "reason": reason}
                 state = state.put("session", name, {**session, **patch})
+        for name in (name for name, of in world.hidden.items() if of == run["id"]):
+            # §4: what can't be read must not stay valid; then it can be read.
+            row = {"session_id": name, "run_id": run["id"], "valid": False, "invalidated_at": world.now_ms}
+            state = state.put("session", name, {**row, "reason": reason})
     task = state.task.get(run["task_id"])
     wanted = _ENDS_TASK_AS[run["status"]]
     if task is None or not tasks.may_become(task, wanted, run["id"]):
@@ -155,6 +159,10 @@ def invalidate_session(world: World, state: State, session_id: Any, reason: Any)
     return Outcome(state.put("session", session_id, row), row)
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def recover(world: World, state: State) -> Outcome:
     """§4: every running row whose worker is dead → interrupted, its sessions invalidated, its task lost; one line each.
 
@@ -162,7 +170,9 @@ def recover(world: World, state: State) -> Outcome:
     """
     running = [run for run in state.run.values() if run["status"] == "running"]
     dead = [run for run in running if not world.is_alive(run["worker_id"])]
-    valid = sum(one["valid"] for one in state.session.values() if one["run_id"] in {run["id"] for run in dead})
+    theirs = {run["id"] for run in dead}
+    valid = sum(one["valid"] for one in state.session.values() if one["run_id"] in theirs)
+    valid += sum(of in theirs for of in world.hidden.values())
     outcomes: list[Outcome] = []
     for run in dead:
         reason = Text(run["worker_id"], run["id"])
@@ -177,7 +187,10 @@ def recover(world: World, state: State) -> Outcome:
     done = joined(outcomes, state, answer)
     left = tuple(Text(f"[recovery] run {key} left as it is") for key in state.unreadable.get("task_history", ()))
     lines = left + tuple(
-        Text(f"[recovery] run {run['id']} interrupted: task {run['task_id']}, started ", f", worker {run['worker_id']}")
+        Text(
+            f"[recovery] run {_one_line(run['id'])} interrupted: task {run['task_id']}, started ",
+            f", worker {run['worker_id']}",
+        )
         for run in dead
     )
     return Outcome(done.state, answer, done.heard, lines)

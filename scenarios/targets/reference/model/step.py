@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.model import lookups, observers, outbox, runs, tasks, upkeep, workers
+from tornpage.scenarios.targets.reference.model import (
+    lookups,
+    observers,
+    old_queue,
+    outbox,
+    runs,
+    tasks,
+    upkeep,
+    workers,
+)
 from tornpage.scenarios.targets.reference.model.disk import opening, stores
 from tornpage.scenarios.targets.reference.model.state import Outcome, State, joined
 from tornpage.scenarios.targets.reference.model.values import Refusal
@@ -62,7 +71,7 @@ _CHANGES: Final = {
     ),
     "history": ("start", "finish", "open_session", "invalidate_session"),
     "outbox": (
-        "enqueue", "claim", "release", "ack", "fail", "move_to_failed", "prune", "recover", "import_legacy",
+        "enqueue", "claim", "release", "ack", "fail", "move_to_failed", "prune", "recover",
     ),
 }  # fmt: skip
 _LOOKS: Final = {
@@ -78,7 +87,10 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     **{f"{part}.{name}": getattr(_NAMES[part], name) for part, names in _CHANGES.items() for name in names},
     **{f"{part}.{name}": _look(getattr(lookups, f"{part}_{name}")) for part, names in _LOOKS.items() for name in names},
     "tasks.list_fresh_for_owner": _look(lookups.tasks_list_for_owner),
+    "tasks.restore": _look(lookups.tasks_restore),
+    "close": _look(lookups.close),
     "tasks.quarantined": _look(lookups.tasks_quarantined),
+    "outbox.import_legacy": old_queue.import_legacy,
     "outbox.quarantined": _look(lookups.outbox_quarantined),
     "recover": runs.recover,
     "audit": upkeep.audit,
@@ -89,12 +101,14 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "stores.life": _stores_life,
     "open.once": opening.opening,
     "open.typed": opening.typed,
+    "outbox.pruned": opening.pruned,
+    **dict.fromkeys(("driver.pairs", "driver.imports", "driver.openers"), opening.at_the_driver),
     "open.snapshot": stores.snapshot,
     "batch.nested": _nested,
 }
 """Every call that is specified, by the name of its action."""
 
-_ALONE: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
+_ALONE: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy", "close", "tasks.restore"})
 OPEN_TO_THE_STORE: Final = {
     "toil": "many calls of `tasks.progress`, whose texts are the harness's",
     "memory.import_legacy": "a ledger in memory, which leaves nothing",

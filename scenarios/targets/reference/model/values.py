@@ -53,6 +53,15 @@ class Text:
         return f"<a text with {', '.join(map(repr, self.parts)) or 'anything'}>"
 
 
+class Printable(Text):
+    """Matches a text that can't move the cursor of a terminal, either."""
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and (isinstance(other, Text) or str(other).isprintable())
+
+    __hash__ = None
+
+
 class Anything:
     """Stands for whatever there is: nothing is specified of it."""
 
@@ -89,7 +98,21 @@ def as_json(text: object) -> Any:
         return text.value
     if not isinstance(text, str):
         raise ValueError("no text")  # noqa: TRY004 - one error for all that is no JSON
-    return json.loads(text)
+    try:
+        return json.loads(text, parse_constant=_no_json, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+
+
+def _no_json(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    """Valid JSON, and read as infinity, which isn't."""
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is too large")
+    return float(text)
 
 
 def refuse(error: str) -> None:

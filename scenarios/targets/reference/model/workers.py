@@ -77,6 +77,8 @@ class _Work:
         self.held: Held = {}
         self.runs: list[str] = []
         self.bad: list[str] = []
+        # The workers of one task.
+        self.together: list[tuple[str, str]] = []
         # For each waiting message, the worker that has leased it ("": none), and the attempts that count.
         self.leases: list[tuple[str, int]] = []
 
@@ -93,6 +95,19 @@ class _Work:
             raise Refusal("IllegalTransition")
         self.runs.append(worker)
         return "running"
+
+    def do_start_again(self, worker: str) -> str:
+        """The same task once more, while its first run goes on."""
+        self.do_start(worker)
+        self.together.append((self.runs[-2], worker))
+        return "running"
+
+    def do_maintain(self, _later_ms: int) -> int:
+        """§3: lost if none of the workers of a task lives; this one is only previewed."""
+        pairs = [one for pair in self.together for one in pair]
+        alone = [one for one in self.runs if one not in pairs]
+        dead = [pair for pair in self.together if not any(map(self._lives, pair))]
+        return len(dead) + sum(not self._lives(one) for one in alone)
 
     def do_spoil(self, worker: str) -> None:
         self.bad += [one for one in self.runs if one == worker]

@@ -129,7 +129,7 @@ def _reports_end(name: str, task: Mapping[str, Any], calls: Iterable[Made]) -> b
     """Whether the run that owns a lost task reports its real end."""
     run = task["run_id"]
     return run is not None and any(
-        call.args.get("run_id") == run
+        str(call.args.get("run_id")).strip() == run.strip()
         and (call.name in ("history.finish", "tasks.finalize_by_run") or call.is_on("tasks.finish", "task_id", name))
         for call in calls
     )

@@ -110,8 +110,8 @@ def _check_done(before: Rows, after: Rows, call: Made) -> None:
 
 
 def _takes_time(messages: Rows) -> bool:
-    """Whether a receiver may have spent the budget of a pass, and the rest was left for the next one."""
-    return any("takes_ms" in row["payload"] for row in messages.values())
+    """Whether a receiver may have spent the budget of a pass, or ended it: the rest was left for the next one."""
+    return any("takes_ms" in row["payload"] or "exits" in row["payload"] for row in messages.values())
 
 
 def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:

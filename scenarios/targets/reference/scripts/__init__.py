@@ -5,10 +5,14 @@ call is compared with the model, so a script lists only calls and no expected re
 """
 
 from functools import cache
+from typing import Final
 
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     commands,
+    drivers,
+    edges,
+    hands,
     messages,
     outside,
     runs,
@@ -21,6 +25,11 @@ from tornpage.scenarios.targets.reference.scripts.calls import Script
 __all__ = ["Script", "scripts"]
 
 
+_ROOMS: Final = (
+    tasks, upkeep, runs, messages, together, circumstances, commands, outside, drivers, edges, hands,
+)  # fmt: skip
+
+
 @cache
 def scripts() -> tuple[Script, ...]:
     """All of them."""
@@ -28,7 +37,19 @@ def scripts() -> tuple[Script, ...]:
         *map(tasks.transitions, tasks.STATUSES),
         *(
             one()
-            for room in (tasks, upkeep, runs, messages, together, circumstances, commands, outside)
+            for room in (
+                tasks,
+                upkeep,
+                runs,
+                messages,
+                together,
+                circumstances,
+                commands,
+                outside,
+                drivers,
+                edges,
+                hands,
+            )
             for one in room.SCRIPTS
         ),
     )

@@ -38,9 +38,14 @@ def enqueue(name: str, payload: Any = None, /, **more: Any) -> Action:
 
 def batch(*calls: Action) -> Action:
     """Calls in one transaction."""
-    return Action("batch", {"calls": [{"name": one.name, "args": one.args} for one in calls]})
+    return Action("batch", {"calls": [within(one) for one in calls]})
 
 
 def as_json(means: Action, *argv: str) -> Action:
     """A command with its JSON output; `means` is the call that it stands for."""
     return Action("command", {"argv": [*argv, "--json"], "means": {"name": means.name, "args": means.args}})
+
+
+def within(one: Action) -> dict[str, Any]:
+    """A call as an argument of another one."""
+    return {"name": one.name, "args": one.args}

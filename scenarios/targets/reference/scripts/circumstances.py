@@ -31,6 +31,19 @@ def spoiled_rows() -> Iterator[Action]:
         yield call("tasks.list")
         yield call("audit", later_ms=DAY_MS)
         yield call("tasks.delete", task_id="whole")
+    for number, table in enumerate(("tasks", "task_delivery_state")):
+        # Text that is not UTF-8: SQLite keeps any bytes.
+        name = f"bytes{number}"
+        yield create(name, owner_key="x", task=name, requester_origin={"a": 1})
+        yield create(f"{name} after", owner_key="x")
+        yield _spoiled(table, name, "error" if table == "tasks" else "requester_origin", {"hex": "61ff62"})
+        yield call("tasks.list")
+        yield call("tasks.list_fresh_for_owner", owner_key="x")
+        yield call("tasks.quarantined")
+        yield call("audit")
+    yield create("deep", requester_origin=[1])
+    yield _spoiled("task_delivery_state", "deep", "requester_origin", "[" * 100_000)
+    yield call("tasks.quarantined")
     yield create("d", requester_origin={"a": 1})
     yield _spoiled("task_delivery_state", "d", "requester_origin", "{")
     yield call("tasks.get_delivery", task_id="d")
@@ -52,7 +65,7 @@ def contradicting_rows() -> Iterator[Action]:
         ("lost", {"started_at": START_MS, "ended_at": START_MS - 1}), ("failed", {"started_at": START_MS + 7}),
         ("queued", {"last_event_at": None, "created_at": late}),
         ("failed", {"started_at": START_MS, "ended_at": 6}),
-        ("queued", {"started_at": START_MS}), ("running", {"last_event_at": None}),
+        ("queued", {"started_at": START_MS}), ("running", {"last_event_at": None}), ("lost", {"error": "  "}),
     )  # fmt: skip
     for number, (status, fields) in enumerate(written):
         name = f"t{number}"
@@ -88,6 +101,16 @@ def spoiled_runs() -> Iterator[Action]:
         yield create(name)
         yield call("history.start", task_id=name, worker_id="w", run_id=name)
         yield call("history.open_session", run_id=name, session_id=f"s-{name}")
+    # A task that can't be read doesn't keep its run from ending.
+    for name in ("c", "d"):
+        yield create(name)
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"{name}\n 2")
+        yield _spoiled("tasks", name, "created_at", "soon")
+    yield call("history.finish", run_id="c\n 2", status="success")
+    for name, column, value in (("s-b1", "valid", 7), ("s-b2", "invalidated_at", "soon")):
+        yield call("history.open_session", run_id="b", session_id=name)
+        yield _spoiled("agent_sessions", name, column, value)
+        yield call("history.list_sessions", run_id="b")
     yield _spoiled("task_history", "a", "started_at", "soon")
     yield call("history.read")
     yield call("history.list")
@@ -143,6 +166,9 @@ def observers() -> Iterator[Action]:
             ["configure", 5], ["configure", ["deaf"]], ["observe", ["all", "deaf"]], *work, ["observe", ["all"]], *work,
             ["observe", []], *work,
         ])  # fmt: skip
+    once: list[Any] = [["create", "c"], ["observe", ["all"]], ["create", "d"], ["delete", "c"], ["create", "d"]]
+    for ears in (["exits"], ["all", "exits"], ["exits", "fails"]):
+        yield call("observers.life", calls=[["open", []], ["observe", ears], *once])
 
 
 def moving_clocks() -> Iterator[Action]:
@@ -162,8 +188,8 @@ def moving_clocks() -> Iterator[Action]:
 
 def many_rows() -> Iterator[Action]:
     """More rows of one owner than are read at once."""
-    for first in range(0, 300, 100):
-        yield batch(*(create(f"t{number}", task=f"{number % 7}") for number in range(first, first + 100)))
+    for first in range(0, 600, 200):
+        yield batch(*(create(f"t{number}", task=f"{number % 7}") for number in range(first, first + 200)))
     yield call("tasks.list_for_owner", owner_key="main")
     yield call("audit", limit=3, later_ms=DAY_MS)
     yield call("maintenance", apply=False, later_ms=DAY_MS)
@@ -198,8 +224,15 @@ def workers() -> Iterator[Action]:
         ["files", None], ["clean", ["c", "d"]], ["recover", None], ["files", None],
         ["hold", "e"], ["start", "e"], ["spoil", "e"], ["release", "e"], ["recover", None], ["files", None],
         ["hold", "e"], ["hold", "f"], ["claim", "f"], ["hold", "g"], ["release", "f"], ["take_over", "g"],
-        ["release", "g"], ["hold", "h"], ["take_over", "h"], ["send", None], ["release", "h"], ["send", None],
+        ["release", "g"], ["hold", "h"], ["take_over", "h"], ["send", None], ["release", "h"],
+        ["recover", None], ["files", None], ["hold", "h"], ["send", None], ["recover", None], ["hold", "h"],
     ])  # fmt: skip
+    # Two workers of one task: it is lost when both are dead.
+    for first, then in ("ab", "ba"):
+        yield call("workers.work", calls=[
+            ["hold", "a"], ["hold", "b"], ["start", "a"], ["start_again", "b"], ["maintain", DAY_MS],
+            ["release", first], ["maintain", 0], ["maintain", DAY_MS], ["release", then], ["maintain", DAY_MS],
+        ])  # fmt: skip
 
 
 SCRIPTS: Final = (

@@ -92,7 +92,16 @@ def outbox_commands() -> Iterator[Action]:
         yield call("legacy_file", name=f"{name}.json", content={"id": name, "channel": "mail", "to": target})
     means = {"name": "outbox.import_legacy", "args": {}}
     yield Action("command", {"argv": ["outbox", "import", "{legacy}"], "means": means})
+    for wrong in ("{", "", "NaN"):
+        means = {"name": "outbox.list", "args": {}}
+        yield Action(
+            "command", {"argv": ["outbox", "enqueue", "mail", "me", wrong], "means": means, "refused": "UsageError"}
+        )
     yield as_json(call("outbox.recover", cutoff=None), "outbox", "recover", "--deliver-command", "true")
+    # More than one step of the command deletes.
+    yield enqueue("many")
+    yield call("outbox.ack", message_id="many")
+    yield call("outbox.pruned", many=10_001)
 
 
 def deliver_programs() -> Iterator[Action]:
@@ -105,8 +114,10 @@ def deliver_programs() -> Iterator[Action]:
 
     programs: tuple[tuple[str, dict[str, Any]], ...] = (
         ("sh -c 'exit 75'", {"says": ["75"], "permanent": False}), ("false", {"says": ["1"], "permanent": True}),
-        ("sh -c 'kill -9 $$'", {"says": ["SIGKILL"], "permanent": False}), ("grep -q key-p3", {}),
+        ("sh -c 'kill -9 $$'", {"says": ["SIGKILL"], "permanent": False}),
+        ("""grep -q '"idempotency_key": "key-p3"'""", {}),
         ("sh -c 'echo because >&2; exit 3'", {"says": ["3", "because"], "permanent": True}),
+        ("sh -c 'printf %3000s >&2; echo because >&2; exit 3'", {"says": ["3", "because"], "permanent": True}),
     )  # fmt: skip
     for number, (program, does) in enumerate(programs):
         yield enqueue(f"p{number}")

@@ -207,7 +207,7 @@ def import_files() -> Iterator[Action]:
 
 def odd_files() -> Iterator[Action]:
     """Other files beside those of the old queue, or too large ones, stay and are reported."""
-    for kind in ("text", "bytes", "large", "too large", "link", "directory", "fifo"):
+    for kind in ("text", "bytes", "bytes in a text", "large", "too large", "link", "directory", "fifo"):
         content = {"id": kind, "channel": "mail", "to": "you"}
         yield call("legacy_file", name=f"{kind}.json", content=content, kind=kind)
     yield call("outbox.import_legacy")
@@ -220,6 +220,17 @@ def changing_files() -> Iterator[Action]:
     yield call("legacy_file", name="below.json", content={**old, "id": "below"}, kind="below")
     yield call("legacy_file", name="a.json", content=old)
     yield call("outbox.import_legacy", changes={"name": "a.json", "content": {**old, "id": "b", "text": "another"}})
+    yield call("outbox.import_legacy")
+    # The same size, and written later.
+    yield call("legacy_file", name="s.json", content={**old, "id": "s"})
+    changed = {"name": "s.json", "content": {**old, "id": "r"}, "kind": "later"}
+    yield call("outbox.import_legacy", changes=changed)
+    # The same message, its fields in another order.
+    for order in (("id", "channel", "to"), ("to", "channel", "id")):
+        yield call("legacy_file", name="o.json", content={name: {**old, "id": "o"}[name] for name in order})
+        yield call("outbox.import_legacy")
+    yield call("legacy_file", name="t.json", content={**old, "id": "t", "retryCount": 1, "lastAttemptAt": -5})
+    yield call("legacy_file", name="u.json", content={**old, "id": "u", "enqueuedAt": -7})
     yield call("outbox.import_legacy")
     for name in ("z", "m", "y", "c", "x"):
         yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "enqueuedAt": 5})
@@ -239,6 +250,23 @@ def slow_receivers() -> Iterator[Action]:
             for name in ("m0", "m1", "m2", "m3", "fails"):
                 yield call("outbox.move_to_failed", message_id=name)
             yield call("outbox.prune", age_ms=1, later_ms=90 * DAY_MS)
+
+
+def ending_receivers() -> Iterator[Action]:
+    """A receiver that ends the process: its message is free again, and what was sent before it stays so."""
+    for name, payload in (("a", ARRIVES), ("b", {"exits": True}), ("c", ARRIVES), ("d", {"raises": "x", "odd": True})):
+        yield enqueue(name, payload)
+    yield call("outbox.fail", message_id="b", **FAIL)
+    yield call("outbox.recover", cutoff=None)
+    yield call("outbox.recover", cutoff=None)
+    yield call("outbox.move_to_failed", message_id="b")
+    yield call("outbox.recover", cutoff=None)
+    # While the first one is delivered the clock is set back: the second one is no longer due.
+    yield enqueue("e", {"takes_ms": -57_000})
+    yield enqueue("f")
+    yield call("outbox.fail", message_id="f", **FAIL)
+    yield call("outbox.recover", cutoff=None)
+    yield call("outbox.list")
 
 
 def spoiled_messages() -> Iterator[Action]:
@@ -266,6 +294,7 @@ def spoiled_messages() -> Iterator[Action]:
 SCRIPTS: Final = (
     changing_files,
     slow_receivers,
+    ending_receivers,
     spoiled_messages,
     odd_files,
     queueing,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue, within
 
 
 def batches() -> Iterator[Action]:
@@ -66,19 +66,15 @@ def nested() -> Iterator[Action]:
         ((call("tasks.progress", task_id="g", text="x"),), (), (call("tasks.get", task_id="g"),)),
     ):  # fmt: skip
         parts = {"calls": calls, "inner": inner, "after": after}
-        yield call("batch.nested", **{name: [_data(one) for one in some] for name, some in parts.items()})
+        yield call("batch.nested", **{name: [within(one) for one in some] for name, some in parts.items()})
         yield look
-
-
-def _data(one: Action) -> dict[str, Any]:
-    return {"name": one.name, "args": one.args}
 
 
 def elsewhere() -> Iterator[Action]:
     """Another process changes data that this one has cached."""
 
     def there(one: Action) -> Action:
-        return Action("elsewhere", {"call": _data(one)})
+        return Action("elsewhere", {"call": within(one)})
 
     yield create("a", run_id="r", runtime="acp")
     yield there(create("b"))
@@ -110,7 +106,7 @@ def elsewhere() -> Iterator[Action]:
         (enqueue("o"), enqueue("p", idempotency_key="key-o")),
         (call("tasks.delete", task_id="e"), batch(create("i"), call("tasks.progress", task_id="f", text="x"))),
     ):  # fmt: skip
-        yield Action("overtaken", {"first": _data(first), "then": _data(then)})
+        yield Action("overtaken", {"first": within(first), "then": within(then)})
     yield there(call("audit", later_ms=DAY_MS))
 
 
@@ -130,7 +126,7 @@ def overtaken_looks() -> Iterator[Action]:
             create("t", **keys, requester_origin={"a": 1}), call("tasks.finish", task_id="t", status="lost"),
             call("tasks.set_delivery_state", task_id="t", last_notified_event_at=7), call("tasks.delete", task_id="t"),
         ):  # fmt: skip
-            yield Action("overtaken", {"first": _data(first), "then": _data(look)})
+            yield Action("overtaken", {"first": within(first), "then": within(look)})
     for first, look in (
         (create("t"), call("tasks.find", token="t")),  # noqa: S106 - a task
         (call("history.start", task_id="t", worker_id="w", run_id="r"), call("history.find", token="t")),  # noqa: S106
@@ -139,7 +135,7 @@ def overtaken_looks() -> Iterator[Action]:
         (call("history.finish", run_id="r", status="success"), call("history.running_workers")),
         (enqueue("m"), call("outbox.list")), (call("outbox.ack", message_id="m"), call("outbox.get", message_id="m")),
     ):  # fmt: skip
-        yield Action("overtaken", {"first": _data(first), "then": _data(look)})
+        yield Action("overtaken", {"first": within(first), "then": within(look)})
 
 
 def overtaken_calls() -> Iterator[Action]:
@@ -180,7 +176,7 @@ def overtaken_calls() -> Iterator[Action]:
             (call("tasks.progress_by_run", run_id="r", text="x"),
              call("tasks.finalize_by_run", run_id="r", status="succeeded")),
         ):  # fmt: skip
-            yield Action("overtaken", {"first": _data(first), "then": _data(then), "at": at})
+            yield Action("overtaken", {"first": within(first), "then": within(then), "at": at})
         for name in ("t", "t2", "u", "v", "w", "x"):
             yield call("tasks.delete", task_id=name)
         yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)

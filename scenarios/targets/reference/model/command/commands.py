@@ -5,7 +5,7 @@ from typing import Any
 
 from tornpage.scenarios.targets.reference.model.command.shown import QUARANTINED
 from tornpage.scenarios.targets.reference.model.state import Outcome
-from tornpage.scenarios.targets.reference.model.values import as_json
+from tornpage.scenarios.targets.reference.model.values import Text, as_json
 
 # The output for a run or a message is not the answer of its call.
 _MESSAGES = frozenset({"list", "show", "enqueue"})
@@ -51,5 +51,8 @@ def _option(argv: Sequence[str], name: str) -> str | None:
 
 
 def _shown(message: Mapping[str, Any]) -> Any:
-    """A message with its payload as the JSON that it is."""
-    return {**message, "payload": as_json(message["payload"])}
+    """A message with its payload as the JSON that it is, or as the text that it is, and why."""
+    try:
+        return {**message, "payload": as_json(message["payload"])}
+    except ValueError:
+        return {**message, "payload_error": Text()}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.state import Outcome, Row
-from tornpage.scenarios.targets.reference.model.values import Text
+from tornpage.scenarios.targets.reference.model.values import Printable, Text
 
 _TASKS: Final = ("id", "runtime", "status", "owner", "created", "task")
 _RUNS: Final = ("id", "status", "started", "finished", "worker", "agent", "task")
@@ -20,8 +20,13 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 def lines(argv: Sequence[str], outcome: Outcome) -> list[Any] | None:
     """The lines, those of a record sorted; None if they are not specified."""
     command, answer = " ".join(argv[:2]), outcome.answer
+    if command == "runs show":
+        sessions = [one for one in outcome.state.session.values() if one["run_id"] == answer["id"]]
+        return sorted([*record(answer), f"{'worker':<22} alive", *map(_session_line, sessions)])
     if command in _SHOWN:
         return list(_SHOWN[command](answer))
+    if argv[0] == "recover":
+        return list(_SHOWN["runs list"](answer["interrupted"]))
     counts = _counts(argv, answer)
     return None if counts is None else [Text(*map(str, counts))]
 
@@ -46,6 +51,10 @@ QUARANTINED: Final = {
 def warnings(argv: Sequence[str], outcome: Outcome) -> list[Any]:
     """§1: the rows that can't be read are named, on standard error."""
     tables = QUARANTINED.get(" ".join(argv[:2]), ())
+    if argv[0] == "recover":
+        answer = outcome.answer
+        counts = (len(answer["interrupted"]), answer["sessions_invalidated"], answer["left_running"])
+        return [Text("interrupted: {}, sessions invalidated: {}, left running: {}".format(*counts))]
     return [Text(one["table"], one["key"]) for one in outcome.state.quarantined(*tables)]
 
 
@@ -54,8 +63,6 @@ def _counts(argv: Sequence[str], answer: Any) -> list[Any] | None:
     if argv[1:2] == ["maintenance"]:
         done = [answer[name] for name in ("reconciled", "pruned", "stamped")]
         return [": ".join(["Task maintenance" + (" would do" if not answer["applied"] else ""), f"{done[0]} "]), *done]
-    if argv[0] == "recover":
-        return [f"interrupted: {len(answer['interrupted'])},"] if "interrupted" in answer else []
     return [f"pruned {answer}"] if argv[1:2] == ["prune"] else None
 
 
@@ -91,6 +98,12 @@ def _run_line(run: Row) -> str:
         run["task_id"],
     )
     return "\t".join(map(_one_line, cells))
+
+
+def _session_line(session: Row) -> str:
+    return (
+        f"{'session':<22} {session['session_id']} ({'valid' if session['valid'] else 'invalid: ' + session['reason']})"
+    )
 
 
 def _message_line(message: Row) -> str:
@@ -139,7 +152,7 @@ def _table(findings: Sequence[Row]) -> list[Any]:
     heading = "  ".join(f"{cell:<{width}}" for cell, width in zip(_FINDINGS, [*widths, 0], strict=True))
     return [
         heading,
-        *(Text("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))) for row in rows),
+        *(Printable("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))) for row in rows),
     ]
 
 

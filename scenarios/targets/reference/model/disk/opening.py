@@ -20,10 +20,10 @@ _REFUSED: Final = {
 # An opening for reading only doesn't compare indexes with their tables.
 _REFUSED_TO_A_LOOK: Final = frozenset(_REFUSED) - {"index differs"}
 # An older version, and another program, may have left a file with a rollback journal, which it keeps.
-_WITHOUT_LOG: Final = frozenset({"other mode", "version 1", "version 2"})
+_WITHOUT_LOG: Final = frozenset({"other mode", "version 1", "version 2", "hot journal"})
 # What a log says counts where it is whole, of the present, and committed.
 _KEPT: Final = frozenset({
-    "ledger", "wide", "other mode", "version 1", "version 2", "log",
+    "ledger", "wide", "hot journal", "other mode", "version 1", "version 2", "log",
     "newer for a while", "newer in a torn frame", "newer in an old frame",
     "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
 })  # fmt: skip
@@ -129,3 +129,13 @@ def _durability(mode: str, level: str) -> str:
         return "power_cut"
     loses = _LEVELS.index("full") if mode != "wal" else _LEVELS.index("normal")
     return "loses_newest" if rank >= loses else "may_corrupt"
+
+
+def pruned(_world: World, state: State, *, many: int) -> Outcome:
+    """§5, prune: all of them, however many steps that takes; the one message that ended just now stays."""
+    return Outcome(state, [{"pruned": many}, 1])
+
+
+def at_the_driver(_world: World, state: State, **_how: Any) -> Outcome:
+    """§0, 2: every error says which it is; §1: by choice; §5: durably committed. The answer is what was wrong."""
+    return Outcome(state, [])

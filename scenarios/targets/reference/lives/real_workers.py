@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.ledger.workers import DIRECTORY_NAME, Worker, Workers
 from tornpage.scenarios.targets.reference.environment import spoil
 
@@ -98,6 +99,23 @@ def _start(ledger: Ledger, worker_id: str) -> str:
     return ledger.history.start(task.task_id, worker_id=worker_id).status
 
 
+def _start_again(ledger: Ledger, worker_id: str) -> str:
+    """The last task is deleted, and made again under its id; its first run goes on."""
+    first = ledger.tasks.list()[0]
+    ledger.tasks.delete(first.task_id)
+    place = Path(ledger.database.path).parent  # type: ignore[union-attr] # it is on SQLite
+    with contextlib.closing(Ledger.open(place, clock=ledger.history.clock, new_id=lambda: first.task_id)) as other:
+        other.tasks.create(runtime="cli", owner_key="me", task="again")
+    return ledger.history.start(first.task_id, worker_id=worker_id).status
+
+
+def _maintain(ledger: Ledger, later_ms: int) -> int:
+    """How many tasks a preview would mark as lost."""
+    clock = ledger.history.clock
+    upkeep = Upkeep(ledger.tasks, worker_is_alive=ledger.workers.is_alive, clock=lambda: clock() + later_ms)
+    return upkeep.maintain().reconciled
+
+
 def _claim(ledger: Ledger, worker_id: str) -> bool:
     message = ledger.outbox.enqueue(channel="mail", target="me", payload={})
     return ledger.outbox.claim(message.id, worker_id).changed
@@ -124,5 +142,6 @@ def _send(ledger: Ledger, _nothing: None) -> list[Any]:
 
 
 _WORK: Final[Mapping[str, Callable[..., Any]]] = {
-    "start": _start, "claim": _claim, "take_over": _take_over, "recover": _recover, "send": _send,
+    "start": _start, "start_again": _start_again, "maintain": _maintain, "claim": _claim, "take_over": _take_over,
+    "recover": _recover, "send": _send,
 }  # fmt: skip

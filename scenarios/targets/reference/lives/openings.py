@@ -14,6 +14,7 @@ from tornpage.ledger.disk.schema import MIGRATIONS
 from tornpage.scenarios.model.target import TargetError
 
 _ANOTHER_USER: Final = 12_345
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _PRAGMAS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
 
 
@@ -112,6 +113,25 @@ def _of_version(directory: Path, version: int) -> None:
         connection.execute(f"PRAGMA user_version = {version}")
 
 
+def _hot_journal(directory: Path) -> None:
+    """A process has died in the middle of a change of the first page, in a rollback mode; its journal has the old one.
+
+    What the page says meanwhile, here a newer schema, was never committed. https://sqlite.org/fileformat2.html, 3.
+    """
+    path = _ledger(directory)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = delete")
+    content = path.read_bytes()
+    size = int.from_bytes(content[16:18], "big")
+    page, number = content[:size], (1).to_bytes(4, "big")
+    checksum = sum(page[at] for at in range(size - 200, 0, -200))
+    header = (number, bytes(4), (len(content) // size).to_bytes(4, "big"), (512).to_bytes(4, "big"),
+              size.to_bytes(4, "big"))  # fmt: skip
+    journal = (_JOURNAL_MAGIC + b"".join(header)).ljust(512, b"\0") + number + page + checksum.to_bytes(4, "big")
+    path.with_name(f"{DATABASE_NAME}-journal").write_bytes(journal)
+    path.write_bytes(content[:60] + (99).to_bytes(4, "big") + content[64:])
+
+
 def _flipped(content: bytes, at: int) -> bytes:
     changed = bytearray(content)
     changed[at] ^= 1
@@ -157,6 +177,7 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "other mode": lambda directory: _changed(directory, "PRAGMA journal_mode = delete"),
     "version 1": lambda directory: _of_version(directory, 1),
     "version 2": lambda directory: _of_version(directory, 2),
+    "hot journal": _hot_journal,
     "of another": lambda directory: _given_away(_ledger(directory)),
 }
 """What may be in a directory before a ledger is opened there, by its name."""

@@ -8,106 +8,17 @@ Not compared with the model: texts for people, the stages of a call that commits
 oracle checks these), what `OPEN_TO_THE_STORE` names, and, while a fault is armed, reads beyond those of the oracle.
 """
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from tornpage.ledger import Ledger
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, View
 from tornpage.scenarios.targets.reference import model
-
-_RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
-_MOST_KEYS: Final = 3
-_IDS: Final = ("task_id", "session_id", "id")
-
-Event = tuple[str, str, Any, Any]
-
-
-class Told(msgspec.Struct):
-    """The result of one call of a session, and its circumstances.
-
-    `answer` is its return value as data; `error` the name of the ledger's error that refused it; `heard` the
-    notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown result;
-    `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at which it
-    read the clock; `is_overtaken` whether another process's call was made in the middle of it.
-    """
-
-    answer: Any = None
-    error: str | None = None
-    heard: list[Event] = []
-    lines: list[str] = []
-    doubts: list[str] = []
-    sent: list[Any] = []
-    circumstances: dict[str, Any] = {}
-    readings: list[int] = []
-    is_overtaken: bool = False
-
-
-class _Lines(logging.Handler):
-    def __init__(self, told: Told) -> None:
-        super().__init__(logging.WARNING)
-        self._told = told
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # Files of dead workers that stay for now are housekeeping.
-        if (line := record.getMessage()).startswith("[recovery] run "):
-            self._told.lines.append(line)
-        elif line.startswith("[recovery] it is unknown whether"):
-            self._told.doubts.append(line)
-
-
-@contextmanager
-def recovery_lines(told: Told) -> Iterator[None]:
-    """Add each line of recovery's log about runs to `told`, whatever handlers are installed."""
-    handler, log = _Lines(told), _RECOVERY_LOG
-    level, goes_up = log.level, log.propagate
-    if not log.isEnabledFor(logging.WARNING):
-        log.propagate = False
-        log.setLevel(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = goes_up
-        log.setLevel(level)
-
-
-def as_data(value: Any) -> Any:
-    """An answer of the ledger as data, in which sequences are lists."""
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
-def _accuse(what: object, wanted: Any, found: Any) -> None:
-    first, second = _parted(wanted, found)
-    raise Violation("as-specified", f"{what}: the specification gives {first!r}, the ledger {second!r}")
-
-
-def _parted(wanted: Any, found: Any) -> tuple[Any, Any]:
-    """The difference of two values, for people: the names of rows whose order or number differs, else fields."""
-    if isinstance(wanted, list) and isinstance(found, list) and (_names(wanted) or _names(found)):
-        if _names(wanted) != _names(found):
-            return _names(wanted), _names(found)
-        return next((_parted(*pair) for pair in zip(wanted, found, strict=True) if pair[0] != pair[1]), (wanted, found))
-    if not (isinstance(wanted, Mapping) and isinstance(found, Mapping)):
-        return wanted, found
-    names = [name for name in {**wanted, **found} if wanted.get(name, ...) != found.get(name, ...)]
-    parts = {name: _parted(wanted.get(name), found.get(name)) for name in names}
-    return {name: part[0] for name, part in parts.items()}, {name: part[1] for name, part in parts.items()}
-
-
-def _names(rows: list[Any]) -> list[str]:
-    """The ids of rows; empty for other values."""
-    found = [next((row[key] for key in _IDS if key in row), "") for row in rows if isinstance(row, Mapping)]
-    return [] if "" in found else found
-
-
-# -- a call ----------------------------------------------------------------------------------------------------
+from tornpage.scenarios.targets.reference.compared.differing import accuse, as_data
+from tornpage.scenarios.targets.reference.compared.told import Event, Told
 
 
 def check_call(before: View, action: Action, after: View, kind: str, told: Told, now_ms: int) -> None:
@@ -146,7 +57,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
         outcome = model.observed(model.step, world, model.step(world, state, call.name, call.args))
     except model.Refusal as refusal:
         if kind == "done" or (kind == "refused" and told.error != refusal.error):
-            _accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
+            accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
         _hold_state(f"{call} was refused", state.view(), after)
     except TypeError:
         # It lacks an argument, or has one too many: not a call at all.
@@ -196,7 +107,7 @@ def _command(before: View, args: dict[str, Any], after: View, kind: str, told: T
     outcome, error = _meant(state, args, told, now_ms)
     wanted, answer = model.exit_code(argv, outcome, error), as_data(told.answer)
     if answer["exit"] != wanted:
-        _accuse(f"{' '.join(argv)}, its exit code", wanted, answer)
+        accuse(f"{' '.join(argv)}, its exit code", wanted, answer)
     _hold_state(" ".join(argv), (outcome.state if outcome is not None else state).view(), after)
     if outcome is not None:
         _hold_printed(argv, args, outcome, wanted, answer)
@@ -229,14 +140,14 @@ def _hold_printed(
         if isinstance(printed, dict):
             printed.pop("checkpointed", None)
         if printed != model.printed(argv, outcome):
-            _accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
+            accuse(f"{' '.join(argv)}, what it prints", model.printed(argv, outcome), printed)
     if wanted == 0 and "--json" not in argv:
         shown = model.on_terminal if args.get("terminal") else model.lines
         expected, lines = shown(argv, outcome), answer["lines"]
         if expected is not None and expected not in (lines, sorted(lines)):
-            _accuse(f"{' '.join(argv)}, its lines", expected, lines)
+            accuse(f"{' '.join(argv)}, its lines", expected, lines)
         if answer["warnings"] != model.warnings(argv, outcome):
-            _accuse(f"{' '.join(argv)}, its warnings", model.warnings(argv, outcome), answer["warnings"])
+            accuse(f"{' '.join(argv)}, its warnings", model.warnings(argv, outcome), answer["warnings"])
 
 
 _SPECIAL: Final = {
@@ -290,7 +201,7 @@ def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, 
             _hold_lines_after_failure(before, after, told)
         return
     if told.error is not None:
-        _accuse(call, f"answered with {outcome.answer}", f"refused with {told.error}")
+        accuse(call, f"answered with {outcome.answer}", f"refused with {told.error}")
     _hold_state(str(call), outcome.state.view(), after)
     _hold_answer(str(call), outcome, told)
 
@@ -298,7 +209,7 @@ def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, 
 def _hold_lines_after_failure(before: View, after: View, told: Told) -> None:
     """§4: then one line each. A line is of a run that is interrupted, and a run that is so has its line.
 
-    A pass that can't tell says that it can't; a later one finds nothing to say.
+    A pass that can't read the rows says that it can't tell; a later one finds nothing to say.
     """
     for key in after:
         now, was = (view.get(key, {}).get("status") for view in (after, before))
@@ -307,9 +218,10 @@ def _hold_lines_after_failure(before: View, after: View, told: Told) -> None:
         line = f"[recovery] run {key.removeprefix('run/')} interrupted"
         is_said = any(one.startswith(line) for one in told.lines)
         if is_said and now != "interrupted":
-            _accuse("the log of a recovery that failed", f"nothing of a run that is {now}", told.lines)
-        if not is_said and (was, now) == ("running", "interrupted") and not told.doubts:
-            _accuse("the log of a recovery that failed", f"{line} …", told.lines)
+            accuse("the log of a recovery that failed", f"nothing of a run that is {now}", told.lines)
+        is_known = not (told.doubts and told.is_suspect)
+        if not is_said and (was, now) == ("running", "interrupted") and is_known:
+            accuse("the log of a recovery that failed", f"{line} …", told.lines)
 
 
 _MANY_COMMITS: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
@@ -320,7 +232,7 @@ def _hold_state(said: str, wanted: View, after: View) -> None:
         found = describe(differences(wanted, after), "the specification", "the file")
         raise Violation("as-specified", f"{said}: {found}", {"expected": _plain(wanted), "disk": after})
     if (order := _task_order(wanted)) != (found_order := _task_order(after)):
-        _accuse(f"{said}, the order of the rows", order, found_order)
+        accuse(f"{said}, the order of the rows", order, found_order)
 
 
 def _task_order(view: View) -> list[str]:
@@ -335,11 +247,11 @@ def _plain(view: View) -> Any:
 def _hold_answer(said: str, outcome: model.Outcome, told: Told) -> None:
     answer, sent = as_data(told.answer), as_data(told.sent)
     if answer != outcome.answer:
-        _accuse(f"{said}, its answer", outcome.answer, answer)
+        accuse(f"{said}, its answer", outcome.answer, answer)
     if sent != list(outcome.sent):
-        _accuse(f"{said}, what was sent", list(outcome.sent), sent)
+        accuse(f"{said}, what was sent", list(outcome.sent), sent)
     if [*outcome.lines] != told.lines[len(told.lines) - len(outcome.lines) :] or len(told.lines) > len(outcome.lines):
-        _accuse(f"{said}, the log", list(outcome.lines), told.lines)
+        accuse(f"{said}, the log", list(outcome.lines), told.lines)
     _hold_events(said, outcome.heard, [tuple(one) for one in as_data(told.heard)])
 
 
@@ -354,54 +266,8 @@ def _hold_events(said: str, wanted: Sequence[Event], heard: Sequence[Event]) -> 
     else:
         if met == len(wanted):
             return
-    _accuse(f"{said}, the notifications of observers", [_short(one) for one in wanted], [_short(one) for one in heard])
+    accuse(f"{said}, the notifications of observers", [_short(one) for one in wanted], [_short(one) for one in heard])
 
 
 def _short(event: Event) -> tuple[str, str, str | None]:
     return event[0], event[1], event[2] and event[2]["status"]
-
-
-# -- reads -----------------------------------------------------------------------------------------------------
-
-
-def check_lists(listed: Mapping[str, Any], view: View, now_ms: int) -> None:
-    """Compare the answers of the lists, by their action, with the model. Raises `Violation`."""
-    state, world = model.State.of(view), model.World(now_ms)
-    for name, answer in listed.items():
-        wanted, found = model.step(world, state, name, {}).answer, as_data(answer)
-        if found != wanted:
-            _accuse(str(Action(name)), wanted, found)
-
-
-def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
-    """Compare the ledger's answer to each kind of query with the model. Raises `Violation`."""
-    state, world = model.State.of(view), model.World(now_ms)
-    for name, args in _questions(state):
-        wanted = model.step(world, state, name, args).answer
-        part, _, method = name.partition(".")
-        found = as_data(getattr(getattr(ledger, part), method)(**args))
-        if found != wanted:
-            _accuse(str(Action(name, args)), wanted, found)
-
-
-def _questions(state: model.State) -> Iterator[tuple[str, dict[str, Any]]]:
-    tasks = list(state.task.values())
-    for task_id in [*state.task][:_MOST_KEYS]:
-        yield "tasks.find", {"token": task_id}
-        yield "tasks.get_delivery", {"task_id": task_id}
-    for owner in _some(one["owner_key"] for one in tasks):
-        yield "tasks.list_for_owner", {"owner_key": owner}
-        yield "tasks.list_fresh_for_owner", {"owner_key": f" {owner}\t"}
-    for run in _some(one["run_id"] for one in tasks):
-        yield "tasks.list_by_run", {"run_id": run}
-        yield "tasks.find", {"token": f" {run} "}
-    for flow in _some(one["parent_flow_id"] for one in tasks):
-        yield "tasks.list_by_parent_flow", {"parent_flow_id": flow}
-    for session in _some(one[name] for one in tasks for name in ("child_session_key", "owner_key")):
-        yield "tasks.list_for_session", {"session_key": session}
-        yield "tasks.find", {"token": session}
-
-
-def _some(keys: Iterable[str | None]) -> list[str]:
-    """A few of the keys that there are."""
-    return sorted({key for key in keys if key})[:_MOST_KEYS]

@@ -9,13 +9,19 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.ledger import Ledger, LedgerError, Snapshot, StoreError, StoreFull
-from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
+from tornpage.ledger.stores.store import OPTIONAL_METHODS
 from tornpage.scenarios.model.target import TargetError
 
 _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
     "json": lambda directory: JsonSnapshotStore(directory / "tasks.json"),
     "memory": lambda _: MemoryStore(),
+    # Not as the ledger's own, but by the interface of any other store.
+    "sqlite": lambda directory: SqliteStore(Database.open(directory)),
 }
+
+_METHODS: Final = frozenset({"load_snapshot", "save_snapshot", *OPTIONAL_METHODS})
 
 
 def _driver_error(raises: Mapping[str, Any]) -> Exception:
@@ -47,7 +53,7 @@ class _Store:
         self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._lacks:
+        if name in self._lacks or name not in _METHODS:
             raise AttributeError(name)
         method = getattr(self._store, name)
         return method if name in ("list_for_owner", "close") else lambda *args: self._made(name, method, *args)
@@ -115,12 +121,14 @@ def life_of_a_store(
             # A later save of everything would hide the result of this call.
             answers.append([answer, *store.held()])
     answers.append(_answer(ledger, {"name": "tasks.list", "args": {}}, names))
+    if kind == "sqlite":
+        store = _Store(_STORES[kind](directory), lacks, raises)
     with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
         answers.append({
             "tasks": ledger.tasks.list(),
             "deliveries": [ledger.tasks.get_delivery(task.task_id) for task in ledger.tasks.list()],
             "copies": store.keeps_what_it_was_handed,
-            "modes": [f"{file.stat().st_mode & 0o777:o}" for file in directory.iterdir()],
+            "modes": sorted({f"{file.stat().st_mode & 0o777:o}" for file in directory.iterdir()}),
         })  # fmt: skip
     return answers
 

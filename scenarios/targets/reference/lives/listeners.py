@@ -21,6 +21,14 @@ class Scribe:
             self.ledger.tasks.progress(task.task_id, "seen")
 
 
+class _FailedError(Exception):
+    """An error of a kind that no ledger knows."""
+
+
+class _Exit(BaseException):
+    """What ends a process, as Ctrl-C does."""
+
+
 class _Listener:
     """Records its notifications; `name` describes its behaviour."""
 
@@ -37,7 +45,9 @@ class _Listener:
     def _note(self, event: str, what: object) -> None:
         self._heard.append([self._name, event, what])
         if self._name == "fails":
-            raise RuntimeError("an observer has failed")
+            raise _FailedError("an observer has failed")
+        if self._name == "exits":
+            raise _Exit
 
     def restored(self, tasks: Sequence[Task]) -> None:
         """With the existing tasks, in an immutable sequence."""
@@ -71,6 +81,8 @@ def life_of_observers(clock: Callable[[], int], calls: Iterable[tuple[str, Any]]
                 answers.append([None, list(heard)])
             except LedgerError as error:
                 answers.append([type(error).__name__, []])
+            except _Exit:
+                answers.append(["it ended", list(heard)])
     return answers
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
+import msgspec
+
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
-from tornpage.scenarios.targets.reference.openings import BEFORE, contents, place
+from tornpage.scenarios.targets.reference.lives.openings import BEFORE, contents, place
 
 _MODES: Final = {1: "rollback", 2: "wal"}
 
@@ -39,6 +41,33 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
             "there": sorted(one.name for one in home.iterdir()),
             "ledgers": {file.parent.name: _mode(file) for file in sorted(home.glob(f"*/{DATABASE_NAME}"))},
         }
+
+
+def pruned(home: Path, *, many: int) -> Any:
+    """What the command says that it has deleted, of so many messages that have ended, and how many there are then."""
+    with place(home) as directory:
+        with contextlib.closing(Ledger.open(directory)) as ledger:
+            ledger.outbox.ack(ledger.outbox.enqueue(channel="mail", target="me", payload={}).id)
+        with contextlib.closing(sqlite3.connect(directory / DATABASE_NAME)) as connection:
+            names = [one[1] for one in connection.execute("PRAGMA table_info(message_outbox)") if one[1] != "insertion"]
+            values = ", ".join({"id": "'m' || n", "completed_at": "0"}.get(name, name) for name in names)
+            connection.execute(
+                f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "  # noqa: S608 - SQLite's own names
+                f"INSERT INTO message_outbox ({', '.join(names)}) SELECT {values} FROM message_outbox, numbers",
+                (many,),
+            )
+            connection.commit()
+        said = _printed(["--state-dir", str(directory), "outbox", "prune", "--age-ms", "60000", "--json"])
+        with contextlib.closing(Ledger.open(directory)) as ledger:
+            return [said, len(ledger.outbox.list())]
+
+
+def _printed(argv: list[str]) -> Any:
+    from click.testing import CliRunner  # noqa: PLC0415 - it takes long to load
+
+    from tornpage.ledger.command import ledger_group  # noqa: PLC0415 - as above
+
+    return msgspec.json.decode(CliRunner().invoke(ledger_group, argv).stdout)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Each call of the ledger, its answer and its lists, compared with the model."""

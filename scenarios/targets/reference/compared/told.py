@@ -1,0 +1,64 @@
+"""What one call of a session has said: its answer, the notifications of observers, the lines of recovery's log."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+
+_RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
+
+Event = tuple[str, str, Any, Any]
+
+
+class Told(msgspec.Struct):
+    """The result of one call of a session, and its circumstances.
+
+    `answer` is its return value as data; `error` the name of the ledger's error that refused it; `heard` the
+    notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown result;
+    `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at which it
+    read the clock; `is_overtaken` whether another process's call was made in the middle of it.
+    """
+
+    answer: Any = None
+    error: str | None = None
+    heard: list[Event] = []
+    lines: list[str] = []
+    doubts: list[str] = []
+    sent: list[Any] = []
+    circumstances: dict[str, Any] = {}
+    readings: list[int] = []
+    is_overtaken: bool = False
+    # After a failed COMMIT the rows could not be read again.
+    is_suspect: bool = False
+
+
+class _Lines(logging.Handler):
+    def __init__(self, told: Told) -> None:
+        super().__init__(logging.WARNING)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Files of dead workers that stay for now are housekeeping.
+        if (line := record.getMessage()).startswith("[recovery] run "):
+            self._told.lines.append(line)
+        elif line.startswith("[recovery] it is unknown whether"):
+            self._told.doubts.append(line)
+
+
+@contextmanager
+def recovery_lines(told: Told) -> Iterator[None]:
+    """Add each line of recovery's log about runs to `told`, whatever handlers are installed."""
+    handler, log = _Lines(told), _RECOVERY_LOG
+    level, goes_up = log.level, log.propagate
+    if not log.isEnabledFor(logging.WARNING):
+        log.propagate = False
+        log.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = goes_up
+        log.setLevel(level)

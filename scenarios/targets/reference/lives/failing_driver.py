@@ -1,0 +1,111 @@
+"""A driver of SQLite that fails at chosen statements, or lets something else happen just before one.
+
+Statements fail whole: torn writes, power cuts and locks are covered by the searches. Nothing is synced, since thousands
+of syncs take long on a disk: the level of synchronous is kept here, by SQLite's rules, and not in the connection.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+HOWS: Final = ("before", "busy", "undone", "after")
+"""A statement fails before its work, with an I/O error or since the database is locked; with its transaction rolled
+back, as SQLite does after some errors; or, a COMMIT only, after its work."""
+BUSY: Final = 5
+_IOERR: Final = 10
+_ASKED: Final = "PRAGMA synchronous"
+_LEVELS: Final = ("off", "normal", "full", "extra")
+
+
+class Driver:
+    """Opens connections whose statements are counted since the last `arm`, from 1; to open one counts, too."""
+
+    def __init__(self) -> None:
+        self._faults: Mapping[int, str] = {}
+        self._count: int | None = None
+        self._meanwhile: Callable[[], object] | None = None
+        # The numbers of the faults that have come.
+        self.fired: set[int] = set()
+        # Of each COMMIT: the statement before it, and the level of synchronous.
+        self.commits: list[tuple[str, int]] = []
+        # Whether a COMMIT has failed of which only a look at the rows shows whether it was made.
+        self.is_ambiguous = False
+
+    def arm(self, faults: Mapping[int, str], meanwhile: Callable[[], object] | None = None) -> None:
+        """From now on these statements fail; a fault named ``meanwhile`` makes that call instead."""
+        self._faults, self._count, self._meanwhile, self.fired = faults, 0, meanwhile, set()
+        self.is_ambiguous = False
+
+    def disarm(self) -> None:
+        """From now on nothing fails."""
+        self._count = None
+
+    def __call__(self, place: str, **how: Any) -> Any:
+        """Open a connection, as sqlite3 does."""
+        if self.due("connect", in_transaction=False) is not None:
+            raise _error("before")
+        return _Connection(sqlite3.connect(place, **how), self)
+
+    def due(self, statement: str, *, in_transaction: bool) -> str | None:
+        """How this statement fails; None if it doesn't, or can't in that way."""
+        if self._count is None:
+            return None
+        self._count += 1
+        number, how = self._count, self._faults.get(self._count)
+        if how is None or (how == "after" and statement != "COMMIT") or (how == "undone" and not in_transaction):
+            return None
+        self.fired.add(number)
+        self.is_ambiguous = self.is_ambiguous or (statement == "COMMIT" and how != "busy")
+        if how == "meanwhile" and self._meanwhile is not None:
+            self._meanwhile()
+            return None
+        return how
+
+
+class _Connection:
+    """A connection of sqlite3, whose statements may fail."""
+
+    def __init__(self, connection: sqlite3.Connection, driver: Driver) -> None:
+        self._connection, self._driver = connection, driver
+        self._last, self._level = "", _LEVELS.index("full")
+        connection.execute("PRAGMA synchronous = off")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        """Execute a statement, or fail."""
+        connection = self._connection
+        how = self._driver.due(statement, in_transaction=connection.in_transaction)
+        if how == "undone":
+            connection.execute("ROLLBACK")
+        if how in ("before", "busy", "undone"):
+            raise _error(how)
+        if statement == "COMMIT":
+            self._driver.commits.append((self._last, self._level))
+        if statement.startswith(_ASKED):
+            return self._leveled(statement)
+        done = connection.execute(statement, parameters)
+        self._last = statement
+        if how == "after":
+            raise _error(how)
+        return done
+
+    def _leveled(self, statement: str) -> sqlite3.Cursor:
+        """The answer of SQLite to a question about the level, or a change of it."""
+        wanted = statement.removeprefix(_ASKED).strip(" =")
+        if not wanted:
+            return self._connection.execute("SELECT ?", (self._level,))
+        if self._connection.in_transaction:
+            raise sqlite3.OperationalError("Safety level may not be changed inside a transaction")
+        self._level = int(wanted) if wanted.isdigit() else _LEVELS.index(wanted)
+        return self._connection.execute("SELECT 1 WHERE 0")
+
+
+def _error(how: str) -> sqlite3.OperationalError:
+    code, name, text = (
+        (BUSY, "SQLITE_BUSY", "database is locked") if how == "busy" else (_IOERR, "SQLITE_IOERR", "disk I/O error")
+    )
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode, error.sqlite_errorname = code, name
+    return error

@@ -1,0 +1,197 @@
+"""A ledger whose driver fails twice: the second fault comes while the first one is handled, or in the query after it.
+
+The searches inject one fault, or all from one on. Here each statement of a change fails, in each way, together with
+each later one up to the end of the next query; the list ends where the second fault is never reached. Before that query
+another process changes the row. After each pair:
+
+* the answer is true of the rows, a COMMIT of which that was in doubt has been fenced, and an answer that is unknown has
+  left a fence to make, which is made at the end;
+* another process is not locked out, and a query shows its change, or raises;
+* as soon as nothing fails any more the ledger answers, with the settings it was opened with, and owes no fence.
+
+Not covered: what a power cut after two faults leaves.
+"""
+
+import contextlib
+import itertools
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.ledger import Ledger, LedgerError, StoreError
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.scenarios.targets.reference.environment import Mirror
+from tornpage.scenarios.targets.reference.lives.failing_driver import BUSY, HOWS, Driver
+
+_SETTINGS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
+_FULL: Final = 2
+
+
+def pairs(
+    home: Path, clock: Callable[[], int], *, journal_mode: str, synchronous: str, batch: bool = False
+) -> list[str]:
+    """What went wrong after the first bad pair of faults in a change; empty if nothing did.
+
+    The change is one progress text, or with `batch` several calls in one transaction, with a query among them.
+    """
+    shutil.rmtree(home, ignore_errors=True)
+    case = _Case(home, {"clock": clock, "journal_mode": journal_mode, "synchronous": synchronous}, in_batch=batch)
+    try:
+        return list(itertools.islice(case.wrong(), 1))
+    finally:
+        case.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class _Case:
+    """One ledger with one task; each pair of faults begins where the one before has ended."""
+
+    def __init__(self, directory: Path, how: Mapping[str, Any], *, in_batch: bool) -> None:
+        self._directory, self._how, self._in_batch = directory, how, in_batch
+        self._turn = 0
+        self._driver = Driver()
+        self._open()
+        self._settings = self._asked()
+        self._task = self._ledger.tasks.create(runtime="cli", owner_key="me", task="work").task_id
+        self._reader = sqlite3.connect(directory / DATABASE_NAME, isolation_level=None, timeout=0)
+
+    def _open(self) -> None:
+        self._mirror = Mirror()
+        self._ledger = Ledger.open(
+            self._directory, connect=self._driver, busy_timeout_ms=70, observers=[self._mirror], **self._how
+        )
+
+    def close(self) -> None:
+        """Release the files."""
+        self._driver.disarm()
+        self._reader.close()
+        with contextlib.suppress(LedgerError):
+            self._ledger.close()
+
+    def wrong(self) -> Iterator[str]:
+        """What is wrong after each pair of faults, in their order."""
+        for first in itertools.count(1):
+            came = False
+            for how in HOWS:
+                for second in itertools.count(first + 1):
+                    faults = {first: how, second: "before"}
+                    said, wrong = self._look_after(faults)
+                    fired = self._driver.fired
+                    if not wrong and said == "unknown":
+                        wrong = self._close_after(faults)
+                    if wrong:
+                        yield f"after the faults {faults}: {wrong}"
+                    came = came or first in fired
+                    if not fired.issuperset(faults):
+                        break
+            if not came:
+                return
+
+    def _look_after(self, faults: Mapping[int, str]) -> tuple[str, str]:
+        """The change and a query, under faults; then none. What the ledger said of the change, and what is wrong."""
+        said, wrong = self._changed(faults)
+        wrong = wrong or self._changed_by_another()
+        shown: list[Any] = []
+        answer = _attempt(lambda: shown.extend(self._texts()))
+        self._driver.disarm()
+        if answer == "done" and shown != self._stored():
+            wrong = wrong or f"it shows {shown}, and the rows have {self._stored()}"
+        return said, wrong or self._wrong_when_well()
+
+    def _changed_by_another(self) -> str:
+        """Another process changes the row; what keeps it from doing so."""
+        try:
+            self._reader.execute("UPDATE tasks SET progress_summary = ?", (f"another's, after turn {self._turn}",))
+        except sqlite3.OperationalError as error:
+            return f"another process can't write: {error}"
+        return ""
+
+    def _close_after(self, faults: Mapping[int, str]) -> str:
+        """The change under faults, and the end of the ledger, which makes a fence that is owed."""
+        said, wrong = self._changed(faults)
+        self._driver.disarm()
+        fences = self._fences()
+        self._ledger.close()
+        if said == "unknown" and self._fences() == fences:
+            wrong = wrong or "the fence that was owed was not made at the end"
+        self._open()
+        return wrong or self._wrong_when_well()
+
+    def _changed(self, faults: Mapping[int, str]) -> tuple[str, str]:
+        self._turn += 1
+        before, fences = self._rows(), self._fences()
+        self._driver.arm(faults)
+        said = _attempt(self._change)
+        after = self._rows()
+        if not {"done": after != before, "unchanged": after == before, "unknown": True}.get(said, False):
+            return said, f"it says {said}, and the rows were {before} and are {after}"
+        if said == "unknown" and not self._owes_a_fence():
+            return said, "it says unknown, and there is no fence left to make"
+        if said != "unknown" and self._driver.is_ambiguous and self._fences() == fences:
+            return said, f"it says {said} of a change that may come back, or go, for there was no fence"
+        return said, ""
+
+    def _change(self) -> None:
+        ledger, text = self._ledger, f"turn {self._turn}"
+        if not self._in_batch:
+            ledger.tasks.progress(self._task, text)
+            return
+        with ledger.batch():
+            failed = _attempt(lambda: ledger.tasks.progress(self._task, text)) != "done"
+            if _attempt(ledger.outbox.list) == "done" and failed:
+                raise RuntimeError("a batch that can't be committed answers a query")
+            ledger.outbox.enqueue(channel="mail", target="you", payload={}, message_id=text)
+
+    def _wrong_when_well(self) -> str:
+        """What is wrong although nothing fails any more."""
+        self._turn += 1
+        try:
+            shown, settings, stored = self._texts(), self._asked(), self._stored()
+            self._ledger.tasks.progress(self._task, f"turn {self._turn}")
+        except Exception as error:  # noqa: BLE001 - whatever it raises is wrong
+            return f"nothing fails any more, and the ledger raises {error!r}"
+        if shown != stored or self._texts() != [f"turn {self._turn}"] != self._stored():
+            return f"it shows {shown} and {self._texts()}, and the rows had {stored} and have {self._stored()}"
+        if {*settings.items(), *self._asked().items()} != {*self._settings.items()}:
+            return f"its settings were {self._settings}, and are {settings}"
+        if self._owes_a_fence():
+            return "a change was committed, and a fence is still owed"
+        if self._mirror.wrong or [one.progress_summary for one in self._mirror.tasks.values()] != self._texts():
+            return f"observers were notified of other changes than there were: {self._mirror.wrong}"
+        unsynced = [
+            level for last, level in self._driver.commits if last.startswith("UPDATE ledger_fence") and level < _FULL
+        ]
+        return "a fence was committed without a sync" if unsynced else ""
+
+    def _owes_a_fence(self) -> bool:
+        return self._ledger.database is not None and self._ledger.database.fence_owed
+
+    def _texts(self) -> list[str | None]:
+        return [task.progress_summary for task in self._ledger.tasks.list()]
+
+    def _stored(self) -> list[str | None]:
+        return [text for (text,) in self._reader.execute("SELECT progress_summary FROM tasks").fetchall()]
+
+    def _rows(self) -> tuple[Any, ...]:
+        return (*self._stored(), *self._reader.execute("SELECT count(*) FROM message_outbox").fetchone())
+
+    def _fences(self) -> int:
+        return int(self._reader.execute("SELECT count FROM ledger_fence").fetchone()[0])
+
+    def _asked(self) -> dict[str, Any]:
+        connection = self._ledger.database.connection  # type: ignore[union-attr] # it is on SQLite
+        return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _SETTINGS}
+
+
+def _attempt(make: Callable[[], object]) -> str:
+    """What a call says: ``done``, or the outcome of its error; any other error is an answer of its own."""
+    try:
+        make()
+    except StoreError as error:
+        is_busy = error.sqlite_errorcode == BUSY
+        return error.outcome if error.retryable or not is_busy else "that it was locked, and that a retry is of no use"
+    except Exception as error:  # noqa: BLE001 - the caller judges it
+        return repr(error)
+    return "done"

@@ -1,0 +1,143 @@
+"""Scripts of values and times at an edge: zero, the first and the last, equal ones, and a difference in one point."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.targets.reference.scripts.calls import START_MS, batch, call, create, enqueue, within
+
+_EARLIEST_MS: Final = -62_135_596_800_000
+_LATEST_MS: Final = 253_370_764_800_000
+_DEEPEST: Final = 64
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def odd_values() -> Iterator[Action]:
+    """JSON values that are false, and the deepest ones."""
+    for number, origin in enumerate((0, "", False, [], {}, {"": None}, _nested(_DEEPEST), _nested(_DEEPEST + 1))):
+        name = f"t{number}"
+        yield create(name, requester_origin=origin)
+        yield call("tasks.get_delivery", task_id=name)
+        yield call("tasks.set_delivery_state", task_id=name, requester_origin={"a": [origin]})
+        yield call("tasks.set_delivery_state", task_id=name, requester_origin=origin, last_notified_event_at=0)
+        yield Action("outbox.enqueue", {**enqueue(f"m{number}").args, "payload": origin})
+        yield create(f"r{number}")
+        yield call("history.start", task_id=f"r{number}", worker_id="w", run_id=f"r{number}", issue_number=0)
+        yield call("history.finish", run_id=f"r{number}", status="success", artifacts=origin, turns=0)
+    yield call("outbox.recover", cutoff=None)
+
+
+def odd_times() -> Iterator[Action]:
+    """The epoch, times before it, the first and the last there are, and beyond them."""
+    moments = (0, -1, _EARLIEST_MS, _EARLIEST_MS - 1, _LATEST_MS, _LATEST_MS + 1)
+    for number, moment in enumerate(moments):
+        for status in ("queued", "running", "failed"):
+            name = f"{status}{number}"
+            yield create(f"s-{name}", status=status, started_at=moment)
+            yield create(f"l-{name}", status=status, last_event_at=moment)
+        yield create(f"e-{number}", status="lost", ended_at=moment)
+        # A queued task whose start is known keeps it.
+        yield create(f"k-{number}", last_event_at=START_MS, started_at=moment)
+        yield call("tasks.start", task_id=f"k-{number}")
+        yield call("tasks.finish", task_id=f"k-{number}", status="failed", ended_at=moment)
+        yield create(f"h-{number}")
+        yield call("history.start", task_id=f"h-{number}", worker_id="w", run_id=f"h-{number}", started_at=moment)
+        yield call("history.finish", run_id=f"h-{number}", status="success", finished_at=moment)
+        yield call("tasks.set_delivery_state", task_id=f"h-{number}", last_notified_event_at=moment)
+    yield call("history.list")
+    yield call("audit")
+    yield call("maintenance", apply=False)
+
+
+def same_again() -> Iterator[Action]:
+    """A run's result again: in another order of keys, with zeros, with less."""
+    yield create("a")
+    yield call("history.start", task_id="a", worker_id="w", run_id="r")
+    said = {"artifacts": {"a": 1, "b": {"c": 2, "d": 3}}, "turns": 3, "tokens_in": 0, "cost_usd": 0.5}
+    yield call("history.finish", run_id="r", status="success", **said)
+    others: tuple[dict[str, Any], ...] = (
+        {"artifacts": {"b": {"d": 3, "c": 2}, "a": 1}}, {"turns": 0}, {"tokens_in": 0}, {"cost_usd": 0},
+        {"artifacts": {}}, {"artifacts": 0}, {"reason": "x"}, {"tokens_out": 0},
+    )  # fmt: skip
+    for again in others:
+        yield call("history.finish", run_id="r", status="success", **again)
+
+
+def parties_of_a_run() -> Iterator[Action]:
+    """Tasks of one run that differ in one point: without a session key that is ambiguous; and padded keys."""
+    same: dict[str, Any] = {"runtime": "acp", "owner_key": "o", "child_session_key": "c"}
+    others: tuple[dict[str, Any], ...] = (
+        {"runtime": "cron"}, {"scope_kind": "system"}, {"owner_key": "p"}, {"child_session_key": "d"},
+        {"child_session_key": None}, {"label": "l", "parent_flow_id": "f"},
+    )  # fmt: skip
+    for number, other in enumerate(others):
+        run = f"r{number}"
+        yield create(f"a{number}", run_id=run, **same)
+        yield create(f"b{number}", run_id=run, **{**same, **other})
+        yield call("tasks.progress_by_run", run_id=run, text="x")
+        yield call("tasks.mark_running_by_run", run_id=run)
+        yield call("tasks.finalize_by_run", run_id=run, status="lost")
+        for padded in (f" {run}\t", f"{run} ", run.upper()):
+            yield call("tasks.finish", task_id=f"a{number}", status="failed", run_id=padded)
+    # Its owner's session is the one in which it is done.
+    yield create("own", owner_key="s", child_session_key=" s ")
+    yield call("tasks.list_for_session", session_key="s")
+    yield call("tasks.progress", task_id="own", text="x")
+    yield call("tasks.delete", task_id="own")
+    yield call("tasks.list_for_session", session_key="s")
+
+
+def equal_times() -> Iterator[Action]:
+    """Ties: the newest insertion first; what was deleted and made again is the newest, also in a batch."""
+    looks = (
+        call("tasks.list"), call("tasks.list_for_owner", owner_key="main"), call("tasks.list_by_run", run_id="r"),
+        call("tasks.list_fresh_for_owner", owner_key="main"), call("tasks.find", token="r"),  # noqa: S106 - a run
+    )  # fmt: skip
+    same: dict[str, Any] = {"started_at": 5, "run_id": "r", "runtime": "acp"}
+    for name in ("c", "a", "b"):
+        yield create(name, **same, child_session_key=name)
+    yield from looks
+    yield call("tasks.delete", task_id="c")
+    yield create("c", **same, child_session_key="c")
+    yield from looks
+    again = create("a", **same, child_session_key="a")
+    yield batch(*looks, call("tasks.delete", task_id="a"), again, *looks)
+    yield batch(call("tasks.delete", task_id="b"), *looks, create("b", **same, child_session_key="b"), *looks,
+                call("tasks.delete", task_id="b"), *looks)  # fmt: skip
+    yield from looks
+    for name in ("z", "y"):
+        yield create(name, status="lost", ended_at=5, started_at=5, delivery_status="failed")
+    yield call("audit")
+    yield batch(*(enqueue(name) for name in ("z", "y", "x")))
+    for name in ("q", "p"):
+        yield create(name)
+        yield call("history.start", task_id=name, worker_id="w", run_id=name, started_at=START_MS)
+    yield call("history.list")
+    yield call("outbox.recover", cutoff=None)
+
+
+def taken_ids() -> Iterator[Action]:
+    """An id that another process has just taken; and what can't be done inside a batch."""
+    for at in (0, 1):
+        for taken in (create("t", task="theirs"), enqueue("m")):
+            mine = create("t", task="mine") if taken.name == "tasks.create" else enqueue("m", idempotency_key="mine")
+            yield Action("overtaken", {"first": within(taken), "then": within(mine), **({"at": at} if at else {})})
+        yield call("tasks.delete", task_id="t")
+        yield call("outbox.ack", message_id="m")
+        yield call("outbox.prune", age_ms=1)
+    yield create("a")
+    change = call("tasks.progress", task_id="a", text="x")
+    for refused in ("tasks.restore", "close"):
+        yield batch(change, call(refused))
+        yield call("tasks.list")
+        yield batch(change, change)
+    yield call("tasks.restore")
+
+
+SCRIPTS: Final = (odd_values, odd_times, same_again, parties_of_a_run, equal_times, taken_ids)
