@@ -3,6 +3,7 @@
 Each is an independent count or a plain read, written from the ledger's specification; all raise `Violation`.
 """
 
+import contextlib
 import os
 import stat
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage import faults
 from tornpage.ledger import Ledger
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -60,6 +62,19 @@ def check_files(database: Path) -> None:
             raise Violation("files-are-private", f"{kind} has the mode {stat.S_IMODE(found.st_mode):04o}")
         if path.endswith("-wal") and found.st_size > _MOST_LOG_BYTES:
             raise Violation("log-stays-small", f"the log has grown to {found.st_size:,} bytes")
+
+
+def check_payloads(database: Path, written: Mapping[str, bytes]) -> None:
+    """A payload that is not UTF-8 is, as any other, written once and never again."""
+    if not written:
+        return
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        rows = dict(connection.execute("SELECT id, CAST(payload AS BLOB) FROM message_outbox").fetchall())
+    for message_id, payload in written.items():
+        if rows.get(message_id, payload) != payload:
+            raise Violation(
+                "as-specified", f"the payload of message {message_id} was {payload!r}: {rows[message_id]!r}"
+            )
 
 
 def check_audit(ledger: Ledger, view: View, now_ms: int) -> None:

@@ -42,7 +42,13 @@ from tornpage.scenarios.targets.reference.environment import (
     spoil,
     written_task,
 )
-from tornpage.scenarios.targets.reference.introspection import check_audit, check_files, check_memory, is_suspect
+from tornpage.scenarios.targets.reference.introspection import (
+    check_audit,
+    check_files,
+    check_memory,
+    check_payloads,
+    is_suspect,
+)
 from tornpage.scenarios.targets.reference.lives.listeners import Scribe
 from tornpage.scenarios.targets.reference.lives.registry import LIVES
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
@@ -86,6 +92,8 @@ class OwnSession:
         self._at_reading: tuple[int, Callable[[], object]] | None = None
         # Rows of tasks as edited by hand, by id.
         self._by_hand: dict[str, Any] = {}
+        # Payloads that are not UTF-8, by message: no change of a message writes its payload again.
+        self._odd_payloads: dict[str, bytes] = {}
         # Sessions that can't be read, by id: no answer has them.
         self._hidden: list[str] = []
         self._shown: View = {}
@@ -288,6 +296,8 @@ class OwnSession:
             self._by_hand[what["key"]] = written_task(self._database, what["key"])
         if what["table"] == "agent_sessions":
             self._hidden.append(what["key"])
+        if what["column"] == "payload" and isinstance(what["value"], dict):
+            self._odd_payloads[what["key"]] = bytes.fromhex(what["value"]["hex"])
 
     def _note_as_written(self) -> None:
         """Record which rows are as edited by hand: those that the ledger has written since are its own."""
@@ -347,6 +357,7 @@ class OwnSession:
             raise wrong
         check_memory(self.ledger, self._mirror)
         check_files(self._database)
+        check_payloads(self._database, self._odd_payloads)
         self._receiver.check(self._shown)
         self._legacy.check()
         check_audit(self.ledger, self._shown, self._environment.now_ms)

@@ -74,6 +74,10 @@ def contradicting_rows() -> Iterator[Action]:
             yield _spoiled("tasks", name, column, value)
         yield call("tasks.get", task_id=name)
         yield call("tasks.list_fresh_for_owner", owner_key=f"o{number % 3}")
+    # An older version did not stamp an end: what happens to the task later doesn't move its date.
+    yield create("endless", status="failed", **hand)
+    yield _spoiled("tasks", "endless", "ended_at", None)
+    yield call("tasks.progress", task_id="endless", text="x")
     looks = (
         call("tasks.list"), call("audit"), call("audit", severity="warn", later_ms=DAY_MS, booting=True),
         call("audit", code="inconsistent_timestamps"), call("audit", severity="error", limit=3),
