@@ -6,13 +6,13 @@ shared by states in which every file that the store could read is equal: the dat
 every other file by its content. The target is opened once for each of those, and once for each way in which SQLite's
 own files are there (`_shape`), as another process than the one that wrote the files, and has to show what the plain
 reader has seen, to pass its own checks and to work. Where it does not, each further state that is equal in this way is
-opened by itself, too: none is blamed for another one. A store whose Python code changes SQLite's own files (it removes
-a log that it takes for stale, or puts a copy in the place of the database) is opened for each directory.
+opened by itself, too: none is blamed for another one. A store whose Python code opens or changes SQLite's own files (it
+reads a header, removes a log that it takes for stale, moves the database away) is opened for each directory.
 
 Equal directories are read once. Of databases that come to the same pages after their recovery the view is taken once.
 
-Not covered: stores that only read SQLite's files by themselves (a header, a copy of a database with its journal beside
-it), and programs in other languages that change them; they are opened once for each of the above.
+Not covered: stores that read a database past its log or journal through SQLite (``immutable=1``) or through C code of
+their own, and programs in other languages that read or change its files; they are opened once for each of the above.
 """
 
 import contextlib
@@ -41,7 +41,9 @@ from tornpage.scenarios.targets.process import ProcessTarget
 Identity = tuple[tuple[str, bytes], ...]
 _OWN_SUFFIXES: Final = ("", "-wal", "-journal")
 _FEW: Final = 4
-_CHANGING: Final = frozenset({"file-write", "file-truncate", "file-rename", "file-link", "file-unlink"})
+_TOUCHING: Final = frozenset(
+    {"file-open", "file-create", "file-write", "file-truncate", "file-rename", "file-link", "file-unlink"}
+)
 # What a database says of itself: a store may ask for it.
 _KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "auto_vacuum", "encoding")
 
@@ -58,19 +60,31 @@ Kind = tuple[bytes, Identity]
 
 
 class _Touches:
-    """An injector that never fires: it notes whether Python code changes one of SQLite's own files of a database."""
+    """An injector that never fires: it notes whether Python code touches one of SQLite's own files of a database."""
 
-    kinds = _CHANGING
+    kinds = _TOUCHING
 
     def __init__(self, database: Path) -> None:
-        path = os.path.realpath(database)
+        self._path = os.path.realpath(database)
         # The shared memory, too: a program that removes it does so with the log.
-        self._own = frozenset(path + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
-        self.seen = False
+        self._own = frozenset(self._path + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
+        self._inode = self._inode_now()
+        self._met = False
+
+    @property
+    def seen(self) -> bool:
+        """Whether one was opened or changed, or the database was moved away: a rename names the new place only."""
+        return self._met or (self._inode is not None and self._inode != self._inode_now())
+
+    def _inode_now(self) -> int | None:
+        try:
+            return os.stat(self._path).st_ino  # noqa: PTH116
+        except OSError:
+            return None
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
         """Note it, and let it pass."""
-        self.seen = self.seen or path in self._own
+        self._met = self._met or path in self._own
 
 
 class CrashReader:

@@ -84,6 +84,9 @@ class Span:
     committed: int
     # Of plain files: the earlier values of keys that a failed call has changed, and that were not synced since.
     doubtful: Mapping[str, Any] = field(default_factory=dict)
+    # How many spans came before it, and whether one up to this has failed: looked up for every state.
+    number: int = 0
+    has_failed: bool = False
 
 
 @dataclass
@@ -136,6 +139,8 @@ class History:
                 before,
                 len(self._changes),
                 in_doubt,
+                len(self.spans),
+                last.has_failed or answer.kind == "raised",
             )
         )
 
@@ -164,8 +169,7 @@ class History:
 
     def _is_among(self, view: View, rest: Span, possible: Sequence[View]) -> bool:
         """Whether a view is one of the states possible after a call, apart from used-up numbers."""
-        has_failed = any(span.answer.kind == "raised" for span in self._until(rest))
-        return view in possible or is_among(view, rest.settled, possible, numbers_used=has_failed)
+        return view in possible or is_among(view, rest.settled, possible, numbers_used=rest.has_failed)
 
     def _doubtful(self, last: Span, settled: View, answer: Answer) -> dict[str, Any]:
         """Earlier values that a power cut may restore after later calls: plain files are synced one by one."""
@@ -207,7 +211,7 @@ class History:
         return self.spans[after - 1], pending if pending is not None and pending.begin < position else None
 
     def _until(self, rest: Span) -> list[Span]:
-        return self.spans[: self.spans.index(rest) + 1]
+        return self.spans[: rest.number + 1]
 
     def _lost(self, view: View, rest: Span) -> int | None:
         """How many acknowledged changes came after the newest one that left `view`; None where no change left it."""
