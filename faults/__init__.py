@@ -17,7 +17,9 @@ from tornpage.faults.contention.process import shared_rival_process
 from tornpage.faults.contention.rival import Rival, contend, is_busy
 from tornpage.faults.contention.virtual_time import slept
 from tornpage.faults.contention.virtual_time import virtual_time as waiting_in_virtual_time
-from tornpage.faults.crash.states import Crash, CrashStates, Device, State
+from tornpage.faults.crash.crashes import Crash, State
+from tornpage.faults.crash.device import Device
+from tornpage.faults.crash.states import CrashStates
 from tornpage.faults.errors import (
     AllocatorUnavailableError,
     FaultError,

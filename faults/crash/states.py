@@ -31,144 +31,22 @@ Applications Recover from fsync Failures?" (2020); Pillai and others, "All File 
 import bisect
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Final, Literal, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
-from tornpage.faults.crash.blocks import ChangedFile, Content, Ranges
+from tornpage.faults.crash.blocks import ChangedFile, Ranges
+from tornpage.faults.crash.crashes import Crash, Directory, Files, State, ranges
+from tornpage.faults.crash.device import Device
+from tornpage.faults.crash.names import directory_of, lost_with_a_rename, of_directory, parents_of, reachable, rename
 from tornpage.faults.vfs.operation_log import Operation
-
-Files = Mapping[str, bytes]
 
 MOST_SINGLES: Final = 48
 _RANDOM_SUBSETS: Final = 4
-_MOST_TEARS_A_WRITE: Final = 8
-_MOST_HOLES_A_WRITE: Final = 6
 # With `every`, all subsets are enumerated for up to this many unsynced changes.
 MOST_FOR_ALL_SUBSETS: Final = 8
 _SUBSETS_OF_MANY: Final = 16
 _OF_NAMES: Final = frozenset({"delete", "rename", "rmdir", "link"})
-FAILED_SYNCS: Final = ("keeps", "drops")
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """The guarantees of a disk and of the operating system above it.
-
-    `sector_bytes`: a write can tear at multiples of it; `powersafe_overwrite`: a torn write leaves the rest of its
-    sectors unchanged; `atomic_write_bytes`: aligned writes of up to this size are atomic. `page_bytes`: the
-    system writes a file back in pages of this size, in any order (0: each write from its beginning to its end).
-    `sized_first`: a file may be extended with zeros before its new data arrives. `failed_sync`: what happens to changes
-    whose sync failed: "keeps" (the next sync writes them), "drops" (the system marks them as clean, so the next sync
-    reports success without writing them: Linux).
-    """
-
-    sector_bytes: int = 512
-    powersafe_overwrite: bool = True
-    atomic_write_bytes: int = 0
-    page_bytes: int = 4096
-    sized_first: bool = True
-    failed_sync: Literal["keeps", "drops"] = "keeps"
-
-    def __post_init__(self) -> None:
-        if self.sector_bytes < 1 or self.atomic_write_bytes < 0 or self.page_bytes < 0:
-            raise ValueError(f"a device needs sectors of at least one byte, no negative atomic write or page: {self}")
-        if self.failed_sync not in FAILED_SYNCS:
-            raise ValueError(f"failed_sync is {self.failed_sync!r}; it is one of: {', '.join(FAILED_SYNCS)}")
-
-    def tears(self, write: Operation, *, every: bool = False) -> list[int]:
-        """The possible sizes, in bytes, of a torn write; a sample if there are many, unless `every`.
-
-        0 is included only without powersafe overwrite: the first sector was being written, and its old contents are
-        lost.
-        """
-        size, sector = len(write.data), self.sector_bytes
-        if self._is_atomic(write):
-            return []
-        cuts = [] if self.powersafe_overwrite or not size else [0]
-        cuts += range(sector - write.offset % sector, size, sector)
-        return cuts if every else _spread(cuts, _MOST_TEARS_A_WRITE)
-
-    def holes(self, write: Operation, size_bytes: int, *, every: bool = False) -> list[tuple[int, int]]:
-        """The parts of a write, as (start, stop) in its data, that may be missing although later parts are present.
-
-        `size_bytes` is the durable size of the file: beyond it, a part may be missing up to the end of the write.
-        """
-        size, page = len(write.data), self.page_bytes
-        cuts = list(range(page - write.offset % page, size, page)) if page and not self._is_atomic(write) else []
-        found = [(0, cut) for cut in cuts]
-        # Each page alone; the first is included above, and `tears` covers the last.
-        found += list(pairwise((*cuts, size)))[:-1] if cuts else []
-        if self.sized_first and write.offset + size > size_bytes:
-            found += [(cut, size) for cut in (0, *cuts) if cut < size]
-        return found if every else _spread(found, _MOST_HOLES_A_WRITE)
-
-    def _is_atomic(self, write: Operation) -> bool:
-        size = len(write.data)
-        return size <= self.atomic_write_bytes and write.offset % max(size, 1) == 0
-
-
-def _spread(them: list[_T], most: int) -> list[_T]:
-    """At most `most` elements, evenly spread, with the first and the last."""
-    if len(them) <= most:
-        return them
-    step = (len(them) - 1) / (most - 1)
-    return [them[round(index * step)] for index in range(most)]
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """One crash: its position, the lost unsynced operations (by their index on the tape), and the torn one.
-
-    `torn` is (index, bytes that reached the disk). `holes` are (index, start, stop): bytes of a write that did not
-    reach the disk, although the file's size includes them. A process crash loses nothing.
-    """
-
-    position: int
-    lost: tuple[int, ...] = ()
-    torn: tuple[int, int] | None = None
-    power: bool = True
-    holes: tuple[tuple[int, int, int], ...] = ()
-
-    def __str__(self) -> str:
-        if not self.power:
-            return f"the process dies after operation {self.position}"
-        lost = f", losing {_ranges(self.lost)}" if self.lost else ", losing nothing" if not self.holes else ""
-        torn = f", with {self.torn[1]} bytes of {self.torn[0] + 1}" if self.torn else ""
-        shown = ", ".join(f"bytes {start}-{stop - 1} of {index + 1}" for index, start, stop in self.holes[:3])
-        more = f" and {len(self.holes) - 3} others" if len(self.holes) > 3 else ""
-        holes = f", {shown}{more} still missing" if shown else ""
-        return f"the power fails after operation {self.position}{lost}{torn}{holes}"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A crash and the directory that it leaves; equal directories have equal `identity`."""
-
-    crash: Crash
-    files: Files
-    identity: tuple[tuple[str, bytes], ...]
-
-
-class _Directory(Mapping[str, bytes]):
-    """Files by name; their bytes are joined only on access, since most states are duplicates."""
-
-    def __init__(self, contents: dict[str, Content]) -> None:
-        self._contents = contents
-
-    def __getitem__(self, name: str) -> bytes:
-        return bytes(self._contents[name])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._contents
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._contents)
-
-    def __len__(self) -> int:
-        return len(self._contents)
 
 
 class CrashStates:
@@ -206,12 +84,14 @@ class CrashStates:
         for name, content in self._base.items():
             if not name.endswith("-shm"):
                 self._names[name] = self._new(content)
-        for directory in sorted({above for name in self._names for above in _above(name)} - self._names.keys()):
+        for directory in sorted({above for name in self._names for above in parents_of(name)} - self._names.keys()):
             self._names[directory] = self._new(b"")
         # The durable names, and the changes to names since: (index, operation, file).
         self._durable_names = dict(self._names)
         self._pending_names: list[tuple[int, Operation, int]] = []
         self._unsynced_set = frozenset[int]()
+        # Whether a change is unsynced whose loss brings others with it (`_in_order`).
+        self._has_order = False
         self._writes: dict[int, int] = {}
         self._variants: dict[tuple[int, int], tuple[list[int], list[tuple[int, int]]]] = {}
 
@@ -245,9 +125,9 @@ class CrashStates:
 
     def _in_order(self, crash: Crash) -> Crash:
         """The crash, in which two kinds of changes are lost as well, because an earlier one is lost."""
-        if not crash.lost:
+        if not crash.lost or not self._has_order:
             return crash
-        too_late = self._truncated_after_a_journal(crash.lost) + self._after_a_rename(crash.lost)
+        too_late = self._truncated_after_a_journal(crash.lost) + lost_with_a_rename(crash.lost, self._pending_names)
         return replace(crash, lost=tuple(sorted({*crash.lost, *too_late}))) if too_late else crash
 
     def _truncated_after_a_journal(self, lost: tuple[int, ...]) -> list[int]:
@@ -269,30 +149,6 @@ class CrashStates:
             for index in self._unsynced_set.difference(lost)
             if self.operations[index].kind == "truncate" and deleted.get(self.operations[index].path, index) < index
         ]
-
-    def _after_a_rename(self, lost: tuple[int, ...]) -> list[int]:
-        """The later changes of a name that a file was renamed away from, if that rename is lost.
-
-        A directory has one entry for a name. To use it again (a log is rotated, and created anew) while the rename is
-        lost would remove the renamed file altogether: neither its old nor its new name leads to it. Linux file systems
-        keep the file (xfstests generic/341 and generic/342; btrfs commit 56f23fdb calls the contrary a loss of data).
-        """
-        if not any(operation.kind == "rename" for _, operation, _ in self._pending_names):
-            return []
-        late: list[int] = []
-        still_there: set[str] = set()
-        for index, operation, _ in self._pending_names:
-            changed = {
-                operation.other if operation.kind == "link" else operation.path,
-                operation.other or operation.path,
-            }
-            if index not in lost and changed & still_there:
-                late.append(index)
-            elif index not in lost:
-                continue
-            if operation.kind == "rename":
-                still_there.add(operation.path)
-        return late
 
     def _whole(self, position: int) -> Iterator[Crash]:
         self._walk_to(position)
@@ -429,7 +285,7 @@ class CrashStates:
         self._walk_to(crash.position)
         lost = frozenset(crash.lost)
         if strangers := lost - self._unsynced_set:
-            raise ValueError(f"{crash}: not unsynced there: {_ranges(sorted(strangers))}")
+            raise ValueError(f"{crash}: not unsynced there: {ranges(sorted(strangers))}")
         if crash.torn is not None:
             self._require_tear(crash, *crash.torn)
         holes: dict[int, Ranges] = {}
@@ -439,10 +295,10 @@ class CrashStates:
         names = dict(self._durable_names)
         for index, operation, number in self._pending_names:
             if index not in lost:
-                _rename(names, operation, number)
-        there = _reachable(names)
+                rename(names, operation, number)
+        there = reachable(names)
         contents = {name: self._files[names[name]].after(lost, crash.torn, holes) for name in there}
-        return State(crash, _Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
+        return State(crash, Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
 
     def _require_tear(self, crash: Crash, index: int, size: int) -> None:
         operation = self._unsynced_write(crash, index)
@@ -477,6 +333,10 @@ class CrashStates:
             self._step(self._position, self.operations[self._position])
             self._position += 1
         self._unsynced_set = self._unsynced()
+        self._has_order = any(
+            operation.kind == "rename" or (operation.kind == "delete" and operation.path.endswith("-journal"))
+            for _, operation, _ in self._pending_names
+        )
 
     def _step(self, index: int, operation: Operation) -> None:
         kind, name = operation.kind, operation.path
@@ -487,12 +347,12 @@ class CrashStates:
                 file.sync()
             self._durable_names, self._pending_names = dict(self._names), []
         elif kind in ("create", "mkdir"):
-            self._rename(index, _of_directory(operation) if kind == "mkdir" else operation, self._new(b""))
+            self._rename(index, of_directory(operation) if kind == "mkdir" else operation, self._new(b""))
             if index in self._deployed:
-                _rename(self._durable_names, *self._pending_names.pop()[1:])
+                rename(self._durable_names, *self._pending_names.pop()[1:])
         elif kind in _OF_NAMES:
             if name not in self._names:
-                operation = _of_directory(operation)
+                operation = of_directory(operation)
             if operation.path in self._names:
                 self._rename(index, operation, self._names[operation.path])
         elif name in self._names:
@@ -515,79 +375,15 @@ class CrashStates:
         return len(self._files) - 1
 
     def _rename(self, index: int, operation: Operation, number: int) -> None:
-        _rename(self._names, operation, number)
+        rename(self._names, operation, number)
         self._pending_names.append((index, operation, number))
 
     def _sync_directory(self, directory: str) -> None:
         kept = []
         for index, operation, number in self._pending_names:
             # Of a rename or a link the new entry counts: fsync(2) makes a directory's own entries durable, no others.
-            if directory == _directory_of(operation.other or operation.path):
-                _rename(self._durable_names, operation, number)
+            if directory == directory_of(operation.other or operation.path):
+                rename(self._durable_names, operation, number)
             else:
                 kept.append((index, operation, number))
         self._pending_names = kept
-
-
-def never_synced(operations: Sequence[Operation]) -> list[int]:
-    """The new directories that no sync has made durable, by the indices of their operations."""
-    made: list[int] = []
-    for index, operation in enumerate(operations):
-        if operation.kind == "mkdir":
-            made.append(index)
-        elif operation.kind == "syncall":
-            made = []
-        elif operation.kind == "syncdir":
-            made = [one for one in made if _directory_of(operations[one].path) != operation.path]
-    return made
-
-
-def _of_directory(operation: Operation) -> Operation:
-    """The same change for a directory's name, which ends with a separator."""
-    kind = {"mkdir": "create", "rmdir": "delete"}.get(operation.kind, operation.kind)
-    return Operation(kind, f"{operation.path}/", other=f"{operation.other}/" if operation.other else "")
-
-
-def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
-    """Apply a create, delete, link or rename to the names; a renamed directory keeps its contents."""
-    if operation.kind == "delete":
-        names.pop(operation.path, None)
-    elif operation.kind == "link":
-        names[operation.other] = number
-    elif operation.kind == "create":
-        names[operation.path] = number
-    else:
-        names.pop(operation.path, None)
-        names[operation.other] = number
-        if operation.path.endswith("/"):
-            for name in [name for name in names if name.startswith(operation.path)]:
-                names[operation.other + name.removeprefix(operation.path)] = names.pop(name)
-
-
-def _reachable(names: Mapping[str, int]) -> list[str]:
-    """The files whose parent directories all exist, and the empty directories; sorted."""
-    named = (name for name in names if "\0" not in name)
-    there = sorted(name for name in named if "/" not in name or all(above in names for above in _above(name)))
-    filled = {above for name in there if "/" in name for above in _above(name)}
-    return [name for name in there if name not in filled] if filled else there
-
-
-def _above(path: str) -> list[str]:
-    """The parent directories of a file or directory, each with a separator at its end."""
-    parts = path.rstrip("/").split("/")[:-1]
-    return ["/".join(parts[: count + 1]) + "/" for count in range(len(parts))]
-
-
-def _directory_of(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0]
-
-
-def _ranges(indices: Sequence[int]) -> str:
-    """Indices for display: counted from 1, with neighbours joined: ``3, 5-7``."""
-    groups: list[list[int]] = []
-    for index in indices:
-        if groups and groups[-1][-1] == index - 1:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return ", ".join(str(one[0] + 1) if len(one) == 1 else f"{one[0] + 1}-{one[-1] + 1}" for one in groups)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
-from tornpage.faults.crash.states import never_synced
+from tornpage.faults.crash.names import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.vfs.operation_log import Note
 from tornpage.scenarios.execution.crash.recording import ways_to_sync

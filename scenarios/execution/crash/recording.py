@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
-from tornpage.faults.crash.states import never_synced
+from tornpage.faults.crash.names import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.operation_log import Note
@@ -56,7 +56,8 @@ class Recording:
         # The contents of the directory according to the tape; and how many of the tape's notes it includes.
         self._replica = Replica(self.base)
         self._noted = 0
-        self._libraries: list[str] | None = None
+        # What `ctypes` had been asked for before; looked up when a verdict needs it, because that takes a while.
+        self.libraries: list[str] | None = None
         # The crash states in which a failed sync drops nothing, built on first use.
         self._kept: faults.CrashStates | None = None
         # The states in which only a directory is lost, with the length of the tape at that time.
@@ -242,9 +243,9 @@ class Recording:
         # Of a program of its own every sync is seen, and what runs in this process is none of its doing.
         if not spoilt(crash) or self._program is not None:
             return
-        if self._libraries is None:
-            self._libraries = syncing_libraries()
-        if ways := ways_to_sync(crash, self.tape.notes, self._libraries):
+        if self.libraries is None:
+            self.libraries = syncing_libraries()
+        if ways := ways_to_sync(crash, self.tape.notes, self.libraries):
             raise NotJudged(
                 f"{self.trial.target.name}: {crash}: {violation.message}; but {ways[-1]}, and the recorder does not "
                 "see such syncs, so this crash may be impossible. Sync through `os`, or in this process"

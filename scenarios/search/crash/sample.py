@@ -91,10 +91,10 @@ class Sample:
 
     def _partial(self, position: int, most: int) -> Iterator[faults.State]:
         """States with lost, torn or missing data, until so many of them are new."""
-        crashes = list(self._states.partial(position))
-        newest = sorted({_newest(crash) for crash in crashes}, reverse=True)[:_NEAR]
-        near = [crash for crash in crashes if _newest(crash) in newest]
-        others = [crash for crash in crashes if _newest(crash) not in newest]
+        crashes = [(_newest(crash), crash) for crash in self._states.partial(position)]
+        newest = set(sorted({change for change, _ in crashes}, reverse=True)[:_NEAR])
+        near = [crash for change, crash in crashes if change in newest]
+        others = [crash for change, crash in crashes if change not in newest]
         first = list(_first_of(near))
         for them in (near, others):
             self._generator.shuffle(them)
@@ -112,7 +112,11 @@ class Sample:
 
 def _newest(crash: faults.Crash) -> int:
     """The newest change that a crash loses or damages."""
-    return max((*crash.lost, *(index for index, _, _ in crash.holes), crash.torn[0] if crash.torn else -1))
+    # Of most crashes, by far, only `lost` is set; it is in order.
+    newest = crash.lost[-1] if crash.lost else -1
+    if crash.torn:
+        newest = max(newest, crash.torn[0])
+    return max(newest, *(index for index, _, _ in crash.holes)) if crash.holes else newest
 
 
 def _first_of(crashes: Sequence[faults.Crash]) -> Iterator[faults.Crash]:

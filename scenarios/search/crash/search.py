@@ -38,9 +38,8 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.crash.recording import Recording
-from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.finding.difference import is_same
-from tornpage.scenarios.execution.finding.shrink import Shown, minimise, shown
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.finding.shrink import Shown
 from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.events import CrashesTried, CrashPoint, Finding, PointTried, StatesTried
@@ -55,6 +54,7 @@ from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.crash.latent import WAYS, from_here_on, latent_faults
 from tornpage.scenarios.search.crash.played import Tape, Workloads, play_tape
 from tornpage.scenarios.search.crash.sample import Sample, decisive_positions
+from tornpage.scenarios.search.crash.shrunk import shortest
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.sweep import Sweep
@@ -501,50 +501,7 @@ class CrashSearch(Search):
         self.recorder.found(finding, self.target, dedup_keys)
 
     def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
-        directory = self.directory / "minimise"
-        last = scenario.steps[-1]
-        if not isinstance(last, CrashAt):
-            return shown(scenario, violation, self.target, directory)
-        device = last.device
-
-        def play_and_crash(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
-            crash = self._crash_of(shorter, directory, violation, device)
-            return (crash[1] if crash else None), Counter()
-
-        made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
-        shortest, _ = minimise(made, violation, self.target, directory, play_and_crash)
-        crash = self._crash_of(shortest, directory, violation, device)
-        if crash is not None:
-            shortest = msgspec.structs.replace(shortest, steps=(*shortest.steps, crash[0]))
-            again, _ = play(shortest, self.target, directory)
-            if again is not None and again.code == crash[1].code:
-                return Shown(shortest, crash[1])
-        again, _ = play(scenario, self.target, directory)
-        return Shown(scenario, violation, again is not None and again.code == violation.code)
-
-    def _crash_of(
-        self, scenario: Scenario, directory: Path, seen: Violation, device: faults.Device
-    ) -> tuple[CrashAt, Violation] | None:
-        """The first crash of a scenario's last step that shows the finding; None if playing it violates a check."""
-        executor = Executor(self.target, scenario.configuration, directory, record=True)
-        assert executor.recording is not None  # noqa: S101 - asked for above
-        # A store that leaks can't be closed, either; its findings so far count.
-        with contextlib.suppress(Violation), executor:
-            try:
-                for step in scenario.steps:
-                    executor.do(step)
-            except Violation:
-                # Without a step that was dropped, an earlier crash is another one: that is another scenario.
-                return None
-            recording = executor.recording
-            recording.require_faithful()
-            # From here on files are only read, many of them, and in their own place.
-            recording.end()
-            executor.real.close()
-            for state, violation in recording.wrong_in_last_step(device, self.seed):
-                if is_same(violation, seen):
-                    return CrashAt.of(state.crash, device), violation
-        return None
+        return shortest(violation, scenario, self.target, self.directory / "minimise", self.seed)
 
 
 def _leave_out(tally: CrashesTried, what: Mapping[str, int]) -> None:
