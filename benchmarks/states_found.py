@@ -15,7 +15,7 @@ from typing import Final
 
 from tornpage import faults
 from tornpage.faults.crash.blocks import ChangedFile
-from tornpage.faults.crash.states import _reachable, _rename
+from tornpage.faults.crash.names import reachable, rename
 
 _PAGE: Final = 4096
 _MOST_SUBSETS: Final = 12
@@ -30,8 +30,8 @@ def crash_that_leaves(found: Mapping[str, bytes], states: faults.CrashStates, po
         names = dict(states._durable_names)
         for index, operation, number in pending:
             if index not in lost_names:
-                _rename(names, operation, number)
-        there = _reachable(names)
+                rename(names, operation, number)
+        there = reachable(names)
         if there != sorted(found):
             continue
         crash = _of_contents(found, states, position, {name: names[name] for name in there}, lost_names)
