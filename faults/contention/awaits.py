@@ -1,4 +1,4 @@
-"""Awaits as fault points: pause or cancel a coroutine when it yields to the event loop for the nth time.
+"""Awaits as fault points: cancel a coroutine when it yields to the event loop, asyncio's or trio's, for the nth time.
 
 This is what happens to a real task: it is cancelled while it waits, and the awaited work goes on (a statement that was
 passed to another thread still runs). For code without awaits: raise an exception such as KeyboardInterrupt at the nth
@@ -8,8 +8,9 @@ call into a connection of ``sqlite3``, as a signal handler would.
 import asyncio
 import contextlib
 import sys
+import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -18,12 +19,17 @@ from tornpage.faults.contention.turns import Quiet
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_unwatched
 
-_POLL_S: Final = 0.002
+POLL_S: Final = 0.002
 _POLLS: Final = 1_000
+_LOOKS: Final = 5
+_real_sleep = time.sleep
 
 
 class Awaits:
-    """Counts the yields of a coroutine to the event loop; acts at the `at`th (0: never)."""
+    """Counts the yields of a coroutine to the event loop, and cancels it at the `at`th (0: never).
+
+    `was_cancelled`: that is how the coroutine ended.
+    """
 
     def __init__(self, at: int = 0) -> None:
         self.at = at
@@ -31,72 +37,65 @@ class Awaits:
         self.was_cancelled = False
 
     async def cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run `work` in a task and cancel it at its `at`th await; raises `asyncio.CancelledError`."""
-        task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
-        return await task
-
-    async def beside(self, work: Coroutine[Any, Any, Any], other: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
-        """Run `work` up to its `at`th await, then `other` to its end, then the rest of `work`; return both results.
-
-        If `work` ends before its `at`th await, `other` runs after it.
-        """
-        results: list[Any] = []
-
-        async def meanwhile() -> None:
-            results.append(await settled(other()))
-
-        first = await settled(self._stepped(work, None, meanwhile))
-        if not results:
-            await meanwhile()
-        return first, results[0]
+        """Run `work` and cancel it at its `at`th await; asyncio raises its `CancelledError` then, trio nothing."""
+        loop = the_loop()
+        if loop is asyncio:
+            task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
+            value: Any = await task
+            self.was_cancelled = False
+            return value
+        value = None
+        with loop.CancelScope() as scope:
+            value = await self._stepped(work, scope.cancel)
+        self.was_cancelled = scope.cancelled_caught
+        return value
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:
         self.was_cancelled = task.cancel()
 
     @types.coroutine
-    def _stepped(
-        self,
-        work: Coroutine[Any, Any, Any],
-        at_once: Callable[[], None] | None = None,
-        meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
-    ) -> Generator[Any, Any, Any]:
-        resume: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - replaced at each step
+    def _stepped(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Generator[Any, Any, Any]:
+        resume = sending(work, None)
         while True:
             try:
                 waits_for = resume()
             except StopIteration as ended:
                 return ended.value
             self.seen += 1
-            if self.seen == self.at and meanwhile is not None:
-                yield from meanwhile().__await__()
-            if self.seen == self.at and at_once is not None:
-                asyncio.get_running_loop().call_soon(at_once)
+            if self.seen == self.at:
+                if the_loop() is asyncio:
+                    # Once the loop has seen what the task waits for.
+                    asyncio.get_running_loop().call_soon(cancel)
+                else:
+                    cancel()
             try:
                 value = yield waits_for
             except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
-                resume = _throwing(work, error)
+                resume = throwing(work, error)
             else:
-                resume = _sending(work, value)
+                resume = sending(work, value)
 
 
-def _throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
+def throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
+    """The next step of a coroutine: an exception is raised in it."""
     return lambda: work.throw(error)
 
 
-def _sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+def sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    """The next step of a coroutine: it gets what it has waited for."""
     return lambda: work.send(value)
 
 
-async def settled(work: Awaitable[Any]) -> Any:
-    """Await `work`; return its result, or the exception that it raised."""
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 - it is the result
-        return error
+def the_loop() -> Any:
+    """The module ``asyncio``, or ``trio``, whose event loop runs this code."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else asyncio
 
 
 class Calls:
-    """Counts the calls of this thread into ``sqlite3``, and raises an exception at the `at`th (0: never).
+    """Counts the calls of this thread into ``sqlite3``, and raises an exception at the `at`th (0: never; `has_raised`).
+
+    `connections` are those of all calls.
 
     It comes up before the call; at the end of a ``with connection:`` after it, when that has committed. Between
     the last statement of the block and that end Python runs no handler: of 10,931 interrupts by a timer (on 3.11
@@ -106,6 +105,8 @@ class Calls:
     def __init__(self, at: int = 0, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.at = at
         self.seen = 0
+        self.has_raised = False
+        self.connections: list[sqlite3.Connection] = []
         self._error = error
 
     @contextlib.contextmanager
@@ -120,19 +121,35 @@ class Calls:
 
     def _profile(self, _frame: FrameType, event: str, argument: Any) -> None:
         ends = "c_return" if getattr(argument, "__name__", "") == "__exit__" else "c_call"
-        if event == ends and isinstance(getattr(argument, "__self__", None), sqlite3.Connection | sqlite3.Cursor):
+        called = getattr(argument, "__self__", None)
+        if event == ends and isinstance(called, sqlite3.Connection | sqlite3.Cursor):
             self.seen += 1
+            self.connections.append(called.connection if isinstance(called, sqlite3.Cursor) else called)
             if self.seen == self.at:
+                self.has_raised = True
                 raise self._error("at a call into sqlite3")
 
 
 async def quiet() -> None:
     """Wait until all other threads of this process are idle."""
-    looks = Quiet()
+    loop = the_loop()
     for _ in range(_POLLS):
-        if looks.lasts():
+        if all_idle():
             return
-        await asyncio.sleep(_POLL_S)
+        await loop.sleep(POLL_S)
+
+
+def all_idle() -> bool:
+    """Whether all other threads of this process sleep for a moment.
+
+    The event loop stands meanwhile: trio as a guest of another loop has a thread that works when trio waits.
+    """
+    looks = Quiet()
+    for _ in range(_LOOKS):
+        if looks.lasts():
+            return True
+        _real_sleep(POLL_S)
+    return False
 
 
 def holds_a_lock(database: Path) -> str:

@@ -131,3 +131,24 @@ def _is_rolled_back(item: pytest.Item, django: Any) -> bool:
         return False
     arguments: Any = (mark.args[:1] or (mark.kwargs.get("transaction"),)) if mark is not None else (False,)
     return not (arguments[0] or (mark is not None and mark.kwargs.get("reset_sequences")))
+
+
+def drop_instance(item: Any) -> None:
+    """Drop the instance of the test's class, so that the next run gets a new one."""
+    if getattr(item, "cls", None) is not None:
+        for name in ("_instance", "_obj"):
+            vars(item).pop(name, None)
+
+
+@contextlib.contextmanager
+def request_of(item: Any) -> Iterator[None]:
+    """As pytest's own `runtestprotocol` does: a new request for each run, and none after it."""
+    has_request = hasattr(item, "_request")
+    if has_request and not item._request:
+        item._initrequest()
+    try:
+        yield
+    finally:
+        if has_request:
+            item._request = False
+            item.funcargs = None

@@ -1,212 +1,55 @@
 """The markers ``interleave`` and ``every_cancel``: a test is run again for each point at which it can be switched.
 
-The first run counts: how often the first of two callables takes a lock, how often a coroutine awaits, how often a call
-goes into a connection. Each further run has its own fixtures and is switched, or cancelled, at one of these points;
-then the test's own assertions judge the result. The first failure is the test's, with the point in its report.
+Two runs without a switch come first: the first shows that the test passes, the second that it passes again, and it
+counts (what a fixture with a wider scope creates once is there by then): how often the first of two callables takes a
+lock, how often a coroutine awaits, how often a call goes into a connection. Each further run has its own fixtures and
+is switched, or cut short, at one of these points (`scenarios.pytest_plugin.concurrent_calls`); then the test's own
+assertions judge the result. The first failure is the test's, with the point in its message.
 
-Two callables run on threads of their own, one at a time (`faults.contention.turns`). Both may use a connection that the
-test has opened: inside such a run ``sqlite3.connect`` does not tie connections to threads. If the first run sees both
-of them call into one connection, they are switched at such calls: at a lock the stopped one would hold the connection's
-own mutex.
+The test stays one test: one report for each of its phases, with the time of all runs. Timers of other plugins count
+one run.
 """
 
 import contextlib
 import functools
+import gc
 import inspect
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 from unittest import mock
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from tornpage import faults
-from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, connections_called, switch
+from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.pytest_plugin import guests, reports, settings
+from tornpage.scenarios.pytest_plugin.concurrent_calls import Callers, Cancelling, Point
+from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, shared_of, tracked
+from tornpage.scenarios.pytest_plugin.rerun.limit import limit, limit_of
+from tornpage.scenarios.pytest_plugin.rerun.sleep import know, sleeping
 
 MARKERS: Final = ("interleave", "every_cancel")
 _MOST_POINTS: Final = 500
-_OTHER_THREAD: Final = "created in a thread can only be used in that same thread"
+_AGAIN: Final = (
+    "The test passed once, and fails when it is run again without any switch: some state stays from one run to the "
+    "next. Nothing was switched."
+)
+Reports = dict[str, pytest.TestReport]
 
 
-class Point:
-    """The point of this run: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
+class Run:
+    """One run of a test: the reports of its phases, how its call ended, and how long it took."""
 
-    `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
-    both use; `hops` describe what happened.
-    """
+    def __init__(self) -> None:
+        self.reports: Reports = {}
+        self.errors: dict[str, BaseException | None] = {}
+        self.seconds = 0.0
 
-    def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
-        self.number = number
-        self.turned = turned
-        self.shares = shares
-        self.seen = [0, 0]
-        self.was_used = False
-        self.hops: list[str] = []
-        self.databases: set[Path] = set()
-
-    def __str__(self) -> str:
-        who = "B" if self.turned else "A"
-        return "; ".join(self.hops) or f"{who} at point {self.number}"
-
-
-class Callers:
-    """The fixture ``callers``: call it with two callables, or two coroutine functions, without arguments.
-
-    Returns both results. A busy error of SQLite is a result like any other, and so is one of the classes in `errors`;
-    any other exception is raised.
-    """
-
-    def __init__(self, point: Point) -> None:
-        self._point = point
-
-    def __call__(self, first: Any, second: Any, *, errors: tuple[type[Exception], ...] = ()) -> Any:
-        """The results; to be awaited if the callables are coroutine functions."""
-        if self._point.was_used:
-            pytest.fail("callers is called once in a test: one schedule, one pair of calls", pytrace=False)
-        self._point.was_used = True
-        check = functools.partial(_checked, errors=errors)
-        if inspect.iscoroutinefunction(first) and inspect.iscoroutinefunction(second):
-            return self._in_one_loop(first, second, check)
-        if not callable(first) or not callable(second) or any(map(inspect.iscoroutinefunction, (first, second))):
-            pytest.fail(f"callers takes two callables or two coroutine functions, not {first!r} and {second!r}")
-        return self._on_threads(first, second, check)
-
-    async def _in_one_loop(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
-        point = self._point
-        one, other = (second, first) if point.turned else (first, second)
-        awaits = Awaits(point.number)
-        results = list(await awaits.beside(one(), other))
-        if not point.number:
-            point.seen = [awaits.seen, awaits.seen]
-        else:
-            point.hops = [f"{'B' if point.turned else 'A'} up to its await {point.number}, then the other one"]
-        return [check(one) for one in (reversed(results) if point.turned else results)]
-
-    def _on_threads(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
-        point, gate, called = self._point, Gate(), list[list[sqlite3.Connection]]([[], []])
-        shims = faults.shims()
-        watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
-        with faults.waiting_in_virtual_time(shims), watching:
-            callers = [Caller(name, gate, at_calls=point.shares) for name in "AB"]
-            works = (first, second) if point.number else map(_noting, (first, second), called)
-            try:
-                for caller, work in zip(callers, works, strict=True):
-                    caller.start(work, frozenset())
-                leading = callers[::-1] if point.turned else callers
-                if point.number:
-                    leading[0].begin(frozenset({point.number}))
-                hops = _switched(leading)
-            finally:
-                for caller in callers:
-                    caller.close()
-        ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
-        point.hops = [_in_words(hop) for hop in hops]
-        if not point.number:
-            point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
-            point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
-        return [check(ended[name].result) for name in "AB"]
-
-
-def _noting(work: Callable[[], Any], called: list[sqlite3.Connection]) -> Callable[[], Any]:
-    """The same work; the connections that it calls into are written down."""
-
-    def noted() -> Any:
-        with connections_called(called):
-            return work()
-
-    return noted
-
-
-def _switched(leading: list[Caller]) -> list[Hop]:
-    try:
-        return switch(leading[0], leading[1])
-    except Deadlock as deadlock:
-        where = "; ".join(f"{name} at {stack}" for name, stack in sorted(deadlock.stacks.items()))
-        pytest.fail(f"deadlock: {deadlock}: {where}", pytrace=False)
-
-
-def _in_words(hop: Hop) -> str:
-    event = hop.event
-    if isinstance(event, Paused):
-        return f"[{hop.caller}] up to {event.point.operation} {event.point.number}, at {event.point.where}"
-    return f"[{hop.caller}] {'to its end' if isinstance(event, Ended) else 'waits'}"
-
-
-def _checked(result: Any, *, errors: tuple[type[Exception], ...]) -> Any:
-    if not isinstance(result, BaseException):
-        return result
-    if isinstance(result, sqlite3.ProgrammingError) and _OTHER_THREAD in str(result):
-        pytest.fail(
-            f"{result}: the two callables share a connection that is tied to a thread; open it inside each callable, "
-            "or with check_same_thread=False",
-            pytrace=False,
-        )
-    if isinstance(result, errors) or any(map(faults.is_busy, faults.causes(result))):
-        return result
-    raise result
-
-
-class Cancelling:
-    """The fixture ``cancelled``: ``await cancelled(coroutine)``, or ``cancelled(callable)`` for code without awaits.
-
-    Returns True if it was cut short. Afterwards no transaction may be open, and no lock held.
-    """
-
-    def __init__(self, point: Point, raising: type[BaseException]) -> None:
-        self._point = point
-        self._raising = raising
-
-    def __call__(self, work: Any) -> Any:
-        """Cut it short at this run's point; to be awaited if it is a coroutine."""
-        self._point.was_used = True
-        if inspect.iscoroutine(work):
-            return self._cancel(work)
-        if not callable(work):
-            pytest.fail(f"cancelled takes a coroutine, or a callable of no arguments; not {work!r}")
-        return self._raise_in(work)
-
-    async def _cancel(self, work: Any) -> bool:
-        import asyncio  # noqa: PLC0415 - only if it is used
-
-        awaits, was_cut = Awaits(self._point.number), False
-        try:
-            await awaits.cancelled(work)
-        except asyncio.CancelledError:
-            if not awaits.was_cancelled:
-                raise
-            was_cut = True
-        self._point.seen = [awaits.seen, 0]
-        self._point.hops = [f"cancelled at its await {self._point.number}"]
-        await quiet()
-        self._require_no_lock()
-        return was_cut
-
-    def _raise_in(self, work: Callable[[], Any]) -> bool:
-        calls, was_cut = Calls(self._point.number, self._raising), False
-        try:
-            with calls.counted():
-                work()
-        except self._raising:
-            was_cut = True
-        self._point.seen = [calls.seen, 0]
-        self._point.hops = [f"{self._raising.__name__} at its call {self._point.number} into sqlite3"]
-        self._require_no_lock()
-        return was_cut
-
-    def _require_no_lock(self) -> None:
-        for database in sorted(self._point.databases):
-            if said := holds_a_lock(database):
-                pytest.fail(
-                    f"still-usable-after-the-fault: {self._point}: a transaction is left open, and every other writer "
-                    f"of {database.name} gets: {said}",
-                    pytrace=False,
-                )
-
-
-# -- running the test again ---------------------------------------------------------------------------------
+    @property
+    def has_passed(self) -> bool:
+        """Whether setup, call and teardown all ended without an exception."""
+        return not any(self.errors.values())
 
 
 class Schedules:
@@ -219,53 +62,181 @@ class Schedules:
         """The point of a test's current run."""
         return self._points.setdefault(item.nodeid, Point())
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Threads that exist before the tests work on no test's database."""
+        know(live_threads())
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> None:
+        """A timer of pytest-timeout applies to one run."""
+        guests.remember_timeout(item, settings)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A test is run again by one marker only."""
+        names = [name for name in (*MARKERS, "every_fault") if item.get_closest_marker(name)]
+        if len(names) > 1:
+            pytest.fail(f"a test has one of the markers {' and '.join(names)}; write a test for each", pytrace=False)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a marked test for each of its points, and report it once."""
-        if not any(item.get_closest_marker(name) for name in MARKERS):
+        if not any(map(item.get_closest_marker, MARKERS)) or item.get_closest_marker("every_fault"):
+            return None
+        if item.config.getoption("setuponly", default=False):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        reports = self._all_runs(item, nextitem)
-        for report in reports:
+        try:
+            made = _Schedule(item, nextitem, self._points).run()
+        finally:
+            self._points.pop(item.nodeid, None)
+        for report in made:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _all_runs(self, item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-        counting, parent = Point(), item.parent
-        assert parent is not None  # noqa: S101 - a test is always in something
-        again = _Again.from_parent(parent, name=f"{item.name} again")
-        reports = self._run(item, counting, again)
-        if any(report.failed or report.skipped for report in reports):
-            return self._ended(item, nextitem, reports)
-        points = list(_points_of(item, counting))
-        if not points:
-            reports = [_vacuous(item, reports, counting)]
-            return self._ended(item, nextitem, reports)
+
+class _Schedule:
+    """All runs of one test."""
+
+    def __init__(self, item: Any, nextitem: pytest.Item | None, points: dict[str, Point]) -> None:
+        self._item = item
+        self._nextitem = nextitem
+        self._points = points
+        self._properties = list(item.user_properties)
+        self._seconds = self._usual_s = 0.0
+        # Whether the fixtures that only this test needs wait for another run.
+        self._is_kept = False
+        self._again: pytest.Item = _Again.from_parent(item.parent, name=f"{item.name} again")
+        self._connections = Shared()
+
+    def run(self) -> list[pytest.TestReport]:
+        """The reports of its setup, call and teardown."""
+        # Those opened before: by wider fixtures, by modules. Classes are compared, since an object may be a proxy.
+        existing = [one for one in gc.get_objects() if issubclass(type(one), sqlite3.Connection)]
+        self._connections.of_fixtures += existing
+        with faults.install(virtual_sleep=False) as shims, sleeping(shims), _untied_connections():
+            made = self._runs()
+        new = [one for one in self._connections.of_fixtures if not any(one is other for other in existing)]
+        shared_of(self._item.config).of_fixtures += new
+        if self._is_kept:
+            call = pytest.CallInfo.from_call(self._finish, when="teardown", reraise=_reraised(self._item))
+            if call.excinfo is not None and made.errors.get("teardown") is None:
+                made.reports["teardown"] = self._item.ihook.pytest_runtest_makereport(item=self._item, call=call)
+        for report in made.reports.values():
+            report.user_properties = list(self._item.user_properties)
+        if "call" in made.reports:
+            made.reports["call"].duration = self._seconds
+        return list(made.reports.values())
+
+    def _finish(self) -> None:
+        self._item.session._setupstate.teardown_exact(self._nextitem)
+
+    def _runs(self) -> Run:
+        counted, first = Point(), self._run(Point(), last=None)
+        if not first.has_passed:
+            return first
+        made = self._run(counted, last=lambda: not any(counted.seen))
+        if not made.has_passed:
+            return _with_section(made, _AGAIN)
+        points = list(_points_of(self._item, counted))
         for number, point in enumerate(points, start=1):
-            reports = self._run(item, point, again)
-            if failed := [report for report in reports if report.failed]:
-                text = f"schedule {number} of {len(points)}: {point}"
-                failed[0].sections.append(("what was switched", text))
-                return self._ended(item, nextitem, reports)
-        reports[0].user_properties.append(("tornpage_searched", _searched(points, counting)))
-        return self._ended(item, nextitem, reports)
+            made = self._run(point, last=lambda: point is points[-1])  # noqa: B023 - called in this turn only
+            if not made.has_passed:
+                return self._failed(made, f"schedule {number} of {len(points)}", str(point))
+        if not points:
+            made.reports["call"] = reports.failed(
+                self._item, made.reports["call"], _why_vacuous(self._item, counted), may_be_expected=False
+            )
+            return made
+        self._item.user_properties.append(("tornpage_searched", _searched(points, counted)))
+        return made
 
-    def _run(self, item: Any, point: Point, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    def _failed(self, made: Run, schedule: str, point: str) -> Run:
+        if made.errors["setup"] is not None:
+            return _with_section(made, f"{schedule} was not tried: an earlier one has left what the setup fails on.")
+        error = made.errors.get("call")
+        if isinstance(error, pytest.skip.Exception):
+            message = f"{schedule}: {point}: the test skips there ({error}), which proves nothing"
+            made.reports["call"] = reports.failed(self._item, made.reports["call"], message)
+        elif error is None:
+            _with_section(made, f"{schedule}: {point}")
+        elif point in str(error):
+            _add_headline(made.reports["call"], schedule)
+        else:
+            _add_headline(made.reports["call"], f"{schedule}: {point}")
+        return made
+
+    # -- one run -------------------------------------------------------------------------------------------
+
+    def _run(self, point: Point, last: Callable[[], bool] | None) -> Run:
+        """Run it once; `last` is asked after the call whether no other run follows (None: as soon as it fails)."""
+        item, run = self._item, Run()
         self._points[item.nodeid] = point
-        if hasattr(item, "_initrequest"):
-            item._initrequest()
-        with _untied_connections(point.databases), faults.install():
-            reports: list[pytest.TestReport] = runtestprotocol(item, log=False, nextitem=nextitem)
-        return reports
+        self._make_new()
+        with tracked(self._connections) as connections, faults.shims().watching(point.databases):
+            point.connections = connections
+            with guests.timers_of(item), guests.request_of(item):
+                self._phase(run, "setup", item.ihook.pytest_runtest_setup)
+                if run.has_passed:
+                    self._phase(run, "call", functools.partial(self._limited_call, point))
+                self._is_kept = run.has_passed and not (last is not None and last())
+                nextitem = self._again if self._is_kept else self._nextitem
+                teardown = functools.partial(item.ihook.pytest_runtest_teardown, nextitem=nextitem)
+                self._phase(run, "teardown", teardown)
+            connections.end(is_faulted=False)
+        self._seconds += run.seconds
+        self._usual_s = max(self._usual_s, 0 if point.number else run.seconds)
+        return run
 
-    def _ended(
-        self, item: pytest.Item, nextitem: pytest.Item | None, reports: list[pytest.TestReport]
-    ) -> list[pytest.TestReport]:
-        """Tear down what the next test does not need."""
-        item.session._setupstate.teardown_exact(nextitem)
-        self._points.pop(item.nodeid, None)
-        return reports
+    def _limited_call(self, point: Point, item: pytest.Item) -> None:
+        """Call it; a call that is cut short may never return, two callers that wait for each other are a deadlock."""
+        if not point.number or item.get_closest_marker("interleave"):
+            item.ihook.pytest_runtest_call(item=item)
+            return
+        with limit(limit_of(settings.value_of(item.config, "timeout"), self._usual_s)):
+            item.ihook.pytest_runtest_call(item=item)
+
+    def _phase(self, run: Run, when: Any, hook: Callable[..., object]) -> None:
+        item = self._item
+        call = pytest.CallInfo.from_call(lambda: hook(item=item), when=when, reraise=_reraised(item))
+        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        run.reports[when], run.seconds = report, run.seconds + call.duration
+        run.errors[when] = call.excinfo.value if call.excinfo is not None else None
+        if call.excinfo is not None and not hasattr(report, "wasxfail") and report.failed:
+            item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+
+    def _make_new(self) -> None:
+        """A new instance of the test's class, without output or records of earlier runs."""
+        guests.drop_instance(self._item)
+        getattr(self._item, "_report_sections", []).clear()
+        self._item.user_properties[:] = self._properties
+
+
+def _reraised(item: pytest.Item) -> tuple[type[BaseException], ...]:
+    interrupts = () if item.config.getoption("usepdb", default=False) else (KeyboardInterrupt,)
+    return (pytest.exit.Exception, *interrupts)
+
+
+def _with_section(run: Run, text: str) -> Run:
+    for report in run.reports.values():
+        if report.failed:
+            report.sections.append(("what was switched", text))
+    return run
+
+
+def _add_headline(report: pytest.TestReport, schedule: str) -> None:
+    """Put the schedule before the error's message, and below its traceback."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = f"{schedule}: {crash.message}"
+    add = getattr(report.longrepr, "addsection", None)
+    if add is not None:
+        add("what was switched", schedule)
+    else:
+        report.longrepr = f"{report.longreprtext}\n{schedule}"
 
 
 class _Again(pytest.Item):
@@ -290,19 +261,21 @@ def _searched(points: list[Point], counted: Point) -> str:
         words += ", at calls into a connection that both used and at no lock inside one call"
     if max(counted.seen) > _MOST_POINTS:
         words += f"; of {max(counted.seen):,} points the first {_MOST_POINTS}"
+    if missing := sum(not point.was_switched for point in points):
+        words += f"; {missing} of them without a switch, since fewer points came than when they were counted"
     return words
 
 
-def _vacuous(item: pytest.Item, reports: list[pytest.TestReport], counted: Point) -> pytest.TestReport:
-    """A failure: nothing can be switched, and why."""
+def _why_vacuous(item: pytest.Item, counted: Point) -> str:
+    """Nothing can be switched, and why."""
     name = "interleave" if item.get_closest_marker("interleave") else "every_cancel"
     fixture = "callers" if name == "interleave" else "cancelled"
     why = "has no point at which it could be switched: no lock is taken, nothing is awaited"
-    if not counted.was_used:
+    if counted.is_due:
+        why = f"never awaited what `{fixture}` returned"
+    elif not counted.was_used:
         why = f"never called its fixture `{fixture}`, so there was nothing to switch"
-    call = next(report for report in reports if report.when == "call")
-    call.outcome, call.longrepr = "failed", f"{item.nodeid} is marked {name} and {why}"
-    return call
+    return f"{item.nodeid} is marked {name} and {why}"
 
 
 def plugin_of(config: pytest.Config) -> Schedules:
@@ -338,18 +311,15 @@ def cancelled_of(request: pytest.FixtureRequest) -> Cancelling:
 
 
 @contextlib.contextmanager
-def _untied_connections(databases: set[Path]) -> Iterator[None]:
-    """Let connections be used on any thread, and record which databases are opened."""
+def _untied_connections() -> Iterator[None]:
+    """Let connections be used on any thread."""
     connect = sqlite3.connect
 
     @functools.wraps(connect)
     def untied(database: Any, *args: Any, **kwargs: Any) -> Any:
         if len(args) < 4:
             kwargs["check_same_thread"] = False
-        made = connect(database, *args, **kwargs)
-        if isinstance(database, str | Path) and not kwargs.get("uri") and str(database) != ":memory:":
-            databases.add(Path(database).absolute())
-        return made
+        return connect(database, *args, **kwargs)
 
     with mock.patch.object(sqlite3, "connect", untied), mock.patch.object(sqlite3.dbapi2, "connect", untied):
         yield

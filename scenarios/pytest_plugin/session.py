@@ -17,7 +17,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin import guests, markers, settings
 from tornpage.scenarios.pytest_plugin.markers import EveryFault, MarkerError
 from tornpage.scenarios.pytest_plugin.rerun import judging
-from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, tracked
+from tornpage.scenarios.pytest_plugin.rerun.connections import current, shared_of, tracked
 from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.runs import Runner
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know, sleeping
@@ -35,9 +35,8 @@ class Session:
         self.config = config
         self.shim: faults.Shims | None = None
         self.unreachable = ""
-        self._runner: Runner | None = None
         self._marked = False
-        self._shared = Shared()
+        self._shared = shared_of(config)
         text = config.getoption("tornpage_at")
         try:
             self.only = markers.plan_of(text) if text is not None else None
@@ -92,15 +91,12 @@ class Session:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         timeout_s = asked.timeout_s or settings.value_of(self.config, "timeout")
         most = asked.max_points or settings.value_of(self.config, "max_points")
-        self._runner = Runner(
+        runner = Runner(
             item, self.shim, timeout_s, self._shared,
             leaves_transactions=asked.open_transactions, hides_errors=asked.hidden_errors,
         )  # fmt: skip
-        try:
-            with sleeping(self.shim):
-                reports = sweep(self._runner, nextitem, asked, most, self.only)
-        finally:
-            self._runner = None
+        with sleeping(self.shim):
+            reports = sweep(runner, nextitem, asked, most, self.only)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -147,8 +143,7 @@ class Session:
         if fixturedef.scope == "function":
             return (yield)
         with contextlib.ExitStack() as stack:
-            connections = self._runner.connections if self._runner is not None else None
-            connections = connections or stack.enter_context(tracked(self._shared))
+            connections = current() or stack.enter_context(tracked(self._shared))
             stack.enter_context(connections.sharing_all())
             return (yield)
 

@@ -18,7 +18,7 @@ import pytest
 
 GUESTS = (
     "aiosqlite", "anyio", "pytest_asyncio", "pytest_benchmark", "pytest_cov", "pytest_django", "pytest_randomly",
-    "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "sqlalchemy", "xdist",
+    "pytest_rerunfailures", "pytest_subtests", "pytest_timeout", "sqlalchemy", "trio", "xdist",
 )  # fmt: skip
 MISSING = [name for name in GUESTS if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -54,6 +54,17 @@ EXPECTED = {
     "test_django.test_marked_fails": "failed",
     "test_django.test_unmarked": "passed",
     "test_django.test_unmarked_in_a_transaction": "passed",
+    "test_interleaved.test_marked[asyncio]": "passed",
+    "test_interleaved.test_marked[trio]": "passed",
+    "test_interleaved.test_marked_cut[asyncio]": "passed",
+    "test_interleaved.test_marked_cut[trio]": "passed",
+    "test_interleaved.test_marked_cut_fails[asyncio]": "failed",
+    "test_interleaved.test_marked_cut_fails[trio]": "failed",
+    "test_interleaved.test_marked_fails[asyncio]": "failed",
+    "test_interleaved.test_marked_fails[trio]": "failed",
+    "test_interleaved.test_marked_on_threads": "passed",
+    "test_interleaved.test_unmarked[asyncio]": "passed",
+    "test_interleaved.test_unmarked[trio]": "passed",
     "test_plain.test_marked": "passed",
     "test_plain.test_marked_fails": "failed",
     "test_plain.test_unmarked": "passed",
@@ -109,7 +120,8 @@ def test_each_plugin_does_what_it_does_alone(tmp_path: Path) -> None:
     swept = re.search(r"every_fault: (\d+) tests, (\d+) fault points: (\d+) fired", said)
     assert swept is not None, said
     tests, points, fired = map(int, swept.groups())
-    assert tests == sum("test_marked" in name and "test_cancelled." not in name for name in EXPECTED)
+    others = ("test_cancelled.", "test_interleaved.")
+    assert tests == sum("test_marked" in name and not name.startswith(others) for name in EXPECTED)
     assert fired == points > 10 * tests
 
 

@@ -21,6 +21,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pytest
+
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin.rerun.transactions import elsewhere, has_transaction, put_right
 
@@ -200,6 +202,17 @@ def file_of(connection: sqlite3.Connection | str) -> str:
 
 _runs: list[Connections] = []
 _hooked = False
+_shared = pytest.StashKey[Shared]()
+
+
+def shared_of(config: pytest.Config) -> Shared:
+    """The connections that outlive the tests of this session of pytest."""
+    return config.stash.setdefault(_shared, Shared())
+
+
+def current() -> Connections | None:
+    """Those of the run that is on, None outside of a run."""
+    return _runs[-1] if _runs else None
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Final
@@ -202,7 +202,7 @@ class Runner:
             self.shim.watching(databases),
             daemons() if is_faulted else contextlib.nullcontext(),
         ):
-            with guests.timers_of(item), _request_of(item):
+            with guests.timers_of(item), guests.request_of(item):
                 run = self._phases(call, nextitem_after, databases, is_faulted=is_faulted)
             self._forget(run)
             left_open = self.connections.collect()
@@ -289,7 +289,7 @@ class Runner:
         """A new instance of the test's class, without output or records of earlier runs."""
         item: Any = self.item
         self._scratch = None
-        _drop_instance(item)
+        guests.drop_instance(item)
         getattr(item, "_report_sections", []).clear()
         item.user_properties[:] = self._properties
 
@@ -354,7 +354,7 @@ class Runner:
         Warnings at their release, such as for a coroutine that was never awaited, are caused by the error. A cleared
         frame still holds its function's closure, so nothing may hold the frame either.
         """
-        _drop_instance(self.item)
+        guests.drop_instance(self.item)
         with quiet():
             for call in (run.setup, run.call, run.teardown):
                 if call is None or call.excinfo is None:
@@ -397,24 +397,3 @@ class _Again(pytest.Item):
 def _is_unittest(item: pytest.Item) -> bool:
     owner = getattr(item, "cls", None)
     return owner is not None and issubclass(owner, unittest.TestCase)
-
-
-def _drop_instance(item: Any) -> None:
-    """Drop the instance of the test's class, so that the next run gets a new one."""
-    if getattr(item, "cls", None) is not None:
-        for name in ("_instance", "_obj"):
-            vars(item).pop(name, None)
-
-
-@contextlib.contextmanager
-def _request_of(item: Any) -> Iterator[None]:
-    """As pytest's own `runtestprotocol` does: a new request for each run, and none after it."""
-    has_request = hasattr(item, "_request")
-    if has_request and not item._request:
-        item._initrequest()
-    try:
-        yield
-    finally:
-        if has_request:
-            item._request = False
-            item.funcargs = None

@@ -18,6 +18,8 @@ from tornpage.scenarios.execution.sleeping import is_alone
 _armed: list[faults.Armed] = []
 _seen: list[int] = []
 _known: set[threading.Thread] = set()
+# The scopes in which callers take turns.
+_turns: list[faults.Shims] = []
 
 
 def know(threads: Iterable[threading.Thread]) -> None:
@@ -48,8 +50,19 @@ def faulted_by(armed: faults.Armed) -> Iterator[None]:
         _seen.pop()
 
 
+@contextlib.contextmanager
+def in_turns(shim: faults.Shims) -> Iterator[None]:
+    """Two callers take turns inside this scope: one that waits for the other must not do so in real time."""
+    _turns.append(shim)
+    try:
+        with shim.virtual_sleep(), faults.waiting_in_virtual_time(shim):
+            yield
+    finally:
+        _turns.pop()
+
+
 def _has_to_be_real() -> bool:
-    return not (_is_injected() or is_alone(_known))
+    return not (_turns or _is_injected() or is_alone(_known))
 
 
 def _is_injected() -> bool:

@@ -1,0 +1,203 @@
+"""Two coroutines of one event loop in turns: the first up to its nth await, the second to its end, then the rest.
+
+Each runs in a task of its own, and makes a step only while it has the turn. If the one with the turn can't go on (the
+other one holds what it waits for: an asyncio lock, a lock of the database), the other one gets it; so a sound pair
+ends, and the same schedule makes the same steps. A worker thread that waits in SQLite's busy handler waits for the
+other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop without turns; if
+still neither makes a step for a long time, they wait for each other.
+
+It works in asyncio and in trio. Not covered: timers (they take their real time, and a long one gives the turn away).
+"""
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from typing import Any, Final
+
+from tornpage.faults.contention.awaits import POLL_S, all_idle, sending, the_loop, throwing
+from tornpage.faults.contention.turns import Deadlock, stack_of
+from tornpage.faults.vfs import waiting
+
+# A caller that makes no step for so long, while all threads sleep, can't go on; or for so long in any case.
+_IDLE_S: Final = 0.03
+_IDLE_IN_ANY_CASE_S: Final = 2.0
+_PATIENCE_S: Final = 10.0
+_monotonic = time.monotonic
+_NAMES: Final = "AB"
+# Exceptions that end the loop, or the test.
+_ENDS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+Work = Callable[[], Awaitable[Any]]
+
+
+class Pair:
+    """Runs two coroutine functions once; `seen` are the awaits that each of them made, `was_switched` at the `at`th."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at = at
+        self.seen = [0, 0]
+        self.was_switched = False
+        self._loop: Any = the_loop()
+        self._results: list[Any] = [None, None]
+        self._has_ended = [False, False]
+        self._works: list[Any] = [None, None]
+        # Whose turn it is (None: both run), how often that has changed, and who waits for it: tasks, and threads.
+        self._turn: int | None = 0
+        self._changes = 0
+        self._changed = self._loop.Event()
+        self._threads = threading.Condition()
+        self._deadlock: Deadlock | None = None
+        self._is_over = False
+
+    async def run(self, first: Work, second: Work) -> list[Any]:
+        """Both results; an exception that a coroutine raised is its result. Raises `Deadlock`."""
+        loop_thread = threading.get_ident()
+
+        def thread_waits() -> None:
+            if threading.get_ident() != loop_thread:
+                self._hold()
+
+        waiting.anywhere.append(thread_waits)
+        try:
+            async with self._tasks(self._worked(0, first), self._worked(1, second)):
+                try:
+                    await self._watched()
+                finally:
+                    self._is_over = True
+        finally:
+            waiting.anywhere.remove(thread_waits)
+            self._give(None)
+        if self._deadlock is not None:
+            raise self._deadlock
+        return self._results
+
+    @contextlib.asynccontextmanager
+    async def _tasks(self, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        if self._loop is asyncio:
+            tasks = [asyncio.ensure_future(work) for work in works]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            return
+        async with self._loop.open_nursery() as nursery:
+            for work in works:
+                nursery.start_soon(_itself, work)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _worked(self, index: int, work: Work) -> None:
+        try:
+            await self._turn_of(index)
+            self._works[index] = made = _awaited(work())
+            self._results[index] = await self._stepped(index, made)
+        except BaseException as error:
+            # Its own: also one such as `pytest.fail` raises, or a cancellation by its own code.
+            if self._is_over or isinstance(error, (*_ENDS, *_cancelled_by_trio(self._loop))):
+                raise
+            self._results[index] = error
+        finally:
+            self._has_ended[index] = True
+            self._give(None if all(self._has_ended) else 1 - index)
+
+    @types.coroutine
+    def _stepped(self, index: int, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        resume: Callable[[], Any] = sending(work, None)
+        while True:
+            try:
+                yield from self._turn_of(index).__await__()
+            except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
+                resume = throwing(work, error)
+            try:
+                waits_for = resume()
+            except StopIteration as ended:
+                return ended.value
+            self.seen[index] += 1
+            if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
+                self.was_switched = True
+                self._give(1)
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001 - as above
+                resume = throwing(work, error)
+            else:
+                resume = sending(work, value)
+
+    # -- turns ---------------------------------------------------------------------------------------------
+
+    async def _turn_of(self, index: int) -> None:
+        while self._turn not in (index, None):
+            await self._changed.wait()
+
+    def _give(self, turn: int | None) -> None:
+        with self._threads:
+            self._turn = turn
+            self._changes += 1
+            self._threads.notify_all()
+        self._changed.set()
+        self._changed = self._loop.Event()
+
+    def _hold(self) -> None:
+        """A thread waits in SQLite's busy handler, or sleeps: until the other coroutine has had its turn."""
+        with self._threads:
+            until = self._changes + 2
+            self._threads.wait_for(lambda: self._changes >= until or self._turn is None or any(self._has_ended))
+
+    async def _watched(self) -> None:
+        """Until both have ended: give the turn to the other one when the one that has it can't go on."""
+        before: tuple[int, ...] = ()
+        since, idle = _monotonic(), 0
+        while not all(self._has_ended):
+            await self._loop.sleep(POLL_S)
+            now, moment = (*self.seen, self._changes), _monotonic()
+            if now != before:
+                idle = 0 if now[:2] != before[:2] else idle
+                before, since = now, moment
+                continue
+            stood_s = moment - since
+            if self._turn is None and stood_s > _PATIENCE_S:
+                self._deadlock = Deadlock(self._places(), "A and B wait for each other")
+                return
+            if self._turn is not None and (stood_s > _IDLE_IN_ANY_CASE_S or (stood_s > _IDLE_S and all_idle())):
+                idle += 1
+                other = 1 - self._turn
+                self._give(None if idle > 2 or self._has_ended[other] else other)
+
+    def _places(self) -> dict[str, str]:
+        waits = zip(_NAMES, self._works, self._has_ended, strict=True)
+        return {name: _place_of(work) for name, work, has_ended in waits if not has_ended}
+
+
+def _place_of(work: Any) -> str:
+    """Where a coroutine waits: the lines of it and of the coroutines that it awaits, the innermost first."""
+    places = []
+    while inspect.iscoroutine(work):
+        places.append(stack_of(work.cr_frame).partition(" < ")[0])
+        work = work.cr_await
+    return " < ".join(reversed(list(filter(None, places))))
+
+
+def _awaited(made: Any) -> Coroutine[Any, Any, Any]:
+    if inspect.iscoroutine(made):
+        return made
+
+    async def awaited() -> Any:
+        return await made
+
+    return awaited()
+
+
+def _cancelled_by_trio(loop: Any) -> tuple[type[BaseException], ...]:
+    return () if loop is asyncio else (loop.Cancelled,)
+
+
+async def _itself(work: Coroutine[Any, Any, None]) -> None:
+    await work
