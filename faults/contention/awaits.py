@@ -8,21 +8,17 @@ call into a connection of ``sqlite3``, as a signal handler would.
 import asyncio
 import contextlib
 import sys
-import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from tornpage.faults.contention.turns import Quiet
+from tornpage.faults.contention.idle import POLL_S, all_idle, real_sleep
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_unwatched
 
-POLL_S: Final = 0.002
 _POLLS: Final = 1_000
-_LOOKS: Final = 5
-_real_sleep = time.sleep
 
 
 class Awaits:
@@ -136,20 +132,9 @@ async def quiet() -> None:
     for _ in range(_POLLS):
         if all_idle():
             return
-        await loop.sleep(POLL_S)
-
-
-def all_idle() -> bool:
-    """Whether all other threads of this process sleep for a moment.
-
-    The event loop stands meanwhile: trio as a guest of another loop has a thread that works when trio waits.
-    """
-    looks = Quiet()
-    for _ in range(_LOOKS):
-        if looks.lasts():
-            return True
-        _real_sleep(POLL_S)
-    return False
+        # Not a timer of the loop's: a test may have frozen its clock.
+        real_sleep(POLL_S)
+        await loop.sleep(0)
 
 
 def holds_a_lock(database: Path) -> str:

@@ -13,12 +13,12 @@ import asyncio
 import contextlib
 import inspect
 import threading
-import time
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
-from tornpage.faults.contention.awaits import POLL_S, all_idle, sending, the_loop, throwing
+from tornpage.faults.contention.awaits import sending, the_loop, throwing
+from tornpage.faults.contention.idle import POLL_S, all_idle, real_monotonic, real_sleep
 from tornpage.faults.contention.turns import Deadlock, stack_of
 from tornpage.faults.vfs import waiting
 
@@ -26,7 +26,6 @@ from tornpage.faults.vfs import waiting
 _IDLE_S: Final = 0.03
 _IDLE_IN_ANY_CASE_S: Final = 2.0
 _PATIENCE_S: Final = 10.0
-_monotonic = time.monotonic
 _NAMES: Final = "AB"
 # Exceptions that end the loop, or the test.
 _ENDS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -154,14 +153,16 @@ class Pair:
     async def _watched(self) -> None:
         """Until both have ended: give the turn to the other one when the one that has it can't go on."""
         before: tuple[int, ...] = ()
-        since, idle = _monotonic(), 0
+        since, idle = real_monotonic(), 0
         while not all(self._has_ended):
-            await self._loop.sleep(POLL_S)
-            now, moment = (*self.seen, self._changes), _monotonic()
+            # Not a timer of the loop's: a test may have frozen its clock.
+            await self._loop.sleep(0)
+            now, moment = (*self.seen, self._changes), real_monotonic()
             if now != before:
                 idle = 0 if now[:2] != before[:2] else idle
                 before, since = now, moment
                 continue
+            real_sleep(POLL_S)
             stood_s = moment - since
             if self._turn is None and stood_s > _PATIENCE_S:
                 self._deadlock = Deadlock(self._places(), "A and B wait for each other")

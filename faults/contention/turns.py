@@ -14,30 +14,28 @@ Not covered: a switch inside Python code without such an operation, and code tha
 
 import contextlib
 import linecache
-import os
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from tornpage.faults.contention.idle import Quiet, real_monotonic
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.005
-# The caller with the turn is blocked if all threads sleep at this many polls in a row.
-_LOOKS: Final = 3
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
 # Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
-_real_monotonic = time.monotonic
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
+# Packages that pass a statement on for their caller, whose line says more.
+_DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel"})
 
 
 class Point(NamedTuple):
@@ -130,6 +128,8 @@ class Caller(Turns):
         self.name = name
         self._gate = gate
         self._at_calls = at_calls
+        # The connections of the calls that were points.
+        self.called: list[sqlite3.Connection] = []
         # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
         self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Semaphore(0)
         self._work: Callable[[], Any] | None = None
@@ -158,11 +158,11 @@ class Caller(Turns):
         with self._lock:
             self._has_turn = True
             self._turn.set()
-        quiet, began = Quiet(), _real_monotonic()
+        quiet, began = Quiet(), real_monotonic()
         while not self._back.acquire(timeout=_POLL_S):
             blocked = quiet.lasts()
             # Real time, not the patched clock: this limit is for the machine.
-            if not blocked and _real_monotonic() - began < _PATIENCE_S:
+            if not blocked and real_monotonic() - began < _PATIENCE_S:
                 continue
             with self._lock:
                 if self._back.acquire(blocking=False):
@@ -253,9 +253,14 @@ def alone(caller: Any) -> Ended:
 
 
 @contextlib.contextmanager
-def calls_of_sqlite3(turns: Turns) -> Iterator[None]:
+def calls_of_sqlite3(caller: Caller) -> Iterator[None]:
     """Make each call of this thread into a connection or cursor of ``sqlite3`` a switch point inside this scope."""
-    with _each_call(lambda name, _connection: turns.at_point(name)):
+
+    def called(name: str, connection: sqlite3.Connection) -> None:
+        caller.called.append(connection)
+        caller.at_point(name)
+
+    with _each_call(called):
         yield
 
 
@@ -363,44 +368,13 @@ def stack_of(frame: FrameType | None) -> str:
 
 def _lines(frame: FrameType | None) -> list[str]:
     found: list[str] = []
+    of_drivers: list[str] = []
     while frame is not None:
         code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
         is_ours = name.startswith(_OURS) and ".known_bugs" not in name and ".libraries" not in name
         if not is_ours and "importlib" not in name:
             source = linecache.getline(code.co_filename, frame.f_lineno).strip()
-            found.append(f"{Path(code.co_filename).name}:{frame.f_lineno}: {source}")
+            lines = of_drivers if name.partition(".")[0] in _DRIVERS else found
+            lines.append(f"{Path(code.co_filename).name}:{frame.f_lineno}: {source}")
         frame = frame.f_back
-    return found
-
-
-class Quiet:
-    """Detects that all threads of a process but the calling one sleep, at several polls in a row."""
-
-    def __init__(self, pid: int | str = "self") -> None:
-        self._pid = pid
-        self._before: object = None
-        self._looks = 0
-
-    def lasts(self) -> bool:
-        """Poll once; True if all threads slept at the last few polls. Never True on a system without /proc."""
-        seen = _asleep(self._pid)
-        self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
-        self._before = seen
-        return self._looks >= _LOOKS
-
-
-def _asleep(pid: int | str) -> dict[str, str] | None:
-    """Each thread's context switch counters, by id; None if a thread is awake or the system doesn't report it."""
-    seen = {}
-    asking = str(threading.get_native_id()) if pid == "self" else ""
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - it is polled
-            if thread == asking:
-                continue
-            status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
-            if "State:\tS" not in status:
-                return None
-            seen[thread] = status[status.index("voluntary_ctxt") :]
-    except (OSError, ValueError):
-        return None
-    return seen
+    return found or of_drivers

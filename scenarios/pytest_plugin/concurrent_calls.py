@@ -35,7 +35,8 @@ class Point:
     """The point of this run: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
     `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
-    both use; `hops` describe what happened, `was_switched` whether the point came.
+    both use; `hops` describe what happened, `was_switched` whether the point came, `has_met` whether the second one
+    called into the very connection at which the first one stood: it was not lent by a pool.
     """
 
     def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
@@ -43,7 +44,7 @@ class Point:
         self.turned = turned
         self.shares = shares
         self.seen = [0, 0]
-        self.was_used = self.was_switched = False
+        self.was_used = self.was_switched = self.has_met = False
         # What the fixture returned has still to be awaited.
         self.is_due = False
         self.hops: list[str] = []
@@ -127,6 +128,7 @@ class Callers:
         ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
         point.hops = [_in_words(hop) for hop in hops]
         point.was_switched = any(isinstance(hop.event, Paused) for hop in hops)
+        point.has_met = point.was_switched and _have_met(leading, hops)
         if not point.number:
             point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
@@ -166,10 +168,21 @@ def _fail(deadlock: Deadlock) -> NoReturn:
     pytest.fail(f"deadlock: {deadlock}: {where}", pytrace=False)
 
 
+def _have_met(leading: list[Caller], hops: list[Hop]) -> bool:
+    first, second = leading
+    stop = hops[0].event
+    if not isinstance(stop, Paused) or len(hops) < 2 or not isinstance(hops[1].event, Ended) or not first.called:
+        return False
+    stood_at = first.called[stop.point.number - 1]
+    return any(connection is stood_at for connection in second.called)
+
+
 def _in_words(hop: Hop) -> str:
     event = hop.event
     if isinstance(event, Paused):
         return f"[{hop.caller}] up to {event.point.operation} {event.point.number}, at {event.point.where}"
+    if isinstance(event, Ended) and isinstance(event.result, Exception):
+        return f"[{hop.caller}] to its end, with {type(event.result).__name__}: {event.result}"
     return f"[{hop.caller}] {'to its end' if isinstance(event, Ended) else 'waits'}"
 
 

@@ -257,8 +257,13 @@ def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
 def _searched(points: list[Point], counted: Point) -> str:
     """What was tried, and what was left out."""
     words = f"{len(points)} schedules"
-    if counted.shares:
+    if counted.shares and any(point.has_met for point in points):
         words += ", at calls into a connection that both used and at no lock inside one call"
+    elif counted.shares:
+        words += (
+            ", at calls into a connection that a pool lent to one after the other and at no lock inside one call: one "
+            "that commits more than once (executescript, executemany) is not switched in its middle"
+        )
     if max(counted.seen) > _MOST_POINTS:
         words += f"; of {max(counted.seen):,} points the first {_MOST_POINTS}"
     if missing := sum(not point.was_switched for point in points):

@@ -1,16 +1,18 @@
 """Turns: only one of two callers runs at a time, and both are switched where they were told to be."""
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 from tornpage import faults
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Paused, Waiting, alone, switch
+from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Paused, Waiting, alone, line_of, switch
 
 Two = Callable[..., tuple[Caller, Caller]]
 
@@ -139,3 +141,10 @@ def test_what_a_caller_raises_is_its_result(two: Two) -> None:
     assert isinstance(alone(one).result, KeyError)
     with pytest.raises(KeyError, match="no"):
         one.do(fail)
+
+
+def test_the_line_is_that_of_the_caller_of_a_driver() -> None:
+    as_a_driver = (lambda ask: ask()).__code__
+    execute = FunctionType(as_a_driver, {"__name__": "sqlalchemy.engine.default"})
+    where = execute(lambda: line_of(sys._getframe(1)))
+    assert where.endswith("where = execute(lambda: line_of(sys._getframe(1)))")

@@ -224,6 +224,26 @@ def test_a_test_takes_as_long_as_all_of_its_runs(run: Ran) -> None:
     assert float(took[1]) > 0.06
 
 
+def test_a_schedule_says_with_which_error_a_callable_ended(run: Ran) -> None:
+    done = run(
+        """
+        class Conflict(Exception):
+            pass
+
+        @pytest.mark.interleave
+        def test_add(two, callers):
+            def careful():
+                n = two[0].get()
+                if two[0].get() != n:
+                    raise Conflict("another one was here")
+            got = callers(careful, two[1].add, errors=(Conflict,))
+            assert got[0] is None
+        """
+    )
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*[[]A[]] to its end, with Conflict: another one was here*"])
+
+
 # -- what a call that is cut short leaves ---------------------------------------------------------------------
 
 
@@ -399,6 +419,23 @@ def test_coroutines_that_wait_for_each_other_take_turns(run: Ran) -> None:
     )
     done.assert_outcomes(passed=2, failed=1)
     done.stdout.fnmatch_lines(["*FAILED *test_add[[]add_racy[]]*"])
+
+
+def test_a_test_may_stop_the_clock_of_the_loop(run: Ran) -> None:
+    done = run(
+        COROUTINES
+        + """
+    @pytest.mark.interleave
+    def test_add(two, callers, tmp_path, monkeypatch):
+        monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda loop: 1.0)
+        async def main():
+            have = Have(tmp_path)
+            await callers(lambda: have.add_locked(two[0].db), lambda: have.add_locked(two[1].db))
+        asyncio.run(main())
+        assert two[0].get() == 2
+        """
+    )
+    done.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("racy", ["first", "second"])

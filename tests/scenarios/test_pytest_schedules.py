@@ -102,19 +102,23 @@ def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> N
                     self.free.append(db)
 
         @pytest.mark.interleave
-        @pytest.mark.parametrize("lends", ["one", "two"])
+        @pytest.mark.parametrize("lends", ["one", "two", "shared"])
         def test_add(two, callers, lends):
             path = two[0].db.execute("PRAGMA database_list").fetchone()[2]
-            pools = [Pool(path)] * 2 if lends == "one" else [Pool(path), Pool(path)]
+            pools = [Pool(path), Pool(path)] if lends == "two" else [Pool(path)] * 2
+            if lends == "shared":
+                callers(lambda: two[0].add("x"), lambda: two[0].add("y"))
+                return
             callers(lambda: pools[0].add("x"), lambda: pools[1].add("y"))
             for pool in pools:
                 while pool.free:
                     pool.free.pop().close()
         """
     )
-    done.assert_outcomes(passed=2)
+    done.assert_outcomes(passed=3)
     said = [line for line in done.outlines if "schedules" in line]
-    assert ["at calls into a connection that both used" in line for line in said] == [True, False]
+    assert ["a connection that a pool lent to one after the other" in line for line in said] == [True, False, False]
+    assert ["at calls into a connection that both used" in line for line in said] == [False, False, True]
 
 
 def test_coroutines_are_switched_at_their_awaits(run) -> None:

@@ -16,7 +16,8 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.child_processes import belongs_to_the_harness
-from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Quiet, Waiting
+from tornpage.faults.contention.idle import Quiet
+from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Waiting
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial

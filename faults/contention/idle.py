@@ -1,0 +1,78 @@
+"""Whether other threads work: all of them sleep, as the system reports it, at several looks in a row.
+
+The clock and the sleep are the real ones, also in virtual time and in a test that has frozen its clock. Not covered:
+systems without /proc, where nothing is ever idle.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+POLL_S: Final = 0.002
+# All threads are idle if they sleep at this many polls in a row.
+_LOOKS: Final = 3
+
+
+class _Clock:
+    """The system's; not as names of the module: freezegun exchanges every such name that stands for a clock."""
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
+def real_monotonic() -> float:
+    """The time in seconds, whatever clock the test has."""
+    return _Clock.monotonic()
+
+
+def real_sleep(seconds: float) -> None:
+    """Sleep in real time."""
+    _Clock.sleep(seconds)
+
+
+def all_idle() -> bool:
+    """Whether all other threads of this process sleep for a moment.
+
+    The event loop stands meanwhile: trio as a guest of another loop has a thread that works when trio waits.
+    """
+    looks = Quiet()
+    for _ in range(_LOOKS + 2):
+        if looks.lasts():
+            return True
+        real_sleep(POLL_S)
+    return False
+
+
+class Quiet:
+    """Detects that all threads of a process but the calling one sleep, at several polls in a row."""
+
+    def __init__(self, pid: int | str = "self") -> None:
+        self._pid = pid
+        self._before: object = None
+        self._looks = 0
+
+    def lasts(self) -> bool:
+        """Poll once; True if all threads slept at the last few polls. Never True on a system without /proc."""
+        seen = _asleep(self._pid)
+        self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
+        self._before = seen
+        return self._looks >= _LOOKS
+
+
+def _asleep(pid: int | str) -> dict[str, str] | None:
+    """Each thread's context switch counters, by id; None if a thread is awake or the system doesn't report it."""
+    seen = {}
+    asking = str(threading.get_native_id()) if pid == "self" else ""
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - it is polled
+            if thread == asking:
+                continue
+            status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+            if "State:\tS" not in status:
+                return None
+            seen[thread] = status[status.index("voluntary_ctxt") :]
+    except (OSError, ValueError):
+        return None
+    return seen
