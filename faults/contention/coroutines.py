@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from typing import Any, Final
 
 from tornpage.faults.contention.awaits import sending, the_loop, throwing
-from tornpage.faults.contention.idle import POLL_S, all_idle, real_monotonic, real_sleep
+from tornpage.faults.contention.idle import all_idle, real_monotonic, real_sleep
 from tornpage.faults.contention.turns import Deadlock, stack_of
 from tornpage.faults.vfs import waiting
 
@@ -26,7 +26,9 @@ from tornpage.faults.vfs import waiting
 _IDLE_S: Final = 0.03
 _IDLE_IN_ANY_CASE_S: Final = 2.0
 _PATIENCE_S: Final = 10.0
+_POLL_S: Final = 0.0005
 _NAMES: Final = "AB"
+_NOBODY: Final = -1
 # Exceptions that end the loop, or the test.
 _ENDS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -44,7 +46,7 @@ class Pair:
         self._results: list[Any] = [None, None]
         self._has_ended = [False, False]
         self._works: list[Any] = [None, None]
-        # Whose turn it is (None: both run), how often that has changed, and who waits for it: tasks, and threads.
+        # Whose turn it is (None: both run, -1: neither), how often that has changed, and what waits for it.
         self._turn: int | None = 0
         self._changes = 0
         self._changed = self._loop.Event()
@@ -122,7 +124,7 @@ class Pair:
             self.seen[index] += 1
             if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
                 self.was_switched = True
-                self._give(1)
+                self._give(_NOBODY)
             try:
                 value = yield waits_for
             except BaseException as error:  # noqa: BLE001 - as above
@@ -162,8 +164,13 @@ class Pair:
                 idle = 0 if now[:2] != before[:2] else idle
                 before, since = now, moment
                 continue
-            real_sleep(POLL_S)
             stood_s = moment - since
+            if self._turn == _NOBODY:
+                # What the first one has passed to a thread is done before the second one begins, in each run.
+                if all_idle() or stood_s > _IDLE_IN_ANY_CASE_S:
+                    self._give(1)
+                continue
+            real_sleep(_POLL_S)
             if self._turn is None and stood_s > _PATIENCE_S:
                 self._deadlock = Deadlock(self._places(), "A and B wait for each other")
                 return

@@ -88,12 +88,13 @@ class CrashDisks:
         `model`: ``power`` (unsynced writes may be lost or torn) or ``process`` (all writes stay). `device`: what can
         tear. `most`: a sample of so many disks, by the `seed`. An error of the work is raised unchanged.
         """
-        self._called = True
+        self._called = self._failed = True
         if model not in MODELS:
             raise ValueError(f"crash_states: no model {model!r}; there are: {', '.join(MODELS)}")
+        if most is not None and most < 1:
+            raise ValueError(f"crash_states: most is a whole number from 1 on, not {most!r}")
         home = Path(os.path.realpath(directory))
         home.mkdir(parents=True, exist_ok=True)
-        self._failed = True
         recorded = _record(work, home, seed)
         states = _different(recorded, model, device, seed)
         self._failed = False
@@ -170,6 +171,10 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         tape = stack.enter_context(faults.record(home))
         replica = Replica(base)
         made = work(home)
+        if inspect.iscoroutine(made) or inspect.isasyncgen(made):
+            if inspect.iscoroutine(made):
+                made.close()
+            pytest.fail("crash_states: the work is asynchronous; pass a function that calls asyncio.run", pytrace=False)
         if inspect.isgenerator(made):
             for value in made:
                 _require_faithful(replica, tape, holder.copy(home), f"when it yielded {value!r}")

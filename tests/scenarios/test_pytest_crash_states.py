@@ -178,6 +178,12 @@ def synced_by_c(directory):
 def nothing(directory):
     pass
 
+async def later(directory):
+    list(adds(directory))
+
+async def one_by_one(directory):
+    yield 1
+
 def breaks(directory):
     raise OSError("broken")
 
@@ -237,6 +243,9 @@ def test_a_failure_says_where_a_sync_may_not_have_been_seen(run_test: Callable[.
         ("crash_states(adds, tmp_path)", (), "crash_states passed no disk: the test did not iterate over it"),
         ("list(crash_states(nothing, tmp_path))", (), "crash_states: the work changed no file below */test_it0, so *"),
         ("list(crash_states(adds, tmp_path))", ("--tornpage-disk", "999"), "crash_states has no disk number 999"),
+        ("list(crash_states(later, tmp_path))", (), "crash_states: the work is asynchronous; pass a function that *"),
+        ("list(crash_states(one_by_one, tmp_path))", (), "crash_states: the work is asynchronous; pass a function *"),
+        ("list(crash_states(adds, tmp_path, most=0))", (), "E *crash_states: most is a whole number from 1 on, not 0"),
     ],
 )
 def test_no_disk_at_all_is_a_failure(
@@ -250,4 +259,6 @@ def test_no_disk_at_all_is_a_failure(
 def test_an_error_of_the_work_is_told_as_it_is(run_test: Callable[..., pytest.RunResult]) -> None:
     done = run_test("list(crash_states(breaks, tmp_path))")
     done.assert_outcomes(failed=1)
+    refused = run_test("list(crash_states(adds, tmp_path, model='fire'))")
+    refused.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["E *OSError: broken"])
