@@ -225,6 +225,11 @@ def is_open(path: str | os.PathLike[str]) -> bool:
     return shims().holder_of(path) is not None
 
 
+def has_log_open(path: str | os.PathLike[str]) -> bool:
+    """Whether a connection of this process has a database's write-ahead log open; one that has not read has not."""
+    return shims().has_file_open(f"{os.fspath(path)}-wal")
+
+
 def connect_unwatched(
     path: str | os.PathLike[str], *, module: ModuleType = sqlite3, read_only: bool = False
 ) -> sqlite3.Connection:

@@ -139,6 +139,11 @@ class Shims:
         """The shim of the library that has a database open now."""
         return next((one for one in self._members if one.has_open(path)), None)
 
+    def has_file_open(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a watched library has a file open under this name: a database, a log or a journal."""
+        real = os.path.realpath(path)
+        return any(real in one.paths.values() for one in self._members)
+
     # -- scopes --------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

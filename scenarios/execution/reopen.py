@@ -187,7 +187,8 @@ def kept_logs(directory: Path) -> Iterator[None]:
     """Let no reader inside this scope be the last to close a database of this directory that has a log.
 
     Closing the last connection checkpoints and deletes the log, and a reader that judges a store may not change it. So
-    a read-only connection is opened first and closed last, if the store has none open itself.
+    a read-only connection is opened first and closed last, if the store has no connection with the log open itself: one
+    that it has opened, and that has read nothing yet, holds no lock on the log.
     """
     with contextlib.ExitStack() as scope:
         for database in _with_logs(os.fspath(directory)):
@@ -208,13 +209,13 @@ def names_in(directory: str) -> list[str]:
 
 
 def _with_logs(directory: str) -> list[Path]:
-    """The databases of a directory that have a log, even an empty one, and that this process does not have open."""
+    """The databases of a directory with a log, even an empty one, that no connection of this process has open."""
     found = []
     for name in names_in(directory):
         if name.endswith("-wal"):
             path = os.path.join(directory, name)  # noqa: PTH118
             database = path.removesuffix("-wal")
-            if not faults.is_open(database):
+            if not faults.has_log_open(database):
                 found.append(Path(database))
     return found
 

@@ -9,14 +9,16 @@ it declares that it does, end by itself. A failure to start is a failure like ot
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tornpage.faults.plan import KILL
 from tornpage.faults.strace import Attachment, SyscallFault, SystemCall, attach
+from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Syscall
-from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.model.target import Configuration, Target, TargetError
 from tornpage.scenarios.targets.process import DiedError, ProcessSession, ProcessTarget, Program, ProgramError
 
 
@@ -113,6 +115,28 @@ def intrude(trial: Trial, fault: SyscallFault | None) -> Iterator[SyscallInjecti
             yield syscall_injection
         finally:
             syscall_injection.end()
+
+
+def require_seen(target: Target, configuration: Configuration, home: Path) -> None:
+    """Raise `TargetError` if the watched process makes no system call on its database, even when it opens its store.
+
+    Then nothing that it does is seen: no fault fires, and a lock that it was refused looks like an error of its own.
+    """
+    place({}, home)
+    with Trial(target, configuration, home, {}) as trial:
+        trial.at_step(0)
+        with intrude(trial, None) as watched:
+            trial.open()
+    if not watched.calls:
+        raise unseen(target)
+
+
+def unseen(target: Target) -> TargetError:
+    """The error of a program whose system calls are made by another process than the one that is watched."""
+    return TargetError(
+        f"{target.name}: its process makes no system call on {target.database(Path())}; if another process does the "
+        'I/O (under a shell, say), "describe" must return the "pid" of that process'
+    )
 
 
 def by_step(trial: Trial, step: Syscall) -> contextlib.AbstractContextManager[SyscallInjection]:

@@ -18,6 +18,7 @@ from tornpage import faults
 from tornpage.faults.strace import why_unavailable
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.preflight.contract import require_contract
+from tornpage.scenarios.execution.syscall_injection import unseen
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Call
 from tornpage.scenarios.model.target import Configuration, TargetError
@@ -97,10 +98,7 @@ def _points(target: ProcessTarget, configuration: Configuration, directory: Path
     search = Syscalls(target, Recorder(), directory / "points", configurations=(configuration,))
     points = [point for start in search.starts(configuration) for point in search.points_of(configuration, start)]
     if not points:
-        raise TargetError(
-            f"{target.name}: its process makes no system call on {target.database(Path())}; if another process does "
-            'the I/O (under a shell, say), "describe" must return the "pid" of that process'
-        )
+        raise unseen(target)
     kills = [point for point in points if point.series.effect == faults.KILL]
     others = [point for point in points if point.series.effect != faults.KILL]
     error_s, kill_s = (_seconds_of(search, configuration, them[-_TIMED:]) for them in (others, kills))

@@ -32,6 +32,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.scenarios.execution.injection import Condition
 from tornpage.scenarios.execution.program_rival import AT_THE_CALL, ProgramRival
+from tornpage.scenarios.execution.syscall_injection import require_seen
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.judging.checks import Violation
@@ -71,6 +72,8 @@ class Contend(PointSearch):
 
     def search(self, part: Part) -> bool:
         """Try every point of the part's calls."""
+        if "syscall" in self.target.depths and not part.first:
+            require_seen(self.target, part.configuration, self.directory / "seen")
         with self.company():
             return super().search(part)
 

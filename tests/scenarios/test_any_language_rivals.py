@@ -11,6 +11,7 @@ import pytest
 from programs import needs_cc
 
 from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.process import ProcessTarget
 
@@ -78,3 +79,34 @@ def test_a_change_in_two_transactions_is_killed_between_them(search: Search) -> 
     with ProcessTarget(command, "two-transactions") as target:
         recorder = search(target, "kill", kills=60)
     assert "all-or-nothing" in {one.finding.code for one in recorder.findings}
+
+
+LAUNCHER = """
+import json, os, subprocess, sys
+store = subprocess.Popen([sys.executable, sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+for line in sys.stdin:
+    store.stdin.write(line)
+    store.stdin.flush()
+    said = json.loads(store.stdout.readline())
+    if sys.argv[2] == "its-own" and "pid" in said:
+        said["pid"] = os.getpid()
+    print(json.dumps(said), flush=True)
+store.stdin.close()
+store.wait()
+"""
+
+
+def test_a_launcher_that_gives_its_own_pid_is_named_before_any_rival(search: Search, tmp_path: Path) -> None:
+    """A lock that the store was refused is seen at the process that does the I/O only."""
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(LAUNCHER)
+    command = sys.executable, str(launcher), str(HERE / "speaking_stores.py")
+    with (
+        ProcessTarget((*command, "its-own"), "launcher") as target,
+        pytest.raises(TargetError, match="its process makes no system call on"),
+    ):
+        search(target, "contend", points=2)
+    with ProcessTarget((*command, "the-store's"), "launcher") as target:
+        recorder = search(target, "contend", points=1)
+    assert [one.finding.message for one in recorder.findings] == []
+    assert recorder.count("contentions")

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from tornpage import faults
-from tornpage.scenarios.execution.reopen import Reopened, view_of
+from tornpage import Action, SimpleTarget, faults
+from tornpage.scenarios.execution.reopen import Reopened, contents_of, view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Configuration
+from tornpage.scenarios.run.campaign import run
 
 CONFIGURATION = Configuration("delete", "FULL")
 
@@ -230,3 +232,67 @@ def test_what_is_damaged_is_not_read_a_second_time(tmp_path: Path) -> None:
     with faults.install(), pytest.raises(sqlite3.DatabaseError, match="malformed"):
         view_of(Damaged(), tmp_path / "a.db", integrity=False)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("has_read", [False, True])
+@pytest.mark.usefixtures("shim")
+def test_a_reader_leaves_the_log_to_a_store_whose_connection_has_read_nothing_yet(
+    tmp_path: Path, *, has_read: bool
+) -> None:
+    made = tmp_path / "made.db"
+    home = tmp_path / "store"
+    home.mkdir()
+    with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("CREATE TABLE notes (key TEXT)")
+        for end in ("", "-wal"):
+            (home / f"store.db{end}").write_bytes(Path(f"{made}{end}").read_bytes())
+    before = {path.name: path.read_bytes() for path in home.iterdir()}
+    with contextlib.closing(sqlite3.connect(home / "store.db", isolation_level=None)) as lazy:
+        if has_read:
+            lazy.execute("SELECT 1 FROM notes").fetchall()
+        assert faults.has_log_open(home / "store.db") is has_read
+        assert contents_of(home / "store.db") == [('"notes"', [])]
+        assert {name: (home / name).read_bytes() for name in before} == before
+
+
+class Lazy:
+    """Opens its connection at once, and its tables with the first call or look."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.is_set_up = False
+
+    def set_up(self) -> sqlite3.Connection:
+        if not self.is_set_up:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value)")
+            self.is_set_up = True
+        return self.db
+
+    def put(self, key: str, value: int) -> None:
+        self.set_up().execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class LazyTarget(SimpleTarget):
+    calls = (Action("put", {"key": "a", "value": 1}), Action("put", {"key": "a", "value": 2}))
+    beat = Action("put", {"key": "beat", "value": 0})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Lazy:
+        return Lazy(path)
+
+    def view(self, store: Lazy) -> Any:
+        return self.rows(store.set_up())
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM notes"))
+
+
+def test_recoveries_of_a_store_that_reads_late_are_searched_to_their_end() -> None:
+    profile = Profile("test", None, None, 0, 0, crash_states=20)
+    recorder = run(LazyTarget(), Plan(("crash",), profile, report=None))
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("states")

@@ -14,13 +14,12 @@ and power loss (``crash``).
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from tornpage.faults.plan import KILL, When
 from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, possible_effects
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude
+from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude, unseen
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, Series
 from tornpage.scenarios.model.judging.checks import Violation
@@ -73,11 +72,7 @@ class Syscalls(PointSearch):
         starts = list(super().starts(configuration, part))
         # Opening makes some in any store; later calls may need none.
         if part is not None and not part.first and not any(start.counts for start in starts):
-            name = self.target.database(Path())
-            raise TargetError(
-                f"{self.target.name}: its process makes no system call on {name}; if another process "
-                'does the I/O (under a shell, say), "describe" must return the "pid" of that process'
-            )
+            raise unseen(self.target)
         yield from starts
 
     def points_of(self, configuration: Configuration, start: Start) -> Iterator[Point]:
