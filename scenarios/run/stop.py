@@ -10,6 +10,7 @@ Not covered: on systems other than Linux, children outlive a process that ends a
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,8 +79,24 @@ def end_at_once(number: int) -> NoReturn:
     for child in _children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
+    _unlink_semaphores()
     sweep_up()
     os._exit(128 + number)
+
+
+def _unlink_semaphores() -> None:
+    """Remove the named semaphores that this process has made: multiprocessing's tracker of them is a killed child."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None or multiprocessing.parent_process() is not None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        # The system lists what is mapped by its first, temporary name; the inode is that of the file that stays.
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        mapped = {int(line.split()[4]) for line in lines if "/dev/shm/sem." in line}  # noqa: S108 - the C library's
+        for path in Path("/dev/shm").glob("sem.mp-*"):  # noqa: S108 - the same
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino in mapped:
+                    path.unlink()
 
 
 def _children() -> list[int]:

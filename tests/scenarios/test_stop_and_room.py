@@ -111,6 +111,22 @@ def test_ctrl_c_while_the_command_is_still_being_loaded_is_one_line(start: Start
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where the semaphores of multiprocessing have files")
+def test_a_run_that_ends_at_once_leaves_no_semaphore_of_its_workers(start: Start) -> None:
+    ends = """
+import multiprocessing
+from tornpage.scenarios.run import stop
+
+queue = multiprocessing.get_context("spawn").Queue()
+print(queue._rlock._semlock.name, flush=True)
+stop.end_at_once(2)
+"""
+    out, err = (process := start(ends)).communicate(timeout=_TIMEOUT_S)
+    assert process.returncode == 130, err
+    assert out.startswith("/mp-")
+    assert not Path(f"/dev/shm/sem.{out.strip().removeprefix('/')}").exists()  # noqa: S108 - the C library's
+
+
 # -- without room ------------------------------------------------------------------------------------------
 
 
