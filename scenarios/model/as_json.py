@@ -43,6 +43,14 @@ def _fits(value: Any) -> bool:
     return True
 
 
+def for_a_file(value: Any) -> Any:
+    """What stands in a file for a value that JSON does not have; a hook of msgspec's encoders."""
+    try:
+        return as_data(value)
+    except _UNFIT:
+        return repr(value)
+
+
 def printable(text: str) -> str:
     """The text with control characters and surrogates escaped: terminals and CI systems interpret some of them."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

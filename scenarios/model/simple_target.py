@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.ambient import Ambient
 from tornpage.scenarios.model.judging.answers import as_answer
+from tornpage.scenarios.model.own_calls import OwnCalls
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class _SimpleSession:
         self._target = target
         self._store = store
         self._during = during
+        self._own_calls = OwnCalls((*target.workload(), target.heartbeat()))
 
     def call(self, action: Action) -> Any:
+        action = self._own_calls.of(action)
         with self._during(str(action)):
             method = getattr(self._store, action.name)
             returned = method(**action.args)

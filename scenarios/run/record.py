@@ -18,6 +18,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.finding.trace import Trace
+from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -309,7 +310,7 @@ def without_points(record: RunRecord) -> RunRecord:
 
 def write(record: RunRecord, path: Path) -> None:
     """Write it as JSON; raises OSError."""
-    write_whole(path, msgspec.json.encode(record) + b"\n")
+    write_whole(path, msgspec.json.encode(record, enc_hook=for_a_file) + b"\n")
 
 
 def read(path: Path) -> RunRecord:

@@ -1,6 +1,8 @@
-"""Views with values that JSON can't hold: a finding about them is written and replayed, a sound store stays silent."""
+"""Views and arguments that JSON can't hold: a finding about them is written and replayed, a sound store is silent."""
 
+import datetime
 import decimal
+import enum
 import pathlib
 import sqlite3
 import types
@@ -11,8 +13,10 @@ import others_stores
 import pytest
 
 from tornpage import Action
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.as_json import in_order, plain
 from tornpage.scenarios.run.campaign import Exit, verdict
+from tornpage.scenarios.run.reproduce import replay_file
 from tornpage.scenarios.search.recorder import Recorder
 
 Search = Callable[..., Recorder]
@@ -97,3 +101,39 @@ def test_the_text_of_a_view_does_not_depend_on_the_order_of_its_parts() -> None:
     for shown in SHOWN.values():
         one = {key: shown("1") for key in ("a", "b", "c")}
         assert in_order(one) == in_order(dict(reversed(one.items())))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+GIVEN = (b"1\xff", datetime.date(2024, 1, 1), decimal.Decimal("1.5"), Colour.RED, pathlib.PurePosixPath("/a"), (1, "b"))
+
+
+class Particular(MemoryFirst):
+    """Takes values of one type only, as most stores do."""
+
+    def put(self, key: str, value: object = "1") -> None:
+        if type(value) is not self.takes:
+            raise TypeError(f"put takes {self.takes}, not {value!r}")
+        super().put(key, repr(value))
+
+
+@pytest.mark.usefixtures("shim")
+@pytest.mark.parametrize("given", GIVEN, ids=lambda given: type(given).__name__)
+def test_a_scenario_with_such_an_argument_is_replayed_with_it(
+    given: object, search: Search, tmp_path: pathlib.Path
+) -> None:
+    class Target(WrongShown):
+        kind = type("Kind", (Particular,), {"takes": type(given)})
+        calls = (Action("put", {"key": "a", "value": given}),)
+        beat = Action("put", {"key": "beat", "value": given})
+
+    target = Target(str)
+    found = search(target, points=1).findings[0].finding
+    assert found.code == "memory-equals-disk"
+    read = replay_file.read(replay_file.write(found, tmp_path, seed=0))
+    assert read.scenario != found.scenario
+    violation, _ = play(read.scenario, target, tmp_path / "again")
+    assert violation is not None
+    assert (violation.code, violation.sides) == (found.code, found.sides)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.target import Action, Configuration
 
 JOB: Final = "job.json"
@@ -85,7 +86,7 @@ def write_job(job: Job, directory: Path) -> None:
     descriptor = os.open(directory / JOB, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(job) + b"\n")
+            file.write(msgspec.json.encode(job, enc_hook=for_a_file) + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

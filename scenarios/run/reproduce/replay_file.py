@@ -23,6 +23,7 @@ from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.shrink import Play
 from tornpage.scenarios.execution.kill.executor import kills, play_killed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor
+from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
 from tornpage.scenarios.model.target import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Action, Target
@@ -109,11 +110,11 @@ def write(
         shows_again=finding.shows_again,
         code=dict(code or {}),
     )
-    content = msgspec.json.encode(reproducer)
+    content = msgspec.json.encode(reproducer, enc_hook=for_a_file)
     if len(content) > LARGEST_FILE_BYTES // 2:
         # The views are for people only; a file that can't be read back would be useless.
-        content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}))
-    digest = hashlib.sha256(msgspec.json.encode(finding.scenario)).hexdigest()[:8]
+        content = msgspec.json.encode(msgspec.structs.replace(reproducer, sides={}), enc_hook=for_a_file)
+    digest = hashlib.sha256(msgspec.json.encode(finding.scenario, enc_hook=for_a_file)).hexdigest()[:8]
     name = re.sub(r"[^\w-]+", "-", finding.scenario.target.removeprefix("bug:")).strip("-")
     path = directory / f"{name}-{finding.code}-{digest}.json"
     write_whole(path, msgspec.json.format(content, indent=2) + b"\n")
