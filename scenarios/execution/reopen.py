@@ -17,6 +17,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.schema_checks import require_foreign_keys, require_full_text
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.preflight.same_path import are_joined
@@ -64,6 +65,7 @@ class Reopened:
                 if written_in is not None:
                     scope.enter_context(in_the_place_of(written_in, self.directory))
                 scope.enter_context(another_process())
+                scope.enter_context(collected())
                 view = self._open(written_in or self.directory, now_ms)
             if len(self._seen) >= _MOST_REMEMBERED:
                 del self._seen[next(iter(self._seen))]

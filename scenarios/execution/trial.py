@@ -18,6 +18,7 @@ from tornpage.faults.files import spared
 from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
 from tornpage.scenarios.execution.generic_checks.open_connections import of_an_open_transaction
 from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, content_of
@@ -118,6 +119,8 @@ class Trial:
         self._unjudged: tuple[View, Action, Answer] | None = None
         # The violation of the last answer, raised after all other checks.
         self._hidden: tuple[Violation, Heard] | None = None
+        # Connections that the session has dropped in a transaction.
+        self._dropped: list[Any] = []
         # The note on a transaction that was open when the heartbeat began.
         self._left_open = ""
 
@@ -125,7 +128,7 @@ class Trial:
 
     def open(self) -> Self:
         """Open the session; passes on what the target raises."""
-        with in_life(self.life, opening=True):
+        with collected(self._dropped), in_life(self.life, opening=True):
             self.session = self._open_in(self.directory, self.environment)
         return self
 
@@ -142,12 +145,13 @@ class Trial:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
         finally:
             self._holder.release()
+            self._dropped.clear()
         require_let_go(self.directory)
 
     @contextlib.contextmanager
     def _in_its_process(self) -> Iterator[None]:
         """The store running: also a read of it may create files, for their owner alone."""
-        with in_life(self.life) if self.life else contextlib.nullcontext(), strict_umask():
+        with collected(self._dropped), in_life(self.life) if self.life else contextlib.nullcontext(), strict_umask():
             yield
 
     def __enter__(self) -> Self:
@@ -252,6 +256,11 @@ class Trial:
             return self._ask(action), tuple(spy.seen)
 
     def _ask(self, action: Action) -> Answer:
+        # After an error has let go of its frames.
+        with collected(self._dropped):
+            return self._answer_to(action)
+
+    def _answer_to(self, action: Action) -> Answer:
         try:
             with contextlib.ExitStack() as limits:
                 for limit in self._limits:
@@ -516,6 +525,9 @@ class Trial:
     def beat(self) -> None:
         """Make the small change; raises `Violation` if it fails."""
         self._left_open = of_an_open_transaction(self.oracle.answer.error, self.directory)
+        if getattr(self.target, "deterministic", False):
+            # It must not draw the values of the same call at this step.
+            self.environment.now_ms += 1
         try:
             self.call_session(self.target.heartbeat())
         except TookTooLongError as hang:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, place
@@ -112,7 +113,7 @@ def _shown(
     environment = environment_of(target)
     environment.now_ms = now_ms
     try:
-        with in_time("on damaged files, opening and looking"), _errors_met(met):
+        with collected(), in_time("on damaged files, opening and looking"), _errors_met(met):
             session = target.open(directory, configuration, environment)
             try:
                 return session.live_view()

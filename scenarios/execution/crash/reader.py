@@ -29,6 +29,7 @@ from tornpage import faults
 from tornpage.faults.files import watching
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole, view_without
@@ -105,7 +106,7 @@ class CrashReader:
         self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
         self._last: View = {}
-        self._beat_keys: tuple[int, Set[str]] | None = None
+        self._beat_keys: Set[str] | None = None
         # The database that was read last as it is after its recovery; None where there is none, or SQLite can't say.
         self._pages: bytes | None = None
         # Databases after their recovery, each with its digest.
@@ -254,10 +255,12 @@ class CrashReader:
         environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
-            with in_time("after a crash, opening, looking or one small change"):
+            with collected(), in_time("after a crash, opening, looking or one small change"):
                 session = self.target.open(directory, self.configuration, environment)
+                # The small change was made before, maybe at this time: a deterministic target draws other values.
+                environment.now_ms += 2
                 try:
-                    self._try_out(session, view, directory, now_ms)
+                    self._try_out(session, view, directory)
                     self._require_whole(directory)
                 finally:
                     session.close()
@@ -275,7 +278,7 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
+    def _try_out(self, session: Session, view: View, directory: Path) -> None:
         memory = session.live_view()
         if memory != view:
             detail = describe(differences(memory, view), "the reopened store", "a plain reader")
@@ -286,24 +289,22 @@ class CrashReader:
         except Refused:
             pass  # If the small change was made before, the store may refuse it.
         except Exception as error:
-            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory, now_ms):
+            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory):
                 raise
 
-    def _keys_of_the_beat(self, directory: Path, now_ms: int) -> Set[str]:
+    def _keys_of_the_beat(self, directory: Path) -> Set[str]:
         """The keys that the small change adds to the view of an empty store, created beside `directory`."""
-        # Those of a deterministic target depend on the time.
-        if self._beat_keys is None or self._beat_keys[0] != now_ms:
+        if self._beat_keys is None:
             home = directory.with_name(f"{directory.name}.beat")
             place({}, home)
-            environment = environment_of(self.target)
-            environment.now_ms = now_ms
-            session = self.target.open(home, self.configuration, environment)
-            try:
-                session.call(self.target.heartbeat())
-                self._beat_keys = now_ms, session.live_view().keys()
-            finally:
-                session.close()
-        return self._beat_keys[1]
+            with collected():
+                session = self.target.open(home, self.configuration, environment_of(self.target))
+                try:
+                    session.call(self.target.heartbeat())
+                    self._beat_keys = session.live_view().keys()
+                finally:
+                    session.close()
+        return self._beat_keys
 
 
 def _has_only_a_log(database: str) -> bool:

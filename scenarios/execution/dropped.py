@@ -1,0 +1,59 @@
+"""Connections that a store has dropped without closing them.
+
+``with sqlite3.connect(path) as connection`` commits and does not close, and from Python 3.11 on a connection refers to
+itself: the garbage collector closes it, at any time. It may be in the middle of a later call, or after the files of the
+next test have taken its files' place, and then SQLite deletes the log of those. So what a call has dropped is collected
+at its end, and what a session has dropped when it is closed, where more databases are open than before.
+
+A connection that is dropped in a transaction keeps its lock for as long as the collector lets it, and in a process that
+is idle that is for ever. So that no luck decides whether the next call meets the lock, it is kept until the session
+ends.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+from tornpage import faults
+from tornpage.faults.sqlite_library import sqlite3
+
+
+@contextlib.contextmanager
+def collected(kept: list[Any] | None = None) -> Iterator[None]:
+    """Close at the end of this scope what was dropped in it.
+
+    Connections in a transaction are added to `kept` instead, which the caller clears when the session ends; without it
+    the session ends here, and they are closed, too.
+    """
+    before = _open_databases()
+    try:
+        yield
+    finally:
+        if _open_databases() > before:
+            if kept is not None:
+                kept += _young_transactions()
+            # What the scope has made is young.
+            gc.collect(1)
+            if kept is None and _open_databases() > before:
+                gc.collect()
+
+
+def _open_databases() -> int:
+    """How many handles on databases this process has open."""
+    return sum(path in shim.databases for shim in faults.shims().members for path in list(shim.paths.values()))
+
+
+def _young_transactions() -> list[Any]:
+    """The connections that were made a short time ago and are in a transaction."""
+    young = [*gc.get_objects(generation=0), *gc.get_objects(generation=1)]
+    # By type, since asking an object for its class may run its code.
+    return [one for one in young if issubclass(type(one), sqlite3.Connection) and _is_in_transaction(one)]
+
+
+def _is_in_transaction(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.in_transaction
+    except sqlite3.ProgrammingError:
+        # It is closed.
+        return False
