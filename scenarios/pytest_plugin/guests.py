@@ -20,6 +20,7 @@ from tornpage import faults
 
 _timeout = pytest.StashKey[Any]()
 _DJANGO: Final = "django.test.testcases"
+_USE: Final = "Use TransactionTestCase or @pytest.mark.django_db(transaction=True)"
 
 
 def remember_timeout(item: pytest.Item, settings: Any) -> None:
@@ -108,15 +109,30 @@ def _spared(function: Callable[[], Any], shim: faults.Shims) -> Callable[[], Any
 
 
 def why_not(item: pytest.Item) -> str:
-    """Why a test can't be judged because of another plugin, "" if it can."""
-    django: Any = sys.modules.get(_DJANGO)
-    if django is None or not _is_rolled_back(item, django):
+    """Why every_fault can't judge a test because of another plugin, "" if it can."""
+    if not is_in_a_transaction(item):
         return ""
     return (
         "every_fault can't judge a test that Django wraps in a transaction (TestCase, django_db): SQLite "
         "rolls it back completely under a full disk or an I/O error, so the code under test behaves differently from "
-        "production. Use TransactionTestCase or @pytest.mark.django_db(transaction=True)"
+        f"production. {_USE}"
     )
+
+
+def why_not_switched(item: pytest.Item) -> str:
+    """Why a test can't be switched or cut short because of another plugin, "" if it can."""
+    if not is_in_a_transaction(item):
+        return ""
+    return (
+        "a test that Django wraps in a transaction (TestCase, django_db) can't be switched or cut short: connections "
+        f"of other threads are outside of it, and one that the call leaves open can't be told from it. {_USE}"
+    )
+
+
+def is_in_a_transaction(item: pytest.Item) -> bool:
+    """Whether Django wraps the test in a transaction, which it rolls back."""
+    django: Any = sys.modules.get(_DJANGO)
+    return django is not None and _is_rolled_back(item, django)
 
 
 def _is_rolled_back(item: pytest.Item, django: Any) -> bool:

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 from unittest import mock
@@ -27,7 +28,9 @@ from tornpage.scenarios.pytest_plugin import guests, reports, settings
 from tornpage.scenarios.pytest_plugin.concurrent_calls import Callers, Cancelling, Point
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, shared_of, tracked
 from tornpage.scenarios.pytest_plugin.rerun.limit import limit, limit_of
+from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON
 from tornpage.scenarios.pytest_plugin.rerun.sleep import know, sleeping
+from tornpage.scenarios.pytest_plugin.session import describe_sqlite
 
 MARKERS: Final = ("interleave", "every_cancel")
 _MOST_POINTS: Final = 500
@@ -57,6 +60,11 @@ class Schedules:
 
     def __init__(self) -> None:
         self._points: dict[str, Point] = {}
+        self.unreachable = ""
+        try:
+            faults.shim_for()
+        except faults.ShimUnavailableError as error:
+            self.unreachable = error.reason
 
     def point_of(self, item: pytest.Item) -> Point:
         """The point of a test's current run."""
@@ -76,7 +84,13 @@ class Schedules:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """A test is run again by one marker only."""
+        if not any(map(item.get_closest_marker, MARKERS)):
+            return
         names = [name for name in (*MARKERS, "every_fault") if item.get_closest_marker(name)]
+        if self.unreachable:
+            pytest.fail(f"nothing can be switched: {describe_sqlite(self.unreachable)}", pytrace=False)
+        if reason := guests.why_not_switched(item):
+            pytest.fail(reason, pytrace=False)
         if len(names) > 1:
             pytest.fail(f"a test has one of the markers {' and '.join(names)}; write a test for each", pytrace=False)
 
@@ -85,11 +99,11 @@ class Schedules:
         """Run a marked test for each of its points, and report it once."""
         if not any(map(item.get_closest_marker, MARKERS)) or item.get_closest_marker("every_fault"):
             return None
-        if item.config.getoption("setuponly", default=False):
+        if self.unreachable or item.config.getoption("setuponly", default=False):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
-            made = _Schedule(item, nextitem, self._points).run()
+            made = _Schedule(item, nextitem, self._points).guarded()
         finally:
             self._points.pop(item.nodeid, None)
         for report in made:
@@ -112,8 +126,21 @@ class _Schedule:
         self._again: pytest.Item = _Again.from_parent(item.parent, name=f"{item.name} again")
         self._connections = Shared()
 
-    def run(self) -> list[pytest.TestReport]:
-        """The reports of its setup, call and teardown."""
+    def guarded(self) -> list[pytest.TestReport]:
+        """The reports of its setup, call and teardown. Raises only on an interrupt."""
+        try:
+            return self._run_all()
+        except PASSED_ON:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a test may fail, the session goes on
+            said = "internal error in tornpage, or in a hook that it called: no verdict on this test"
+            made = reports.by_itself(self._item, f"{said}\n{''.join(traceback.format_exception(error))}")
+        ended = pytest.CallInfo.from_call(self._finish, when="teardown", reraise=PASSED_ON)
+        if ended.excinfo is not None:
+            made[-1] = pytest.TestReport.from_item_and_call(self._item, ended)
+        return made
+
+    def _run_all(self) -> list[pytest.TestReport]:
         # Those opened before: by wider fixtures, by modules. Classes are compared, since an object may be a proxy.
         existing = [one for one in gc.get_objects() if issubclass(type(one), sqlite3.Connection)]
         self._connections.of_fixtures += existing
@@ -124,7 +151,8 @@ class _Schedule:
         if self._is_kept:
             call = pytest.CallInfo.from_call(self._finish, when="teardown", reraise=_reraised(self._item))
             if call.excinfo is not None and made.errors.get("teardown") is None:
-                made.reports["teardown"] = self._item.ihook.pytest_runtest_makereport(item=self._item, call=call)
+                # The fixtures are gone, which a hook that makes reports may read.
+                made.reports["teardown"] = pytest.TestReport.from_item_and_call(self._item, call)
         for report in made.reports.values():
             report.user_properties = list(self._item.user_properties)
         if "call" in made.reports:

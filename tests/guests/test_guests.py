@@ -52,6 +52,8 @@ EXPECTED = {
     "test_django.TestOfTransactions.test_unmarked": "passed",
     "test_django.test_marked": "passed",
     "test_django.test_marked_fails": "failed",
+    "test_django.test_marked_interleave": "passed",
+    "test_django.test_refused_interleave": "refused",
     "test_django.test_unmarked": "passed",
     "test_django.test_unmarked_in_a_transaction": "passed",
     "test_interleaved.test_marked[asyncio]": "passed",
@@ -120,7 +122,7 @@ def test_each_plugin_does_what_it_does_alone(tmp_path: Path) -> None:
     swept = re.search(r"every_fault: (\d+) tests, (\d+) fault points: (\d+) fired", said)
     assert swept is not None, said
     tests, points, fired = map(int, swept.groups())
-    others = ("test_cancelled.", "test_interleaved.")
+    others = ("test_cancelled.", "test_interleaved.", "test_django.test_marked_interleave")
     assert tests == sum("test_marked" in name and not name.startswith(others) for name in EXPECTED)
     assert fired == points > 10 * tests
 

@@ -404,6 +404,31 @@ LEAVES_A_THREAD = """
 """
 
 
+def test_a_thread_that_dies_of_the_fault_is_no_warning_and_any_other_is(project: pytest.Pytester) -> None:
+    source = """
+    def add(path):
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE t (x)")
+
+    def in_a_thread(work):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    @every_fault
+    def test_it(tmp_path):
+        in_a_thread(lambda: add(tmp_path / "a.db"))
+
+    def test_other():
+        in_a_thread(lambda: 1 / 0)
+    """
+    done = run(project, source, "-W", "default")
+    done.assert_outcomes(passed=2, warnings=1)
+    assert counts(done)["absorbed"] == counts(done)["fault points"] > 10
+    done.stdout.fnmatch_lines(["*PytestUnhandledThreadExceptionWarning*"])
+    done.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
 def test_threads_that_a_fault_leaves_behind_are_named_and_hold_nothing_up(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=HEAD + LEAVES_A_THREAD)
     # In a process of its own: what is at stake is whether it ends.

@@ -168,6 +168,47 @@ def test_a_failing_teardown_of_a_wider_fixture_is_an_error_of_the_test_and_the_n
     done.stdout.fnmatch_lines(["*ERROR at teardown of TestIt.test_add*", "*RuntimeError: the end of it*"])
 
 
+def test_hooks_that_make_reports_find_the_fixtures_and_one_that_fails_ends_no_session(
+    run: Ran, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest("""
+        import pytest
+
+        made = []
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            made.append(str(item.funcargs["tmp_path"]))
+            if len(made) == 30:
+                raise ZeroDivisionError("a hook of somebody")
+            return report
+    """)
+    done = run(
+        """
+        @pytest.fixture(scope="class")
+        def broken():
+            yield
+            raise RuntimeError("the end of it")
+
+        class TestIt:
+            @pytest.mark.interleave
+            def test_add(self, two, broken, callers, tmp_path):
+                callers(two[0].add_racy, two[1].add)
+                assert two[0].get() == 2
+
+        @pytest.mark.interleave
+        def test_sound(two, callers, tmp_path):
+            callers(two[0].add, two[1].add)
+
+        def test_next(tmp_path):
+            pass
+        """
+    )
+    done.assert_outcomes(failed=2, passed=1, errors=1)
+    done.stdout.fnmatch_lines(["*internal error in tornpage, or in a hook that it called*", "*ZeroDivisionError: *"])
+
+
 def test_only_setups_run_if_only_they_are_asked_for(run: Ran) -> None:
     test = """
         @pytest.mark.interleave

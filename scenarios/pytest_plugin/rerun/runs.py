@@ -31,7 +31,7 @@ from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit
 from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know_also
-from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for
+from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for, dying_of
 from tornpage.scenarios.pytest_plugin.rerun.watchers import Commits, Databases, Operations, Unsynced, Workers
 
 PASSED_ON: Final = (pytest.exit.Exception, KeyboardInterrupt)
@@ -201,6 +201,7 @@ class Runner:
             tracked(self.shared) as self.connections,
             self.shim.watching(databases),
             daemons() if is_faulted else contextlib.nullcontext(),
+            dying_of(_is_injected) if is_faulted else contextlib.nullcontext(),
         ):
             with guests.timers_of(item), guests.request_of(item):
                 run = self._phases(call, nextitem_after, databases, is_faulted=is_faulted)

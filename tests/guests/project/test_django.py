@@ -34,6 +34,19 @@ def test_unmarked_in_a_transaction():
     assert Order.objects.count() == 0
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.interleave
+def test_marked_interleave(callers):
+    callers(lambda: Order.objects.create(name="tea"), lambda: Order.objects.create(name="milk"))
+    assert Order.objects.count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.interleave
+def test_refused_interleave(callers):
+    callers(lambda: Order.objects.create(name="tea"), lambda: Order.objects.create(name="milk"))
+
+
 class TestOfTransactions(TransactionTestCase):
     @pytest.mark.every_fault(operations="write,sync,delete")
     def test_marked(self):
