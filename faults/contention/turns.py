@@ -32,6 +32,8 @@ _STUCK: Final = 150
 # Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
+# So many points without giving the turn back: it spins.
+_MOST_IN_A_ROW: Final = 5_000
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
 # Packages that pass a statement on for their caller, whose line says more.
@@ -81,15 +83,25 @@ class Turns:
     def __init__(self) -> None:
         self.points = 0
         self.stops: frozenset[int] = frozenset()
+        # The points since it last gave the turn back.
+        self._in_a_row = 0
 
     def begin(self, stops: frozenset[int]) -> None:
         """Restart the count, and stop before these points."""
-        self.points, self.stops = 0, stops
+        self.points, self.stops, self._in_a_row = 0, stops, 0
 
     def at_point(self, operation: str) -> None:
-        """Count an operation, and stop before it if its number is among the stops."""
+        """Count an operation, and stop before it if its number is among the stops.
+
+        A call that tries again and again without waiting gives the turn back, too: a system would let the other run.
+        """
         self.points += 1
+        self._in_a_row += 1
+        if self._in_a_row > _MOST_IN_A_ROW:
+            self._in_a_row = 0
+            self.waits()
         if self.points in self.stops:
+            self._in_a_row = 0
             self.hand_over(Paused(Point(self.points, operation, line_of(sys._getframe(1)))))
 
     def waits(self) -> None:

@@ -13,7 +13,8 @@ import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,7 +24,9 @@ from tornpage import faults
 from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet
 from tornpage.faults.contention.coroutines import Pair
 from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, connections_called, switch
+from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs import waiting
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, file_of
 from tornpage.scenarios.pytest_plugin.rerun.sleep import in_turns
 from tornpage.scenarios.pytest_plugin.rerun.watchers import Databases
@@ -112,7 +115,7 @@ class Callers:
         point, gate, called = self._point, Gate(), list[list[sqlite3.Connection]]([[], []])
         shims = faults.shims()
         watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
-        with in_turns(shims), watching:
+        with in_turns(shims), watching, _threads_of_their_own(gate):
             callers = [Caller(name, gate, at_calls=point.shares) for name in "AB"]
             works = (first, second) if point.number else map(_noting, (first, second), called)
             try:
@@ -133,6 +136,22 @@ class Callers:
             point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
         return [check(ended[name].result) for name in "AB"]
+
+
+@contextlib.contextmanager
+def _threads_of_their_own(gate: Gate) -> Iterator[None]:
+    """A thread that a caller starts, and that waits, gives the turn back for it."""
+    before = {thread.ident for thread in live_threads()}
+
+    def waits() -> None:
+        if gate.current is not None and threading.get_ident() not in before:
+            gate.current.waits()
+
+    waiting.anywhere.append(waits)
+    try:
+        yield
+    finally:
+        waiting.anywhere.remove(waits)
 
 
 async def _itself(made: Any) -> Any:

@@ -1,5 +1,6 @@
 """Turns: only one of two callers runs at a time, and both are switched where they were told to be."""
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -148,3 +149,28 @@ def test_the_line_is_that_of_the_caller_of_a_driver() -> None:
     execute = FunctionType(as_a_driver, {"__name__": "sqlalchemy.engine.default"})
     where = execute(lambda: line_of(sys._getframe(1)))
     assert where.endswith("where = execute(lambda: line_of(sys._getframe(1)))")
+
+
+def test_a_caller_that_spins_lets_the_other_one_go_on(two: Two, tmp_path: Path) -> None:
+    first, second = two()
+    done = threading.Event()
+    with sqlite3.connect(tmp_path / "a.db") as made:
+        made.execute("CREATE TABLE t (x)")
+
+    def one() -> str:
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as db:
+            db.execute("INSERT INTO t VALUES (1)")
+        done.set()
+        return "one"
+
+    def other() -> str:
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as db:
+            while not done.is_set():
+                db.execute("SELECT x FROM t").fetchall()
+        return "other"
+
+    first.start(one, frozenset({2}))
+    second.start(other)
+    hops = switch(first, second)
+    assert [hop.event.result for hop in hops if isinstance(hop.event, Ended)] == ["one", "other"]
+    made.close()

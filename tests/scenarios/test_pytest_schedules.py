@@ -314,6 +314,40 @@ def test_two_callables_on_one_connection_are_switched_at_their_calls_into_it(run
     assert "[A] up to fetchone 3, at test_it.py" in text
 
 
+def test_a_thread_of_a_callables_own_waits_for_the_other_callable(run) -> None:
+    """In a rollback journal the one that commits waits for the reader that stands, and then the reader for it."""
+    done = run(
+        """
+        import threading
+
+        def in_a_thread(work):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+
+        class InARollbackJournal(Jobs):
+            def __init__(self, path):
+                self.db = sqlite3.connect(path, isolation_level=None)
+                self.db.execute("CREATE TABLE IF NOT EXISTS job (id, owner)")
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("name", ["claim_at_once", "claim"])
+        def test_claim(tmp_path, callers, name):
+            one, two = (InARollbackJournal(tmp_path / "a.db") for _ in range(2))
+            one.add("a")
+            got = []
+            def claim(jobs, worker):
+                in_a_thread(lambda: got.append(getattr(jobs, name)(worker)))
+            callers(lambda: claim(one, "one"), lambda: claim(two, "two"))
+            one.db.close()
+            two.db.close()
+            assert sorted(got, key=str) == [None, "a"]
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*FAILED *test_claim[[]claim[]]*"])
+
+
 @pytest.mark.slow
 def test_a_deadlock_of_two_callables_is_told_with_both_places(run, tmp_path: Path) -> None:
     done = run(
