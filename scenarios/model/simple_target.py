@@ -15,7 +15,16 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.ambient import Ambient
 from tornpage.scenarios.model.judging.answers import as_answer
 from tornpage.scenarios.model.own_calls import OwnCalls
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, SetUpError, Target, View
+from tornpage.scenarios.model.target import (
+    Action,
+    Configuration,
+    Environment,
+    Session,
+    SetUpError,
+    Target,
+    TargetError,
+    View,
+)
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -151,6 +160,8 @@ class SimpleTarget(Target):
 
     def actions(self, view: View) -> "SearchStrategy[Action]":  # noqa: ARG002 - subclasses may look at it
         """Draw any of the calls; override it if some of them make sense only in some states."""
+        if not self.calls:
+            raise TargetError(f"{self.name}: `calls` is empty, so there is nothing to draw; give it the calls to try")
         from hypothesis import strategies  # noqa: PLC0415 - takes long to load, and only a fuzz needs it
 
         return strategies.sampled_from(self.calls)

@@ -165,7 +165,7 @@ def test_a_search_that_does_not_suit_says_why(project: pytest.Pytester) -> None:
     [
         ("stores.Broken", "sweep", "stores:Broken: put(nme='a') fails without any fault: *"),
         ("stores.Still", "sweep", "vacuous: sweep: the workload of stores:Still makes no call"),
-        ("stores.Misdeclared", "declared", "unpromised: unknown check 'waits-for-a-short-lok'; known: *"),
+        ("stores.Misdeclared", "declared", "unpromised names 'waits-for-a-short-lok', which is not a check; known: *"),
         ("stores.Undeclared", "declared", "unpromised: give the reason why waits-for-a-short-lock is not promised"),
     ],
 )
@@ -208,3 +208,43 @@ def test_what_is_wrong_with_the_suite_is_told(
     done = run(project, target, *arguments)
     assert done.ret != pytest.ExitCode.OK
     (done.stderr if done.ret == pytest.ExitCode.USAGE_ERROR else done.stdout).fnmatch_lines([said])
+
+
+def test_a_target_that_is_declared_wrongly_fails_its_own_tests_and_no_others(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_all="""
+        import stores
+        from tornpage import Configuration
+        from tornpage.scenarios.pytest_plugin.conformance import Conformance
+
+        class NotATuple(stores.Right):
+            configurations = Configuration("wal", "FULL")
+
+        class CanNotBeMade(stores.Right):
+            def __init__(self, url):
+                self.url = url
+
+        class TestNotATuple(Conformance):
+            target = NotATuple
+
+        class TestCanNotBeMade(Conformance):
+            target = CanNotBeMade
+
+        class TestNotThere(Conformance):
+            target = "stores:Wrnog"
+
+        def test_another():
+            pass
+        """
+    )
+    done = project.runpytest_inprocess(
+        "-p", "tornpage.scenarios.pytest_plugin.plugin", "-p", "no:cacheprovider", "-k", "sweep or another"
+    )
+    done.assert_outcomes(passed=1, failed=3, deselected=24)
+    done.stdout.fnmatch_lines_random(
+        [
+            "configurations is Configuration(*; give a tuple such as (Configuration('wal', 'FULL'),)",
+            "TestCanNotBeMade: its target can't be made: TypeError: *missing 1 required positional argument: 'url'",
+            "TestNotThere: cannot import target 'stores:Wrnog': AttributeError: *",
+        ]
+    )

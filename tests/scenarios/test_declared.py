@@ -131,6 +131,19 @@ def test_a_view_of_another_shape_is_named(view: Any) -> None:
         require_as_declared(tiny_stores.Tiny(), Configuration("wal", "FULL"), Path("nowhere"), "", view)
 
 
+class NoCalls(TwoTables):
+    """Has nothing to try."""
+
+    calls = ()
+
+
+def test_a_target_without_calls_is_named_by_a_fuzz(command: Command) -> None:
+    ran = command("fuzz", "--target", "test_declared:NoCalls", "--quiet", "--scenarios", 2)
+    assert ran.code == 2, ran
+    assert "`calls` is empty, so there is nothing to draw" in ran.err
+    assert "Traceback" not in ran.err
+
+
 class NoSuchStory(tiny_stores.RemembersFirst):
     """Wrong under faults, and its machine offers a call that fails without one."""
 
