@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from tornpage import faults
 from tornpage.faults.files import spared
@@ -63,8 +63,9 @@ def trouble_heard_by(listener: Callable[[], None]) -> Iterator[None]:
 
 # The checks are SQLite's, and the same for every store.
 _SOUND = SoundFiles()
-_EPOCH_MS = 1_700_000_000_000
-_STEP_MS = 60_000
+# The time of the first step, and from each step to the next.
+EPOCH_MS: Final = 1_700_000_000_000
+STEP_MS: Final = 60_000
 
 
 class Heard(Protocol):
@@ -182,7 +183,7 @@ class Trial:
     def at_step(self, step: int) -> None:
         """Set the clock: the same step has the same time in every run."""
         # No clock is before 1970.
-        self.environment.now_ms = max(_EPOCH_MS + step * _STEP_MS + self._jumped_ms, 0)
+        self.environment.now_ms = max(EPOCH_MS + step * STEP_MS + self._jumped_ms, 0)
 
     def jump(self, step: int, by_ms: int) -> None:
         """Set the clock forward or back, permanently."""

@@ -40,11 +40,13 @@ class Job:
 class Leases:
     """Jobs with random ids, and leases that end a minute after they were taken."""
 
+    payload = "TEXT"
+
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute(
             "CREATE TABLE IF NOT EXISTS jobs "
-            "(name TEXT PRIMARY KEY, payload TEXT, made REAL, day TEXT, token TEXT, until REAL)"
+            f"(name TEXT PRIMARY KEY, payload {self.payload}, made REAL, day TEXT, token TEXT, until REAL)"
         )
 
     def submit(self, payload: str) -> str:
@@ -66,6 +68,12 @@ class Leases:
 
     def close(self) -> None:
         self.db.close()
+
+
+class OncePerPayload(Leases):
+    """Refuses a payload that it has, under whatever id."""
+
+    payload = "TEXT UNIQUE"
 
 
 class Swallows(Leases):
@@ -102,6 +110,15 @@ def _searched(target: SimpleTarget, *searches: str) -> Recorder:
 @pytest.mark.parametrize("search", ["sweep", "crash", "contend", "limits", "fuzz"])
 def test_a_sound_store_with_random_ids_and_a_clock_is_silent(search: str) -> None:
     recorder = _searched(LeasesTarget(), search)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
+
+
+def test_a_change_that_was_made_before_the_crash_may_be_refused_after_it() -> None:
+    target = LeasesTarget()
+    target.kind = OncePerPayload
+    target.calls = (Action("submit", {"payload": "a"}), Action("submit", {"payload": "beat"}))
+    recorder = _searched(target, "crash")
     assert [found.finding.message for found in recorder.findings] == []
     assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
 

@@ -34,6 +34,7 @@ from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole, view_without
 from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
@@ -106,7 +107,8 @@ class CrashReader:
         self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
         self._last: View = {}
-        self._beat_keys: Set[str] | None = None
+        # By the time at which it is made, for a deterministic target.
+        self._beat_keys: dict[int, Set[str]] = {}
         # The database that was read last as it is after its recovery; None where there is none, or SQLite can't say.
         self._pages: bytes | None = None
         # Databases after their recovery, each with its digest.
@@ -260,7 +262,7 @@ class CrashReader:
                 # The small change was made before, maybe at this time: a deterministic target draws other values.
                 environment.now_ms += 2
                 try:
-                    self._try_out(session, view, directory)
+                    self._try_out(session, view, directory, now_ms)
                     self._require_whole(directory)
                 finally:
                     session.close()
@@ -278,7 +280,7 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _try_out(self, session: Session, view: View, directory: Path) -> None:
+    def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
         memory = session.live_view()
         if memory != view:
             detail = describe(differences(memory, view), "the reopened store", "a plain reader")
@@ -289,22 +291,30 @@ class CrashReader:
         except Refused:
             pass  # If the small change was made before, the store may refuse it.
         except Exception as error:
-            if not says_no(error) or not view.keys() & self._keys_of_the_beat(directory):
+            if not says_no(error) or not self._has_the_beat(view, directory, now_ms):
                 raise
 
-    def _keys_of_the_beat(self, directory: Path) -> Set[str]:
+    def _has_the_beat(self, view: View, directory: Path, now_ms: int) -> bool:
+        """Whether the small change was made before; the keys of a deterministic target depend on when."""
+        steps = range(now_ms, EPOCH_MS - 1, -STEP_MS) if getattr(self.target, "deterministic", False) else (now_ms,)
+        return any(view.keys() & self._keys_of_the_beat(directory, at) for step in steps for at in (step, step + 1))
+
+    def _keys_of_the_beat(self, directory: Path, now_ms: int) -> Set[str]:
         """The keys that the small change adds to the view of an empty store, created beside `directory`."""
-        if self._beat_keys is None:
+        at = now_ms if getattr(self.target, "deterministic", False) else 0
+        if at not in self._beat_keys:
             home = directory.with_name(f"{directory.name}.beat")
             place({}, home)
+            environment = environment_of(self.target)
+            environment.now_ms = now_ms
             with collected():
-                session = self.target.open(home, self.configuration, environment_of(self.target))
+                session = self.target.open(home, self.configuration, environment)
                 try:
                     session.call(self.target.heartbeat())
-                    self._beat_keys = session.live_view().keys()
+                    self._beat_keys[at] = session.live_view().keys()
                 finally:
                     session.close()
-        return self._beat_keys
+        return self._beat_keys[at]
 
 
 def _has_only_a_log(database: str) -> bool:
