@@ -284,7 +284,7 @@ def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
 
 def _searched(points: list[Point], counted: Point) -> str:
     """What was tried, and what was left out."""
-    words = f"{len(points)} schedules"
+    words = "1 schedule" if len(points) == 1 else f"{len(points):,} schedules"
     if counted.shares and any(point.has_met for point in points):
         words += ", at calls into a connection that both used and at no lock inside one call"
     elif counted.shares:

@@ -207,6 +207,10 @@ def test_what_is_wrong_with_the_suite_is_told(
 ) -> None:
     done = run(project, target, *arguments)
     assert done.ret != pytest.ExitCode.OK
+    if not arguments:
+        # Its tests fail, and no others: an error at collection would end the session.
+        done.assert_outcomes(failed=9)
+        done.stdout.no_fnmatch_line("*conformance.py:*")
     (done.stderr if done.ret == pytest.ExitCode.USAGE_ERROR else done.stdout).fnmatch_lines([said])
 
 
