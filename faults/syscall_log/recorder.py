@@ -72,7 +72,9 @@ class OperationRecorder:
         try:
             read = self._read.get(timeout=_SPEAKS_WITHIN_S)
         except queue.Empty:
-            raise SyscallsUnavailableError("strace did not log an answer of the process") from None
+            raise SyscallsUnavailableError(
+                "strace did not log an answer of the process; the one that does the I/O has to write the answers itself"
+            ) from None
         self._is_over = not read
         whole, _, self._rest = (self._rest + read).rpartition(b"\n")
         return whole.decode(errors="replace").split("\n")[::-1] if whole else []

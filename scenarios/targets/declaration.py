@@ -159,6 +159,7 @@ def require_as_declared(
     database = target.database(directory)
     is_seen = not faults.shims().is_installed or faults.shims().has_opened(database)
     if "vfs" in target.depths and is_database(database) and not is_seen:
-        raise TargetError(f"{target.name}: {in_words([database])}")
+        # Either may be the case: a worker process of the store, or another library.
+        raise TargetError(f"{target.name}: {in_words([database], has_processes=True)}")
     if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):
         raise TargetError(f"{target.name}: a view is a mapping from text to plain values, not {view!r:.200}")

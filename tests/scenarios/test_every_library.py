@@ -57,7 +57,7 @@ def test_a_store_on_a_sqlite_that_is_not_watched_is_refused_with_the_libraries_t
     recorder = Recorder()
     with (
         faults.install(),
-        pytest.raises(TargetError, match=r"things\.sqlite was written by a SQLite that"),
+        pytest.raises(TargetError, match=r"things\.sqlite was written by another process, or by a SQLite that"),
     ):
         Sweep(OnStrange(), recorder, tmp_path / "sweep").run()
 
