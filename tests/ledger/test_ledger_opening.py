@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -343,6 +344,27 @@ def test_the_environment_names_the_state_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("TORNPAGE_STATE_DIR", str(tmp_path / "from-environment"))
     with Ledger.open():
         assert (tmp_path / "from-environment" / "ledger.sqlite").is_file()
+
+
+def test_an_empty_variable_names_no_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORNPAGE_STATE_DIR", "")
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Ledger.open().close()
+    assert [one.name for one in tmp_path.iterdir()] == ["home"]
+
+
+def test_closing_does_not_wait_for_a_reader(bench):
+    opened = bench.open(busy_timeout_ms=60_000)
+    reader = bench.raw()
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM tasks").fetchall()
+    made(opened)
+    began = time.monotonic()
+    opened.close()
+    assert time.monotonic() - began < 30
+    reader.close()
 
 
 def test_closing_truncates_the_wal_and_using_a_closed_ledger_says_so(bench):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -96,6 +97,26 @@ def test_a_program_that_hangs_is_killed_and_the_message_tried_again(run, receive
         "failed_retryable",
         "the deliver command gave no answer within 300 ms",
     )
+
+
+def test_a_program_that_hangs_is_killed_with_its_children(run, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        enqueued(run, "hang")
+        run("recover", "--deliver-command", f"sh -c 'sleep 60 > {fifo} & wait'", "--timeout-ms", "300")
+        # The end of the file comes when the last process that could write is gone.
+        assert select.select([reader], [], [], 30)[0]
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_what_a_program_prints_is_not_what_the_command_prints(run, capfd):
+    enqueued(run, "noise")
+    assert run("recover", "--deliver-command", "echo noise", "--json").exit_code == 0
+    assert "noise" not in "".join(capfd.readouterr())
 
 
 def test_a_program_that_reads_nothing_delivers_all_the_same(run):
