@@ -24,7 +24,7 @@ def dead_senders() -> Iterator[Action]:
         call("outbox.move_to_failed", message_id="m"), call("outbox.release", message_id="m", worker_id=_DEAD),
         call("outbox.recover", cutoff=None), call("outbox.recover", cutoff=None, later_ms=DAY_MS),
     )  # fmt: skip
-    for attempts in (0, 3, 4, 5):
+    for attempts in (0, 4, 5):
         for columns in ({"leased_by": _DEAD}, {"terminal_reason": "earlier"}, {}):
             for one in calls:
                 yield enqueue("m")
