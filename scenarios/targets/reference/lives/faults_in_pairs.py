@@ -4,7 +4,7 @@ The searches inject one fault, or all from one on. Here each statement of a chan
 each later one up to the end of the next query; the list ends where the second fault is never reached. Before that query
 another process changes the row. After each pair:
 
-* the answer is true of the rows, a COMMIT of which that was in doubt has been fenced, and an answer that is unknown has
+* the answer is true of the rows, a COMMIT in doubt has been fenced, and an answer that is unknown has
   left a fence to make, which is made at the end;
 * another process is not locked out, and a query shows its change, or raises;
 * as soon as nothing fails any more the ledger answers, with the settings it was opened with, and owes no fence.
@@ -152,7 +152,8 @@ class _Case:
             self._ledger.tasks.progress(self._task, f"turn {self._turn}")
         except Exception as error:  # noqa: BLE001 - whatever it raises is wrong
             return f"nothing fails any more, and the ledger raises {error!r}"
-        if shown != stored or self._texts() != [f"turn {self._turn}"] != self._stored():
+        wanted = [f"turn {self._turn}"]
+        if shown != stored or self._texts() != wanted or self._stored() != wanted:
             return f"it shows {shown} and {self._texts()}, and the rows had {stored} and have {self._stored()}"
         if {*settings.items(), *self._asked().items()} != {*self._settings.items()}:
             return f"its settings were {self._settings}, and are {settings}"
