@@ -6,7 +6,7 @@ from typing import Final
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.scripts.calls import call
 
-_MODES: Final = (("wal", "full", False), ("wal", "full", True), ("wal", "normal", False), ("delete", "extra", True))
+_MODES: Final = (("wal", "full", True), ("wal", "normal", False), ("delete", "extra", True))
 
 
 def two_faults() -> Iterator[Action]:
