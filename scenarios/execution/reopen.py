@@ -217,7 +217,8 @@ def _with_logs(directory: str) -> list[Path]:
         if name.endswith("-wal"):
             path = os.path.join(directory, name)  # noqa: PTH118
             database = path.removesuffix("-wal")
-            if not faults.has_log_open(database):
+            # A log of that name may also be open in a directory that a crash copy has taken the place of.
+            if not (faults.is_open(database) and faults.has_log_open(database)):
                 found.append(Path(database))
     return found
 
