@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import importlib
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -28,7 +29,7 @@ from unittest import mock
 import hypothesis
 import msgspec
 from hypothesis import strategies
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, HypothesisWarning
 from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
@@ -92,6 +93,14 @@ def machines_of(target: Target) -> Mapping[str, Machine]:
     if offered := target.machines:
         return offered
     return {_THE_ONE: Machine(target.actions)} if isinstance(target, Playable) else {}
+
+
+@contextlib.contextmanager
+def _without_a_wrong_warning() -> Iterator[None]:
+    """Hypothesis looks for what refers to its generator through the garbage collector, which a run has frozen."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "It looks like `register_random` was passed", HypothesisWarning)
+        yield
 
 
 @contextlib.contextmanager
@@ -350,7 +359,7 @@ class Fuzz(Search):
             examples = shared_examples(self.examples, salt)
         hypothesis.seed(self._seed_of(part.first))(machine)
         try:
-            with _from_the_seed_alone():
+            with _from_the_seed_alone(), _without_a_wrong_warning():
                 scenarios, steps = self._size_of(part), self.range.steps
                 settings = settings_of(scenarios, steps, shrinks=self.shrinks, examples=examples)
                 run_state_machine_as_test(machine, settings=settings)
