@@ -3,8 +3,8 @@
 Two runs without a switch come first: the first shows that the test passes, the second that it passes again, and it
 counts (what a fixture with a wider scope creates once is there by then): how often the first of two callables takes a
 lock, how often a coroutine awaits, how often a call goes into a connection. Each further run has its own fixtures and
-is switched, or cut short, at one of these points (`scenarios.pytest_plugin.concurrent_calls`); then the test's own
-assertions judge the result. The first failure is the test's, with the point in its message.
+is switched, or cut short, at one of these points (`scenarios.pytest_plugin.rerun.concurrent_calls`); then the
+assertions of the test judge the result. The first failure is the test's, with the point in its message.
 
 The test stays one test: one report for each of its phases, with the time of all runs. Timers of other plugins count
 one run.
@@ -25,7 +25,7 @@ from tornpage import faults
 from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.pytest_plugin import guests, reports, settings
-from tornpage.scenarios.pytest_plugin.concurrent_calls import Callers, Cancelling, Point
+from tornpage.scenarios.pytest_plugin.rerun.concurrent_calls import Callers, Cancelling, Point
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, shared_of, tracked
 from tornpage.scenarios.pytest_plugin.rerun.limit import limit, limit_of
 from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON
