@@ -6,7 +6,7 @@ from typing import Final
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.scripts.calls import call
 
-_MODES: Final = (("wal", "full", True), ("wal", "normal", False), ("delete", "extra", True))
+_MODES: Final = (("wal", "full", True), ("wal", "normal", False), ("delete", "extra", False))
 
 
 def two_faults() -> Iterator[Action]:
@@ -23,7 +23,7 @@ def durable_imports() -> Iterator[Action]:
 
 def two_openers() -> Iterator[Action]:
     """Another process opens the same directory in the middle of an opening."""
-    for before in ("nothing", "version 1", "ledger"):
+    for before in ("nothing", "version 1"):
         yield call("driver.openers", before=before)
 
 

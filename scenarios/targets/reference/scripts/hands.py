@@ -24,15 +24,16 @@ def dead_senders() -> Iterator[Action]:
         call("outbox.move_to_failed", message_id="m"), call("outbox.release", message_id="m", worker_id=_DEAD),
         call("outbox.recover", cutoff=None), call("outbox.recover", cutoff=None, later_ms=DAY_MS),
     )  # fmt: skip
-    for attempts in (0, 4, 5):
-        for columns in ({"leased_by": _DEAD}, {"terminal_reason": "earlier"}, {}):
-            for one in calls:
-                yield enqueue("m")
-                yield from _written("message_outbox", "m", attempt_count=attempts, **columns)
-                yield one
-                yield call("outbox.release", message_id="m", worker_id="w")
-                yield call("outbox.move_to_failed", message_id="m")
-                yield call("outbox.prune", age_ms=1, later_ms=9 * DAY_MS)
+    dead = {"leased_by": _DEAD, "terminal_reason": "earlier"}
+    for number, columns in enumerate(
+        ({"attempt_count": 0, **dead}, {"attempt_count": 4, **dead}, {"attempt_count": 5})
+    ):
+        for one in calls:
+            name = f"m{number}{calls.index(one)}"
+            yield enqueue(name)
+            yield from _written("message_outbox", name, **columns)
+            yield Action(one.name, {**one.args, **({"message_id": name} if "message_id" in one.args else {})})
+            yield call("outbox.move_to_failed", message_id=name, worker_id="w")
 
 
 def odd_payloads() -> Iterator[Action]:
