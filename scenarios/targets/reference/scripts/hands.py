@@ -25,14 +25,16 @@ def dead_senders() -> Iterator[Action]:
         call("outbox.recover", cutoff=None), call("outbox.recover", cutoff=None, later_ms=DAY_MS),
     )  # fmt: skip
     dead = {"leased_by": _DEAD, "terminal_reason": "earlier"}
-    for number, columns in enumerate(
-        ({"attempt_count": 0, **dead}, {"attempt_count": 4, **dead}, {"attempt_count": 5})
-    ):
+    rows: tuple[dict[str, Any], ...] = (
+        {"attempt_count": 0, **dead}, {"attempt_count": 4, **dead}, {"attempt_count": 5},
+    )  # fmt: skip
+    for number, columns in enumerate(rows):
         for one in calls:
             name = f"m{number}{calls.index(one)}"
             yield enqueue(name)
             yield from _written("message_outbox", name, **columns)
-            yield Action(one.name, {**one.args, **({"message_id": name} if "message_id" in one.args else {})})
+            meant = {"message_id": name} if "message_id" in one.args else {}
+            yield Action(one.name, {**one.args, **meant})
             yield call("outbox.move_to_failed", message_id=name, worker_id="w")
 
 
