@@ -33,6 +33,7 @@ _PROFILE = Profile(
     steps=12,
     crash_states=60,
     rival_points=6,
+    limit_points=40,
     schedules=240,
     shrinks=False,
 )
