@@ -32,7 +32,7 @@ from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import says_no
+from tornpage.scenarios.model.judging.refusals import is_alike, says_no
 from tornpage.scenarios.model.scenario import (
     Arm,
     Call,
@@ -229,7 +229,7 @@ class Executor:
         with self._recorded(str(step.action), after, stages) as record_answer:
             met = self._met()
             answer = record_answer(self.real.call(step.action, after, stages))
-            if wanted.kind == "refused" and type(answer.error) is type(wanted.error):
+            if wanted.kind == "refused" and is_alike(answer.error, wanted.error):
                 answer = Answer("refused", answer.error)
             self._count(answer)
             self.answers[step.action.name, answer.kind, circumstance] += 1

@@ -189,3 +189,27 @@ def wrapped(cause: BaseException) -> Exception:
 )
 def test_which_exceptions_are_a_no(error: BaseException | None, is_no: bool) -> None:
     assert says_no(error) is is_no
+
+
+class MadeAnew(Notes):
+    """Makes its exception when it is opened, as models of peewee that are bound to one database do."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.Missing = type("Missing", (Exception,), {})
+
+    def remove(self, number: int) -> None:
+        try:
+            super().remove(number)
+        except KeyError as error:
+            raise self.Missing(number) from error
+
+
+class MadeAnewTarget(Target):
+    kind = MadeAnew
+
+
+def test_a_refusal_by_a_class_that_is_made_at_each_opening_is_one() -> None:
+    recorder = run(MadeAnewTarget(), Plan(("fuzz",), Profile("test", 1, None, 6, 12), report=None))
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("steps")

@@ -33,6 +33,12 @@ def says_no(error: BaseException | None) -> bool:
     return not any(_is_trouble(one) for one in faults.causes(error))
 
 
+def is_alike(one: BaseException | None, other: BaseException | None) -> bool:
+    """Whether two errors are of one class by its name: some stores make their classes anew when they are opened."""
+    ours, theirs = type(one), type(other)
+    return (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
+
+
 def _is_trouble(error: BaseException) -> bool:
     name = type(error).__name__
     if name in _CONSTRAINTS:
