@@ -7,7 +7,7 @@ schedule has the same switches in every run, whatever the timing of the machine.
 
 Switch points are SQLite's lock operations (`Gate.kinds`): between two of them no change by another connection can
 become visible. For two callers that share one connection that is too late, because the paused thread would hold
-SQLite's mutex: `calls_of_sqlite3` counts the calls into the connection instead.
+SQLite's mutex: there the calls of the caller's thread count instead (`calls`).
 
 Not covered: a switch inside Python code without such an operation, and code that starts threads itself.
 """
@@ -17,11 +17,12 @@ import linecache
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from tornpage.faults.contention.calls import calls_of_this_thread
 from tornpage.faults.contention.idle import Quiet, real_monotonic
 from tornpage.faults.vfs import waiting
 
@@ -34,7 +35,6 @@ _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
 # So many points without giving the turn back: it spins.
 _MOST_IN_A_ROW: Final = 5_000
-_CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
 # Packages that pass a statement on for their caller, whose line says more.
 _DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel"})
@@ -133,13 +133,16 @@ class Gate:
 
 
 class Caller(Turns):
-    """A caller on a thread of this process. `do` runs work to its end; `start` and `go` run it in turns."""
+    """A caller on a thread of this process. `do` runs work to its end; `start` and `go` run it in turns.
 
-    def __init__(self, name: str, gate: Gate, *, at_calls: bool = False) -> None:
+    `at_calls`: its calls into ``sqlite3`` are points; `at_requests`: those that pass on work are, too.
+    """
+
+    def __init__(self, name: str, gate: Gate, *, at_calls: bool = False, at_requests: bool = False) -> None:
         super().__init__()
         self.name = name
         self._gate = gate
-        self._at_calls = at_calls
+        self._at_calls, self._at_requests = at_calls, at_requests
         # The connections of the calls that were points.
         self.called: list[sqlite3.Connection] = []
         # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
@@ -242,9 +245,15 @@ class Caller(Turns):
             waiting.by_thread.pop(me, None)
             self._gate.turns.pop(me, None)
 
+    def _calls(self, name: str, connection: sqlite3.Connection | None) -> None:
+        if connection is not None:
+            self.called.append(connection)
+        self.at_point(name)
+
     def _worked(self, work: Callable[[], Any]) -> Any:
         try:
-            with calls_of_sqlite3(self) if self._at_calls else contextlib.nullcontext():
+            calls = calls_of_this_thread(self._calls, requests=self._at_requests)
+            with calls if self._at_calls else contextlib.nullcontext():
                 return work()
         except BaseException as error:  # noqa: BLE001 - raised by `do`
             return error
@@ -262,39 +271,6 @@ def alone(caller: Any) -> Ended:
             if isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
                 break
     raise Deadlock({caller.name: stack}, f"{caller.name} does not return")
-
-
-@contextlib.contextmanager
-def calls_of_sqlite3(caller: Caller) -> Iterator[None]:
-    """Make each call of this thread into a connection or cursor of ``sqlite3`` a switch point inside this scope."""
-
-    def called(name: str, connection: sqlite3.Connection) -> None:
-        caller.called.append(connection)
-        caller.at_point(name)
-
-    with _each_call(called):
-        yield
-
-
-@contextlib.contextmanager
-def connections_called(called: list[sqlite3.Connection]) -> Iterator[None]:
-    """Append to `called` the connection of each call of this thread into ``sqlite3`` inside this scope."""
-    with _each_call(lambda _name, connection: called.append(connection)):
-        yield
-
-
-@contextlib.contextmanager
-def _each_call(notify: Callable[[str, sqlite3.Connection], None]) -> Iterator[None]:
-    def profile(_frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call" and isinstance(one := getattr(argument, "__self__", None), _CALLED):
-            notify(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
 
 
 class Hop(NamedTuple):

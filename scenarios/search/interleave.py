@@ -16,8 +16,10 @@ Not covered: opening and closing during a call, more than two callers, and fault
 and after it).
 """
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -49,8 +51,26 @@ _STATES_A_PART: Final = 8
 _SCHEDULES_A_STATE: Final = 24
 # The delay of a pair that is less likely to conflict; the random part is up to 1.
 _LATER: Final = 0.3
+# The delay for each pair of the same two names before it.
+_AGAIN: Final = 0.4
+# For how many pairs of a state it is found out whether the calls have an effect on each other.
+_PAIRS_MADE_IN_ORDER: Final = 12
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
+
+
+@dataclass
+class _Pair:
+    """Two calls to try: `group` is 0 if the second has an effect on the first, 2 if neither has one on the other."""
+
+    place: float
+    first: Action
+    second: Action
+    group: int = 1
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.first.name, self.second.name
 
 
 class Interleavings(Search):
@@ -131,6 +151,7 @@ class Interleavings(Search):
                 return True
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
+        self._kinds: Counter[tuple[str, str]] = Counter()
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
@@ -139,6 +160,7 @@ class Interleavings(Search):
             budget = self._budget
             for first, second in self._pairs(serial, calls):
                 self.counts["pairs"] += 1
+                self._kinds[first.name, second.name] += 1
                 for step in self._schedules(first, second, callers):
                     if self.enough():
                         return False
@@ -256,16 +278,43 @@ class Interleavings(Search):
         return {name for each in names for name in each}
 
     def _pairs(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
-        """Ordered pairs, first those that change the same rows or are the same call; some of every kind come early."""
+        """Ordered pairs, first those that change the same rows or are the same call; some of every kind come early.
+
+        With a budget, some are first made one after the other: what counts is whether the first call, which is the one
+        that is stopped, has another effect or answer after the second. Kinds of pairs that were tried come later.
+        """
         before = serial.state.view
         changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
-        ranked: list[tuple[float, tuple[Action, Action]]] = []
+        ranked: list[_Pair] = []
         for first, second in product(calls, repeat=2):
             ours, theirs = changed[str(first)], changed[str(second)]
             if ours or theirs:
-                rank = 0 if ours & theirs else 1 if first.name == second.name else 2
-                ranked.append((self.generator.random() + _LATER * rank, (first, second)))
-        return [one for _, one in sorted(ranked, key=lambda ranked: ranked[0])]
+                delay = _LATER * (0 if ours & theirs else 1 if first.name == second.name else 2)
+                ranked.append(_Pair(self.generator.random() + delay, first, second))
+        if self.most_schedules is not None:
+            ranked = self._new_ones_first(ranked)
+            for one in ranked[:_PAIRS_MADE_IN_ORDER]:
+                is_felt = self._differs_after(serial, one.second, one.first)
+                one.group = 0 if is_felt else 1 if self._differs_after(serial, one.first, one.second) else 2
+        return [(one.first, one.second) for one in self._new_ones_first(ranked)]
+
+    def _new_ones_first(self, pairs: list["_Pair"]) -> list["_Pair"]:
+        """By group, then by place; pairs of the same two names one after the other, those at other states included."""
+        seen = Counter(self._kinds)
+        ranks: list[tuple[int, float, _Pair]] = []
+        for one in sorted(pairs, key=lambda one: (one.group, one.place)):
+            ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
+            seen[one.kind] += 1
+        return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
+
+    def _differs_after(self, serial: Serial, earlier: Action, later: Action) -> bool:
+        try:
+            after, alone = serial.run(earlier, later), serial.run(later)
+        except Violation:
+            return True
+        then = serial.run(earlier).view
+        effects = [differences(before, run.view) for before, run in ((then, after), (serial.state.view, alone))]
+        return after.said != alone.said or effects[0] != effects[1]
 
     def _schedules(self, first: Action, second: Action, callers: Callers) -> Iterator[Interleave]:
         """One after the other, then every switch point of the first, then some of both."""

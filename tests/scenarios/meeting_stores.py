@@ -18,6 +18,7 @@ class Jobs:
     mode = "WAL"
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.db = sqlite3.connect(path, isolation_level=None, timeout=self.timeout, check_same_thread=False)
         try:
             self.db.execute(f"PRAGMA journal_mode = {self.mode}").fetchall()

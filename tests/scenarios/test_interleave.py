@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import meeting_stores
 import msgspec
 import pytest
+import racing_stores
 import tiny_stores
 from meeting_stores import JobsTarget
 
@@ -93,6 +95,64 @@ def test_known_bugs_are_caught_in_threads_and_their_twins_are_silent(bug: KnownB
     assert twin is not None
     silent = interleave(twin, *callers, schedules=60)
     assert [found.finding.message for found in silent.findings] == []
+
+
+# -- values, errors and threads of the store's own --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callers", ["threads", "processes"])
+def test_a_store_may_keep_which_process_and_thread_has_made_a_call(callers: Callers) -> None:
+    recorder = interleave(racing_stores.SignsTarget(), callers, schedules=48)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert codes(interleave(racing_stores.SignsWhatItTakesTarget(), callers, schedules=48))
+
+
+def test_what_waits_in_the_system_in_another_process_yields_at_once(home: Path, shim: object) -> None:
+    target, began = racing_stores.OneAfterAnotherTarget(), time.perf_counter()
+    steps = (Call(ADD), Interleave(CLAIM, OTHER, 2, callers="processes"))
+    violation, counts = play(story(target, *steps), target, home)
+    assert (violation, counts["schedules"]) == (None, 1)
+    # Four looks of 5 ms each, and not 2 s each, as by a clock that stands.
+    assert time.perf_counter() - began < 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "callers", "error"),
+    [
+        (racing_stores.MakesBlindly, "threads", "table owned already exists"),
+        (racing_stores.Unpacks, "threads", "TypeError"),
+        (racing_stores.Begins, "shared", "cannot (start|commit)"),
+    ],
+)
+def test_an_error_in_the_code_is_no_honest_answer_to_a_lost_race(
+    kind: type[meeting_stores.Jobs], callers: Callers, error: str
+) -> None:
+    recorder = interleave(JobsTarget(kind), callers)
+    assert codes(recorder) == {"not-serializable"}
+    assert any(re.search(error, found.finding.message) for found in recorder.findings)
+
+
+def test_the_sound_twins_of_those_stores_are_silent() -> None:
+    for kind, callers in ((racing_stores.Makes, "threads"), (racing_stores.Begins, "threads")):
+        recorder = interleave(JobsTarget(kind), callers)  # type: ignore[arg-type]
+        assert [found.finding.message for found in recorder.findings] == []
+
+
+def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_requests() -> None:
+    recorder = interleave(JobsTarget(racing_stores.AsksTwice), "shared")
+    assert codes(recorder) == {"handed-out-twice"}
+    recorder = interleave(JobsTarget(racing_stores.HasAThread), "shared")
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("points") > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_that_have_an_effect_on_each_other_come_first(seed: int) -> None:
+    # Sixteen pairs at a state, of which three fit into the budget; two show it, and touch no row in common.
+    recorder = interleave(racing_stores.AtMostTwoTarget(), "threads", seed=seed)
+    assert codes(recorder) == {"not-serializable"}
+    recorder = interleave(racing_stores.AtMostTwoAtOnceTarget(), "threads", seed=seed)
+    assert recorder.findings == []
 
 
 # -- who is tried -------------------------------------------------------------------------------------------

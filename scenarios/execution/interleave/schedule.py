@@ -54,7 +54,7 @@ class Stage:
             raise
         both_closed(self.sessions, self.home)
         files = left_in(self.home)
-        require_serial(played.outcome, serial, step.first, step.second)
+        require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         for session, shown in zip(self.sessions, views, strict=True):
             if shown != played.outcome.view:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")

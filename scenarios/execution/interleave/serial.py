@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage.scenarios.execution.interleave.sessions import Said, Setting, closed, made, opened
+from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
@@ -67,11 +67,6 @@ class Serial:
             self._known[key] = actions, self._make(actions[-1], files)
         return self._known[key][1]
 
-    @property
-    def is_first(self) -> bool:
-        """Whether no call of it has been repeated."""
-        return self._confirmed is not self
-
     def confirmed(self) -> "Serial":
         """The same calls repeated; an answer that differs then is not compared."""
         if self._confirmed is None:
@@ -93,6 +88,12 @@ class Serial:
             closed(trial)
         # Files that stay open would be replaced under a connection: whatever the next run sees means nothing.
         require_let_go(self._home)
+        return Run(said, file_view(self.target, self._home), left_in(self._home))
+
+    def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
+        """The result of a call by this caller, from these files or the state's."""
+        place(self.state.files if files is None else files, self._home)
+        said = made_by(caller, action, Setting(self._home, self.configuration, self.state.step))
         return Run(said, file_view(self.target, self._home), left_in(self._home))
 
     def prepare(self, first: Action, second: Action) -> None:
@@ -130,7 +131,29 @@ class _Order(msgspec.Struct, frozen=True):
 def orders(serial: Serial, first: Action, second: Action) -> Iterator[_Order]:
     """All of them: both calls in either order, each alone, and neither."""
     one, two = serial.run(first), serial.run(second)
-    both, turned = serial.run(first, second), serial.run(second, first)
+    yield from _orders(serial, one, two, serial.run(first, second), serial.run(second, first))
+
+
+def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[_Order]:
+    """The same, each call made by its own caller: a store may keep the process or the thread that made it."""
+    ours, theirs = callers
+    one, two = serial.made_by(ours, first), serial.made_by(theirs, second)
+    both, turned = serial.made_by(theirs, second, one.files), serial.made_by(ours, first, two.files)
+    confirmed = list(orders(serial, first, second))
+    return [
+        msgspec.structs.replace(
+            order, first=_varying(order.first, known.first), second=_varying(order.second, known.second)
+        )
+        for order, known in zip(_orders(serial, one, two, both, turned), confirmed, strict=True)
+    ]
+
+
+def _varying(said: Said | None, known: Said | None) -> Said | None:
+    """The answer, but the known one where that is not compared."""
+    return known if known is not None and isinstance(known.value, NotCompared) else said
+
+
+def _orders(serial: Serial, one: Run, two: Run, both: Run, turned: Run) -> Iterator[_Order]:
     yield _Order("A, then B", one.said, both.said, both.view)
     yield _Order("B, then A", turned.said, two.said, turned.view)
     yield _Order("A alone", one.said, None, one.view)
@@ -138,19 +161,24 @@ def orders(serial: Serial, first: Action, second: Action) -> Iterator[_Order]:
     yield _Order("neither", None, None, serial.state.view)
 
 
-def require_serial(outcome: Outcome, serial: Serial, first: Action, second: Action) -> None:
-    """Raise `Violation` if the outcome is that of no serial order."""
+def require_serial(
+    outcome: Outcome, serial: Serial, first: Action, second: Action, callers: tuple[Session, Session]
+) -> None:
+    """Raise `Violation` if the outcome of these callers, whose sessions are closed, is that of no serial order."""
     possible = list(orders(serial, first, second))
-    if any(_fits(outcome, order, possible) for order in possible):
+    if _is_one_of(possible, outcome):
         return
-    if serial.is_first:
-        # Before the check fails: repeat the calls, and ignore answers and states that vary.
-        require_serial(outcome, serial.confirmed(), first, second)
-        return
+    # Before the check fails: repeat the calls, and ignore answers that vary.
+    serial = serial.confirmed()
     loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
-    if loose and _is_a_mixture(outcome.view, possible):
-        return
+    for possible in (list(orders(serial, first, second)), _orders_by(callers, serial, first, second)):
+        if _is_one_of(possible, outcome) or (loose and _is_a_mixture(outcome.view, possible)):
+            return
     _accuse(outcome, serial, first, second, possible)
+
+
+def _is_one_of(possible: list[_Order], outcome: Outcome) -> bool:
+    return any(_fits(outcome, order, possible) for order in possible)
 
 
 def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
@@ -163,6 +191,8 @@ def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
 
 def _may_get(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
     """Whether a caller may get this answer if the order gives `wanted`, or does not include its call."""
+    if said.is_mistake and not any(one is not None and one.kind == "raised" for one in usual):
+        return False
     if wanted is None:
         return said.kind != "done" or _says_that_nothing_was_done(said, usual)
     if said.kind == "raised":

@@ -4,6 +4,7 @@ All three kinds support the same operations: open, make a call by turns, return 
 """
 
 import contextlib
+import select
 import socket
 import subprocess
 import sys
@@ -17,13 +18,14 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.contention.idle import Quiet
-from tornpage.faults.contention.turns import Caller, Ended, Event, Gate, Hung, Waiting
+from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Event, Gate, Hung, Waiting, alone
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.judging.refusals import is_mistake
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 
@@ -35,7 +37,7 @@ _POLLS: Final = 4_000
 class Said(msgspec.Struct, frozen=True):
     """A caller's answer: as `oracle.Answer`, without the error object; `detail` is its text.
 
-    `busy`: SQLite reported that another connection holds the lock.
+    `busy`: SQLite reported that another connection holds the lock. `is_mistake`: see `refusals.is_mistake`.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Said(msgspec.Struct, frozen=True):
     detail: str = ""
     busy: bool = False
     certainty: str | None = None
+    is_mistake: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
@@ -50,7 +53,8 @@ class Said(msgspec.Struct, frozen=True):
         error = answer.error
         detail = "" if error is None else f"{type(error).__name__}: {error}"
         busy = error is not None and any(faults.is_busy(cause) for cause in faults.causes(error))
-        return cls(answer.kind, answer.value, detail, busy, answer.certainty)
+        broken = answer.kind == "raised" and error is not None and not busy and is_mistake(error)
+        return cls(answer.kind, answer.value, detail, busy, answer.certainty, broken)
 
     def __str__(self) -> str:
         if self.kind == "done":
@@ -106,21 +110,21 @@ class OnThread:
     def __init__(self, name: str, target: Target, gate: Gate, other: "OnThread | None" = None, *, shared: bool = False):
         self.name = name
         self._target = target
-        self._other = other
-        self._caller = Caller(name, gate, at_calls=shared)
+        self.other = other
+        self._caller = Caller(name, gate, at_calls=shared, at_requests=shared)
         self._trial: Trial | None = None
 
     @property
     def trial(self) -> Trial:
         """The session that it calls."""
-        trial = self._trial if self._other is None else self._other.trial
+        trial = self._trial if self.other is None else self.other.trial
         if trial is None:
             raise RuntimeError(f"{self.name} has no session")
         return trial
 
     def open(self, setting: Setting) -> None:
         """Open the session, unless it shares the other one's."""
-        if self._other is None:
+        if self.other is None:
             self._trial = self._caller.do(lambda: opened(self._target, setting))
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
@@ -200,7 +204,7 @@ class InProcess:
         self._runs = True
         quiet = Quiet(self._process.pid)
         for _ in range(_POLLS):
-            if self._pipe.poll(_POLL_S):
+            if self._is_heard(_POLL_S):
                 self._runs = False
                 event: Event = self._answer()
                 return event
@@ -233,11 +237,17 @@ class InProcess:
         return self._hear(_STARTS_WITHIN_S)
 
     def _hear(self, within_s: float) -> Any:
-        if not self._pipe.poll(within_s):
+        if not self._is_heard(within_s):
             self.fit = False
             self._process.kill()
             raise TargetError(f"{self._target_name} hangs in its own process: no answer in {within_s:.0f} s")
         return self._answer()
+
+    def _is_heard(self, within_s: float) -> bool:
+        """Whether there is an answer. `Connection.poll` would measure its limit by the virtual clock, which stands."""
+        asked = select.poll()
+        asked.register(self._pipe.fileno(), select.POLLIN)
+        return bool(asked.poll(within_s * 1000))
 
     def _answer(self) -> Any:
         try:
@@ -272,6 +282,21 @@ class Wrong(msgspec.Struct, frozen=True):
 
 
 Session = OnThread | InProcess
+
+
+def made_by(session: Session, action: Action, setting: Setting) -> Said:
+    """Make a call in a session that is opened for it, on the thread or in the process of this caller."""
+    owner = (session.other or session) if isinstance(session, OnThread) else session
+    owner.open(setting)
+    try:
+        session.start(action, frozenset())
+        said: Said = alone(session).result
+    except Deadlock as deadlock:
+        raise Violation("deadlock", f"{action} does not return, although no other call runs: {deadlock}") from deadlock
+    else:
+        return said
+    finally:
+        owner.close()
 
 
 _shared: dict[str, InProcess] | None = None

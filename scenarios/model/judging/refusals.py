@@ -9,6 +9,9 @@ as a refusal, too, if the call has changed nothing. That is any exception except
 - one whose name stands for a failure (`StoreBusy`, `DiskFull`, `CorruptRecord`).
 
 A fault never makes an exception a refusal: an exception under a fault is compared with the call's result without one.
+
+A store that loses a race against another caller may say so by any error of its own, or by SQLite's for a lock or a
+constraint; `is_mistake` tells those that say nothing of the kind.
 """
 
 from typing import Final
@@ -46,3 +49,26 @@ def _is_trouble(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error | sqlite3.Warning | OSError | MemoryError) or is_foreign(error):
         return True
     return speaks_of_trouble(name)
+
+
+# A connection in the wrong state, a statement that fails as such, or a row that is gone when it is used.
+_NONSENSE: Final = frozenset({
+    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_INTERNAL, sqlite3.SQLITE_ABORT, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_MISUSE,
+    sqlite3.SQLITE_RANGE,
+})  # fmt: skip
+_WRAPPED: Final = frozenset({"OperationalError", "ProgrammingError", "InterfaceError", "DatabaseError"})
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an exception shows code that fails, such as a `TypeError` or "no such table", and is no store's answer.
+
+    An `AssertionError` may be a store's own check. Of an object-relational mapper the error beneath counts.
+    """
+    if type(error).__name__ in _WRAPPED and not isinstance(error, sqlite3.Error):
+        error = next((one for one in faults.causes(error) if isinstance(one, sqlite3.Error)), error)
+    if isinstance(error, sqlite3.Error) or is_foreign(error):
+        code = getattr(error, "sqlite_errorcode", getattr(error, "result", None))
+        if isinstance(code, int):
+            return code & 0xFF in _NONSENSE
+        return isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
+    return isinstance(error, _MISTAKES) and not isinstance(error, AssertionError)

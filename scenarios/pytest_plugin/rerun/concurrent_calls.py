@@ -22,8 +22,9 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet
+from tornpage.faults.contention.calls import connections_called
 from tornpage.faults.contention.coroutines import Pair
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, connections_called, switch
+from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, switch
 from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import waiting

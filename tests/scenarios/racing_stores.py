@@ -1,0 +1,186 @@
+"""More stores for two callers: rows that say who wrote them, errors in the code, locks and threads of their own."""
+
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from meeting_stores import Jobs, JobsTarget, Takes
+
+from tornpage import Action, Refused
+
+
+class Signs(Jobs):
+    """Keeps in the row which process and thread has claimed it."""
+
+    def claim(self, worker: str) -> Any:
+        me = f"{worker} {os.getpid()} {threading.current_thread().name}"
+        done = self.db.execute(
+            "UPDATE job SET owner = ? WHERE id = (SELECT id FROM job WHERE owner IS NULL ORDER BY id LIMIT 1)"
+            " RETURNING id, owner",
+            (me,),
+        )
+        return [list(row) for row in done.fetchall()]
+
+
+class SignsWhatItTakes(Takes):
+    """Wrong, and keeps who claimed it, too."""
+
+    def claim(self, worker: str) -> Any:
+        return super().claim(f"{worker} {os.getpid()} {threading.current_thread().name}")
+
+
+class OneAfterAnother(Jobs):
+    """Each claim has a lock file to itself, for which the next one waits in the system."""
+
+    def claim(self, worker: str) -> str | None:
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (name := self.waiting()) is not None:
+                self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+            return name
+
+
+class Makes(Jobs):
+    """Makes the table of owners when it is first needed."""
+
+    make = "CREATE TABLE IF NOT EXISTS owned (id TEXT PRIMARY KEY, owner TEXT)"
+
+    def claim(self, worker: str) -> None:
+        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'owned'").fetchall():
+            self.db.execute(self.make)
+        self.db.execute("INSERT OR IGNORE INTO owned VALUES (?, ?)", (worker, worker))
+        self.db.execute("UPDATE job SET n = n + 1")
+
+
+class MakesBlindly(Makes):
+    """Wrong: the table may be there by then, and the caller gets SQLite's error for that."""
+
+    make = "CREATE TABLE owned (id TEXT PRIMARY KEY, owner TEXT)"
+
+
+class Unpacks(Jobs):
+    """Wrong: the row that it has just seen may be gone, and the caller gets a TypeError."""
+
+    def claim(self, worker: str) -> str | None:
+        name = {"one": "a", "two": "b"}[worker]
+        if self.db.execute("SELECT 1 FROM job WHERE id = ?", (name,)).fetchall():
+            self.db.execute("DELETE FROM job WHERE id = ? AND n = ?", (name, self.number(name)))
+        return None
+
+    def number(self, name: str) -> int:
+        (row,) = self.db.execute("SELECT n FROM job WHERE id = ?", (name,)).fetchall() or (None,)
+        return int(row[0])  # type: ignore[index]
+
+
+class Begins(Jobs):
+    """Wrong for two threads: one connection, and BEGIN within the other's transaction."""
+
+    def claim(self, worker: str) -> str | None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            if (name := self.waiting()) is not None:
+                self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+        finally:
+            self.db.execute("COMMIT")
+        return name
+
+    def add(self, name: str) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            super().add(name)
+        finally:
+            self.db.execute("COMMIT")
+
+
+class HasAThread(Jobs):
+    """All statements run on a thread of the store's, which gets them from a queue."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.work: Any = queue.Queue()
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self) -> None:
+        while (asked := self.work.get()) is not None:
+            call, answer = asked
+            answer.put(call())
+
+    def ask(self, call: Callable[[], Any]) -> Any:
+        answer: Any = queue.Queue()
+        self.work.put((call, answer))
+        return answer.get()
+
+    def add(self, name: str) -> None:
+        self.ask(lambda: Jobs.add(self, name))
+
+    def claim(self, worker: str) -> str | None:
+        return self.ask(lambda: Jobs.claim(self, worker))  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self.work.put(None)
+        self.thread.join()
+        super().close()
+
+
+class AsksTwice(HasAThread):
+    """Wrong: the other caller gets between the two requests."""
+
+    def claim(self, worker: str) -> str | None:
+        name = self.ask(self.waiting)
+        self.ask(lambda: self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name)).rowcount)
+        return name  # type: ignore[no-any-return]
+
+
+class AtMostTwo(Jobs):
+    """Wrong: counts the jobs before it adds one; calls that never touch the same row."""
+
+    def add(self, name: str) -> None:
+        others = self.db.execute("SELECT count(*) FROM job WHERE id < 'h' AND id <> ?", (name,)).fetchall()
+        if name < "h" and others == [(2,)]:
+            raise Refused("there are two")
+        super().add(name)
+
+    def remove(self, name: str) -> None:
+        self.db.execute("DELETE FROM job WHERE id = ?", (name,))
+
+
+class AtMostTwoAtOnce(AtMostTwo):
+    """The same, in one transaction."""
+
+    def add(self, name: str) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            super().add(name)
+        finally:
+            self.db.execute("COMMIT")
+
+
+class SignsTarget(JobsTarget):
+    kind = Signs
+
+
+class SignsWhatItTakesTarget(JobsTarget):
+    kind = SignsWhatItTakes
+
+
+class OneAfterAnotherTarget(JobsTarget):
+    kind = OneAfterAnother
+
+
+class AtMostTwoTarget(JobsTarget):
+    kind = AtMostTwo
+    calls = (
+        Action("add", {"name": "a"}),
+        Action("add", {"name": "b"}),
+        Action("remove", {"name": "a"}),
+        Action("add", {"name": "c"}),
+    )
+
+
+class AtMostTwoAtOnceTarget(AtMostTwoTarget):
+    kind = AtMostTwoAtOnce
