@@ -5,7 +5,8 @@ counts all points. The time of the second batch gives the time of a point; it is
 of configurations, and divided by the number of processes.
 
 It is a rough figure: another configuration makes other operations, and equivalent points are played only once. Not
-covered: kills, scenarios and schedules, whose number depends on the profile and not on the target.
+covered: kills and scenarios, whose number depends on the profile and not on the target. Of the schedules of two callers
+only those without a switch are played, of each call with itself; the rest are counted by its switch points.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tornpage import faults
 from tornpage.scenarios.model.events import SearchEnded
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.run import campaign
+from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.recorder import Recorder
 
 # The counts of all points and of tried points, for each search whose number is known before it runs.
@@ -50,9 +54,23 @@ def estimated(target: Target, plan: Plan) -> str:
         each = max(other.seconds - one.seconds, 0) / max(other.tried - one.tried, 1)
         parts.append(f"{other.there * len(configurations):,} {_COUNTS[search][2]}")
         seconds += (one.seconds + each * max(other.there - one.tried, 0)) * len(configurations)
+    if "interleave" in plan.searches and plan.profile.schedules is None:
+        number, each_s = _schedules(target, plan, configurations)
+        parts.append(f"{number:,} schedules of two callers")
+        seconds += number * each_s
     if not parts:
         return f"exhaustive: the number of points of {' and '.join(plan.searches)} is not known in advance"
     return f"exhaustive: about {', '.join(sorted(parts))}; that takes about {_time(seconds / max(plan.jobs, 1))}"
+
+
+def _schedules(target: Target, plan: Plan, configurations: tuple[Configuration, ...]) -> tuple[int, float]:
+    """The number of schedules of two callers, and the seconds of one; counted in the first configuration."""
+    alone = msgspec.structs.replace(plan, searches=("interleave",), configurations=configurations[:1], shard=None)
+    with scratch(plan.scratch) as directory, faults.install() as shims, shims.deterministic():
+        search = Interleavings.of(target, Recorder(), directory, alone)
+        found = [search.forecast(part) for part in search.parts()]
+    number = sum(one.number for one in found)
+    return number * len(configurations), sum(one.number * one.each_s for one in found) / max(number, 1)
 
 
 def _tried(target: Target, plan: Plan, configurations: tuple[Configuration, ...], few: int) -> dict[str, _Tried]:

@@ -16,14 +16,13 @@ Not covered: opening and closing during a call, more than two callers, and fault
 and after it).
 """
 
-from collections import Counter
+import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.finding.shrink import shown
@@ -33,12 +32,13 @@ from tornpage.scenarios.execution.interleave.sessions import pair, shared_proces
 from tornpage.scenarios.execution.snapshots import held_open, place, siblings
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
-from tornpage.scenarios.model.judging.checks import Violation, differences
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.pairs import Pairs
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
@@ -49,28 +49,15 @@ _NO_PAIR: Final = (
 _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
-# The delay of a pair that is less likely to conflict; the random part is up to 1.
-_LATER: Final = 0.3
-# The delay for each pair of the same two names before it.
-_AGAIN: Final = 0.4
-# For how many pairs of a state it is found out whether the calls have an effect on each other.
-_PAIRS_MADE_IN_ORDER: Final = 12
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
 
-@dataclass
-class _Pair:
-    """Two calls to try: `group` is 0 if the second has an effect on the first, 2 if neither has one on the other."""
+class Forecast(NamedTuple):
+    """The number of schedules of a part, and the seconds of each."""
 
-    place: float
-    first: Action
-    second: Action
-    group: int = 1
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        return self.first.name, self.second.name
+    number: int
+    each_s: float
 
 
 class Interleavings(Search):
@@ -151,16 +138,16 @@ class Interleavings(Search):
                 return True
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
-        self._kinds: Counter[tuple[str, str]] = Counter()
+        pairs = Pairs(self.generator)
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
             if not self._is_for_two(stage, serial, calls):
                 return True
             budget = self._budget
-            for first, second in self._pairs(serial, calls):
+            for first, second in pairs.of(serial, calls, made_in_order=budget is not None):
                 self.counts["pairs"] += 1
-                self._kinds[first.name, second.name] += 1
+                pairs.are_tried(first, second)
                 for step in self._schedules(first, second, callers):
                     if self.enough():
                         return False
@@ -170,6 +157,26 @@ class Interleavings(Search):
                     budget = None if budget is None else budget - 1
                     self._try(stage, serial, step)
         return True
+
+    def forecast(self, part: Part) -> Forecast:
+        """About how many schedules a part has, and how long one takes: each call is made twice, one after the other."""
+        callers: Callers = next(one for one in CALLERS if one == part.kind)
+        number, seconds = 0, 0.0
+        with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
+            stage = Stage(sessions, home, part.configuration)
+            for state in self._states(part):
+                serial = Serial(self.target, part.configuration, home, state)
+                calls = self._calls_worth_making(serial)
+                pairs, points = Pairs(self.generator).of(serial, calls), {}
+                began = time.perf_counter()
+                for one in calls if pairs else ():
+                    self._try(stage, serial, Interleave(one, one, callers=callers))
+                    points[str(one)] = self._points
+                seconds += time.perf_counter() - began
+                for first, second in pairs:
+                    at, back = points[str(first)][0], max(points[str(second)][1] - 1, 0)
+                    number += 1 + at + (at * back if self.preemptions > 1 else 0)
+        return Forecast(number, seconds / max(self.counts["tried"], 1))
 
     @property
     def _budget(self) -> int | None:
@@ -276,45 +283,6 @@ class Interleavings(Search):
         """Calls that don't use the store's connections, and those that the target allows to one caller only."""
         names = (getattr(self.target, name, ()) for name in ("by_others", "by_one_caller"))
         return {name for each in names for name in each}
-
-    def _pairs(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
-        """Ordered pairs, first those that change the same rows or are the same call; some of every kind come early.
-
-        With a budget, some are first made one after the other: what counts is whether the first call, which is the one
-        that is stopped, has another effect or answer after the second. Kinds of pairs that were tried come later.
-        """
-        before = serial.state.view
-        changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
-        ranked: list[_Pair] = []
-        for first, second in product(calls, repeat=2):
-            ours, theirs = changed[str(first)], changed[str(second)]
-            if ours or theirs:
-                delay = _LATER * (0 if ours & theirs else 1 if first.name == second.name else 2)
-                ranked.append(_Pair(self.generator.random() + delay, first, second))
-        if self.most_schedules is not None:
-            ranked = self._new_ones_first(ranked)
-            for one in ranked[:_PAIRS_MADE_IN_ORDER]:
-                is_felt = self._differs_after(serial, one.second, one.first)
-                one.group = 0 if is_felt else 1 if self._differs_after(serial, one.first, one.second) else 2
-        return [(one.first, one.second) for one in self._new_ones_first(ranked)]
-
-    def _new_ones_first(self, pairs: list["_Pair"]) -> list["_Pair"]:
-        """By group, then by place; pairs of the same two names one after the other, those at other states included."""
-        seen = Counter(self._kinds)
-        ranks: list[tuple[int, float, _Pair]] = []
-        for one in sorted(pairs, key=lambda one: (one.group, one.place)):
-            ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
-            seen[one.kind] += 1
-        return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
-
-    def _differs_after(self, serial: Serial, earlier: Action, later: Action) -> bool:
-        try:
-            after, alone = serial.run(earlier, later), serial.run(later)
-        except Violation:
-            return True
-        then = serial.run(earlier).view
-        effects = [differences(before, run.view) for before, run in ((then, after), (serial.state.view, alone))]
-        return after.said != alone.said or effects[0] != effects[1]
 
     def _schedules(self, first: Action, second: Action, callers: Callers) -> Iterator[Interleave]:
         """One after the other, then every switch point of the first, then some of both."""

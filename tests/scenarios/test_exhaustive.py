@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Callable
 
+import meeting_stores
 import pytest
 import tiny_stores
 from conftest import Ran
 
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
 
 Command = Callable[..., Ran]
@@ -34,9 +36,19 @@ def test_a_sweep_of_everything_is_told_before_and_after(command: Command) -> Non
 
 
 def test_of_what_nobody_has_counted_no_number_and_no_time_is_told() -> None:
-    plan = Plan(("interleave",), Profile("small", 1, None, 0, 0), report=None)
+    plan = Plan(("kill",), Profile("small", 1, None, 0, 0), report=None)
     told = estimated(tiny_stores.Tiny(), plan)
-    assert told == "exhaustive: the number of points of interleave is not known in advance"
+    assert told == "exhaustive: the number of points of kill is not known in advance"
+
+
+@pytest.mark.parametrize("preemptions", [1, 2])
+def test_the_number_of_schedules_of_two_callers_is_told_before_they_are_played(preemptions: int) -> None:
+    target = meeting_stores.JobsTarget(meeting_stores.ReturnsStatus, ("threads",))
+    target.calls = target.calls[1:]
+    profile = Profile("small", 1, None, 0, 0)
+    plan = Plan(("interleave",), profile, report=None, callers=("threads",), preemptions=preemptions)
+    (number,) = re.findall(r"^exhaustive: about (\d+) schedules of two callers; ", estimated(target, plan))
+    assert int(number) == campaign.run(target, plan).count("schedules") > 20
 
 
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:

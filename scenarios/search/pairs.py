@@ -1,0 +1,86 @@
+"""Which two calls to try together: ordered pairs, the promising ones first.
+
+Method. A pair is tried if one of its calls changes something. First come those that change the same rows or are the
+same call. Where only some can be tried, a number of pairs is first made one after the other: what counts is whether the
+first call, which is the one that is stopped, has another effect or answer after the second; pairs without any effect on
+each other come last. Of the same two names one pair follows the other, those tried at earlier states included.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+from random import Random
+from typing import Final
+
+from tornpage.scenarios.execution.interleave.serial import Serial
+from tornpage.scenarios.model.judging.checks import Violation, differences
+from tornpage.scenarios.model.target import Action
+
+# The delay of a pair that is less likely to conflict; the random part is up to 1.
+_LATER: Final = 0.3
+# The delay for each pair of the same two names before it.
+_AGAIN: Final = 0.4
+# For how many pairs of a state it is found out whether the calls have an effect on each other.
+_MADE_IN_ORDER: Final = 12
+
+
+@dataclass
+class _Pair:
+    """Two calls to try: `group` is 0 if the second has an effect on the first, 2 if neither has one on the other."""
+
+    place: float
+    first: Action
+    second: Action
+    group: int = 1
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.first.name, self.second.name
+
+
+class Pairs:
+    """The pairs of calls at one state after the other; the same generator gives the same order."""
+
+    def __init__(self, generator: Random) -> None:
+        self._generator = generator
+        self._tried: Counter[tuple[str, str]] = Counter()
+
+    def are_tried(self, first: Action, second: Action) -> None:
+        """Count a pair, so that others come first at the next state."""
+        self._tried[first.name, second.name] += 1
+
+    def of(self, serial: Serial, calls: list[Action], *, made_in_order: bool = False) -> list[tuple[Action, Action]]:
+        """All pairs worth trying at a state; with `made_in_order` by their effects on each other."""
+        before = serial.state.view
+        changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
+        ranked: list[_Pair] = []
+        for first, second in product(calls, repeat=2):
+            ours, theirs = changed[str(first)], changed[str(second)]
+            if ours or theirs:
+                delay = _LATER * (0 if ours & theirs else 1 if first.name == second.name else 2)
+                ranked.append(_Pair(self._generator.random() + delay, first, second))
+        if made_in_order:
+            ranked = self._new_ones_first(ranked)
+            for one in ranked[:_MADE_IN_ORDER]:
+                is_felt = _differs_after(serial, one.second, one.first)
+                one.group = 0 if is_felt else 1 if _differs_after(serial, one.first, one.second) else 2
+        return [(one.first, one.second) for one in self._new_ones_first(ranked)]
+
+    def _new_ones_first(self, pairs: list[_Pair]) -> list[_Pair]:
+        """By group, then by place; pairs of the same two names one after the other, those at other states included."""
+        seen = Counter(self._tried)
+        ranks: list[tuple[int, float, _Pair]] = []
+        for one in sorted(pairs, key=lambda one: (one.group, one.place)):
+            ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
+            seen[one.kind] += 1
+        return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
+
+
+def _differs_after(serial: Serial, earlier: Action, later: Action) -> bool:
+    try:
+        after, alone = serial.run(earlier, later), serial.run(later)
+    except Violation:
+        return True
+    then = serial.run(earlier).view
+    effects = [differences(before, run.view) for before, run in ((then, after), (serial.state.view, alone))]
+    return after.said != alone.said or effects[0] != effects[1]
