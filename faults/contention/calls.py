@@ -18,7 +18,7 @@ from typing import Any, Final
 
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _PASS_ON: Final = frozenset({"put", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
-_LIBRARIES: Final = ("queue", "threading", "concurrent.futures", "asyncio")
+_LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio"})
 
 
 def calls_of_this_thread(
@@ -67,4 +67,4 @@ def _is_entered(frame: FrameType) -> bool:
 
 
 def _is_library(frame: FrameType | None) -> bool:
-    return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
+    return frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES

@@ -35,7 +35,7 @@ _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
 # So many points without giving the turn back: it spins.
 _MOST_IN_A_ROW: Final = 5_000
-_OURS: Final = ("tornpage.", "threading", "asyncio.", "contextlib", "concurrent.")
+_OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
 # Packages that pass a statement on for their caller, whose line says more.
 _DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel"})
 
@@ -359,7 +359,7 @@ def _lines(frame: FrameType | None) -> list[str]:
     of_drivers: list[str] = []
     while frame is not None:
         code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
-        is_ours = name.startswith(_OURS) and ".known_bugs" not in name and ".libraries" not in name
+        is_ours = name.partition(".")[0] in _OURS and ".known_bugs" not in name and ".libraries" not in name
         if not is_ours and "importlib" not in name:
             source = linecache.getline(code.co_filename, frame.f_lineno).strip()
             lines = of_drivers if name.partition(".")[0] in _DRIVERS else found

@@ -138,9 +138,14 @@ def test_the_sound_twins_of_those_stores_are_silent() -> None:
         assert [found.finding.message for found in recorder.findings] == []
 
 
-def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_requests() -> None:
+def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_requests(home: Path) -> None:
     recorder = interleave(JobsTarget(racing_stores.AsksTwice), "shared")
     assert codes(recorder) == {"handed-out-twice"}
+    *before, step = recorder.findings[0].finding.scenario.steps
+    trace = trace_of(
+        story(JobsTarget(racing_stores.AsksTwice), *before, step), JobsTarget(racing_stores.AsksTwice), home
+    )
+    assert any("(put), at racing_stores.py" in moment.outcome for moment in trace.moments)
     recorder = interleave(JobsTarget(racing_stores.HasAThread), "shared")
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("points") > 0
