@@ -30,6 +30,7 @@ from tornpage.scenarios.execution.snapshots import Files, first_free, place, sib
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import is_alike, says_no
@@ -471,7 +472,10 @@ class Executor:
         files = dict(state.files)
         place(files, self.real.directory)
         self.view = view
-        self.real.oracle.restarted(view)
+        oracle = self.real.oracle
+        oracle.restarted(view)
+        if step.power and promise_of(oracle.configuration, power=True) is Promise.PREFIX:
+            oracle.lost += self.recording.history.states
         self._maybe_committed.clear()
         self._begin_another_life()
         self._record_anew(files)
@@ -574,12 +578,13 @@ class Executor:
             raise fails_later("with nothing armed, opening the store fails", error) from error
 
     def _follow(self) -> None:
-        """If a crash brought a maybe-committed write back, the shadow takes over the state."""
+        """If a crash brought back a maybe-committed write, or a lost one, the shadow takes over the state."""
         settled = self.real.oracle.settled
         if settled == self.view:
             self._follow_unseen()
             return
-        for view, files in self._maybe_committed:
+        lost = ((view, None) for view in self.real.oracle.lost)
+        for view, files in (*self._maybe_committed, *lost):
             if is_among(settled, self.view, [view], numbers_used=self._has_failed):
                 if files is None or view != settled:
                     self._put_shadow(self.real.crash_copy())

@@ -509,6 +509,9 @@ class Trial:
         disk = self.fresh_view()
         if crashed:
             self.oracle.crashed(disk)
+        else:
+            # The last connection has removed the log.
+            self.oracle.lost = ()
         self.oracle.saw_disk(disk)
         self._unjudged = None
         self._keep_the_rules()

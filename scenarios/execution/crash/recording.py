@@ -52,7 +52,7 @@ class Recording:
         self.trial = trial
         self._compares = compares
         self.base = {name: content for name, content in files.items() if not name.endswith("-shm")}
-        self.history = History(trial.oracle.configuration, view)
+        self.history = History(trial.oracle.configuration, view, trial.oracle.lost)
         # The contents of the directory according to the tape; and how many of the tape's notes it includes.
         self._replica = Replica(self.base)
         self._noted = 0

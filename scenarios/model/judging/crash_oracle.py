@@ -6,7 +6,8 @@ The rules are measured (``docs/sqlite-under-faults.md``):
 - a *power* cut does too where the configuration promises it (`EXACT`): WAL, TRUNCATE and PERSIST at FULL, all at EXTRA;
 - DELETE at FULL may lose the last acknowledged transaction, and no other (`LAST`): SQLite does not sync the directory
   after it unlinks the journal;
-- WAL at NORMAL may lose any number of the newest acknowledged transactions, never one from the middle (`PREFIX`);
+- WAL at NORMAL may lose any number of the newest acknowledged transactions, never one from the middle (`PREFIX`), and a
+  later crash may bring those back;
 - rollback journals at NORMAL, and everything at OFF, promise `NOTHING` for a power cut: the loss is only reported.
 
 A crash may bring back a failed change as long as it is a *maybe-committed write*, unless the store reported
@@ -95,6 +96,8 @@ class History:
 
     configuration: Configuration
     start: View
+    # What an earlier power cut has lost, and a crash may bring back: see `Oracle.lost`.
+    lost: tuple[View, ...] = ()
     spans: list[Span] = field(default_factory=list)
     _changes: list[tuple[View, bool]] = field(default_factory=list)
 
@@ -144,6 +147,11 @@ class History:
             )
         )
 
+    @property
+    def states(self) -> tuple[View, ...]:
+        """All states that the store has been in, oldest first."""
+        return tuple(view for view, _ in self._changes)
+
     def judge(self, position: int, view: View, *, power: bool) -> Outcome:
         """Whether a crash after `position` operations may show `view`; raises `Violation` where it may not."""
         rest, pending = self.at(position)
@@ -156,7 +164,7 @@ class History:
             or (power and view in rest.before)
         ):
             return Outcome()
-        if self._is_among(view, rest, rest.maybe_committed):
+        if self._is_among(view, rest, (*rest.maybe_committed, *self.lost)):
             return Outcome(reappeared=True)
         promise, lost = promise_of(self.configuration, power=power), self._lost(view, rest)
         if promise is Promise.NOTHING or promise.may_lose(lost) or self._lost_within(view, rest, promise):

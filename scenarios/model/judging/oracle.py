@@ -46,11 +46,16 @@ class Answer:
 
 @dataclass
 class Oracle:
-    """The possible states of one store. `settled` was last read; a crash may bring back one of `maybe_committed`."""
+    """The possible states of one store. `settled` was last read; a crash may bring back one of `maybe_committed`.
+
+    `lost` are the states that a power cut has taken from a log at NORMAL. Where it took one frame and left later ones,
+    a call that writes the same frame again joins those to the log, and the next process that recovers it reads them.
+    """
 
     configuration: Configuration
     settled: View
     maybe_committed: list[View] = field(default_factory=list)
+    lost: tuple[View, ...] = ()
     # Whether a failed call may have used up a number that the next call would have got.
     numbers_used: bool = False
     _possible: tuple[View, ...] = ()
@@ -109,7 +114,7 @@ class Oracle:
 
     def crashed(self, disk: View) -> None:
         """Settle each maybe-committed write: after a crash it is there or permanently lost."""
-        if self._is_among(disk, self.maybe_committed):
+        if self._is_among(disk, (*self.maybe_committed, *self.lost)):
             self.settled, self._possible = disk, ()
         self.maybe_committed = []
 
@@ -122,7 +127,7 @@ class Oracle:
         """Judge the state of a copy of the files, opened as after a crash; raises `Violation`."""
         if (
             reopened == self.settled
-            or self._is_among(reopened, self.maybe_committed)
+            or self._is_among(reopened, (*self.maybe_committed, *self.lost))
             or may_have_stopped_at(reopened, self._stages)
         ):
             return
