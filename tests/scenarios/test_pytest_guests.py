@@ -422,7 +422,8 @@ def test_a_thread_that_dies_of_the_fault_is_no_warning_and_any_other_is(project:
     def test_other():
         in_a_thread(lambda: 1 / 0)
     """
-    done = run(project, source, "-W", "default")
+    # The plugin may have been loaded into this process by another test.
+    done = run(project, source, "-W", "default", "-W", "ignore::pytest.PytestAssertRewriteWarning")
     done.assert_outcomes(passed=2, warnings=1)
     assert counts(done)["absorbed"] == counts(done)["fault points"] > 10
     done.stdout.fnmatch_lines(["*PytestUnhandledThreadExceptionWarning*"])

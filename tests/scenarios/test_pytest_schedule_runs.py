@@ -527,7 +527,7 @@ def test_misuse_of_coroutines_is_told_in_a_line(run: Ran) -> None:
                 await callers(one, one)
             asyncio.run(main())
         """,
-        "-W", "error",
+        "-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning",
     )  # fmt: skip
     done.assert_outcomes(failed=3)
     text = done.stdout.str()

@@ -33,8 +33,9 @@ import signal, sys, threading
 import tiny_stores
 from tornpage.scenarios.cli import main
 
-# Tests that a shell starts in the background ignore Ctrl-C.
+# Tests that a shell starts in the background ignore Ctrl-C, and those that nohup starts a hang-up.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 opened, plainly, signals = 0, tiny_stores.Tiny.open, sys.argv.pop()
 
 def told_to_stop(self, directory, configuration, environment):
