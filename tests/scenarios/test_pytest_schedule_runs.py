@@ -9,6 +9,13 @@ import pytest
 
 pytest_plugins = ("pytester",)
 
+# What these tests leave open is closed by the garbage collector, maybe in a later session of the same process: from
+# Python 3.13 on, that is a warning.
+pytestmark = [
+    pytest.mark.usefixtures("collected"),
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+]
+
 STORE = """
 import asyncio
 import contextlib
