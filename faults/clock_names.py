@@ -20,6 +20,17 @@ _LEFT_ALONE: Final = frozenset("tornpage pytest _pytest xdist execnet hypothesis
 _STANDARD: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
+
+class RealClock:
+    """The system's: whatever replaces it here imports this module first.
+
+    Not as names of the module: freezegun exchanges every such name that stands for a clock.
+    """
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
 # Called with the seconds of each sleep, real or not; the newest one only.
 stopped_clocks: list[Callable[[float], None]] = []
 _seen = 0

@@ -6,7 +6,9 @@ ends, and the same schedule makes the same steps. A worker thread that waits in 
 other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop without turns; if
 still neither makes a step for a long time, they wait for each other.
 
-It works in asyncio and in trio. Not covered: timers (they take their real time, and a long one gives the turn away).
+It works in asyncio and in trio. Not covered: timers (they take their real time, and a long one gives the turn away);
+and on a machine whose processors are all busy, a statement that was passed to a thread may be taken for done before it
+has begun, so that one schedule of a pair may miss its race.
 """
 
 import asyncio

@@ -6,30 +6,24 @@ systems without /proc, where nothing is ever idle.
 
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Final
+
+from tornpage.faults.clock_names import RealClock
 
 POLL_S: Final = 0.002
 # All threads are idle if they sleep at this many polls in a row.
 _LOOKS: Final = 3
 
 
-class _Clock:
-    """The system's; not as names of the module: freezegun exchanges every such name that stands for a clock."""
-
-    monotonic = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
-
-
 def real_monotonic() -> float:
     """The time in seconds, whatever clock the test has."""
-    return _Clock.monotonic()
+    return RealClock.monotonic()
 
 
 def real_sleep(seconds: float) -> None:
     """Sleep in real time."""
-    _Clock.sleep(seconds)
+    RealClock.sleep(seconds)
 
 
 def all_idle() -> bool:
