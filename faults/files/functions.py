@@ -1,7 +1,7 @@
 """Replacements for functions of `os`, all of one shape: find the file, ask the injectors, call the original, record.
 
 A write is recorded with its bytes and its offset, whichever function makes it. Through a descriptor that was opened
-with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. Functions that only read are not replaced.
+with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. Functions that only read are in `reads`.
 """
 
 import fcntl
@@ -150,6 +150,8 @@ def _copying(
 ) -> int:
     """Copy inside the kernel; the recorded bytes are read from the source."""
     path = path_of(destination)
+    if WATCH.readers:
+        WATCH.note_read(path_of(source))
     if path is None:
         return copy(count)
     start = os.lseek(source, 0, os.SEEK_CUR) if begin is None else begin

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-from tornpage.faults.files import functions, raw_file, unseen
+from tornpage.faults.files import functions, raw_file, reads, unseen
 from tornpage.faults.files.in_place import BuiltinFunction, BuiltinMethods, is_supported
-from tornpage.faults.files.watch import WATCH
+from tornpage.faults.files.watch import WATCH, Reader
 from tornpage.faults.injector import Injector
 from tornpage.faults.plan import FILE_KINDS
 from tornpage.faults.vfs.operation_log import Tape
@@ -35,9 +35,10 @@ class _Replaceable(Protocol):
 
 
 class _Place:
-    """Python's file functions: replaced, or not."""
+    """Some of Python's file functions: replaced, or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], list[_Replaceable]], at_end: Callable[[], None] | None = None) -> None:
+        self._make, self._at_end = make, at_end
         self._lock = threading.RLock()
         self._users = self._keepers = 0
         self._is_in = False
@@ -45,19 +46,7 @@ class _Place:
     @functools.cached_property
     def _all(self) -> list[_Replaceable]:
         """The replacements; made at first use, and kept for the life of the process."""
-        bodies = {**functions.BODIES, **unseen.BODIES}
-        made: list[_Replaceable] = [
-            BuiltinFunction(getattr(os, name), _unless_idle(body)) for name, body in bodies.items() if hasattr(os, name)
-        ]
-        if _posixsubprocess is not None:
-            made.append(BuiltinFunction(_posixsubprocess.fork_exec, _unless_idle(unseen.FORK_EXEC)))
-        methods = {name: _unless_idle(body) for name, body in raw_file.BODIES.items()}
-        return [
-            *made,
-            BuiltinMethods(io.FileIO, {**methods, "__init__": raw_file.INIT}),
-            BuiltinMethods(mmap.mmap, {"__init__": unseen.MAP}),
-            BuiltinMethods(ctypes.CDLL, {"__getitem__": unseen.LOOK_UP}),
-        ]
+        return self._make()
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -81,8 +70,8 @@ class _Place:
             with self._lock:
                 self._users -= 1
                 self._settle()
-                if not self._users:
-                    functions.forget()
+                if not self._users and self._at_end is not None:
+                    self._at_end()
 
     def _settle(self) -> None:
         wanted = bool(self._users or (self._keepers and self._is_in))
@@ -106,13 +95,36 @@ def _unless_idle(body: Function) -> Function:
     return function
 
 
-_PLACE: Final = _Place()
+def _changing() -> list[_Replaceable]:
+    """The functions that open, change, sync or map a file, or start a process that could."""
+    bodies = {**functions.BODIES, **unseen.BODIES}
+    made: list[_Replaceable] = [
+        BuiltinFunction(getattr(os, name), _unless_idle(body)) for name, body in bodies.items() if hasattr(os, name)
+    ]
+    if _posixsubprocess is not None:
+        made.append(BuiltinFunction(_posixsubprocess.fork_exec, _unless_idle(unseen.FORK_EXEC)))
+    methods = {name: _unless_idle(body) for name, body in raw_file.BODIES.items()}
+    return [
+        *made,
+        BuiltinMethods(io.FileIO, {**methods, "__init__": raw_file.INIT}),
+        BuiltinMethods(mmap.mmap, {"__init__": unseen.MAP}),
+        BuiltinMethods(ctypes.CDLL, {"__getitem__": unseen.LOOK_UP}),
+    ]
+
+
+def _reading() -> list[_Replaceable]:
+    functions_ = [BuiltinFunction(getattr(os, name), body) for name, body in reads.BODIES.items() if hasattr(os, name)]
+    return [*functions_, BuiltinMethods(io.FileIO, reads.METHODS)]
+
+
+_PLACE: Final = _Place(_changing, functions.forget)
+_READS: Final = _Place(_reading)
 
 
 @contextlib.contextmanager
 def reached() -> Iterator[None]:
     """Keep the replacements in place until the end of this scope, once an inner scope has made them."""
-    with _PLACE.kept():
+    with _PLACE.kept(), _READS.kept():
         yield
 
 
@@ -129,6 +141,17 @@ def watching(injector: Injector) -> Iterator[None]:
         finally:
             WATCH.injectors = tuple(one for one in WATCH.injectors if one is not injector)
             WATCH.forget()
+
+
+@contextlib.contextmanager
+def noting_reads(reader: Reader) -> Iterator[None]:
+    """Call `reader` for what Python code reads of files inside this scope."""
+    with _PLACE.used(), _READS.used():
+        WATCH.readers = (*WATCH.readers, reader)
+        try:
+            yield
+        finally:
+            WATCH.readers = tuple(one for one in WATCH.readers if one is not reader)
 
 
 @contextlib.contextmanager

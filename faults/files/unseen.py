@@ -33,6 +33,7 @@ def _program_of(name: str, args: tuple[Any, ...]) -> str:
 
 def _splice(original: Function, src: int, dst: int, *args: Any, **kwargs: Any) -> Any:
     WATCH.note_of(path_of(dst), "was written to by os.splice")
+    WATCH.note_read(path_of(src))
     return original(src, dst, *args, **kwargs)
 
 
@@ -47,6 +48,7 @@ def _map(
     **_more: Any,
 ) -> None:
     """Used as ``mmap.mmap.__init__``, which the type itself doesn't define."""
+    WATCH.note_read(path_of(fileno))
     if access == mmap.ACCESS_WRITE or (
         access == mmap.ACCESS_DEFAULT and prot & mmap.PROT_WRITE and flags & mmap.MAP_SHARED
     ):

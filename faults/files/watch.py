@@ -10,7 +10,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from tornpage.faults.files.names import role_of
 from tornpage.faults.injector import Injector
@@ -24,12 +24,20 @@ MARK: Final = "injected_by_faults"
 _WRITES_THAT_FAIL: Final = 3
 
 
+class Reader(Protocol):
+    """Notes what Python code reads of files."""
+
+    def read(self, path: str, offset: int, size: int | None) -> None:
+        """Called before each read with the number of bytes asked for; None is all from `offset` to the end."""
+
+
 class Watch:
     """The injectors and the tapes of this process's plain files."""
 
     def __init__(self) -> None:
         self.injectors: tuple[Injector, ...] = ()
         self.tapes: tuple[Tape, ...] = ()
+        self.readers: tuple[Reader, ...] = ()
         # In how many scopes no injector is asked.
         self.spares = 0
         # By path: the fault that its next writes get, and for how many writes.
@@ -128,6 +136,12 @@ class Watch:
         """Note on each tape an event that may change, or sync, any file unrecorded."""
         for tape in self.tapes:
             tape.note(way, syncs=syncs)
+
+    def note_read(self, path: str | None, offset: int = 0, size: int | None = None) -> None:
+        """Call each reader for a read; without a size all from `offset` on counts, the file's length with it."""
+        for reader in self.readers:
+            if path is not None:
+                reader.read(path, offset, size)
 
     def note_of(self, path: str | None, way: str) -> None:
         """Note an event that may change this file unrecorded, on each tape whose directory contains it."""

@@ -201,7 +201,7 @@ def _refuse_foreign_content(path: Path, newest_schema: int) -> None:
 def _has_hot_journal(path: Path) -> bool:
     """Whether SQLite will roll back a journal first: until then the header may hold any bytes."""
     try:
-        with path.with_name(path.name + "-journal").open("rb") as journal:
+        with path.with_name(path.name + "-journal").open("rb", buffering=0) as journal:
             return journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
     except FileNotFoundError:
         return False
@@ -210,7 +210,7 @@ def _has_hot_journal(path: Path) -> bool:
 def _header(path: Path) -> bytes:
     """The first bytes of the database; empty if there is no file."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             return file.read(_HEADER_BYTES)
     except FileNotFoundError:
         return b""

@@ -10,6 +10,7 @@ Not covered: a log that another process is writing to at the same moment; the ve
 the database is open.
 """
 
+import os
 import struct
 from array import array
 from pathlib import Path
@@ -25,8 +26,9 @@ _MAGIC: Final = 0x377F0682
 _PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
 _PAGE_1: Final = b"\0\0\0\1"
 _SALTS: Final = slice(16, 24)
+# In a frame's head.
+_WHOSE: Final = slice(8, 16)
 _FRAME_BYTES: Final = _FRAME.size
-_AT_ONCE_BYTES: Final = 1 << 20
 
 
 class _Log(NamedTuple):
@@ -44,7 +46,7 @@ def user_version(wal: Path, newer_than: int) -> int | None:
     Also None if there is no log or it isn't valid: SQLite reports that. Raises `OSError`.
     """
     try:
-        with wal.open("rb") as file:
+        with wal.open("rb", buffering=0) as file:
             log = _log(file)
             if log is None or not _has_newer(file, log, newer_than):
                 return None
@@ -69,14 +71,17 @@ def _log(file: BinaryIO) -> _Log | None:
 
 
 def _has_newer(file: BinaryIO, log: _Log, newer_than: int) -> bool:
-    """Whether any frame of the current generation has a newer version, committed or not; checked at every opening."""
-    size = _FRAME_BYTES + log.page_size
-    while chunk := file.read(max(_AT_ONCE_BYTES // size, 1) * size):
-        for start in range(0, len(chunk) - size + 1, size):
-            if chunk[start + 8 : start + 16] != log.salts:
-                return False
-            if chunk[start : start + 4] == _PAGE_1 and _version_in(chunk, start + _FRAME_BYTES) > newer_than:
+    """Whether any frame of the current generation has a newer version, committed or not; checked at every opening.
+
+    Of the other frames only what says whose they are is read: a log may hold megabytes.
+    """
+    at, size = _HEADER.size, _FRAME_BYTES + log.page_size
+    while len(head := os.pread(file.fileno(), _WHOSE.stop, at)) == _WHOSE.stop and head[_WHOSE] == log.salts:
+        if head[:4] == _PAGE_1:
+            version = os.pread(file.fileno(), 4, at + _FRAME_BYTES + USER_VERSION_OFFSET)
+            if int.from_bytes(version, "big", signed=True) > newer_than:
                 return True
+        at += size
     return False
 
 
@@ -87,7 +92,7 @@ def _newest(file: BinaryIO, log: _Log) -> int | None:
     while len(frame := file.read(_FRAME_BYTES + log.page_size)) == _FRAME_BYTES + log.page_size:
         page_number, size_after, _, _, *ends = _FRAME.unpack_from(frame)
         sums = _add(frame[:8] + frame[_FRAME_BYTES:], sums, log.order)
-        if frame[8:16] != log.salts or tuple(ends) != sums:
+        if frame[_WHOSE] != log.salts or tuple(ends) != sums:
             break
         pending = _version_in(frame, _FRAME_BYTES) if page_number == 1 else pending
         found = pending if size_after else found

@@ -81,7 +81,7 @@ def test_recoveries_begin_once_for_each_content_whatever_is_in_the_files_beside_
         views = [recording.judge(state, reader)[0] for at in last for state in states.power(at)]
     assert [view for at, view in enumerate(views) if view not in views[:at]] == [{"a": 1}, {"a": 1, "b": 2}]
     # The other database, and its journal, have many contents; of names there are few.
-    assert 2 <= len(reader.beginnings) < len(reader.kinds) / 5
+    assert 2 <= len(reader.beginnings) < len(reader.opened) / 5
 
 
 def test_a_database_is_open_by_the_file_that_it_is_and_not_by_a_path_that_it_had(tmp_path: Path) -> None:

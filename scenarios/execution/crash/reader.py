@@ -6,8 +6,9 @@ shared by states in which every file that the store could read is equal: the dat
 every other file by its content. The target is opened once for each of those, and once for each way in which SQLite's
 own files are there (`_shape`), as another process than the one that wrote the files, and has to show what the plain
 reader has seen, to pass its own checks and to work. Where it does not, each further state that is equal in this way is
-opened by itself, too: none is blamed for another one. A store whose Python code opens or changes SQLite's own files (it
-reads a header, removes a log that it takes for stale, moves the database away) is opened for each directory.
+opened by itself, too: none is blamed for another one. A store whose Python code touches SQLite's own files (it reads a
+header, removes a log that it takes for stale, moves the database away) is opened for each disk that differs in what it
+touched (`footprint`).
 
 Equal directories are read once. Of databases that come to the same pages after their recovery the view is taken once.
 
@@ -26,9 +27,9 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
-from tornpage.faults.files import watching
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint, Touches
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
@@ -41,11 +42,7 @@ from tornpage.scenarios.model.target import Configuration, Refused, Session, Tar
 from tornpage.scenarios.targets.process import ProcessTarget
 
 Identity = tuple[tuple[str, bytes], ...]
-_OWN_SUFFIXES: Final = ("", "-wal", "-journal")
 _FEW: Final = 4
-_TOUCHING: Final = frozenset(
-    {"file-open", "file-create", "file-write", "file-truncate", "file-rename", "file-link", "file-unlink"}
-)
 # What a database says of itself: a store may ask for it.
 _KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "auto_vacuum", "encoding")
 
@@ -61,49 +58,21 @@ Kind = tuple[bytes, Identity]
 """What a store could read: a digest of the database's tables, and its other files."""
 
 
-class _Touches:
-    """An injector that never fires: it notes whether Python code touches one of SQLite's own files of a database."""
-
-    kinds = _TOUCHING
-
-    def __init__(self, database: Path) -> None:
-        self._path = os.path.realpath(database)
-        # The shared memory, too: a program that removes it does so with the log.
-        self._own = frozenset(self._path + suffix for suffix in (*_OWN_SUFFIXES, "-shm"))
-        self._inode = self._inode_now()
-        self._met = False
-
-    @property
-    def seen(self) -> bool:
-        """Whether one was opened or changed, or the database was moved away: a rename names the new place only."""
-        return self._met or (self._inode is not None and self._inode != self._inode_now())
-
-    def _inode_now(self) -> int | None:
-        try:
-            return os.stat(self._path).st_ino  # noqa: PTH116
-        except OSError:
-            return None
-
-    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Note it, and let it pass."""
-        self._met = self._met or path in self._own
-
-
 class CrashReader:
     """Opens the states of crashes and caches the views."""
 
     def __init__(self, target: Target, configuration: Configuration) -> None:
         self.target = completed(target)
         self.configuration = configuration
-        # One representative of each kind, in the order they were met.
-        self.kinds: dict[Kind, faults.State] = {}
+        # Each kind, in the order they were met: what the store touched of SQLite's own files at each of its openings.
+        self.opened: dict[Kind, list[Footprint]] = {}
         # Starting from one of these files a recovery may differ: for files beside a database, their presence matters.
         self.beginnings: set[Kind | tuple[bytes, tuple[str, ...]]] = set()
         self.read = 0
         self._seen: dict[Identity, View | Violation] = {}
         self._plain: dict[Kind, _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
-        # How SQLite's own files were where the target was opened; and whether it changes them by itself.
+        # How SQLite's own files were where the target was opened.
         self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
         self._last: View = {}
@@ -145,25 +114,30 @@ class CrashReader:
         others = self._others(state, database, directory)
         plain = self._read(directory, database, others)
         shape = self._shape(files, database, directory)
-        kind = plain.content, state.identity if self._touches_own else others
-        if kind not in self.kinds or kind in self._wrong or shape not in self._shapes:
-            self.kinds.setdefault(kind, state)
+        kind = plain.content, others
+        name = _name_in(database, directory)
+        if kind in self._wrong or shape not in self._shapes or not self._was_opened_on(kind, name, files):
             plain_files = self.target.files_view is not None
             self.beginnings.add(kind if plain_files else (plain.content, tuple([name for name, _ in others])))
             try:
-                self._open_first(files, plain.view, now_ms, directory, watches=shape not in self._shapes)
+                self._open_first(kind, files, plain.view, now_ms, directory, watches=shape not in self._shapes)
             except Violation:
                 self._wrong.add(kind)
                 raise
             self._shapes.add(shape)
         return plain.view
 
+    def _was_opened_on(self, kind: Kind, name: str, files: Files) -> bool:
+        """Whether the target was opened on a disk of this kind that is equal in what it touched there."""
+        before = self.opened.get(kind, ())
+        return any(one.fits(name, files) for one in before) if self._touches_own else bool(before)
+
     def _others(self, state: faults.State, database: str, directory: Path) -> Identity:
         """The files other than SQLite's files of the one database; all files if the target reads plain files."""
         if self.target.files_view is not None:
             return state.identity
         name = _name_in(database, directory)
-        own = [name + suffix for suffix in _OWN_SUFFIXES]
+        own = [name + suffix for suffix in OWN_SUFFIXES]
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
     def _shape(self, files: Files, database: str, directory: Path) -> tuple[object, ...]:
@@ -175,19 +149,27 @@ class CrashReader:
             return ()
         name = _name_in(database, directory)
         content = files.get(name, b"")
-        there = tuple([suffix for suffix in _OWN_SUFFIXES if name + suffix in files])
+        there = tuple([suffix for suffix in OWN_SUFFIXES if name + suffix in files])
         return there, len(content), content == self._pages
 
-    def _open_first(self, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> None:
+    def _open_first(self, kind: Kind, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> None:
         self.target.check_view(view)
         place(files, directory)
-        touches = _Touches(self.target.database(directory))
+        database = self.target.database(directory)
+        touches = Touches(database, _name_in(os.fspath(database), directory), files)
         try:
             # It costs a fifth of an opening.
-            with watching(touches) if watches else contextlib.nullcontext():
+            with touches.noted() if watches or self._touches_own else contextlib.nullcontext():
                 self._open(view, now_ms, directory)
         finally:
-            self._touches_own = self._touches_own or touches.seen
+            self._note(kind, touches)
+
+    def _note(self, kind: Kind, touches: Touches) -> None:
+        if touches.seen and not self._touches_own:
+            # It was not watched at each of the kinds before.
+            self._touches_own = True
+            self.opened.clear()
+        self.opened.setdefault(kind, []).append(touches.footprint)
 
     def _read(self, directory: Path, database: str, others: Identity) -> _Plain:
         try:
