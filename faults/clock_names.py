@@ -4,7 +4,7 @@
 while ``time.sleep`` is replaced. `follow` makes such names of the program and of its installed packages look the
 function up in ``time`` at each call. Not covered: functions that are bound elsewhere, such as in a default argument.
 
-A stopped clock (`tornpage.scenarios.model.ambient`) is in charge of the time of day: it is told of each sleep, and
+A stopped clock (`tornpage.scenarios.model.ambient`) is in charge of the time of day: each sleep is reported to it, and
 nothing else may add them.
 """
 

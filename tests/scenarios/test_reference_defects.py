@@ -185,7 +185,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         after(creation, "_times", lambda found: {**found, "last_event_at": 1_700_000_000_000}), tasks.creation),
     "system tasks are to be delivered": (
         put(creation, "default_delivery_status", lambda *_: creation.DeliveryStatus.PENDING), tasks.parties),
-    "everybody is told": (
+    "done tasks alone notify by default": (
         put(creation, "default_notify_policy", lambda _: creation.NotifyPolicy.DONE_ONLY), tasks.parties),
     "the label is no part of a match": (put(creation, "_wording", without_label), tasks.same_run),
     "acp matches only exactly": (put(creation, "Runtime", type("_", (), {"ACP": "none"})), tasks.same_run),
@@ -208,12 +208,12 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "the notify policy is no event": (
         put(rules, "with_notify_policy", lambda task, _now, policy: replace(task, notify_policy=policy)),
         lambda: tasks.transitions("queued")),
-    "nobody is found where nobody is": (
+    "a missing task is an illegal transition": (
         put(registry, "NotFound", IllegalTransition), tasks.refused_creation),
     "a runtime that refuses is not heard": (put(TaskRegistry, "_ask_to_stop", lambda *_: None), tasks.creation),
     "an owner's match wins": (
         put(rules, "select_for_run", lambda found, key: [one for one in found if one.owner_key == key]), tasks.by_run),
-    "an ambiguous run is everybody's": (put(rules, "select_for_run", lambda found, _key: list(found)), tasks.by_run),
+    "an ambiguous run finds all tasks": (put(rules, "select_for_run", lambda found, _key: list(found)), tasks.by_run),
     # Looking.
     "of equals the first inserted comes first": (
         several(put(rules, "newest_first", oldest_insertion_first), put(lookup, "newest_first",
@@ -225,9 +225,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a child's session is not related": (
         put(Indexes, "by_session", Indexes.by_owner), tasks.lists),
     # Observers.
-    "nobody hears what was before": (
+    "observers do not hear what changed before they were added": (
         after(RegistryEngine, "_unheard", lambda _: []), together.elsewhere),
-    "nobody hears of what is deleted": (
+    "observers do not hear of deletions": (
         put(RegistryEngine, "_announce", lambda self, change: change.task is None or self._observers.upserted(
             change.task, change.previous)), together.batches),
     # Upkeep.
@@ -295,7 +295,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     # Circumstances.
     "a row that can't be read is left out without a word": (
         put(TaskRegistry, "quarantined", lambda _: ()), circumstances.spoiled_rows),
-    "one observer's failure is everybody's": (put(observers, "_tell", tell_and_fail), circumstances.callbacks),
+    "one failing observer silences the others": (put(observers, "_tell", tell_and_fail), circumstances.callbacks),
     "the row is not read again after the hook": (put(TaskRegistry, "cancel", cancel_blindly), circumstances.callbacks),
     "the clock is read twice": (put(TaskRegistry, "start", start_by_two_looks), circumstances.moving_clocks),
     "findings do not fail a command": (put(upkeep_command, "_fails", lambda *_: False), commands.run_commands),
@@ -313,7 +313,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a delivery state is looked for in memory as it is": (
         put(TaskRegistry, "get_delivery", lambda self, name: self._memory.deliveries.get(name)),
         together.overtaken_looks),
-    "observers are told before memory knows": (
+    "observers hear of a change before memory has it": (
         put(RegistryEngine, "_adopt", lambda self, change, adopt=RegistryEngine._adopt: (
             self._announce(change), adopt(self, change))), circumstances.callbacks),
     "an observer's own call is reported in the middle": (
@@ -352,7 +352,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     # What is printed, other stores, and openings.
     "what is wide stays wide": (put(files_module, "tighten", lambda _: None), outside.openings),
     "delete runs at full": (put(connections, "default_synchronous", lambda _: "full"), outside.openings),
-    "an age is told in hours alone": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
+    "an age is shown in hours only": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
     "a store that can't be used is a refusal": (put(group._CouldNotRun, "exit_code", 1), outside.typed_options),
     "the directory of the environment wins": (
         put(ledger_module, "resolve_state_dir", lambda given: files_module.resolve_state_dir(None)

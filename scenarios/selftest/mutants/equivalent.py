@@ -48,7 +48,7 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = {
         f"drop-rollback:{_TRANSACTION}._roll_back:2",
         "drop-rollback:ledger/stores/sqlite.py:_Follower.rolled_back:1",
     ),
-    "Nothing that is called between the two asks which transaction is active, and the lock keeps everybody else out.": (
+    "Nothing that is called between the two asks which transaction is active, and the lock keeps other threads out.": (
         f"swap-commit-and-memory:{_TRANSACTION}._roll_back:1",
         f"swap-commit-and-memory:{_TRANSACTION}._settle:1",
     ),
@@ -165,7 +165,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         (f"drop-reread:{_ENGINE}.joined:1",),
     ),
     "restored first": (
-        "It takes a COMMIT that is neither here nor there, after a load that nobody was told of yet.",
+        "It takes a COMMIT that is neither here nor there, after a load that no observer has heard of yet.",
         f"{_CORE}a_commit_that_can_only_be_adopted_is_told_after_the_restore_and_with_what_was_there_before",
         (f"observer-before-commit:{_ENGINE}.settled:1",),
     ),
@@ -180,7 +180,7 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         ("weaken-pragma:ledger/disk/connections.py:_check_content:1",),
     ),
     "defaults": (
-        "The target names its level of synchronous, and foreign keys matter only to rows that nobody writes.",
+        "The target names its level of synchronous, and foreign keys matter only to rows that are never written.",
         f"{_OPENING}the_defaults_are_wal_and_full_and_the_others_are_by_choice",
         (
             "weaken-pragma:ledger/disk/connections.py:default_synchronous:1",

@@ -1,4 +1,4 @@
-"""observers-miss-others: a change of a row that another process has changed is told as if observers knew of that."""
+"""observers-miss-others: observers do not hear of the change that another process has made to the same row before."""
 
 from collections.abc import Sequence
 

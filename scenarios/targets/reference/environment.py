@@ -148,7 +148,7 @@ class PretendedWorkers(Workers):
 
 
 def scribble(value: Any) -> None:
-    """Change a JSON value in place, as its owner may: nobody else's copy of it must change."""
+    """Change a JSON value in place, as its owner may: no other copy of it may change."""
     if isinstance(value, dict):
         value["scribbled"] = True
     elif isinstance(value, list):
