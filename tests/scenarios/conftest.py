@@ -18,7 +18,8 @@ PROJECT = HERE.parents[1]
 # `tiny_stores` is a module that a user would name on the command line, and so do the tests.
 sys.path.insert(0, str(HERE))
 
-import tiny_stores  # noqa: E402 - found only now
+import marked_project  # noqa: E402 - found only now
+import tiny_stores  # noqa: E402
 
 from tornpage.scenarios.cli import main  # noqa: E402
 from tornpage.scenarios.model.plan import Plan, Profile  # noqa: E402
@@ -128,3 +129,9 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 def tornpage(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
     """Starts ``tornpage`` as a real process."""
     return lambda *arguments: start("from tornpage.scenarios.cli import main; main()", *arguments)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project whose tests carry markers, for modules with the plugin `pytester`."""
+    return marked_project.make(pytester, monkeypatch)
