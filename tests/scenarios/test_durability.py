@@ -225,6 +225,21 @@ def test_a_violation_says_what_was_told_and_what_was_lost() -> None:
         history(WAL).judge(26, A, power=False)
 
 
+def test_what_a_crash_may_lose_is_no_part_of_what_is_wrong() -> None:
+    both, left = {"large": "x", "gamma": 1}, {"large": "x"}
+    made = History(Configuration("delete", "FULL"), {})
+    made.called(1, "set", 0, 4, DONE, (), {"large": "x"}, {"large": "x"})
+    made.called(2, "add", 4, 8, DONE, (), both, both)
+    made.called(3, "pop", 8, 12, DONE, (), left, left)
+    # The journal's removal is not synced: the pop may be lost.
+    assert made.judge(12, both, power=True) == Outcome(1)
+    with pytest.raises(Violation, match=r"acknowledged-is-durable: .*: large: the expected state has 'x'") as raised:
+        made.judge(12, {"large": "", "gamma": 1}, power=True)
+    assert "more" not in str(raised.value)
+    with pytest.raises(Violation, match="no-resurrection"):
+        made.judge(12, both, power=False)
+
+
 def test_each_position_belongs_to_a_step() -> None:
     made = history(WAL)
     assert [made.step_at(position) for position in (0, 5, 6, 10, 15, 16, 30, 99)] == [0, 0, 1, 1, 1, 2, 3, 3]

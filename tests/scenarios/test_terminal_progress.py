@@ -139,3 +139,14 @@ def test_ctrl_c_leaves_a_record_and_every_report(command: Command, tmp_path: Any
         assert (tmp_path / name).stat().st_size > 0
     assert "interrupted before it had ended" in (tmp_path / "j.xml").read_text()
     assert "INTERRUPTED" in command("report", "history", "h.sqlite").out
+
+
+def test_findings_of_one_check_at_one_line_are_one_paragraph(command: Command) -> None:
+    arguments = ("--target", "tiny_stores:RemembersFirst", "--configuration", "delete/FULL", "--quiet", "--jobs", 1)
+    ran = command("sweep", *arguments)
+    assert ran.code == 1
+    assert "FAILED with 3 findings" in ran.out
+    assert ran.out.count("In the code:") == 1
+    alike = ran.out.partition("The same check at the same line, maybe of the same cause:\n")[2].splitlines()
+    assert [line.strip().partition("(")[0] for line in alike[:4:2]] == ["move", "remove"]
+    assert all(line.strip().startswith("tornpage replay ") for line in alike[1:4:2])

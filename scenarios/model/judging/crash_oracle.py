@@ -230,23 +230,34 @@ class History:
             lost += acknowledged
         return None
 
+    def _nearest(self, view: View, rest: Span, pending: Span | None, promise: Promise) -> View:
+        """The allowed state that differs least from `view`: what a crash may lose is not a part of what is wrong."""
+        allowed = [rest.settled, *(pending.stages if pending else ()), *rest.maybe_committed]
+        lost = 0
+        for earlier, acknowledged in reversed(self._changes[: rest.committed]):
+            if promise.may_lose(lost):
+                allowed.append(earlier)
+            lost += acknowledged
+        return min(allowed, key=lambda one: len(differences(one, view)))
+
     def _violation(self, view: View, rest: Span, pending: Span | None, *, power: bool) -> Violation:
+        expected = self._nearest(view, rest, pending, promise_of(self.configuration, power=power))
         failed = [span for span in self._until(rest) if span.answer.kind == "raised"]
-        older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - rest.settled.keys()
+        older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - expected.keys()
+        lost = self._lost(view, rest)
         if any(view in span.stages for span in failed):
             code = "failed-write-changed-nothing"
         elif view.keys() & older:
             code = "no-resurrection"
-        elif pending is not None and self._lost(view, rest) is None:
+        elif pending is not None and lost is None:
             code = "all-or-nothing"
         else:
             code = "acknowledged-is-durable"
-        lost = self._lost(view, rest)
         kind = "power cut" if power else "crash of the process"
         reported = f"after {rest.call} {rest.answer}" + (f", while {pending.call} was pending" if pending else "")
         many = f" ({lost} acknowledged changes are lost)" if lost else ""
-        detail = describe(differences(rest.settled, view), "the expected state", "the reopened file")
-        return Violation(code, f"a {kind} {reported}{many}: {detail}", {"expected": rest.settled, "reopened": view})
+        detail = describe(differences(expected, view), "the expected state", "the reopened file")
+        return Violation(code, f"a {kind} {reported}{many}: {detail}", {"expected": expected, "reopened": view})
 
 
 def _settled_doubts(view: View, rest: Span) -> View:

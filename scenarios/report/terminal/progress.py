@@ -6,6 +6,7 @@ standard error, the verdict to standard output.
 
 import os
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,9 @@ from tornpage.scenarios.model.events import (
     StepsDone,
     Vacuous,
 )
+from tornpage.scenarios.model.fingerprint import decisive_step
 from tornpage.scenarios.model.judging.checks import CHECKS
+from tornpage.scenarios.model.scenario import plainly
 from tornpage.scenarios.report.words import counted, plural
 from tornpage.scenarios.search.recorder import Recorder, Tally
 
@@ -231,8 +234,12 @@ def _numbers(tally: Tally) -> tuple[str, str, str, str]:
     return f"{tally.tried:,}", f"{tally.fired:,}", f"{tally.surfaced:,}", f"{tally.fired - tally.surfaced:,}"
 
 
-def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "") -> str:
-    """A finding as a paragraph: what failed, its scenario, the line that replays it, and `where` in the code it is."""
+def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "", alike: Sequence[Found] = ()) -> str:
+    """A finding as a paragraph: what failed, its scenario, the line that replays it, and `where` in the code it is.
+
+    `also` are other places of this finding; `alike` are findings of the same check at the same line of the code, which
+    get a line each and one to replay them.
+    """
     finding = found.finding
     lines = [
         f"{finding.code}: {CHECKS[finding.code].meaning}",
@@ -243,5 +250,14 @@ def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "") 
         *(["  In the code:", f"    {where}"] if where else []),
         *(["  Also at:"] if also else []),
         *(f"    {line}" for line in also),
+        *(["  The same check at the same line, maybe of the same cause:"] if alike else []),
+        *(f"    {line}" for one in alike for line in _briefly(one)),
     ]
     return "\n".join(lines)
+
+
+def _briefly(found: Found) -> tuple[str, str]:
+    scenario = found.finding.scenario
+    step = decisive_step(scenario)
+    call = f"{plainly(scenario.steps[step])} in " if step is not None else ""
+    return f"{call}{scenario.configuration}: {found.finding.message}", f"  {found.replay}"

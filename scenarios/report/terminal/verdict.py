@@ -1,8 +1,6 @@
 """The end of a run for people: caveats first, then the verdict."""
 
 import platform
-from collections import Counter
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.text import Text
@@ -45,8 +43,8 @@ def show(
     _show_found(recorder, target, record, console)
     for vacuous in recorder.vacuous:
         console.print(Text(f"\nvacuous: {vacuous.search}: {vacuous.reason}"), soft_wrap=True)
-    for note in (*_of_one_place(record), *(f"baseline: {note}" for note in record.baseline_notes)):
-        console.print(Text(f"\n{note}"), soft_wrap=True)
+    for note in record.baseline_notes:
+        console.print(Text(f"\nbaseline: {note}"), soft_wrap=True)
     console.print(Text(f"\n{headline(record)}"), soft_wrap=True)
     console.print(Text(f"seed {record.seed} · SQLite {sqlite3.sqlite_version} · Python {platform.python_version()}"))
     for note in (*faults.shims().notes(), *filter(None, [out_of_reach(target)])):
@@ -62,12 +60,10 @@ def _show_found(recorder: Recorder, target: Target, record: RunRecord, console: 
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
         console.print(Text(line), soft_wrap=True)
-    for found, recorded in zip(recorder.findings, record.findings, strict=True):
-        console.print(Text("\n" + describe_finding(found, recorded.also, recorded.where)), soft_wrap=True)
-
-
-def _of_one_place(record: RunRecord) -> Iterator[str]:
-    """Findings of several calls that break one check at one line of the code, a note for each such line."""
-    for (check, where), many in Counter((found.check, found.where) for found in record.findings).items():
-        if where and many > 1:
-            yield f"{many} findings of {check} are at {where}: they may have one cause"
+    of_one_place: dict[tuple[str, str], list[int]] = {}
+    for number, recorded in enumerate(record.findings):
+        of_one_place.setdefault((recorded.check, recorded.where or str(number)), []).append(number)
+    for first, *others in of_one_place.values():
+        recorded, alike = record.findings[first], [recorder.findings[number] for number in others]
+        described = describe_finding(recorder.findings[first], recorded.also, recorded.where, alike)
+        console.print(Text(f"\n{described}"), soft_wrap=True)
