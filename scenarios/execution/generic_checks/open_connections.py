@@ -8,10 +8,13 @@ import contextlib
 import gc
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+
+CANNOT_ROLL_BACK: Final = "a connection that can't roll back must be replaced: close it, and open another"
+"""What the message of a finding says whose cause is that a transaction could not be rolled back for lack of memory."""
 
 
 def connections_on(directory: Path) -> list[sqlite3.Connection]:
@@ -54,10 +57,8 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
     if not of_memory or not any(connection.in_transaction for connection in connections_on(directory)):
         return ""
     why = "ROLLBACK had no memory either: " if len(of_memory) > 1 else ""
-    return (
-        f"; {why}the transaction is still open on its connection, and shows uncommitted changes there; a "
-        "connection that can't roll back must be replaced: close it, and open another"
-    )
+    still = "the transaction is still open on its connection, and shows uncommitted changes there"
+    return f"; {why}{still}; {CANNOT_ROLL_BACK}"
 
 
 def _is_of_memory(error: BaseException) -> bool:

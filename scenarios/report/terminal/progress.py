@@ -237,8 +237,8 @@ def _numbers(tally: Tally) -> tuple[str, str, str, str]:
 def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "", alike: Sequence[Found] = ()) -> str:
     """A finding as a paragraph: what failed, its scenario, the line that replays it, and `where` in the code it is.
 
-    `also` are other places of this finding; `alike` are findings of the same check at the same line of the code, which
-    get a line each and one to replay them.
+    `also` are other places of this finding; `alike` are findings that may have the same cause, which get a line each
+    and one to replay them.
     """
     finding = found.finding
     lines = [
@@ -250,7 +250,7 @@ def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "", 
         *(["  In the code:", f"    {where}"] if where else []),
         *(["  Also at:"] if also else []),
         *(f"    {line}" for line in also),
-        *(["  The same check at the same line, maybe of the same cause:"] if alike else []),
+        *(["  Maybe of the same cause:"] if alike else []),
         *(f"    {line}" for one in alike for line in _briefly(one)),
     ]
     return "\n".join(lines)
@@ -260,4 +260,4 @@ def _briefly(found: Found) -> tuple[str, str]:
     scenario = found.finding.scenario
     step = decisive_step(scenario)
     call = f"{plainly(scenario.steps[step])} in " if step is not None else ""
-    return f"{call}{scenario.configuration}: {found.finding.message}", f"  {found.replay}"
+    return f"{found.finding.code}: {call}{scenario.configuration}: {found.finding.message}", f"  {found.replay}"
