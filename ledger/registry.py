@@ -150,12 +150,12 @@ class TaskRegistry(TaskReader):
 
     def set_notify_policy(self, task_id: str, policy: NotifyPolicy | str) -> Task:
         """Choose the events of which the requester is notified. Raises `NotFound`, `UsageError`."""
-        chosen = member("notify_policy", NotifyPolicy, policy)
+        chosen = member("policy", NotifyPolicy, policy)
         return self._update(task_id, lambda task: rules.with_notify_policy(task, self._clock(), chosen))
 
     def set_delivery_status(self, task_id: str, status: DeliveryStatus | str) -> Task:
         """Record whether the requester was notified. Raises `NotFound`, `UsageError`."""
-        chosen = member("delivery_status", DeliveryStatus, status)
+        chosen = member("status", DeliveryStatus, status)
         return self._update(task_id, lambda task: rules.with_delivery_status(task, self._clock(), chosen))
 
     def set_delivery_state(

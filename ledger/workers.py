@@ -259,7 +259,7 @@ def checked_worker_id(worker_id: str) -> str:
     """The id, if it is valid. Raises `UsageError`."""
     if not _may_be_worker_id(worker_id):
         raise UsageError(
-            f"a worker id is 1 to 128 letters, digits, dots, underscores and hyphens and starts with a letter or "
+            f"worker_id must be 1 to 128 letters, digits, dots, underscores and hyphens, the first a letter or "
             f"digit, not {worker_id!r}"
         )
     return worker_id

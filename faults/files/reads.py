@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from tornpage.faults.files.functions import path_of
+from tornpage.faults.files import names
 from tornpage.faults.files.watch import WATCH
 
 Function = Callable[..., Any]
@@ -18,7 +18,8 @@ Function = Callable[..., Any]
 
 def _note(descriptor: int, offset: int = 0, size: int | None = None) -> None:
     if WATCH.readers:
-        WATCH.note_read(path_of(descriptor), offset, size)
+        # Not `path_of`: a file without a name is found by its identity, and that is a call of `fstat`.
+        WATCH.note_read(names.of_descriptor(descriptor), offset, size)
 
 
 def _note_here(descriptor: int, size: int | None) -> None:

@@ -36,7 +36,7 @@ def terminal_status(status: Status | str) -> Status:
     """The status, if a task can finish with it; raises UsageError with the allowed ones."""
     wanted = member("status", Status, status)
     if wanted not in TERMINAL:
-        raise UsageError(f"a task finishes as one of {_names(TERMINAL)}, not {wanted}")
+        raise UsageError(f"status must be one of {_names(TERMINAL)} to finish a task, not {wanted}")
     return wanted
 
 
@@ -105,13 +105,13 @@ def finish(
 
 def with_notify_policy(task: Task, now: int, policy: NotifyPolicy) -> Task:
     """The task with this notify policy; setting it is an event, even if it is the same. Raises UsageError."""
-    chosen = member("notify_policy", NotifyPolicy, policy)
+    chosen = member("policy", NotifyPolicy, policy)
     return ordered(replace(task, notify_policy=chosen, last_event_at=time_ms("now", now)))
 
 
 def with_delivery_status(task: Task, now: int, status: DeliveryStatus) -> Task:
     """The task with this delivery status; setting it is an event, even if it is the same. Raises UsageError."""
-    chosen = member("delivery_status", DeliveryStatus, status)
+    chosen = member("status", DeliveryStatus, status)
     return ordered(replace(task, delivery_status=chosen, last_event_at=time_ms("now", now)))
 
 

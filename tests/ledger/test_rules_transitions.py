@@ -257,9 +257,9 @@ def test_a_delivery_status_update_also_touches_the_last_event(status, delivery):
 
 
 def test_an_unknown_policy_or_delivery_status_is_refused_with_the_valid_ones():
-    with pytest.raises(UsageError, match="notify_policy must be one of done_only, state_changes, silent"):
+    with pytest.raises(UsageError, match="policy must be one of done_only, state_changes, silent"):
         with_notify_policy(task_in(Status.RUNNING), NOW, "loud")
-    with pytest.raises(UsageError, match="delivery_status must be one of pending, delivered"):
+    with pytest.raises(UsageError, match="status must be one of pending, delivered"):
         with_delivery_status(task_in(Status.RUNNING), NOW, "sent")
 
 

@@ -212,7 +212,7 @@ def test_an_id_that_is_no_file_name_is_never_alive_and_cannot_be_held(workers, w
     workers.hold("w1")
     assert not workers.is_alive(worker_id)
     if worker_id is not None:
-        with pytest.raises(UsageError, match="a worker id is"):
+        with pytest.raises(UsageError, match="worker_id must be 1 to 128"):
             workers.hold(worker_id)
 
 

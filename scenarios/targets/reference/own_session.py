@@ -132,7 +132,7 @@ class OwnSession:
             told.answer = self._perform(action.name, args)
             _accept(told.answer)
         except (IllegalTransition, NotFound, UsageError) as refusal:
-            told.error = type(refusal).__name__
+            told.error, told.reason = type(refusal).__name__, str(refusal)
             raise Refused(str(refusal)) from refusal
         except Refused:
             raise

@@ -8,6 +8,7 @@ Not compared with the model: texts for people, the stages of a call that commits
 oracle checks these), what `OPEN_TO_THE_STORE` names, and, while a fault is armed, reads beyond those of the oracle.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -58,6 +59,8 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
     except model.Refusal as refusal:
         if kind == "done" or (kind == "refused" and told.error != refusal.error):
             accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
+        if kind == "refused" and refusal.error == "UsageError" and not _names_an_argument(told.reason, call):
+            accuse(f"{call}, its error", f"a text that names one of {', '.join(call.args)}", told.reason)
         _hold_state(f"{call} was refused", state.view(), after)
     except TypeError:
         # It lacks an argument, or has one too many: not a call at all.
@@ -191,6 +194,15 @@ class _Call(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return str(Action(self.name, self.args))
+
+
+def _names_an_argument(reason: str, call: _Call) -> bool:
+    """Whether a refusal says which argument it is about: by its name, or, for an id, as in "worker 'a'"."""
+    if call.name == "batch" or not call.args:
+        # It is about one of the calls in it, or about what is on disk.
+        return True
+    known = (f"{name.removesuffix('_id')} {value!r}" for name, value in call.args.items() if name.endswith("_id"))
+    return not call.args.keys().isdisjoint(re.findall(r"\w+", reason)) or any(one in reason for one in known)
 
 
 def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, after: View, told: Told) -> None:
