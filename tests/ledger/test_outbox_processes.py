@@ -199,8 +199,8 @@ def test_a_thousand_messages_end_as_they_must_though_senders_are_killed_between_
         assert (one.terminal_reason is None) == (one.status == "delivered")
         assert (one.delivered_at is None) == (one.status != "delivered")
         assert one.leased_by is None
-    # The kills are what they are meant to be, and most of them would have been deliveries.
-    assert sum(map(len, killer.killed.values())) == 40
+    # One during an ack may also have cut short the next delivery.
+    assert sum(map(len, killer.killed.values())) >= 40
     assert min(map(len, killer.killed.values())) >= 10
     assert sum(fate(seed, *one) == "ok" for one in killer.killed["before the ack"]) >= 5
 

@@ -366,6 +366,8 @@ class Fuzz(Search):
         except Violation as violation:
             return violation
         except Flaky as error:
+            if machine_run.ended_by is not None:
+                raise machine_run.ended_by from None
             # Hypothesis saw it fail once; a scenario that fails again by itself is a finding all the same.
             again = (
                 play(machine_run.failed[-1], self.target, self.directory / "again")[0] if machine_run.failed else None

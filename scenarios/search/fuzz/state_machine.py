@@ -223,6 +223,8 @@ class MachineRun:
         self.clock = 0
         self.shapes: set[str] = set()
         self.failed: list[Scenario] = []
+        # What ends the search. Each further scenario ends at once, since a shorter way to it would say no more.
+        self.ended_by: TargetError | None = None
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -253,6 +255,9 @@ class StoreMachine(RuleBasedStateMachine):
         except Violation:
             self._fail()
             raise
+        except TargetError as error:
+            machine_run.ended_by = error
+            raise
 
     def _fail(self) -> None:
         machine_run, executor = self.machine_run, self.executor
@@ -280,6 +285,8 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(kind=strategies.integers(1, _SCENARIOS_A_TAPE))
     def begin(self, kind: int) -> None:
         """Open the store, with nothing armed."""
+        if self.machine_run.ended_by is not None:
+            raise self.machine_run.ended_by
         self.taped = self.machine_run.reaches_files and kind == _SCENARIOS_A_TAPE
         # SQLite's own random generator is seeded as well, so the same scenario repeats exactly.
         self._same_randomness.enter_context(faults.shims().deterministic())
