@@ -341,6 +341,30 @@ def test_every_action_of_a_machine_has_its_turn_in_some_batch() -> None:
     assert machine._turn_of(frozenset(), 3) == ()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "drawn"),
+    [
+        ((), "tasks.create"),
+        (("task",), "history.start"),
+        (("task", "run"), "history.open_session"),
+        (("task", "run", "session"), "history.invalidate_session"),
+    ],
+)
+def test_an_action_that_has_its_turn_is_preceded_by_what_makes_its_object(kinds: tuple[str, ...], drawn: str) -> None:
+    view: View = {f"{kind}/a": {"task_id": "a"} for kind in kinds}
+    only = MACHINES["ledger"].only
+    assert only is not None
+    met = set()
+
+    @settings(max_examples=20, database=None)
+    @given(only(view, "history.invalidate_session"))
+    def draws(action: Action) -> None:
+        met.add(action.name)
+
+    draws()
+    assert met == {drawn}
+
+
 def test_what_a_machine_never_reached_is_said_by_outcome() -> None:
     adding = Machine(lambda _: None, frozenset({"add", "drop"}))
     (line,) = machine._reached("all", adding, {"add done nothing": 2, "add raised vfs": 1, "drop done jump": 1})

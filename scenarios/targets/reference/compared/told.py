@@ -16,9 +16,9 @@ class Told(msgspec.Struct):
     """The result of one call of a session, and its circumstances.
 
     `answer` is its return value as data; `error` the name of the ledger's error that refused it, `reason` its text;
-    `heard` the notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown result;
-    `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at which it
-    read the clock; `is_overtaken` whether another process's call was made in the middle of it.
+    `heard` the notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown
+    result; `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at
+    which it read the clock; `is_overtaken` whether another process's call was made in the middle of it.
     """
 
     answer: Any = None

@@ -237,6 +237,10 @@ _IS_ON: Final = {
     "history.start": "task", "history.finish": "run", "history.open_session": "run",
     "history.invalidate_session": "session",
 }  # fmt: skip
+# What makes one.
+_MADE_BY: Final = {
+    "task": "tasks.create", "message": "outbox.enqueue", "run": "history.start", "session": "history.open_session",
+}  # fmt: skip
 _CREATES: Final = {"tasks.create": "task", "outbox.enqueue": "message", "history.start": "run"}
 _FEW: Final = 2
 _WEIGHT: Final = 4
@@ -264,6 +268,13 @@ def _drawing(name: str, known: Known) -> Drawing:
     return _ALL[name](known)
 
 
+def _towards(name: str, known: Known) -> Drawing:
+    """A call by its name or, where there is nothing that it could be on, the call that makes one."""
+    kind = _IS_ON.get(name)
+    maker = name if kind is None or known.there(kind) else _MADE_BY[kind]
+    return _drawing(name, known) if maker == name else _towards(maker, known)
+
+
 def _as_data(action: Action) -> dict[str, Any]:
     return {"name": action.name, "args": action.args}
 
@@ -282,7 +293,7 @@ def _elsewhere(known: Known) -> Drawing:
 def _machine(names: Iterable[str]) -> Machine:
     chosen = tuple(names)
     return Machine(
-        lambda view: _one_of(chosen, Known(view)), frozenset(chosen), lambda view, name: _drawing(name, Known(view))
+        lambda view: _one_of(chosen, Known(view)), frozenset(chosen), lambda view, name: _towards(name, Known(view))
     )
 
 
