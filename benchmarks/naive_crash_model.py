@@ -4,8 +4,9 @@
 compares the directory that each leaves with the naive model, which applies all operations one after another to plain
 byte strings. The exit code is 1 at the first difference, and the tape is printed.
 
-The naive model has no blocks, digests, caches or incremental replay: a file is bytes and a list of changes; the state
-of a crash is computed from the beginning of the tape every time.
+The naive model has no blocks, digests, caches or incremental replay: a file is bytes and a list of changes, a directory
+an object with its entries; the state of a crash is computed from the beginning of the tape every time. The rules of
+names are those of ``docs/crash.md``; no code of ``faults/crash/names.py`` is used or copied.
 """
 
 import random
@@ -23,8 +24,6 @@ from tornpage.faults.crash import blocks
 
 # Pages, and the blocks in which `faults` keeps contents, are this small here: a few bytes cross several.
 _PAGE: Final = 16
-_NAMES: Final = ("a", "b", "d/a", "d/b", "d/e/a")
-_DIRECTORIES: Final = ("d", "d/e", "f")
 
 
 @dataclass
@@ -57,6 +56,18 @@ def _pages(operation: Operation, positions: set[int]) -> set[int]:
     return {(operation.offset + position) // _PAGE for position in positions}
 
 
+@dataclass(eq=False)
+class _Directory:
+    """Its entries as the program sees them, and as the disk has them."""
+
+    now: dict[str, "_File | _Directory"] = field(default_factory=dict)
+    disk: dict[str, "_File | _Directory"] = field(default_factory=dict)
+
+
+# One change of names: its index, and the entries that it sets (None: removes), the last one being that which counts.
+_Change = tuple[int, list[tuple[_Directory, str, "_File | _Directory | None"]]]
+
+
 class Naive:
     """What a crash leaves, by the rules alone."""
 
@@ -65,93 +76,86 @@ class Naive:
 
     def unsynced(self, position: int) -> set[int]:
         """The changes that nothing has made durable after so many operations, and that a name can lead to."""
-        files, names, durable, pending = self._played(position)
-        numbers = {*names.values(), *durable.values(), *(number for _, _, number in pending)} - {-1}
-        return {index for index, _, _ in pending} | {index for one in numbers for index, _ in files[one].changes}
+        directories, files, pending = self._played(position)
+        named = [node for one in directories for node in (*one.now.values(), *one.disk.values())]
+        named += [node for _, entries in pending for _, _, node in entries if node]
+        data = {index for file in files if any(file is one for one in named) for index, _ in file.changes}
+        return {index for index, _ in pending} | data
 
     def at(self, crash: Crash) -> dict[str, bytes]:
-        """The files that the crash leaves."""
-        files, _, durable, pending = self._played(crash.position)
-        after = dict(durable)
-        for index, operation, number in pending:
+        """The files that the crash leaves, and the empty directories."""
+        directories, _, pending = self._played(crash.position)
+        for index, entries in pending:
             if index not in crash.lost:
-                _rename(after, operation, number)
-        there = {name: number for name, number in after.items() if all(above in after for above in _above(name))}
-        filled = {above for name in there for above in _above(name)}
-        return {
-            name: b"" if number < 0 else self._content(files[number], crash)
-            for name, number in there.items()
-            if name not in filled
-        }
+                _set(entries, on_disk=True)
+        return self._files_in(directories[0], "", crash, [])
 
-    def _played(
-        self, position: int
-    ) -> tuple[list[_File], dict[str, int], dict[str, int], list[tuple[int, Operation, int]]]:
-        """The files, the names now, those that are durable, and the changes of names since."""
-        files: list[_File] = []
-        names: dict[str, int] = {}
-        for name, content in self.base.items():
-            files.append(_File(content))
-            names[name] = len(files) - 1
-            for above in _above(name):
-                names.setdefault(above, -1)
-        durable, pending = dict(names), list[tuple[int, Operation, int]]()
+    def too_late(self, position: int, lost: set[int]) -> set[int]:
+        """The kept changes of an entry that a file was renamed away from, although that rename is lost."""
+        late, taken = set[int](), list[tuple[_Directory, str]]()
+        for index, entries in self._played(position)[2]:
+            if index not in lost and any((where, name) in taken for where, name, _ in entries):
+                late.add(index)
+            if index in lost | late and self.operations[index].kind == "rename":
+                taken.append(entries[0][:2])
+        return late
+
+    def _files_in(self, directory: _Directory, path: str, crash: Crash, above: list[_Directory]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for name, node in directory.disk.items():
+            if isinstance(node, _File):
+                found[path + name] = self._content(node, crash)
+            elif node not in above:
+                inside = self._files_in(node, f"{path}{name}/", crash, [*above, node])
+                found |= inside if node.disk else {f"{path}{name}/": b""}
+        return found
+
+    def _played(self, position: int) -> tuple[list[_Directory], list[_File], list[_Change]]:
+        """The directories (the tape's own first), the files, and the changes of names that are not durable."""
+        directories, files, pending = [_Directory()], list[_File](), list[_Change]()
+        for path, content in self.base.items():
+            _lay(directories, files, path, content)
         for index, operation in enumerate(self.operations[:position]):
-            pending = self._step(index, operation, files, names, durable, pending)
-        return files, names, durable, pending
+            pending = self._step(index, operation, directories, files, pending)
+        return directories, files, pending
 
-    def _step(  # noqa: C901, PLR0911, PLR0912 - one branch for each kind of operation, as simple as it can be
+    def _step(
         self,
         index: int,
         operation: Operation,
+        directories: list[_Directory],
         files: list[_File],
-        names: dict[str, int],
-        durable: dict[str, int],
-        pending: list[tuple[int, Operation, int]],
-    ) -> list[tuple[int, Operation, int]]:
-        kind, path = operation.kind, operation.path
+        pending: list[_Change],
+    ) -> list[_Change]:
+        kind, (where, name) = operation.kind, _found(directories[0], operation.path)
         if kind == "syncall":
             for file in files:
                 _sync(file)
-            durable.clear()
-            durable.update(names)
+            for one in directories:
+                one.disk = dict(one.now)
             return []
         if kind == "syncdir":
-            rest = []
-            for one in pending:
-                if path == _parent(one[1].other or one[1].path):
-                    _rename(durable, one[1], one[2])
-                else:
-                    rest.append(one)
-            return rest
-        if kind == "create":
-            files.append(_File(b""))
-            _rename(names, operation, len(files) - 1)
-            return [*pending, (index, operation, len(files) - 1)]
-        if kind == "mkdir":
-            made = Operation("create", path + "/")
-            _rename(names, made, -1)
-            return [*pending, (index, made, -1)]
-        if kind in ("delete", "rename", "link", "rmdir"):
-            if path not in names:
-                operation = Operation(
-                    "delete" if kind == "rmdir" else kind, path + "/", other=operation.other and operation.other + "/"
-                )
-            if operation.path not in names:
-                return pending
-            number = names[operation.path]
-            _rename(names, operation, number)
-            return [*pending, (index, operation, number)]
-        if path in names and names[path] >= 0:
-            file = files[names[path]]
-            if kind == "sync":
-                _sync(file)
-            elif kind == "failsync":
-                if self.device.failed_sync == "drops":
-                    file.dropped |= {one for one, change in file.changes if change.kind == "write"}
-            else:
-                file.changes.append((index, operation))
+            target = where.now[name] if name else where
+            for _, entries in pending:
+                if entries[-1][0] is target:
+                    _set(entries, on_disk=True)
+            return [one for one in pending if one[1][-1][0] is not target]
+        if kind in ("create", "mkdir", "delete", "rmdir", "rename", "link"):
+            entries = _entries(operation, directories, files)
+            _set(entries, on_disk=False)
+            return [*pending, (index, entries)]
+        file = where.now[name]
+        if isinstance(file, _File):
+            self._change(index, operation, file)
         return pending
+
+    def _change(self, index: int, operation: Operation, file: _File) -> None:
+        if operation.kind == "sync":
+            _sync(file)
+        elif operation.kind != "failsync":
+            file.changes.append((index, operation))
+        elif self.device.failed_sync == "drops":
+            file.dropped |= {one for one, change in file.changes if change.kind == "write"}
 
     def _content(self, file: _File, crash: Crash) -> bytes:
         content = bytearray(file.durable)
@@ -225,30 +229,57 @@ def _sync(file: _File) -> None:
     file.dropped, file.written = {index for index, _ in left}, written
 
 
-def _rename(names: dict[str, int], operation: Operation, number: int) -> None:
-    if operation.kind == "delete":
-        names.pop(operation.path, None)
-    elif operation.kind == "create":
-        names[operation.path] = number
-    elif operation.kind == "link":
-        names[operation.other] = number
-    else:
-        names.pop(operation.path, None)
-        names[operation.other] = number
-        if operation.path.endswith("/"):
-            for name in [one for one in names if one.startswith(operation.path)]:
-                names[operation.other + name[len(operation.path) :]] = names.pop(name)
+def _found(root: _Directory, path: str) -> tuple[_Directory, str]:
+    """The directory in which the last part of a path is, and that part."""
+    *above, name = path.split("/")
+    for one in above:
+        node = root.now[one]
+        if not isinstance(node, _Directory):
+            raise TypeError(f"{path}: {one} is no directory")
+        root = node
+    return root, name
 
 
-def _parent(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0]
+def _lay(directories: list[_Directory], files: list[_File], path: str, content: bytes) -> None:
+    """Add a file of the base, or an empty directory, whose path ends with a separator."""
+    where = directories[0]
+    *above, name = path.split("/")
+    for one in above:
+        node = where.now.get(one)
+        if not isinstance(node, _Directory):
+            node = _Directory()
+            directories.append(node)
+            where.now[one] = where.disk[one] = node
+        where = node
+    if name:
+        files.append(_File(content))
+        where.now[name] = where.disk[name] = files[-1]
 
 
-def _above(path: str) -> list[str]:
-    found = []
-    while path := _parent(path):
-        found.append(path + "/")
-    return found
+def _entries(
+    operation: Operation, directories: list[_Directory], files: list[_File]
+) -> list[tuple[_Directory, str, _File | _Directory | None]]:
+    """The entries that a change of names sets."""
+    kind, (where, name) = operation.kind, _found(directories[0], operation.path)
+    if kind == "create":
+        files.append(_File(b""))
+        return [(where, name, files[-1])]
+    if kind == "mkdir":
+        directories.append(_Directory())
+        return [(where, name, directories[-1])]
+    if kind in ("delete", "rmdir"):
+        return [(where, name, None)]
+    new = (*_found(directories[0], operation.other), where.now[name])
+    return [new] if kind == "link" else [(where, name, None), new]
+
+
+def _set(entries: list[tuple[_Directory, str, _File | _Directory | None]], *, on_disk: bool) -> None:
+    for where, name, node in entries:
+        names = where.disk if on_disk else where.now
+        if node is None:
+            names.pop(name, None)
+        else:
+            names[name] = node
 
 
 # -- random tapes --------------------------------------------------------------------------------------------
@@ -256,72 +287,93 @@ def _above(path: str) -> list[str]:
 
 def random_tape(generator: random.Random) -> tuple[dict[str, bytes], list[Operation], Device]:
     """Files, operations on them that make sense in their order, and a device."""
-    base = {name: generator.randbytes(generator.choice((0, 3, 21))) for name in _NAMES[: generator.randrange(3)]}
-    there = set(base)
-    directories = {"d"} if generator.random() < 0.3 else set[str]()
-    base |= {f"{one}/": b"" for one in directories}
-    operations: list[Operation] = []
-    for _ in range(generator.randrange(1, 14)):
-        operations += _random_operation(generator, there, directories)
-    powersafe = generator.random() < 0.8
+    tree = _Tree(generator)
+    base = tree.base()
+    operations = [one for _ in range(generator.randrange(1, 16)) if (one := tree.operation())]
     device = Device(
         sector_bytes=generator.choice((4, 8, 16)),
         page_bytes=_PAGE,
-        powersafe_overwrite=powersafe,
+        powersafe_overwrite=generator.random() < 0.8,
         failed_sync=generator.choice(("keeps", "drops")),
     )
     return base, operations, device
 
 
-def _random_operation(  # noqa: C901, PLR0911, PLR0912 - as above
-    generator: random.Random, there: set[str], directories: set[str]
-) -> list[Operation]:
-    kind = generator.choices(
-        ("write", "truncate", "sync", "failsync", "syncdir", "create", "delete", "rename", "link", "mkdir", "syncall"),
-        (8, 2, 3, 2, 2, 4, 1, 2, 1, 2, 0.3),
-    )[0]
-    open_to = [name for name in _NAMES if not _parent(name) or _parent(name) in directories]
-    if kind in ("create", "rename", "link") and not open_to:
-        return []
-    if kind == "create":
-        name = generator.choice(open_to)
-        if name in there:
-            return []
-        there.add(name)
-        return [Operation("create", name)]
-    if kind == "mkdir":
-        free = [
-            one for one in _DIRECTORIES if one not in directories and (not _parent(one) or _parent(one) in directories)
-        ]
-        if not free:
-            return []
-        name = generator.choice(free)
-        directories.add(name)
-        return [Operation("mkdir", name)]
-    if kind == "syncdir":
-        return [Operation("syncdir", generator.choice(["", *sorted(directories)]))]
-    if kind == "syncall":
-        return [Operation("syncall", "")]
-    if not there:
-        return []
-    name = generator.choice(sorted(there))
-    if kind == "write":
-        size = generator.choice((1, 6, 16, 35))
-        return [Operation("write", name, generator.choice((0, 7, 14, 32)), generator.randbytes(size))]
-    if kind == "truncate":
-        return [Operation("truncate", name, size=generator.choice((0, 5, 16, 24)))]
-    if kind == "delete":
-        there.discard(name)
-        return [Operation("delete", name)]
-    if kind in ("rename", "link"):
-        other = generator.choice(open_to)
-        if other == name or (kind == "link" and other in there):
-            return []
-        there.add(other)
-        if kind == "rename":
-            there.discard(name)
-        return [Operation(kind, name, other=other)]
-    return [Operation(kind, name)]
+class _Tree:
+    """The paths of the files and the directories, and random operations that are possible on them."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self.random, self.files, self.directories = generator, set[str](), set[str]()
+
+    def base(self) -> dict[str, bytes]:
+        """Some files and directories to begin with."""
+        self.directories = {one for one in ("d", "d/e", "f") if self.random.random() < 0.3}
+        self.directories |= {"d"} if "d/e" in self.directories else set()
+        self.files = {one for one in (self._new() for _ in range(self.random.randrange(4))) if one}
+        files = {one: self.random.randbytes(self.random.choice((0, 3, 21))) for one in sorted(self.files)}
+        return {f"{one}/": b"" for one in sorted(self.directories)} | files
+
+    def operation(self) -> Operation | None:
+        """One operation; None where the one that was drawn is not possible."""
+        kind = self.random.choices(
+            ("write", "truncate", "sync", "failsync", "syncdir", "create", "delete", "rename", "link", "mkdir", "rmdir",
+             "move", "syncall"),
+            (8, 2, 3, 2, 4, 4, 2, 4, 1, 3, 1, 2, 0.3),
+        )[0]  # fmt: skip
+        if kind in ("syncdir", "syncall"):
+            return Operation(kind, self.random.choice(["", *sorted(self.directories)]) if kind == "syncdir" else "")
+        if kind in ("create", "mkdir"):
+            path = self._new()
+            (self.files if kind == "create" else self.directories).update({path} - {""})
+            return Operation(kind, path) if path else None
+        if kind in ("move", "rmdir"):
+            return self._of_a_directory(kind)
+        if not self.files:
+            return None
+        return self._of_a_file(kind, self.random.choice(sorted(self.files)))
+
+    def _new(self) -> str:
+        """A path that leads nowhere yet; "" where the one that was drawn leads somewhere."""
+        where = self.random.choice(["", *sorted(self.directories)])
+        path = f"{where}/{self.random.choice('abd')}".lstrip("/")
+        return "" if path in self.files | self.directories or path.count("/") > 2 else path
+
+    def _of_a_file(self, kind: str, name: str) -> Operation | None:
+        if kind == "write":
+            data = self.random.randbytes(self.random.choice((1, 6, 16, 35)))
+            return Operation(kind, name, self.random.choice((0, 7, 14, 32)), data)
+        if kind == "truncate":
+            return Operation(kind, name, size=self.random.choice((0, 5, 16, 24)))
+        if kind in ("rename", "link"):
+            # A rename often replaces a file.
+            other = self.random.choice(sorted(self.files)) if kind == "rename" and self.random.random() < 0.4 else ""
+            other = other or self._new()
+            if other in ("", name):
+                return None
+            self.files.add(other)
+            self.files -= {name} if kind == "rename" else set()
+            return Operation(kind, name, other=other)
+        self.files -= {name} if kind == "delete" else set()
+        return Operation(kind, name)
+
+    def _of_a_directory(self, kind: str) -> Operation | None:
+        if not self.directories:
+            return None
+        name, other = self.random.choice(sorted(self.directories)), self._new()
+        if kind == "rmdir":
+            if any(one.startswith(f"{name}/") for one in self.files | self.directories):
+                return None
+            self.directories.discard(name)
+            return Operation(kind, name)
+        if not other or other.startswith(f"{name}/"):
+            return None
+        self.files = {_moved(one, name, other) for one in self.files}
+        self.directories = {_moved(one, name, other) for one in self.directories}
+        return Operation("rename", name, other=other)
+
+
+def _moved(path: str, name: str, other: str) -> str:
+    return other + path.removeprefix(name) if path == name or path.startswith(f"{name}/") else path
 
 
 def differences(seed: int, most_a_position: int = 12) -> tuple[int, str]:
@@ -338,6 +390,8 @@ def _differences(generator: random.Random, seed: int, most_a_position: int) -> t
         if (ours_unsynced := set(states.unsynced(position))) != (theirs_unsynced := naive.unsynced(position)):
             return compared, f"seed {seed}: unsynced at {position}: {ours_unsynced} and {theirs_unsynced}\n{tape}"
         crashes = [Crash(position, power=False), *states.crashes(position)]
+        if difference := _wrong_order(position, crashes, naive):
+            return compared, f"seed {seed}: {difference}\n{tape}"
         if len(crashes) > most_a_position:
             crashes = generator.sample(crashes, most_a_position)
         for crash in crashes:
@@ -346,6 +400,19 @@ def _differences(generator: random.Random, seed: int, most_a_position: int) -> t
             if ours != theirs:
                 return compared, f"seed {seed}: {crash} on {device}\n{tape}\n{_short(ours)}\n{_short(theirs)}"
     return compared, ""
+
+
+def _wrong_order(position: int, crashes: Sequence[Crash], naive: Naive) -> str:
+    """What is wrong with the lost changes: a name used again while its rename is lost, or a single loss left out."""
+    tried = {frozenset(one.lost) for one in crashes}
+    for lost in tried:
+        if late := naive.too_late(position, set(lost)):
+            return f"at {position} {set(lost)} are lost, and {late} are not"
+    for index in naive.unsynced(position):
+        least = frozenset({index} | naive.too_late(position, {index}))
+        if least not in tried:
+            return f"at {position} no crash loses {set(least)} alone"
+    return ""
 
 
 def _short(files: dict[str, bytes]) -> str:

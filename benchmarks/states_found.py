@@ -31,10 +31,10 @@ def crash_that_leaves(found: Mapping[str, bytes], states: faults.CrashStates, po
         for index, operation, number in pending:
             if index not in lost_names:
                 rename(names, operation, number)
-        there = reachable(names)
-        if there != sorted(found):
+        there = reachable(names, states._directories)
+        if there.keys() != found.keys():
             continue
-        crash = _of_contents(found, states, position, {name: names[name] for name in there}, lost_names)
+        crash = _of_contents(found, states, position, there, lost_names)
         if crash is not None:
             return crash
     return None

@@ -1,11 +1,17 @@
 """The names in a directory: how a change applies to them, and which changes a sync or a lost change affects.
 
-Names map to files by number. A directory's own name ends with a separator.
+Method. Names map to files and directories by number. The key is an *entry*: ``name`` in the tape's own directory,
+``NUMBER/name`` in the directory of that number. So a name belongs to a directory itself, not to its path: it goes with
+the directory when that is renamed, and does not return in another one that is made at the same path later.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from tornpage.faults.vfs.operation_log import Operation
+
+# The directory of a path whose parent is not known. No path leads there.
+_UNKNOWN: Final = "?"
 
 
 def never_synced(operations: Sequence[Operation]) -> list[int]:
@@ -21,51 +27,79 @@ def never_synced(operations: Sequence[Operation]) -> list[int]:
     return made
 
 
-def of_directory(operation: Operation) -> Operation:
-    """The same change for a directory's name, which ends with a separator."""
-    kind = {"mkdir": "create", "rmdir": "delete"}.get(operation.kind, operation.kind)
-    return Operation(kind, f"{operation.path}/", other=f"{operation.other}/" if operation.other else "")
+def entry_of(names: Mapping[str, int], path: str) -> str:
+    """The entry to which a path leads now, in a directory that may have been renamed since it was made."""
+    if "/" not in path:
+        return path
+    entry, *below = path.split("/")
+    for name in below:
+        if entry not in names:
+            return f"{_UNKNOWN}/{path}"
+        entry = f"{names[entry]}/{name}"
+    return entry
+
+
+def in_entries(names: Mapping[str, int], operation: Operation) -> Operation:
+    """The same change of names with entries in place of paths."""
+    if "/" not in operation.path and "/" not in operation.other:
+        return operation
+    return Operation(
+        operation.kind, entry_of(names, operation.path), other=operation.other and entry_of(names, operation.other)
+    )
+
+
+def entries_in(names: Mapping[str, int], directory: str) -> str:
+    """What `directory_of` returns for the entries of a directory, "" being the tape's own."""
+    entry = entry_of(names, directory)
+    return str(names[entry]) if entry in names else directory and f"{_UNKNOWN}/{directory}"
 
 
 def rename(names: dict[str, int], operation: Operation, number: int) -> None:
-    """Apply a create, delete, link or rename to the names; a renamed directory keeps its contents."""
-    if operation.kind == "delete":
+    """Apply a change to the names; its paths are entries. A renamed directory keeps its number, and so its contents."""
+    if operation.kind in ("delete", "rmdir"):
         names.pop(operation.path, None)
     elif operation.kind == "link":
         names[operation.other] = number
-    elif operation.kind == "create":
+    elif operation.kind in ("create", "mkdir"):
         names[operation.path] = number
     else:
         names.pop(operation.path, None)
         names[operation.other] = number
-        if operation.path.endswith("/"):
-            for name in [name for name in names if name.startswith(operation.path)]:
-                names[operation.other + name.removeprefix(operation.path)] = names.pop(name)
 
 
-def reachable(names: Mapping[str, int]) -> list[str]:
-    """The files whose parent directories all exist, and the empty directories; sorted."""
-    named = (name for name in names if "\0" not in name)
-    there = sorted(name for name in named if "/" not in name or all(above in names for above in parents_of(name)))
-    filled = {above for name in there if "/" in name for above in parents_of(name)}
-    return [name for name in there if name not in filled] if filled else there
-
-
-def parents_of(path: str) -> list[str]:
-    """The parent directories of a file or directory, each with a separator at its end."""
-    parts = path.rstrip("/").split("/")[:-1]
-    return ["/".join(parts[: count + 1]) + "/" for count in range(len(parts))]
+def reachable(names: Mapping[str, int], directories: Collection[int]) -> dict[str, int]:
+    """The files to which a path leads, and the empty directories (with a separator at the end), by path; sorted."""
+    named = {entry: number for entry, number in names.items() if "\0" not in entry}
+    if not directories:
+        return dict(sorted(named.items()))
+    inside: dict[str, list[tuple[str, int]]] = {}
+    for entry, number in named.items():
+        where, _, name = entry.rpartition("/")
+        inside.setdefault(where, []).append((name, number))
+    found: dict[str, int] = {}
+    # A lost rename can leave two names for one directory, even one inside itself, so each path goes through it once.
+    left = [("", "", frozenset[int]())]
+    while left:
+        where, path, above = left.pop()
+        for name, number in inside.get(where, ()):
+            if number not in directories:
+                found[path + name] = number
+            elif number not in above and str(number) in inside:
+                left.append((str(number), f"{path}{name}/", above | {number}))
+            elif number not in above:
+                found[f"{path}{name}/"] = number
+    return dict(sorted(found.items()))
 
 
 def directory_of(path: str) -> str:
-    """The relative path of the directory that contains a file or directory, "" for the tape's own."""
-    return path.rstrip("/").rpartition("/")[0]
+    """What contains the file or directory of a path or an entry, "" for the tape's own directory."""
+    return path.rpartition("/")[0]
 
 
 def lost_with_a_rename(lost: Collection[int], pending: Sequence[tuple[int, Operation, int]]) -> list[int]:
     """The later changes of a name that a file was renamed away from, if that rename is `lost`, by index.
 
-    `pending` are the unsynced changes of names: (index, operation, file).
+    `pending` are the unsynced changes of names: (index, operation in entries, file).
 
     A directory has one entry for a name. To use it again (a log is rotated, and created anew) while the rename is
     lost would remove the renamed file altogether: neither its old nor its new name leads to it. Linux file systems
@@ -85,3 +119,24 @@ def lost_with_a_rename(lost: Collection[int], pending: Sequence[tuple[int, Opera
         if operation.kind == "rename":
             still_there.add(operation.path)
     return late
+
+
+def truncated_after_a_journal(
+    lost: Collection[int], unsynced: Collection[int], operations: Sequence[Operation]
+) -> list[int]:
+    """The `unsynced` truncations of databases whose journals were deleted before, if that is lost.
+
+    SQLite truncates a database (VACUUM, auto_vacuum) after it has deleted the journal, and syncs neither. A journal
+    that reappears does not contain the removed pages. SQLite relies on the order of the two changes, and journaling
+    file systems keep it, as they keep the order of all changes of names and sizes.
+    """
+    deleted = {
+        operations[index].path.removesuffix("-journal"): index
+        for index in lost
+        if operations[index].kind == "delete" and operations[index].path.endswith("-journal")
+    }
+    return [
+        index
+        for index in (set(unsynced).difference(lost) if deleted else ())
+        if operations[index].kind == "truncate" and deleted.get(operations[index].path, index) < index
+    ]

@@ -38,7 +38,16 @@ from typing import Final
 from tornpage.faults.crash.blocks import ChangedFile, Ranges
 from tornpage.faults.crash.crashes import Crash, Directory, Files, State, ranges
 from tornpage.faults.crash.device import Device
-from tornpage.faults.crash.names import directory_of, lost_with_a_rename, of_directory, parents_of, reachable, rename
+from tornpage.faults.crash.names import (
+    directory_of,
+    entries_in,
+    entry_of,
+    in_entries,
+    lost_with_a_rename,
+    reachable,
+    rename,
+    truncated_after_a_journal,
+)
 from tornpage.faults.vfs.operation_log import Operation
 
 MOST_SINGLES: Final = 48
@@ -81,12 +90,11 @@ class CrashStates:
         self._position = 0
         self._files: list[ChangedFile] = []
         self._names: dict[str, int] = {}
+        self._directories: set[int] = set()
         for name, content in self._base.items():
             if not name.endswith("-shm"):
-                self._names[name] = self._new(content)
-        for directory in sorted({above for name in self._names for above in parents_of(name)} - self._names.keys()):
-            self._names[directory] = self._new(b"")
-        # The durable names, and the changes to names since: (index, operation, file).
+                self._place(name, content)
+        # The durable names, and the changes to names since: (index, operation in entries, file).
         self._durable_names = dict(self._names)
         self._pending_names: list[tuple[int, Operation, int]] = []
         self._unsynced_set = frozenset[int]()
@@ -127,28 +135,9 @@ class CrashStates:
         """The crash, in which two kinds of changes are lost as well, because an earlier one is lost."""
         if not crash.lost or not self._has_order:
             return crash
-        too_late = self._truncated_after_a_journal(crash.lost) + lost_with_a_rename(crash.lost, self._pending_names)
+        too_late = truncated_after_a_journal(crash.lost, self._unsynced_set, self.operations)
+        too_late += lost_with_a_rename(crash.lost, self._pending_names)
         return replace(crash, lost=tuple(sorted({*crash.lost, *too_late}))) if too_late else crash
-
-    def _truncated_after_a_journal(self, lost: tuple[int, ...]) -> list[int]:
-        """The truncations of databases whose journals were deleted before, if that is lost.
-
-        SQLite truncates a database (VACUUM, auto_vacuum) after it has deleted the journal, and syncs neither. A journal
-        that reappears does not contain the removed pages. SQLite relies on the order of the two changes, and journaling
-        file systems keep it, as they keep the order of all changes of names and sizes.
-        """
-        deleted = {
-            self.operations[index].path.removesuffix("-journal"): index
-            for index in lost
-            if self.operations[index].kind == "delete" and self.operations[index].path.endswith("-journal")
-        }
-        if not deleted:
-            return []
-        return [
-            index
-            for index in self._unsynced_set.difference(lost)
-            if self.operations[index].kind == "truncate" and deleted.get(self.operations[index].path, index) < index
-        ]
 
     def _whole(self, position: int) -> Iterator[Crash]:
         self._walk_to(position)
@@ -296,8 +285,8 @@ class CrashStates:
         for index, operation, number in self._pending_names:
             if index not in lost:
                 rename(names, operation, number)
-        there = reachable(names)
-        contents = {name: self._files[names[name]].after(lost, crash.torn, holes) for name in there}
+        there = reachable(names, self._directories)
+        contents = {name: self._files[number].after(lost, crash.torn, holes) for name, number in there.items()}
         return State(crash, Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
 
     def _require_tear(self, crash: Crash, index: int, size: int) -> None:
@@ -347,16 +336,16 @@ class CrashStates:
                 file.sync()
             self._durable_names, self._pending_names = dict(self._names), []
         elif kind in ("create", "mkdir"):
-            self._rename(index, of_directory(operation) if kind == "mkdir" else operation, self._new(b""))
+            number = self._new(b"") if kind == "create" else self._new_directory()
+            self._rename(index, in_entries(self._names, operation), number)
             if index in self._deployed:
                 rename(self._durable_names, *self._pending_names.pop()[1:])
         elif kind in _OF_NAMES:
-            if name not in self._names:
-                operation = of_directory(operation)
-            if operation.path in self._names:
-                self._rename(index, operation, self._names[operation.path])
-        elif name in self._names:
-            self._change(index, operation, self._names[name])
+            renamed = in_entries(self._names, operation)
+            if renamed.path in self._names:
+                self._rename(index, renamed, self._names[renamed.path])
+        elif (entry := entry_of(self._names, name)) in self._names:
+            self._change(index, operation, self._names[entry])
 
     def _change(self, index: int, operation: Operation, number: int) -> None:
         file = self._files[number]
@@ -374,15 +363,32 @@ class CrashStates:
         self._files.append(ChangedFile(content, None if device.powersafe_overwrite else device.sector_bytes))
         return len(self._files) - 1
 
+    def _new_directory(self) -> int:
+        number = self._new(b"")
+        self._directories.add(number)
+        return number
+
+    def _place(self, path: str, content: bytes) -> None:
+        """Add a file of the base, or an empty directory, whose path ends with a separator."""
+        where = ""
+        *above, name = path.split("/")
+        for one in above:
+            entry = where + one
+            if entry not in self._names:
+                self._names[entry] = self._new_directory()
+            where = f"{self._names[entry]}/"
+        if name:
+            self._names[where + name] = self._new(content)
+
     def _rename(self, index: int, operation: Operation, number: int) -> None:
         rename(self._names, operation, number)
         self._pending_names.append((index, operation, number))
 
     def _sync_directory(self, directory: str) -> None:
-        kept = []
+        synced, kept = entries_in(self._names, directory), []
         for index, operation, number in self._pending_names:
             # Of a rename or a link the new entry counts: fsync(2) makes a directory's own entries durable, no others.
-            if directory == directory_of(operation.other or operation.path):
+            if synced == directory_of(operation.other or operation.path):
                 rename(self._durable_names, operation, number)
             else:
                 kept.append((index, operation, number))

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from tornpage.faults import Crash, CrashStates, Device, Operation
-from tornpage.faults.crash import blocks
+from tornpage.faults.crash import blocks, states
 
 ROOT = Path(__file__).parents[2]
 DROPS = Device(failed_sync="drops")
@@ -23,8 +23,8 @@ def write(path: str, offset: int, data: bytes) -> Operation:
 def left(
     operations: Sequence[Operation], base: dict[str, bytes] | None = None, device: Device | None = None
 ) -> list[dict[str, bytes]]:
-    states = CrashStates(base or {}, operations, device)
-    return [dict(state.files) for state in states.power(len(operations))]
+    crashes = CrashStates(base or {}, operations, device)
+    return [dict(state.files) for state in crashes.power(len(operations))]
 
 
 @pytest.fixture
@@ -53,6 +53,17 @@ def test_the_naive_model_sees_what_the_state_builder_gets_wrong(naive_crash_mode
         "_size_without": lambda _self, _missing, _torn, whole: whole,
     }
     with mock.patch.object(blocks.ChangedFile, part, wrong[part]):
+        assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
+
+
+@pytest.mark.parametrize("part", ["in_entries", "entries_in", "lost_with_a_rename"])
+def test_the_naive_model_sees_what_the_rules_of_names_get_wrong(naive_crash_model: Any, part: str) -> None:
+    wrong: dict[str, Any] = {
+        "in_entries": lambda _names, operation: operation,
+        "entries_in": lambda _names, _directory: "",
+        "lost_with_a_rename": lambda _lost, _pending: [],
+    }
+    with mock.patch.object(states, part, wrong[part]):
         assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
 
 
@@ -100,6 +111,30 @@ def test_a_directory_is_renamed_with_what_is_in_it_or_not_at_all() -> None:
     base = {"d/a": b"1", "d/b": b"2"}
     operations = [Operation("rename", "d", other="e")]
     assert left(operations, base) == [{"e/a": b"1", "e/b": b"2"}, base]
+
+
+def test_a_sync_of_a_renamed_directory_makes_durable_what_was_made_in_it_before() -> None:
+    operations = [
+        Operation("mkdir", "tmp"),
+        Operation("create", "tmp/a"),
+        Operation("rename", "tmp", other="d"),
+        Operation("syncdir", ""),
+    ]
+    assert left(operations) == [{"d/a": b""}, {"d/": b""}]
+    assert left([*operations, Operation("syncdir", "d")]) == [{"d/a": b""}]
+    # Another directory that has the old name since is another one.
+    other = [Operation("mkdir", "tmp"), Operation("syncdir", "tmp"), Operation("syncdir", "")]
+    assert left([*operations, *other]) == [{"d/a": b"", "tmp/": b""}, {"d/": b"", "tmp/": b""}]
+
+
+def test_what_was_in_a_removed_directory_is_not_in_a_new_one_of_that_name() -> None:
+    operations = [Operation("delete", "d/a"), Operation("rmdir", "d"), Operation("mkdir", "d")]
+    assert left([*operations, Operation("syncdir", "")], {"d/a": b"1"}) == [{"d/": b""}]
+
+
+def test_one_name_leads_to_a_file_or_to_a_directory() -> None:
+    operations = [Operation("delete", "a"), Operation("mkdir", "a"), Operation("create", "a/b")]
+    assert all(files.keys() in ({"a"}, {"a/"}, {"a/b"}, set()) for files in left(operations, {"a": b"1"}))
 
 
 def test_a_link_is_one_more_name_for_one_file_and_what_has_no_name_is_in_no_state() -> None:

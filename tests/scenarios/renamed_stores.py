@@ -85,6 +85,42 @@ class LinkedSyncsTheOther(Moved):
         synced = "tmp"
 
 
+class Publishing(Queue):
+    """A directory for each value, made as `tmp`; the sync of its entries follows its rename."""
+
+    syncs = True
+
+    def __init__(self, path: Path) -> None:
+        self.new = path.parent / "new"
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        # A directory without a value is one that a crash has left.
+        return dict(json.loads(one.read_bytes()) for one in sorted(home.glob("record-*/value")))
+
+    def put(self, name: str, value: Any) -> None:
+        home = self.new.parent
+        tmp, record = home / "tmp", home / f"record-{len([*home.glob('record-*')]):04}"
+        tmp.mkdir(exist_ok=True)
+        write(tmp / "value", json.dumps((name, value)).encode())
+        tmp.rename(record)
+        if self.syncs:
+            sync_directory(record)
+        sync_directory(home)
+
+
+class Published(Moved):
+    store = Publishing
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Publishing.read(directory)
+
+
+class PublishedUnsynced(Published):
+    class store(Publishing):  # noqa: N801 - an attribute of the target
+        syncs = False
+
+
 class Segments:
     """The newest value is in `log`. Before each one the log is renamed away, and then created anew."""
 
