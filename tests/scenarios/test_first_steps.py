@@ -1,7 +1,9 @@
 """From nothing to a first verdict: a target written for a store, the next step, and names that complete themselves."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from click.shell_completion import ShellComplete
 from tornpage.scenarios.cli import tornpage
 from tornpage.scenarios.cli.project.completion import bug_names, script
 from tornpage.scenarios.run.first_steps.suggestion import next_steps
+from tornpage.scenarios.run.first_steps.tables import read
 from tornpage.scenarios.targets.known_bugs import all_bugs
 
 Command = Callable[..., Any]
@@ -469,3 +472,91 @@ def test_a_store_that_connects_at_its_first_call_has_a_sound_first_target(comman
     for search in ("sweep", "crash"):
         ran = command(search, "--target", "lazy_target:CacheTarget", "--quiet", "--jobs", 1)
         assert ran.code == 0, ran
+
+
+# A full-text table and no other; a call that fails is rolled back, or leaves its transaction open.
+SEARCHED = """
+import sqlite3
+
+class Index:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE VIRTUAL TABLE IF NOT EXISTS pages USING fts5(name UNINDEXED, text)")
+
+    def index(self, name: str, text: str):
+        {within}:
+            self.db.execute("DELETE FROM pages WHERE name = ?", (name,))
+            self.db.execute("INSERT INTO pages (name, text) VALUES (?, ?)", (name, text))
+        self.db.commit()
+
+    def tag(self, *names):
+        with self.db:
+            self.db.executemany("UPDATE pages SET text = 'tagged' WHERE name = ?", [(name,) for name in names])
+
+    def search(self, text: str):
+        return [name for (name,) in self.db.execute("SELECT name FROM pages WHERE pages MATCH ?", (text,))]
+
+    def close(self):
+        self.db.close()
+"""
+# A bound without a default that the second call would reach if it were 1, and a name that is extended.
+BOUNDED = """
+import sqlite3
+
+class Recent:
+    def __init__(self, name: str, max_entries: int):
+        self.most = max_entries
+        self.db = sqlite3.connect(f"{name}.db", isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY)")
+
+    def add(self, key: str):
+        self.db.execute("BEGIN IMMEDIATE")
+        with self.db:
+            if self.db.execute("SELECT count(*) FROM seen").fetchone()[0] >= self.most:
+                self.db.execute("DELETE FROM seen WHERE rowid = (SELECT min(rowid) FROM seen)")
+            self.db.execute("INSERT OR REPLACE INTO seen VALUES (?)", (key,))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said", "code"),
+    [
+        (SEARCHED.format(within="with self.db"), "Index", "not called: tag: it takes *names", 0),
+        (SEARCHED.format(within="if name"), "Index", "view: pages, through store.db", 1),
+        (BOUNDED, "Recent", "out of reach: max_entries; lower it in `make`", 0),
+    ],
+)
+def test_a_full_text_index_and_a_bounded_store_get_a_target(
+    command: Command, tmp_path: Path, source: str, name: str, said: str, code: int
+) -> None:
+    module = f"also_written_for_{name.lower()}_{code}"
+    (tmp_path / f"{module}.py").write_text(source)
+    wrote = command("new", "target", "--from", f"{module}:{name}")
+    assert wrote.code == 0, wrote
+    assert said in wrote.out
+    swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+
+
+def test_a_store_without_a_row_is_said_with_the_reason_of_each_call(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "needing.py").write_text(
+        "import os, sqlite3\nclass Needing:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
+        "        self.db.execute('CREATE TABLE t (x)')\n    def put(self, one: os.PathLike):\n        pass\n"
+        "    def close(self):\n        self.db.close()\n"
+    )
+    ended = command("new", "target", "--from", "needing:Needing")
+    assert ended.code == 2
+    assert "tried: put (it needs an object); for a call that needs an object, name a function" in ended.err
+
+
+def test_a_full_text_index_on_another_table_is_not_read_a_second_time(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, text TEXT)")
+        connection.execute("INSERT INTO pages (text) VALUES ('one')")
+        connection.execute("CREATE VIRTUAL TABLE on_pages USING fts5(text, content = 'pages', content_rowid = 'id')")
+        connection.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
+    _, _, found = read(tmp_path)
+    assert [table.name for table in found] == ["notes", "pages"]

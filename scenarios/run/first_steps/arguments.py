@@ -6,7 +6,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import TargetError
@@ -20,11 +20,29 @@ _BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
     "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
 }  # fmt: skip
 
+NEEDS_AN_OBJECT: Final = "it needs an object"
 _MOST_TRIES: Final = 8
+# A number that creation takes by such a name is a bound: reached at the second call, it would remove or refuse what the
+# first one added.
+_BOUNDS: Final = frozenset(
+    "max maximum maxsize limit size capacity entries items ttl seconds window timeout age expire expires expiry "  # noqa: SIM905
+    "expiration lifetime duration".split()
+)
+_FAR: Final = 10_000
 
 
 class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
     """Nothing can be proposed, and why."""
+
+
+def nothing_added(tried: Sequence[str], left_out: Mapping[str, str]) -> NotLearned:
+    """The calls that were tried, each with the reason why it did nothing."""
+    listed = ", ".join(f"{name} ({left_out[name]})" if name in left_out else name for name in tried)
+    cure = "; for a call that needs an object, name a function that returns a store whose calls take plain values"
+    return NotLearned(
+        "no public method added a row that another connection sees (is it committed?); tried: "
+        f"{listed or 'none that can be tried'}{cure if NEEDS_AN_OBJECT in left_out.values() else ''}"
+    )
 
 
 def ways_to_make(store: Callable[..., Any]) -> list[str]:
@@ -39,13 +57,7 @@ def ways_to_make(store: Callable[..., Any]) -> list[str]:
     place = next((one for one in plain if _is_path(one.name)), None) or next(iter(plain), None)
     if place is None:
         raise NotLearned("it takes no arguments, and so no path: give it a path, or name a function that does")
-    others = []
-    for one in plain:
-        if one is not place and one.default is one.empty:
-            sample = next(iter(_samples(one)), None)
-            if sample is None:
-                raise NotLearned(f"it needs {one.name!r}, whose value is unknown: name a function instead")
-            others.append(f"{one.name}={sample!r}")
+    others = [f"{one.name}={_to_make(one)!r}" for one in plain if one is not place and one.default is one.empty]
     values = ["path", "str(path)", "path.parent", "environment.connect(path)"]
     if place.name in ("conn", "connection", "con") or "Connection" in str(place.annotation):
         values.reverse()
@@ -54,6 +66,21 @@ def ways_to_make(store: Callable[..., Any]) -> list[str]:
     first = "" if place is plain[0] and place.kind is not place.KEYWORD_ONLY else f"{place.name}="
     name = getattr(store, "__name__", "Store")
     return [f"{name}({', '.join([first + value, *others])})" for value in values]
+
+
+def bounds_in(expression: str) -> list[str]:
+    """The bounds that such an expression sets out of reach."""
+    return re.findall(rf"\b(\w+)={_FAR}\b", expression)
+
+
+def _to_make(parameter: inspect.Parameter) -> Any:
+    """A value to create the store with; raises `NotLearned`."""
+    samples = list(_samples(parameter))
+    if not samples:
+        raise NotLearned(f"it needs {parameter.name!r}, whose value is unknown: name a function instead")
+    takes_a_number = any(isinstance(one, (int, float)) and not isinstance(one, bool) for one in samples)
+    is_bound = takes_a_number and not _BOUNDS.isdisjoint(parameter.name.lower().split("_"))
+    return _FAR if is_bound else samples[0]
 
 
 def _is_path(name: str) -> bool:
@@ -105,6 +132,11 @@ def needed(method: Any) -> list[inspect.Parameter]:
         for one in _parameters(method)
         if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != "self"
     ]
+
+
+def takes_a_list(method: Any) -> str:
+    """The name of its ``*args``; empty without."""
+    return next((one.name for one in _parameters(method) if one.kind is one.VAR_POSITIONAL), "")
 
 
 def arguments(method: Any) -> Iterator[dict[str, Any]]:

@@ -28,9 +28,19 @@ from tornpage.scenarios.execution.generic_checks.open_connections import connect
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
-from tornpage.scenarios.run.first_steps.arguments import NotLearned, arguments, needed, ways_to_make
+from tornpage.scenarios.run.first_steps.arguments import (
+    NEEDS_AN_OBJECT,
+    NotLearned,
+    arguments,
+    needed,
+    nothing_added,
+    takes_a_list,
+    ways_to_make,
+)
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
 
+# The file's name that a store is given.
+GIVEN: Final = "store.sqlite"
 _A_CALL_S: Final = 3.0
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000
@@ -122,10 +132,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
         raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
     if not tables:
-        tried = ", ".join(played.tried) or "none that can be tried"
-        raise NotLearned(
-            f"no public method added a row that another connection sees (is it committed?); tried: {tried}"
-        )
+        raise nothing_added(played.tried, played.left_out)
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
     beats = tuple(_beat(action) for _, action in growing)
@@ -182,7 +189,7 @@ class _Played:
         self.left_out: dict[str, str] = {}
         names = {
             getattr(store, "__name__", "Store"): store,
-            "path": directory / "store.sqlite",
+            "path": directory / GIVEN,
             "environment": self._environment,
         }
         try:
@@ -261,7 +268,7 @@ class _Played:
         """Try arguments until some work; return the calls worth a sweep, or None if it may work later."""
         if name not in self.tried:
             self.tried.append(name)
-        self.left_out[name] = "it needs an object"
+        self.left_out[name] = NEEDS_AN_OBJECT
         for args in arguments(method):
             before = self.tables()
             try:
@@ -285,6 +292,8 @@ class _Played:
             if _is_data(returned):
                 self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), 0)]
+            if listed := takes_a_list(method):
+                self.left_out[name] = f"it takes *{listed}, which a call by name can't fill"
         return None
 
     def _keep(self, tables: list[Table]) -> None:
@@ -332,7 +341,7 @@ class _Played:
         return "FULL"
 
     def tables(self) -> list[Table]:
-        """All ordinary tables with their rows."""
+        """All tables with their rows."""
         self.file, self.journal_mode, tables = read(self.directory)
         return tables
 

@@ -9,6 +9,7 @@ Not covered: the data that a view of some tables leaves out; the written file sa
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +20,8 @@ import msgspec
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.run.first_steps.answers import Answer, literal, quoted, views
-from tornpage.scenarios.run.first_steps.arguments import NotLearned
-from tornpage.scenarios.run.first_steps.observed import Observed
+from tornpage.scenarios.run.first_steps.arguments import NotLearned, bounds_in
+from tornpage.scenarios.run.first_steps.observed import GIVEN, Observed
 from tornpage.scenarios.run.first_steps.tables import Table
 
 _MOST_PROPOSALS: Final = 24
@@ -36,7 +37,7 @@ class Written(msgspec.Struct, frozen=True):
 
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`."""
-    problem = "nothing adds exactly one row"
+    problems: list[str] = []
     # A store that connects at its first call has no connection yet when its view is looked at: then the file is read.
     sources = [f"store.{observed.connection}", ""] if observed.connection else [""]
     for number, (source, beat, (answers, rest)) in enumerate(
@@ -46,10 +47,14 @@ def write_target(observed: Observed, module: str, store: str, directory: Path) -
         try:
             _require(written, observed, directory / f"proposal-{number}")
         except TargetError as error:
-            problem = str(error)
+            problems.append(str(error))
             continue
         return written
-    raise NotLearned(f"no proposal keeps the contract of view and rows; the last one failed with: {problem}")
+    # A beat that doesn't suit says least: another call may be the beat.
+    worst = next(
+        (one for one in problems if " the beat " not in one), (problems or ["nothing adds exactly one row"])[-1]
+    )
+    raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}")
 
 
 def _require(written: Written, observed: Observed, home: Path) -> None:
@@ -166,7 +171,7 @@ def _written(
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)
         ),
-        make=_make(observed.make.replace(f"{store}(", "Opened(", 1) if closing else observed.make, from_file=from_file),
+        make=_make(_expression(observed, store, is_opened=bool(closing)), from_file=from_file),
     )  # fmt: skip
     return Written(text, name, tuple(_notes(observed, answers, rest, source)))
 
@@ -190,6 +195,9 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         yield "deterministic: the time and the random values that it takes by itself are replaced"
     if observed.synchronous in ("OFF", "NORMAL"):
         yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
+    yield from (
+        f"out of reach: {one}; lower it in `make` to test what happens then" for one in bounds_in(observed.make)
+    )
     for name, reason in observed.left_out.items():
         yield f"not called: {name}: {reason}"
 
@@ -205,6 +213,14 @@ def _imports(module: str, store: str, *, from_file: bool) -> str:
     if from_file:
         return f"import contextlib\nimport sqlite3\n\n{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
     return f"{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
+
+
+def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
+    """How to create it; one that appends something to the name that it is given gets the name without it."""
+    made = observed.make.replace(f"{store}(", "Opened(", 1) if is_opened else observed.make
+    if observed.file.startswith(GIVEN) and observed.file != GIVEN:
+        return re.sub(r"(?<![\w.])path(?![\w=])", f'path.with_name("{GIVEN}")', made)
+    return made
 
 
 def _make(expression: str, *, from_file: bool) -> str:

@@ -1,6 +1,7 @@
 """The tables of a store, read past it after the calls."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from tornpage import faults
 
 _MAGIC: Final = b"SQLite format 3\x00"
+_KEEPS_TEXT: Final = re.compile(r"\bUSING\s+fts[345]\b(?!.*\bcontent\s*=)", re.IGNORECASE | re.DOTALL)
 
 Row = tuple[Any, ...]
 
@@ -34,10 +36,13 @@ def _is_database(path: Path) -> bool:
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
-    """Ordinary tables: not SQLite's own, not virtual ones, and not their shadow tables."""
+    """Ordinary tables, and full-text ones that keep their text themselves.
+
+    Not SQLite's own, not other virtual tables, not their shadow tables, and not full-text indexes on another table.
+    """
     listed = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
     virtual = tuple(f"{name}_" for name, sql in listed if sql.upper().startswith("CREATE VIRTUAL"))
-    own = [name for name, sql in listed if not sql.upper().startswith("CREATE VIRTUAL")]
+    own = [name for name, sql in listed if not sql.upper().startswith("CREATE VIRTUAL") or _KEEPS_TEXT.search(sql)]
     return [name for name in own if not name.startswith(("sqlite_", *virtual))]
 
 
@@ -56,7 +61,7 @@ def count(tables: Sequence[Table]) -> int:
 
 
 def read(directory: Path) -> tuple[str, str, list[Table]]:
-    """The database's name, its journal mode, and all ordinary tables with their rows; none without a file."""
+    """The database's name, its journal mode, and all tables with their rows; none without a file."""
     path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)
     if path is None:
         return "", "delete", []
