@@ -1,18 +1,22 @@
 """Awaits as fault points: cancel a coroutine when it yields to the event loop, asyncio's or trio's, for the nth time.
 
 This is what happens to a real task: it is cancelled while it waits, and the awaited work goes on (a statement that was
-passed to another thread still runs). For code without awaits: raise an exception such as KeyboardInterrupt at the nth
-call into a connection of ``sqlite3``, as a signal handler would.
+passed to another thread still runs). What is passed to an executor is one await in every run (`always_awaited`). For
+code without awaits: raise an exception such as KeyboardInterrupt at the nth call into a connection of ``sqlite3``, as a
+signal handler would.
 """
 
 import asyncio
 import contextlib
+import functools
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
+from unittest import mock
 
 from tornpage.faults.contention.idle import POLL_S, all_idle, real_sleep
 from tornpage.faults.sqlite_library import sqlite3
@@ -34,6 +38,10 @@ class Awaits:
 
     async def cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run `work` and cancel it at its `at`th await; asyncio raises its `CancelledError` then, trio nothing."""
+        with always_awaited():
+            return await self._cancelled(work)
+
+    async def _cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
         loop = the_loop()
         if loop is asyncio:
             task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
@@ -80,6 +88,28 @@ def throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[
 def sending(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
     """The next step of a coroutine: it gets what it has waited for."""
     return lambda: work.send(value)
+
+
+@contextlib.contextmanager
+def always_awaited() -> Iterator[None]:
+    """Inside this scope, a coroutine awaits what it has passed to an executor, however fast the executor's thread is.
+
+    From Python 3.14 on, asyncio completes the awaited future at once if the thread has ended before the future is made
+    (CPython's ``_chain_future``). Then nothing is awaited: the number of awaits would depend on the machine's load.
+    """
+    add = Future.add_done_callback
+
+    @functools.wraps(add)
+    def add_late(future: "Future[Any]", function: Callable[..., Any]) -> None:
+        if getattr(function, "__module__", "") == asyncio.futures.__name__:
+            with contextlib.suppress(RuntimeError):
+                # At the loop's next turn: the coroutine waits by then.
+                asyncio.get_running_loop().call_soon(add, future, function)
+                return
+        add(future, function)
+
+    with mock.patch.object(Future, "add_done_callback", add_late):
+        yield
 
 
 def the_loop() -> Any:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Final
 
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
-_PASS_ON: Final = frozenset({"put", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
+_PASS_ON: Final = frozenset({"put", "put_nowait", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
 _LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio"})
 
 

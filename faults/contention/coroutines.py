@@ -6,9 +6,12 @@ ends, and the same schedule makes the same steps. A worker thread that waits in 
 other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop without turns; if
 still neither makes a step for a long time, they wait for each other.
 
-It works in asyncio and in trio. Not covered: timers (they take their real time, and a long one gives the turn away);
-and on a machine whose processors are all busy, a statement that was passed to a thread may be taken for done before it
-has begun, so that one schedule of a pair may miss its race.
+A coroutine can't go on if all threads of the process sleep, as the system reports it: a thread that waits for a
+processor is awake. If that can't be settled (a thread stays awake for ten seconds), the schedule can't be judged:
+`Unsettled`.
+
+It works in asyncio and in trio. Not covered: timers (they take their real time, and a long one gives the turn away),
+and systems without /proc, where two seconds without a step count as sleep.
 """
 
 import asyncio
@@ -19,22 +22,28 @@ import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
-from tornpage.faults.contention.awaits import sending, the_loop, throwing
-from tornpage.faults.contention.idle import all_idle, real_monotonic, real_sleep
+from tornpage.faults.contention.awaits import always_awaited, sending, the_loop, throwing
+from tornpage.faults.contention.idle import all_idle, is_reported, real_monotonic, real_sleep
 from tornpage.faults.contention.turns import Deadlock, stack_of
 from tornpage.faults.vfs import waiting
 
-# A caller that makes no step for so long, while all threads sleep, can't go on; or for so long in any case.
-_IDLE_S: Final = 0.03
+# A caller that makes no step in so many polls, while all threads sleep, can't go on: in each of them the loop handles
+# what is due, so a timer below 30 ms ends first, also on a busy machine.
+_IDLE_POLLS: Final = 60
+# Then the second one begins although a thread that the first one doesn't wait for is awake.
 _IDLE_IN_ANY_CASE_S: Final = 2.0
 _PATIENCE_S: Final = 10.0
 _POLL_S: Final = 0.0005
 _NAMES: Final = "AB"
-_NOBODY: Final = -1
+_NEITHER: Final = -1
 # Exceptions that end the loop, or the test.
 _ENDS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 Work = Callable[[], Awaitable[Any]]
+
+
+class Unsettled(Exception):  # noqa: N818 - neither a finding nor an error
+    """Threads stay awake, so whether a coroutine can go on is unknown."""
 
 
 class Pair:
@@ -47,17 +56,19 @@ class Pair:
         self._loop: Any = the_loop()
         self._results: list[Any] = [None, None]
         self._has_ended = [False, False]
+        # Whether it is ready to make its next step, and waits for its turn only.
+        self._is_ready = [False, False]
         self._works: list[Any] = [None, None]
         # Whose turn it is (None: both run, -1: neither), how often that has changed, and what waits for it.
         self._turn: int | None = 0
         self._changes = 0
         self._changed = self._loop.Event()
         self._threads = threading.Condition()
-        self._deadlock: Deadlock | None = None
+        self._failure: Deadlock | Unsettled | None = None
         self._is_over = False
 
     async def run(self, first: Work, second: Work) -> list[Any]:
-        """Both results; an exception that a coroutine raised is its result. Raises `Deadlock`."""
+        """Both results; an exception that a coroutine raised is its result. Raises `Deadlock`, `Unsettled`."""
         loop_thread = threading.get_ident()
 
         def thread_waits() -> None:
@@ -66,17 +77,21 @@ class Pair:
 
         waiting.anywhere.append(thread_waits)
         try:
-            async with self._tasks(self._worked(0, first), self._worked(1, second)):
-                try:
-                    await self._watched()
-                finally:
-                    self._is_over = True
+            with always_awaited():
+                await self._run(first, second)
         finally:
             waiting.anywhere.remove(thread_waits)
             self._give(None)
-        if self._deadlock is not None:
-            raise self._deadlock
+        if self._failure is not None:
+            raise self._failure
         return self._results
+
+    async def _run(self, first: Work, second: Work) -> None:
+        async with self._tasks(self._worked(0, first), self._worked(1, second)):
+            try:
+                await self._watched()
+            finally:
+                self._is_over = True
 
     @contextlib.asynccontextmanager
     async def _tasks(self, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
@@ -126,7 +141,7 @@ class Pair:
             self.seen[index] += 1
             if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
                 self.was_switched = True
-                self._give(_NOBODY)
+                self._give(_NEITHER)
             try:
                 value = yield waits_for
             except BaseException as error:  # noqa: BLE001 - as above
@@ -137,8 +152,10 @@ class Pair:
     # -- turns ---------------------------------------------------------------------------------------------
 
     async def _turn_of(self, index: int) -> None:
+        self._is_ready[index] = True
         while self._turn not in (index, None):
             await self._changed.wait()
+        self._is_ready[index] = False
 
     def _give(self, turn: int | None) -> None:
         with self._threads:
@@ -157,29 +174,38 @@ class Pair:
     async def _watched(self) -> None:
         """Until both have ended: give the turn to the other one when the one that has it can't go on."""
         before: tuple[int, ...] = ()
-        since, idle = real_monotonic(), 0
+        since, polls, idle = real_monotonic(), 0, 0
         while not all(self._has_ended):
             # Not a timer of the loop's: a test may have frozen its clock.
             await self._loop.sleep(0)
             now, moment = (*self.seen, self._changes), real_monotonic()
             if now != before:
                 idle = 0 if now[:2] != before[:2] else idle
-                before, since = now, moment
+                before, since, polls = now, moment, 0
                 continue
-            stood_s = moment - since
-            if self._turn == _NOBODY:
+            stood_s, polls = moment - since, polls + 1
+            if self._turn == _NEITHER:
                 # What the first one has passed to a thread is done before the second one begins, in each run.
-                if all_idle() or stood_s > _IDLE_IN_ANY_CASE_S:
+                if all_idle() or (stood_s > _IDLE_IN_ANY_CASE_S and self._is_ready[0]) or self._is_late(stood_s):
                     self._give(1)
-                continue
-            real_sleep(_POLL_S)
-            if self._turn is None and stood_s > _PATIENCE_S:
-                self._deadlock = Deadlock(self._places(), "A and B wait for each other")
+            else:
+                real_sleep(_POLL_S)
+                if self._turn is None and stood_s > _PATIENCE_S:
+                    self._failure = Deadlock(self._places(), "A and B wait for each other")
+                elif self._turn is not None and ((polls > _IDLE_POLLS and all_idle()) or self._is_late(stood_s)):
+                    idle += 1
+                    other = 1 - self._turn
+                    self._give(None if idle > 2 or self._has_ended[other] else other)
+            if self._failure is not None:
                 return
-            if self._turn is not None and (stood_s > _IDLE_IN_ANY_CASE_S or (stood_s > _IDLE_S and all_idle())):
-                idle += 1
-                other = 1 - self._turn
-                self._give(None if idle > 2 or self._has_ended[other] else other)
+
+    def _is_late(self, stood_s: float) -> bool:
+        """Whether no step was made for too long; where the system reports threads, nothing is known then."""
+        if not is_reported():
+            return stood_s > _IDLE_IN_ANY_CASE_S
+        if stood_s > _PATIENCE_S:
+            self._failure = Unsettled(f"no step in {_PATIENCE_S:g} s, and a thread is awake all the time")
+        return self._failure is not None
 
     def _places(self) -> dict[str, str]:
         waits = zip(_NAMES, self._works, self._has_ended, strict=True)

@@ -26,6 +26,11 @@ def real_sleep(seconds: float) -> None:
     RealClock.sleep(seconds)
 
 
+def is_reported() -> bool:
+    """Whether the system reports what threads do."""
+    return Path("/proc/self/task").exists()
+
+
 def all_idle() -> bool:
     """Whether all other threads of this process sleep for a moment.
 

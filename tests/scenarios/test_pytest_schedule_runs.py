@@ -449,7 +449,6 @@ COROUTINES = """
 """
 
 
-@pytest.mark.slow
 def test_coroutines_that_wait_for_each_other_take_turns(run: Ran) -> None:
     """On a lock of asyncio's, and in SQLite's busy handler: the one that has been stopped goes on."""
     done = run(
@@ -487,8 +486,6 @@ def test_a_test_may_stop_the_clock_of_the_loop(run: Ran) -> None:
     done.assert_outcomes(passed=1)
 
 
-# These two rest on when a busy machine runs a thread: what a coroutine has passed to one may come after the switch.
-@pytest.mark.slow
 @pytest.mark.parametrize("racy", ["first", "second"])
 def test_each_await_of_the_second_coroutine_is_a_point_too(run: Ran, racy: str) -> None:
     done = run(

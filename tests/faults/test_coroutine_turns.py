@@ -1,0 +1,100 @@
+"""Two coroutines in turns: the same awaits in every run, and no verdict where none can be had. What passes on work."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+
+from tornpage.faults.contention import coroutines
+from tornpage.faults.contention.awaits import Awaits
+from tornpage.faults.contention.calls import calls_of_this_thread
+from tornpage.faults.contention.coroutines import Pair, Unsettled
+
+
+class AtOnce(Executor):
+    """An executor whose thread has always ended before its caller goes on."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        done.set_result(function(*args, **options))
+        return done
+
+
+async def passes_on() -> int:
+    return await asyncio.get_running_loop().run_in_executor(AtOnce(), lambda: 1)
+
+
+async def none() -> None:
+    pass
+
+
+def test_an_executor_that_is_done_before_the_await_is_awaited_all_the_same() -> None:
+    async def main() -> None:
+        pair = Pair(1)
+        assert await pair.run(passes_on, none) == [1, None]
+        assert pair.seen == [1, 0]
+        assert pair.was_switched
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_can_be_cancelled_at_the_await_of_an_executor_that_is_done() -> None:
+    async def main() -> None:
+        awaits = Awaits(1)
+        with pytest.raises(asyncio.CancelledError):
+            await awaits.cancelled(passes_on())
+        assert awaits.was_cancelled
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def awake() -> Iterator[None]:
+    """A thread that never sleeps."""
+    ends = threading.Event()
+
+    def spin() -> None:
+        while not ends.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    yield
+    ends.set()
+    thread.join()
+
+
+async def meet(*, at: int) -> list[Any]:
+    """The first one waits for the second one."""
+    come = asyncio.Event()
+
+    async def come_now() -> None:
+        come.set()
+
+    return await Pair(at).run(come.wait, come_now)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_coroutine_that_waits_for_the_other_one_gives_it_the_turn(at: int) -> None:
+    assert asyncio.run(meet(at=at)) == [True, None]
+
+
+@pytest.mark.usefixtures("awake")
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_thread_that_stays_awake_leaves_the_schedule_unjudged(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    monkeypatch.setattr(coroutines, "_PATIENCE_S", 0.3)
+    with pytest.raises(Unsettled, match="a thread is awake all the time"):
+        asyncio.run(meet(at=at))
+
+
+@pytest.mark.parametrize("kind", [queue.Queue, queue.SimpleQueue])
+@pytest.mark.parametrize("put", ["put", "put_nowait"])
+def test_each_way_to_put_work_into_a_queue_is_one_point(kind: type[Any], put: str) -> None:
+    seen: list[str] = []
+    with calls_of_this_thread(lambda name, _connection: seen.append(name), requests=True):
+        getattr(kind(), put)("work")
+    assert seen == [put]
