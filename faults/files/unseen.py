@@ -63,7 +63,12 @@ def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
 
 
 def syncing_libraries() -> list[str]:
-    """The C functions that sync files and that Python code has already looked up through `ctypes`."""
+    """The C functions that sync files and that Python code has already looked up through `ctypes`.
+
+    Unfreezes what the garbage collector had frozen: frozen objects are in none of its lists, in which a library loaded
+    earlier is searched.
+    """
+    gc.unfreeze()
     if not _syncing():
         return []
     # A library that is no longer used is in a reference cycle with its functions.

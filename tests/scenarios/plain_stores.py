@@ -227,6 +227,21 @@ class SyncedThroughCtypes(Kept):
             self.moved(new)
 
 
+_C_LIBRARY = ctypes.CDLL(None)
+
+
+class SyncedThroughOneLibrary(Kept):
+    """The library is loaded with the module, and its function looked up once."""
+
+    class store(Store):  # noqa: N801 - an attribute of the target
+        def save(self, content: bytes, new: Path) -> None:
+            with new.open("wb") as file:
+                file.write(content)
+                file.flush()
+                _C_LIBRARY.fdatasync(file.fileno())
+            self.moved(new)
+
+
 # -- wrong ---------------------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,7 @@ def test_a_change_that_is_not_seen_ends_the_search_at_the_call_that_made_it(
     [
         ("SyncedByChild", "a child process was started: sync"),
         ("SyncedThroughCtypes", "fsync was called through ctypes"),
+        ("SyncedThroughOneLibrary", "fdatasync was called through ctypes"),
     ],
 )
 def test_a_sync_that_is_not_seen_is_no_finding(command: Command, name: str, way: str) -> None:
