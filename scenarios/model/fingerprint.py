@@ -67,12 +67,16 @@ def decisive_step(scenario: Scenario) -> int | None:
     """The index of the step that fails: the first call after the last fault or condition.
 
     Without one it is the last call; in a scenario that ends in a crash, the last call before the crash, since a crash
-    undoes earlier calls. None where a scenario has neither a call nor a restart.
+    undoes earlier calls; one that a condition follows is not the end. None where there is neither a call nor a restart.
     """
     steps = scenario.steps
-    crashes = [index for index, step in enumerate(steps) if isinstance(step, CrashAt | Damage)]
-    last = crashes[-1] if crashes else len(steps)
     conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | ClockJump)]
+    crashes = [
+        index
+        for index, step in enumerate(steps)
+        if isinstance(step, CrashAt | Damage) and not (conditions and index < conditions[-1])
+    ]
+    last = crashes[-1] if crashes else len(steps)
     first = conditions[-1] + 1 if conditions and not crashes else last
     following = [index for index in range(first, last) if isinstance(steps[index], Call | Restart | Interleave)]
     calls = [index for index in range(last) if isinstance(steps[index], Call | Interleave)]

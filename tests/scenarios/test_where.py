@@ -1,6 +1,8 @@
 """A finding's place is a line of the code under test: where the error came up, or the function that was called."""
 
+import contextlib
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import tiny_stores
 from tornpage import faults
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Target
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target
 from tornpage.scenarios.targets.known_bugs import find_bug, update_memory_first
 from tornpage.scenarios.targets.known_bugs.build import MemoryFirst
 from tornpage.scenarios.targets.registry import find
@@ -53,6 +55,33 @@ def test_it_is_the_line_at_which_the_error_came_up_swallowed_or_not(
 ) -> None:
     found = place(target, home, PUT, Restart(crash=True), condition, OTHER)
     assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, line))
+
+
+def test_a_crash_before_the_fault_does_not_move_the_place(shim: faults.Shim, home: Path) -> None:
+    found = place(tiny_stores.RemembersFirst(), home, Restart(), CrashAt(3), PUT, Arm("write:wal@1=FULL"), OTHER)
+    assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, 'self.connection.execute("COMMIT")'))
+
+
+class Prepares(tiny_stores.RemembersFirst):
+    """Before each call it makes its folder, which is there, and removes a file that isn't."""
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
+        session = super().open(directory, configuration, environment)
+        call = session.call
+
+        def prepared(action: Action) -> object:
+            os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - it catches the error itself
+            with contextlib.suppress(FileNotFoundError):
+                (directory / "left-over").unlink()
+            return call(action)
+
+        session.call = prepared  # type: ignore[method-assign]
+        return session
+
+
+def test_an_everyday_error_that_is_caught_is_not_the_place(shim: faults.Shim, home: Path) -> None:
+    found = place(Prepares(), home, PUT, Arm("write:wal@1=FULL"), OTHER)
+    assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, 'self.connection.execute("COMMIT")'))
 
 
 def test_without_an_error_it_is_the_function_that_was_called(shim: faults.Shim, home: Path) -> None:

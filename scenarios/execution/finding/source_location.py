@@ -58,6 +58,7 @@ class Watch:
         self.raised_at: list[_Line] = []
         self.entered: list[_Line] = []
         self._outside: FrameType | None = None
+        self._is_everyday = False
 
     def forget(self) -> None:
         """Discard the records."""
@@ -112,7 +113,9 @@ class Watch:
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "exception" and not self.raised_at and _is_of_the_world(argument[1]):
+        # What Python catches itself, as `os.makedirs` does with "file exists", never comes out of a call of ours.
+        if event == "exception" and self._code.is_under_test(frame) and self._says_more(argument[1]):
+            self.raised_at.clear()
             inner: FrameType | None = frame
             while inner is not None and inner is not self._outside:
                 if self._code.is_under_test(inner):
@@ -120,6 +123,14 @@ class Watch:
                     self.raised_at.append(_line(inner, inner.f_code.co_firstlineno if is_whole else inner.f_lineno))
                 inner = inner.f_back
         return self._inside
+
+    def _says_more(self, error: object) -> bool:
+        """Whether it is the first error of the world; that a file is there, or isn't, gives way to any other."""
+        is_everyday = isinstance(error, (FileExistsError, FileNotFoundError))
+        if not _is_of_the_world(error) or (self.raised_at and (is_everyday or not self._is_everyday)):
+            return False
+        self._is_everyday = is_everyday
+        return True
 
 
 def _is_of_the_world(error: object) -> bool:
