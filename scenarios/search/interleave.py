@@ -16,7 +16,6 @@ Not covered: opening and closing during a call, more than two callers, and fault
 and after it).
 """
 
-import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from itertools import product
@@ -24,6 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from tornpage.faults.contention.idle import real_monotonic
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
@@ -161,22 +161,23 @@ class Interleavings(Search):
     def forecast(self, part: Part) -> Forecast:
         """About how many schedules a part has, and how long one takes: each call is made twice, one after the other."""
         callers: Callers = next(one for one in CALLERS if one == part.kind)
-        number, seconds = 0, 0.0
+        number, seconds, before = 0, 0.0, self.counts["tried"]
         with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
             stage = Stage(sessions, home, part.configuration)
             for state in self._states(part):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
                 pairs, points = Pairs(self.generator).of(serial, calls), {}
-                began = time.perf_counter()
+                # Real time: a search runs in virtual time.
+                began = real_monotonic()
                 for one in calls if pairs else ():
                     self._try(stage, serial, Interleave(one, one, callers=callers))
                     points[str(one)] = self._points
-                seconds += time.perf_counter() - began
+                seconds += real_monotonic() - began
                 for first, second in pairs:
                     at, back = points[str(first)][0], max(points[str(second)][1] - 1, 0)
                     number += 1 + at + (at * back if self.preemptions > 1 else 0)
-        return Forecast(number, seconds / max(self.counts["tried"], 1))
+        return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
 
     @property
     def _budget(self) -> int | None:

@@ -3,15 +3,20 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import meeting_stores
 import pytest
 import tiny_stores
 from conftest import Ran
 
+from tornpage import faults
+from tornpage.faults.contention.idle import real_monotonic
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
+from tornpage.scenarios.search.interleave import Interleavings
+from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Ran]
 
@@ -49,6 +54,19 @@ def test_the_number_of_schedules_of_two_callers_is_told_before_they_are_played(p
     plan = Plan(("interleave",), profile, report=None, callers=("threads",), preemptions=preemptions)
     (number,) = re.findall(r"^exhaustive: about (\d+) schedules of two callers; ", estimated(target, plan))
     assert int(number) == campaign.run(target, plan).count("schedules") > 20
+
+
+def test_the_time_of_a_schedule_is_real_and_each_part_counts_its_own(tmp_path: Path) -> None:
+    target = meeting_stores.JobsTarget(meeting_stores.ReturnsStatus, ("threads",))
+    target.calls = target.calls[1:]
+    plan = Plan(("interleave",), Profile("small", 2, None, 0, 0), report=None, callers=("threads",), preemptions=1)
+    with faults.install() as shims, shims.deterministic():
+        search = Interleavings.of(target, Recorder(), tmp_path, plan)
+        for part in search.parts():
+            before, began = search.counts["tried"], real_monotonic()
+            forecast = search.forecast(part)
+            took = real_monotonic() - began
+            assert took / 20 < forecast.each_s * (search.counts["tried"] - before) <= took
 
 
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:
