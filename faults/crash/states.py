@@ -246,8 +246,9 @@ class CrashStates:
 
     def _unsynced(self) -> frozenset[int]:
         """The indices of all changes that are not durable."""
-        # A file without a current name can reappear only by a durable or pending name.
-        numbers = {*self._names.values(), *self._durable_names.values(), *(file for _, _, file in self._pending_names)}
+        # A file without a current name can reappear only by a durable name, or by a pending change that names it.
+        named = (file for _, operation, file in self._pending_names if operation.kind not in ("delete", "rmdir"))
+        numbers = {*self._names.values(), *self._durable_names.values(), *named}
         of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
