@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,7 +76,7 @@ class CrashReader:
         self._touches_own = False
         self._last: View = {}
         # By the time at which it is made, for a deterministic target.
-        self._beat_keys: dict[int, Set[str]] = {}
+        self._beat_adds: dict[int, View] = {}
         # The database that was read last as it is after its recovery; None where there is none, or SQLite can't say.
         self._pages: bytes | None = None
         # Databases after their recovery, each with its digest.
@@ -277,14 +276,19 @@ class CrashReader:
                 raise
 
     def _has_the_beat(self, view: View, directory: Path, now_ms: int) -> bool:
-        """Whether the small change was made before; the keys of a deterministic target depend on when."""
-        steps = range(now_ms, EPOCH_MS - 1, -STEP_MS) if getattr(self.target, "deterministic", False) else (now_ms,)
-        return any(view.keys() & self._keys_of_the_beat(directory, at) for step in steps for at in (step, step + 1))
+        """Whether the small change was made before; the keys of a deterministic target depend on when.
 
-    def _keys_of_the_beat(self, directory: Path, now_ms: int) -> Set[str]:
-        """The keys that the small change adds to the view of an empty store, created beside `directory`."""
+        A key that the file counts (AUTOINCREMENT) depends on earlier calls: there the entry's content shows it.
+        """
+        steps = range(now_ms, EPOCH_MS - 1, -STEP_MS) if getattr(self.target, "deterministic", False) else (now_ms,)
+        contents = [one for one in view.values() if isinstance(one, (str, list, tuple, dict))]
+        added = (self._added_by_the_beat(directory, at) for step in steps for at in (step, step + 1))
+        return any(view.keys() & one.keys() or any(value in contents for value in one.values()) for one in added)
+
+    def _added_by_the_beat(self, directory: Path, now_ms: int) -> View:
+        """What the small change adds to the view of an empty store, created beside `directory`."""
         at = now_ms if getattr(self.target, "deterministic", False) else 0
-        if at not in self._beat_keys:
+        if at not in self._beat_adds:
             home = directory.with_name(f"{directory.name}.beat")
             place({}, home)
             environment = environment_of(self.target)
@@ -293,10 +297,10 @@ class CrashReader:
                 session = self.target.open(home, self.configuration, environment)
                 try:
                     session.call(self.target.heartbeat())
-                    self._beat_keys[at] = session.live_view().keys()
+                    self._beat_adds[at] = session.live_view()
                 finally:
                     session.close()
-        return self._beat_keys[at]
+        return self._beat_adds[at]
 
 
 def _has_only_a_log(database: str) -> bool:
