@@ -1,5 +1,6 @@
 """Two callers at once: judged by one after the other; a store that loses a race honestly is right."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tornpage import SimpleTarget
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, Target, TargetError
@@ -218,6 +220,19 @@ def test_the_same_schedule_gives_the_same_trace(home: Path, shim: object) -> Non
             seen.append(hops_in_words(executor.hops, step))
     assert seen[0] == seen[1] == seen[2]
     assert [caller for caller, _, _ in seen[0]] == ["A", "B", "A", "B"]
+
+
+@pytest.mark.parametrize("kind", ["processes", "shared"])
+def test_the_same_schedule_gives_the_same_trace_in_other_callers(home: Path, shim: object, kind: Any) -> None:
+    target, step, seen = JobsTarget(meeting_stores.Jobs, (kind,)), Interleave(CLAIM, OTHER, 2, callers=kind), []
+    for run in range(3):
+        with Executor(target, target.configurations[0], home / str(run)) as executor:
+            executor.do(Call(ADD))
+            with contextlib.suppress(Violation):
+                executor.do(step)
+            seen.append(hops_in_words(executor.hops, step))
+    assert seen[0] == seen[1] == seen[2]
+    assert [caller for caller, _, _ in seen[0]][:2] == ["A", "B"]
 
 
 def test_a_scenario_goes_on_from_what_two_callers_have_left(home: Path, shim: object) -> None:
