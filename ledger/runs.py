@@ -155,7 +155,7 @@ def checked_result(status: RunStatus | str) -> RunStatus:
     """The status, if it can end a run. Raises `UsageError`."""
     wanted = member("status", RunStatus, status)
     if wanted is RunStatus.RUNNING:
-        raise UsageError(f"status must be one of {', '.join(RESULTS)} to finish a run, not {wanted}")
+        raise UsageError(f"to finish a run, status must be one of {', '.join(RESULTS)}, not {wanted}")
     return wanted
 
 

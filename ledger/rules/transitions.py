@@ -36,7 +36,7 @@ def terminal_status(status: Status | str) -> Status:
     """The status, if a task can finish with it; raises UsageError with the allowed ones."""
     wanted = member("status", Status, status)
     if wanted not in TERMINAL:
-        raise UsageError(f"status must be one of {_names(TERMINAL)} to finish a task, not {wanted}")
+        raise UsageError(f"to finish a task, status must be one of {_names(TERMINAL)}, not {wanted}")
     return wanted
 
 

@@ -227,7 +227,7 @@ class SyncedThroughCtypes(Kept):
             self.moved(new)
 
 
-_C_LIBRARY = ctypes.CDLL(None)
+C_LIBRARY = ctypes.CDLL(None)
 
 
 class SyncedThroughOneLibrary(Kept):
@@ -238,7 +238,7 @@ class SyncedThroughOneLibrary(Kept):
             with new.open("wb") as file:
                 file.write(content)
                 file.flush()
-                _C_LIBRARY.fdatasync(file.fileno())
+                C_LIBRARY.fdatasync(file.fileno())
             self.moved(new)
 
 

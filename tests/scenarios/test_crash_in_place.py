@@ -146,6 +146,23 @@ def test_a_directory_takes_the_place_of_another_one_and_gives_it_back(tmp_path: 
     assert [(tmp_path / name / "file").read_text() for name in ("one", "two")] == ["one", "two"]
 
 
+def test_a_failed_change_to_a_plain_file_that_was_undone_may_come_back_with_a_power_cut() -> None:
+    history = History(Configuration("file", "FULL"), {})
+    history.called(1, "put", 0, 2, Answer("raised"), (), {"a": 1}, {})
+    history.called(2, "put", 2, 4, Answer("done"), (), {"b": 2}, {"b": 2})
+    for view in ({"b": 2}, {"a": 1, "b": 2}):
+        assert history.judge(4, view, power=True).lost == 0
+    for view in ({"a": 2, "b": 2}, {"a": 1}):
+        with pytest.raises(Violation):
+            history.judge(4, view, power=True)
+    with pytest.raises(Violation):
+        history.judge(4, {"a": 1, "b": 2}, power=False)
+    said = History(Configuration("file", "FULL"), {})
+    said.called(1, "put", 0, 2, Answer("raised", certainty="unchanged"), (), {"a": 1}, {})
+    with pytest.raises(Violation):
+        said.judge(2, {"a": 1}, power=True)
+
+
 def test_a_failed_change_to_a_plain_file_stays_in_doubt_whatever_other_files_are_synced_later() -> None:
     history = History(Configuration("file", "FULL"), {})
     history.called(1, "put", 0, 2, Answer("raised"), (), {"a": 1}, {"a": 1})

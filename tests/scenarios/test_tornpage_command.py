@@ -74,7 +74,7 @@ def test_a_finding_is_exit_code_1_and_its_line_pasted_shows_it_again(command: Co
     ran = command("sweep", *WRONG, *SMALL_SWEEP)
     assert ran.code == 1
     assert "FAILED with 3 findings" in ran.out
-    lines = re.findall(r"Reproduce with:\n\s+tornpage (replay .*)", ran.out)
+    lines = re.findall(r"^ +tornpage (replay .*)", ran.out, re.MULTILINE)
     assert len(lines) == 3
     for line in lines:
         again = command(*shlex.split(line))

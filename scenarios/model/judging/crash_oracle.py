@@ -83,8 +83,8 @@ class Span:
     maybe_committed: tuple[View, ...]
     before: tuple[View, ...]
     committed: int
-    # Of plain files: the earlier values of keys that a failed call has changed, and that were not synced since.
-    doubtful: Mapping[str, Any] = field(default_factory=dict)
+    # Of plain files: other values that keys of a failed call may have after a power cut, since they were not synced.
+    doubtful: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     # How many spans came before it, and whether one up to this has failed: looked up for every state.
     number: int = 0
     has_failed: bool = False
@@ -127,7 +127,7 @@ class History:
         before = last.before
         if changed:
             before = (last.settled,) if answer.kind == "raised" else ()
-        in_doubt = self._doubtful(last, settled, answer)
+        in_doubt = self._doubtful(last, after, settled, answer)
         told_stages = (*stages, after) if answer.kind in {"raised", "done"} else ()
         self.spans.append(
             Span(
@@ -179,14 +179,23 @@ class History:
         """Whether a view is one of the states possible after a call, apart from used-up numbers."""
         return view in possible or is_among(view, rest.settled, possible, numbers_used=rest.has_failed)
 
-    def _doubtful(self, last: Span, settled: View, answer: Answer) -> dict[str, Any]:
-        """Earlier values that a power cut may restore after later calls: plain files are synced one by one."""
+    def _doubtful(self, last: Span, after: View, settled: View, answer: Answer) -> dict[str, tuple[Any, ...]]:
+        """Values that a power cut may restore after later calls: plain files are synced one by one.
+
+        A failed call may have changed a file and not synced it: the earlier value may come back. Or it may have undone
+        its change, as by removing the new file after the sync of the directory has failed, and that is not synced
+        either: the new value may come back, unless the store reported `unchanged`.
+        """
         if self.configuration.journal_mode != "file":
             return {}
-        changed = {key for key in {*last.settled, *settled} if last.settled.get(key) != settled.get(key)}
-        kept = {key: value for key, value in last.doubtful.items() if key not in changed}
-        if answer.kind == "raised":
-            kept |= {key: last.doubtful.get(key, last.settled.get(key)) for key in changed}
+        kept = {key: values for key, values in last.doubtful.items() if last.settled.get(key) == settled.get(key)}
+        if answer.kind != "raised":
+            return kept
+        others = (last.settled,) if answer.certainty == "unchanged" else (last.settled, after)
+        for other in others:
+            for key in {*other, *settled}:
+                if other.get(key) != settled.get(key):
+                    kept[key] = (*kept.get(key, last.doubtful.get(key, ())), other.get(key))
         return kept
 
     def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
@@ -261,7 +270,7 @@ class History:
 
 
 def _settled_doubts(view: View, rest: Span) -> View:
-    """The view, in which each doubtful key that has its earlier value gets the value that a reader saw since."""
-    back = {key for key, value in rest.doubtful.items() if view.get(key) == value}
+    """The view, in which each key that has one of its doubtful values gets the value that a reader saw since."""
+    back = {key for key, values in rest.doubtful.items() if view.get(key) in values}
     seen = {key: rest.settled[key] for key in back if key in rest.settled}
     return {**{key: value for key, value in view.items() if key not in back}, **seen}

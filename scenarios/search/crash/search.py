@@ -118,6 +118,7 @@ class CrashSearch(Search):
         self._calls: tuple[Step, ...] = tuple(Call(action) for action in target.workload())
         # Distinct crash states of the part, and the files after the store was closed if the part includes that.
         self._starts: list[Tape] = []
+        self._torn: Tape | None = None
         self._after_close: Tape | None = None
         # Its faults come from outside, as strace does, and a process can have one strace only.
         self._is_program = "syscall" in target.depths
@@ -146,7 +147,7 @@ class CrashSearch(Search):
         configuration = part.configuration
         reader = CrashReader(self.target, configuration)
         tally = CrashesTried(self.target.name, configuration)
-        self._starts, self._after_close = [], None
+        self._starts, self._after_close, self._torn = [], None, None
         # Determined once in a process, and it uses SQLite's random generator: so not inside the first part that needs
         # it.
         are_joined(self.target, configuration, self.directory / "joined")
@@ -299,8 +300,17 @@ class CrashSearch(Search):
                 # The first disk with this view and files of these names: a recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
                 self._starts.append(Tape((), scenario.steps, dict(state.files), view))
+            if self._torn is None and tape.share == 1 and self._is_torn_beside(recording, state.crash):
+                self._torn = Tape((), self._scenario(tape, recording, state).steps, dict(state.files), view)
         if self.counts["states"] % _TOLD_EVERY == 0:
             self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
+
+    def _is_torn_beside(self, recording: Recording, crash: faults.Crash) -> bool:
+        """Whether a write to a plain file is torn or has holes: what is joined to it may be lost with the next crash."""
+        written = [index for index, *_ in ((crash.torn,) if crash.torn else ()) + crash.holes]
+        name = self.target.database(recording.trial.directory).name
+        plain = self.target.files_view is not None
+        return any(plain or not recording.tape.operations[index].path.startswith(name) for index in written)
 
     def _doubted(self, doubt: NotJudged) -> None:
         """Report once why a state could not be judged; the others are judged."""
@@ -444,9 +454,9 @@ class CrashSearch(Search):
         recovery = self.target.recovery
         workloads = sum(1 for _ in cut(reader.configuration, len(self._calls) + 1, _STEPS_A_PART))
         starts = list(self._sampled(met, _RECOVERY_SHARE * workloads, _STARTS, tally))
-        closed = self._after_close
-        if closed is not None and all(start.files != closed.files for start in starts):
-            starts.append(closed)
+        for always in (self._after_close, self._torn):
+            if always is not None and all(start.files != always.files for start in starts):
+                starts.append(always)
         for start in starts:
             if self.recorder.enough():
                 return
