@@ -306,7 +306,7 @@ class CrashSearch(Search):
             self.recorder.tell(StatesTried(self.counts["states"], self.counts["disks"] + reader.read))
 
     def _is_torn_beside(self, recording: Recording, crash: faults.Crash) -> bool:
-        """Whether a write to a plain file is torn or has holes: what is joined to it may be lost with the next crash."""
+        """Whether a write to a plain file is torn or has holes: what is joined to it may be lost with a later crash."""
         written = [index for index, *_ in ((crash.torn,) if crash.torn else ()) + crash.holes]
         name = self.target.database(recording.trial.directory).name
         plain = self.target.files_view is not None
