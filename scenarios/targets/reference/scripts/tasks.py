@@ -187,10 +187,10 @@ def lists() -> Iterator[Action]:
         yield call("tasks.list_fresh_for_owner", owner_key=key)
         yield call("tasks.list_for_session", session_key=key)
         yield call("tasks.find", token=key)
-    for key in ("r", " r ", "nobody", BLANK):
+    for key in ("r", " r ", "nobody", BLANK, 5):
         yield call("tasks.list_by_run", run_id=key)
         yield call("tasks.find", token=key)
-    for key in ("f", " f ", "nobody", BLANK):
+    for key in ("f", " f ", "nobody", BLANK, 5):
         yield call("tasks.list_by_parent_flow", parent_flow_id=key)
     yield call("tasks.delete", task_id="three")
     yield call("tasks.find", token="r")  # noqa: S106 - a task, run or session
