@@ -167,6 +167,7 @@ def pruning() -> Iterator[Action]:
     for number in range(4):
         yield enqueue(f"n{number}")
         yield call("outbox.move_to_failed", message_id=f"n{number}")
+    yield call("outbox.move_to_failed", message_id="n1", reason=5)
     yield enqueue("pending")
     for age in (0, -1, float("nan"), float("inf"), True, "1"):
         yield call("outbox.prune", age_ms=age)

@@ -93,6 +93,7 @@ def sessions() -> Iterator[Action]:
     yield call("history.get_session", session_id="s2")
     yield call("history.list_sessions", run_id="r1")
     yield call("history.list_sessions", run_id="nobody")
+    yield call("history.list_sessions", run_id=5)
     yield call("history.finish", run_id="r1", status="interrupted")
     yield call("history.open_session", run_id="r1", session_id="s4")
     yield call("history.open_session", run_id="r1", session_id="s2")

@@ -67,7 +67,7 @@ def refused_creation() -> Iterator[Action]:
         ("runtime", "shell"), ("status", "done"), ("scope_kind", "all"), ("delivery_status", "gone"),
         ("notify_policy", "loud"), ("started_at", True), ("started_at", 1.5), ("last_event_at", 2**60),
         ("ended_at", 5), ("terminal_summary", "x"), ("terminal_outcome", "succeeded"), ("label", 5), ("task", None),
-        ("task", 5), ("run_id", "\ud800"), ("colour", "red"), ("terminal_outcome", "none"),
+        ("task", 5), ("run_id", "\ud800"), ("colour", "red"), ("terminal_outcome", "none"), ("error", 5),
     ):  # fmt: skip
         yield create("x", **{field: value})
     yield create("t")
