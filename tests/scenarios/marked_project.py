@@ -42,7 +42,7 @@ TASKS = """
                 self.names.remove(name)
 
     class Counts(WriteFirst):
-        # Right, as long as nobody does again what has been done.
+        # Right, as long as a deletion is not repeated.
         def delete(self, name):
             if self.db.execute("DELETE FROM tasks WHERE name = ?", (name,)).rowcount != 1:
                 raise KeyError(name)

@@ -223,8 +223,11 @@ class SyncedThroughCtypes(Kept):
             with new.open("wb") as file:
                 file.write(content)
                 file.flush()
-                ctypes.CDLL(None).fsync(file.fileno())
+                self.sync_by_c(file.fileno())
             self.moved(new)
+
+        def sync_by_c(self, descriptor: int) -> None:
+            ctypes.CDLL(None).fsync(descriptor)
 
 
 C_LIBRARY = ctypes.CDLL(None)
@@ -233,13 +236,9 @@ C_LIBRARY = ctypes.CDLL(None)
 class SyncedThroughOneLibrary(Kept):
     """The library is loaded with the module, and its function looked up once."""
 
-    class store(Store):  # noqa: N801 - an attribute of the target
-        def save(self, content: bytes, new: Path) -> None:
-            with new.open("wb") as file:
-                file.write(content)
-                file.flush()
-                C_LIBRARY.fdatasync(file.fileno())
-            self.moved(new)
+    class store(SyncedThroughCtypes.store):  # noqa: N801 - an attribute of the target
+        def sync_by_c(self, descriptor: int) -> None:
+            C_LIBRARY.fdatasync(descriptor)
 
 
 # -- wrong ---------------------------------------------------------------------------------------------------

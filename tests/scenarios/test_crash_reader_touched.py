@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,18 @@ def test_what_asks_for_the_length_or_changes_a_file_depends_on_the_whole(
     assert touches.seen
     assert touches.footprint.fits(NAME, FILES)
     assert not touches.footprint.fits(NAME, {**FILES, NAME: FILES[NAME] + b"more"})
+
+
+def test_what_is_read_once_sqlite_has_opened_the_database_depends_on_the_whole(tmp_path: Path) -> None:
+    def touch(path: Path) -> None:
+        with path.open("rb", buffering=0) as file, closing(sqlite3.connect(path)) as connection:
+            with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+                connection.execute("SELECT * FROM sqlite_master")
+            assert file.read(4) == b"0123"
+
+    touches = touched(tmp_path, touch)
+    assert touches.footprint.fits(NAME, FILES)
+    assert not touches.footprint.fits(NAME, {**FILES, NAME: b"0123, other from here"})
 
 
 def test_a_read_of_another_file_is_no_touch(tmp_path: Path) -> None:

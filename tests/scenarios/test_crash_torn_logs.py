@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from crash_places import Base, Keys
+from renamed_stores import sync_directory
 
 from tornpage import Configuration
 from tornpage.scenarios.model.plan import Plan, Profile
@@ -22,7 +23,7 @@ class Logged(Keys):
     cuts = True
 
     def __init__(self, path: Path) -> None:
-        self.log = open(path.with_name("changes.log"), "ab+", buffering=0)  # noqa: PTH123, SIM115 - closed by `close`
+        self.log = open(path.with_name(f"{path.name}.changes"), "ab+", buffering=0)  # noqa: PTH123, SIM115 - closed by `close`
         try:
             sync_directory(path.parent)
             super().__init__(path)
@@ -52,14 +53,6 @@ class LeavesTheTail(Logged):
     cuts = False
 
 
-def sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def lines_of(log: Path) -> tuple[dict[str, Any], int]:
     """The changes in the whole lines of a log, and their size in bytes."""
     changes, size = {}, 0
@@ -81,7 +74,7 @@ class LogBeside(Base):
 
     def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
         (database,) = (file for _, name, file in connection.execute("PRAGMA database_list") if name == "main")
-        return {**super().rows(connection), **lines_of(Path(database).with_name("changes.log"))[0]}
+        return {**super().rows(connection), **lines_of(Path(f"{database}.changes"))[0]}
 
 
 class LogLeavesTheTail(LogBeside):
@@ -93,6 +86,6 @@ class LogLeavesTheTail(LogBeside):
 def test_a_start_on_a_torn_line_is_always_tried(target: Target, found: set[str], seed: int) -> None:
     profile = Profile("test", 1, 1, 1, 1, crash_states=120, shrinks=False)
     recorder = run(target, Plan(("crash",), profile, seed=seed, report=None))
-    # Neither store is made for a write that fails.
+    # Neither store undoes a line whose change could not be made.
     without_faults = [one.finding for one in recorder.findings if "arm " not in str(one.finding.scenario)]
     assert {one.code for one in without_faults} == found

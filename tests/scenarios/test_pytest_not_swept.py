@@ -97,7 +97,7 @@ def test_a_hypothesis_test_is_refused(project: pytest.Pytester) -> None:
     done.stdout.fnmatch_lines(["*every_fault can't sweep a Hypothesis test*tornpage fuzz*"])
 
 
-# -- what is told -------------------------------------------------------------------------------------------
+# -- what the session shows ----------------------------------------------------------------------------------
 
 
 def test_junit_has_the_counts_as_properties(project: pytest.Pytester) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from marked_project import run
 
 from tornpage import faults
 
@@ -51,18 +52,6 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(store=STORE)
     pytester.syspathinsert()
     return pytester
-
-
-def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    arguments = (
-        "-p",
-        "tornpage.scenarios.pytest_plugin.plugin",
-        "-p",
-        "no:cacheprovider",
-        "--strict-markers",
-        *arguments,
-    )
-    return project.runpytest_inprocess(*arguments)
 
 
 # -- what it costs -----------------------------------------------------------------------------------------

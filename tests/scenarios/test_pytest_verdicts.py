@@ -292,4 +292,8 @@ store.close()
     done = run_test(project, "every_fault(operations='unlock,sync')", body)
     done.assert_outcomes(failed=1)
     failures = [line for line in done.outlines if "IOERR_" in line and "AssertionError" in line]
-    assert failures == [line for line in failures if line.startswith("unlock:db@") and "had taken effect" in line] != []
+    assert (
+        failures
+        == [line for line in failures if line.startswith("unlock:db@") and "the COMMIT has taken effect" in line]
+        != []
+    )

@@ -45,6 +45,7 @@ from tornpage.ledger.recovery import Recovery
 from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.rules import creation, lookup, times, transitions
 from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.rules.values import member
 from tornpage.ledger.stores.store import Change
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import inspection
@@ -190,6 +191,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "the label is no part of a match": (put(creation, "_wording", without_label), tasks.same_run),
     "acp matches only exactly": (put(creation, "Runtime", type("_", (), {"ACP": "none"})), tasks.same_run),
     "a second create is not merged": (put(rules, "merge", lambda existing, _: existing), tasks.same_run),
+    "an error names no argument": (
+        put(creation, "member", lambda _name, kind, value: member("it", kind, value)), tasks.refused_creation),
     "an id that is taken is written over": (put(registry, "_refuse_taken", lambda *_: None), tasks.refused_creation),
     "summaries keep their lines": (put(creation, "collapsed", creation.given_text), tasks.creation),
     # Changing.

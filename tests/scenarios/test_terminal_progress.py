@@ -2,10 +2,11 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import test_refusals
 import tiny_stores
 from rich.console import Console
 from run_records import scenario
@@ -151,3 +152,16 @@ def test_findings_of_one_check_at_one_line_are_one_paragraph(command: Command) -
     heads = [line.strip().partition("(")[0] for line in alike[:4:2]]
     assert heads == ["memory-equals-disk: move", "memory-equals-disk: remove"]
     assert all(line.strip().startswith("tornpage replay ") for line in alike[1:4:2])
+
+
+class Promises(test_refusals.Target):
+    """A connection whose ROLLBACK has no memory is used again, in each of its calls."""
+
+    unpromised: Mapping[str, Any] = {}
+
+
+def test_findings_of_one_lack_of_memory_to_roll_back_are_one_paragraph(command: Command) -> None:
+    ran = command("limits", "--target", "test_terminal_progress:Promises", "--quiet", "--jobs", 1)
+    assert ran.code == 1
+    assert ran.out.count("In the code:") == ran.out.count("Maybe of the same cause:") == 1
+    assert len(re.findall(r"^ +tornpage replay ", ran.out, re.MULTILINE)) >= 2

@@ -38,7 +38,7 @@ class Footprint(NamedTuple):
 
     def fits(self, name: str, files: Mapping[str, bytes]) -> bool:
         """Whether a disk is equal there; `name` is the database's name among its files."""
-        return self.there == _there(name, files) and all(
+        return self.there == own_there(name, files) and all(
             _cut(files.get(name + one.suffix, b""), one.offset, one.size) == one.content for one in self.pieces
         )
 
@@ -74,7 +74,7 @@ class Touches:
         pieces = self._pieces
         if self._depends_on_all or (self.seen and not pieces):
             pieces = [self._piece(suffix, 0, None) for suffix in OWN_SUFFIXES]
-        return Footprint(_there(self._name, self._files), tuple(pieces))
+        return Footprint(own_there(self._name, self._files), tuple(pieces))
 
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
         """Note an operation of SQLite's or of Python's, and let it pass."""
@@ -107,7 +107,14 @@ class Touches:
             return None
 
 
-def _there(name: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+def name_in(database: str, directory: Path) -> str:
+    """The database's name among a directory's files; if it is in another directory, one that no file here has."""
+    below = f"{directory}{os.sep}"
+    return database.removeprefix(below) if database.startswith(below) else "\0"
+
+
+def own_there(name: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Which of SQLite's own files of a database are there, by suffix."""
     return tuple([suffix for suffix in OWN_SUFFIXES if name + suffix in files])
 
 

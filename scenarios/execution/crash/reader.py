@@ -28,7 +28,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
-from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint, Touches
+from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint, Touches, name_in, own_there
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
@@ -114,10 +114,10 @@ class CrashReader:
         plain = self._read(directory, database, others)
         shape = self._shape(files, database, directory)
         kind = plain.content, others
-        name = _name_in(database, directory)
+        name = name_in(database, directory)
         if kind in self._wrong or shape not in self._shapes or not self._was_opened_on(kind, name, files):
             plain_files = self.target.files_view is not None
-            self.beginnings.add(kind if plain_files else (plain.content, tuple([name for name, _ in others])))
+            self.beginnings.add(kind if plain_files else (plain.content, tuple([other for other, _ in others])))
             try:
                 self._open_first(kind, files, plain.view, now_ms, directory, watches=shape not in self._shapes)
             except Violation:
@@ -135,7 +135,7 @@ class CrashReader:
         """The files other than SQLite's files of the one database; all files if the target reads plain files."""
         if self.target.files_view is not None:
             return state.identity
-        name = _name_in(database, directory)
+        name = name_in(database, directory)
         own = [name + suffix for suffix in OWN_SUFFIXES]
         return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
 
@@ -146,16 +146,15 @@ class CrashReader:
         """
         if self.target.files_view is not None:
             return ()
-        name = _name_in(database, directory)
+        name = name_in(database, directory)
         content = files.get(name, b"")
-        there = tuple([suffix for suffix in OWN_SUFFIXES if name + suffix in files])
-        return there, len(content), content == self._pages
+        return own_there(name, files), len(content), content == self._pages
 
     def _open_first(self, kind: Kind, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> None:
         self.target.check_view(view)
         place(files, directory)
         database = self.target.database(directory)
-        touches = Touches(database, _name_in(os.fspath(database), directory), files)
+        touches = Touches(database, name_in(os.fspath(database), directory), files)
         try:
             # It costs a fifth of an opening.
             with touches.noted() if watches or self._touches_own else contextlib.nullcontext():
@@ -306,12 +305,6 @@ class CrashReader:
 def _has_only_a_log(database: str) -> bool:
     """Whether there is a log to recover and no journal, which a connection that can't write could not roll back."""
     return os.path.exists(f"{database}-wal") and not os.path.exists(f"{database}-journal")  # noqa: PTH110
-
-
-def _name_in(database: str, directory: Path) -> str:
-    below = f"{directory}{os.sep}"
-    # If the database is in another directory, no file here belongs to it.
-    return database.removeprefix(below) if database.startswith(below) else "\0"
 
 
 def _is_super(name: str, database: str) -> bool:

@@ -74,14 +74,14 @@ def judge(error: BaseException | None, armed: faults.Armed) -> Verdict:
         return Verdict(SURFACED)
     if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
         return Verdict(FAILED, f"under the fault it ended with {in_words(error)}, which proves nothing")
-    return Verdict(FAILED, in_words(error) + _doubt(armed), shown=True)
+    return Verdict(FAILED, in_words(error) + _of_a_late_error(armed), shown=True)
 
 
-def _doubt(armed: faults.Armed) -> str:
-    """The note on a fault at the first unlock after a COMMIT, which SQLite reports though the change is on disk."""
+def _of_a_late_error(armed: faults.Armed) -> str:
+    """The note on a fault after an unlock: SQLite reports it at the first unlock after a COMMIT, and at no other."""
     if not any((firing.kind, firing.fault.timing) == ("unlock", "after") for firing in armed.firings):
         return ""
-    return " (its COMMIT raised after it had taken effect: the caller can't know, and a test has to accept the change)"
+    return " (SQLite reports this fault after the COMMIT has taken effect: the call fails, and its change is on disk)"
 
 
 def _is_failed_assertion(error: BaseException) -> bool:

@@ -36,6 +36,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, name_in
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import play
@@ -308,9 +309,12 @@ class CrashSearch(Search):
     def _is_torn_beside(self, recording: Recording, crash: faults.Crash) -> bool:
         """Whether a write to a plain file is torn or has holes: what is joined to it may be lost with a later crash."""
         written = [index for index, *_ in ((crash.torn,) if crash.torn else ()) + crash.holes]
-        name = self.target.database(recording.trial.directory).name
-        plain = self.target.files_view is not None
-        return any(plain or not recording.tape.operations[index].path.startswith(name) for index in written)
+        if self.target.files_view is not None:
+            return bool(written)
+        directory = recording.trial.directory
+        name = name_in(os.fspath(self.target.database(directory)), directory)
+        own = {name + suffix for suffix in OWN_SUFFIXES}
+        return any(recording.tape.operations[index].path not in own for index in written)
 
     def _doubted(self, doubt: NotJudged) -> None:
         """Report once why a state could not be judged; the others are judged."""
