@@ -229,8 +229,8 @@ class RegistryEngine:
             adopted = []
             for change in found:
                 previous = self._memory.tasks.get(change.task_id)
-                if change.task is UNSET or change.task != previous:
-                    self._adopt(change)
+                self._adopt(change)
+                if change.task is not UNSET and change.task != previous:
                     adopted.append(msgspec.structs.replace(change, previous=previous))
             self._pending.clear()
             for change in adopted:

@@ -6,8 +6,10 @@ live map, and a task with a delivery state is never deleted by two calls.
 
 A store may raise after it did the work. So after an exception the store is loaded (`load_snapshot`), and the result is
 saved once more, which secures it. As wanted and secured: the call succeeds; as before: ``unchanged``; not
-secured, or neither: ``unknown``, and memory adopts the loaded state. If the load fails, the backend is suspect: reads
-raise, and the next call loads again first.
+secured, or neither: ``unknown``, and memory adopts the loaded state. If the load fails, reads raise until it works.
+
+What could not be secured is owed: the next call, also a query, loads and saves everything once more. As long as that
+fails, no change is passed to the store alone, since it would leave the others behind.
 
 Not covered: a plain store that several processes write to. Saving what was loaded would undo the others' changes.
 """
@@ -37,10 +39,10 @@ class PlainBackend:
     def __init__(self, store: TaskStore) -> None:
         self.store: Final = store
         self.lock: Final = threading.RLock()
-        self.secure_owed: Snapshot | None = None
+        # Whether the store has failed, and not everything in it was saved since.
+        self.save_owed = False
         self.active: PlainUnit | None = None
         self._generation = 0
-        self._suspect: BaseException | None = None
         self._closed = False
 
     def unit(self, owner: Owner) -> "PlainUnit":
@@ -55,7 +57,7 @@ class PlainBackend:
 
     def version(self) -> object:
         """A value that changes after a failure that left the store's contents unknown."""
-        self.ensure_open()
+        self.heal()
         return self._generation
 
     def ensure_open(self) -> None:
@@ -64,10 +66,16 @@ class PlainBackend:
             raise StoreUnavailable("the ledger is closed")
 
     def heal(self) -> None:
-        """Save once more the state after a failed call, if that is pending; if it fails, it stays pending."""
+        """Save what the store holds once more, if that is owed; if it fails, it stays so."""
         self.ensure_open()
-        if self.secure_owed is not None and self.secure(self.secure_owed):
-            self.secure_owed = None
+        if not self.save_owed:
+            return
+        try:
+            found = self.load()[1]
+        except StoreError as error:
+            _log.warning("the store could not be loaded yet: %s", error)
+            return
+        self.save_owed = not self.secure(found)
 
     def load_raw(self) -> Snapshot:
         """The contents of the store, unprocessed."""
@@ -86,10 +94,10 @@ class PlainBackend:
 
     def fresh_for_owner(self, owner_key: str) -> list[Task]:
         """The tasks of an owner, from the store."""
+        self.heal()
         if not offers(self.store, "list_for_owner"):
             tasks = self.load()[1].tasks.values()
             return [task for task in tasks if task.owner_key.strip() == owner_key]
-        self.ensure_open()
         try:
             listed: Sequence[Task] = self.store.list_for_owner(owner_key)  # type: ignore[attr-defined] # offered
         except Exception as error:
@@ -117,7 +125,8 @@ class PlainBackend:
 
     def save(self, view: Snapshot, changes: Sequence[Change]) -> None:
         """Pass the changes to the store, in one call."""
-        call = _finest_call(self.store, view, changes[0]) if len(changes) == 1 else None
+        is_alone = len(changes) == 1 and not self.save_owed
+        call = _finest_call(self.store, view, changes[0]) if is_alone else None
         if call is None:
             self.store.save_snapshot(self.project(view, changes))
             return
@@ -240,7 +249,7 @@ class PlainUnit:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the store may have done the work.
             self._settle(error)
             return
-        self._backend.secure_owed = None
+        self._backend.save_owed = False
         self._owner.committed()
 
     def _settle(self, error: BaseException) -> None:
@@ -249,6 +258,7 @@ class PlainUnit:
         is_interrupt = not isinstance(error, Exception)
         # Until the end of this method memory is in doubt, whatever interrupts it.
         backend.doubt()
+        backend.save_owed = True
         try:
             found = backend.load()[1]
         except StoreError as failure:
@@ -258,7 +268,7 @@ class PlainUnit:
                 raise error from None
             raise from_sqlite(error, doing="save the change", outcome="unknown") from error
         secured = backend.secure(found)
-        backend.secure_owed = None if secured else found
+        backend.save_owed = not secured
         wanted = backend.project(base, self._changes)
         is_after, is_before = (self._same(found, other) for other in (wanted, base))
         if is_after and secured:

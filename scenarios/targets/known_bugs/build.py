@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from tornpage.ledger import TaskRegistry
 from tornpage.ledger.stores.store import Change, Unit
-from tornpage.scenarios.model.target import Action, Target
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target
 from tornpage.scenarios.targets.names import SOUND
+from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store
+from tornpage.scenarios.targets.reference.scripts import Script
+from tornpage.scenarios.targets.reference.session import ReferenceSession
 from tornpage.scenarios.targets.reference.target import Reference
 
 CREATE: Final = Action("tasks.create", {"id": "a", "runtime": "cli", "requester_session_key": "main", "task": "work"})
@@ -73,3 +77,40 @@ class MemoryFirst(TaskRegistry):
         """After a COMMIT that failed, leave alone what memory took too early."""
         early = {change.task_id for change in self._pending if self.too_early(change)}
         super().settled(found and [change for change in found if change.task_id not in early])
+
+
+class _SessionOnOthers(ReferenceSession):
+    """A session whose ledgers on other stores have a registry of the build's."""
+
+    registry: type[TaskRegistry] = TaskRegistry
+
+    def _do_stores_life(self, **how: Any) -> Any:
+        return life_of_a_store(self._place[0] / "other-stores", self._clock, registry=self.registry, **how)
+
+
+class OnAnotherStore(Reference):
+    """The reference, whose one script is the life of a registry on a store that fails.
+
+    `calls` are those of the script; `how` says at which of them the store fails, and what it lacks.
+    """
+
+    def __init__(self, name: str, registry: type[TaskRegistry], calls: tuple[Action, ...], **how: Any) -> None:
+        super().__init__(name)
+        made = [{"name": one.name, "args": one.args} for one in calls]
+        self._script = (Action("stores.life", {"kind": "memory", "calls": made, **how}),)
+        self._registry = registry
+
+    def workload(self) -> tuple[Action, ...]:
+        """A task."""
+        return (CREATE,)
+
+    @property
+    def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
+        """The one."""
+        return (self._script,)
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
+        """Open the ledger; those on other stores have the registry."""
+        session = _SessionOnOthers(directory, configuration, environment, {})
+        session.registry = self._registry
+        return session

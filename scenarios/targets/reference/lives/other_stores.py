@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage.ledger import Ledger, LedgerError, Snapshot, StoreError, StoreFull
+from tornpage.ledger import (
+    IllegalTransition,
+    Ledger,
+    LedgerError,
+    NotFound,
+    Snapshot,
+    StoreError,
+    StoreFull,
+    UsageError,
+)
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 from tornpage.ledger.stores.store import OPTIONAL_METHODS
@@ -21,6 +30,11 @@ _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
     "sqlite": lambda directory: SqliteStore(Database.open(directory)),
 }
 
+_AFTER_CLOSE: Final[tuple[Mapping[str, Any], ...]] = (
+    {"name": "tasks.list", "args": {}},
+    {"name": "tasks.list_fresh_for_owner", "args": {"owner_key": "main"}},
+    {"name": "tasks.create", "args": {"runtime": "cli", "owner_key": "main", "task": "too late"}},
+)
 _METHODS: Final = frozenset({"load_snapshot", "save_snapshot", *OPTIONAL_METHODS})
 
 
@@ -39,8 +53,10 @@ def _driver_error(raises: Mapping[str, Any]) -> Exception:
 class _Store:
     """A store that lacks some of the optional methods.
 
-    It fails at the first write after `fails` was set: before its work, after it, or so that it can't be asked either
-    (``gone``), until `fails` is set again.
+    It fails at the first write after `fails` was set: before its work (``before``), after it (``after``), in one of
+    these ways so that it can't be asked either (``gone``, ``gone after``), or so that the next write fails, too
+    (``twice``, ``twice after``); all that until `back`. In a call after that the first write secures what is there, and
+    fails, too (``securing``).
     """
 
     def __init__(self, store: Any, lacks: Iterable[str], raises: Mapping[str, Any] | None) -> None:
@@ -49,6 +65,9 @@ class _Store:
         self._lacks = frozenset(lacks)
         self._is_gone = False
         self.fails: str | None = None
+        # Whether what it holds would be there after a power cut: a write that failed leaves that open, until all of it
+        # is saved.
+        self.is_secured = True
         # The complete states that it was passed, with copies made at that moment.
         self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
 
@@ -66,12 +85,14 @@ class _Store:
         if name == "save_snapshot":
             self.handed.append((args[0], dict(args[0].tasks), dict(args[0].deliveries)))
         fails, self.fails = self.fails, None
-        if fails in ("before", "gone"):
-            self._is_gone = fails == "gone"
+        if fails is not None:
+            self.is_secured, self._is_gone = False, fails.startswith("gone")
+            self.fails = "before" if fails.startswith("twice") else None
+        if fails is None or fails.endswith("after"):
+            method(*args)
+        if fails is not None:
             raise self._failure("the store has failed")
-        method(*args)
-        if fails == "after":
-            raise self._failure("the store has failed, and has done it")
+        self.is_secured = self.is_secured or name == "save_snapshot"
         return None
 
     def _failure(self, text: str) -> Exception:
@@ -101,10 +122,12 @@ def life_of_a_store(
     lacks: Iterable[str] = (),
     fails: Mapping[str, str] | None = None,
     raises: Mapping[str, Any] | None = None,
+    **parts: Any,
 ) -> list[Any]:
     """The answers, or errors, of calls on a ledger on such a store; then the state after a restart.
 
-    `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any.
+    `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any. The
+    `parts` are further arguments of `Ledger.open`.
     """
     if kind not in _STORES:
         raise TargetError(f"unknown store {kind!r}; known: {', '.join(_STORES)}")
@@ -113,14 +136,14 @@ def life_of_a_store(
         file.unlink()
     store, answers = _Store(_STORES[kind](directory), lacks, raises), list[Any]()
     names: list[str] = ["unnamed"]
-    with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1])) as ledger:
+    with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1], **parts)) as ledger:
         for number, call in enumerate(calls):
             store.fails = (fails or {}).get(str(number))
             answer = _answer(ledger, call, names)
             store.back()
             # A later save of everything would hide the result of this call.
-            answers.append([answer, *store.held()])
-    answers.append(_answer(ledger, {"name": "tasks.list", "args": {}}, names))
+            answers.append([answer, *store.held(), store.is_secured])
+    answers.append([store.is_secured, *(_answer(ledger, call, names) for call in _AFTER_CLOSE)])
     if kind == "sqlite":
         store = _Store(_STORES[kind](directory), lacks, raises)
     with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
@@ -147,12 +170,29 @@ def _made(ledger: Ledger, name: str, args: dict[str, Any], names: list[str]) -> 
     if name == "batch":
         with ledger.batch():
             return [_made(ledger, one["name"], dict(one["args"]), names) for one in args["calls"]]
+    if name == "batch.nested":
+        return _nested(ledger, names, **args)
     if name == "maintenance":
         done = msgspec.structs.asdict(ledger.maintenance(**{"apply": True, **args}))
         return {key: value for key, value in done.items() if key != "checkpointed"}
     names.append(args.pop("id", "unnamed"))
     part, _, method = name.rpartition(".")
     return getattr(getattr(ledger, part) if part else ledger, method)(**args)
+
+
+def _nested(ledger: Ledger, names: list[str], *, calls: list[Any], inner: list[Any], after: list[Any]) -> Any:
+    """A batch in a batch, whose refusal its caller swallows."""
+    answers: list[Any] = []
+
+    def make(some: list[Any]) -> None:
+        answers.extend(_made(ledger, one["name"], dict(one["args"]), names) for one in some)
+
+    with ledger.batch():
+        make(calls)
+        with contextlib.suppress(IllegalTransition, NotFound, UsageError), ledger.batch():
+            make(inner)
+        make(after)
+    return answers
 
 
 def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any) -> Any:

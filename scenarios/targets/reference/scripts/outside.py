@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue, within
 
 
 def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
@@ -104,6 +104,17 @@ _OPTIONAL: Final = (
 )  # fmt: skip
 
 
+def _refused_inside() -> Iterator[Action]:
+    """A refused call, which its caller swallows, in a batch that has changed something or will."""
+    wrong = call("tasks.start", task_id="nobody")
+    for calls, inner, after in (
+        ((create("h"),), (wrong,), (call("tasks.start", task_id="h"),)), ((), (create("i"), wrong), ()),
+        ((create("j"),), (create("k"), wrong), (call("tasks.list"),)),
+    ):  # fmt: skip
+        parts = {"calls": calls, "inner": inner, "after": after}
+        yield call("batch.nested", **{name: [within(one) for one in some] for name, some in parts.items()})
+
+
 def other_stores() -> Iterator[Action]:
     """A store that offers all optional methods, all but one, or none; and one that fails at each call in each way."""
     calls = (
@@ -118,17 +129,21 @@ def other_stores() -> Iterator[Action]:
         create("e", status="succeeded", ended_at=5, requester_origin=1), create("f", status="lost", ended_at=7),
         call("audit"), call("maintenance"), call("tasks.delete", task_id="b"), call("tasks.delete", task_id="c"),
         create("b"), call("tasks.get", task_id="a"), call("tasks.delete", task_id="a"),
-        batch(create("g"), call("close")), call("history.list"), call("outbox.list"), call("recover"), create("g"),
+        batch(create("g"), call("close")), call("history.list"), call("outbox.list"), call("recover"),
+        *_refused_inside(), create("g"),
     )  # fmt: skip
-    data = [{"name": one.name, "args": one.args} for one in calls]
+    data = [within(one) for one in calls]
     for kind in ("json", "memory", "sqlite"):
         for lacks in ((), *((one,) for one in _OPTIONAL), _OPTIONAL):
             yield call("stores.life", kind=kind, lacks=list(lacks), calls=data)
-    for how in ("before", "after", "gone"):
+    for how in ("before", "after", "gone", "gone after", "twice", "twice after"):
         for lacks in ((), _OPTIONAL):
             for number in range(len(calls)):
                 if calls[number].name not in ("maintenance", "history.list", "outbox.list", "recover"):
                     yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
+    # What is owed stays owed when the next change is passed to the store alone.
+    for how in ("twice", "gone after"):
+        yield call("stores.life", kind="memory", calls=data, fails={"3": how, "4": "securing"})
 
 
 def store_errors() -> Iterator[Action]:

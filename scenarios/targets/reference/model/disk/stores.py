@@ -8,7 +8,7 @@ from typing import Any, Final
 from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
-from tornpage.scenarios.targets.reference.model.values import Refusal
+from tornpage.scenarios.targets.reference.model.values import Anything, Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
 # §1, a clear error: the kind of each SQLite result code, and whether a retry makes sense.
@@ -46,16 +46,26 @@ def life(
 ) -> Outcome:
     """§2: the finest method that a store offers, else a projected copy; §0: a failed write changed nothing.
 
-    A store that fails after its work has done it, so the call succeeds; one that can't be asked leaves it open. No
-    runtime is asked, and no worker is known to work on a task.
+    A store that fails after its work has done it, so the call succeeds; one that can't be asked leaves it open, and so
+    does one that can't be secured. That is made up for at the next call, by each change (also where the store fails
+    once more before it: ``securing``) and at the end. No runtime is asked, and no worker is known to work on a task.
     """
     del lacks
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
+    is_secured: Any = True
     for number, call in enumerate(calls):
-        now, answer = _called(step, alone, now, call, (fails or {}).get(str(number)), raises)
-        answers.append([answer, [*now.task], sorted(now.delivery)])
+        how = (fails or {}).get(str(number))
+        now, answer, failed = _called(step, alone, now, call, how, raises)
+        if failed:
+            # One that is gone can't be loaded, and only what was loaded can be saved once more.
+            is_secured = how in ("before", "after")
+        elif is_secured is not True:
+            # A call that is refused may secure it as well; the upkeep reads the store alone.
+            is_open = isinstance(answer, str) or call["name"] in ("audit", "maintenance")
+            is_secured = Anything() if is_open else True
+        answers.append([answer, [*now.task], sorted(now.delivery), is_secured])
     tasks = newest_first(now.task.values())
-    answers.append("StoreUnavailable unchanged False None None")
+    answers.append([True, *["StoreUnavailable unchanged False None None"] * 3])
     deliveries = [now.delivery.get(task["task_id"]) for task in tasks]
     modes = [] if kind == "memory" else ["600"]
     answers.append({"tasks": tasks, "deliveries": deliveries, "copies": True, "modes": modes})
@@ -64,18 +74,24 @@ def life(
 
 def _called(
     step: Step, world: World, now: State, call: Mapping[str, Any], fails: str | None, raises: Mapping[str, Any] | None
-) -> tuple[State, Any]:
+) -> tuple[State, Any, bool]:
+    """The state after a call, its answer, and whether the store has failed in it."""
     name = call["name"]
     if name.startswith(_ON_SQLITE_ONLY):
-        return now, "UsageError"
+        return now, "UsageError", False
     args = {"apply": True, **call["args"]} if name == "maintenance" else call["args"]
     try:
         outcome = step(world, now, name, args)
     except Refusal as refusal:
-        return now, refusal.error
-    if fails in ("before", "gone") and outcome.state != now:
-        return now, _error("unchanged" if fails == "before" else "unknown", raises)
-    return outcome.state, outcome.answer
+        return now, refusal.error, False
+    if outcome.answer == "StoreError unchanged":
+        return now, _error("unchanged", None), False
+    if fails in (None, "securing") or outcome.state == now:
+        return outcome.state, outcome.answer, False
+    after = outcome.state if fails.endswith("after") else now
+    if fails == "after":
+        return after, outcome.answer, True
+    return after, _error("unchanged" if fails == "before" else "unknown", raises), True
 
 
 def _error(outcome: str, raises: Mapping[str, Any] | None) -> str:
