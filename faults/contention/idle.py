@@ -31,12 +31,17 @@ def is_reported() -> bool:
     return Path("/proc/self/task").exists()
 
 
+def is_alone() -> bool:
+    """Whether this process has no other thread."""
+    return _asleep("self") == {}
+
+
 def all_idle() -> bool:
     """Whether all other threads of this process sleep for a moment.
 
     The event loop stands meanwhile: trio as a guest of another loop has a thread that works when trio waits.
     """
-    if _asleep("self") == {}:
+    if is_alone():
         return True
     looks = Quiet()
     for _ in range(_LOOKS + 2):

@@ -85,8 +85,14 @@ class ProgramRival:
                 self._process.release()
 
     def make_way(self) -> None:
-        """Release the lock if it would keep even readers out."""
-        if self.kind.shuts_readers_out:
+        """Await a release that has begun, and release a lock that would keep even readers out.
+
+        The program goes on once the rival has rolled back; then the rival closes its connection, which in WAL mode asks
+        for the whole file for a moment, and keeps new readers out (SQLite's ``os_unix.c``: the PENDING lock).
+        """
+        with self._lock:
+            is_to_go = self.kind.shuts_readers_out
+        if is_to_go:
             self.let_go()
 
     def saw(self, error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from tornpage import faults
 from tornpage.faults.files import spared
 from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.at_rest import read_at_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
@@ -465,7 +466,8 @@ class Trial:
         content = content_of(database, self._holder) if integrity and self.session is not None else None
         is_known = content is not None and content in _SOUND
         try:
-            view = view_of(self.target, database, integrity=integrity and not is_known)
+            integrity = integrity and not is_known
+            view = read_at_rest(lambda: view_of(self.target, database, integrity=integrity), self.session)
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
