@@ -466,7 +466,7 @@ def test_a_store_that_connects_at_its_first_call_has_a_sound_first_target(comman
     (tmp_path / "lazy.py").write_text(LAZY)
     wrote = command("new", "target", "--from", "lazy:Cache")
     assert wrote.code == 0, wrote
-    assert "was written: 4 calls: put, drop_all, pop\n" in wrote.out
+    assert "was written: 5 calls: put, drop_all, pop\n" in wrote.out
     assert "view: entries, from the file" in wrote.out
     assert "the store sets synchronous = NORMAL" in wrote.out
     for search in ("sweep", "crash"):
@@ -560,3 +560,75 @@ def test_a_full_text_index_on_another_table_is_not_read_a_second_time(tmp_path: 
         connection.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
     _, _, found = read(tmp_path)
     assert [table.name for table in found] == ["notes", "pages"]
+
+
+# A value that is replaced by DELETE and INSERT, in one transaction or in two; what is replaced comes last of three.
+REPLACED = """
+import sqlite3
+
+class Settings:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS settings (part, name, value, PRIMARY KEY (part, name))")
+
+    def store(self, part: str, name: str, value: int) -> None:
+        {begin}
+        with self.db:
+            self.db.execute("DELETE FROM settings WHERE part = ? AND name = ?", (part, name))
+            self.db.execute("INSERT INTO settings VALUES (?, ?, ?)", (part, name, value))
+
+    def close(self):
+        self.db.close()
+"""
+# Numbers in memory, beside rows that are numbered as well; a number that is replaced is replaced in both places, or
+# in one.
+TALLY = """
+import sqlite3
+
+class Tally:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS votes (id INTEGER PRIMARY KEY, name TEXT UNIQUE, n INTEGER)")
+        self.votes = dict(self.db.execute("SELECT name, n FROM votes"))
+
+    def vote(self, name: str, n: int) -> None:
+        replaced = "ON CONFLICT (name) DO UPDATE SET n = excluded.n"
+        self.db.execute(f"INSERT INTO votes (name, n) VALUES (?, ?) {{replaced}}", (name, n))
+        {remember}
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "view", "code"),
+    [
+        (REPLACED.format(begin='self.db.execute("BEGIN IMMEDIATE")'), "Settings", "settings, through store.db", 0),
+        (REPLACED.format(begin=""), "Settings", "settings, through store.db", 1),
+        (TALLY.format(remember="self.votes.setdefault(name, n)"), "Tally", "votes: name and n of votes", 1),
+    ],
+)
+def test_a_first_target_also_replaces_what_is_there(
+    command: Command, tmp_path: Path, source: str, name: str, view: str, code: int
+) -> None:
+    module = f"replaced_in_{name.lower()}_{code}"
+    (tmp_path / f"{module}.py").write_text(source)
+    wrote = command("new", "target", "--from", f"{module}:{name}")
+    assert wrote.code == 0, wrote
+    assert "2 calls: " in wrote.out
+    assert f"view: {view}" in wrote.out
+    swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+
+
+def test_a_number_that_is_the_row_s_number_too_is_not_mistaken_for_it(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "tally.py").write_text(TALLY.format(remember="self.votes[name] = n"))
+    wrote = command("new", "target", "--from", "tally:Tally")
+    assert "view: votes: name and n of votes\n" in wrote.out, wrote
+
+
+def test_a_call_that_can_not_replace_anything_is_made_once(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "numbered.py").write_text(NUMBERED)
+    assert command("new", "target", "--from", "numbered:Numbered").code == 0
+    assert (tmp_path / "numbered_target.py").read_text().count('Action("add"') == 2  # and the beat

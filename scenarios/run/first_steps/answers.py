@@ -44,7 +44,7 @@ def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
 
     After views of all tables, those of one table each.
     """
-    own = [answer for table in observed.tables if (answer := _answer(table, observed.answers))]
+    own = [answer for table in observed.tables if (answer := _best(table, observed))]
     rest = [table for table in observed.tables if table not in [answer.table for answer in own]]
     if own and rest:
         yield own, rest
@@ -56,18 +56,41 @@ def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
         yield from (([], [table]) for table in observed.tables)
 
 
-def _answer(table: Table, answers: Mapping[str, Any]) -> Answer | None:
+def _best(table: Table, observed: Observed) -> Answer | None:
+    """Its likeliest answer.
+
+    A key column is an unlikely value: often it is a number that happens to be the row's number, too. An answer from
+    before anything was overwritten is for a store that then changes only one of memory and file.
+    """
+    moments = [(table, observed.answers), *_before(table, observed)]
+    found = (_answer(one, answers, unlikely=unlikely) for unlikely in (False, True) for one, answers in moments)
+    return next(filter(None, found), None)
+
+
+def _before(table: Table, observed: Observed) -> Iterator[tuple[Table, Mapping[str, Any]]]:
+    tables, answers = observed.earlier
+    for one in tables:
+        if one.name == table.name:
+            places = [one.columns.index(column) for column in table.columns]
+            rows = tuple(tuple(row[place] for place in places) for row in one.rows)
+            yield msgspec.structs.replace(table, rows=rows), answers
+
+
+def _answer(table: Table, answers: Mapping[str, Any], *, unlikely: bool) -> Answer | None:
     for name, value in answers.items():
-        found = _pairs(table, name, value) if isinstance(value, dict) else _members(table, name, value)
+        is_mapping = isinstance(value, dict)
+        found = _pairs(table, name, value, unlikely=unlikely) if is_mapping else _members(table, name, value)
         if found:
             return found
     return None
 
 
-def _pairs(table: Table, name: str, value: dict[Any, Any]) -> Answer | None:
-    """A mapping that has two columns of the table."""
+def _pairs(table: Table, name: str, value: dict[Any, Any], *, unlikely: bool) -> Answer | None:
+    """A mapping that has two columns of the table; `unlikely`: with one of the table's key for its values."""
     for (key, keys), (data, values) in itertools.permutations(_columns(table), 2):
-        if value and _equal(list(value.items()), list(zip(keys, values, strict=True))):
+        if (data in table.keys) is not unlikely or not value:
+            continue
+        if _equal(list(value.items()), list(zip(keys, values, strict=True))):
             source = "store.items()" if name == "items()" else f"store.{name}.items()"
             return Answer(
                 table,

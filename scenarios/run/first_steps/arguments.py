@@ -30,6 +30,15 @@ _BOUNDS: Final = frozenset(
 )
 _FAR: Final = 10_000
 
+# Not called: they wait, communicate, or hold a transaction open on purpose.
+_LEFT_ALONE: Final = frozenset(
+    "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
+    "watch subscribe consume worker wait send publish notify post upload download sync backup dump iterdump vacuum "
+    "reopen connection memory disk".split()
+)
+# The same, unless they are told what: a cart is opened, a job is started, a room is joined.
+_LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
+
 
 class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
     """Nothing can be proposed, and why."""
@@ -152,3 +161,39 @@ def arguments(method: Any) -> Iterator[dict[str, Any]]:
             parameter.name: next(texts) if value == "alpha" else value
             for parameter, value in zip(required, values, strict=True)
         }
+
+
+def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same arguments with another value for one of them, the last first: what comes first is often the key."""
+    free = [one.name for one in needed(method) if not any(map(_is_closed, _types(one.annotation)))]
+    for name in reversed(list(args)[-_MOST_TRIES:]) if len(args) > 1 else ():
+        if name in free and (value := _another(args[name])) is not None:
+            yield {**args, name: value}
+
+
+def _is_closed(wanted: Any) -> bool:
+    """Whether a type has a list of values that we don't know to be exchangeable."""
+    is_enum = isinstance(wanted, type) and issubclass(wanted, enum.Enum)
+    return is_enum or typing.get_origin(wanted) is typing.Literal
+
+
+def _another(value: Any) -> Any:
+    """Another value of the same type; None for types that we don't vary."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    others: dict[type, Any] = {str: "other", list: ["other"], dict: {"one": 2}}
+    return others.get(type(value))
+
+
+def why_left_alone(name: str, method: Any) -> str:
+    """Why it isn't called; empty if it can be tried."""
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        return "it is asynchronous"
+    if inspect.isgeneratorfunction(inspect.unwrap(method)):
+        return "it is a generator"
+    words = {*name.lower().split("_")}
+    if words & _LEFT_ALONE or (words & _LEFT_ALONE_BARE and not needed(method)):
+        return "by its name it waits, communicates or handles connections"
+    return ""

@@ -11,19 +11,17 @@ and delayed effects. The result is a proposal, which the contract of view and ro
 
 import contextlib
 import inspect
-import io
-import itertools
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
+from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import connections_on
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.model import ambient
@@ -32,32 +30,22 @@ from tornpage.scenarios.run.first_steps.arguments import (
     NEEDS_AN_OBJECT,
     NotLearned,
     arguments,
-    needed,
     nothing_added,
+    other_values,
     takes_a_list,
     ways_to_make,
+    why_left_alone,
 )
-from tornpage.scenarios.run.first_steps.tables import Row, Table, count, read
+from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, copied, held, is_data
+from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, read
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
-_A_CALL_S: Final = 3.0
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000
-_MOST_ITEMS: Final = 10_000
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 _A_MONTH_S: Final = 31 * 86_400
-# All errors that a store may raise for our arguments; some end the process on purpose.
-_FAILURES: Final = (Exception, SystemExit, TookTooLongError)
-# Not called: they wait, communicate, or hold a transaction open on purpose.
-_LEFT_ALONE: Final = frozenset(
-    "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
-    "watch subscribe consume worker wait send publish notify post upload download sync backup dump iterdump vacuum "
-    "reopen connection memory disk".split()
-)
-# The same, unless they are told what: a cart is opened, a job is started, a room is joined.
-_LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
 _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
     "wipe", "empty", "truncate", "reset", "flush",
@@ -89,6 +77,10 @@ class Observed(msgspec.Struct, frozen=True):
     left_out: Mapping[str, str]
     # Whether it takes the time or random values by itself, which are replaced.
     deterministic: bool
+    # Those of the calls that replace data that another call has written.
+    overwriting: tuple[Action, ...] = ()
+    # The tables and the answers without those calls.
+    earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
 
 
 def observe(store: Callable[..., Any], directory: Path) -> Observed:
@@ -113,8 +105,16 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
     for number, make in enumerate(ways_to_make(store)):
         first, second = directory / f"first-{number}", directory / f"second-{number}"
         try:
-            played = _Played(store, make, first, deterministic=deterministic)
-            found = played.discover()
+            played = discovered = _Played(store, make, first, deterministic=deterministic)
+            found = discovered.discover()
+
+            def fresh(name: str, make: str = make, number: int = number) -> _Played:
+                return _Played(store, make, directory / f"{name}-{number}", deterministic=deterministic)
+
+            overwriting = _overwriting(fresh, discovered, found)
+            if overwriting:
+                found = [one for index, call in enumerate(found) for one in (call, *overwriting.get(index, ()))]
+                played = fresh("overwriting").play_like(discovered, [action for action, _ in found])
             with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
                 again = _Played(store, make, second, deterministic=deterministic)
                 again.repeat([action for action, _ in found])
@@ -123,7 +123,9 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             continue
         if played.closes != "close" and not inspect.isclass(store):
             raise NotLearned("what it returns has no `close`; let it return a store that has one")
-        return _observed(played, again, found, deterministic=deterministic)
+        observed = _observed(played, again, found, deterministic=deterministic)
+        more = tuple(action for calls in overwriting.values() for action, _ in calls)
+        return msgspec.structs.replace(observed, overwriting=more, earlier=(discovered.most, discovered.answers))
     raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
 
 
@@ -142,6 +144,24 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
         deterministic,
     )  # fmt: skip
+
+
+def _overwriting(
+    fresh: Callable[[str], "_Played"], played: "_Played", found: list[tuple[Action, int]]
+) -> dict[int, list[tuple[Action, int]]]:
+    """For calls that added rows, by their place: the same call with another value, where that replaces a row.
+
+    Each is tried in a store of its own, so that one which is refused leaves nothing behind.
+    """
+    calls: dict[int, list[tuple[Action, int]]] = {}
+    for index, (action, added) in enumerate(found):
+        others = other_values(getattr(played.store, action.name), action.args) if added > 0 else ()
+        for number, args in enumerate(others):
+            other = Action(action.name, args)
+            if fresh(f"other-{index}-{number}").overwrites([one for one, _ in found[: index + 1]], other):
+                calls[index] = [(other, 0)]
+                break
+    return calls
 
 
 def _beat(action: Action) -> Action:
@@ -193,9 +213,9 @@ class _Played:
             "environment": self._environment,
         }
         try:
-            with limit(_A_CALL_S, "it did not return"), self._during("open"):
+            with limit(A_CALL_S, "it did not return"), self._during("open"):
                 self.store = eval(make, names)  # noqa: S307 - our own expression, of the user's own class
-        except _FAILURES as error:
+        except FAILURES as error:
             raise NotLearned(f"{type(error).__name__}: {error}") from error
         if inspect.isawaitable(self.store):
             if inspect.iscoroutine(self.store):
@@ -238,16 +258,33 @@ class _Played:
         self._repeat(actions)
         self._finish()
 
+    def play_like(self, other: "_Played", actions: list[Action]) -> "_Played":
+        """Make other calls than `other` did, knowing what it has learned."""
+        self.tried, self.left_out = other.tried, other.left_out
+        self.answers = dict.fromkeys(other.answers)
+        self.repeat(actions)
+        return self
+
+    def overwrites(self, actions: list[Action], last: Action) -> bool:
+        """Whether `last`, after the other calls, replaces a row; closes the store."""
+        self._repeat(actions)
+        before = self.tables()
+        works = self._call(last)
+        after = self.tables()
+        self._finish()
+        return works and lost_rows(before, after)
+
     def _repeat(self, actions: list[Action]) -> None:
         for action in actions:
-            with (
-                contextlib.suppress(*_FAILURES),
-                limit(_A_CALL_S, "it did not return"),
-                self._during(str(action)),
-            ):
-                getattr(self.store, action.name)(**action.args)
+            self._call(action)
             self._environment.now_ms += _STEP_MS
             self._keep(self.tables())
+
+    def _call(self, action: Action) -> bool:
+        with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
+            getattr(self.store, action.name)(**action.args)
+            return True
+        return False
 
     def methods(self) -> list[tuple[str, Any]]:
         """The public methods that can be tried, in the order of the class."""
@@ -258,7 +295,7 @@ class _Played:
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
             if not is_public or not inspect.isfunction(method) or name == "close":
                 continue
-            if reason := _why_left_alone(name, method):
+            if reason := why_left_alone(name, method):
                 self.left_out[name] = reason
             else:
                 found.append((name, getattr(self.store, name)))
@@ -272,9 +309,9 @@ class _Played:
         for args in arguments(method):
             before = self.tables()
             try:
-                with limit(_A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
+                with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                     returned = method(**args)
-            except _FAILURES as error:
+            except FAILURES as error:
                 self.left_out[name] = f"it raised {type(error).__name__}: {error}"[:100]
                 continue
             if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
@@ -289,7 +326,7 @@ class _Played:
             if not args and returned is not None:
                 self.answers.setdefault(f"{name}()", None)
             # A read has an answer; a call without effect and answer may need other arguments.
-            if _is_data(returned):
+            if is_data(returned):
                 self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), 0)]
             if listed := takes_a_list(method):
@@ -298,20 +335,20 @@ class _Played:
 
     def _keep(self, tables: list[Table]) -> None:
         """Views are matched with the moment that has the most rows."""
-        self.held |= dict.fromkeys(name for name, value in _held(self.store) if _copied(value))
+        self.held |= dict.fromkeys(name for name, value in held(self.store) if copied(value))
         ours = [table for table in tables if table.name not in self.begun]
         if count(ours) >= count(self.most):
             self.most = ours
-            self.answers |= {name: _asked(self.store, name) for name in self._looks()}
+            self.answers |= {name: asked(self.store, name) for name in self._looks()}
 
     def _looks(self) -> list[str]:
-        held = [name for name, _ in _held(self.store)]
+        attributes = [name for name, _ in held(self.store)]
         mapping = ["items()"] if callable(getattr(self.store, "items", None)) else []
-        return [*held, *mapping, *(name for name in self.answers if name.endswith("()"))]
+        return [*attributes, *mapping, *(name for name in self.answers if name.endswith("()"))]
 
     def _finish(self) -> None:
         self.connection = next(
-            (name for name, value in _held(self.store) if isinstance(value, sqlite3.Connection)), None
+            (name for name, value in held(self.store) if isinstance(value, sqlite3.Connection)), None
         )
         self.synchronous = self._level()
         self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
@@ -320,7 +357,7 @@ class _Played:
         close = getattr(self.store, "close", None) or getattr(
             getattr(self.store, self.connection or "", None), "close", None
         )
-        with contextlib.suppress(*_FAILURES), limit(_A_CALL_S, "close did not return"):
+        with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
             if close is not None:
                 close()
         if not self.file:
@@ -348,51 +385,3 @@ class _Played:
 
 def _as_it_is(_call: str) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
-
-
-def _held(store: Any) -> list[tuple[str, Any]]:
-    """Its attributes, including those of slots."""
-    slots = [name for kind in type(store).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(store, name)]
-    return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
-
-
-def _asked(store: Any, name: str) -> Any:
-    try:
-        if name.endswith("()"):
-            with limit(_A_CALL_S, f"{name} did not return"):
-                answer = getattr(store, name[:-2])()
-                return dict(answer) if name == "items()" else _listed(answer)
-        return _copied(getattr(store, name))
-    except _FAILURES:
-        return None
-
-
-def _listed(answer: Any) -> Any:
-    """The answer of a method as data; the beginning of one that is read step by step, such as a view of keys."""
-    if isinstance(answer, io.IOBase):
-        return None
-    is_lazy = isinstance(answer, (Iterator, KeysView, ValuesView, ItemsView))
-    return list(itertools.islice(answer, _MOST_ITEMS)) if is_lazy else _copied(answer)
-
-
-def _copied(value: Any) -> Any:
-    """A collection as data; the store's own iterators are not read: it may need what they yield, or they never end."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, (set, frozenset, list, tuple)) else None
-
-
-def _is_data(value: Any) -> bool:
-    return isinstance(value, (str, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
-
-
-def _why_left_alone(name: str, method: Any) -> str:
-    """Why it isn't called; empty if it can be tried."""
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-        return "it is asynchronous"
-    if inspect.isgeneratorfunction(inspect.unwrap(method)):
-        return "it is a generator"
-    words = {*name.lower().split("_")}
-    if words & _LEFT_ALONE or (words & _LEFT_ALONE_BARE and not needed(method)):
-        return "by its name it waits, communicates or handles connections"
-    return ""

@@ -36,7 +36,20 @@ class Written(msgspec.Struct, frozen=True):
 
 
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
-    """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`."""
+    """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
+
+    Where none does, those without the calls that overwrite something.
+    """
+    try:
+        return _first_that_holds(observed, module, store, directory / "all")
+    except NotLearned:
+        if not observed.overwriting:
+            raise
+    calls = tuple(one for one in observed.calls if one not in observed.overwriting)
+    return _first_that_holds(msgspec.structs.replace(observed, calls=calls), module, store, directory / "fewer")
+
+
+def _first_that_holds(observed: Observed, module: str, store: str, directory: Path) -> Written:
     problems: list[str] = []
     # A store that connects at its first call has no connection yet when its view is looked at: then the file is read.
     sources = [f"store.{observed.connection}", ""] if observed.connection else [""]

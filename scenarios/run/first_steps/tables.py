@@ -60,6 +60,12 @@ def count(tables: Sequence[Table]) -> int:
     return sum(len(table.rows) for table in tables)
 
 
+def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> bool:
+    """Whether a row that was there is no longer, as it was, in its table."""
+    now = {table.name: {*table.rows} for table in after}
+    return any({*table.rows} - now.get(table.name, set()) for table in before)
+
+
 def read(directory: Path) -> tuple[str, str, list[Table]]:
     """The database's name, its journal mode, and all tables with their rows; none without a file."""
     path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)

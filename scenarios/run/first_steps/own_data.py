@@ -1,0 +1,52 @@
+"""The data that a store holds and answers, read while it is played."""
+
+import io
+import itertools
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Final
+
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
+
+# The longest time of one call.
+A_CALL_S: Final = 3.0
+# All errors that a store may raise for our arguments; some end the process on purpose.
+FAILURES: Final = (Exception, SystemExit, TookTooLongError)
+_MOST_ITEMS: Final = 10_000
+
+
+def held(store: Any) -> list[tuple[str, Any]]:
+    """Its attributes, including those of slots."""
+    slots = [name for kind in type(store).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(store, name)]
+    return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
+
+
+def asked(store: Any, name: str) -> Any:
+    """What an attribute holds, or a method (its name ends with "()") returns, as data; None for anything else."""
+    try:
+        if name.endswith("()"):
+            with limit(A_CALL_S, f"{name} did not return"):
+                answer = getattr(store, name[:-2])()
+                return dict(answer) if name == "items()" else _listed(answer)
+        return copied(getattr(store, name))
+    except FAILURES:
+        return None
+
+
+def _listed(answer: Any) -> Any:
+    """The answer of a method as data; the beginning of one that is read step by step, such as a view of keys."""
+    if isinstance(answer, io.IOBase):
+        return None
+    is_lazy = isinstance(answer, (Iterator, KeysView, ValuesView, ItemsView))
+    return list(itertools.islice(answer, _MOST_ITEMS)) if is_lazy else copied(answer)
+
+
+def copied(value: Any) -> Any:
+    """A collection as data; the store's own iterators are not read: it may need what they yield, or they never end."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, (set, frozenset, list, tuple)) else None
+
+
+def is_data(value: Any) -> bool:
+    """Whether an answer says something that can be compared."""
+    return isinstance(value, (str, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
