@@ -146,11 +146,20 @@ class Executor:
 
     def do(self, step: Step) -> None:
         """Play one step and check everything. Raises `Violation`."""
+        if not isinstance(step, Clear):
+            self.real.require_open_errors()
         self.steps.append(step)
         self.counts["steps"] += 1
         if self._trace is not None:
             self._trace(str(step))
         self._set_clock(step)
+        self._play(step)
+        if not _ends_what_is_armed(step):
+            self.real.require_open_errors()
+        if self._trace is not None:
+            self._trace(in_order(self.view))
+
+    def _play(self, step: Step) -> None:
         if isinstance(step, Call):
             self._call(step)
         elif isinstance(step, Conditional):
@@ -167,9 +176,6 @@ class Executor:
             self._interleave(step)
         else:
             self._restart(step)
-        self.real.require_open_errors()
-        if self._trace is not None:
-            self._trace(in_order(self.view))
 
     def _set_clock(self, step: Step) -> None:
         """Set the minute of a step: its own by default, or the one it names, also for what follows it."""
@@ -190,6 +196,7 @@ class Executor:
         beat = self.real.target.heartbeat()
         if not any(_makes(step, beat) for step in self.steps):
             self.real.heartbeat()
+        self.real.require_open_errors()
 
     def clear(self) -> None:
         """Disarm everything; from now on the session has to answer."""
@@ -613,6 +620,11 @@ def _makes(step: Step, beat: Action) -> bool:
     if isinstance(step, Interleave):
         return beat in (step.first, step.second)
     return isinstance(step, Soak) or (isinstance(step, Call) and step.action == beat)
+
+
+def _ends_what_is_armed(step: Step) -> bool:
+    """Whether the store is judged without a fault after this step; what is wrong then says more than a hidden error."""
+    return isinstance(step, Clear) or (isinstance(step, Call) and step.ends is True)
 
 
 def _in_short(answer: Answer) -> str:

@@ -12,6 +12,7 @@ from tornpage import faults
 from tornpage.faults.plan import Fault
 from tornpage.faults.result_codes import error_for
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault, require_named
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -269,6 +270,36 @@ def test_a_store_that_hides_the_error_is_found_and_its_scenario_shows_it_again(
     again, _ = play(recorder.findings[0].finding.scenario, target(), home / "again")
     assert again is not None
     assert again.code == "error-is-not-hidden"
+
+
+class HidesAndSticks(others_stores.ShelfTarget):
+    """Hides the error, and takes no change any more."""
+
+    class kind(others_stores.Shelf):  # noqa: N801
+        is_changing = False
+
+        def put(self, key: str, value: object = 1) -> None:
+            if self.is_changing:
+                raise StoreFailedError("a change is being made")
+            self.is_changing = True
+            try:
+                super().put(key, value)
+            except sqlite3.Error:
+                raise StoreFailedError("not saved") from None
+            self.is_changing = False
+
+
+@pytest.mark.usefixtures("shim")
+def test_what_is_wrong_once_the_fault_is_gone_is_said_first_by_the_point_and_by_its_scenario(
+    search: Search, home: Path
+) -> None:
+    recorder = search(HidesAndSticks(), points=20)
+    assert codes(recorder) == {"still-usable-after-the-fault"}
+    for found in recorder.findings:
+        assert NOT_SHOWN not in found.finding.message
+        again, _ = play(found.finding.scenario, HidesAndSticks(), home / "again")
+        assert again is not None
+        assert again.code == "still-usable-after-the-fault"
 
 
 @pytest.mark.usefixtures("shim")
