@@ -129,9 +129,11 @@ class LegacyQueue:
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
             self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
-            # The same message may be there under another id.
-            keys = {key for (key,) in connection.execute("SELECT idempotency_key FROM message_outbox")} - {None}
-        lost = sorted(name for name, key in self._taken.items() if name not in self.known and key not in keys)
+            there = connection.execute("SELECT id, idempotency_key FROM message_outbox").fetchall()
+        # A call may have queued the same message, under this id or under another one.
+        ids, keys = {name for name, _ in there}, {key for _, key in there} - {None}
+        known = ids | self.known.keys()
+        lost = sorted(name for name, key in self._taken.items() if name not in known and key not in keys)
         self._taken = {}
         if lost:
             raise Violation(

@@ -226,9 +226,9 @@ class OwnSession:
         with self._booting(), recovery_lines(self.told):
             return self.ledger.recover()
 
-    def _do_maintenance(self, *, apply: bool = True) -> Any:
+    def _do_maintenance(self, *, apply: bool | None = True) -> Any:
         with self._booting():
-            done = msgspec.structs.asdict(self.ledger.maintenance(apply=apply))
+            done = msgspec.structs.asdict(self.ledger.maintenance(**{} if apply is None else {"apply": apply}))
         # Whether a reader blocked a checkpoint is not specified.
         del done["checkpointed"]
         return done

@@ -174,6 +174,10 @@ def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int) -> mod
         return model.Outcome(state)
 
 
+# The fields without which there is no new task; they are the fields of one argument.
+_NEEDED: Final = {"tasks.create": frozenset({"runtime", "task"})}
+
+
 class _Call(msgspec.Struct, frozen=True):
     """The call of the ledger in an action, in every process, and when."""
 
@@ -201,8 +205,10 @@ def _names_an_argument(reason: str, call: _Call) -> bool:
     if call.name == "batch" or not call.args:
         # It is about one of the calls in it, or about what is on disk.
         return True
+    # Of those that it needs and lacks, or else of those that it has.
+    named = _NEEDED.get(call.name, frozenset()) - call.args.keys() or call.args.keys()
     known = (f"{name.removesuffix('_id')} {value!r}" for name, value in call.args.items() if name.endswith("_id"))
-    return not call.args.keys().isdisjoint(re.findall(r"\w+", reason)) or any(one in reason for one in known)
+    return not named.isdisjoint(re.findall(r"\w+", reason)) or any(one in reason for one in known)
 
 
 def _hold_outcome(call: _Call, outcome: model.Outcome, kind: str, before: View, after: View, told: Told) -> None:

@@ -30,6 +30,8 @@ class Driver:
         self.commits: list[tuple[str, int]] = []
         # Whether a COMMIT has failed of which only a look at the rows shows whether it was made.
         self.is_ambiguous = False
+        # How many connections were opened.
+        self.opened = 0
 
     def arm(self, faults: Mapping[int, str], meanwhile: Callable[[], object] | None = None) -> None:
         """From now on these statements fail; a fault named ``meanwhile`` makes that call instead."""
@@ -44,6 +46,7 @@ class Driver:
         """Open a connection, as sqlite3 does."""
         if self.due("connect", in_transaction=False) is not None:
             raise _error("before")
+        self.opened += 1
         return _Connection(sqlite3.connect(place, **how), self)
 
     def due(self, statement: str, *, in_transaction: bool) -> str | None:

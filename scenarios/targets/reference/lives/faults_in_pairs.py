@@ -7,7 +7,8 @@ another process changes the row. After each pair:
 * the answer is true of the rows, a COMMIT in doubt has been fenced, and an answer that is unknown has
   left a fence to make, which is made at the end;
 * another process is not locked out, and a query shows its change, or raises;
-* as soon as nothing fails any more the ledger answers, with the settings it was opened with, and owes no fence.
+* as soon as nothing fails any more the ledger answers, with the settings it was opened with, owes no fence, and keeps
+  its connection.
 
 Not covered: what a power cut after two faults leaves.
 """
@@ -149,6 +150,7 @@ class _Case:
         self._turn += 1
         try:
             shown, settings, stored = self._texts(), self._asked(), self._stored()
+            opened = self._driver.opened
             self._ledger.tasks.progress(self._task, f"turn {self._turn}")
         except Exception as error:  # noqa: BLE001 - whatever it raises is wrong
             return f"nothing fails any more, and the ledger raises {error!r}"
@@ -157,8 +159,10 @@ class _Case:
             return f"it shows {shown} and {self._texts()}, and the rows had {stored} and have {self._stored()}"
         if {*settings.items(), *self._asked().items()} != {*self._settings.items()}:
             return f"its settings were {self._settings}, and are {settings}"
-        if self._owes_a_fence():
-            return "a change was committed, and a fence is still owed"
+        is_left, opens_again = self._owes_a_fence(), self._driver.opened != opened
+        if is_left or opens_again:
+            left = "a fence is still owed" if is_left else "the database is opened again at each call"
+            return f"a change was committed, and {left}"
         if self._mirror.wrong or [one.progress_summary for one in self._mirror.tasks.values()] != self._texts():
             return f"observers were notified of other changes than there were: {self._mirror.wrong}"
         unsynced = [

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,9 @@ def _ledger(directory: Path) -> Path:
 def _bytes(directory: Path, content: bytes) -> None:
     directory.mkdir()
     (directory / DATABASE_NAME).write_bytes(content)
+    # As by a program with a common umask.
+    (directory / DATABASE_NAME).chmod(0o644)
+    directory.chmod(0o755)
 
 
 def _changed(directory: Path, *statements: str) -> None:
@@ -113,15 +117,18 @@ def _of_version(directory: Path, version: int) -> None:
         connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _hot_journal(directory: Path) -> None:
+def _hot_journal(directory: Path, before: int | None = None, meanwhile: int = 99) -> None:
     """A process has died in the middle of a change of the first page, in a rollback mode; its journal has the old one.
 
     What the page says meanwhile, here a newer schema, was never committed. https://sqlite.org/fileformat2.html, 3.
+    `before` is the version in the journal, by default the ledger's own.
     """
     path = _ledger(directory)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = delete")
     content = path.read_bytes()
+    if before is not None:
+        content = _with_version(content, before)
     size = int.from_bytes(content[16:18], "big")
     page, number = content[:size], (1).to_bytes(4, "big")
     checksum = sum(page[at] for at in range(size - 200, 0, -200))
@@ -129,7 +136,21 @@ def _hot_journal(directory: Path) -> None:
               size.to_bytes(4, "big"))  # fmt: skip
     journal = (_JOURNAL_MAGIC + b"".join(header)).ljust(512, b"\0") + number + page + checksum.to_bytes(4, "big")
     path.with_name(f"{DATABASE_NAME}-journal").write_bytes(journal)
-    path.write_bytes(content[:60] + (99).to_bytes(4, "big") + content[64:])
+    path.write_bytes(_with_version(content, meanwhile))
+
+
+def _with_version(content: bytes, version: int) -> bytes:
+    return content[:60] + version.to_bytes(4, "big") + content[64:]
+
+
+def _log_alone(directory: Path) -> None:
+    _with_log(directory, 99)
+    (directory / DATABASE_NAME).unlink()
+
+
+def _in_the_place(directory: Path, side: str, make: Callable[[Path], object]) -> None:
+    """Something else than a file beside the database."""
+    make(_ledger(directory).with_name(f"{DATABASE_NAME}-{side}"))
 
 
 def _flipped(content: bytes, at: int) -> bytes:
@@ -154,6 +175,8 @@ _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
     "newer in a wrong frame": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, _IN_A_PAGE)),
     "newer in a log that is none": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 0)),
     "newer in a wrong log": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 13)),
+    "newer in a log with a torn head": lambda directory: _with_log(directory, 99, change=lambda log: _flipped(log, 27)),
+    "log alone": _log_alone,
     "short log": lambda directory: _with_log(directory, 99, change=lambda log: log[:20]),
 }
 BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
@@ -178,6 +201,11 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "version 1": lambda directory: _of_version(directory, 1),
     "version 2": lambda directory: _of_version(directory, 2),
     "hot journal": _hot_journal,
+    "newer before a hot journal": lambda directory: _hot_journal(directory, before=99, meanwhile=1),
+    "index is a pipe": lambda directory: _in_the_place(directory, "shm", os.mkfifo),
+    "index is a directory": lambda directory: _in_the_place(directory, "shm", Path.mkdir),
+    "log is a directory": lambda directory: _in_the_place(directory, "wal", Path.mkdir),
+    "journal is a directory": lambda directory: _in_the_place(directory, "journal", Path.mkdir),
     "of another": lambda directory: _given_away(_ledger(directory)),
 }
 """What may be in a directory before a ledger is opened there, by its name."""
@@ -223,15 +251,18 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
             return facts | _after(ledger, directory / under / DATABASE_NAME)
 
 
-def contents(directory: Path) -> list[bytes]:
-    """What is in the database, and in its log."""
-    files = (directory / f"{DATABASE_NAME}{side}" for side in ("", "-wal"))
-    return [file.read_bytes() for file in files if file.is_file()]
+def contents(directory: Path) -> list[Any]:
+    """What is in the database, and in its log; and who may use them and their directory."""
+    files = [directory / f"{DATABASE_NAME}{side}" for side in ("", "-wal")]
+    modes = [one.stat().st_mode for one in (directory, *files) if one.exists()]
+    return [*modes, *(file.read_bytes() for file in files if file.is_file())]
 
 
 def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
     connection = ledger.database.connection if ledger.database is not None else None
+    begun_ms = time.time_ns() // 1_000_000
     task = ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+    is_in_time = begun_ms <= task.created_at <= time.time_ns() // 1_000_000
     with ledger.workers.hold("runner") as runner:
         run = ledger.history.start(task.task_id, worker_id=runner.id)
     return {
@@ -241,6 +272,7 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "pragmas": {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS},  # type: ignore[union-attr] # it is on SQLite
         "durability": ledger.durability.value,
         "tasks": len(ledger.tasks.list()),
+        "in time": is_in_time,
         "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
         "checkpointed": ledger.maintenance(apply=True).checkpointed,

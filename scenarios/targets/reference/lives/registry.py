@@ -11,7 +11,7 @@ from tornpage.scenarios.targets.reference.lives.listeners import life_of_observe
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
-from tornpage.scenarios.targets.reference.lives.typed import pruned, typed
+from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
 from tornpage.scenarios.targets.reference.lives.watched_driver import imports, openers
 
 LIVES: Final[Mapping[str, Callable[..., Any]]] = {
@@ -25,6 +25,7 @@ LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
     "outbox.pruned": lambda home, _clock, **how: pruned(home / "another", **how),
+    "open.unwritten": lambda home, _clock, **how: unwritten(home / "another", **how),
     "open.typed": lambda home, _clock, **how: typed(home / "another", **how),
 }
 """Each by its action; it is called with the session's directory, its clock and the action's arguments."""

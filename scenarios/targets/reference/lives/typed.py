@@ -1,12 +1,14 @@
 """The ledger's command line: the options before a command, the environment, and the files that result."""
 
 import contextlib
+import io
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
+import click
 import msgspec
 
 from tornpage.ledger import Ledger, LedgerError
@@ -41,6 +43,34 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
             "there": sorted(one.name for one in home.iterdir()),
             "ledgers": {file.parent.name: _mode(file) for file in sorted(home.glob(f"*/{DATABASE_NAME}"))},
         }
+
+
+def unwritten(home: Path, *, argv: Sequence[str], stream: str = "stdout") -> Any:
+    """The result of a command whose answer, or whose warnings (``stderr``), go to a device that is full."""
+    from tornpage.ledger.command import ledger_group  # noqa: PLC0415 - it takes long to load
+
+    with place(home) as directory:
+        try:
+            with _full(stream):
+                ledger_group.main(["--state-dir", str(directory), *argv], standalone_mode=False)
+            said, code = "", 0
+        except click.ClickException as error:
+            said, code = error.format_message(), error.exit_code
+        with contextlib.closing(Ledger.open(directory)) as ledger:
+            return {"exit": code, "about the answer": "answer" in said, "tasks": len(ledger.tasks.list())}
+
+
+@contextlib.contextmanager
+def _full(stream: str) -> Iterator[None]:
+    """What is written to the stream meanwhile is refused; what is written to the other one is dropped."""
+    device = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - to close it fails, too
+    streams = [device if stream == name else io.StringIO() for name in ("stdout", "stderr")]
+    try:
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            device.close()
 
 
 def pruned(home: Path, *, many: int) -> Any:

@@ -101,6 +101,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "stores.life": _stores_life,
     "open.once": opening.opening,
     "open.typed": opening.typed,
+    "open.unwritten": opening.unwritten,
     "outbox.pruned": opening.pruned,
     **dict.fromkeys(("driver.pairs", "driver.imports", "driver.openers"), opening.at_the_driver),
     "open.snapshot": stores.snapshot,

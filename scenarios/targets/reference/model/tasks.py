@@ -286,15 +286,17 @@ def cancel(world: World, state: State, task_id: Any) -> Outcome:
     if task is None:
         return Outcome(state, _cancelled(None, found=False))
     agrees = task["runtime"] == "cli" or world.controls.get(task["runtime"]) == "agrees"
-    if task["status"] in TERMINAL or not agrees:
+    if not agrees:
         return Outcome(state, _cancelled(task))
+    if task["status"] in TERMINAL:
+        return Outcome(state, _cancelled(task, task["status"]))
     outcome = finish(world, state, task_id, "cancelled")
     answer = {"found": True, "cancelled": True, "reason": None, "task": outcome.answer}
     return Outcome(outcome.state, answer, outcome.heard)
 
 
-def _cancelled(task: Row | None, *, found: bool = True) -> dict[str, Any]:
-    return {"found": found, "cancelled": False, "reason": Text(), "task": task}
+def _cancelled(task: Row | None, *because: str, found: bool = True) -> dict[str, Any]:
+    return {"found": found, "cancelled": False, "reason": Text(*because), "task": task}
 
 
 # -- the tasks of a run ----------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def _contradicts_itself(row: Row) -> bool:
 # -- maintenance -----------------------------------------------------------------------------------------------
 
 
-def maintenance(world: World, state: State, *, apply: bool = False, meanwhile: State | None = None) -> Outcome:
-    """§3: mark lost → prune → stamp, the first that fits; a preview writes nothing.
+def maintenance(world: World, state: State, *, apply: bool | None = None, meanwhile: State | None = None) -> Outcome:
+    """§3: mark lost → prune → stamp, the first that fits; a preview, which is the default, writes nothing.
 
     Each row is read again in its own transaction before it is changed: `meanwhile` is the state by then, if another
     process has changed something after the pass has read.
@@ -133,7 +133,7 @@ def maintenance(world: World, state: State, *, apply: bool = False, meanwhile: S
         else:
             lost = tasks.ended(task, world.now_ms, "lost", error=task["error"] or Text())
             outcomes.append(with_task(now, lost, previous=task))
-    answer = {"applied": apply, **counts}
+    answer = {"applied": bool(apply), **counts}
     return joined(outcomes, found, answer) if apply else Outcome(state, answer)
 
 

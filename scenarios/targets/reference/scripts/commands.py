@@ -88,8 +88,10 @@ def outbox_commands() -> Iterator[Action]:
     yield call("outbox.ack", message_id="unnamed")
     for age in ("0", "nan", "1"):
         yield as_json(call("outbox.prune", age_ms=float(age)), "outbox", "prune", "--age-ms", age)
-    for name, target in (("one", "me"), ("bad", " ")):
+    for name, target in (("first", "me"), ("one", "me"), ("bad", " ")):
         yield call("legacy_file", name=f"{name}.json", content={"id": name, "channel": "mail", "to": target})
+        if name != "one":
+            yield as_json(call("outbox.import_legacy"), "outbox", "import", "{legacy}")
     means = {"name": "outbox.import_legacy", "args": {}}
     yield Action("command", {"argv": ["outbox", "import", "{legacy}"], "means": means})
     for wrong in ("{", "", "NaN"):

@@ -140,4 +140,11 @@ def taken_ids() -> Iterator[Action]:
     yield call("tasks.restore")
 
 
-SCRIPTS: Final = (odd_values, odd_times, same_again, parties_of_a_run, equal_times, taken_ids)
+def without_values() -> Iterator[Action]:
+    """A new task without what it needs, and a key that is no text."""
+    for fields in ({"runtime": "cli"}, {"task": "x"}, {}):
+        yield Action("tasks.create", {"id": "t", "owner_key": "me", **fields})
+    yield call("tasks.list_by_parent_flow", parent_flow_id=5)
+
+
+SCRIPTS: Final = (without_values, odd_values, odd_times, same_again, parties_of_a_run, equal_times, taken_ids)

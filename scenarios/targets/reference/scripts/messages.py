@@ -237,6 +237,11 @@ def changing_files() -> Iterator[Action]:
         yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "enqueuedAt": 5})
     yield call("outbox.import_legacy")
     yield call("outbox.list")
+    # Queued by a call, and in a file as well.
+    yield enqueue("q", {"channel": "mail", "to": "you"})
+    for text in ({}, {"text": "another"}):
+        yield call("legacy_file", name="q.json", content={**old, "id": "q", **text})
+        yield call("outbox.import_legacy")
 
 
 def slow_receivers() -> Iterator[Action]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, batch, call, create, enqueue, within
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, batch, call, create, enqueue, within
 
 
 def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
@@ -48,6 +48,8 @@ def shown_commands() -> Iterator[Action]:
     yield create("late", owner_key="x", task="two\nlines [b]", delivery_status="failed")
     yield create("lost", status="lost", error="gone", ended_at=7)
     yield create("lost2", status="lost", error="\x08\x08red\x07", ended_at=7, owner_key="z")
+    yield create("lost3", status="lost")
+    yield _said(call("audit", limit=50), "tasks", "audit", later_ms=-MINUTE_MS + 1_000)
     yield _said(call("tasks.list"), "tasks", "list")
     yield _said(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", " x ")
     for token in ("t", "late", "lost"):
@@ -92,6 +94,7 @@ def shown_commands() -> Iterator[Action]:
     yield _said(call("outbox.list"), "outbox", "list")
     yield _said(call("outbox.get", message_id="retried"), "outbox", "show", "retried")
     yield call("outbox.ack", message_id="unnamed")
+    yield _said(call("outbox.get", message_id="unnamed"), "outbox", "show", "unnamed")
     yield _said(call("outbox.prune", age_ms=1.0), "outbox", "prune", "--age-ms", "1")
     yield enqueue("odd")
     yield call("spoiled_row", table="message_outbox", key="odd", column="queued_at", value="soon")
@@ -102,6 +105,12 @@ _OPTIONAL: Final = (
     "list_for_owner", "upsert_task", "upsert_task_with_delivery", "delete_task", "delete_task_with_delivery",
     "upsert_delivery", "delete_delivery", "close",
 )  # fmt: skip
+
+
+_CHANGES: Final = frozenset({
+    "tasks.create", "tasks.set_delivery_state", "tasks.start", "tasks.mark_running_by_run", "tasks.delete", "batch",
+    "batch.nested",
+})  # fmt: skip
 
 
 def _refused_inside() -> Iterator[Action]:
@@ -126,6 +135,7 @@ def other_stores() -> Iterator[Action]:
         call("tasks.list_fresh_for_owner", owner_key="nobody"), call("tasks.get_delivery", task_id="b"),
         batch(create("c", owner_key="x"), call("tasks.finish", task_id="b", status="failed"), call("tasks.list")),
         batch(create("d"), call("tasks.start", task_id="nobody")), batch(call("tasks.get", task_id="a")),
+        batch(create("d"), call("tasks.start", task_id="a")), batch(call("tasks.get", task_id="a"), create("a")),
         create("e", status="succeeded", ended_at=5, requester_origin=1), create("f", status="lost", ended_at=7),
         call("audit"), call("maintenance"), call("tasks.delete", task_id="b"), call("tasks.delete", task_id="c"),
         create("b"), call("tasks.get", task_id="a"), call("tasks.delete", task_id="a"),
@@ -139,7 +149,7 @@ def other_stores() -> Iterator[Action]:
     for how in ("before", "after", "gone", "gone after", "twice", "twice after"):
         for lacks in ((), _OPTIONAL):
             for number in range(len(calls)):
-                if calls[number].name not in ("maintenance", "history.list", "outbox.list", "recover"):
+                if calls[number].name in _CHANGES:
                     yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
     # What is owed stays owed when the next change is passed to the store alone.
     for how in ("twice", "gone after"):
@@ -200,7 +210,9 @@ def openings() -> Iterator[Action]:
         "of another", "log is a link", "no file", "read-only", "shared", "file", "other mode", "version 1", "version 2",
         "log", "newer in its log", "newer late in its log", "newer for a while", "newer with junk after it",
         "newer in a torn frame", "newer in an old frame", "newer in a wrong frame", "newer in a log that is none",
-        "newer in a wrong log", "hot journal", "short log",
+        "newer in a wrong log", "newer in a log with a torn head", "hot journal", "newer before a hot journal",
+        "short log", "log alone", "index is a pipe", "index is a directory", "log is a directory",
+        "journal is a directory",
     ):  # fmt: skip
         yield call("open.once", before=before)
     yield call("open.once", before="nothing", under="a/b")
@@ -234,6 +246,10 @@ def typed_options() -> Iterator[Action]:
         yield call("open.typed", argv=["--state-dir", wrong, *making])
     yield call("open.typed", argv=None, variable="{home}/other")
     yield call("open.typed", argv=None, variable="{home}/state", before="newer")
+    # An answer, and a warning, that can't be written.
+    for words in (making, ("tasks", "list"), ("tasks", "list", "--json"), ("tasks", "audit")):
+        yield call("open.unwritten", argv=words)
+    yield call("open.unwritten", argv=("tasks", "audit"), stream="stderr")
 
 
 SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, snapshots, openings, typed_options)

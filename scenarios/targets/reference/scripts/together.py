@@ -48,6 +48,11 @@ def looks_in_batches() -> Iterator[Action]:
     ):  # fmt: skip
         yield batch(change, *looks, call("tasks.start", task_id="nobody"))
         yield batch(*looks, change, *looks)
+    # Changed, deleted and looked at in one transaction, with what has been there before.
+    for change in (call("tasks.progress", task_id="a", text="x"),
+                   call("tasks.set_delivery_state", task_id="a", last_notified_event_at=7)):  # fmt: skip
+        yield batch(change, call("tasks.delete", task_id="a"), call("tasks.get", task_id="a"), *looks)
+        yield create("a", run_id="r", requester_origin=1)
 
 
 def nested() -> Iterator[Action]:

@@ -63,6 +63,8 @@ def maintenance() -> Iterator[Action]:
     yield create("old", status="lost", error="why")
     yield call("older_row", task_id="old")
     yield call("maintenance", apply=False)
+    # As it is by default.
+    yield call("maintenance", apply=None)
     yield call("maintenance")
     yield create("erred", runtime="acp", error="first")
     yield call("maintenance", later_ms=DAY_MS)

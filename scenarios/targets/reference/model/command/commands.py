@@ -37,6 +37,9 @@ def printed(argv: Sequence[str], outcome: Outcome) -> Any:
         filters = {name: _option(argv, name) for name in names.get(group, ("status", "channel"))}
         bad = outcome.state.quarantined(*QUARANTINED[f"{group} list"])
         return {"count": len(rows), "filters": filters, noun: rows, "quarantined": bad}
+    if command == "import":
+        bad = [{"file": name, "reason": Text(), "imported": False} for name in answer["problems"]]
+        return {**{name: answer[name] for name in ("imported", "already_there", "removed")}, "problems": bad}
     if group == "outbox" and command in _MESSAGES:
         return _shown(answer)
     if group == "runs" and command == "show":
