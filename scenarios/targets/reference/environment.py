@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -300,6 +301,14 @@ def run_command(
     printed = msgspec.json.decode(done.stdout) if is_json else None
     lines = {"lines": done.stdout.splitlines(), "warnings": done.stderr.splitlines()}
     return {"exit": done.exit_code, "printed": printed, **lines}
+
+
+class OfOneCall(threading.local):
+    """How late a call is, how far its clock moves at each read, and its next id: two threads may call one session."""
+
+    later_ms = 0
+    tick_ms = 0
+    next_id = "unnamed"
 
 
 class Grumbler:

@@ -33,6 +33,7 @@ from tornpage.scenarios.targets.reference.compared.told import Told, recovery_li
 from tornpage.scenarios.targets.reference.environment import (
     Grumbler,
     Mirror,
+    OfOneCall,
     PretendedWorkers,
     Receiver,
     ReceiverExits,
@@ -72,8 +73,7 @@ class OwnSession:
         *,
         elsewhere: bool = False,
     ) -> None:
-        self._next_id = "unnamed"
-        self._later_ms = self._tick_ms = 0
+        self._own = OfOneCall()
         # The action and answer of a runtime that is asked to stop: see `cancel_while`.
         self._asked: Callable[[], object] = agree
         self._place = directory, configuration
@@ -105,7 +105,7 @@ class OwnSession:
             directory,
             journal_mode=configuration.journal_mode,
             clock=self._clock,
-            new_id=lambda: self._next_id,
+            new_id=lambda: self._own.next_id,
             connect=environment.connect,
             workers=self._workers,
             observers=(Grumbler(), scribe, self._mirror),
@@ -122,8 +122,9 @@ class OwnSession:
         """Make one call; a change that the ledger's own rules forbid is `Refused`."""
         args = dict(action.args)
         # The name for a call depends on no call before it: a session that was opened since has had none.
-        self._next_id = "unnamed"
-        self._later_ms, self._tick_ms = args.pop("later_ms", 0), args.pop("tick_ms", 0)
+        own = self._own
+        own.next_id = "unnamed"
+        own.later_ms, own.tick_ms = args.pop("later_ms", 0), args.pop("tick_ms", 0)
         changes = self._mirror.changes
         self.told = told = Told(circumstances={"controls": _CONTROLS, "backs": _BACKS})
         self._mirror.heard.clear()
@@ -154,13 +155,13 @@ class OwnSession:
             self._wrong = Violation("error-is-not-hidden", f"{action.name} failed with {error!r}, and not a StoreError")
             raise
         finally:
-            self._later_ms, self._tick_ms, self._at_reading = 0, 0, None
+            own.later_ms, own.tick_ms, self._at_reading = 0, 0, None
             told.heard, told.sent = list(self._mirror.heard), list(self._receiver.got)
 
     def _clock(self) -> int:
         """The time; one that moves during a call does so at each read."""
-        self._later_ms += self._tick_ms
-        now = self._environment.clock() + self._later_ms
+        self._own.later_ms += self._own.tick_ms
+        now = self._environment.clock() + self._own.later_ms
         self.told.readings.append(now)
         if self._at_reading is not None and len(self.told.readings) == self._at_reading[0]:
             self._at_reading[1]()
@@ -216,7 +217,7 @@ class OwnSession:
         self.ledger.close()
 
     def _do_tasks_create(self, id: str, **fields: Any) -> Any:  # noqa: A002 - the action's word
-        self._next_id = id
+        self._own.next_id = id
         return self.ledger.tasks.create(**fields)
 
     def _do_recover(self) -> Any:
@@ -255,7 +256,7 @@ class OwnSession:
             return "it ended"
 
     def _let_time_pass(self, many_ms: int) -> None:
-        self._later_ms += many_ms
+        self._own.later_ms += many_ms
 
     def _do_legacy_file(self, name: str, content: object, kind: str = "json") -> None:
         self._legacy.put(name, content, kind)

@@ -41,7 +41,7 @@ class ReferenceSession(OwnSession):
             if begun == number and not self.told.is_overtaken:
                 self.told.is_overtaken = True
                 with contextlib.suppress(Refused):
-                    self._elsewhere(later_ms=self._later_ms).call(Action(call["name"], call["args"]))
+                    self._elsewhere(later_ms=self._own.later_ms).call(Action(call["name"], call["args"]))
 
         connection = self.ledger.tasks.backend.database.connection  # type: ignore[attr-defined] # it is on SQLite
         connection.set_trace_callback(overtake)
@@ -52,7 +52,7 @@ class ReferenceSession(OwnSession):
 
     def _acknowledge_elsewhere(self, message_id: str) -> None:
         # It is as late there.
-        self._elsewhere(later_ms=self._later_ms).ledger.outbox.ack(message_id)
+        self._elsewhere(later_ms=self._own.later_ms).ledger.outbox.ack(message_id)
 
     def _do_cancel_while(
         self, task_id: str, says: str, meanwhile: dict[str, Any] | None = None, *, thread: bool = False

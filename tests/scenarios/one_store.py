@@ -1,0 +1,225 @@
+"""Stores that two threads call: racy ones, and their sound twins, for states that a store keeps beside its rows."""
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Any
+
+from meeting_stores import Jobs, JobsTarget
+
+from tornpage import Action, Refused
+
+ADDS = (Action("add", {"name": "a"}), Action("add", {"name": "b"}))
+
+
+class Dated(Jobs):
+    """Keeps the time of its call where a statement finds it, as an argument of SQLite's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.call: Any = threading.local()
+        self.db.create_function("clock", 0, lambda: self.call.now)
+
+    def stamp(self, now: int) -> None:
+        self.call.now = now
+        self.db.execute(
+            "INSERT INTO job SELECT 'first', clock(), 0 WHERE true ON CONFLICT DO UPDATE SET owner = clock()"
+        )
+        self.db.execute("INSERT INTO job SELECT ?, NULL, clock() WHERE true ON CONFLICT DO NOTHING", (str(now),))
+
+
+class DatedInOnePlace(Dated):
+    """Wrong: the time of the other thread's call is in the same place."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.call = type("Call", (), {})()
+
+
+class DatedTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Dated
+    calls = (Action("stamp", {"now": 1}), Action("stamp", {"now": 2}))
+
+
+class Numbered(Jobs):
+    """The next number is kept in memory, and moves on once the row is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+        self.last = int(self.db.execute("SELECT count(*) FROM job").fetchone()[0])
+
+    def add(self, name: str) -> None:
+        with self.lock:
+            done = self.db.execute("INSERT OR IGNORE INTO job (id, n) VALUES (?, ?)", (name, self.last + 1))
+            self.last += done.rowcount
+
+
+class NumberedWithoutALock(Numbered):
+    """Wrong: two rows get one number."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class NumberedTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Numbered
+    calls = (*ADDS, Action("add", {"name": "c"}))
+
+
+class Members(Jobs):
+    """Looks into a set in memory before it changes the file: check, then act."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.RLock()
+        self.free = {row[0] for row in self.db.execute("SELECT id FROM job WHERE owner IS NULL").fetchall()}
+
+    def add(self, name: str) -> None:
+        with self.lock:
+            if self.db.execute("INSERT OR IGNORE INTO job (id) VALUES (?)", (name,)).rowcount:
+                self.free.add(name)
+
+    def claim(self, worker: str) -> str | None:
+        with self.lock:
+            name = min(self.free, default=None)
+            if name is not None:
+                self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+                self.free.discard(name)
+            return name
+
+
+class MembersWithoutALock(Members):
+    """Wrong: both take what both have seen."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class MembersTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Members
+
+
+class WalksOver(Jobs):
+    """Walks over a dict of its own, with a statement in each turn; a lock is held meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.RLock()
+        self.known = dict.fromkeys(row[0] for row in self.db.execute("SELECT id FROM job").fetchall())
+
+    def add(self, name: str) -> None:
+        with self.lock:
+            super().add(name)
+            self.known[name] = None
+
+    def count(self) -> None:
+        with self.lock:
+            for name in self.known:
+                self.db.execute("UPDATE job SET n = n + 1 WHERE id = ?", (name,))
+
+
+class WalksOverWhatChanges(WalksOver):
+    """Wrong: the dict grows under the walk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class WalksOverTarget(JobsTarget):
+    callers = ("shared",)
+    kind = WalksOver
+    calls = (*ADDS, Action("count"), Action("add", {"name": "c"}))
+
+
+class OpensLate(Jobs):
+    """Opens its second connection when it is first needed: looked at again under a lock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+        self.late: Any = None
+
+    def log(self, text: str) -> None:
+        if self.late is None:
+            with self.lock:
+                if self.late is None:
+                    late = Jobs(self.path)
+                    late.db.execute("INSERT OR IGNORE INTO job (id) VALUES ('opened')")
+                    self.late = late
+        self.late.db.execute("INSERT INTO job (id) VALUES (?) ON CONFLICT DO UPDATE SET n = n + 1", (text,))
+
+    def close(self) -> None:
+        if self.late is not None:
+            self.late.close()
+        super().close()
+
+
+class OpensLateTwice(OpensLate):
+    """Wrong: the first look alone; each thread counts an opening."""
+
+    def log(self, text: str) -> None:
+        if self.late is None:
+            late = Jobs(self.path)
+            late.db.execute("INSERT INTO job (id, n) VALUES ('opened', 1) ON CONFLICT DO UPDATE SET n = n + 1")
+            self.late = late
+        self.late.db.execute("INSERT INTO job (id) VALUES (?) ON CONFLICT DO UPDATE SET n = n + 1", (text,))
+
+
+class OpensLateTarget(JobsTarget):
+    callers = ("shared",)
+    kind = OpensLate
+    calls = (Action("log", {"text": "a"}), Action("log", {"text": "b"}))
+
+
+class Adds(Jobs):
+    """Reads a number, and writes one more: in one transaction."""
+
+    def number(self, name: str) -> int:
+        row = self.db.execute("SELECT n FROM job WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            raise Refused("there is no such job")
+        return int(row[0])
+
+    def count(self, name: str) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute("UPDATE job SET n = ? WHERE id = ?", (self.number(name) + 1, name))
+        finally:
+            self.db.execute("COMMIT")
+
+
+class AddsInTwo(Adds):
+    """Wrong: reads in one transaction, and writes in another."""
+
+    def count(self, name: str) -> None:
+        self.db.execute("BEGIN")
+        try:
+            number = self.number(name)
+        finally:
+            self.db.execute("COMMIT")
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute("UPDATE job SET n = ? WHERE id = ?", (number + 1, name))
+        self.db.execute("COMMIT")
+
+
+class AddsTarget(JobsTarget):
+    callers = ("threads",)
+    kind = Adds
+    calls = (*ADDS, Action("count", {"name": "a"}))
+
+
+PAIRS: Any = [
+    (DatedTarget, DatedInOnePlace),
+    (NumberedTarget, NumberedWithoutALock),
+    (MembersTarget, MembersWithoutALock),
+    (WalksOverTarget, WalksOverWhatChanges),
+    (OpensLateTarget, OpensLateTwice),
+    (AddsTarget, AddsInTwo),
+]
