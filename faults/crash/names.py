@@ -96,6 +96,27 @@ def directory_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+def with_earlier_changes(pending: Sequence[tuple[int, Operation, int]], durable: Collection[int]) -> set[int]:
+    """What becomes durable with some of the unsynced changes of names (as in `lost_with_a_rename`), by index.
+
+    All earlier changes of their entries: what an entry leads to now can't be durable before what it led to then. A
+    rename has an entry in a second directory, where such changes may be unsynced although the rename is durable.
+    """
+    found: set[int] = set()
+    changed: set[str] = set()
+    for index, operation, _ in reversed(pending):
+        entries = _entries_of(operation)
+        if index in durable or changed & entries:
+            found.add(index)
+            changed |= entries
+    return found
+
+
+def _entries_of(operation: Operation) -> set[str]:
+    """The entries that a change of names sets or removes."""
+    return {operation.other if operation.kind == "link" else operation.path, operation.other or operation.path}
+
+
 def lost_with_a_rename(lost: Collection[int], pending: Sequence[tuple[int, Operation, int]]) -> list[int]:
     """The later changes of a name that a file was renamed away from, if that rename is `lost`, by index.
 
@@ -108,10 +129,7 @@ def lost_with_a_rename(lost: Collection[int], pending: Sequence[tuple[int, Opera
     late: list[int] = []
     still_there: set[str] = set()
     for index, operation, _ in pending:
-        changed = {
-            operation.other if operation.kind == "link" else operation.path,
-            operation.other or operation.path,
-        }
+        changed = _entries_of(operation)
         if index not in lost and changed & still_there:
             late.append(index)
         elif index not in lost:

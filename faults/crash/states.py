@@ -47,6 +47,7 @@ from tornpage.faults.crash.names import (
     reachable,
     rename,
     truncated_after_a_journal,
+    with_earlier_changes,
 )
 from tornpage.faults.vfs.operation_log import Operation
 
@@ -247,8 +248,7 @@ class CrashStates:
     def _unsynced(self) -> frozenset[int]:
         """The indices of all changes that are not durable."""
         # A file without a current name can reappear only by a durable name, or by a pending change that names it.
-        named = (file for _, operation, file in self._pending_names if operation.kind not in ("delete", "rmdir"))
-        numbers = {*self._names.values(), *self._durable_names.values(), *named}
+        numbers = {*self._names.values(), *self._durable_names.values(), *(file for _, _, file in self._pending_names)}
         of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
@@ -340,7 +340,7 @@ class CrashStates:
             number = self._new(b"") if kind == "create" else self._new_directory()
             self._rename(index, in_entries(self._names, operation), number)
             if index in self._deployed:
-                rename(self._durable_names, *self._pending_names.pop()[1:])
+                self._make_durable({index})
         elif kind in _OF_NAMES:
             renamed = in_entries(self._names, operation)
             if renamed.path in self._names:
@@ -386,11 +386,15 @@ class CrashStates:
         self._pending_names.append((index, operation, number))
 
     def _sync_directory(self, directory: str) -> None:
-        synced, kept = entries_in(self._names, directory), []
+        synced = entries_in(self._names, directory)
+        # Of a rename or a link the new entry counts: fsync(2) makes a directory's own entries durable, no others.
+        self._make_durable(
+            {index for index, one, _ in self._pending_names if directory_of(one.other or one.path) == synced}
+        )
+
+    def _make_durable(self, changes: set[int]) -> None:
+        durable = with_earlier_changes(self._pending_names, changes)
         for index, operation, number in self._pending_names:
-            # Of a rename or a link the new entry counts: fsync(2) makes a directory's own entries durable, no others.
-            if synced == directory_of(operation.other or operation.path):
+            if index in durable:
                 rename(self._durable_names, operation, number)
-            else:
-                kept.append((index, operation, number))
-        self._pending_names = kept
+        self._pending_names = [one for one in self._pending_names if one[0] not in durable]

@@ -56,12 +56,13 @@ def test_the_naive_model_sees_what_the_state_builder_gets_wrong(naive_crash_mode
         assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
 
 
-@pytest.mark.parametrize("part", ["in_entries", "entries_in", "lost_with_a_rename"])
+@pytest.mark.parametrize("part", ["in_entries", "entries_in", "lost_with_a_rename", "with_earlier_changes"])
 def test_the_naive_model_sees_what_the_rules_of_names_get_wrong(naive_crash_model: Any, part: str) -> None:
     wrong: dict[str, Any] = {
         "in_entries": lambda _names, operation: operation,
         "entries_in": lambda _names, _directory: "",
         "lost_with_a_rename": lambda _lost, _pending: [],
+        "with_earlier_changes": lambda _pending, durable: {*durable},
     }
     with mock.patch.object(states, part, wrong[part]):
         assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
@@ -130,6 +131,27 @@ def test_a_sync_of_a_renamed_directory_makes_durable_what_was_made_in_it_before(
 def test_what_was_in_a_removed_directory_is_not_in_a_new_one_of_that_name() -> None:
     operations = [Operation("delete", "d/a"), Operation("rmdir", "d"), Operation("mkdir", "d")]
     assert left([*operations, Operation("syncdir", "")], {"d/a": b"1"}) == [{"d/": b""}]
+
+
+def test_a_file_that_was_moved_to_a_synced_directory_is_not_in_the_old_one_as_well() -> None:
+    operations = [Operation("create", "d/new"), Operation("rename", "d/new", other="a"), Operation("syncdir", "")]
+    for before in ([], [write("d/new", 0, b"x"), Operation("delete", "d/new")]):
+        states = CrashStates({"d/new": b"1"} if before else {"d/": b""}, [*before, *operations])
+        end = len(before) + 3
+        assert [dict(one.files) for one in (states.process(end), *states.power(end))] == [{"d/": b"", "a": b""}] * 2
+        # What was there before has no name that could return, and so no change of it is unsynced.
+        assert not states.unsynced(end)
+
+
+def test_a_file_that_took_the_name_of_one_that_was_moved_away_keeps_it() -> None:
+    operations = [Operation("rename", "log", other="d/log"), Operation("create", "log"), Operation("syncdir", "")]
+    for tape in (operations, [*operations, Operation("syncdir", "d")]):
+        assert left(tape, {"log": b"1", "d/": b""}) == [{"d/log": b"1", "log": b""}]
+
+
+def test_a_directory_that_is_there_at_once_replaces_the_one_before_it() -> None:
+    states = CrashStates({"d/": b""}, [Operation("rmdir", "d"), Operation("mkdir", "d")], deployed=[1])
+    assert [dict(one.files) for one in (states.process(2), *states.power(2))] == [{"d/": b""}] * 2
 
 
 def test_one_name_leads_to_a_file_or_to_a_directory() -> None:

@@ -75,6 +75,20 @@ class Linked(Moved):
     store = Linking
 
 
+class MovedOnce(Moved):
+    """Shows a value that is in both directories as well: it never is, for a rename is one change."""
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        twice = {one.name for one in directory.glob("tmp/*")} & {one.name for one in directory.glob("new/*")}
+        return {**Queue.read(directory), **dict.fromkeys(twice, "twice")}
+
+
+class LinkedOnce(MovedOnce):
+    """acknowledged-is-durable: a link and a deletion are two changes."""
+
+    store = Linking
+
+
 class MovedSyncsTheOther(Moved):
     class store(Queue):  # noqa: N801 - an attribute of the target
         synced = "tmp"
@@ -161,6 +175,46 @@ class Rotated(Kept):
 class RotatedUnsynced(Rotated):
     class store(Segments):  # noqa: N801 - an attribute of the target
         syncs = False
+
+
+class Archive(Segments):
+    """The log is renamed into another directory, which is synced last."""
+
+    synced = (".", "old")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.old = path.with_name("old")
+        if not self.old.exists():
+            self.old.mkdir()
+            sync_directory(path.parent)
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        return {**Segments.read(home / "old"), **Segments.read(home)}
+
+    def put(self, name: str, value: Any) -> None:
+        log = self.path.with_name("log")
+        if log.exists():
+            log.rename(self.old / f"log-{len([*self.old.iterdir()]):04}")
+        write(log, json.dumps((name, value)).encode() + b"\n")
+        for one in self.synced:
+            sync_directory(log.parent / one)
+
+
+class Archived(Rotated):
+    store = Archive
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return self.files_view(store.path.parent)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Archive.read(directory)
+
+
+class ArchivedSyncsTheOther(Archived):
+    class store(Archive):  # noqa: N801 - an attribute of the target
+        synced = ("old",)
 
 
 class Totals(Keys):

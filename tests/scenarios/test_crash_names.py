@@ -17,7 +17,7 @@ def searched(target: Any, seed: int) -> Recorder:
     return run(target, Plan(("crash",), Profile("test", None, None, 0, 0, crash_states=30), seed=seed, report=None))
 
 
-@pytest.mark.parametrize("name", ["Moved", "Linked", "Rotated", "Published", "ClosedMarker"])
+@pytest.mark.parametrize("name", ["Moved", "MovedOnce", "Linked", "Rotated", "Archived", "Published", "ClosedMarker"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: str, seed: int) -> None:
     recorder = searched(getattr(renamed_stores, name)(), seed)
@@ -27,8 +27,11 @@ def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: 
 
 @pytest.mark.parametrize(
     "name",
-    ["MovedSyncsTheOther", "LinkedSyncsTheOther", "RotatedUnsynced", "PublishedUnsynced", "ClosedMarkerStays"],
-)
+    [
+        "LinkedOnce", "MovedSyncsTheOther", "LinkedSyncsTheOther", "RotatedUnsynced", "ArchivedSyncsTheOther",
+        "PublishedUnsynced", "ClosedMarkerStays",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_store_that_syncs_another_directory_or_none_is_found(name: str, seed: int) -> None:
     assert searched(getattr(renamed_stores, name)(), seed).findings
