@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -158,6 +159,24 @@ def test_a_rule_that_was_never_used_is_named(monkeypatch: pytest.MonkeyPatch, sh
     monkeypatch.setattr(StoreMachine, "restart", lambda _self, **_drawn: None)
     recorder, _ = fuzz(home, scenarios=2, steps=2)
     assert any("never used" in one.reason for one in recorder.vacuous)
+
+
+@pytest.mark.parametrize(("dies", "is_named"), [(1, False), (8, True)])
+def test_few_stops_without_a_power_cut_are_chance_where_the_time_was_up(home: Path, dies: int, is_named: bool) -> None:
+    recorder = Recorder()
+    search = Fuzz(tiny_stores.Tiny(), recorder, home, configurations=WAL)  # type: ignore[arg-type]
+    used = Counter(
+        dict.fromkeys(("call", "arm", "clear", "restart", "crash", "contend", "limit", "meet"), 99), die=dies
+    )
+    met = Counter(steps=1_530, limits=9, contentions=9, jumps=9)
+    search.checkpoint.add("all", met, used, Counter(put=9, remove=9), set())
+    search.judge(complete=False)
+    said = [one.reason for one in recorder.vacuous]
+    assert said == (
+        ["in 1,530 steps the machine all never used: cut power", "the machine never reached: power_cuts"]
+        if is_named
+        else []
+    )
 
 
 def test_a_rule_that_chance_has_left_out_is_drawn_in_further_batches(

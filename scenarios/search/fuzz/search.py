@@ -40,7 +40,6 @@ from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import (
@@ -50,17 +49,16 @@ from tornpage.scenarios.model.target import (
     Target,
     TargetError,
     View,
-    has_plain_files_only,
 )
 from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint, Range
+from tornpage.scenarios.search.fuzz.possible import ENOUGH_STOPS, possible_rules, was_stopped
 from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
 from tornpage.scenarios.search.fuzz.state_machine import (
     MachineRun,
     StoreMachine,
     jumps,
-    kinds_of_limits,
     plans,
     settings_of,
 )
@@ -71,7 +69,6 @@ __all__ = ["ENOUGH_STEPS", "STEPS_AN_ACTION", "Fuzz", "Playable", "jumps", "mach
 # From so many steps on, an unused rule is a coverage gap, not chance.
 ENOUGH_STEPS: Final = 1_500
 STEPS_AN_ACTION: Final = 300
-_MANY_STEPS: Final = 20_000
 # The number of extra scenarios if a condition never had an effect.
 _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
@@ -163,7 +160,7 @@ class Fuzz(Search):
         self.machines = {name: machine for name, machine in offered.items() if not machines or name in machines}
         self.range = Range(target.name, seed, steps, scenarios_a_batch, tuple(self.machines), self.configurations)
         self._batch = Checkpoint(self.range)
-        self._goes_wrong = False
+        self._goes_wrong = self._is_late = False
         # The conditions that extra batches are to reach.
         self._focus: tuple[str, ...] = ()
         self._plain: dict[Configuration, frozenset[tuple[str, str]]] = {}
@@ -250,6 +247,7 @@ class Fuzz(Search):
         elif not self._goes_wrong:
             if complete and self.shard is None:
                 self._run_more()
+            self._is_late = not complete
             self._require_substance(self.checkpoint, complete=complete)
 
     def ended(self, *, complete: bool) -> SearchEnded:
@@ -428,19 +426,9 @@ class Fuzz(Search):
         return sorted(unused) if steps >= ENOUGH_STEPS else []
 
     def _rules(self, steps: int) -> set[str]:
-        """The rules that a machine can have used in so many steps."""
-        rules = {"call", "arm", "clear", "restart", "crash"}
-        if not has_plain_files_only(self.target):
-            rules |= {"contend"} if "vfs" in self.target.depths else set()
-            rules |= {"limit"} if kinds_of_limits(self.target) else set()
-            rules |= {"meet"} if self.target.callers else set()
-        if "vfs" in self.target.depths:
-            rules.add("die")
-            promising = [one for one in self.configurations if promise_of(one, power=True) is not Promise.NOTHING]
-            # A machine meets one configuration after the other.
-            if promising and (len(promising) == len(self.configurations) or steps > _MANY_STEPS):
-                rules.add("cut power")
-        return rules
+        rules = possible_rules(self.target, self.configurations, steps)
+        is_chance = self._is_late and was_stopped(self.checkpoint) < ENOUGH_STOPS
+        return rules - {"cut power"} if is_chance else rules
 
     def _require_met(self, checkpoint: Checkpoint) -> None:
         """Require that each drawn condition had an effect."""
