@@ -34,6 +34,8 @@ from tornpage.faults.vfs.shims import shims
 
 LOCKING: Final = frozenset({"lock", "shmlock"})
 _REFUSALS: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+# A limit of the process's memory is also one for a rival in it.
+_NOT_TAKEN: Final = (sqlite3.Error, MemoryError)
 
 
 class RivalError(FaultError):
@@ -156,16 +158,16 @@ class Rival:
         try:
             self._connection = connect_beside(path)
             perform(self._connection, self.kind, self.journal_mode)
-        except sqlite3.Error as error:
+        except _NOT_TAKEN as error:
             self._close_here()
-            return str(error)
+            return str(error) or "no memory"
         return None
 
     def _close_here(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_NOT_TAKEN):
             connection.execute("ROLLBACK")
         connection.close()
 

@@ -282,3 +282,15 @@ def test_a_rival_that_there_cannot_be_is_refused_and_the_others_are_named(
 def test_without_the_shim_there_are_no_rivals(tmp_path: Path) -> None:
     with pytest.raises(faults.NotInstalledError), faults.contend("writer", "lock", 1, tmp_path):
         pass
+
+
+def test_a_rival_in_a_process_without_memory_is_missed_and_ends_nothing(store: Open, tmp_path: Path) -> None:
+    """Its MemoryError reached the harness, which took it for an error of its own."""
+    connection = store("delete")
+    with faults.contend("writer", "lock", 1, tmp_path, place="connection", journal_mode="delete") as rival:
+        with faults.HeapLimit(0).in_force():
+            connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    assert rival.missed is not None
+    assert not rival.was_held
+    assert write(connection) == ""

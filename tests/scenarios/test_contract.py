@@ -3,6 +3,7 @@
 import inspect
 import re
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,42 @@ def test_what_the_store_does_wrong_without_a_fault_is_a_finding(target: type, ho
     recorder = search(target(), points=1)
     assert verdict(recorder) is Exit.FINDING
     assert not recorder.findings[0].finding.scenario.faults
+
+
+class WritesLater(others_stores.ShelfTarget):
+    """A repeated put is in the file once another shelf is open, as if a slow thread had written it by then."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def set_up(self) -> None:
+            super().set_up()
+            self.is_late, self.is_over = False, threading.Event()
+            self.writer = threading.Thread(target=self.is_over.wait, name="writer", daemon=True)
+            self.writer.start()
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.is_late = key in super().all()
+            super().put(key, value)
+
+        def all(self) -> dict[str, Any]:
+            if self.is_late and any(Path(self.path).parents[1].glob("second/*")):
+                super().put("late")
+            return super().all()
+
+        def close(self) -> None:
+            self.is_over.set()
+            self.writer.join()
+            super().close()
+
+
+def test_a_thread_that_writes_after_the_call_is_named_as_a_cause(home: Path) -> None:
+    with pytest.raises(SetUpError, match=r"; or a thread of the store \(writer.*\) writes after the call has returned"):
+        rehearsed(WritesLater, home)
+
+
+def test_no_thread_is_named_where_there_is_none(home: Path) -> None:
+    with pytest.raises(SetUpError) as told:
+        rehearsed(others_stores.OneMemoryForAll, home)
+    assert "a thread of the store" not in str(told.value)
 
 
 def test_nothing_is_searched_where_a_rule_is_broken(search: Search) -> None:

@@ -12,6 +12,7 @@ time other than those of `other_clock`.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -46,6 +47,11 @@ _LOCKED_OUT: Final = (
     "tornpage looks at the file after each call. With PRAGMA locking_mode=EXCLUSIVE a connection never lets go of its "
     "lock; let `make` leave locking_mode NORMAL"
 )
+
+_MAY_BE_LATE: Final = (
+    "the-beat-adds-one-key", "one-key-per-thing", "each-directory-is-a-store-of-its-own",
+    "the-same-calls-lead-to-the-same-state",
+)  # fmt: skip
 
 
 class _Leave(Exception):  # noqa: N818 - not an error: the failure is a finding of the search
@@ -98,6 +104,7 @@ class _Rehearsal:
         self.configuration = configuration
         self.home = home
         self.beat = target.heartbeat()
+        self._threads = {*threading.enumerate()}
         self._files_left: Files = {}
         # The view of a store that was just created.
         self._begun: View = {}
@@ -371,8 +378,14 @@ class _Rehearsal:
         with contextlib.suppress(Violation):
             trial.close()
 
+    def _or_late_writes(self, rule: str) -> str:
+        """Another cause of what breaks a rule, if the store has threads."""
+        names = ", ".join(sorted(one.name for one in {*threading.enumerate()} - self._threads))
+        late = "writes after the call has returned: let the call, or the target, wait until the change is in the file"
+        return f"; or a thread of the store ({names}) {late}" if names and rule in _MAY_BE_LATE else ""
+
     def _wrong(self, rule: str, what: str) -> SetUpError:
-        return SetUpError(self.target.name, rule, what)
+        return SetUpError(self.target.name, rule, what + self._or_late_writes(rule))
 
 
 @contextlib.contextmanager
