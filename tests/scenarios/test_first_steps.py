@@ -632,3 +632,43 @@ def test_a_call_that_can_not_replace_anything_is_made_once(command: Command, tmp
     (tmp_path / "numbered.py").write_text(NUMBERED)
     assert command("new", "target", "--from", "numbered:Numbered").code == 0
     assert (tmp_path / "numbered_target.py").read_text().count('Action("add"') == 2  # and the beat
+
+
+# Its data lies in three places: the database, an attached one, and a file for each note.
+SCATTERED = """
+import pathlib, sqlite3
+
+class Notes:
+    def __init__(self, path):
+        self.folder = pathlib.Path(path).parent
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("ATTACH ? AS old", (str(self.folder / "zz-old.sqlite"),))
+        self.db.execute("CREATE TABLE IF NOT EXISTS main.notes (name TEXT PRIMARY KEY)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS old.notes (name TEXT PRIMARY KEY)")
+
+    def add(self, name: str) -> None:
+        (self.folder / f"{name}.txt").write_text("text")
+        self.db.execute("INSERT OR IGNORE INTO notes VALUES (?)", (name,))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said"),
+    [
+        (
+            SCATTERED,
+            "Notes",
+            "  not checked: the file zz-old.sqlite; let a call return what it holds\n",
+        ),
+        (NUMBERED, "Numbered", ""),
+    ],
+)
+def test_files_that_no_view_shows_are_said(command: Command, tmp_path: Path, source: str, name: str, said: str) -> None:
+    (tmp_path / f"in_files_{name.lower()}.py").write_text(source)
+    wrote = command("new", "target", "--from", f"in_files_{name.lower()}:{name}")
+    assert wrote.code == 0, wrote
+    assert said in wrote.out
+    assert ("the file " in wrote.out) is bool(said)

@@ -37,7 +37,7 @@ from tornpage.scenarios.run.first_steps.arguments import (
     why_left_alone,
 )
 from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, copied, held, is_data
-from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, read
+from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, others, read
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
@@ -79,6 +79,8 @@ class Observed(msgspec.Struct, frozen=True):
     deterministic: bool
     # Those of the calls that replace data that another call has written.
     overwriting: tuple[Action, ...] = ()
+    # Files beside the database that no view of its tables shows.
+    other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
     earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
 
@@ -125,7 +127,9 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             raise NotLearned("what it returns has no `close`; let it return a store that has one")
         observed = _observed(played, again, found, deterministic=deterministic)
         more = tuple(action for calls in overwriting.values() for action, _ in calls)
-        return msgspec.structs.replace(observed, overwriting=more, earlier=(discovered.most, discovered.answers))
+        return msgspec.structs.replace(
+            observed, overwriting=more, other_files=played.other_files, earlier=(discovered.most, discovered.answers)
+        )
     raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
 
 
@@ -221,6 +225,7 @@ class _Played:
             if inspect.iscoroutine(self.store):
                 self.store.close()
             raise NotLearned("it is asynchronous; docs/async.md has how to test that")
+        self.other_files: tuple[str, ...] = ()
         self.begun = {table.name for table in self.tables() if table.rows}
 
     # -- the methods ----------------------------------------------------------------------------------------
@@ -360,6 +365,7 @@ class _Played:
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
             if close is not None:
                 close()
+        self.other_files = others(self.directory, self.file)
         if not self.file:
             raise NotLearned("it was created, and there is no SQLite file in its directory")
         if "/" in self.file:

@@ -25,6 +25,7 @@ from tornpage.scenarios.run.first_steps.observed import GIVEN, Observed
 from tornpage.scenarios.run.first_steps.tables import Table
 
 _MOST_PROPOSALS: Final = 24
+_MOST_FILES: Final = 3
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -200,10 +201,7 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
     for table in seen:
         if table.left_out:
             yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
-    for name in _unseen(observed, answers):
-        yield f"not checked: store.{name}; add it to the view, or return it from a call"
-    if unseen := [table.name for table in observed.tables if table not in seen]:
-        yield f"not checked: {', '.join(unseen)}"
+    yield from _not_checked(observed, answers, seen)
     if observed.deterministic:
         yield "deterministic: the time and the random values that it takes by itself are replaced"
     if observed.synchronous in ("OFF", "NORMAL"):
@@ -213,6 +211,15 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
     )
     for name, reason in observed.left_out.items():
         yield f"not called: {name}: {reason}"
+
+
+def _not_checked(observed: Observed, answers: list[Answer], seen: list[Table]) -> Iterator[str]:
+    for name in _unseen(observed, answers):
+        yield f"not checked: store.{name}; add it to the view, or return it from a call"
+    if unseen := [table.name for table in observed.tables if table not in seen]:
+        yield f"not checked: {', '.join(unseen)}"
+    for other in observed.other_files[:_MOST_FILES]:
+        yield f"not checked: the file {other}; let a call return what it holds"
 
 
 def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:

@@ -66,6 +66,13 @@ def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> bool:
     return any({*table.rows} - now.get(table.name, set()) for table in before)
 
 
+def others(directory: Path, file: str) -> tuple[str, ...]:
+    """Files below a directory that are not the database's own, by name."""
+    own = {file, *(file + suffix for suffix in ("-wal", "-shm", "-journal"))}
+    found = (str(one.relative_to(directory)) for one in sorted(directory.rglob("*")) if one.is_file())
+    return tuple(name for name in found if name not in own)
+
+
 def read(directory: Path) -> tuple[str, str, list[Table]]:
     """The database's name, its journal mode, and all tables with their rows; none without a file."""
     path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)
