@@ -4,29 +4,41 @@ A profile function sees them (`sys.setprofile`). Calls into a connection or curs
 owns a writer thread makes those on that thread, for one caller at a time; the other caller gets in between two requests
 to it: so a call that passes work to a queue, an executor, an event loop or an event counts, too.
 
+Between the return of a call and the next call a store may work on what it keeps in memory. So returns are reported,
+too, unless the code goes straight on to the next call into ``sqlite3``, by the look of its bytecode.
+
 Not covered: ``with lock:`` (it makes no call), and what runs between two awaits in an event loop on its own thread.
 """
 
 import contextlib
+import dis
+import functools
 import sqlite3
 import sys
 from _queue import SimpleQueue
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _PASS_ON: Final = frozenset({"put", "put_nowait", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
+_METHODS: Final = frozenset(name for one in _CALLED for name in dir(one) if not name.startswith("_"))
+# Instructions that neither branch nor store where another thread looks.
+_LOADS: Final = ("LOAD_", "STORE_FAST", "POP_TOP", "PUSH_NULL", "COPY", "PRECALL", "KW_NAMES", "NOP", "BUILD_TUPLE")
 _LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio"})
 
 
 def calls_of_this_thread(
-    notify: Callable[[str, sqlite3.Connection | None], None], *, requests: bool
+    notify: Callable[[str, sqlite3.Connection | None], None],
+    *,
+    requests: bool,
+    returned: Callable[[str], None] | None = None,
 ) -> AbstractContextManager[None]:
     """Inside this scope `notify` gets each such call of this thread, before it is made: its name and its connection.
 
-    With `requests` it also gets the calls that pass on work; they have no connection.
+    With `requests` it also gets the calls that pass on work; they have no connection. `returned` gets the name of each
+    call into ``sqlite3`` that has returned to code that works on something else before the next one.
     """
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -36,20 +48,43 @@ def calls_of_this_thread(
                 notify(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
             elif requests and isinstance(one, SimpleQueue) and argument.__name__ in _PASS_ON and not _is_library(frame):
                 notify(argument.__name__, None)
+        elif event == "c_return" and returned is not None:
+            one = getattr(argument, "__self__", None)
+            if isinstance(one, _CALLED) and not goes_straight_on(frame.f_code, frame.f_lasti):
+                returned(argument.__name__)
         elif requests and event == "call" and frame.f_code.co_name in _PASS_ON and _is_entered(frame):
             notify(frame.f_code.co_name, None)
 
     return _profiled_by(profile)
 
 
-def connections_called(called: list[sqlite3.Connection]) -> AbstractContextManager[None]:
-    """Inside this scope append to `called` the connection of each call of this thread into ``sqlite3``."""
+def connections_called(called: list[sqlite3.Connection], returns: list[int]) -> AbstractContextManager[None]:
+    """Inside this scope append to `called` the connection of each call of this thread into ``sqlite3``.
+
+    `returns` gets the numbers, from 1, of the calls whose return is reported.
+    """
 
     def note(_name: str, connection: sqlite3.Connection | None) -> None:
         if connection is not None:
             called.append(connection)
 
-    return calls_of_this_thread(note, requests=False)
+    return calls_of_this_thread(note, requests=False, returned=lambda _name: returns.append(len(called)))
+
+
+@functools.lru_cache(maxsize=4096)
+def goes_straight_on(code: CodeType, at: int) -> bool:
+    """Whether the code after the call at this offset only loads names for the next call into ``sqlite3``."""
+    method = ""
+    for one in dis.get_instructions(code):
+        if one.offset <= at:
+            continue
+        if one.opname.startswith("CALL"):
+            return method in _METHODS
+        if one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            method = str(one.argval)
+        elif not one.opname.startswith(_LOADS):
+            return False
+    return False
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ schedule has the same switches in every run, whatever the timing of the machine.
 
 Switch points are SQLite's lock operations (`Gate.kinds`): between two of them no change by another connection can
 become visible. For two callers that share one connection that is too late, because the paused thread would hold
-SQLite's mutex: there the calls of the caller's thread count instead (`calls`).
+SQLite's mutex: there the calls of the caller's thread count instead, and their returns (`calls`).
 
 Not covered: a switch inside Python code without such an operation, and code that starts threads itself.
 """
@@ -41,7 +41,10 @@ _DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhous
 
 
 class Point(NamedTuple):
-    """A switch point: its number in the call (from 1), the operation, and the store's line that made it."""
+    """A switch point: its number in the call (from 1), the operation, and the store's line that made it.
+
+    A negative number is the return of the call with that number.
+    """
 
     number: int
     operation: str
@@ -62,10 +65,14 @@ class Waiting(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The caller's work has ended after `points` switch points; `result` is the value that it returned."""
+    """The caller's work has ended after `points` switch points; `result` is the value that it returned.
+
+    `returns` are the points whose return is a point, too.
+    """
 
     points: int
     result: Any
+    returns: tuple[int, ...] = ()
 
 
 class Hung(NamedTuple):
@@ -83,12 +90,13 @@ class Turns:
     def __init__(self) -> None:
         self.points = 0
         self.stops: frozenset[int] = frozenset()
+        self.returns: list[int] = []
         # The points since it last gave the turn back.
         self._in_a_row = 0
 
     def begin(self, stops: frozenset[int]) -> None:
         """Restart the count, and stop before these points."""
-        self.points, self.stops, self._in_a_row = 0, stops, 0
+        self.points, self.stops, self._in_a_row, self.returns = 0, stops, 0, []
 
     def at_point(self, operation: str) -> None:
         """Count an operation, and stop before it if its number is among the stops.
@@ -103,6 +111,13 @@ class Turns:
         if self.points in self.stops:
             self._in_a_row = 0
             self.hand_over(Paused(Point(self.points, operation, line_of(sys._getframe(1)))))
+
+    def at_return(self, operation: str) -> None:
+        """Stop after the last point, if that is among the stops."""
+        self.returns.append(self.points)
+        if -self.points in self.stops:
+            self._in_a_row = 0
+            self.hand_over(Paused(Point(-self.points, operation, line_of(sys._getframe(1)))))
 
     def waits(self) -> None:
         """Give the turn to the other caller, instead of waiting."""
@@ -227,6 +242,12 @@ class Caller(Turns):
             self._turn.wait()
             super().at_point(operation)
 
+    def at_return(self, operation: str) -> None:
+        """As `at_point`, after a call."""
+        if not self._is_free:
+            self._turn.wait()
+            super().at_return(operation)
+
     def _live(self) -> None:
         me = threading.get_ident()
         waiting.by_thread[me] = self.waits
@@ -240,7 +261,7 @@ class Caller(Turns):
                 result = self._worked(work)
                 # A caller that was reported as blocked, and has ended since, reports its end when it has the turn.
                 self._turn.wait()
-                self._give_back(Ended(self.points, result))
+                self._give_back(Ended(self.points, result, tuple(self.returns)))
         finally:
             waiting.by_thread.pop(me, None)
             self._gate.turns.pop(me, None)
@@ -252,7 +273,7 @@ class Caller(Turns):
 
     def _worked(self, work: Callable[[], Any]) -> Any:
         try:
-            calls = calls_of_this_thread(self._calls, requests=self._at_requests)
+            calls = calls_of_this_thread(self._calls, requests=self._at_requests, returned=self.at_return)
             with calls if self._at_calls else contextlib.nullcontext():
                 return work()
         except BaseException as error:  # noqa: BLE001 - raised by `do`

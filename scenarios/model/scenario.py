@@ -235,13 +235,14 @@ class Damage(msgspec.Struct, frozen=True, tag="damage"):
 class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     """Let two callers, A and B, make a call each, and switch between them.
 
-    A runs up to its switch point `switch` (0: to its end), B up to its own `back` (0: to its end), then A continues,
-    then B. `callers` is "processes", "threads" or "shared"; the last is one session that both call.
+    A runs up to its switch point `switch` (0: to its end; negative: to the return of that call), B up to its own `back`
+    (0: to its end), then A continues, then B. `callers` is "processes", "threads" or "shared"; the last is one session
+    that both call.
     """
 
     first: Action
     second: Action
-    switch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    switch: int = 0
     back: Annotated[int, msgspec.Meta(ge=0)] = 0
     callers: Callers = "processes"
 
@@ -259,6 +260,8 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
 
 
 def _up_to(point: int) -> str:
+    if point < 0:
+        return f"up to the return of switch point {-point}"
     return f"up to switch point {point}" if point else "to its end"
 
 

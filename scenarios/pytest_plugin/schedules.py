@@ -277,9 +277,10 @@ class _Again(pytest.Item):
 def _points_of(item: pytest.Item, counted: Point) -> Iterator[Point]:
     first, second = (min(one, _MOST_POINTS) for one in counted.seen)
     shares = counted.shares
-    yield from (Point(number, shares=shares) for number in range(1, first + 1))
+    returns = [[-one for one in each if shares and one <= _MOST_POINTS] for each in counted.returns]
+    yield from (Point(number, shares=shares) for number in (*range(1, first + 1), *returns[0]))
     if item.get_closest_marker("interleave"):
-        yield from (Point(number, turned=True, shares=shares) for number in range(1, second + 1))
+        yield from (Point(number, turned=True, shares=shares) for number in (*range(1, second + 1), *returns[1]))
 
 
 def _searched(points: list[Point], counted: Point) -> str:

@@ -49,6 +49,7 @@ _NO_PAIR: Final = (
 _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
+_NOT_ENDED: Final = Ended(0, None)
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
@@ -85,6 +86,9 @@ class Interleavings(Search):
         chosen = callers or declared
         self.callers: tuple[Callers, ...] = ("processes",) if chosen is None else chosen
         self._homes = siblings(directory / "two-callers")
+        # The switch points of both calls, and those of the first whose return is one, too.
+        self._points: tuple[int, int] = (0, 0)
+        self._returns: tuple[int, ...] = ()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -154,7 +158,8 @@ class Interleavings(Search):
                     if budget is not None and budget <= 0:
                         self.left_out(1)
                         break
-                    budget = None if budget is None else budget - 1
+                    # The one return of a pair takes no other pair's place.
+                    budget = None if budget is None else budget - (step.switch >= 0)
                     self._try(stage, serial, step)
         return True
 
@@ -172,11 +177,11 @@ class Interleavings(Search):
                 began = real_monotonic()
                 for one in calls if pairs else ():
                     self._try(stage, serial, Interleave(one, one, callers=callers))
-                    points[str(one)] = self._points
+                    points[str(one)] = *self._points, len(self._returns)
                 seconds += real_monotonic() - began
                 for first, second in pairs:
                     at, back = points[str(first)][0], max(points[str(second)][1] - 1, 0)
-                    number += 1 + at + (at * back if self.preemptions > 1 else 0)
+                    number += 1 + at + points[str(first)][2] + (at * back if self.preemptions > 1 else 0)
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
 
     @property
@@ -287,11 +292,16 @@ class Interleavings(Search):
 
     def _schedules(self, first: Action, second: Action, callers: Callers) -> Iterator[Interleave]:
         """One after the other, then every switch point of the first, then some of both."""
-        self._points = (0, 0)
+        self._points, self._returns = (0, 0), tuple[int, ...]()
         yield Interleave(first, second, callers=callers)
         one, two = self._points
-        self.counts["points"] += one
+        # With a budget the last one, while there is room: no other point comes after it.
+        most = self.most_schedules
+        returns = self._returns if most is None else self._returns[-1:] if self.counts["schedules"] < most else ()
+        self.left_out(len(self._returns) - len(returns))
+        self.counts["points"] += one + len(self._returns)
         yield from (Interleave(first, second, at, callers=callers) for at in range(1, one + 1))
+        yield from (Interleave(first, second, -at, callers=callers) for at in returns)
         both = list(product(range(1, one + 1), range(2, two + 1)))
         most = 0 if self.preemptions < 2 else len(both) if self.most_schedules is None else 2
         self.left_out(max(len(both) - most, 0))
@@ -340,8 +350,9 @@ class Interleavings(Search):
                 counts["leaks"] += 1
             self._found(violation, stage, serial, step)
         if not step.switch:
-            ended = {hop.caller: hop.event.points for hop in stage.hops if isinstance(hop.event, Ended)}
-            self._points = ended.get("A", 0), ended.get("B", 0)
+            ended = {hop.caller: hop.event for hop in stage.hops if isinstance(hop.event, Ended)}
+            one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
+            self._points, self._returns = (one.points, two.points), one.returns
         counts["tried"] += 1
         counts["schedules"] += 1
         got_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)

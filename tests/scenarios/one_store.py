@@ -42,6 +42,48 @@ class DatedTarget(JobsTarget):
     calls = (Action("stamp", {"now": 1}), Action("stamp", {"now": 2}))
 
 
+class Cached(Jobs):
+    """Fills its cache from a read; a lock is held over both, and over each change."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+        self.cache: dict[str, list[Any]] = {}
+
+    def read(self, name: str) -> Any:
+        with self.lock:
+            # No call follows the one that reads.
+            for _, *rest in self.db.execute("SELECT * FROM job WHERE id = ?", (name,)):
+                self.cache[name] = rest
+            return self.cache.get(name)
+
+    def remove(self, name: str) -> None:
+        with self.lock:
+            self.db.execute("DELETE FROM job WHERE id = ?", (name,))
+            self.cache.pop(name, None)
+
+    def shown(self) -> dict[str, Any]:
+        rows = {row[0]: list(row[1:]) for row in self.db.execute("SELECT * FROM job").fetchall()}
+        return rows | self.cache
+
+
+class CachedWithoutALock(Cached):
+    """Wrong: what is read, and removed before it is cached, comes back."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class CachedTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Cached
+    calls = (*ADDS, Action("read", {"name": "a"}), Action("remove", {"name": "a"}))
+
+    def view(self, store: Any) -> Any:
+        return store.shown()
+
+
 class Numbered(Jobs):
     """The next number is kept in memory, and moves on once the row is there."""
 
@@ -217,6 +259,7 @@ class AddsTarget(JobsTarget):
 
 PAIRS: Any = [
     (DatedTarget, DatedInOnePlace),
+    (CachedTarget, CachedWithoutALock),
     (NumberedTarget, NumberedWithoutALock),
     (MembersTarget, MembersWithoutALock),
     (WalksOverTarget, WalksOverWhatChanges),

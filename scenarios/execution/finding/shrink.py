@@ -203,7 +203,7 @@ def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]
     if step.back:
         yield msgspec.structs.replace(step, back=0)
         yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)
-    yield from (msgspec.structs.replace(step, switch=switch) for switch in range(step.switch))
+    yield from (msgspec.structs.replace(step, switch=switch) for switch in range(abs(step.switch)))
     yield from (msgspec.structs.replace(step, first=one) for one in target.simpler_actions(step.first))
     yield from (msgspec.structs.replace(step, second=one) for one in target.simpler_actions(step.second))
 

@@ -157,7 +157,8 @@ def _how_far(hop: Hop) -> str:
     event = hop.event
     if isinstance(event, Paused):
         where = f", at {event.point.where[:_MOST_CHARACTERS]}" if event.point.where else ""
-        return f"stopped before switch point {event.point.number} ({event.point.operation}){where}"
+        side = "before switch point" if event.point.number > 0 else "after the return of switch point"
+        return f"stopped {side} {abs(event.point.number)} ({event.point.operation}){where}"
     if isinstance(event, Waiting):
         return "waits for the other caller"
     return str(event.result) if isinstance(event, Ended) else "does not return"

@@ -38,7 +38,8 @@ _OTHER_THREAD: Final = "created in a thread can only be used in that same thread
 class Point:
     """The point of this run: `number` 0 counts, others switch at that point; `turned`: the second callable goes first.
 
-    `seen` are the points of the first callable, and of the second; `shares`: points are calls into one connection that
+    A negative number is the return of that call; `returns` are those of both that are points. `seen` are the points of
+    the first callable, and of the second; `shares`: points are calls into one connection that
     both use; `hops` describe what happened, `was_switched` whether the point came, `has_met` whether the second one
     called into the very connection at which the first one stood: it was not lent by a pool.
     """
@@ -48,6 +49,7 @@ class Point:
         self.turned = turned
         self.shares = shares
         self.seen = [0, 0]
+        self.returns: list[list[int]] = [[], []]
         self.was_used = self.was_switched = self.has_met = False
         # What the fixture returned has still to be awaited.
         self.is_due = False
@@ -120,7 +122,7 @@ class Callers:
         watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
         with in_turns(shims), watching, _threads_of_their_own(gate):
             callers = [Caller(name, gate, at_calls=point.shares) for name in "AB"]
-            works = (first, second) if point.number else map(_noting, (first, second), called)
+            works = (first, second) if point.number else map(_noting, (first, second), called, point.returns)
             try:
                 for caller, work in zip(callers, works, strict=True):
                     caller.start(work, frozenset())
@@ -168,11 +170,11 @@ def _forget(*works: Any) -> None:
             work.close()
 
 
-def _noting(work: Callable[[], Any], called: list[sqlite3.Connection]) -> Callable[[], Any]:
-    """The same work; the connections that it calls into are written down."""
+def _noting(work: Callable[[], Any], called: list[sqlite3.Connection], returns: list[int]) -> Callable[[], Any]:
+    """The same work; the connections that it calls into are written down, and the calls whose returns are points."""
 
     def noted() -> Any:
-        with connections_called(called):
+        with connections_called(called, returns):
             return work()
 
     return noted
@@ -195,14 +197,15 @@ def _have_met(leading: list[Caller], hops: list[Hop]) -> bool:
     stop = hops[0].event
     if not isinstance(stop, Paused) or len(hops) < 2 or not isinstance(hops[1].event, Ended) or not first.called:
         return False
-    stood_at = first.called[stop.point.number - 1]
+    stood_at = first.called[abs(stop.point.number) - 1]
     return any(connection is stood_at for connection in second.called)
 
 
 def _in_words(hop: Hop) -> str:
     event = hop.event
     if isinstance(event, Paused):
-        return f"[{hop.caller}] up to {event.point.operation} {event.point.number}, at {event.point.where}"
+        side = "up to" if event.point.number > 0 else "after"
+        return f"[{hop.caller}] {side} {event.point.operation} {abs(event.point.number)}, at {event.point.where}"
     if isinstance(event, Ended) and isinstance(event.result, Exception):
         return f"[{hop.caller}] to its end, with {type(event.result).__name__}: {event.result}"
     return f"[{hop.caller}] {'to its end' if isinstance(event, Ended) else 'waits'}"
