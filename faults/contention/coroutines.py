@@ -71,7 +71,7 @@ class Pair:
         """Both results; an exception that a coroutine raised is its result. Raises `Deadlock`, `Unsettled`."""
         loop_thread = threading.get_ident()
 
-        def thread_waits() -> None:
+        def thread_waits(_for_what: str) -> None:
             if threading.get_ident() != loop_thread:
                 self._hold()
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from tornpage.faults.contention import timed_waits
 from tornpage.faults.contention.calls import calls_of_this_thread
 from tornpage.faults.contention.idle import Quiet, real_monotonic
 from tornpage.faults.vfs import waiting
@@ -33,6 +34,8 @@ _STUCK: Final = 150
 # Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
+# Of limits of waits; each counts as so long at least, which keeps their number below 600.
+_MOST_EXPIRED_S, _LEAST_EXPIRED_S = 3600.0, 6.0
 # So many points without giving the turn back: it spins.
 _MOST_IN_A_ROW: Final = 5_000
 _OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
@@ -58,10 +61,14 @@ class Paused(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """The caller waits: `for_what` is "sleep" (virtual) or "blocked" (the system reports it); `stack` says where."""
+    """The caller waits, or spins: `for_what` is "lock" (of SQLite), "sleep", or "blocked" (the system reports it).
+
+    `stack` says where. A blocked caller that waits with a time limit returns after `limit_s` seconds.
+    """
 
     for_what: str
     stack: str = ""
+    limit_s: float | None = None
 
 
 class Ended(NamedTuple):
@@ -107,7 +114,7 @@ class Turns:
         self._in_a_row += 1
         if self._in_a_row > _MOST_IN_A_ROW:
             self._in_a_row = 0
-            self.waits()
+            self.waits("lock")
         if self.points in self.stops:
             self._in_a_row = 0
             self.hand_over(Paused(Point(self.points, operation, line_of(sys._getframe(1)))))
@@ -119,9 +126,9 @@ class Turns:
             self._in_a_row = 0
             self.hand_over(Paused(Point(-self.points, operation, line_of(sys._getframe(1)))))
 
-    def waits(self) -> None:
+    def waits(self, for_what: str = "sleep") -> None:
         """Give the turn to the other caller, instead of waiting."""
-        self.hand_over(Waiting("sleep", stack_of(sys._getframe(1))))
+        self.hand_over(Waiting(for_what, stack_of(sys._getframe(1))))
 
     def hand_over(self, event: Event) -> None:
         """Give the turn back, and return when this caller has it again."""
@@ -161,7 +168,9 @@ class Caller(Turns):
         # The connections of the calls that were points.
         self.called: list[sqlite3.Connection] = []
         # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
-        self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Semaphore(0)
+        self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Lock()
+        # A lock: what waits with a limit in `threading` is virtual for this thread, too.
+        self._back.acquire()
         self._work: Callable[[], Any] | None = None
         self._event: Event | None = None
         self._has_turn = self._is_free = False
@@ -200,9 +209,13 @@ class Caller(Turns):
                 self._has_turn = False
                 self._turn.clear()
             stack = stack_of(sys._current_frames().get(self._thread.ident or 0))
-            return Waiting("blocked", stack) if blocked else Hung(stack)
+            return Waiting("blocked", stack, timed_waits.limit_of(self._thread.ident)) if blocked else Hung(stack)
         assert self._event is not None  # noqa: S101 - it is set before the turn is given back
         return self._event
+
+    def expire(self) -> None:
+        """Let the time limit of its wait pass."""
+        timed_waits.expire(self._thread.ident)
 
     def do(self, work: Callable[[], Any]) -> Any:
         """Run work to its end on the caller's thread; return its result, or raise its exception here."""
@@ -282,14 +295,17 @@ class Caller(Turns):
 
 def alone(caller: Any) -> Ended:
     """Run a caller's work to its end, with no other caller running; raises `Deadlock`."""
-    stack = ""
+    stack, expired_s = "", 0.0
     for turn in range(_MOST_WAITS):
         event: Event = caller.go()
         if isinstance(event, Ended):
             return event
         if isinstance(event, Hung | Waiting):
             stack = event.stack
-            if isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
+            if isinstance(event, Waiting) and event.limit_s is not None and expired_s < _MOST_EXPIRED_S:
+                caller.expire()
+                expired_s += max(event.limit_s, _LEAST_EXPIRED_S)
+            elif isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
                 break
     raise Deadlock({caller.name: stack}, f"{caller.name} does not return")
 
@@ -320,6 +336,7 @@ def switch(first: Any, second: Any, hops: list[Hop] | None = None) -> list[Hop]:
 
 class _Schedule:
     def __init__(self, first: Any, second: Any, hops: list[Hop]) -> None:
+        self._callers = {first.name: first, second.name: second}
         self._others = {first.name: second, second.name: first}
         self._active = first
         self._hops = hops
@@ -327,25 +344,27 @@ class _Schedule:
         # The callers that wait, and where, since one of them last made progress.
         self._waiting: dict[str, Waiting] = {}
         self._rounds = self._waits = 0
+        self._expired_s = 0.0
 
     def run(self) -> list[Hop]:
         while len(self._ended) < 2:
             active = self._active
             event = active.go()
             other = self._others[active.name]
+            expired = None
             if isinstance(event, Waiting | Hung):
-                self._wait(active.name, event, other.name)
+                expired = self._wait(active.name, event, other.name)
             else:
                 self._hops.append(Hop(active.name, event))
                 self._waiting.clear()
                 self._rounds = 0
                 if isinstance(event, Ended):
                     self._ended.add(active.name)
-            if other.name not in self._ended:
-                self._active = other
+            self._active = expired or (active if other.name in self._ended else other)
         return self._hops
 
-    def _wait(self, name: str, event: Waiting | Hung, other: str) -> None:
+    def _wait(self, name: str, event: Waiting | Hung, other: str) -> Any:
+        """Note that a caller waits; returns the caller whose time limit has passed, if any. Raises `Deadlock`."""
         self._waits += 1
         self._rounds += 1
         stacks = {one: event.stack for one, event in self._waiting.items()} | {name: event.stack}
@@ -354,12 +373,36 @@ class _Schedule:
         if not isinstance(self._waiting.get(name), Waiting):
             self._hops.append(Hop(name, event))
         self._waiting[name] = event
+        if (other in self._ended or other in self._waiting) and (expired := self._expired()) is not None:
+            return expired
         blocked = event.for_what == "blocked"
         if other in self._ended:
             if blocked and self._rounds > _STUCK:
                 raise Deadlock(stacks, f"{name} is blocked, and {other} has ended")
-        elif other in self._waiting and (self._rounds > (_STUCK if blocked else _MOST_ROUNDS)):
+        elif other in self._waiting and self._rounds > _most_rounds(event, self._waiting[other]):
             raise Deadlock(stacks, f"{name} and {other} wait for each other")
+        return None
+
+    def _expired(self) -> Any:
+        """The caller whose time limit comes first, once that has passed; None if none waits with a limit."""
+        limits = {name: event.limit_s for name, event in self._waiting.items() if event.limit_s is not None}
+        if not limits or self._expired_s > _MOST_EXPIRED_S:
+            return None
+        name = min(limits, key=lambda one: limits[one])
+        self._expired_s += max(limits[name], _LEAST_EXPIRED_S)
+        self._callers[name].expire()
+        # It goes on, and the other one may have to wait longer.
+        del self._waiting[name]
+        return self._callers[name]
+
+
+def _most_rounds(one: Waiting, other: Waiting) -> int:
+    """After how many rounds two callers that wait are taken to wait for each other."""
+    kinds = {one.for_what, other.for_what}
+    if "blocked" in kinds:
+        return _STUCK
+    # One that sleeps may look again until a time of its own; SQLite's limit is the store's, and ends a real deadlock.
+    return _MOST_WAITS if "sleep" in kinds else _MOST_ROUNDS
 
 
 # -- where a caller is --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Inside the scope ``time.sleep`` returns at once, and ``time.monotonic``, ``time.
 the time slept, SQLite's included. Each read of a clock adds 10 µs, so that a loop that only polls it ends.
 
 Not covered: functions of ``time`` that are bound elsewhere than in a module (`faults.clock_names`), ``datetime.now``,
-and waiting for other threads.
+and waiting for other threads, but for that of callers that take turns (`timed_waits`).
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from typing import Final
 from unittest import mock
 
 from tornpage.faults import clock_names
+from tornpage.faults.contention import timed_waits
 from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.shims import Shims
 
@@ -46,7 +47,7 @@ class VirtualTime:
         """Advance the clock."""
         self._in_python_us += round(seconds * 1_000_000)
         clock_names.slept(seconds)
-        waiting.notify()
+        waiting.notify("sleep")
 
     def read(self, name: str) -> float:
         """The time of ``monotonic``, ``perf_counter`` or ``time``, in seconds."""
@@ -74,6 +75,7 @@ def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
         for name, function in (("sleep", clock.sleep), *clock.functions()):
             replaced.enter_context(mock.patch.object(time, name, function))
         replaced.enter_context(_event_loops_in_real_time())
+        replaced.enter_context(timed_waits.in_virtual_time(clock))
         _clocks.append(clock)
         try:
             yield clock

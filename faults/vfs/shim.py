@@ -586,7 +586,7 @@ class Shim:
         if self._unless and self._unless[-1]():
             return base(vfs, microseconds)
         self.slept_us += microseconds
-        waiting.notify()
+        waiting.notify("lock")
         return microseconds
 
     def _randomness(self, _vfs: int, size: int, out: int) -> int:

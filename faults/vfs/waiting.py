@@ -6,13 +6,14 @@ A schedule of two callers registers one here, and lets the other caller run.
 import threading
 from collections.abc import Callable
 
-by_thread: dict[int, Callable[[], None]] = {}
+# They are called with what is waited for: a "lock", or a "sleep".
+by_thread: dict[int, Callable[[str], None]] = {}
 # The listener for every thread that is not in `by_thread`; at most one element.
-anywhere: list[Callable[[], None]] = []
+anywhere: list[Callable[[str], None]] = []
 
 
-def notify() -> None:
+def notify(for_what: str) -> None:
     """Notify the listener that the current thread waits; returns when the thread may try again."""
     listener = by_thread.get(threading.get_ident(), anywhere[-1] if anywhere else None)
     if listener is not None:
-        listener()
+        listener(for_what)

@@ -4,6 +4,9 @@ Method. While a call is made, ``time.sleep`` advances a clock and returns at onc
 ``time.perf_counter`` and ``time.time`` include that time. So a store that waits for a minute and then gives up is not
 taken for one that never returns, and a store that would have slept for more than an hour is.
 
+A wait with a time limit that nothing can end, such as for a job to come (``Condition.wait``, and so ``Event.wait`` and
+``Queue.get``), is a sleep, too.
+
 If a thread or a child process of the store is alive, the store may be waiting for it: then the sleep is real. If
 another virtual clock is installed (`faults.waiting_in_virtual_time`, for rivals), it stays.
 
@@ -13,6 +16,7 @@ Not covered: functions of ``time`` that are bound elsewhere than in a module (`f
 
 import contextlib
 import functools
+import queue
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -24,8 +28,13 @@ from tornpage.faults.locks import live_threads
 
 _MOST_S: Final = 3600.0
 _sleep = time.sleep
+_wait = threading.Condition.wait
+_monotonic = time.monotonic
 _READ: Final = ("monotonic", "perf_counter", "time")
 _time: Any = time
+_condition: Any = threading.Condition
+# Modules in which a limit is counted, by their names of the clock.
+_OF_LIMITS: Final[tuple[tuple[Any, str], ...]] = ((threading, "_time"), (queue, "time"))
 
 
 class _Clock:
@@ -50,6 +59,18 @@ class _Clock:
         if self._skipped_s > _MOST_S:
             self.has_slept_too_long = True
             raise self._too_long
+
+    def wait(self, condition: threading.Condition, timeout: float | None = None) -> bool:
+        """As ``Condition.wait``."""
+        if not timeout or timeout <= 0 or threading.current_thread() is not self._caller or not self._is_alone():
+            return _wait(condition, timeout)
+        self.sleep(timeout)
+        return _wait(condition, 0)
+
+    def of_limits(self) -> float:
+        """The time in which limits are counted; other threads wait in real time."""
+        now: float = self.before["monotonic"]()
+        return now + self._skipped_s if threading.current_thread() is self._caller else now
 
     def _is_alone(self) -> bool:
         # To look for children may take milliseconds, and a store may sleep thousands of times.
@@ -81,6 +102,9 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
     clock_names.follow()
     clock = _Clock(others, too_long)
     _time.sleep = clock.sleep
+    _condition.wait = lambda condition, timeout=None: clock.wait(condition, timeout)
+    for module, name in _OF_LIMITS:
+        setattr(module, name, clock.of_limits)
     for name in (*_READ, *_in_ns(_READ)):
         setattr(time, name, functools.partial(clock.read, name))
     try:
@@ -88,6 +112,9 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
     finally:
         for name, function in clock.before.items():
             setattr(time, name, function)
+        _condition.wait = _wait
+        for module, name in _OF_LIMITS:
+            setattr(module, name, _monotonic)
     if clock.has_slept_too_long:
         # The store has swallowed it.
         raise too_long

@@ -51,6 +51,15 @@ class Store:
             with self.filled:
                 self.filled.wait()
 
+    def pop(self, limit_s):
+        with self.filled:
+            found = self.db.execute("SELECT id FROM job").fetchone()
+            if found is None and self.filled.wait(limit_s):
+                found = self.db.execute("SELECT id FROM job").fetchone()
+            if found is not None:
+                self.db.execute("DELETE FROM job WHERE id = ?", found)
+            return found
+
 
 @pytest.fixture(params=["sound", "racy"])
 def store(tmp_path, request):
@@ -102,3 +111,21 @@ def test_a_lost_wakeup_is_a_deadlock(run: Ran) -> None:
     )
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["deadlock: A is blocked, and B has ended: A at test_it.py:*: self.filled.wait()"])
+
+
+def test_two_that_wait_for_a_job_with_a_time_limit_are_no_deadlock(run: Ran) -> None:
+    done = run(
+        """
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("store", ["sound"], indirect=True)
+        def test_nothing_comes(store, callers):
+            assert callers(lambda: store.pop(1000), lambda: store.pop(2000)) == [None, None]
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("store", ["sound"], indirect=True)
+        def test_one_comes(store, callers):
+            got, _ = callers(lambda: store.pop(1000), lambda: store.add("a"))
+            assert got == ("a",)
+        """
+    )
+    done.assert_outcomes(passed=2)

@@ -185,3 +185,60 @@ def test_the_clock_moves_with_what_is_slept_and_is_put_back() -> None:
         with pytest.raises(ValueError, match="non-negative"):
             time.sleep(-1)
     assert (time.sleep, time.monotonic) == (sleep, monotonic)
+
+
+def test_a_wait_with_a_limit_that_nothing_can_end_is_a_sleep() -> None:
+    before = threading.Condition.wait, queue.time, threading._time  # type: ignore[attr-defined]
+    condition = threading.Condition()
+    with patience(20.0), in_time("it"):
+        began = time.monotonic()
+        with condition:
+            assert not condition.wait(500)
+            assert not condition.wait_for(lambda: False, 500)
+        with pytest.raises(queue.Empty):
+            queue.Queue().get(timeout=500)
+        assert not threading.Event().wait(500)
+        assert not threading.Semaphore(0).acquire(timeout=500)
+        assert 2_500 <= time.monotonic() - began < 2_510
+    assert (threading.Condition.wait, queue.time, threading._time) == before  # type: ignore[attr-defined]
+
+
+def test_a_wait_that_a_thread_ends_is_real() -> None:
+    asked: queue.Queue[str] = queue.Queue()
+    answered: queue.Queue[str] = queue.Queue()
+    with patience(20.0):
+        worker = threading.Thread(target=lambda: answered.put(asked.get()))
+        worker.start()
+        with in_time("it"):
+            began = time.monotonic()
+            asked.put("x")
+            assert answered.get(timeout=500) == "x"
+            assert time.monotonic() - began < 400
+        worker.join()
+
+
+class WaitsForAJob(BacksOff):
+    """Waits half a minute for a job, and there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.filled = threading.Condition()
+        super().__init__(path)
+
+    def pop(self) -> str | None:
+        with self.filled:
+            self.filled.wait_for(lambda: False, 30)
+        return None
+
+
+class Waiting(Target):
+    name = "test_sleeping:Waiting"
+    calls = (*Target.calls, Action("pop"))
+    kind = WaitsForAJob
+
+
+@pytest.mark.parametrize("search", ["sweep", "interleave"])
+def test_a_store_that_waits_for_what_does_not_come_is_silent(search: str) -> None:
+    profile = Profile("test", 8, 8, 0, 0, schedules=8)
+    recorder = run(Waiting(), Plan((search,), profile, report=None))
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.complete

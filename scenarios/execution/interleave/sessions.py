@@ -139,6 +139,10 @@ class OnThread:
             raise event.result
         return event
 
+    def expire(self) -> None:
+        """Let the time limit of its wait pass."""
+        self._caller.expire()
+
     def look(self) -> View:
         """The session's view; raises `Violation`."""
         trial = self.trial

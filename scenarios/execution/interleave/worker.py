@@ -7,6 +7,7 @@ continues the call.
 
 import contextlib
 import sys
+import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -50,6 +51,7 @@ class _Worker:
         """Answer requests until the socket closes."""
         with faults.install() as shims, faults.waiting_in_virtual_time(shims):
             waiting.anywhere.append(self._turns.waits)
+            waiting.by_thread[threading.get_ident()] = self._turns.waits
             while True:
                 try:
                     ask = self._pipe.recv()

@@ -148,9 +148,9 @@ def _threads_of_their_own(gate: Gate) -> Iterator[None]:
     """A thread that a caller starts, and that waits, gives the turn back for it."""
     before = {thread.ident for thread in live_threads()}
 
-    def waits() -> None:
+    def waits(for_what: str) -> None:
         if gate.current is not None and threading.get_ident() not in before:
-            gate.current.waits()
+            gate.current.waits(for_what)
 
     waiting.anywhere.append(waits)
     try:
