@@ -40,19 +40,25 @@ class _Wait:
     def __init__(self, limit_s: float, clock: Clock) -> None:
         self.limit_s = limit_s
         self.clock = clock
+        self.until_s = clock.read("monotonic") + limit_s
         self.waiter = threading.Lock()
         self.waiter.acquire()
         self.has_expired = False
+
+    @property
+    def rest_s(self) -> float:
+        """What is left of the limit, in seconds."""
+        return max(self.until_s - self.clock.read("monotonic"), 0.0)
 
 
 # By the id of the thread that waits.
 _waits: Final[dict[int, _Wait]] = {}
 
 
-def limit_of(thread: int | None) -> float | None:
+def rest_of(thread: int | None) -> float | None:
     """After how many seconds the wait of a thread ends by itself; None if it does not wait with a limit."""
     wait = _waits.get(thread or 0)
-    return None if wait is None else wait.limit_s
+    return None if wait is None else wait.rest_s
 
 
 def expire(thread: int | None) -> None:
@@ -61,7 +67,7 @@ def expire(thread: int | None) -> None:
     if wait is None or wait.has_expired:
         return
     wait.has_expired = True
-    wait.clock.sleep(wait.limit_s)
+    wait.clock.sleep(wait.rest_s)
     # It may just have been notified.
     with contextlib.suppress(RuntimeError):
         wait.waiter.release()

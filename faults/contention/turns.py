@@ -63,12 +63,12 @@ class Paused(NamedTuple):
 class Waiting(NamedTuple):
     """The caller waits, or spins: `for_what` is "lock" (of SQLite), "sleep", or "blocked" (the system reports it).
 
-    `stack` says where. A blocked caller that waits with a time limit returns after `limit_s` seconds.
+    `stack` says where. A blocked caller that waits with a time limit returns after `rest_s` seconds.
     """
 
     for_what: str
     stack: str = ""
-    limit_s: float | None = None
+    rest_s: float | None = None
 
 
 class Ended(NamedTuple):
@@ -209,7 +209,7 @@ class Caller(Turns):
                 self._has_turn = False
                 self._turn.clear()
             stack = stack_of(sys._current_frames().get(self._thread.ident or 0))
-            return Waiting("blocked", stack, timed_waits.limit_of(self._thread.ident)) if blocked else Hung(stack)
+            return Waiting("blocked", stack, timed_waits.rest_of(self._thread.ident)) if blocked else Hung(stack)
         assert self._event is not None  # noqa: S101 - it is set before the turn is given back
         return self._event
 
@@ -302,9 +302,9 @@ def alone(caller: Any) -> Ended:
             return event
         if isinstance(event, Hung | Waiting):
             stack = event.stack
-            if isinstance(event, Waiting) and event.limit_s is not None and expired_s < _MOST_EXPIRED_S:
+            if isinstance(event, Waiting) and event.rest_s is not None and expired_s < _MOST_EXPIRED_S:
                 caller.expire()
-                expired_s += max(event.limit_s, _LEAST_EXPIRED_S)
+                expired_s += max(event.rest_s, _LEAST_EXPIRED_S)
             elif isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
                 break
     raise Deadlock({caller.name: stack}, f"{caller.name} does not return")
@@ -385,7 +385,13 @@ class _Schedule:
 
     def _expired(self) -> Any:
         """The caller whose time limit comes first, once that has passed; None if none waits with a limit."""
-        limits = {name: event.limit_s for name, event in self._waiting.items() if event.limit_s is not None}
+        # One that sleeps, or tries again, may still notify the other one.
+        goes_on = any(event.for_what != "blocked" for event in self._waiting.values())
+        limits = {
+            name: event.rest_s
+            for name, event in self._waiting.items()
+            if event.rest_s is not None and not (goes_on and event.rest_s)
+        }
         if not limits or self._expired_s > _MOST_EXPIRED_S:
             return None
         name = min(limits, key=lambda one: limits[one])
@@ -398,11 +404,10 @@ class _Schedule:
 
 def _most_rounds(one: Waiting, other: Waiting) -> int:
     """After how many rounds two callers that wait are taken to wait for each other."""
-    kinds = {one.for_what, other.for_what}
-    if "blocked" in kinds:
+    if any(wait.for_what == "blocked" and wait.rest_s is None for wait in (one, other)):
         return _STUCK
     # One that sleeps may look again until a time of its own; SQLite's limit is the store's, and ends a real deadlock.
-    return _MOST_WAITS if "sleep" in kinds else _MOST_ROUNDS
+    return _MOST_ROUNDS if one.for_what == other.for_what == "lock" else _MOST_WAITS
 
 
 # -- where a caller is --------------------------------------------------------------------------------------

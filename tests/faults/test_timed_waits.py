@@ -50,7 +50,7 @@ def test_two_that_wait_for_what_never_comes_return_at_their_limits_the_nearest_f
         order.append(name)
         return round(time.monotonic() - began)
 
-    assert results(two, lambda: wait("far", LONG_S), lambda: wait("near", 10)) == [LONG_S + 10, 10]
+    assert results(two, lambda: wait("far", LONG_S), lambda: wait("near", 10)) == [LONG_S, 10]
     assert order == ["near", "far"]
 
 
@@ -62,6 +62,19 @@ def test_one_that_is_notified_goes_on_before_its_limit(two: tuple[Caller, Caller
             condition.notify()
 
     assert results(two, lambda: waits(condition, LONG_S), notify) == [True, None]
+
+
+def test_one_that_sleeps_may_still_notify_the_other_one_until_its_limit(two: tuple[Caller, Caller]) -> None:
+    condition = threading.Condition()
+
+    def notify_later(after_s: float) -> None:
+        for _ in range(10):
+            time.sleep(after_s / 10)
+        with condition:
+            condition.notify()
+
+    assert results(two, lambda: waits(condition, LONG_S), lambda: notify_later(900)) == [True, None]
+    assert results(two, lambda: waits(condition, LONG_S), lambda: notify_later(2_000)) == [False, None]
 
 
 def test_what_waits_in_a_condition_ends_at_its_limit_too(two: tuple[Caller, Caller]) -> None:
