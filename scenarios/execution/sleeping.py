@@ -28,12 +28,10 @@ from tornpage.faults.locks import live_threads
 
 _MOST_S: Final = 3600.0
 _sleep = time.sleep
-_wait = threading.Condition.wait
-_monotonic = time.monotonic
 _READ: Final = ("monotonic", "perf_counter", "time")
 _time: Any = time
 _condition: Any = threading.Condition
-# Modules in which a limit is counted, by their names of the clock.
+# The modules in which limits are counted, and their names of the clock.
 _OF_LIMITS: Final[tuple[tuple[Any, str], ...]] = ((threading, "_time"), (queue, "time"))
 
 
@@ -47,6 +45,8 @@ class _Clock:
         self._too_long = too_long
         self._skipped_s = 0.0
         self.before: dict[str, Any] = {name: getattr(time, name) for name in ("sleep", *_READ, *_in_ns(_READ))}
+        self.wait_before: Any = _condition.wait
+        self.limits_before = [getattr(module, name) for module, name in _OF_LIMITS]
 
     def sleep(self, seconds: float) -> None:
         # The real one rejects an argument that is not a time.
@@ -63,9 +63,9 @@ class _Clock:
     def wait(self, condition: threading.Condition, timeout: float | None = None) -> bool:
         """As ``Condition.wait``."""
         if not timeout or timeout <= 0 or threading.current_thread() is not self._caller or not self._is_alone():
-            return _wait(condition, timeout)
+            return bool(self.wait_before(condition, timeout))
         self.sleep(timeout)
-        return _wait(condition, 0)
+        return bool(self.wait_before(condition, 0))
 
     def of_limits(self) -> float:
         """The time in which limits are counted; other threads wait in real time."""
@@ -112,9 +112,9 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
     finally:
         for name, function in clock.before.items():
             setattr(time, name, function)
-        _condition.wait = _wait
-        for module, name in _OF_LIMITS:
-            setattr(module, name, _monotonic)
+        _condition.wait = clock.wait_before
+        for (module, name), function in zip(_OF_LIMITS, clock.limits_before, strict=True):
+            setattr(module, name, function)
     if clock.has_slept_too_long:
         # The store has swallowed it.
         raise too_long
