@@ -1,7 +1,9 @@
 """Two coroutines in turns: the same awaits in every run, and no verdict where none can be had. What passes on work."""
 
 import asyncio
+import contextlib
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -98,3 +100,20 @@ def test_each_way_to_put_work_into_a_queue_is_one_point(kind: type[Any], put: st
     with calls_of_this_thread(lambda name, _connection: seen.append(name), requests=True):
         getattr(kind(), put)("work")
     assert seen == [put]
+
+
+def test_a_return_is_a_point_unless_the_next_call_follows_at_once() -> None:
+    seen: list[str] = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT 1")
+        connection.execute("SELECT 2")
+        id(connection)
+        connection.commit()
+
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as connection,
+        calls_of_this_thread(lambda *_: None, requests=False, returned=seen.append),
+    ):
+        work(connection)
+    assert seen == ["execute", "commit"]
