@@ -409,6 +409,23 @@ def test_at_delete_and_full_exactly_the_last_one_can_be_lost(tmp_path: Path) -> 
     assert set(found.process) == {0}
 
 
+def test_the_last_one_that_is_lost_at_delete_and_full_may_be_a_create_table(tmp_path: Path) -> None:
+    """Shown on SQLite alone: a hard link keeps the journal, as a lost deletion does."""
+    path, journal, kept = (tmp_path / name for name in ("a.db", "a.db-journal", "kept"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE earlier(x)")
+        db.execute("BEGIN")
+        db.execute("CREATE TABLE last(x)")
+        kept.hardlink_to(journal)
+        db.execute("COMMIT")
+        assert not journal.exists()
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("earlier",), ("last",)]
+    kept.rename(journal)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("earlier",)]
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 @pytest.mark.slow
 def test_at_wal_and_normal_what_is_there_is_a_prefix_and_many_may_be_lost(tmp_path: Path) -> None:
     found = seen(tmp_path, "wal", "NORMAL")
