@@ -25,15 +25,15 @@ WRITES: Final = "SELECT thread_id, checkpoint_id, task_id, channel, type, value 
 _LARGE: Final = "x" * 6_000
 
 
-def config_of(thread: str, checkpoint: str | None = None) -> dict[str, Any]:
+def config_of(thread: str, checkpoint: str | None = None) -> Any:
     """langgraph's name of a thread, or of one checkpoint of it."""
     given = {"thread_id": thread, "checkpoint_ns": ""}
     return {"configurable": given | ({"checkpoint_id": checkpoint} if checkpoint else {})}
 
 
-def checkpoint_of(id: str, value: str) -> dict[str, Any]:  # noqa: A002 - its name there
+def checkpoint_of(id: str, value: str) -> Any:  # noqa: A002 - its name there
     """A checkpoint with one value; the time of day is left out."""
-    made: dict[str, Any] = empty_checkpoint() | {"id": id, "ts": "", "channel_values": {"value": value}}
+    made: Any = empty_checkpoint() | {"id": id, "ts": "", "channel_values": {"value": value}}
     return made
 
 
