@@ -64,6 +64,11 @@ def open_memory(code: ModuleType) -> Any:
     return code.Connection(":memory:")
 
 
+def connection_classes() -> tuple[type, ...]:
+    """The class of the connections of each binding that is loaded."""
+    return tuple(code_of(one).Connection for one in imported())
+
+
 def sqlite_errors() -> tuple[type[BaseException], ...]:
     """The base class of the errors of each binding that is loaded."""
     return tuple(code_of(one).Error for one in imported())

@@ -99,6 +99,11 @@ class Library:
         return ", ".join(one.name for one in self.bindings)
 
     @property
+    def title(self) -> str:
+        """Its names and its version, for a message."""
+        return f"{self.name} (SQLite {self.version})"
+
+    @property
     def shows_functions(self) -> bool:
         """Whether SQLite's own functions can be called by name."""
         return self._handle is not None

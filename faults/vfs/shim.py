@@ -50,7 +50,7 @@ from tornpage.faults.reach.bindings import open_memory
 from tornpage.faults.reach.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
 from tornpage.faults.reach.names import Names
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs import waiting
+from tornpage.faults.vfs import shared_files, waiting
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.signals import Interrupts, raise_pending, was_pending, with_pending
@@ -480,7 +480,10 @@ class Shim:
                 self.databases[path] = vfs_name
                 with contextlib.suppress(OSError):
                     status = os.stat(path)  # noqa: PTH116 - on a hot path
-                    self._identities[file] = status.st_dev, status.st_ino
+                    self._identities[file] = identity = status.st_dev, status.st_ino
+                    others = (one for one in _shims.values() if one is not self)
+                    holders = (one.library.title for one in others if identity in one._identities.values())
+                    shared_files.opened(path, self.library.title, holders)
 
     # -- tables --------------------------------------------------------------------------------------------
 

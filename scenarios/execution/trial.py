@@ -21,7 +21,11 @@ from tornpage.scenarios.execution.at_rest import read_at_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
-from tornpage.scenarios.execution.generic_checks.open_connections import of_an_open_transaction
+from tornpage.scenarios.execution.generic_checks.open_connections import (
+    naming_open_transactions,
+    of_an_open_transaction,
+    of_any_open_transaction,
+)
 from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, content_of
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened, contents_of, is_damage, kept_logs, view_of
@@ -390,15 +394,17 @@ class Trial:
 
         Without `integrity` SQLite's own check is left to a later step: `look_after_crash` and `heartbeat` run it.
         """
-        self.oracle.saw_disk(self.fresh_view(integrity=integrity))
-        self._look_into_memory(self._keep_the_rules())
+        with self._naming_open_transactions():
+            self.oracle.saw_disk(self.fresh_view(integrity=integrity))
+            self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
     def look_after_call(self, action: Action, before: View, answer: Answer, *, integrity: bool = True) -> None:
         """Check after a call that met no fault: the rules, and memory, have to match its state."""
-        self.oracle.restarted(self.fresh_view(integrity=integrity))
-        self._unjudged = before, action, answer
-        self._look_into_memory(self._keep_the_rules())
+        with self._naming_open_transactions():
+            self.oracle.restarted(self.fresh_view(integrity=integrity))
+            self._unjudged = before, action, answer
+            self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
     def _keep_the_rules(self) -> tuple[View, Action, Answer] | None:
@@ -420,7 +426,7 @@ class Trial:
             return
         try:
             memory = self.live_view()
-            self._hold_against_disk(memory)
+            self.oracle.saw_memory(memory)
             with self._in_its_process():
                 self.session.self_check()
                 self.target.check_session(
@@ -438,13 +444,9 @@ class Trial:
                 return
             raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
 
-    def _hold_against_disk(self, memory: View) -> None:
-        try:
-            self.oracle.saw_memory(memory)
-        except Violation as violation:
-            if more := of_an_open_transaction(self.oracle.answer.error, self.directory):
-                raise Violation(violation.code, violation.message + more, violation.sides) from None
-            raise
+    def _naming_open_transactions(self) -> contextlib.AbstractContextManager[None]:
+        """A violation in this scope says so if a transaction is open."""
+        return naming_open_transactions(self.directory, lambda: self.oracle.answer.error)
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""
@@ -539,9 +541,9 @@ class Trial:
         except TookTooLongError as hang:
             raise self._hung(hang) from None
         except Exception as error:
+            left_open = self._left_open or of_any_open_transaction(self.directory)
             raise Violation(
-                "still-usable-after-the-fault",
-                f"the fault is gone, and the next call fails: {error!r}{self._left_open}",
+                "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}{left_open}"
             ) from error
 
     def beat_again(self) -> None:
@@ -557,13 +559,15 @@ class Trial:
         """Compare disk and memory after the small change with the state before it."""
         self.oracle.heard(Answer("done"), disk)
         if any(disk.get(key) != value for key, value in before.items()) or len(disk) != len(before) + 1:
+            left_open = self._left_open or of_any_open_transaction(self.directory)
             raise Violation(
                 "acknowledged-is-durable",
-                f"the next call was acknowledged, but changed more or less than its one key{self._left_open}",
+                f"the next call was acknowledged, but changed more or less than its one key{left_open}",
                 {"expected": before, "disk": disk},
             )
-        self.oracle.saw_disk(disk)
-        self._look_into_memory()
+        with self._naming_open_transactions():
+            self.oracle.saw_disk(disk)
+            self._look_into_memory()
 
     def reopen(self) -> None:
         """Open again, with nothing armed: it has to work."""

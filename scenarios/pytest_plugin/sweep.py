@@ -71,9 +71,11 @@ class Sweep:
         self.threads_left: Counter[str] = Counter()
         # Whether the call made any operation; on how many threads; its second run, if that failed.
         self.made_any = False
-        # Databases written past every watched library, in words; and whether that leaves the test untested.
+        # Databases written past every watched library, in words; and whether that leaves the test untested. One that
+        # two libraries had open at once always does.
         self.passed_by = ""
         self.is_passed_by = False
+        self.two_libraries = ""
         self.workers = 0
         self.failed_again: Run | None = None
         self.first: Run | None = None
@@ -183,6 +185,9 @@ class Sweep:
         self.passed_by = self.passed_by or run.passed_by
         # Other processes are out of this test's reach, which it reports; it still counts for this process.
         self.is_passed_by |= bool(run.passed_by) and not run.by_a_process
+        self.two_libraries = self.two_libraries or run.two_libraries
+        if self.two_libraries:
+            return []
         plans = [self.only] if self.only is not None else self.asked.choice.points(run.operations)
         self.possible = len(plans)
         self.plans = sample(plans, self.most)
@@ -209,8 +214,8 @@ class Sweep:
 
     def vacuous(self) -> str:
         """Why the sweep as a whole proves nothing, "" if it does."""
-        if self.is_passed_by:
-            return f"every_fault can't judge this test: {self.passed_by}"
+        if self.two_libraries or self.is_passed_by:
+            return f"every_fault can't judge this test: {self.two_libraries or self.passed_by}"
         if not self.made_any:
             return (
                 "every_fault tested nothing: the call of this test made no I/O below SQLite. It has no database, or "

@@ -672,3 +672,46 @@ def test_files_that_no_view_shows_are_said(command: Command, tmp_path: Path, sou
     assert wrote.code == 0, wrote
     assert said in wrote.out
     assert ("the file " in wrote.out) is bool(said)
+
+
+# One call does not commit. The store may leave that to its caller, who has a method for it.
+FORGETS = """
+import sqlite3
+
+class Forgets:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT)")
+
+    def put(self, name: str, value: str):
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+    def drop(self, name: str):
+        self.db.execute("DELETE FROM kept WHERE name = ?", (name,))
+
+    def refresh(self):
+        self.db.execute("SELECT 1").fetchone()
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_call_that_does_not_commit_is_swept_and_the_finding_says_so(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "forgets.py").write_text(FORGETS)
+    wrote = command("new", "target", "--from", "forgets:Forgets")
+    assert wrote.code == 0, wrote
+    assert "was written: 3 calls: put, drop\n" in wrote.out
+    assert "not called: refresh: it changed no row that another connection sees, and returned nothing" in wrote.out
+    swept = command("sweep", "--target", "forgets_target:ForgetsTarget", "--quiet", "--jobs", 1)
+    assert swept.code == 1, swept
+    assert "the file has ['one']; a transaction is still open, neither committed nor rolled back" in swept.out
+
+
+def test_a_call_whose_caller_commits_is_left_out_with_the_reason(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "leaves_it.py").write_text(FORGETS + "\n    def commit(self):\n        self.db.commit()\n")
+    wrote = command("new", "target", "--from", "leaves_it:Forgets")
+    assert wrote.code == 0, wrote
+    assert "was written: 2 calls: put\n" in wrote.out
+    assert "not called: drop: it leaves a transaction open, which commit ends: call both in one method" in wrote.out

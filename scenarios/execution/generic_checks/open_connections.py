@@ -1,34 +1,44 @@
 """The connections that this process has open on a store's files, which the store does not expose.
 
-Found through Python's garbage collector. Not covered: connections of other libraries, and PRAGMAs that only a
-connection's own thread may run.
+Found through Python's garbage collector, of every binding that is loaded. Not covered: bindings whose connections it
+doesn't track (pysqlite3 0.6, sqlean 3.50: only their subclasses are found), and PRAGMAs that only a connection's own
+thread may run.
 """
 
 import contextlib
 import gc
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.reach.bindings import code_of, connection_classes, imported, sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.judging.checks import Violation
 
 CANNOT_ROLL_BACK: Final = "a connection that can't roll back must be replaced: close it, and open another"
 """What the message of a finding says whose cause is that a transaction could not be rolled back for lack of memory."""
 
+STILL_OPEN: Final = "a transaction is still open, neither committed nor rolled back"
+"""What the message of a finding says where a transaction is open, whatever the cause."""
 
-def connections_on(directory: Path) -> list[sqlite3.Connection]:
+
+def connections_on(directory: Path) -> list[Any]:
     """The open connections on a database below a directory that this thread may use."""
     below = os.path.realpath(directory) + os.sep
     # By type, since asking an object for its class may run its code.
-    all_of_them: list[Any] = [one for one in gc.get_objects() if issubclass(type(one), sqlite3.Connection)]
+    classes = connection_classes()
+    all_of_them: list[Any] = [one for one in gc.get_objects() if issubclass(type(one), classes)]
     return [one for one in all_of_them if _is_below(one, below)]
 
 
-def _is_below(connection: sqlite3.Connection, below: str) -> bool:
+def _is_below(connection: Any, below: str) -> bool:
     try:
         return any(str(file or "").startswith(below) for file in _answers(connection, "database_list", column=2))
-    except (sqlite3.Error, MemoryError):
+    except MemoryError:
+        return False
+    except sqlite_errors():
         return False
 
 
@@ -49,6 +59,22 @@ def autocheckpoints(directory: Path) -> list[int]:
     ]
 
 
+@contextlib.contextmanager
+def naming_open_transactions(directory: Path, answer: Callable[[], BaseException | None]) -> Iterator[None]:
+    """Add to a violation in this scope that a transaction is open, if one is; `answer` is the last call's error."""
+    try:
+        yield
+    except Violation as violation:
+        if more := of_an_open_transaction(answer(), directory) or of_any_open_transaction(directory):
+            raise violation.with_message(violation.message + more) from violation.__cause__
+        raise
+
+
+def of_any_open_transaction(directory: Path) -> str:
+    """The note on a finding where a transaction is open; "" if none is."""
+    return f"; {STILL_OPEN}" if leaves_a_transaction(directory) else ""
+
+
 def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
     """The note on a finding after a memory error that has left a transaction open; "" if it has not."""
     if error is None:
@@ -65,9 +91,10 @@ def _is_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOMEM
 
 
-def _answers(connection: sqlite3.Connection, pragma: str, *, column: int) -> list[Any]:
-    """One column of a PRAGMA's result, bypassing every subclass and row factory."""
-    cursor = sqlite3.Cursor(connection)
+def _answers(connection: Any, pragma: str, *, column: int) -> list[Any]:
+    """One column of a PRAGMA's result, bypassing every subclass, row factory and row trace."""
+    code = next(code for code in map(code_of, imported()) if isinstance(connection, code.Connection))
+    cursor = code.Cursor(connection)
     with contextlib.closing(cursor):
-        cursor.row_factory = None
+        setattr(cursor, "row_factory" if hasattr(cursor, "row_factory") else "row_trace", None)
         return [row[column] for row in cursor.execute(f"PRAGMA {pragma}").fetchall()]

@@ -27,6 +27,7 @@ from tornpage.scenarios.execution.preflight.rules import (
     require_empty,
     require_file,
     require_mapping,
+    require_one_library,
     some,
 )
 from tornpage.scenarios.execution.snapshots import Files, place
@@ -147,7 +148,8 @@ class _Rehearsal:
     def _open(self, trial: Trial, *, is_first: bool = True) -> None:
         trial.at_step(0)
         try:
-            trial.open()
+            with require_one_library(self.target.name, "opening the store"):
+                trial.open()
         except TargetError:
             raise
         except Exception as error:
@@ -184,7 +186,8 @@ class _Rehearsal:
             self._rows(trial)
 
     def _call(self, trial: Trial, action: Action, *, may_be_refused: bool = False) -> None:
-        answer, _ = trial.call_by_stages(action)
+        with require_one_library(self.target.name, str(action)):
+            answer, _ = trial.call_by_stages(action)
         if answer.kind == "raised" and not (may_be_refused and action == self.beat and says_no(answer.error)):
             if isinstance(answer.error, TargetError):
                 raise answer.error
@@ -346,7 +349,8 @@ class _Rehearsal:
 
     def _view(self, trial: Trial) -> View:
         try:
-            view: Any = trial.live_view()
+            with require_one_library(self.target.name, "`view`"):
+                view: Any = trial.live_view()
         except (TargetError, Violation):
             raise
         except Exception as error:
@@ -356,7 +360,8 @@ class _Rehearsal:
 
     def _rows(self, trial: Trial) -> View:
         try:
-            rows: Any = trial.fresh_view(integrity=False)
+            with require_one_library(self.target.name, "`rows`"):
+                rows: Any = trial.fresh_view(integrity=False)
         except TargetError:
             raise
         except Violation as violation:

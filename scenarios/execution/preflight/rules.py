@@ -7,12 +7,13 @@ import contextlib
 import inspect
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs.shared_files import shared
 from tornpage.scenarios.model.target import Configuration, SetUpError, Target, View
 
 # Other libraries that bring their own SQLite.
@@ -110,6 +111,17 @@ def another_library(name: str) -> SetUpError:
         "the store's file has changed, and no operation went through the SQLite of Python's sqlite3: it uses "
         f"another library{which}, where no fault would reach it",
     )
+
+
+@contextlib.contextmanager
+def require_one_library(name: str, what: str) -> Iterator[None]:
+    """Require that `what`, made in this scope, opens no file that another library has open, whatever it raises."""
+    with shared() as files:
+        try:
+            yield
+        finally:
+            if files:
+                raise SetUpError(name, "one-library-per-file", f"{what}: {files[0]}")
 
 
 def some(view: View) -> str:

@@ -21,7 +21,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.locks import live_threads
-from tornpage.faults.vfs import passed_by
+from tornpage.faults.vfs import passed_by, shared_files
 from tornpage.scenarios.pytest_plugin import guests, reports
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
 from tornpage.scenarios.pytest_plugin.rerun import judging
@@ -65,6 +65,8 @@ class Run:
     # Databases written past every watched library, in words; and whether another process may have done so.
     passed_by: str = ""
     by_a_process: bool = False
+    # A database that two libraries had open at once, in words: what it reads then is wrong without any fault.
+    two_libraries: str = ""
     # Whether other connections outlive it than before.
     changed_shared: bool = False
     # Whether the fault hit a file that other runs have open, too.
@@ -113,6 +115,8 @@ class Runner:
         self._nextitem: pytest.Item | None = None
         # The directory of the run that is on.
         self._scratch: Any = None
+        # The databases that two libraries have had open at once in it.
+        self._shared_files: list[shared_files.SharedFile] = []
         self._threads = Threads()
         self._properties = list(item.user_properties)
         # The test with its statements repeated, for retry.
@@ -138,6 +142,7 @@ class Runner:
             with passed_by.heard() as written:
                 run.call = self._phase("call", watched)
             run.reports["call"] = self._report(run.call)
+            run.two_libraries = str(self._shared_files[0]) if self._shared_files else ""
             if self._scratch is not None and (files := passed_by.passed_by(self._scratch, written)):
                 run.passed_by = passed_by.in_words(files, has_processes=written.has_processes)
                 run.by_a_process = written.has_processes
@@ -200,6 +205,7 @@ class Runner:
         with (
             tracked(self.shared) as self.connections,
             self.shim.watching(databases),
+            shared_files.shared() as self._shared_files,
             daemons() if is_faulted else contextlib.nullcontext(),
             dying_of(_is_injected) if is_faulted else contextlib.nullcontext(),
         ):

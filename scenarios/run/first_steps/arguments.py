@@ -21,6 +21,7 @@ _BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 
 NEEDS_AN_OBJECT: Final = "it needs an object"
+NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing"
 _MOST_TRIES: Final = 8
 # A number that creation takes by such a name is a bound: reached at the second call, it would remove or refuse what the
 # first one added.

@@ -21,13 +21,19 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage import faults
+from tornpage.faults.reach.bindings import connection_classes
 from tornpage.scenarios.execution.call_timeout import limit
-from tornpage.scenarios.execution.generic_checks.open_connections import connections_on
+from tornpage.scenarios.execution.generic_checks.open_connections import (
+    connections_on,
+    leaves_a_transaction,
+)
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import (
     NEEDS_AN_OBJECT,
+    NO_EFFECT,
     NotLearned,
     arguments,
     nothing_added,
@@ -50,6 +56,8 @@ _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
     "wipe", "empty", "truncate", "reset", "flush",
 )  # fmt: skip
+# Methods by which a caller commits.
+_ENDS: Final = ("commit", "flush", "save", "sync", "persist")
 
 
 class DiffersError(NotLearned):
@@ -79,6 +87,8 @@ class Observed(msgspec.Struct, frozen=True):
     deterministic: bool
     # Those of the calls that replace data that another call has written.
     overwriting: tuple[Action, ...] = ()
+    # The binding of the library that it opens its file with.
+    library: str = "sqlite3"
     # Files beside the database that no view of its tables shows.
     other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
@@ -146,7 +156,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
-        deterministic,
+        deterministic, library=played.library,
     )  # fmt: skip
 
 
@@ -226,6 +236,8 @@ class _Played:
                 self.store.close()
             raise NotLearned("it is asynchronous; docs/async.md has how to test that")
         self.other_files: tuple[str, ...] = ()
+        # The first method that has left a transaction open.
+        self._begins = ""
         self.begun = {table.name for table in self.tables() if table.rows}
 
     # -- the methods ----------------------------------------------------------------------------------------
@@ -325,7 +337,10 @@ class _Played:
             after = self.tables()
             self._keep(after)
             self.left_out.pop(name, None)
-            if after != before:
+            if not self._begins and leaves_a_transaction(self.directory):
+                self._begins = name
+            # A transaction that no other method ends is a defect, for the search to find.
+            if after != before or (self._begins == name and not self._committing()):
                 self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), count(after) - count(before))]
             if not args and returned is not None:
@@ -334,9 +349,18 @@ class _Played:
             if is_data(returned):
                 self._environment.now_ms += _STEP_MS
                 return [(Action(name, args), 0)]
-            if listed := takes_a_list(method):
-                self.left_out[name] = f"it takes *{listed}, which a call by name can't fill"
+            self.left_out[name] = self._why_no_effect(name, method)
         return None
+
+    def _committing(self) -> str:
+        """The method by which a caller of the store commits; "" for none."""
+        return next((one for one in _ENDS if callable(getattr(self.store, one, None))), "")
+
+    def _why_no_effect(self, name: str, method: Any) -> str:
+        if self._begins == name:
+            return f"it leaves a transaction open, which {self._committing()} ends: call both in one method"
+        listed = takes_a_list(method)
+        return f"it takes *{listed}, which a call by name can't fill" if listed else NO_EFFECT
 
     def _keep(self, tables: list[Table]) -> None:
         """Views are matched with the moment that has the most rows."""
@@ -353,8 +377,10 @@ class _Played:
 
     def _finish(self) -> None:
         self.connection = next(
-            (name for name, value in held(self.store) if isinstance(value, sqlite3.Connection)), None
+            (name for name, value in held(self.store) if isinstance(value, connection_classes())), None
         )
+        opener = faults.shims().opener_of(self.directory / self.file)
+        self.library = opener.library.bindings[0].name if opener is not None else "sqlite3"
         self.synchronous = self._level()
         self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
         if not self.closes and callable(getattr(self.store, "__exit__", None)):

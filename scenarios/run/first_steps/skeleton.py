@@ -149,7 +149,7 @@ _FROM_FILE: Final = """\
 def from_file(path):
     if not path.exists():
         return {}
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(OPEN(path)) as connection:
         return tables(connection)
 
 
@@ -177,8 +177,8 @@ def _written(
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
-        imports=_imports(module, store, from_file=from_file),
-        helpers=(_tables(rest) if rest else "") + (_FROM_FILE if from_file else "") + closing,
+        imports=_imports(module, store, library=observed.library if from_file else ""),
+        helpers=(_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
         beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
@@ -228,11 +228,17 @@ def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
     return [name for name in observed.held if name not in used]
 
 
-def _imports(module: str, store: str, *, from_file: bool) -> str:
-    mine = f"from {module} import {store}"
-    if from_file:
-        return f"import contextlib\nimport sqlite3\n\n{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
-    return f"{mine}\nfrom tornpage import Action, Configuration, SimpleTarget"
+def _imports(module: str, store: str, *, library: str) -> str:
+    """The imports; `library` is the binding that reads the file, "" for none."""
+    mine = f"from {module} import {store}\nfrom tornpage import Action, Configuration, SimpleTarget"
+    if not library:
+        return mine
+    return f"import contextlib\n{'' if library == 'sqlite3' else chr(10)}import {library}\n\n{mine}"
+
+
+def _from_file(observed: Observed) -> str:
+    opened = "apsw.Connection(str(path))" if observed.library == "apsw" else f"{observed.library}.connect(path)"
+    return _FROM_FILE.replace("OPEN(path)", opened)
 
 
 def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
