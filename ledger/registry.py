@@ -31,7 +31,15 @@ from tornpage.ledger.records import (
     Task,
     TerminalOutcome,
 )
-from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, optional_time_ms, trimmed
+from tornpage.ledger.rules.values import (
+    checked_id,
+    given_text,
+    json_value,
+    member,
+    optional_time_ms,
+    same_delivery,
+    trimmed,
+)
 from tornpage.ledger.stores.store import Backend, Change, TaskStore, Unit
 
 ControlHook = Callable[[Task], bool | None]
@@ -182,7 +190,7 @@ class TaskRegistry(TaskReader):
             _existing(unit, task_id)
             known = unit.read_delivery(task_id)
             state = msgspec.structs.replace(known or DeliveryState(task_id), **patch)
-            return (Change(task_id, delivery=state),) if state != known else ()
+            return () if same_delivery(state, known) else (Change(task_id, delivery=state),)
 
         self._change(compute)
         return callers_own(state)

@@ -19,7 +19,6 @@ aborted_no_skill  failed      ``aborted_no_skill``, followed by the reason where
 A task that has ended otherwise meanwhile keeps its end; only `lost` is replaced by the report of its own run.
 """
 
-import json
 import sys
 from enum import StrEnum
 from typing import Any, Final
@@ -33,6 +32,7 @@ from tornpage.ledger.errors import IllegalTransition, UsageError
 from tornpage.ledger.records import JsonValue, Status, Task
 from tornpage.ledger.rules.values import (
     blank_to_none,
+    canonical,
     given_text,
     json_value,
     member,
@@ -187,7 +187,7 @@ def _refuse_other_result(run: Run, status: RunStatus, end: RunEnd) -> None:
     for name, said in msgspec.structs.asdict(end).items():
         known = getattr(run, name)
         at_start = name == "finished_at" and said is not None and known == run.started_at and said < known
-        if said is not None and not at_start and _canonical(said) != _canonical(known):
+        if said is not None and not at_start and canonical(said) != canonical(known):
             raise IllegalTransition(
                 f"run {run.id} finished as {run.status} with {name} {known!r}, not {said!r}; its end is final"
             )
@@ -251,7 +251,3 @@ def _cost(value: object) -> float | None:
         raise UsageError(f"cost_usd must be a number of US dollars, 0 or more, not {value!r}")
     # SQLite doesn't keep the sign of a zero.
     return float(value) + 0.0
-
-
-def _canonical(value: JsonValue) -> str:
-    return json.dumps(value, sort_keys=True)

@@ -28,6 +28,7 @@ from tornpage.ledger.cache.memory import apply_all
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.times import ordered
+from tornpage.ledger.rules.values import same_delivery
 from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, offers
 
 _log = logging.getLogger("ledger.stores.plain")
@@ -285,7 +286,8 @@ class PlainUnit:
     def _same(self, one: Snapshot, other: Snapshot) -> bool:
         keys = {change.task_id for change in self._changes}
         return all(
-            one.tasks.get(key) == other.tasks.get(key) and one.deliveries.get(key) == other.deliveries.get(key)
+            one.tasks.get(key) == other.tasks.get(key)
+            and same_delivery(one.deliveries.get(key), other.deliveries.get(key))
             for key in keys
         )
 

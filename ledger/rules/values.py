@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from tornpage.ledger.errors import UsageError
-from tornpage.ledger.records import JsonValue
+from tornpage.ledger.records import DeliveryState, JsonValue
 
 EARLIEST_MS: Final = -62_135_596_800_000
 """0001-01-01T00:00:00Z, the first moment `datetime` can show."""
@@ -103,6 +103,18 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
     if _depth(copied) > DEEPEST_JSON:
         raise UsageError(f"{name} must be a JSON value nested at most {DEEPEST_JSON} deep")
     return copied
+
+
+def canonical(value: JsonValue) -> str:
+    """A text that is equal for equal JSON values alone: to Python, true is 1 and 1.0 as well."""
+    return json.dumps(value, sort_keys=True)
+
+
+def same_delivery(one: DeliveryState | None, other: DeliveryState | None) -> bool:
+    """Whether two delivery states are equal as JSON."""
+    if one is None or other is None or one != other:
+        return one is other
+    return canonical(one.requester_origin) == canonical(other.requester_origin)
 
 
 def _depth(value: JsonValue) -> int:

@@ -284,6 +284,17 @@ def test_a_store_that_fails_before_its_work_changes_nothing(method, fine):
     assert remembered(ledger) == before == held(store)
 
 
+def test_true_is_another_value_than_1_also_where_the_store_fails():
+    store, ledger = prepared()
+    ledger.tasks.set_delivery_state("task-1", requester_origin=[1])
+    store.fail("save_snapshot")
+    with pytest.raises(StoreError):
+        ledger.tasks.set_delivery_state("task-1", requester_origin=[True])
+    assert store.inner.deliveries["task-1"].requester_origin[0] is not True
+    ledger.tasks.set_delivery_state("task-1", requester_origin=[True])
+    assert store.inner.deliveries["task-1"].requester_origin[0] is True
+
+
 @pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("method", CALLS)
 def test_a_store_that_fails_after_its_work_has_succeeded(method, fine):

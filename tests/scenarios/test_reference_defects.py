@@ -386,6 +386,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "what is no longer due is sent": (put(Outbox, "_why_not_send", lambda *_: None), messages.ending_receivers),
     # Values, and rows of another's hand.
     "memory and its reader share an object": (put(registry, "callers_own", lambda state: state), edges.odd_values),
+    "true is taken for 1": (
+        put(registry, "same_delivery", lambda one, other: one == other), edges.values_that_python_calls_equal),
     "a task made again keeps its place": (put(Memory, "sorted_ids", by_the_first_place), edges.equal_times),
     "a reason is replaced": (
         after(outbox_rules, "moved_to_failed", lambda one: replace(one, terminal_reason="another")),

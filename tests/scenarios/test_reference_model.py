@@ -46,6 +46,7 @@ def test_the_ledger_does_in_every_script_what_the_model_says(tmp_path: Path) -> 
 
 QUICK_SCRIPTS = [
     together.elsewhere, together.batches, upkeep.audit, edges.odd_values, drivers.two_faults, drivers.durable_imports,
+    edges.values_that_python_calls_equal,
 ]  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def test_what_differs_is_said_and_not_all_that_is_compared() -> None:
         {"count": 2, "tasks": []},
     )
     assert differing._parted(3, None) == (3, None)
+    assert differing._parted({"a": [1], "b": 0}, {"a": [True], "b": 0}) == ({"a": [1]}, {"a": [True]})
 
 
 # -- every public name -----------------------------------------------------------------------------------------

@@ -15,6 +15,16 @@ def as_data(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
+def is_alike(wanted: Any, found: Any) -> bool:
+    """Whether two values are equal; unlike in Python, true is not 1 and false is not 0."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return wanted.keys() == found.keys() and all(is_alike(value, found[name]) for name, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(wanted) == len(found) and all(map(is_alike, wanted, found))
+    of_one_kind = isinstance(wanted, bool) == isinstance(found, bool) or not isinstance(wanted, int | float | bool)
+    return of_one_kind and bool(wanted == found)
+
+
 def accuse(what: object, wanted: Any, found: Any) -> None:
     """Raise the violation."""
     first, second = _parted(wanted, found)
@@ -26,10 +36,12 @@ def _parted(wanted: Any, found: Any) -> tuple[Any, Any]:
     if isinstance(wanted, list) and isinstance(found, list) and (_names(wanted) or _names(found)):
         if _names(wanted) != _names(found):
             return _names(wanted), _names(found)
-        return next((_parted(*pair) for pair in zip(wanted, found, strict=True) if pair[0] != pair[1]), (wanted, found))
+        return next(
+            (_parted(*pair) for pair in zip(wanted, found, strict=True) if not is_alike(*pair)), (wanted, found)
+        )
     if not (isinstance(wanted, Mapping) and isinstance(found, Mapping)):
         return wanted, found
-    names = [name for name in {**wanted, **found} if wanted.get(name, ...) != found.get(name, ...)]
+    names = [name for name in {**wanted, **found} if not is_alike(wanted.get(name, ...), found.get(name, ...))]
     parts = {name: _parted(wanted.get(name), found.get(name)) for name in names}
     return {name: part[0] for name, part in parts.items()}, {name: part[1] for name, part in parts.items()}
 

@@ -18,7 +18,7 @@ import msgspec
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, View
 from tornpage.scenarios.targets.reference import model
-from tornpage.scenarios.targets.reference.compared.differing import accuse, as_data
+from tornpage.scenarios.targets.reference.compared.differing import accuse, as_data, is_alike
 from tornpage.scenarios.targets.reference.compared.told import Event, Told
 
 
@@ -245,10 +245,17 @@ def _hold_lines_after_failure(before: View, after: View, told: Told) -> None:
 _MANY_COMMITS: Final = frozenset({"maintenance", "outbox.recover", "outbox.import_legacy"})
 
 
+# The rows that hold a caller's JSON values.
+_WITH_JSON: Final = ("delivery/", "run/")
+
+
 def _hold_state(said: str, wanted: View, after: View) -> None:
     if wanted != after:
         found = describe(differences(wanted, after), "the specification", "the file")
         raise Violation("as-specified", f"{said}: {found}", {"expected": _plain(wanted), "disk": after})
+    for key in (one for one in wanted if one.startswith(_WITH_JSON)):
+        if not is_alike(wanted[key], after[key]):
+            accuse(f"{said}, {key} in the file", wanted[key], after[key])
     if (order := _task_order(wanted)) != (found_order := _task_order(after)):
         accuse(f"{said}, the order of the rows", order, found_order)
 
@@ -264,9 +271,9 @@ def _plain(view: View) -> Any:
 
 def _hold_answer(said: str, outcome: model.Outcome, told: Told) -> None:
     answer, sent = as_data(told.answer), as_data(told.sent)
-    if answer != outcome.answer:
+    if answer != outcome.answer or not is_alike(outcome.answer, answer):
         accuse(f"{said}, its answer", outcome.answer, answer)
-    if sent != list(outcome.sent):
+    if not is_alike(list(outcome.sent), sent):
         accuse(f"{said}, what was sent", list(outcome.sent), sent)
     if [*outcome.lines] != told.lines[len(told.lines) - len(outcome.lines) :] or len(told.lines) > len(outcome.lines):
         accuse(f"{said}, the log", list(outcome.lines), told.lines)

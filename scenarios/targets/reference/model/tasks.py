@@ -271,7 +271,7 @@ def set_delivery_state(_world: World, state: State, task_id: Any, **patch: Any) 
     known = state.delivery.get(task_id)
     empty = {"task_id": task_id, "requester_origin": None, "last_notified_event_at": None}
     row = {**(known or empty), **patch}
-    return Outcome(state if row == known else state.put("delivery", task_id, row), row)
+    return Outcome(state.put("delivery", task_id, row), row)
 
 
 def delete(_world: World, state: State, task_id: Any) -> Outcome:

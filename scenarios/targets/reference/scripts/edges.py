@@ -33,6 +33,19 @@ def odd_values() -> Iterator[Action]:
     yield call("outbox.recover", cutoff=None)
 
 
+def values_that_python_calls_equal() -> Iterator[Action]:
+    """True after 1, false after 0, deep in a value as well: another value, which is written."""
+    yield create("t", requester_origin=0)
+    for origin in (False, 0, 1, True, 1.0, {"a": [1]}, {"a": [True]}, {"a": [1]}, "1"):
+        yield call("tasks.set_delivery_state", task_id="t", requester_origin=origin)
+        yield call("tasks.get_delivery", task_id="t")
+        run = f"r{origin!r}"
+        yield create(run)
+        yield call("history.start", task_id=run, worker_id="w", run_id=run)
+        yield call("history.finish", run_id=run, status="success", artifacts=1)
+        yield call("history.finish", run_id=run, status="success", artifacts=origin)
+
+
 def odd_times() -> Iterator[Action]:
     """The epoch, times before it, the first and the last there are, and beyond them."""
     moments = (0, -1, _EARLIEST_MS, _EARLIEST_MS - 1, _LATEST_MS, _LATEST_MS + 1)
@@ -147,4 +160,13 @@ def without_values() -> Iterator[Action]:
     yield call("tasks.list_by_parent_flow", parent_flow_id=5)
 
 
-SCRIPTS: Final = (without_values, odd_values, odd_times, same_again, parties_of_a_run, equal_times, taken_ids)
+SCRIPTS: Final = (
+    without_values,
+    odd_values,
+    values_that_python_calls_equal,
+    odd_times,
+    same_again,
+    parties_of_a_run,
+    equal_times,
+    taken_ids,
+)
