@@ -84,6 +84,18 @@ def test_a_mutant_that_cannot_be_loaded_is_killed_as_one_that_does_not_run(trial
     assert "RuntimeError('no')" in verdict.message
 
 
+@pytest.mark.parametrize("hunt", ["scripts", "walk", "sweep"])
+@pytest.mark.parametrize("raised", ["TypeError('no')", "SystemExit('no')"])
+def test_a_mutant_that_fails_at_its_first_use_is_killed_as_one_that_does_not_run(
+    hunt: str, raised: str, trials: Trials
+) -> None:
+    name = next(name for name in all_mutants() if ":ledger/disk/database.py:" in name)
+    begins = "self._connection: Any = open_connection(settings, check_content=True)\n"
+    assert begins in harmless(name).original
+    verdict = trials.verdict(harmless(name, harmless(name).original.replace(begins, f"raise {raised}\n")), [hunt])
+    assert (verdict.killed, verdict.check) == (True, "does-not-run"), verdict
+
+
 def test_a_mutant_that_never_ends_is_killed_by_its_time_limit() -> None:
     verdict = Trials(timeout_s=0.5).verdict(harmless(text="while True: pass\n"))
     assert (verdict.killed, verdict.check) == (True, TIMEOUT)

@@ -4,6 +4,7 @@ Run as a script by `scenarios.selftest.mutants.run`, which passes the task as JS
 ledger may be loaded before the mutant's source is in place, so none of the harness either.
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import json
@@ -55,6 +56,10 @@ def main() -> None:
         sys.meta_path.insert(0, finder)
     try:
         from tornpage.scenarios.selftest.mutants import hunt  # noqa: PLC0415 - only now, with the mutant in its place
+
+        if task["module"]:
+            # Some are loaded at their first use only, as the commands are.
+            importlib.import_module(task["module"])
     except Exception as error:  # noqa: BLE001 - a mutant may raise anything when it is loaded
         print(json.dumps({"killed": True, "hunt": "import", "check": "does-not-run", "message": repr(error)}))
         return

@@ -92,7 +92,7 @@ _FEW: Final = (
     Action("tasks.start", {"task_id": "a"}),
     Action("tasks.delete", {"task_id": "a"}),
 )
-# A mutant that fails without any fault has no durability to check.
+# A mutant that fails without any fault has no durability to check, and neither has one that ends a hunt with an error.
 DOES_NOT_RUN: Final = "does-not-run"
 
 
@@ -124,7 +124,11 @@ def hunts() -> Iterator[Hunt]:
 
 
 def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
-    """Hunt in the ledger as loaded in this process, up to the first finding, by all hunts or the named ones."""
+    """Hunt in the ledger as loaded in this process, up to the first finding, by all hunts or the named ones.
+
+    An error in a hunt is a finding as well: the same hunt with the same seed ends without one in the unchanged ledger.
+    Raises OSError and MemoryError, which may be the machine's.
+    """
     started = time.monotonic()
     for hunt in hunts():
         if names and not {hunt.name, hunt.search} & set(names):
@@ -145,6 +149,11 @@ def hunted(seed: int, names: Collection[str] = ()) -> Verdict:
             check, message = caught.finding.code, caught.finding.message
         except (TargetError, ImportError) as error:
             check, message = DOES_NOT_RUN, str(error)
+        except (OSError, MemoryError):
+            # Of this machine, perhaps.
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a mutant may raise anything
+            check, message = DOES_NOT_RUN, repr(error)
         if check:
             return Verdict(killed=True, hunt=hunt.name, check=check, message=message, seconds=_since(started))
     return Verdict(killed=False, seconds=_since(started))
