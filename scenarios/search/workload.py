@@ -9,6 +9,7 @@ milliseconds.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.preflight.contract import require_same_when_cold
 from tornpage.scenarios.execution.reopen import Reopened, fails_later
-from tornpage.scenarios.execution.snapshots import Files, place, siblings
+from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.covering import CallPlace
 from tornpage.scenarios.model.events import Place
@@ -129,7 +130,8 @@ class WorkloadSearch(Search):
             raise TargetError(f"{self.target.name} fails without any fault at {configuration}: {what}") from error
 
     def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
-        home = self.home
+        # What an earlier part or search has met may have left files open here.
+        self.home = home = first_free(chain((self.home,), self._homes))
         place({}, home)
         with Trial(self.target, configuration, home, {}) as fresh:
             fresh.at_step(0)

@@ -304,6 +304,19 @@ class InPlace(Kept):
             self.sync(self.path)
 
 
+class LeaksItsLock(SoundByFileIO):
+    """still-usable-after-the-fault: where the write of the process id fails, the lock's descriptor stays open."""
+
+    class store(SoundByFileIO.store):  # noqa: N801 - an attribute of the target
+        def __init__(self, path: Path) -> None:
+            lock = path.with_name("lock")
+            lock.unlink(missing_ok=True)
+            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(descriptor, str(os.getpid()).encode())
+            os.close(descriptor)
+            super().__init__(path)
+
+
 # -- beside SQLite -------------------------------------------------------------------------------------------
 
 

@@ -96,6 +96,12 @@ def test_a_wrong_store_is_found(name: str, search: str) -> None:
     assert code in {found.finding.code for found in recorder.findings}
 
 
+def test_a_descriptor_that_a_start_leaks_is_found_and_does_not_end_the_search() -> None:
+    recorder = searched(plain_stores.LeaksItsLock(), "crash")
+    assert {found.finding.code for found in recorder.findings} == {"still-usable-after-the-fault"}
+    assert not recorder.vacuous
+
+
 def test_a_finding_under_a_fault_of_a_plain_file_replays(command: Command) -> None:
     ran = command("sweep", "--target", "plain_stores:SwallowsBlobErrors", "--quiet")
     assert ran.code == 1, ran
