@@ -4,6 +4,7 @@ Subclass `SimpleTarget`, and define how the store is created, which calls to try
 """
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -38,6 +39,15 @@ def _as_it_is(_call: str) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
+def _copied(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy of a call's arguments; those that can't be copied as they are."""
+    if all(isinstance(one, str | int | float | bytes | None) for one in args.values()):
+        return args
+    with contextlib.suppress(Exception):
+        return copy.deepcopy(args)
+    return args
+
+
 class _SimpleSession:
     """A store in use; each action is a method call."""
 
@@ -51,7 +61,8 @@ class _SimpleSession:
         action = self._own_calls.of(action)
         with self._during(str(action)):
             method = getattr(self._store, action.name)
-            returned = method(**action.args)
+            # A store may change what it is given, such as the id of an object.
+            returned = method(**_copied(action.args))
             _require_not_lazy(self._target, action, method, returned)
             return self._target.answer(action, returned)
 

@@ -59,12 +59,15 @@ class _Leave(Exception):  # noqa: N818 - not an error: the failure is a finding 
     """The store itself fails without a fault."""
 
 
-def require_contract(target: Target, configuration: Configuration, home: Path) -> None:
-    """Raise `SetUpError` if the target, run below `home` without a fault, breaks a rule of the contract."""
+def require_contract(target: Target, configuration: Configuration, home: Path, *, restores: bool = False) -> None:
+    """Raise `SetUpError` if the target, run below `home` without a fault, breaks a rule of the contract.
+
+    With `restores` also if a restart loses something that the file has, which otherwise is for a search to find.
+    """
     if wrong := what_is_wrong(target):
         raise SetUpError(target.name, "declarations", wrong)
     with contextlib.suppress(_Leave):
-        _Rehearsal(target, configuration, home).run()
+        _Rehearsal(target, configuration, home, restores=restores).run()
 
 
 def require_same_when_cold(target: Target, action: Action, warm: tuple[View, View], cold: View) -> None:
@@ -100,8 +103,9 @@ class _Offset:
 
 
 class _Rehearsal:
-    def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
+    def __init__(self, target: Target, configuration: Configuration, home: Path, *, restores: bool) -> None:
         self.target = completed(target)
+        self._restores = restores
         self.configuration = configuration
         self.home = home
         self.beat = target.heartbeat()
@@ -239,7 +243,7 @@ class _Rehearsal:
     def _restart(self, left: View) -> None:
         """Reopened on its own files, the store shows the same state; a loss is a finding."""
         again = self._reopened_view(self._files_left)
-        if again == left or left.keys() != again.keys() or self._rows_left == left:
+        if again == left or (not self._restores and (left.keys() != again.keys() or self._rows_left == left)):
             # State that vanished, came back, or is in memory only is the store's own fault.
             return
         raise self._wrong(

@@ -8,6 +8,7 @@ import msgspec
 
 from tornpage.scenarios.run.first_steps.observed import Observed
 from tornpage.scenarios.run.first_steps.tables import Table
+from tornpage.scenarios.run.first_steps.values import literal
 
 # SQL keywords that are also used as names of tables and columns.
 _WORDS: Final = frozenset(
@@ -141,8 +142,3 @@ def _select(table: Table, columns: str, ending: str) -> str:
 def quoted(name: str) -> str:
     """A name as SQL takes it; quoted only if it needs it."""
     return name if name.isidentifier() and name.upper() not in _WORDS else '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: Any) -> str:
-    """A plain value as a Python literal."""
-    return f'"{value}"' if isinstance(value, str) and not {*value} & {*'"\\\n'} else repr(value)

@@ -10,16 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_made, made
 
 _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
-# Values for a parameter of that type; without a type it may be text or a number.
-_EITHER: Final = ("alpha", 1)
-_BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
-    "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Dict": ({"one": 1},),
-    "Mapping": ({"one": 1},), "list": (["one"],), "List": (["one"],), "Sequence": (["one"],), "Iterable": (["one"],),
-    "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
-}  # fmt: skip
-
 NEEDS_AN_OBJECT: Final = "it needs an object"
 NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing"
 _MOST_TRIES: Final = 8
@@ -85,7 +78,7 @@ def bounds_in(expression: str) -> list[str]:
 
 def _to_make(parameter: inspect.Parameter) -> Any:
     """A value to create the store with; raises `NotLearned`."""
-    samples = list(_samples(parameter))
+    samples = [one for one in _samples(parameter) if isinstance(one, (str, int, float, bytes, dict, list))]
     if not samples:
         raise NotLearned(f"it needs {parameter.name!r}, whose value is unknown: name a function instead")
     takes_a_number = any(isinstance(one, (int, float)) and not isinstance(one, bool) for one in samples)
@@ -105,7 +98,7 @@ def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
         elif typing.get_origin(wanted) is typing.Literal:
             yield from typing.get_args(wanted)[:1]
         else:
-            yield from _BY_TYPE.get(_name(wanted), ())
+            yield from BY_TYPE.get(_name(wanted), ()) or made(wanted, lambda one: list(_samples(one)))
 
 
 def _types(annotation: Any) -> list[Any]:
@@ -150,25 +143,20 @@ def takes_a_list(method: Any) -> str:
 
 
 def arguments(method: Any) -> Iterator[dict[str, Any]]:
-    """Keyword arguments to try, simpler ones first; none if it needs an object."""
+    """Keyword arguments to try, simpler ones first; none if it needs an object that we can't make."""
     required = needed(method)
     samples = [list(_samples(one)) for one in required]
     if not all(samples):
         return
     for values in itertools.islice(itertools.product(*samples), _MOST_TRIES):
-        # Different texts for different parameters: a value must not equal its key.
-        texts = iter(("alpha", *("one" for _ in values)))
-        yield {
-            parameter.name: next(texts) if value == "alpha" else value
-            for parameter, value in zip(required, values, strict=True)
-        }
+        yield distinct({parameter.name: value for parameter, value in zip(required, values, strict=True)})
 
 
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The same arguments with another value for one of them, the last first: what comes first is often the key."""
     free = [one.name for one in needed(method) if not any(map(_is_closed, _types(one.annotation)))]
-    for name in reversed(list(args)[-_MOST_TRIES:]) if len(args) > 1 else ():
-        if name in free and (value := _another(args[name])) is not None:
+    for name in reversed(list(args)[-_MOST_TRIES:]) if len(args) > 1 or any(map(is_made, args.values())) else ():
+        if name in free and (value := another(args[name])) is not None:
             yield {**args, name: value}
 
 
@@ -176,16 +164,6 @@ def _is_closed(wanted: Any) -> bool:
     """Whether a type has a list of values that we don't know to be exchangeable."""
     is_enum = isinstance(wanted, type) and issubclass(wanted, enum.Enum)
     return is_enum or typing.get_origin(wanted) is typing.Literal
-
-
-def _another(value: Any) -> Any:
-    """Another value of the same type; None for types that we don't vary."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, (int, float)):
-        return value + 1
-    others: dict[type, Any] = {str: "other", list: ["other"], dict: {"one": 2}}
-    return others.get(type(value))
 
 
 def why_left_alone(name: str, method: Any) -> str:

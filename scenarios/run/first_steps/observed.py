@@ -10,6 +10,7 @@ and delayed effects. The result is a proposal, which the contract of view and ro
 """
 
 import contextlib
+import copy
 import inspect
 import re
 import sqlite3
@@ -44,6 +45,7 @@ from tornpage.scenarios.run.first_steps.arguments import (
 )
 from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, copied, held, is_data
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, others, read
+from tornpage.scenarios.run.first_steps.values import is_made, parts, with_parts
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
@@ -181,10 +183,20 @@ def _overwriting(
 def _beat(action: Action) -> Action:
     args = dict(action.args)
     for name, value in args.items():
-        if isinstance(value, (str, int)) and not isinstance(value, bool):
-            args[name] = "heartbeat" if isinstance(value, str) else 999
+        if (other := _of_a_beat(value)) is not None:
+            args[name] = other
             break
     return Action(action.name, args)
+
+
+def _of_a_beat(value: Any) -> Any:
+    """Another value that no other call has; None for a value that is hardly a key."""
+    if is_made(value):
+        found = ((name, _of_a_beat(one)) for name, one in parts(value).items())
+        return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return "heartbeat" if isinstance(value, str) else 999
+    return None
 
 
 def _same(one: Table, other: Table) -> Table:
@@ -299,7 +311,7 @@ class _Played:
 
     def _call(self, action: Action) -> bool:
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
-            getattr(self.store, action.name)(**action.args)
+            getattr(self.store, action.name)(**copy.deepcopy(action.args))
             return True
         return False
 
@@ -327,7 +339,7 @@ class _Played:
             before = self.tables()
             try:
                 with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
-                    returned = method(**args)
+                    returned = method(**copy.deepcopy(args))
             except FAILURES as error:
                 self.left_out[name] = f"it raised {type(error).__name__}: {error}"[:100]
                 continue

@@ -49,4 +49,4 @@ def copied(value: Any) -> Any:
 
 def is_data(value: Any) -> bool:
     """Whether an answer says something that can be compared."""
-    return isinstance(value, (str, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
+    return isinstance(value, (str, bytes, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())

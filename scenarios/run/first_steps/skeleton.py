@@ -10,6 +10,7 @@ Not covered: the data that a view of some tables leaves out; the written file sa
 
 import itertools
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +20,11 @@ import msgspec
 
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
-from tornpage.scenarios.run.first_steps.answers import Answer, literal, quoted, views
+from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import NotLearned, bounds_in
 from tornpage.scenarios.run.first_steps.observed import GIVEN, Observed
 from tornpage.scenarios.run.first_steps.tables import Table
+from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
 _MOST_PROPOSALS: Final = 24
 _MOST_FILES: Final = 3
@@ -39,27 +41,32 @@ class Written(msgspec.Struct, frozen=True):
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
 
-    Where none does, those without the calls that overwrite something.
+    Where none does, those without the calls that overwrite something, and those of a store that a restart changes.
     """
-    try:
-        return _first_that_holds(observed, module, store, directory / "all")
-    except NotLearned:
-        if not observed.overwriting:
-            raise
-    calls = tuple(one for one in observed.calls if one not in observed.overwriting)
-    return _first_that_holds(msgspec.structs.replace(observed, calls=calls), module, store, directory / "fewer")
+    fewer = tuple(one for one in observed.calls if one not in observed.overwriting)
+    choices = [observed, msgspec.structs.replace(observed, calls=fewer)] if observed.overwriting else [observed]
+    problem: NotLearned | None = None
+    for number, (restores, one) in enumerate(itertools.product((True, False), choices)):
+        try:
+            return _first_that_holds(one, module, store, directory / f"choice-{number}", restores=restores)
+        except NotLearned as error:
+            problem = problem or error
+    raise problem or NotLearned("nothing was observed")
 
 
-def _first_that_holds(observed: Observed, module: str, store: str, directory: Path) -> Written:
+def _first_that_holds(observed: Observed, module: str, store: str, directory: Path, *, restores: bool) -> Written:
     problems: list[str] = []
     # A store that connects at its first call has no connection yet when its view is looked at: then the file is read.
     sources = [f"store.{observed.connection}", ""] if observed.connection else [""]
-    for number, (source, beat, (answers, rest)) in enumerate(
-        itertools.islice(itertools.product(sources, observed.beats, views(observed)), _MOST_PROPOSALS)
-    ):
+    proposals = (
+        (source, beat, answers, rest)
+        for source, beat, (seen, rest) in itertools.product(sources, observed.beats, views(observed))
+        for answers in ([seen, [_over_the_rows(one, source) for one in seen]] if seen and source else [seen])
+    )
+    for number, (source, beat, answers, rest) in enumerate(itertools.islice(proposals, _MOST_PROPOSALS)):
         written = _written(observed, module, store, beat, answers, rest, source)
         try:
-            _require(written, observed, directory / f"proposal-{number}")
+            _require(written, observed, directory / f"proposal-{number}", restores=restores)
         except TargetError as error:
             problems.append(str(error))
             continue
@@ -71,7 +78,17 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
     raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}")
 
 
-def _require(written: Written, observed: Observed, home: Path) -> None:
+def _over_the_rows(answer: Answer, source: str) -> Answer:
+    """The answer of a cache that is filled while it is used: what it has not read yet it would read from its table."""
+    read = answer.rows.replace("connection.execute(", f"{source}.execute(")
+    return msgspec.structs.replace(
+        answer,
+        view=f"{{**{read}, **{answer.view}}}",
+        what=f"{answer.what}, over its rows: a new store has not read them",
+    )
+
+
+def _require(written: Written, observed: Observed, home: Path, *, restores: bool) -> None:
     made = ModuleType(written.name)
     try:
         exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - the source was just written
@@ -81,7 +98,8 @@ def _require(written: Written, observed: Observed, home: Path) -> None:
     target = getattr(made, written.name)()
     target.name = written.name
     home.mkdir(parents=True)
-    require_contract(target, Configuration(observed.journal_mode, observed.synchronous), home)
+    configuration = Configuration(observed.journal_mode, observed.synchronous)
+    require_contract(target, configuration, home, restores=restores)
 
 
 # -- the file --------------------------------------------------------------------------------------------------
@@ -177,7 +195,7 @@ def _written(
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
-        imports=_imports(module, store, library=observed.library if from_file else ""),
+        imports=_imports(module, store, observed, library=observed.library if from_file else ""),
         helpers=(_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
@@ -228,12 +246,17 @@ def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
     return [name for name in observed.held if name not in used]
 
 
-def _imports(module: str, store: str, *, library: str) -> str:
+def _imports(module: str, store: str, observed: Observed, *, library: str) -> str:
     """The imports; `library` is the binding that reads the file, "" for none."""
-    mine = f"from {module} import {store}\nfrom tornpage import Action, Configuration, SimpleTarget"
-    if not library:
-        return mine
-    return f"import contextlib\n{'' if library == 'sqlite3' else chr(10)}import {library}\n\n{mine}"
+    standard = ["import contextlib"] if library else []
+    others = [f"from {module} import {store}", "from tornpage import Action, Configuration, SimpleTarget"]
+    if library:
+        (standard if library == "sqlite3" else others).insert(0 if library != "sqlite3" else 1, f"import {library}")
+    for line in imports_of(value for action in observed.calls for value in action.args.values()):
+        is_standard = line.split()[1].split(".")[0] in sys.stdlib_module_names
+        (standard if is_standard else others).insert(0, line)
+    blocks = (sorted(block, key=lambda line: (line.startswith("from"), line)) for block in (standard, others) if block)
+    return "\n\n".join("\n".join(dict.fromkeys(block)) for block in blocks)
 
 
 def _from_file(observed: Observed) -> str:

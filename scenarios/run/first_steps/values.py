@@ -1,0 +1,121 @@
+"""Values for the arguments of a store's methods, by type, and how each is written in Python.
+
+A class whose constructor takes plain values and that has an equality of its own (a dataclass, a named tuple, a model)
+is made with such values. Not covered: classes that hide what they are made with, and those inside a function.
+"""
+
+import datetime
+import inspect
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any, Final
+
+# Values for a parameter of that type; without a type it may be text or a number.
+_EITHER: Final = ("alpha", 1)
+_DAY: Final = datetime.datetime(2024, 2, 29, 12, 30)
+_PATH: Final = PurePath("alpha")
+BY_TYPE: Final[dict[str, tuple[Any, ...]]] = {
+    "int": (1,), "float": (1.5,), "bool": (True,), "str": ("alpha",), "dict": ({"one": 1},), "Dict": ({"one": 1},),
+    "Mapping": ({"one": 1},), "list": (["one"],), "List": (["one"],), "Sequence": (["one"],), "Iterable": (["one"],),
+    "Any": _EITHER, "object": _EITHER, "_empty": _EITHER, "": _EITHER,
+    "bytes": (b"alpha",), "set": ({"one"},), "tuple": (("one",),), "Path": (_PATH,),
+    "PurePath": (_PATH,), "PathLike": (_PATH,), "datetime": (_DAY,), "date": (_DAY.date(),),
+    "timedelta": (datetime.timedelta(hours=1),), "Decimal": (Decimal("1.5"),), "UUID": (uuid.UUID(int=1),),
+}  # fmt: skip
+_IMPORTS: Final = {
+    "datetime.": "import datetime", "PurePath(": "from pathlib import PurePath",
+    "Decimal(": "from decimal import Decimal", "UUID(": "from uuid import UUID",
+}  # fmt: skip
+
+
+def made(kind: Any, samples: Callable[[inspect.Parameter], list[Any]]) -> Iterator[Any]:
+    """An object of a class that plain values make, if it can be compared; `samples` gives those of a parameter."""
+    if not isinstance(kind, type) or not _is_importable(kind):
+        return
+    try:
+        required = _required(kind)
+        values = distinct({one.name: samples(one)[0] for one in required})
+        value = kind(**values)
+        if values and all(getattr(value, name) == given for name, given in values.items()) and value == kind(**values):
+            yield value
+    except Exception:  # noqa: BLE001 - a class of the user's may raise anything
+        return
+
+
+def distinct(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with different texts: a value must not equal its key."""
+    texts = iter(("alpha", *("one" for _ in values)))
+    return {name: next(texts) if value == "alpha" else value for name, value in values.items()}
+
+
+def _required(kind: type) -> list[inspect.Parameter]:
+    try:
+        parameters = inspect.signature(kind, eval_str=True).parameters
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        parameters = inspect.signature(kind).parameters
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [one for one in parameters.values() if one.default is one.empty and one.kind in named]
+
+
+def _is_importable(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    return kind.__module__ != "builtins" and getattr(module, kind.__qualname__, None) is kind
+
+
+def is_made(value: Any) -> bool:
+    """Whether a value is an object that `made` has made."""
+    return type(value).__name__ not in BY_TYPE and not isinstance(value, (PurePath, type(None)))
+
+
+def another(value: Any) -> Any:
+    """Another value of the same type, of an object one with another part that is not its first; None for none."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float, Decimal)):
+        return value + 1
+    if isinstance(value, datetime.date):
+        return value + datetime.timedelta(days=1)
+    if is_made(value):
+        found = ((name, another(one)) for name, one in reversed(list(parts(value).items())[1:]))
+        return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
+    others: dict[type, Any] = {
+        str: "other", list: ["other"], dict: {"one": 2}, bytes: b"other", type(_PATH): PurePath("other")
+    }  # fmt: skip
+    return others.get(type(value))
+
+
+def parts(value: Any) -> dict[str, Any]:
+    """The values that such an object was made with."""
+    return {one.name: getattr(value, one.name) for one in _required(type(value))}
+
+
+def with_parts(value: Any, values: Mapping[str, Any]) -> Any:
+    """Such an object, with other values."""
+    return type(value)(**{**parts(value), **values})
+
+
+def literal(value: Any) -> str:
+    """A value as Python source."""
+    if isinstance(value, PurePath):
+        return f"PurePath({literal(str(value))})"
+    if is_made(value):
+        return f"{type(value).__name__}({', '.join(f'{name}={literal(one)}' for name, one in parts(value).items())})"
+    return f'"{value}"' if isinstance(value, str) and not {*value} & {*'"\\\n'} else repr(value)
+
+
+def imports_of(values: Iterator[Any]) -> list[str]:
+    """The imports that the source of these values needs."""
+    found: dict[str, None] = {}
+    for value in values:
+        text = literal(value)
+        found |= {line: None for name, line in _IMPORTS.items() if name in text}
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            if is_made(one):
+                found[f"from {type(one).__module__} import {type(one).__name__}"] = None
+                waiting += parts(one).values()
+    return sorted(found, key=lambda line: (line.startswith("from"), line))

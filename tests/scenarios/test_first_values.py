@@ -1,0 +1,134 @@
+"""A first target for stores that take objects, and for caches that are filled while they are used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+# An object of a class of its own, which the store gives a number, a named tuple, a time, bytes.
+MUSIC = """
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+@dataclass
+class Track:
+    title: str
+    file: Path
+    id: Optional[int] = None
+
+class Price(NamedTuple):
+    sku: str
+    amount: Decimal
+
+class Music:
+    def __init__(self, path: Path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        for table in ("track(title TEXT PRIMARY KEY, file TEXT)", "price(sku TEXT PRIMARY KEY, amount TEXT)",
+                      "played(at TEXT PRIMARY KEY, what TEXT)", "cover(name TEXT PRIMARY KEY, image BLOB)"):
+            self.db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+
+    def save(self, track: Track) -> None:
+        if track.id is not None:
+            raise ValueError("saved already")
+        track.id = 7
+        SAVE
+
+    def offer(self, price: Price) -> None:
+        self.db.execute("INSERT OR REPLACE INTO price VALUES (?, ?)", (price.sku, str(price.amount)))
+
+    def play(self, what: str, at: datetime) -> None:
+        self.db.execute("INSERT OR REPLACE INTO played VALUES (?, ?)", (at.isoformat(), what))
+
+    def cover(self, name: str, image: bytes) -> None:
+        self.db.execute("INSERT OR REPLACE INTO cover VALUES (?, ?)", (name, image))
+
+    def image(self, name: str):
+        found = self.db.execute("SELECT image FROM cover WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
+    def close(self):
+        self.db.close()
+"""
+AT_ONCE = 'self.db.execute("INSERT OR REPLACE INTO track VALUES (?, ?)", (track.title, str(track.file)))'
+IN_TWO_STEPS = """self.db.execute("DELETE FROM track WHERE title = ?", (track.title,))
+        self.db.execute("INSERT INTO track VALUES (?, ?)", (track.title, str(track.file)))"""
+
+
+@pytest.mark.parametrize(("name", "save", "code"), [("at_once", AT_ONCE, 0), ("in_two_steps", IN_TWO_STEPS, 1)])
+def test_calls_that_take_objects_are_made(command: Command, tmp_path: Path, name: str, save: str, code: int) -> None:
+    (tmp_path / f"music_{name}.py").write_text(MUSIC.replace("SAVE", save))
+    wrote = command("new", "target", "--from", f"music_{name}:Music")
+    assert wrote.code == 0, wrote
+    assert "calls: save, offer, play, cover, image\n" in wrote.out
+    assert "not called" not in wrote.out
+    swept = command("sweep", "--target", f"music_{name}_target:MusicTarget", "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+    assert ("all-or-nothing" in swept.out) == bool(code)
+
+
+# A cache that begins empty, with the file behind it. `get` answers from it.
+LAZY = """
+import sqlite3
+from collections import OrderedDict
+
+class Pages:
+    def __init__(self, path, capacity=100):
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS page (url TEXT PRIMARY KEY, body BLOB)")
+        self.capacity, self.recent = capacity, OrderedDict()
+
+    def set(self, url: str, body: bytes) -> None:
+        SET
+        while len(self.recent) > self.capacity:
+            self.recent.popitem(last=False)
+
+    def get(self, url: str):
+        if url not in self.recent:
+            found = self.db.execute("SELECT body FROM page WHERE url = ?", (url,)).fetchone()
+            if found is None:
+                return None
+            self.recent[url] = found[0]
+        return self.recent[url]
+
+    def delete(self, url: str) -> None:
+        with self.db:
+            self.db.execute("DELETE FROM page WHERE url = ?", (url,))
+        self.recent.pop(url, None)
+
+    def close(self):
+        self.db.close()
+"""
+MEMORY_FIRST = """self.recent[url] = body
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO page VALUES (?, ?)", (url, body))"""
+
+# Sound also where the COMMIT raised and had happened.
+FORGETS_ON_ERROR = """self.recent.pop(url, None)
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO page VALUES (?, ?)", (url, body))
+        self.recent[url] = body"""
+
+
+@pytest.mark.parametrize(("name", "set_", "code"), [("sound", FORGETS_ON_ERROR, 0), ("stale", MEMORY_FIRST, 1)])
+def test_a_cache_that_begins_empty_lies_over_the_rows(
+    command: Command, tmp_path: Path, name: str, set_: str, code: int
+) -> None:
+    (tmp_path / f"pages_{name}.py").write_text(LAZY.replace("SET", set_))
+    wrote = command("new", "target", "--from", f"pages_{name}:Pages")
+    assert wrote.code == 0, wrote
+    assert "view: recent: url and body of page, over its rows" in wrote.out
+    swept = command("sweep", "--target", f"pages_{name}_target:PagesTarget", "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+    assert ("memory has b'alpha', the file has nothing" in swept.out) == bool(code)
