@@ -4,7 +4,8 @@ It is a `Backend` (units of work over `ledger.disk.transaction`) and has every m
 transaction. Nothing is cached here; the registry keeps the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -169,11 +170,12 @@ class SqliteStore:
         return self.load()[1]
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Make the readable rows equal to the snapshot, in one transaction; quarantined rows stay."""
+        """Make the readable rows equal to the snapshot, in its order, in one transaction; quarantined rows stay."""
         with self._own_unit() as unit:
-            present = self.load()[1]
-            for task_id in present.tasks:
-                if task_id not in snapshot.tasks:
+            present = self.load()[1].tasks
+            in_place = _in_place(present, snapshot.tasks)
+            for task_id in present:
+                if task_id not in in_place:
                     unit.write(Change(task_id, task=None, delivery=None))
             for task_id, task in snapshot.tasks.items():
                 unit.write(Change(task_id, task=task, delivery=snapshot.deliveries.get(task_id)))
@@ -212,3 +214,11 @@ class SqliteStore:
     def _write(self, change: Change) -> None:
         with self._own_unit() as unit:
             unit.write(change)
+
+
+def _in_place(present: Iterable[str], wanted: Iterable[str]) -> set[str]:
+    """The ids of both that can keep their rows: those before the first one that has another place."""
+    known, kept = list(present), list(wanted)
+    both = set(known) & set(kept)
+    pairs = zip((one for one in known if one in both), (one for one in kept if one in both), strict=True)
+    return {one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}

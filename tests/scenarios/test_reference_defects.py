@@ -46,7 +46,9 @@ from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.rules import creation, lookup, times, transitions
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.rules.values import member
-from tornpage.ledger.stores.store import Change
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore
+from tornpage.ledger.stores import sqlite as sqlite_store
+from tornpage.ledger.stores.store import Change, Snapshot
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import inspection
 from tornpage.ledger.upkeep import maintenance as maintenance_rules
@@ -175,6 +177,38 @@ def by_the_first_place(memory: Memory, task_ids: Iterable[str]) -> list[str]:
 
 
 ensure_usable, inspection_chunks = Database.ensure_usable, inspection._chunks
+
+
+def settle_silently(self: Any, found: Any, settled: Any = RegistryEngine.settled) -> None:
+    self._announce = lambda _: None
+    settled(self, found)
+    del self._announce
+
+
+def settle_and_keep_the_draft(self: Any, found: Any, settled: Any = RegistryEngine.settled) -> None:
+    working = self._working
+    settled(self, found)
+    self._working = working
+
+
+def migrate_in_two_steps(connection: Any) -> None:
+    version = schema.read_version(connection)
+    for number in range(version, schema.SCHEMA_VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in schema.MIGRATIONS[number]:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+
+
+def snapshot_in_order(snapshot: Snapshot) -> Snapshot:
+    tasks = {name: times.ordered(task) for name, task in snapshot.tasks.items()}
+    return Snapshot(tasks, snapshot.deliveries, snapshot.quarantined)
+
+
+def replace_and_forget(self: Any, content: bytes, replacing: Any = JsonSnapshotStore._replace) -> None:
+    replacing(self, content)
+    self._unreadable = ([], [])
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -399,6 +433,39 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "people are shown their own time": (
         put(output_command, "as_utc", lambda time_ms: f"{datetime.fromtimestamp(time_ms / 1000):%Y-%m-%d %H:%M:%SZ}"),
         outside.shown_commands),
+    # Observers, and a batch after one that failed.
+    "an observer of restores alone is refused": (
+        put(observers, "_EVENTS", ("upserted", "deleted")), circumstances.followers),
+    "what a failed commit has left is not announced": (
+        put(RegistryEngine, "settled", settle_silently), drivers.two_faults),
+    "a batch begins with what is left of one that failed": (
+        put(RegistryEngine, "settled", settle_and_keep_the_draft), drivers.two_faults),
+    # Openings: a mode that can't be switched yet, migrations, and an opening that failed.
+    "a switch of the mode is tried once": (put(connections, "BUSY", -1), drivers.locked_switches),
+    "a migration forgets a column": (
+        put(connections, "migrate", lambda connection: (
+            schema.migrate(connection), connection.execute("UPDATE tasks SET label = NULL"))), outside.openings),
+    "a migration is two transactions": (put(connections, "migrate", migrate_in_two_steps), drivers.broken_openings),
+    # Other stores: rows of another's hand, and their order.
+    "times of another store stay as they are": (put(plain, "ordered", lambda task: task), outside.snapshots),
+    "an audit of another store is of rows put in order": (
+        after(plain.PlainBackend, "load_raw", snapshot_in_order),
+        outside.snapshots),
+    "what can't be read is kept once": (put(JsonSnapshotStore, "_replace", replace_and_forget), outside.snapshots),
+    "a snapshot leaves rows in their places": (
+        put(sqlite_store, "_in_place", lambda present, wanted: {*present} & {*wanted}), outside.other_stores),
+    "an owner's key is a prefix": (
+        put(MemoryStore, "list_for_owner", lambda self, key: [
+            task for task in self.tasks.values() if task.owner_key.startswith(key.strip())]), outside.other_stores),
+    # Runs, and the budget of a pass.
+    "a run that can't be read is none": (
+        put(RunHistory, "get", lambda self, run_id: next(
+            iter(one for one in self.list() if one.id == run_id), None)), circumstances.spoiled_runs),
+    "the workers of ended runs count": (
+        put(inspection, "_WORKERS", "SELECT task_id, worker_id FROM task_history WHERE TRUE"), upkeep.maintenance),
+    "a clock set back gives a pass more time": (
+        put(passes._Budget, "is_spent", lambda self: self._clock() - self._last >= self._budget_ms),
+        messages.slow_receivers),
 }  # fmt: skip
 
 

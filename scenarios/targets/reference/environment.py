@@ -62,20 +62,23 @@ class Mirror:
 
     def upserted(self, task: Task, previous: Task | None) -> None:
         """One more, or one that has changed from its known state."""
-        if self.tasks.get(task.task_id) != previous and self.wrong is None:
-            self.wrong = Violation(
-                "observers-saw-exactly-the-commits",
-                f"{task.task_id}: notified of a change from {previous}, after {self.tasks.get(task.task_id)}",
-            )
-        self.changes += 1
+        self._compare(task.task_id, previous)
         self.heard.append(("upserted", task.task_id, task, previous))
         self.tasks[task.task_id] = task
 
     def deleted(self, task_id: str, previous: Task | None) -> None:
         """One fewer."""
-        self.changes += 1
+        self._compare(task_id, previous)
         self.heard.append(("deleted", task_id, None, previous))
         self.tasks.pop(task_id, None)
+
+    def _compare(self, task_id: str, previous: Task | None) -> None:
+        self.changes += 1
+        if self.tasks.get(task_id) != previous and self.wrong is None:
+            self.wrong = Violation(
+                "observers-saw-exactly-the-commits",
+                f"{task_id}: notified of a change from {previous}, after {self.tasks.get(task_id)}",
+            )
 
 
 class PretendedWorkers(Workers):

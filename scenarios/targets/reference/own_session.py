@@ -129,6 +129,8 @@ class OwnSession:
         self.told = told = Told(circumstances={"controls": _CONTROLS, "backs": _BACKS})
         self._mirror.heard.clear()
         self._receiver.got.clear()
+        if self._hidden:
+            told.circumstances["hidden"] = runs_of_sessions(self._database, self._hidden)
         try:
             told.answer = self._perform(action.name, args)
             _accept(told.answer)
@@ -221,9 +223,7 @@ class OwnSession:
         return self.ledger.tasks.create(**fields)
 
     def _do_recover(self) -> Any:
-        if self._hidden:
-            self.told.circumstances["hidden"] = runs_of_sessions(self._database, self._hidden)
-            self._hidden = []
+        self._hidden = []
         with self._booting(), recovery_lines(self.told):
             return self.ledger.recover()
 

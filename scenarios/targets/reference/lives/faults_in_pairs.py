@@ -4,6 +4,7 @@ The searches inject one fault, or all from one on. Here each statement of a chan
 each later one up to the end of the next query; the list ends where the second fault is never reached. Before that query
 another process changes the row. After each pair:
 
+* observers know what memory has, also before anybody has looked again; a change that failed can be made again at once;
 * the answer is true of the rows, a COMMIT in doubt has been fenced, and an answer that is unknown has
   left a fence to make, which is made at the end;
 * another process is not locked out, and a query shows its change, or raises;
@@ -82,6 +83,8 @@ class _Case:
                     fired = self._driver.fired
                     if not wrong and said == "unknown":
                         wrong = self._close_after(faults)
+                    if not wrong and said == "unchanged" and second == first + 1:
+                        wrong = self._again_after(faults)
                     if wrong:
                         yield f"after the faults {faults}: {wrong}"
                     came = came or first in fired
@@ -93,7 +96,7 @@ class _Case:
     def _look_after(self, faults: Mapping[int, str]) -> tuple[str, str]:
         """The change and a query, under faults; then none. What the ledger said of the change, and what is wrong."""
         said, wrong = self._changed(faults)
-        wrong = wrong or self._changed_by_another()
+        wrong = wrong or self._unheard() or self._changed_by_another()
         shown: list[Any] = []
         answer = _attempt(lambda: shown.extend(self._texts()))
         self._driver.disarm()
@@ -109,6 +112,14 @@ class _Case:
             return f"another process can't write: {error}"
         return ""
 
+    def _unheard(self) -> str:
+        """The difference between memory, without a look at the rows, and what observers were notified of."""
+        known, heard = self._ledger.tasks.view().tasks, self._mirror.tasks
+        if self._mirror.wrong or {*known.values()} != {*heard.values()}:
+            texts = [[one.progress_summary for one in some.values()] for some in (known, heard)]
+            return f"memory has {texts[0]}, and observers were notified of {texts[1]}: {self._mirror.wrong}"
+        return ""
+
     def _close_after(self, faults: Mapping[int, str]) -> str:
         """The change under faults, and the end of the ledger, which makes a fence that is owed."""
         said, wrong = self._changed(faults)
@@ -118,6 +129,16 @@ class _Case:
         if said == "unknown" and self._fences() == fences:
             wrong = wrong or "the fence that was owed was not made at the end"
         self._open()
+        return wrong or self._wrong_when_well()
+
+    def _again_after(self, faults: Mapping[int, str]) -> str:
+        """The change under faults, and at once again without any."""
+        said, wrong = self._changed(faults)
+        self._driver.disarm()
+        self._turn += 1
+        again = _attempt(self._change)
+        if said == "unchanged" and again != "done":
+            wrong = wrong or f"it says unchanged, and when it is made again, {again}"
         return wrong or self._wrong_when_well()
 
     def _changed(self, faults: Mapping[int, str]) -> tuple[str, str]:
@@ -141,6 +162,9 @@ class _Case:
             return
         with ledger.batch():
             failed = _attempt(lambda: ledger.tasks.progress(self._task, text)) != "done"
+            seen: list[Any] = []
+            if _attempt(lambda: seen.extend(self._texts())) == "done" and not failed and seen != [text]:
+                raise RuntimeError(f"a query in a batch shows {seen}, after a change to {text}")
             if _attempt(ledger.outbox.list) == "done" and failed:
                 raise RuntimeError("a batch that can't be committed answers a query")
             ledger.outbox.enqueue(channel="mail", target="you", payload={}, message_id=text)

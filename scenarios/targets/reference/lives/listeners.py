@@ -1,10 +1,16 @@
-"""Observers that act: one that writes to the ledger, and some that come, go, fail and have no method for an event."""
+"""Observers that act: one that writes to the ledger, and some that come, go, fail and have no method for an event.
+
+And one that knows the tasks by its notifications alone, on a store that fails.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from tornpage.ledger import Ledger, LedgerError, Task
+from tornpage.scenarios.targets.reference.environment import Mirror
+from tornpage.scenarios.targets.reference.lives.other_stores import FailingStore, store_of
 
 
 class Scribe:
@@ -38,7 +44,7 @@ class _Listener:
     def __getattribute__(self, name: str) -> Any:
         if name in ("restored", "upserted", "deleted"):
             own = object.__getattribute__(self, "_name")
-            if own in ("deaf", f"no {name}"):
+            if own in ("deaf", f"no {name}") or (own.startswith("only ") and own != f"only {name}"):
                 raise AttributeError(name)
         return object.__getattribute__(self, name)
 
@@ -62,16 +68,19 @@ class _Listener:
         self._note("deleted", task_id)
 
 
-def life_of_observers(clock: Callable[[], int], calls: Iterable[tuple[str, Any]]) -> list[Any]:
-    """Calls on a ledger in memory whose observers are added and removed; for each call its refusal and events.
+def life_of_observers(
+    home: Path, clock: Callable[[], int], calls: Iterable[tuple[str, Any]], kind: str | None = None
+) -> list[Any]:
+    """Calls on a ledger whose observers are added and removed; for each call its refusal and events.
 
-    The first is ``open``, with the first observers.
+    The first is ``open``, with the first observers. The ledger is on SQLite in memory, or on another `kind` of store.
     """
     heard: list[Any] = []
     answers: list[Any] = []
     names: list[str] = []
     (_, ears), *others = calls
-    opened = Ledger.open(":memory:", clock=clock, new_id=lambda: names[-1], observers=_listeners(ears, heard))
+    place: dict[str, Any] = {"state_dir": ":memory:"} if kind is None else {"store": store_of(kind, home)}
+    opened = Ledger.open(**place, clock=clock, new_id=lambda: names[-1], observers=_listeners(ears, heard))
     with contextlib.closing(opened) as ledger:
         answers.append([None, list(heard)])
         for name, argument in others:
@@ -84,6 +93,39 @@ def life_of_observers(clock: Callable[[], int], calls: Iterable[tuple[str, Any]]
             except _Exit:
                 answers.append(["it ended", list(heard)])
     return answers
+
+
+def life_of_a_follower(
+    home: Path,
+    clock: Callable[[], int],
+    *,
+    kind: str,
+    calls: Iterable[tuple[str, Any]],
+    fails: Mapping[str, str],
+    lacks: Iterable[str] = (),
+) -> list[Any]:
+    """What an observer knows after each call, and after a look, on a store that fails at the call of that number.
+
+    For each call its error, the tasks and their progress by notifications, and what was wrong with these.
+    """
+    store, names, answers, follower = FailingStore(store_of(kind, home), lacks, None), list[str](), [], Mirror()
+    opened = Ledger.open(store=store, clock=clock, new_id=lambda: names[-1], observers=[follower])
+    with contextlib.closing(opened) as ledger:
+        for number, (name, argument) in enumerate(calls):
+            store.fails, error = fails.get(str(number)), None
+            try:
+                _make(ledger, name, argument, names, [])
+            except LedgerError as failure:
+                error = type(failure).__name__
+            store.back()
+            known = _progress(follower)
+            ledger.tasks.list()
+            answers.append([error, known, _progress(follower), follower.wrong and str(follower.wrong)])
+    return answers
+
+
+def _progress(follower: Mirror) -> dict[str, str | None]:
+    return {task.task_id: task.progress_summary for task in follower.tasks.values()}
 
 
 def _listeners(names: Any, heard: list[Any]) -> Any:

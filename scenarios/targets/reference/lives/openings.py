@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,17 +103,62 @@ def _with_log(directory: Path, *versions: int | None, change: Callable[[bytes], 
     log.write_bytes(change(content[1]))
 
 
+_TASK: Final[Mapping[str, Any]] = {
+    "task_id": "old", "runtime": "acp", "requester_session_key": "you", "owner_key": "me", "scope_kind": "system",
+    "task": "kept", "status": "failed", "delivery_status": "failed", "notify_policy": "state_changes", "created_at": 5,
+    "task_kind": "k", "source_id": "s", "child_session_key": "c", "parent_flow_id": "f", "parent_task_id": "p",
+    "agent_id": "a", "requester_agent_id": "ra", "run_id": "r", "label": "l", "started_at": 6, "ended_at": 7,
+    "last_event_at": 8, "cleanup_after": 253_370_764_800_000, "error": "e", "progress_summary": "half",
+    "terminal_summary": "all", "terminal_outcome": "blocked",
+}  # fmt: skip
+_RUN: Final[Mapping[str, Any]] = {
+    "id": "r", "task_id": "old", "worker_id": "w", "status": "failure", "started_at": 6, "repo": "re",
+    "issue_number": 1, "user": "u", "agent": "a", "agent_type": "t", "model": "m", "provider": "p", "finished_at": 7,
+    "cost_usd": 0.5, "tokens_in": 2, "tokens_out": 3, "turns": 4, "artifacts": "[1]", "reason": "e",
+}  # fmt: skip
+_STATE: Final = {"task_id": "old", "requester_origin": '{"a": 1}', "last_notified_event_at": 7}
+_SESSION: Final = {"session_id": "s", "run_id": "r", "valid": 0, "invalidated_at": 7, "reason": "x"}
+_RUNS_NOW: Final[Mapping[str, Any]] = {
+    **_TASK, "task_id": "running", "status": "running", "run_id": "now", "ended_at": None, "cleanup_after": None,
+    "terminal_summary": None, "terminal_outcome": None,
+}  # fmt: skip
+_RUN_NOW: Final[Mapping[str, Any]] = {
+    **_RUN, "id": "now", "task_id": "running", "status": "running", "finished_at": None,
+}  # fmt: skip
+_TASKS: Final = (_TASK, _RUNS_NOW, {**_RUNS_NOW, "task_id": "queued", "status": "queued", "run_id": None})
+_OF_A_VERSION: Final[Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]]] = {
+    1: {"tasks": _TASKS, "task_delivery_state": [_STATE]},
+    2: {
+        "tasks": _TASKS, "task_delivery_state": [_STATE], "task_history": [_RUN, _RUN_NOW],
+        "agent_sessions": [_SESSION],
+    },
+}  # fmt: skip
+
+
+def lost_rows(directory: Path, before: str) -> list[Any]:
+    """What a migration has changed of the rows of an older version; new columns don't matter."""
+    version = before.removeprefix("version ")
+    if not version.isdigit():
+        return []
+    lost = list[Any]()
+    with contextlib.closing(sqlite3.connect(directory / DATABASE_NAME)) as connection:
+        for table, rows in _OF_A_VERSION[int(version)].items():
+            names = ", ".join(rows[0])
+            found = connection.execute(f"SELECT {names} FROM {table} ORDER BY insertion").fetchall()  # noqa: S608
+            lost += [] if found == [tuple(row.values()) for row in rows] else [table, found]
+    return lost
+
+
 def _of_version(directory: Path, version: int) -> None:
-    """A ledger of an older version, with a task in it."""
+    """A ledger of an older version, with rows in each table, one of which has a value in each column."""
     directory.mkdir()
     with contextlib.closing(sqlite3.connect(directory / DATABASE_NAME, isolation_level=None)) as connection:
         for statement in (one for steps in MIGRATIONS[:version] for one in steps):
             connection.execute(statement)
-        connection.execute(
-            "INSERT INTO tasks (task_id, runtime, requester_session_key, owner_key, scope_kind, task, status, "
-            "delivery_status, notify_policy, created_at) "
-            "VALUES ('old', 'cli', 'me', 'me', 'session', 'kept', 'queued', 'pending', 'done_only', 5)"
-        )
+        for table, rows in _OF_A_VERSION[version].items():
+            for row in rows:
+                names, marks = ", ".join(row), ", ".join("?" * len(row))
+                connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [*row.values()])  # noqa: S608
         connection.execute(f"PRAGMA user_version = {version}")
 
 
@@ -244,7 +289,8 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
                 other = scope.enter_context(contextlib.closing(sqlite3.connect(directory / under / DATABASE_NAME)))
                 other.execute("BEGIN")
                 other.execute("SELECT count(*) FROM tasks").fetchall()
-            facts = _facts(ledger, directory / under)
+            lost = lost_rows(directory, before)
+            facts = {**_facts(ledger, directory / under), "lost rows": lost}
             if not reader:
                 facts["in the file alone"] = _in_the_file(directory / under / DATABASE_NAME)
             ledger.close()

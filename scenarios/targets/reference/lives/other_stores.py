@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.ledger import (
+    AuditCode,
     IllegalTransition,
     Ledger,
     LedgerError,
@@ -50,7 +51,7 @@ def _driver_error(raises: Mapping[str, Any]) -> Exception:
     return error
 
 
-class _Store:
+class FailingStore:
     """A store that lacks some of the optional methods.
 
     It fails at the first write after `fails` was set: before its work (``before``), after it (``after``), in one of
@@ -113,6 +114,16 @@ class _Store:
         return all(dict(one.tasks) == tasks and dict(one.deliveries) == states for one, tasks, states in self.handed)
 
 
+def store_of(kind: str, directory: Path) -> Any:
+    """A new store of this kind; what was in its directory goes."""
+    if kind not in _STORES:
+        raise TargetError(f"unknown store {kind!r}; known: {', '.join(_STORES)}")
+    directory.mkdir(exist_ok=True)
+    for file in directory.iterdir():
+        file.unlink()
+    return _STORES[kind](directory)
+
+
 def life_of_a_store(
     directory: Path,
     clock: Callable[[], int],
@@ -129,12 +140,7 @@ def life_of_a_store(
     `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any. The
     `parts` are further arguments of `Ledger.open`.
     """
-    if kind not in _STORES:
-        raise TargetError(f"unknown store {kind!r}; known: {', '.join(_STORES)}")
-    directory.mkdir(exist_ok=True)
-    for file in directory.iterdir():
-        file.unlink()
-    store, answers = _Store(_STORES[kind](directory), lacks, raises), list[Any]()
+    store, answers = FailingStore(store_of(kind, directory), lacks, raises), list[Any]()
     names: list[str] = ["unnamed"]
     with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1], **parts)) as ledger:
         for number, call in enumerate(calls):
@@ -145,7 +151,7 @@ def life_of_a_store(
             answers.append([answer, *store.held(), store.is_secured])
     answers.append([store.is_secured, *(_answer(ledger, call, names) for call in _AFTER_CLOSE)])
     if kind == "sqlite":
-        store = _Store(_STORES[kind](directory), lacks, raises)
+        store = FailingStore(_STORES[kind](directory), lacks, raises)
     with contextlib.closing(Ledger.open(store=store, clock=clock)) as ledger:
         answers.append({
             "tasks": ledger.tasks.list(),
@@ -196,25 +202,46 @@ def _nested(ledger: Ledger, names: list[str], *, calls: list[Any], inner: list[A
 
 
 def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any) -> Any:
-    """The view of a ledger on a JSON snapshot that others have written, and the file after one more task.
+    """The view of a ledger on a JSON snapshot that others have written, and the file after two more tasks.
 
     `document` is the file's value, or its text if it is a text.
     """
     directory.mkdir(exist_ok=True)
     path = directory / "written.json"
     path.write_bytes(document.encode() if isinstance(document, str) else msgspec.json.encode(document))
-    before = path.read_bytes()
+    before, names = path.read_bytes(), ["one more"]
     try:
-        ledger = Ledger.open(store=JsonSnapshotStore(path), clock=clock, new_id=lambda: "one more")
+        ledger = Ledger.open(store=JsonSnapshotStore(path), clock=clock, new_id=names.pop)
     except StoreError as error:
         return {"error": type(error).__name__, "left": path.read_bytes() == before}
     with contextlib.closing(ledger):
-        tasks = [task.task_id for task in ledger.tasks.list()]
+        tasks = ledger.tasks.list()
+        named = sorted({task.task_id for task in tasks} | {"nobody"})
         shown = {
-            "tasks": sorted(tasks),
-            "deliveries": sorted(task_id for task_id in tasks if ledger.tasks.get_delivery(task_id) is not None),
+            "tasks": sorted(task.task_id for task in tasks),
+            "times": {one.task_id: [one.created_at, one.started_at, one.ended_at, one.last_event_at] for one in tasks},
+            "fresh": [_fresh_as_listed(ledger), _in_memory(path)],
+            "contradictions": ledger.audit().summary.by_code[AuditCode.INCONSISTENT_TIMESTAMPS],
+            "deliveries": [task_id for task_id in named if ledger.tasks.get_delivery(task_id) is not None],
             "quarantined": [[one.table, one.key] for one in ledger.tasks.quarantined()],
         }
+        audited = [[one.table, one.key] for one in ledger.audit().quarantined]
+        # The second one is saved by a store that has saved before.
         ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+        names.append("another")
+        ledger.tasks.create(runtime="cli", owner_key="me", task="newer")
     written = msgspec.json.decode(path.read_bytes())
-    return {**shown, "kept": [len(written["tasks"]), len(written["deliveries"])]}
+    kept = [len(written["tasks"]), len(written["deliveries"])]
+    return {**shown, "unaudited": audited, "kept": kept}
+
+
+def _fresh_as_listed(ledger: Ledger) -> bool:
+    return ledger.tasks.list_fresh_for_owner("me") == ledger.tasks.list_for_owner("me")
+
+
+def _in_memory(path: Path) -> bool:
+    """The same records in a store that lists an owner's tasks itself."""
+    store, read = MemoryStore(), JsonSnapshotStore(path).load_snapshot()
+    store.tasks, store.deliveries = dict(read.tasks), dict(read.deliveries)
+    with contextlib.closing(Ledger.open(store=store)) as ledger:
+        return _fresh_as_listed(ledger)

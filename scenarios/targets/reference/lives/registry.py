@@ -7,23 +7,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.lives.faults_in_pairs import pairs
-from tornpage.scenarios.targets.reference.lives.listeners import life_of_observers
+from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
-from tornpage.scenarios.targets.reference.lives.watched_driver import imports, openers
+from tornpage.scenarios.targets.reference.lives.watched_driver import broken_openings, imports, openers, switch
 
 LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "workers.life": lambda home, _clock, **how: life_of_workers(home / "real-workers", **how),
     "workers.work": lambda home, clock, **how: life_of_a_ledger(home / "real-work", clock, **how),
-    "observers.life": lambda _home, clock, **how: life_of_observers(clock, **how),
+    "observers.life": lambda home, clock, **how: life_of_observers(home / "observed", clock, **how),
+    "observers.follow": lambda home, clock, **how: life_of_a_follower(home / "observed", clock, **how),
     "stores.life": lambda home, clock, **how: life_of_a_store(home / "other-stores", clock, **how),
     "open.snapshot": lambda home, clock, **how: opened_snapshot(home / "snapshots", clock, **how),
     "open.once": lambda home, _clock, **how: opening(home / "another", **how),
     "driver.pairs": lambda home, clock, **how: pairs(home / "driver", clock, **how),
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
+    "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
+    "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),
     "outbox.pruned": lambda home, _clock, **how: pruned(home / "another", **how),
     "open.unwritten": lambda home, _clock, **how: unwritten(home / "another", **how),
     "open.typed": lambda home, _clock, **how: typed(home / "another", **how),

@@ -1,4 +1,4 @@
-"""A ledger of whose driver each statement is seen: the level of an import's commits, and two openers at once."""
+"""A ledger of whose driver each statement is seen: an import's commits, two openers at once, a switch of the mode."""
 
 import contextlib
 import itertools
@@ -11,7 +11,7 @@ from typing import Any, Final
 from tornpage.ledger import Ledger, LedgerError, StoreError
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.lives.failing_driver import HOWS, Driver
-from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
+from tornpage.scenarios.targets.reference.lives.openings import BEFORE, lost_rows, place
 
 # SQLite's numbers of the levels at which a commit survives a power cut.
 _FULL: Final = 2
@@ -61,6 +61,54 @@ def _wrong_imports(ledger: Ledger, driver: Driver, queue: Path, needed: int) -> 
 def _level(ledger: Ledger) -> int:
     ledger.outbox.list()
     return int(ledger.database.connection.execute("PRAGMA synchronous").fetchone()[0])  # type: ignore[union-attr] # it is on SQLite
+
+
+def switch(home: Path, clock: Callable[[], int], *, locked: int, busy_timeout_ms: int) -> str:
+    """The journal mode after an opening that switches it, which finds the database locked so many times; or the error.
+
+    SQLite itself doesn't wait for the lock there.
+    """
+    with place(home) as directory:
+        BEFORE["other mode"](directory)
+        driver = Driver()
+        driver.locked_switches = locked
+        how: dict[str, Any] = {"journal_mode": "wal", "busy_timeout_ms": busy_timeout_ms}
+        try:
+            with contextlib.closing(Ledger.open(directory, connect=driver, clock=clock, **how)) as ledger:
+                return ledger.database.journal_mode  # type: ignore[union-attr] # it is on SQLite
+        except StoreError as error:
+            return f"{type(error).__name__} {error.retryable}"
+
+
+def broken_openings(home: Path, clock: Callable[[], int], *, before: str) -> list[str]:
+    """What was wrong after an opening that failed at one statement, each in turn; empty if nothing was.
+
+    The next opening succeeds, nothing that was there has changed, and the failed one has left nothing open.
+    """
+    return list(itertools.islice(_wrong_after_failures(home, clock, before), 1))
+
+
+def _wrong_after_failures(home: Path, clock: Callable[[], int], before: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        came = False
+        for how in ("before", "after"):
+            with place(home) as directory:
+                BEFORE[before](directory)
+                driver = Driver()
+                driver.arm({number: how})
+                with contextlib.suppress(StoreError):
+                    Ledger.open(directory, connect=driver, clock=clock).close()
+                try:
+                    # Nobody else has the file open: its mode could not be switched else.
+                    Ledger.open(directory, clock=clock, journal_mode="delete", busy_timeout_ms=0).close()
+                    wrong = lost_rows(directory, before)
+                except (LedgerError, sqlite3.Error) as error:
+                    wrong = [error]
+                if wrong:
+                    yield f"after a fault at statement {number} ({how}): {wrong}"
+                came = came or bool(driver.fired)
+        if not came:
+            return
 
 
 def openers(home: Path, clock: Callable[[], int], *, before: str) -> list[str]:

@@ -127,8 +127,10 @@ def _newest_start_first(runs: Iterable[Row]) -> list[Row]:
 
 
 def history_get(_world: World, state: State, run_id: Any) -> Any:
-    """A run by its id."""
-    return state.run.get(an_id(run_id))
+    """A run by its id; refused where its row can't be read."""
+    if an_id(run_id) in state.unreadable.get("task_history", ()):
+        raise Refusal("Unreadable")
+    return state.run.get(run_id)
 
 
 def history_list(_world: World, state: State, *, status: Any = None, task_id: Any = None, worker_id: Any = None) -> Any:
@@ -151,8 +153,8 @@ def history_find(world: World, state: State, token: Any) -> Any:
     wanted = trimmed(token)
     if wanted is None:
         return None
-    runs = history_list(world, state, task_id=wanted)
-    return state.run.get(wanted, runs[0] if runs else None)
+    found, runs = history_get(world, state, wanted), history_list(world, state, task_id=wanted)
+    return found if found is not None else runs[0] if runs else None
 
 
 def history_running_workers(_world: World, state: State) -> Any:
@@ -161,9 +163,11 @@ def history_running_workers(_world: World, state: State) -> Any:
     return {run["task_id"]: run["worker_id"] for run in _newest_start_first(running)}
 
 
-def history_get_session(_world: World, state: State, session_id: Any) -> Any:
-    """A session by its id."""
-    return state.session.get(an_id(session_id))
+def history_get_session(world: World, state: State, session_id: Any) -> Any:
+    """A session by its id; refused where its row can't be read."""
+    if an_id(session_id) in world.hidden:
+        raise Refusal("Unreadable")
+    return state.session.get(session_id)
 
 
 def history_list_sessions(_world: World, state: State, run_id: Any = None) -> Any:

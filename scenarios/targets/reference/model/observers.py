@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
-from tornpage.scenarios.targets.reference.model.values import Refusal
+from tornpage.scenarios.targets.reference.model.values import Anything, Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
 # A new task with this label is written to by an observer, which notes that it has seen it.
@@ -30,11 +30,12 @@ def observed(step: Step, world: World, outcome: Outcome) -> Outcome:
     return replace(outcome, state=state, heard=heard)
 
 
-def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:
+def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], kind: str | None = None) -> Outcome:
     """§2: `restored` always, also when empty; None clears, leaving the argument out keeps; one that raises stops none.
 
-    The answer has, for each call, its refusal and the notifications.
+    The answer has, for each call, its refusal and the notifications: the same on every kind of store.
     """
+    del kind
     listening: list[str] = []
     tasks: dict[str, None] = {}
     answers: list[Any] = []
@@ -81,4 +82,53 @@ def _heard(listening: list[str], tasks: dict[str, None], name: str, argument: An
 
 def _told(listening: list[str], event: str, what: Any) -> list[Any]:
     """The observers that are notified: all that have a method for it, in the order in which they were named."""
-    return [[one, event, what] for one in listening if one != f"no {event}"]
+    return [[one, event, what] for one in listening if _hears(one, event)]
+
+
+def _hears(name: str, event: str) -> bool:
+    return name != f"no {event}" and (not name.startswith("only ") or name == f"only {event}")
+
+
+def follow(
+    _world: World,
+    state: State,
+    *,
+    kind: str,
+    calls: Iterable[tuple[str, Any]],
+    fails: Mapping[str, str],
+    lacks: Iterable[str] = (),
+) -> Outcome:
+    """§2, observers: after the commit only, in commit order: they say what there is, and was.
+
+    §0, 2: a call that failed and changed nothing is not announced. One whose outcome is unknown may be announced by
+    itself or by a later call; after the next look the observer knows what is there.
+    """
+    del kind, lacks
+    tasks: dict[str, str | None] = {}
+    answers: list[Any] = []
+    made = 0
+    for number, (name, argument) in enumerate(calls):
+        how = fails.get(str(number))
+        after, made = _followed(tasks, name, argument, made)
+        if how is None or how.endswith("after"):
+            tasks = after
+        error = None if how in (None, "after") else "StoreError"
+        known = tasks if how in (None, "before", "after") else Anything()
+        answers.append([error, known, tasks, None])
+    return Outcome(state, answers)
+
+
+def _followed(
+    tasks: Mapping[str, str | None], name: str, argument: Any, made: int
+) -> tuple[dict[str, str | None], int]:
+    """The progress of each task after a call, and the number of changes that were tried so far."""
+    after = dict(tasks)
+    if name == "delete":
+        del after[argument]
+        return after, made
+    if name == "batch":
+        for inner, one in argument:
+            after, made = _followed(after, inner, one, made)
+        return after, made
+    after[argument] = f"turn {made + 1}" if argument in after else None
+    return after, made + 1

@@ -45,7 +45,7 @@ def start(
     owner = key_of(task["run_id"])
     chosen = wanted or owner or an_id(world.new_id)
     since = world.now_ms if since is None else since
-    if chosen in state.run or owner not in (None, chosen):
+    if chosen in (*state.run, *state.unreadable.get("task_history", ())) or owner not in (None, chosen):
         raise Refusal("IllegalTransition")
     running = {**tasks.started(task, world.now_ms, since), "run_id": chosen}
     if not world.is_alive(worker_id):
@@ -96,9 +96,10 @@ def _says_the_same(run: Row, end: Row) -> bool:
 
 
 def _existing(state: State, run_id: str) -> Row:
+    """The run of this id; refused if there is none, or (§1) if its row is unreadable."""
     row = state.run.get(run_id)
     if row is None:
-        raise Refusal("NotFound")
+        raise Refusal("Unreadable" if run_id in state.unreadable.get("task_history", ()) else "NotFound")
     return row
 
 
@@ -141,6 +142,8 @@ def open_session(world: World, state: State, run_id: Any, session_id: Any = None
     if name is None:
         raise Refusal("UsageError")
     row = {"session_id": name, "run_id": run_id, "valid": True, "invalidated_at": None, "reason": None}
+    if run["status"] == "running" and name in world.hidden:
+        raise Refusal("Unreadable")
     if run["status"] != "running" or state.session.get(name, row) != row:
         raise Refusal("IllegalTransition")
     return Outcome(state if name in state.session else state.put("session", name, row), row)
@@ -152,7 +155,7 @@ def invalidate_session(world: World, state: State, session_id: Any, reason: Any)
     why = given(reason)
     session = state.session.get(session_id)
     if session is None:
-        raise Refusal("NotFound")
+        raise Refusal("Unreadable" if session_id in world.hidden else "NotFound")
     if not session["valid"]:
         return Outcome(state, session)
     row = {**session, "valid": False, "invalidated_at": world.now_ms, "reason": why}

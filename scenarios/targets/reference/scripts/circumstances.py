@@ -7,6 +7,8 @@ from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND
 from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, START_MS, as_json, batch, call, create, enqueue
 
+_NO_DELETION: Final = ("delete_task", "delete_task_with_delivery")
+
 
 def _spoiled(table: str, key: str, column: str, value: Any) -> Action:
     return call("spoiled_row", table=table, key=key, column=column, value=value)
@@ -116,6 +118,15 @@ def spoiled_runs() -> Iterator[Action]:
         yield _spoiled("agent_sessions", name, column, value)
         yield call("history.list_sessions", run_id="b")
     yield _spoiled("task_history", "a", "started_at", "soon")
+    yield from (
+        call("history.get", run_id="a"), call("history.find", token="a"), call("history.running_workers"),  # noqa: S106 - a run
+        call("history.finish", run_id="a", status="success"), call("history.open_session", run_id="a", session_id="s"),
+        call("history.get_session", session_id="s-b1"), call("history.list_sessions", run_id="a"),
+        call("history.invalidate_session", session_id="s-b1", reason="x"),
+        call("history.open_session", run_id="b", session_id="s-b1"),
+    )  # fmt: skip
+    yield create("again", run_id="a")
+    yield call("history.start", task_id="again", worker_id="w")
     yield call("history.read")
     yield call("history.list")
     yield call("recover")
@@ -175,6 +186,30 @@ def observers() -> Iterator[Action]:
         yield call("observers.life", calls=[["open", []], ["observe", ears], *once])
 
 
+def followers() -> Iterator[Action]:
+    """Observers on other stores; one of them knows the tasks by its notifications alone, while the store fails."""
+    once: list[Any] = [
+        ["create", "a"], ["create", "a"], ["batch", [["create", "b"], ["delete", "a"]]], ["restore", None],
+        ["delete", "b"], ["delete", "b"],
+    ]  # fmt: skip
+    for kind in ("json", "memory", "sqlite"):
+        for ears in (["all"], ["only restored"], ["only upserted", "fails"], ["only deleted"]):
+            yield call("observers.life", kind=kind, calls=[["open", ears], *once])
+            yield call("observers.life", calls=[["open", ears], *once, ["configure", ears], *once])
+    work: list[Any] = [
+        ["create", "a"], ["create", "b"], ["create", "a"],
+        ["batch", [["create", "c"], ["create", "a"], ["delete", "b"]]], ["delete", "a"], ["create", "c"],
+        ["create", "d"],
+    ]  # fmt: skip
+    ways = ("before", "after", "gone", "gone after", "twice", "twice after")
+    for number in range(len(work)):
+        # Where a call was not made, the later ones could not be either.
+        calls = [*work[: number + 1], ["create", "e"], ["create", "e"]]
+        for how in ways:
+            yield call("observers.follow", kind="memory", calls=calls, fails={f"{number}": how})
+            yield call("observers.follow", kind="memory", calls=calls, fails={f"{number}": how}, lacks=_NO_DELETION)
+
+
 def moving_clocks() -> Iterator[Action]:
     """The clock moves during the call: it still counts as made at one time."""
     for tick_ms in (1, -1, DAY_MS):
@@ -197,6 +232,9 @@ def many_rows() -> Iterator[Action]:
     yield call("tasks.list_for_owner", owner_key="main")
     yield call("audit", limit=3, later_ms=DAY_MS)
     yield call("maintenance", apply=False, later_ms=DAY_MS)
+    # Text that is not UTF-8, in a row that is read after others.
+    yield _spoiled("tasks", "t500", "error", {"hex": "61ff62"})
+    yield call("tasks.list")
 
 
 def workers() -> Iterator[Action]:
@@ -246,6 +284,7 @@ SCRIPTS: Final = (
     spoiled_runs,
     callbacks,
     observers,
+    followers,
     moving_clocks,
     many_rows,
 )

@@ -27,4 +27,16 @@ def two_openers() -> Iterator[Action]:
         yield call("driver.openers", before=before)
 
 
-SCRIPTS: Final = (two_faults, durable_imports, two_openers)
+def broken_openings() -> Iterator[Action]:
+    """An opening that fails at each of its statements, and the next one."""
+    for before in ("nothing", "version 1"):
+        yield call("driver.broken", before=before)
+
+
+def locked_switches() -> Iterator[Action]:
+    """The switch of the journal mode finds the database locked: for a moment, and for longer than the busy timeout."""
+    for locked, busy_timeout_ms in ((0, 0), (3, 5_000), (1, 0), (1_000_000, 70)):
+        yield call("driver.switch", locked=locked, busy_timeout_ms=busy_timeout_ms)
+
+
+SCRIPTS: Final = (two_faults, durable_imports, two_openers, broken_openings, locked_switches)

@@ -140,7 +140,9 @@ def other_stores() -> Iterator[Action]:
         call("audit"), call("maintenance"), call("tasks.delete", task_id="b"), call("tasks.delete", task_id="c"),
         create("b"), call("tasks.get", task_id="a"), call("tasks.delete", task_id="a"),
         batch(create("g"), call("close")), call("history.list"), call("outbox.list"), call("recover"),
-        *_refused_inside(), create("g"),
+        *_refused_inside(), create("g"), call("tasks.list_fresh_for_owner", owner_key="mai"),
+        create("h", requester_origin=1), batch(call("tasks.delete", task_id="h"), create("h")),
+        call("tasks.get_delivery", task_id="h"),
     )  # fmt: skip
     data = [within(one) for one in calls]
     for kind in ("json", "memory", "sqlite"):
@@ -191,6 +193,11 @@ def snapshots() -> Iterator[Action]:
     for name in task:
         without = {key: value for key, value in task.items() if key != name}
         yield call("open.snapshot", document={**whole, "tasks": [without, other]})
+    for contradicts in (
+        {"created_at": 9, "started_at": 5}, {"started_at": 7, "ended_at": 6, "status": "failed"},
+        {"last_event_at": 3}, {"ended_at": 8}, {"created_at": 9, "owner_key": "me", "status": "lost", "ended_at": 1},
+    ):  # fmt: skip
+        yield call("open.snapshot", document={**whole, "tasks": [other, {**task, **contradicts}]})
     odds: tuple[object, ...] = (
         {**state, "of a newer version": 1}, {**state, "last_notified_event_at": "x"}, {}, [], None, "a",
         {"task_id": "b"}, {"task_id": "nobody"},

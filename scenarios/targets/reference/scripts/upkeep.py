@@ -60,6 +60,14 @@ def maintenance() -> Iterator[Action]:
             name, step = f"{status}{offset}", 22 + number * 4 + (offset + 1) * 2
             yield create(name, status=status, requester_origin={"a": 1})
             yield call("maintenance", later_ms=later(step, kept_ms + offset, step + 1))
+    # The run of an earlier task of this id has ended, and its worker is dead.
+    yield create("again")
+    yield call("history.start", task_id="again", worker_id="w", run_id="earlier")
+    yield call("history.finish", run_id="earlier", status="failure")
+    yield call("tasks.delete", task_id="again")
+    yield create("again", status="running")
+    yield call("maintenance", later_ms=DAY_MS)
+    yield call("audit", later_ms=DAY_MS, booting=True)
     yield create("old", status="lost", error="why")
     yield call("older_row", task_id="old")
     yield call("maintenance", apply=False)

@@ -24,6 +24,7 @@ _REFUSED: Final = {
 _REFUSED_TO_A_LOOK: Final = frozenset(_REFUSED) - {"index differs"}
 # An older version, and another program, may have left a file with a rollback journal, which it keeps.
 _WITHOUT_LOG: Final = frozenset({"other mode", "version 1", "version 2", "hot journal"})
+_TASKS_OF_AN_OLDER_VERSION: Final = 3
 # SQLite rolls back before it can be asked for the version.
 _ROLLED_BACK: Final = "newer before a hot journal"
 # What a log says counts where it is whole, of the present, and committed.
@@ -59,6 +60,7 @@ def opening(
     mode = "memory" if in_memory else journal_mode or known
     level = synchronous or ("extra" if mode == "delete" else "full")
     is_there = before in _KEPT and not under and not in_memory
+    kept = is_there * (_TASKS_OF_AN_OLDER_VERSION if before.startswith("version ") else 1)
     return Outcome(state, {
         "pragmas": {
             "journal_mode": mode, "synchronous": _LEVELS.index(level), "foreign_keys": 1,
@@ -67,7 +69,9 @@ def opening(
         "a run": "running",
         "a message": "queued",
         "durability": _durability(mode, level),
-        "tasks": 1 + is_there,
+        "tasks": 1 + kept,
+        # §1, migrations: what an older version has written is as it was.
+        "lost rows": [],
         # Times are those of the system's clock, unless another one is given.
         "in time": True,
         "directory": None if in_memory and before == "nothing" else "700",
@@ -77,7 +81,7 @@ def opening(
         "checkpointed": not reader,
         # §4: ``<state dir>/workers/<id>.lock``.
         "worker": [True, [] if in_memory else ["700", "600"], False, ["one", "runner"]],
-        **({} if reader else {"in the file alone": None if in_memory else 1 + is_there}),
+        **({} if reader else {"in the file alone": None if in_memory else 1 + kept}),
         "closed": "StoreUnavailable",
         "log": reader,
     })  # fmt: skip
@@ -148,6 +152,18 @@ def unwritten(_world: World, state: State, *, argv: Sequence[str], stream: str =
 def pruned(_world: World, state: State, *, many: int) -> Outcome:
     """§5, prune: all of them, however many steps that takes; the one message that ended just now stays."""
     return Outcome(state, [{"pruned": many}, 1])
+
+
+def switch(_world: World, state: State, *, locked: int, busy_timeout_ms: int) -> Outcome:
+    """§1: `busy_timeout` holds for the switch of the journal mode, too; then a clear error where it is locked.
+
+    How often it is tried until then is not in the specification: here hardly ever, or far too often.
+    """
+    is_in_time = not locked or (busy_timeout_ms > 0 and locked < _FAR_TOO_OFTEN)
+    return Outcome(state, "wal" if is_in_time else "StoreBusy True")
+
+
+_FAR_TOO_OFTEN: Final = 1_000
 
 
 def at_the_driver(_world: World, state: State, **_how: Any) -> Outcome:

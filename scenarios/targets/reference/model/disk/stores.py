@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from tornpage.scenarios.targets.reference.model import upkeep
 from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
 from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.tasks import in_order
 from tornpage.scenarios.targets.reference.model.values import Anything, Refusal
 from tornpage.scenarios.targets.reference.model.world import World
 
@@ -131,8 +133,11 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def snapshot(_world: World, state: State, *, document: Any) -> Outcome:
-    """§1: an unreadable record is reported and kept, and the others load; an invalid file is left unchanged."""
+def snapshot(world: World, state: State, *, document: Any) -> Outcome:
+    """§1: an unreadable record is reported and kept, and the others load; an invalid file is left unchanged.
+
+    §2, times: always ordered, on restore and in fresh reads; §3: the audit looks for contradictions in what is written.
+    """
     try:
         known = json.loads(document) if isinstance(document, str) else document
         version, tasks, deliveries = known["version"], known["tasks"], known["deliveries"]
@@ -145,10 +150,24 @@ def snapshot(_world: World, state: State, *, document: Any) -> Outcome:
     good, bad = _parted("task", "tasks", tasks)
     told, wrong = _parted("delivery", "task_delivery_state", deliveries)
     mine = sorted({name for name in told if name in good})
+    written = {
+        one["task_id"]: {**dict.fromkeys(_OPTIONAL["task"]), **one}
+        for one in tasks
+        if isinstance(one, Mapping) and one.get("task_id") in good
+    }
+    rows = {name: in_order(row) for name, row in written.items()}
+    alone = replace(world, controls={}, backs=frozenset(), as_written=written)
+    audited = upkeep.audit(alone, State.of({f"task/{name}": row for name, row in rows.items()})).answer
     return Outcome(state, {
-        "tasks": sorted(good), "deliveries": mine, "quarantined": [*bad, *wrong],
-        "kept": [len(good) + len(bad) + 1, len(mine) + len(wrong)],
+        "tasks": sorted(good), "deliveries": mine, "quarantined": [*bad, *wrong], "fresh": [True, True],
+        "times": {name: [row[one] for one in _TIMES] for name, row in rows.items()},
+        "contradictions": audited["summary"]["by_code"]["inconsistent_timestamps"],
+        "unaudited": bad + wrong,
+        "kept": [len(good) + len(bad) + 2, len(mine) + len(wrong)],
     })  # fmt: skip
+
+
+_TIMES: Final = ("created_at", "started_at", "ended_at", "last_event_at")
 
 
 def _parted(kind: str, table: str, records: Iterable[Any]) -> tuple[list[str], list[list[str]]]:
