@@ -33,7 +33,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from tornpage.faults.crash.blocks import ChangedFile, Ranges
 from tornpage.faults.crash.crashes import Crash, Directory, Files, State, ranges
@@ -57,6 +57,18 @@ _RANDOM_SUBSETS: Final = 4
 MOST_FOR_ALL_SUBSETS: Final = 8
 _SUBSETS_OF_MANY: Final = 16
 _OF_NAMES: Final = frozenset({"delete", "rename", "rmdir", "link"})
+
+
+class _Variants(NamedTuple):
+    """How a change may be incomplete; the number of its crashes, with its loss and that of all later ones."""
+
+    tears: list[int]
+    holes: list[tuple[int, int]]
+    singles: int
+    left_out: int
+
+
+_NO_VARIANTS: Final = _Variants([], [], 2, 0)
 
 
 class CrashStates:
@@ -102,7 +114,8 @@ class CrashStates:
         # Whether a change is unsynced whose loss brings others with it (`_in_order`).
         self._has_order = False
         self._writes: dict[int, int] = {}
-        self._variants: dict[tuple[int, int], tuple[list[int], list[tuple[int, int]]]] = {}
+        # By write and durable size of its file.
+        self._variants: dict[tuple[int, int], _Variants] = {}
 
     # -- enumerating crashes -------------------------------------------------------------------------------
 
@@ -152,7 +165,7 @@ class CrashStates:
         if names and data:
             yield Crash(position, data)
             yield Crash(position, names)
-        if grown := [index for index in data if (0, self._size_of(index)) in self._variants_of(index)[1]]:
+        if grown := [index for index in data if (0, self._size_of(index)) in self._variants_of(index).holes]:
             kept = {*names, *grown, *(index for index in data if self.operations[index].kind == "truncate")}
             lost = tuple([index for index in unsynced if index not in kept])
             yield Crash(position, lost, holes=tuple([(index, 0, self._size_of(index)) for index in grown]))
@@ -166,10 +179,10 @@ class CrashStates:
         for index in reversed(self._chosen(unsynced, generator)):
             yield Crash(position, (index,))
             yield Crash(position, tuple(unsynced[bisect.bisect(unsynced, index) :]))
-            tears, holes = self._variants_of(index)
-            for size in tears:
+            variants = self._variants_of(index)
+            for size in variants.tears:
                 yield Crash(position, torn=(index, size))
-            for start, stop in holes:
+            for start, stop in variants.holes:
                 yield Crash(position, holes=((index, start, stop),))
         yield from self._subsets(position, unsynced, generator)
 
@@ -177,8 +190,7 @@ class CrashStates:
         """The number of `crashes` at a position."""
         self._walk_to(position)
         unsynced = sorted(self._unsynced_set)
-        variants = [self._variants_of(index) for index in self._chosen(unsynced, random.Random(0))]  # noqa: S311
-        singles = sum(2 + len(tears) + len(holes) for tears, holes in variants)
+        singles = sum(self._variants_of(index).singles for index in self._chosen(unsynced, random.Random(0)))  # noqa: S311
         return sum(1 for _ in self.whole(position)) + singles + self._how_many_subsets(len(unsynced))
 
     def left_out(self) -> Counter[str]:
@@ -199,18 +211,12 @@ class CrashStates:
             if singles := len(unsynced) - len(chosen):
                 out["single losses"] = singles
             if not self.every:
-                for index in chosen:
-                    if self.operations[index].kind == "write":
-                        out["tears"] += self._all_variants(index) - sum(len(one) for one in self._variants_of(index))
+                out["tears"] = sum(self._variants_of(index).left_out for index in chosen)
             many = len(unsynced)
             if many > 2 and self._how_many_subsets(many) < 2**many - 2 - many:
                 out["positions of which some subsets were tried"] = 1
             self._left_out[self._position] = +out
         return chosen
-
-    def _all_variants(self, index: int) -> int:
-        write, size = self.operations[index], self._files[self._writes[index]].durable.size
-        return len(self.device.tears(write, every=True)) + len(self.device.holes(write, size, every=True))
 
     def _how_many_subsets(self, many: int) -> int:
         if many <= 2:
@@ -231,7 +237,7 @@ class CrashStates:
             lost = tuple([index for index in unsynced if generator.random() < 0.5])
             kept = sorted({*unsynced}.difference(lost))
             spoilt = generator.choice(kept) if kept else None
-            tears, holes = self._variants_of(spoilt) if spoilt is not None else ([], [])
+            tears, holes, *_ = self._variants_of(spoilt) if spoilt is not None else _NO_VARIANTS
             number = generator.randrange(len(tears) + len(holes)) if tears or holes else -1
             if spoilt is None or number < 0:
                 yield Crash(position, lost)
@@ -252,18 +258,22 @@ class CrashStates:
         of_files = {index for number in numbers for index in self._files[number].pending}
         return frozenset(of_files | {index for index, _, _ in self._pending_names})
 
-    def _variants_of(self, index: int) -> tuple[list[int], list[tuple[int, int]]]:
+    def _variants_of(self, index: int) -> _Variants:
         """The tears and the holes of a change; none unless it is a write."""
         operation = self.operations[index]
         if operation.kind != "write":
-            return [], []
+            return _NO_VARIANTS
         size = self._files[self._writes[index]].durable.size
         known = self._variants.get((index, size))
         if known is None:
-            every = self.every
-            known = self.device.tears(operation, every=every), self.device.holes(operation, size, every=every)
-            self._variants[index, size] = known
+            known = self._variants[index, size] = self._variants_of_write(operation, size)
         return known
+
+    def _variants_of_write(self, write: Operation, size: int) -> _Variants:
+        tears, holes = self.device.tears(write, every=self.every), self.device.holes(write, size, every=self.every)
+        many = len(tears) + len(holes)
+        every = len(self.device.tears(write, every=True)) + len(self.device.holes(write, size, every=True))
+        return _Variants(tears, holes, 2 + many, every - many)
 
     def _size_of(self, index: int) -> int:
         return len(self.operations[index].data)

@@ -35,22 +35,6 @@ def scripts() -> tuple[Script, ...]:
     """All of them."""
     made = (
         *map(tasks.transitions, tasks.STATUSES),
-        *(
-            one()
-            for room in (
-                tasks,
-                upkeep,
-                runs,
-                messages,
-                together,
-                circumstances,
-                commands,
-                outside,
-                drivers,
-                edges,
-                hands,
-            )
-            for one in room.SCRIPTS
-        ),
+        *(one() for room in _ROOMS for one in room.SCRIPTS),
     )
     return tuple(map(tuple, made))
