@@ -84,13 +84,41 @@ def _files(*, synced: bool) -> Work:
             _pause()
             new.replace(name)
             if synced:
-                directory = os.open(home, os.O_RDONLY)
-                os.fsync(directory)
-                os.close(directory)
+                _sync_directory(home)
             acknowledge(name.name)
             _pause()
 
     return work
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _moves(home: Path, acknowledge: Callable[[Any], None]) -> None:
+    """Files that are moved between two directories, of which only one is synced; names are used again and again."""
+    inbox, done = home / "inbox", home / "done"
+    inbox.mkdir()
+    done.mkdir()
+    _sync_directory(home)
+    for number in range(_PUTS):
+        name = f"job-{number % 3}"
+        with (inbox / name).open("wb") as file:
+            file.write(bytes([number + 1]) * 300)
+            file.flush()
+            os.fsync(file)
+        _pause()
+        (inbox / name).replace(done / name)
+        if number % 4 < 3:
+            _sync_directory((done, inbox, done)[number % 4])
+            acknowledge(number)
+        _pause()
+        if number % 5 == 0:
+            (done / name).unlink()
+        elif number % 5 == 1:
+            (done / name).replace(inbox / f"again-{number % 2}")
 
 
 def _lines(home: Path, acknowledge: Callable[[Any], None]) -> None:
@@ -111,6 +139,7 @@ _WORK: Final[dict[str, Work]] = {
     "files, synced": _files(synced=True),
     "files, not synced": _files(synced=False),
     "lines": _lines,
+    "moves": _moves,
 }
 
 
@@ -185,9 +214,7 @@ def _played(work: Work, home: Path, marks: Path) -> list[faults.Operation]:
     home.mkdir()
     # The directory itself is no part of the tape: it is durable before that begins.
     for one in (home, home.parent):
-        descriptor = os.open(one, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        _sync_directory(one)
     _Marking.marks = os.open(marks, os.O_WRONLY)
     os.write(_Marking.marks, b"operations 0")
     marking = mock.patch("tornpage.faults.vfs.arm.Tape", _Marking)
@@ -206,8 +233,19 @@ def _found(kind: str, disk: bytearray, home: Path) -> dict[str, bytes]:
     image.write_bytes(disk)
     options = ("-o", "loop,nouuid" if kind == "xfs" else "loop")
     with _mounted(image, home / "mounted", *options) as mounted:
-        work = mounted / "work"
-        return {one.name: one.read_bytes() for one in sorted(work.iterdir()) if not one.name.endswith("-shm")}
+        return _files_in(mounted / "work")
+
+
+def _files_in(directory: Path) -> dict[str, bytes]:
+    """The files by relative path, and the empty directories with a separator at the end; as the model has them."""
+    found: dict[str, bytes] = {}
+    for one in sorted(directory.rglob("*")):
+        name = str(one.relative_to(directory))
+        if one.is_dir():
+            found |= {} if any(one.iterdir()) else {f"{name}/": b""}
+        elif not name.endswith("-shm"):
+            found[name] = one.read_bytes()
+    return found
 
 
 def _ways(crash: faults.Crash, states: faults.CrashStates) -> Iterator[str]:

@@ -60,7 +60,8 @@ def _of_contents(
         left = dict(states.at(crash).files)
     except ValueError:
         return None
-    return crash if left == found else None
+    # One that the model would not enumerate, because of what is lost with a rename, does not count.
+    return crash if left == found and states._in_order(crash) == crash else None
 
 
 def _subsets(indices: Sequence[int]) -> Iterator[frozenset[int]]:
