@@ -14,20 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from tornpage import faults
 from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.crash.recording import Recording
+from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
-from tornpage.scenarios.execution.injection import OPENERS, Condition, prepared
+from tornpage.scenarios.execution.hidden_errors import times_met
+from tornpage.scenarios.execution.in_force import InForce
+from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames, times_met
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
@@ -50,9 +53,6 @@ from tornpage.scenarios.model.scenario import (
 )
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View, is_specified
 from tornpage.scenarios.targets.declaration import require_as_declared
-
-# The count that is incremented when a condition of that slot has been met.
-_MET: Final = {"limit": "limits", "rival": "contentions"}
 
 
 class Executor:
@@ -86,13 +86,13 @@ class Executor:
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str, str]] = Counter()
-        self.armed: dict[str, tuple[Condition, contextlib.ExitStack]] = {}
         # Files that an earlier scenario has left open must not affect this one.
         directory = first_free(siblings(directory))
         for name in ("real", "shadow"):
             place(files or {}, directory / name)
         self.real = Trial(target, configuration, directory / "real", view or {})
         self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
+        self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))
         # None: the files are those that the crash has left.
@@ -134,7 +134,7 @@ class Executor:
 
     def close(self) -> None:
         """Disarm and release everything; raises `Violation` if the target does not."""
-        self._disarm_all()
+        self.armed.end()
         try:
             self.real.close()
         finally:
@@ -147,7 +147,7 @@ class Executor:
     def do(self, step: Step) -> None:
         """Play one step and check everything. Raises `Violation`."""
         if not isinstance(step, Clear):
-            self.real.require_open_errors()
+            self.real.hidden_errors.require_none()
         self.steps.append(step)
         self.counts["steps"] += 1
         if self._trace is not None:
@@ -155,7 +155,7 @@ class Executor:
         self._set_clock(step)
         self._play(step)
         if not _ends_what_is_armed(step):
-            self.real.require_open_errors()
+            self.real.hidden_errors.require_none()
         if self._trace is not None:
             self._trace(in_order(self.view))
 
@@ -163,7 +163,7 @@ class Executor:
         if isinstance(step, Call):
             self._call(step)
         elif isinstance(step, Conditional):
-            self._arm(step)
+            self.armed.begin(step)
         elif isinstance(step, Clear):
             self.clear()
         elif isinstance(step, ClockJump):
@@ -196,11 +196,11 @@ class Executor:
         beat = self.real.target.heartbeat()
         if not any(_makes(step, beat) for step in self.steps):
             self.real.heartbeat()
-        self.real.require_open_errors()
+        self.real.hidden_errors.require_none()
 
     def clear(self) -> None:
         """Disarm everything; from now on the session has to answer."""
-        self._disarm_all()
+        self.armed.end()
         if self.real.session is None and self.counts["opened"]:
             self.real.reopen()
         self.real.look()
@@ -223,9 +223,9 @@ class Executor:
     def _call(self, step: Call) -> None:
         if not self._ensure_open():
             if step.ends is True:
-                self._disarm_all()
+                self.armed.end()
             return
-        fired, circumstance = self._times_fired, self._circumstance()
+        fired, circumstance = self.armed.fired, self._circumstance()
         before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
         files, wanted, stages, after = self.shadow.go_ahead(
             step.action, keeps_files=keeps, settles=self.recording is not None
@@ -235,7 +235,7 @@ class Executor:
         self._require_wanted(step, wanted)
         self.real.oracle.numbers_used = self._has_failed
         with self._recorded(str(step.action), after, stages) as record_answer:
-            met = self._met()
+            met = self.armed.met()
             answer = record_answer(self.real.call(step.action, after, stages))
             if wanted.kind == "refused" and is_alike(answer.error, wanted.error):
                 answer = Answer("refused", answer.error)
@@ -245,7 +245,7 @@ class Executor:
             if answer.kind == "raised" and not self.armed:
                 message = f"no fault is armed, and {step.action} {answer}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
-            fires = self._times_fired != fired
+            fires = self.armed.fired != fired
             self._judge(ends=step.ends is True)
             if answer.kind == "done" and self.real.oracle.settled != after:
                 # It is numbered on from an earlier call that failed, and its answer is, too.
@@ -318,15 +318,11 @@ class Executor:
 
     def _hides(self, action: Action, answer: Answer, met: Mapping[str, int]) -> None:
         """Record an answer that hides a fault met since `met` was counted; `do` raises it."""
-        for slot, (condition, _scope) in self.armed.items():
+        for slot, condition in self.armed.items():
             fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
             words = fault.plan if isinstance(fault, Arm) else str(fault)
             is_met = answer.kind == "refused" or times_met(condition) > met.get(slot, 0)
-            self.real.remember_hidden(action, answer, condition, words, is_met=is_met)
-
-    def _met(self) -> dict[str, int]:
-        """How often each condition was met until now."""
-        return {slot: times_met(condition) for slot, (condition, _scope) in self.armed.items()}
+            self.real.hidden_errors.keep(action, answer, condition, words, is_met=is_met)
 
     def _judge_answer(
         self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool
@@ -337,11 +333,6 @@ class Executor:
             return
         if answer.kind == wanted.kind == "done":
             self.real.judge_answer(action, answer, wanted.value, lambda: self._answer_again(action, files))
-
-    @property
-    def _times_fired(self) -> int:
-        """How often the armed faults and conditions have fired."""
-        return sum(one.fired for one, _scope in self.armed.values())
 
     def _answer_again(self, action: Action, files: Files) -> object:
         """The call's answer in a session that has just been opened."""
@@ -354,7 +345,7 @@ class Executor:
     def _judge(self, *, ends: bool) -> None:
         files = self.real.crash_copy() if self.armed else None
         if ends:
-            self._disarm_all()
+            self.armed.end()
         self.real.look()
         if files is not None:
             self._look_after_crash(files)
@@ -367,7 +358,7 @@ class Executor:
         self._count(answer)
         files = self.real.crash_copy() if is_armed else None
         if ends:
-            self._disarm_all()
+            self.armed.end()
         if files is not None:
             self._look_after_crash(files)
         if answer.kind == "done":
@@ -385,31 +376,7 @@ class Executor:
             self._trace(_in_short(answer))
         if answer.error is not None and answer.kind == "raised":
             self._has_failed = True
-            for armed, _scope in self.armed.values():
-                armed.saw(answer.error)
-
-    # -- faults --------------------------------------------------------------------------------------------
-
-    def _arm(self, step: Conditional) -> None:
-        self._disarm(step.slot)
-        scope = contextlib.ExitStack()
-        armed = scope.enter_context(OPENERS[type(step)](self.real, step))
-        self.armed[step.slot] = armed, scope
-        self.counts["armed"] += 1
-
-    def _disarm_all(self) -> None:
-        for slot in list(self.armed):
-            self._disarm(slot)
-
-    def _disarm(self, slot: str) -> None:
-        if slot not in self.armed:
-            return
-        armed, scope = self.armed.pop(slot)
-        scope.close()
-        self.counts["fired"] += bool(armed.fired)
-        if slot in _MET:
-            self.counts[_MET[slot]] += bool(armed.fired)
-        self.counts["surfaced"] += bool(armed.surfaced)
+            self.armed.saw(answer.error)
 
     # -- restarts ------------------------------------------------------------------------------------------
 
@@ -421,10 +388,8 @@ class Executor:
         if step.crash:
             self.counts["crashes"] += 1
             files = self.real.crash_copy()
-            with contextlib.ExitStack() as out_of_reach:
-                # How the harness closes a session is not part of a crash.
-                for armed, _scope in self.armed.values():
-                    out_of_reach.enter_context(armed.paused())
+            # How the harness closes a session is not part of a crash.
+            with self.armed.paused():
                 self.real.close()
             place(files, self.real.directory)
             self._begin_another_life()
@@ -434,13 +399,13 @@ class Executor:
             self.close_session()
             files = self.real.crash_copy()
             if step.ends is True:
-                self._disarm_all()
+                self.armed.end()
             if was_armed:
                 self._look_after_crash(files)
         self._count(self._open())
         files, is_armed = self.real.crash_copy(), bool(self.armed)
         if step.ends is True:
-            self._disarm_all()
+            self.armed.end()
         # A close that a fault interrupts leaves the WAL as a crash does.
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
@@ -449,10 +414,7 @@ class Executor:
 
     def _look_after_crash(self, files: Files) -> None:
         """Open the files of a crash; not possible while a program that failed to open may be used again."""
-        with contextlib.ExitStack() as out_of_reach:
-            if self.real.session is None:
-                for armed, _scope in self.armed.values():
-                    out_of_reach.enter_context(armed.paused())
+        with self.armed.paused() if self.real.session is None else contextlib.nullcontext():
             self.real.look_after_crash(files)
 
     def _stop(self, step: CrashAt | Damage) -> None:
@@ -469,9 +431,7 @@ class Executor:
         self.counts["power_cuts" if step.power else "crashes"] += 1
         self.recording.require_faithful()
         self.recording.end()
-        with contextlib.ExitStack() as out_of_reach:
-            for armed, _scope in self.armed.values():
-                out_of_reach.enter_context(armed.paused())
+        with self.armed.paused():
             self.real.close()
             # No session is open there any more: the files of the crash are read in their own place.
             with faults.spare():
@@ -493,7 +453,7 @@ class Executor:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening {answer}") from answer.error
         is_armed, files = bool(self.armed), self.real.crash_copy()
         if step.ends is True:
-            self._disarm_all()
+            self.armed.end()
         self.real.look_after_restart(crashed=True, memory=is_armed)
         if step.ends is True and is_armed:
             self._look_after_crash(files)
@@ -508,9 +468,7 @@ class Executor:
         before = recording.before_last_call()
         recording.end()
         self._close_paused()
-        with contextlib.ExitStack() as out_of_reach:
-            for armed, _scope in self.armed.values():
-                out_of_reach.enter_context(armed.paused())
+        with self.armed.paused():
             target, configuration = self.real.target, self.real.oracle.configuration
             now_ms = self.real.environment.now_ms
             came_to = latent.judge(
@@ -543,9 +501,7 @@ class Executor:
 
     def _close_paused(self) -> None:
         """Close the session; how the harness does that is not part of the scenario."""
-        with contextlib.ExitStack() as out_of_reach:
-            for armed, _scope in self.armed.values():
-                out_of_reach.enter_context(armed.paused())
+        with self.armed.paused():
             self.real.close()
 
     def _record_anew(self, files: Files) -> None:
@@ -554,7 +510,7 @@ class Executor:
             self.recording = Recording(self.real, files, self.view, compares=self._compares)
 
     def _open(self) -> Answer:
-        met = self._met()
+        met = self.armed.met()
         with self._recorded("open", self.view) as record_answer:
             answer = record_answer(self.real.call(OPEN, self.view))
         self._hides(OPEN, answer, met)

@@ -11,28 +11,28 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from tornpage import faults
-from tornpage.faults.files import spared
 from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.at_rest import read_at_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.commit_spy import CommitSpy
 from tornpage.scenarios.execution.dropped import collected
+from tornpage.scenarios.execution.frames import forget_frames
+from tornpage.scenarios.execution.fresh_reader import FreshReader
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
 from tornpage.scenarios.execution.generic_checks.open_connections import (
     naming_open_transactions,
     of_an_open_transaction,
     of_any_open_transaction,
 )
-from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, content_of
+from tornpage.scenarios.execution.hidden_errors import HiddenErrors
 from tornpage.scenarios.execution.in_place import in_life
-from tornpage.scenarios.execution.reopen import Reopened, contents_of, is_damage, kept_logs, view_of
+from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.hidden_errors import require_named
 from tornpage.scenarios.model.judging.oracle import Answer, Oracle
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import (
@@ -66,30 +66,9 @@ def trouble_heard_by(listener: Callable[[], None]) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
-# The checks are SQLite's, and the same for every store.
-_SOUND = SoundFiles()
 # The time of the first step, and from each step to the next.
 EPOCH_MS: Final = 1_700_000_000_000
 STEP_MS: Final = 60_000
-
-
-class Heard(Protocol):
-    """The faults and conditions in force that may explain an answer."""
-
-    # Whether it is known only at its end that it was met, as for a process watched from outside.
-    is_known_late: bool
-
-    @property
-    def fired(self) -> int:
-        """How often it was met."""
-
-    def saw(self, error: BaseException) -> bool:
-        """Count an error that reached a caller."""
-
-
-def times_met(condition: Heard) -> int:
-    """How often a condition was met so far; a plan counts each of its firings."""
-    return len(getattr(condition, "firings", ())) or condition.fired
 
 
 def _copied(value: Any) -> Any:
@@ -114,17 +93,17 @@ class Trial:
         self.session: Session | None = None
         # How many crashes the store has gone through: each is the end of a process.
         self.life = 0
-        # A rival that blocks every reader releases its lock for ours.
-        self.before_reading: list[Callable[[], None]] = []
         self._holder = Holder()
+        self._reader = FreshReader(self.target, directory, self._holder)
+        # Called before each reading.
+        self.before_reading = self._reader.before_reading
         self._armed = 0
         self._was_troubled = False
         self._jumped_ms = 0
         self._limits: list[faults.Limit] = []
         # The last call that was not checked yet, the state before it, and its answer.
         self._unjudged: tuple[View, Action, Answer] | None = None
-        # The violation of the last answer, raised after all other checks.
-        self._hidden: tuple[Violation, Heard] | None = None
+        self.hidden_errors = HiddenErrors()
         # Connections that the session has dropped in a transaction.
         self._dropped: list[Any] = []
         # The note on a transaction that was open when the heartbeat began.
@@ -256,7 +235,7 @@ class Trial:
         """
         if action.name not in self.target.many_commits:
             return self._ask(action), ()
-        spy = _CommitSpy(self)
+        spy = CommitSpy(lambda: self.fresh_view(integrity=False))
         says_so = "statement" in self.target.depths
         with self.statements.watching(spy) if says_so else faults.shims().watching(spy):
             return self._ask(action), tuple(spy.seen)
@@ -333,44 +312,6 @@ class Trial:
                     session.close()
         finally:
             self._holder.release()
-
-    def heard_under(
-        self, action: Action, answer: Answer, condition: Heard, fault: object, *, refused: bool = False
-    ) -> None:
-        """Let the condition in force count the answer to `action`, and record one that hides `fault` (in words).
-
-        `require_open_errors` raises it after all other checks, since a wrong state says more. `refused` says that the
-        call is refused without the fault, too.
-        """
-        if refused and answer.kind == "refused":
-            return
-        met = times_met(condition)
-        if answer.error is not None and answer.kind == "raised":
-            condition.saw(answer.error)
-        self.remember_hidden(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
-
-    def remember_hidden(self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool) -> None:
-        """Record an answer that hides the fault, if the fault was met or that is known only later."""
-        if not is_met and not condition.is_known_late:
-            return
-        if answer.error is not None and any(
-            getattr(one, "is_cancellation", False) for one in faults.causes(answer.error)
-        ):
-            # The caller itself stopped waiting.
-            return
-        try:
-            require_named(action, answer, str(fault))
-        except Violation as violation:
-            self._hidden = violation, condition
-
-    def require_open_errors(self) -> None:
-        """Raise the `Violation` of an answer that hid the fault that it met."""
-        if self._hidden is None:
-            return
-        violation, condition = self._hidden
-        if not condition.is_known_late or condition.fired:
-            self._hidden = None
-            raise violation
 
     # -- checks ----------------------------------------------------------------------------------------------
 
@@ -450,52 +391,15 @@ class Trial:
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""
-        # Past the shim, and past faults of plain files; what reading creates (an attached database) is private, too.
-        with spared(), strict_umask():
-            for make_way in self.before_reading:
-                make_way()
-            return self._read_freshly(integrity=integrity)
-
-    def _read_freshly(self, *, integrity: bool) -> View:
-        if self.target.files_view is not None:
-            try:
-                return self.target.files_view(self.directory)
-            except Exception as error:  # a file that a fault has torn can make a reader raise anything
-                forget_frames(error)
-                raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
-        database = self.target.database(self.directory)
-        # The descriptors are released where the session is closed.
-        content = content_of(database, self._holder) if integrity and self.session is not None else None
-        is_known = content is not None and content in _SOUND
-        try:
-            integrity = integrity and not is_known
-            view = read_at_rest(lambda: view_of(self.target, database, integrity=integrity), self.session)
-        except sqlite3.DatabaseError as error:
-            code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
-            raise Violation(code, f"a fresh reader fails: {error!r}") from error
-        # A store's own thread may have written meanwhile.
-        if content is not None and not is_known and content_of(database, self._holder) == content:
-            _SOUND.add(content)
-        return view
+        return self._reader.view(self.session, integrity=integrity)
 
     def contents(self) -> list[Any]:
         """Every row of the store's database, also those that its view does not show; see `contents_of`."""
-        return contents_of(self.target.database(self.directory)) if self.target.files_view is None else []
+        return self._reader.contents()
 
     def journal_mode(self) -> str:
-        """SQLite's journal mode to a reader past the shim; "" if there is no database.
-
-        The header alone does not decide it: if there is a log, SQLite uses it whatever the header says.
-        """
-        database = self.target.database(self.directory)
-        if self.target.files_view is not None or not _has_content(database):
-            return ""
-        try:
-            with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
-                return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
-        except sqlite3.DatabaseError:
-            # It can't be read now; the checks that read the file report its errors.
-            return ""
+        """SQLite's journal mode to a reader past the shim; "" if there is no database."""
+        return self._reader.journal_mode()
 
     def look_after_crash(self, files: Files, reopened: Reopened | None = None) -> None:
         """Open a crash copy as a restarted process would and judge its view; `reopened` caches equal copies."""
@@ -579,42 +483,3 @@ class Trial:
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and opening again fails: {error!r}"
             ) from error
-
-
-def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-class _CommitSpy:
-    """An injector that never fires; at each commit, or before each lock, it reads the committed state."""
-
-    kinds = frozenset({"commit", "lock", "shmlock"})
-
-    def __init__(self, trial: Trial) -> None:
-        self.seen: list[View] = []
-        self._trial = trial
-        self._looks = False
-
-    def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
-        """Read, and never inject; during a write nothing new is committed, and reads may be impossible."""
-        if self._looks:
-            return
-        self._looks = True
-        try:
-            view = self._trial.fresh_view(integrity=False)
-        except (Exception, Violation):  # noqa: BLE001 - it is read again at the next lock, and after the call
-            return
-        finally:
-            self._looks = False
-        if not self.seen or view != self.seen[-1]:
-            self.seen.append(view)
-
-
-def forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and its causes.
-
-    Their frames hold cursors, and a connection that is closed while a cursor lives stays open inside SQLite: the next
-    session on these files would share its view of the WAL.
-    """
-    for cause in faults.causes(error):
-        cause.__traceback__ = None

@@ -353,7 +353,7 @@ class PointSearch(WorkloadSearch):
         with self.begun(configuration, start, watched=self.is_watched(point)) as trial:
             with OPENERS[type(point.step)](trial, point.step) as condition:
                 answer = trial.call(start.action, start.after, start.stages)
-                trial.heard_under(start.action, answer, condition, point.condition, refused=start.is_refused)
+                trial.hidden_errors.heard(start.action, answer, condition, point.condition, refused=start.is_refused)
                 files = trial.crash_copy()
                 self.judge_during(trial, point, condition, answer)
             # SQLite checks the copy's files, and at the end the session's own view of them.
@@ -361,7 +361,7 @@ class PointSearch(WorkloadSearch):
             trial.look_after_crash(files, self.reopened_at(configuration))
             trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
             trial.heartbeat()
-            trial.require_open_errors()
+            trial.hidden_errors.require_none()
         return condition
 
     def _answer_again(self, configuration: Configuration, start: Start) -> Any:

@@ -118,7 +118,7 @@ def test_what_a_reader_recovers_while_a_fault_is_armed_is_on_the_tape_too(shim: 
         executor.do(Call(Action("put", {"key": "a", "value": 1})))
         for step in steps:
             executor.do(step)
-        assert executor.armed["vfs"][0].fired
+        assert executor.armed["vfs"].fired
         executor.recording.require_faithful()
 
 

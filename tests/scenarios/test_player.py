@@ -111,9 +111,9 @@ def test_a_crash_keeps_what_was_acknowledged_and_the_wal(executor: New) -> None:
 def test_what_is_armed_does_not_see_how_the_harness_lets_go_of_a_session(executor: New) -> None:
     # Only a close in good order deletes the WAL; a crash doesn't, though the harness has to close the session.
     crashed = told(executor(), put("a"), Arm("delete:wal@1..=IOERR_DELETE"), Restart(crash=True))
-    assert crashed.armed["vfs"][0].firings == []
+    assert crashed.armed["vfs"].firings == []
     closed = told(crashed, Restart())
-    assert len(closed.armed["vfs"][0].firings) == 1
+    assert len(closed.armed["vfs"].firings) == 1
 
 
 def test_a_maybe_committed_write_that_a_crash_brings_to_life_takes_the_twin_along(executor: New) -> None:

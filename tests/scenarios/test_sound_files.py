@@ -29,7 +29,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
         require_integrity(connection)
 
     monkeypatch.setattr(reopen, "require_integrity", counted)
-    monkeypatch.setattr("tornpage.scenarios.execution.trial._SOUND", SoundFiles())
+    monkeypatch.setattr("tornpage.scenarios.execution.fresh_reader._SOUND", SoundFiles())
     return made
 
 

@@ -190,9 +190,7 @@ class _Played:
         return {name: Lane(lane.state, (), lane.reason) for name, lane in self._moments[-1].lanes.items()}
 
     def _look(self, *, cold: bool) -> tuple[Mapping[str, View], dict[str, Lane]]:
-        with contextlib.ExitStack() as out_of_reach:
-            for armed, _scope in self._executor.armed.values():
-                out_of_reach.enter_context(armed.paused())
+        with self._executor.armed.paused():
             views, failing = views_of(self._executor.real, memory=not cold)
         closed = "not read: a session that has just started stays cold" if cold else "not open"
         return views, self._lanes(views, {name: failing.get(name, closed) for name in VIEWS})
@@ -239,6 +237,6 @@ def _outcome(executor: Executor, step: Step | None) -> str:
         return "both calls gave the result of a serial order"
     if isinstance(step, Clear):
         return "nothing is armed"
-    fired = {slot: armed.fired for slot, (armed, _) in executor.armed.items() if armed.fired}
+    fired = executor.armed.fired
     said = "armed" if isinstance(step, Conditional) else str(executor.real.oracle.answer)
-    return said + (f"; {sum(fired.values())} fired" if fired else "")
+    return said + (f"; {fired} fired" if fired else "")

@@ -18,12 +18,13 @@ from pathlib import Path
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.kill.protocol import Answered, Job, Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial, forget_frames
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.answers import in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step

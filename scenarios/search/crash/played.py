@@ -71,7 +71,7 @@ def play_tape(tape: Tape, target: Target, configuration: Configuration, director
             for step in tape.steps:
                 executor.do(step)
             executor.clear()
-            executor.real.require_open_errors()
+            executor.real.hidden_errors.require_none()
             executor.close_session()
             executor.recording.require_faithful()
     except (Violation, TargetError) as error:
