@@ -2,12 +2,14 @@
 
 A profile function sees them (`sys.setprofile`). Calls into a connection or cursor change the database. A store that
 owns a writer thread makes those on that thread, for one caller at a time; the other caller gets in between two requests
-to it: so a call that passes work to a queue, an executor, an event loop or an event counts, too.
+to it: so a call that passes work to a queue, an executor, an event loop or an event counts, too, as does the taking of
+a ``Condition`` or a semaphore.
 
 Between the return of a call and the next call a store may work on what it keeps in memory. So returns are reported,
 too, unless the code goes straight on to the next call into ``sqlite3``, by the look of its bytecode.
 
-Not covered: ``with lock:`` (it makes no call), and what runs between two awaits in an event loop on its own thread.
+Not covered: ``with lock:`` of a lock (C code that makes no call), and what runs between two awaits in an event loop on
+its own thread.
 """
 
 import contextlib
@@ -23,7 +25,10 @@ from typing import Any, Final
 
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _PASS_ON: Final = frozenset({"put", "put_nowait", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
+# Functions of ``threading`` that take a condition or a semaphore.
+_TAKE: Final = frozenset({"__enter__", "acquire"})
 _METHODS: Final = frozenset(name for one in _CALLED for name in dir(one) if not name.startswith("_"))
+_REQUESTS: Final = _PASS_ON | _TAKE
 # Instructions that neither branch nor store where another thread looks.
 _LOADS: Final = ("LOAD_", "STORE_FAST", "POP_TOP", "PUSH_NULL", "COPY", "PRECALL", "KW_NAMES", "NOP", "BUILD_TUPLE")
 _LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio"})
@@ -52,8 +57,10 @@ def calls_of_this_thread(
             one = getattr(argument, "__self__", None)
             if isinstance(one, _CALLED) and not goes_straight_on(frame.f_code, frame.f_lasti):
                 returned(argument.__name__)
-        elif requests and event == "call" and frame.f_code.co_name in _PASS_ON and _is_entered(frame):
-            notify(frame.f_code.co_name, None)
+        elif requests and event == "call" and frame.f_code.co_name in _REQUESTS and _is_entered(frame):
+            name = frame.f_code.co_name
+            if name in _PASS_ON or frame.f_globals.get("__name__") == "threading":
+                notify(name, None)
 
     return _profiled_by(profile)
 

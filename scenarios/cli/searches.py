@@ -274,7 +274,11 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
 
 @click.command()
 @target_option
-@click.option("--schedules", type=click.IntRange(min=1), help="At most so many schedules of one configuration.")
+@click.option(
+    "--schedules",
+    type=click.IntRange(min=1),
+    help="Schedules of one configuration and kind of callers; one more for each pair.",
+)
 @click.option("--preemptions", type=click.IntRange(1, 2), default=2, show_default=True, help="2: B is stopped, too.")
 @click.option(
     "--callers", type=click.Choice(CALLERS), multiple=True, help="The kinds of callers, instead of the target's own."

@@ -288,6 +288,11 @@ def _searched(points: list[Point], counted: Point) -> str:
     words = "1 schedule" if len(points) == 1 else f"{len(points):,} schedules"
     if counted.shares and any(point.has_met for point in points):
         words += ", at calls into a connection that both used and at no lock inside one call"
+    elif counted.shares and not any(point.was_lent for point in points):
+        words += (
+            ", at calls into a connection that both used; while one stood at a call the other one never called into "
+            "it: a lock kept it out, or it needed none"
+        )
     elif counted.shares:
         words += (
             ", at calls into a connection that a pool lent to one after the other and at no lock inside one call: one "

@@ -189,7 +189,8 @@ class Interleavings(Search):
         """How many schedules one state gets."""
         if self.most_schedules is None:
             return None
-        return max(_SCHEDULES_A_STATE, self.most_schedules // (len(self.target.workload()) + 1))
+        share = max(_SCHEDULES_A_STATE, self.most_schedules // (len(self.target.workload()) + 1))
+        return min(share, self.most_schedules)
 
     def _one_caller(self, why: str) -> None:
         self.note(

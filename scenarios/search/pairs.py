@@ -3,7 +3,9 @@
 Method. A pair is tried if one of its calls changes something. First come those that change the same rows or are the
 same call. Where only some can be tried, a number of pairs is first made one after the other: what counts is whether the
 first call, which is the one that is stopped, has another effect or answer after the second; pairs without any effect on
-each other come last. Of the same two names one pair follows the other, those tried at earlier states included.
+each other come last. A call that returns nothing and leaves the file as it is may have its effect in memory, as one
+that fills a cache: it counts as having one on each call with which it shares an argument. Of the same two names one
+pair follows the other, those tried at earlier states included.
 """
 
 from collections import Counter
@@ -62,7 +64,9 @@ class Pairs:
         if made_in_order:
             ranked = self._new_ones_first(ranked)
             for one in ranked[:_MADE_IN_ORDER]:
-                is_felt = _differs_after(serial, one.second, one.first)
+                is_felt = _meet_in_memory(serial, one.first, one.second) or _differs_after(
+                    serial, one.second, one.first
+                )
                 one.group = 0 if is_felt else 1 if _differs_after(serial, one.first, one.second) else 2
         return [(one.first, one.second) for one in self._new_ones_first(ranked)]
 
@@ -74,6 +78,15 @@ class Pairs:
             ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
             seen[one.kind] += 1
         return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
+
+
+def _meet_in_memory(serial: Serial, first: Action, second: Action) -> bool:
+    """Whether one of them has no effect that the file or its answer shows, and takes an argument of the other."""
+    shared = any(one in [*second.args.values()] for one in first.args.values())
+    return (shared or not first.args or not second.args) and any(
+        run.said.kind == "done" and run.said.value is None and run.view == serial.state.view
+        for run in map(serial.run, (first, second))
+    )
 
 
 def _differs_after(serial: Serial, earlier: Action, later: Action) -> bool:

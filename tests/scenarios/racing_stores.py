@@ -1,5 +1,6 @@
 """More stores for two callers: rows that say who wrote them, errors in the code, locks and threads of their own."""
 
+import contextlib
 import fcntl
 import os
 import queue
@@ -10,7 +11,7 @@ from typing import Any
 
 from meeting_stores import Jobs, JobsTarget, Takes
 
-from tornpage import Action, Refused
+from tornpage import Action, Refused, View
 
 
 class Signs(Jobs):
@@ -136,6 +137,81 @@ class AsksTwice(HasAThread):
         return name  # type: ignore[no-any-return]
 
 
+class AsksByCondition(HasAThread):
+    """The thread gets its work from a list, guarded by a condition."""
+
+    def __init__(self, path: Path) -> None:
+        self.todo: list[Any] = []
+        self.changed = threading.Condition()
+        super().__init__(path)
+
+    def serve(self) -> None:
+        while (asked := self.next_one()) is not None:
+            call, answers = asked
+            answers.append(call())
+            with self.changed:
+                self.changed.notify_all()
+
+    def next_one(self) -> Any:
+        with self.changed:
+            self.changed.wait_for(lambda: self.todo)
+            return self.todo.pop(0)
+
+    def ask(self, call: Callable[[], Any]) -> Any:
+        answers: list[Any] = []
+        with self.changed:
+            self.todo.append((call, answers))
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: answers)
+        return answers[0]
+
+    def close(self) -> None:
+        with self.changed:
+            self.todo.append(None)
+            self.changed.notify_all()
+        self.thread.join()
+        Jobs.close(self)
+
+
+class AsksTwiceByCondition(AsksByCondition):
+    """Wrong: as `AsksTwice`."""
+
+    claim = AsksTwice.claim
+
+
+class Warms(Jobs):
+    """Remembers owners: a reader fills the memory, a writer removes from it; the log has its own rows."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+        self.owners: dict[str, str | None] = {}
+
+    def warm(self, name: str) -> None:
+        with self.lock:
+            if name not in self.owners:
+                rows = self.db.execute("SELECT owner FROM job WHERE id = ?", (name,)).fetchall()
+                self.owners[name] = rows[0][0] if rows else None
+
+    def give(self, name: str, worker: str) -> None:
+        with self.lock:
+            self.db.execute("UPDATE job SET owner = ? WHERE id = ?", (worker, name))
+            self.owners.pop(name, None)
+
+    def log(self, name: str, kind: int) -> None:
+        with self.lock:
+            name = f"{kind}/{name}"
+            self.db.execute("INSERT INTO job (id) VALUES (?) ON CONFLICT DO UPDATE SET n = n + 1", (name,))
+
+
+class WarmsWithoutALock(Warms):
+    """Wrong: one that reads while another one writes keeps the old owner."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
 class AtMostTwo(Jobs):
     """Wrong: counts the jobs before it adds one; calls that never touch the same row."""
 
@@ -184,3 +260,19 @@ class AtMostTwoTarget(JobsTarget):
 
 class AtMostTwoAtOnceTarget(AtMostTwoTarget):
     kind = AtMostTwoAtOnce
+
+
+class WarmsTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Warms
+    calls = (
+        Action("add", {"name": "a"}),
+        *(Action("log", {"name": name, "kind": kind}) for name in "xy" for kind in range(4)),
+        Action("warm", {"name": "a"}),
+        Action("give", {"name": "a", "worker": "one"}),
+        Action("warm", {"name": "a"}),
+        *(Action("log", {"name": name, "kind": kind}) for name in "z" for kind in range(4)),
+    )
+
+    def view(self, store: Any) -> View:
+        return {name: [store.owners.get(name, owner), n] for name, (owner, n) in self.rows(store.db).items()}

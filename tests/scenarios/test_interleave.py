@@ -140,15 +140,22 @@ def test_the_sound_twins_of_those_stores_are_silent() -> None:
         assert [found.finding.message for found in recorder.findings] == []
 
 
-def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_requests(home: Path) -> None:
-    recorder = interleave(JobsTarget(racing_stores.AsksTwice), "shared")
+@pytest.mark.parametrize(
+    ("racy", "sound", "operation"),
+    [
+        (racing_stores.AsksTwice, racing_stores.HasAThread, "put"),
+        (racing_stores.AsksTwiceByCondition, racing_stores.AsksByCondition, "__enter__"),
+    ],
+)
+def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_requests(
+    home: Path, racy: type[meeting_stores.Jobs], sound: type[meeting_stores.Jobs], operation: str
+) -> None:
+    recorder = interleave(JobsTarget(racy), "shared")
     assert codes(recorder) == {"handed-out-twice"}
     *before, step = recorder.findings[0].finding.scenario.steps
-    trace = trace_of(
-        story(JobsTarget(racing_stores.AsksTwice), *before, step), JobsTarget(racing_stores.AsksTwice), home
-    )
-    assert any("(put), at racing_stores.py" in moment.outcome for moment in trace.moments)
-    recorder = interleave(JobsTarget(racing_stores.HasAThread), "shared")
+    trace = trace_of(story(JobsTarget(racy), *before, step), JobsTarget(racy), home)
+    assert any(f"({operation}), at racing_stores.py" in moment.outcome for moment in trace.moments)
+    recorder = interleave(JobsTarget(sound), "shared")
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("points") > 0
 
@@ -160,6 +167,19 @@ def test_calls_that_have_an_effect_on_each_other_come_first(seed: int) -> None:
     assert codes(recorder) == {"not-serializable"}
     recorder = interleave(racing_stores.AtMostTwoAtOnceTarget(), "threads", seed=seed)
     assert recorder.findings == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_call_whose_effect_is_in_memory_only_comes_first_too(seed: int) -> None:
+    recorder = interleave(racing_stores.WarmsTarget(racing_stores.WarmsWithoutALock), seed=seed)
+    assert codes(recorder) == {"stale-view"}
+    recorder = interleave(racing_stores.WarmsTarget(), seed=seed)
+    assert recorder.findings == []
+
+
+def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pair() -> None:
+    recorder = interleave(racing_stores.WarmsTarget(), schedules=5)
+    assert 5 <= recorder.count("schedules") <= 10
 
 
 # -- who is tried -------------------------------------------------------------------------------------------

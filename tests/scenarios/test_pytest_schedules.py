@@ -90,6 +90,8 @@ def test_a_race_is_found_and_the_sound_claim_passes(run) -> None:
 def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> None:
     done = run(
         """
+        import threading
+
         class Pool:
             def __init__(self, path):
                 self.path, self.free = path, []
@@ -102,9 +104,16 @@ def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> N
                     self.free.append(db)
 
         @pytest.mark.interleave
-        @pytest.mark.parametrize("lends", ["one", "two", "shared"])
+        @pytest.mark.parametrize("lends", ["one", "two", "shared", "locked"])
         def test_add(two, callers, lends):
             path = two[0].db.execute("PRAGMA database_list").fetchone()[2]
+            if lends == "locked":
+                lock = threading.Lock()
+                def add(name):
+                    with lock:
+                        two[0].add(name)
+                callers(lambda: add("x"), lambda: add("y"))
+                return
             pools = [Pool(path), Pool(path)] if lends == "two" else [Pool(path)] * 2
             if lends == "shared":
                 callers(lambda: two[0].add("x"), lambda: two[0].add("y"))
@@ -115,10 +124,11 @@ def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> N
                     pool.free.pop().close()
         """
     )
-    done.assert_outcomes(passed=3)
+    done.assert_outcomes(passed=4)
     said = [line for line in done.outlines if "schedules" in line]
-    assert ["a connection that a pool lent to one after the other" in line for line in said] == [True, False, False]
-    assert ["at calls into a connection that both used" in line for line in said] == [False, False, True]
+    assert ["a connection that a pool lent to one after the other" in line for line in said] == [True, *[False] * 3]
+    assert ["at calls into a connection that both used" in line for line in said] == [False, False, True, True]
+    assert ["the other one never called into it" in line for line in said] == [False, False, False, True]
 
 
 def test_coroutines_are_switched_at_their_awaits(run) -> None:

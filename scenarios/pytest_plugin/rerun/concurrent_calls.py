@@ -40,8 +40,8 @@ class Point:
 
     A negative number is the return of that call; `returns` are those of both that are points. `seen` are the points of
     the first callable, and of the second; `shares`: points are calls into one connection that
-    both use; `hops` describe what happened, `was_switched` whether the point came, `has_met` whether the second one
-    called into the very connection at which the first one stood: it was not lent by a pool.
+    both use; `hops` describe what happened, `was_switched` whether the point came. While the first one stood, the
+    second one went to its end and called into the very connection (`has_met`), or into another one only (`was_lent`).
     """
 
     def __init__(self, number: int = 0, *, turned: bool = False, shares: bool = False) -> None:
@@ -50,7 +50,7 @@ class Point:
         self.shares = shares
         self.seen = [0, 0]
         self.returns: list[list[int]] = [[], []]
-        self.was_used = self.was_switched = self.has_met = False
+        self.was_used = self.was_switched = self.has_met = self.was_lent = False
         # What the fixture returned has still to be awaited.
         self.is_due = False
         self.hops: list[str] = []
@@ -136,7 +136,8 @@ class Callers:
         ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
         point.hops = [_in_words(hop) for hop in hops]
         point.was_switched = any(isinstance(hop.event, Paused) for hop in hops)
-        point.has_met = point.was_switched and _have_met(leading, hops)
+        if point.was_switched and (meanwhile := _called_meanwhile(leading, hops)):
+            point.has_met, point.was_lent = meanwhile
         if not point.number:
             point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
@@ -192,13 +193,15 @@ def _fail(deadlock: Deadlock) -> NoReturn:
     pytest.fail(f"deadlock: {deadlock}: {where}", pytrace=False)
 
 
-def _have_met(leading: list[Caller], hops: list[Hop]) -> bool:
+def _called_meanwhile(leading: list[Caller], hops: list[Hop]) -> tuple[bool, bool] | None:
+    """Whether the second called into the connection at which the first stood, or only into others; None: it waited."""
     first, second = leading
     stop = hops[0].event
     if not isinstance(stop, Paused) or len(hops) < 2 or not isinstance(hops[1].event, Ended) or not first.called:
-        return False
+        return None
     stood_at = first.called[abs(stop.point.number) - 1]
-    return any(connection is stood_at for connection in second.called)
+    has_met = any(connection is stood_at for connection in second.called)
+    return has_met, bool(second.called) and not has_met
 
 
 def _in_words(hop: Hop) -> str:
