@@ -5,6 +5,7 @@ import fcntl
 import inspect
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import islice
@@ -35,6 +36,7 @@ from tornpage.ledger.command import group, program
 from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.disk import connections, rows, schema
+from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.history import RunHistory
@@ -43,7 +45,7 @@ from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
 from tornpage.ledger.recovery import Recovery
 from tornpage.ledger.registry import TaskRegistry
-from tornpage.ledger.rules import creation, lookup, times, transitions
+from tornpage.ledger.rules import creation, lookup, times, transitions, values
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.rules.values import member
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore
@@ -189,6 +191,15 @@ def settle_and_keep_the_draft(self: Any, found: Any, settled: Any = RegistryEngi
     working = self._working
     settled(self, found)
     self._working = working
+
+
+def open_again_at_sqlites_level(
+    settings: Any, *, check_content: bool, opening: Any = connections.open_connection
+) -> Any:
+    connection = opening(settings, check_content=check_content)
+    if not check_content and settings.synchronous is None:
+        connection.execute("PRAGMA synchronous = full")
+    return connection
 
 
 def migrate_in_two_steps(connection: Any) -> None:
@@ -440,6 +451,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(RegistryEngine, "settled", settle_silently), drivers.two_faults),
     "a batch begins with what is left of one that failed": (
         put(RegistryEngine, "settled", settle_and_keep_the_draft), drivers.two_faults),
+    "a later connection has SQLite's own level": (
+        put(database_module, "open_connection", open_again_at_sqlites_level), drivers.two_faults),
     # Openings: a mode that can't be switched yet, migrations, and an opening that failed.
     "a switch of the mode is tried once": (put(connections, "BUSY", -1), drivers.locked_switches),
     "a migration forgets a column": (
@@ -457,7 +470,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an owner's key is a prefix": (
         put(MemoryStore, "list_for_owner", lambda self, key: [
             task for task in self.tasks.values() if task.owner_key.startswith(key.strip())]), outside.other_stores),
-    # Runs, and the budget of a pass.
+    # Texts, runs, and the budget of a pass.
+    "keys are compared in a normal form": (
+        put(values, "blank_to_none", lambda text: text and (unicodedata.normalize("NFC", text).strip() or None)),
+        edges.forms_of_unicode),
     "a run that can't be read is none": (
         put(RunHistory, "get", lambda self, run_id: next(
             iter(one for one in self.list() if one.id == run_id), None)), circumstances.spoiled_runs),

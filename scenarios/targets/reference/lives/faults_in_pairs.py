@@ -32,7 +32,7 @@ _FULL: Final = 2
 
 
 def pairs(
-    home: Path, clock: Callable[[], int], *, journal_mode: str, synchronous: str, batch: bool = False
+    home: Path, clock: Callable[[], int], *, journal_mode: str, synchronous: str | None, batch: bool = False
 ) -> list[str]:
     """What went wrong after the first bad pair of faults in a change; empty if nothing did.
 

@@ -6,7 +6,8 @@ from typing import Final
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.scripts.calls import call
 
-_MODES: Final = (("wal", "full", True), ("wal", "normal", False), ("delete", "extra", False))
+# Without a level the mode decides, at each connection.
+_MODES: Final = (("wal", "full", True), ("wal", "normal", False), ("delete", None, False))
 
 
 def two_faults() -> Iterator[Action]:

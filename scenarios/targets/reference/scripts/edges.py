@@ -33,6 +33,30 @@ def odd_values() -> Iterator[Action]:
     yield call("outbox.recover", cutoff=None)
 
 
+def forms_of_unicode() -> Iterator[Action]:
+    """Texts that some would take for equal: composed or not, upper or lower case, with a sign that is not seen."""
+    texts = (
+        "\u00e9", "e\u0301", "\ufb01", "fi", "\u0130", "i\u0307", "\u00df", "ss", "SS", "a\u200bb", "ab", "a\x00b",
+        "A B", "a  b", "a\u2003b", "\U0001f600", "0", "00", "1e0", "1",
+    )  # fmt: skip
+    keys = ("owner_key", "run_id", "child_session_key", "parent_flow_id", "label", "error", "task")
+    for number, text in enumerate(texts):
+        yield batch(
+            create(f"t{number}", **dict.fromkeys(keys, text), runtime="acp"), create(f"r{number}"),
+            call("tasks.progress", task_id=f"t{number}", text=text), enqueue(text, idempotency_key=text, channel=text),
+            call("history.start", task_id=f"r{number}", worker_id="w", run_id=text, agent=text),
+            call("history.open_session", run_id=text, session_id=text),
+        )  # fmt: skip
+    for text in texts:
+        yield batch(
+            call("tasks.list_for_owner", owner_key=text), call("tasks.list_fresh_for_owner", owner_key=text),
+            call("tasks.list_by_run", run_id=text), call("tasks.list_by_parent_flow", parent_flow_id=text),
+            call("tasks.list_for_session", session_key=text), call("tasks.find", token=text),
+            call("history.get_session", session_id=text), call("outbox.list", channel=text),
+            call("outbox.get", message_id=text),
+        )  # fmt: skip
+
+
 def values_that_python_calls_equal() -> Iterator[Action]:
     """True after 1, false after 0, deep in a value as well: another value, which is written."""
     yield create("t", requester_origin=0)
@@ -162,6 +186,7 @@ def without_values() -> Iterator[Action]:
 
 SCRIPTS: Final = (
     without_values,
+    forms_of_unicode,
     odd_values,
     values_that_python_calls_equal,
     odd_times,
