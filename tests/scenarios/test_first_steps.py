@@ -392,7 +392,7 @@ class Carts:
     def refuse(self, cart: int):
         raise PermissionError("not today")
 
-    def pay(self, receipt: os.PathLike):
+    def pay(self, receipt: os.DirEntry):
         raise AssertionError("it needs an object")
 
     def send(self, cart: int):
@@ -544,7 +544,7 @@ def test_a_full_text_index_and_a_bounded_store_get_a_target(
 def test_a_store_without_a_row_is_said_with_the_reason_of_each_call(command: Command, tmp_path: Path) -> None:
     (tmp_path / "needing.py").write_text(
         "import os, sqlite3\nclass Needing:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
-        "        self.db.execute('CREATE TABLE t (x)')\n    def put(self, one: os.PathLike):\n        pass\n"
+        "        self.db.execute('CREATE TABLE t (x)')\n    def put(self, one: os.DirEntry):\n        pass\n"
         "    def close(self):\n        self.db.close()\n"
     )
     ended = command("new", "target", "--from", "needing:Needing")

@@ -1,4 +1,4 @@
-"""A first target for stores that take objects, and for caches that are filled while they are used."""
+"""A first target for stores that take or hold objects, have defaults, or caches that are filled while they are used."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +132,70 @@ def test_a_cache_that_begins_empty_lies_over_the_rows(
     swept = command("sweep", "--target", f"pages_{name}_target:PagesTarget", "--quiet", "--jobs", 1)
     assert swept.code == code, swept
     assert ("memory has b'alpha', the file has nothing" in swept.out) == bool(code)
+
+
+# Defaults that no table has, values as JSON, and objects by their keys; in WAL, a failed call has not committed.
+SETTINGS = """
+import json, sqlite3
+from dataclasses import dataclass
+
+DEFAULTS = {"theme": "light", "size": 20}
+
+@dataclass
+class User:
+    name: str
+    city: str
+    active: int = 1
+
+class Settings:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS user (name TEXT PRIMARY KEY, city TEXT, active INTEGER)")
+        self.values = DEFAULTS | {n: json.loads(v) for n, v in self.db.execute("SELECT * FROM setting")}
+        self.users = {row[0]: User(*row) for row in self.db.execute("SELECT * FROM user")}
+
+    def set(self, name: str, value: str):
+        self.db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, json.dumps(value)))
+        self.values[name] = value
+
+    def join(self, user: User):
+        self.db.execute("INSERT OR REPLACE INTO user VALUES (?, ?, ?)", (user.name, user.city, user.active))
+        self.users[user.name] = user
+
+    def ban(self, name: str):
+        FIRST
+        self.db.execute("UPDATE user SET active = 0 WHERE name = ?", (name,))
+        self.users[name].active = 0
+
+    def reset(self):
+        SECOND
+        self.db.execute("DELETE FROM setting")
+        self.values = dict(DEFAULTS)
+
+    def close(self):
+        self.db.close()
+"""
+BANNED, RESET = "self.users[name].active = 0", "self.values = dict(DEFAULTS)"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "said"),
+    [
+        ("both_sound", "pass", "pass", ""),
+        ("bans", BANNED, "pass", "memory has ['other', 0], the file has ['other', 1]"),
+        ("resets", "pass", RESET, "setting/alpha: memory has nothing, the file has 'one'"),
+    ],
+)
+def test_defaults_json_and_objects_in_memory_are_the_view(
+    command: Command, tmp_path: Path, name: str, first: str, second: str, said: str
+) -> None:
+    (tmp_path / f"settings_{name}.py").write_text(SETTINGS.replace("FIRST", first).replace("SECOND", second))
+    wrote = command("new", "target", "--from", f"settings_{name}:Settings")
+    assert wrote.code == 0, wrote
+    assert "view: values: name and value of setting\n" in wrote.out
+    assert "view: users: name, city, active of user\n" in wrote.out
+    swept = command("sweep", "--target", f"settings_{name}_target:SettingsTarget", "--quiet", "--jobs", 1)
+    assert swept.code == bool(said), swept
+    assert said in swept.out

@@ -1,6 +1,9 @@
 """The data that a store exposes: attributes and methods that match a table, each as a line for view and rows."""
 
+import contextlib
 import itertools
+import json
+import pickle
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -8,7 +11,7 @@ import msgspec
 
 from tornpage.scenarios.run.first_steps.observed import Observed
 from tornpage.scenarios.run.first_steps.tables import Table
-from tornpage.scenarios.run.first_steps.values import literal
+from tornpage.scenarios.run.first_steps.values import is_plain, literal
 
 # SQL keywords that are also used as names of tables and columns.
 _WORDS: Final = frozenset(
@@ -29,6 +32,11 @@ _WORDS: Final = frozenset(
     )
 )
 
+_NOTHING: Final = object()
+_MOST_ANSWERS: Final = 4
+_MOST_CHOICES: Final = 3
+_MOST_TOGETHER: Final = 5_000
+
 
 class Answer(msgspec.Struct, frozen=True):
     """A store's own data for a table: two lines of code, one for the store, one for the file."""
@@ -38,6 +46,8 @@ class Answer(msgspec.Struct, frozen=True):
     rows: str
     what: str
     source: str
+    # What a new store holds already, which the view leaves out.
+    defaults: Mapping[Any, Any] = {}
 
 
 def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
@@ -45,27 +55,49 @@ def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
 
     After views of all tables, those of one table each.
     """
-    own = [answer for table in observed.tables if (answer := _best(table, observed))]
-    rest = [table for table in observed.tables if table not in [answer.table for answer in own]]
-    if own and rest:
-        yield own, rest
-    if own:
-        yield own, []
+    choices = list(itertools.islice(_own(observed), _MOST_CHOICES))
+    for own, rest in choices:
+        if own and rest:
+            yield own, rest
+        if own:
+            yield own, []
     yield [], list(observed.tables)
     if len(observed.tables) > 1:
-        yield from (([answer], []) for answer in own)
+        yield from (([answer], []) for answer in choices[0][0])
         yield from (([], [table]) for table in observed.tables)
 
 
-def _best(table: Table, observed: Observed) -> Answer | None:
-    """Its likeliest answer.
+def _own(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:
+    """Answers for as many tables as possible, and the tables without one; no data answers for two tables.
+
+    Two tables may have the same values in a first run: then either may be what the data is for.
+    """
+    tables = observed.tables
+    answers = [[*_answers(table, observed)[:_MOST_ANSWERS], None] for table in tables]
+    together = itertools.islice(itertools.product(*answers), _MOST_TOGETHER)
+    choices = [tuple(filter(None, choice)) for choice in together]
+    apart = [choice for choice in choices if len({one.source for one in choice}) == len(choice)]
+    for choice in sorted(apart, key=len, reverse=True):
+        yield list(choice), [table for table in tables if table.name not in {one.table.name for one in choice}]
+
+
+def _answers(table: Table, observed: Observed) -> list[Answer]:
+    """What may answer for it, the likeliest first.
 
     A key column is an unlikely value: often it is a number that happens to be the row's number, too. An answer from
     before anything was overwritten is for a store that then changes only one of memory and file.
     """
     moments = [(table, observed.answers), *_before(table, observed)]
-    found = (_answer(one, answers, unlikely=unlikely) for unlikely in (False, True) for one, answers in moments)
-    return next(filter(None, found), None)
+    found = (
+        answer
+        for unlikely in (False, True)
+        for one, answers in moments
+        for answer in _of(one, answers, observed.begun, unlikely=unlikely)
+    )
+    by_source: dict[str, Answer] = {}
+    for answer in found:
+        by_source.setdefault(answer.source, answer)
+    return list(by_source.values())
 
 
 def _before(table: Table, observed: Observed) -> Iterator[tuple[Table, Mapping[str, Any]]]:
@@ -77,30 +109,85 @@ def _before(table: Table, observed: Observed) -> Iterator[tuple[Table, Mapping[s
             yield msgspec.structs.replace(table, rows=rows), answers
 
 
-def _answer(table: Table, answers: Mapping[str, Any], *, unlikely: bool) -> Answer | None:
+def _of(table: Table, answers: Mapping[str, Any], begun: Mapping[str, Any], *, unlikely: bool) -> Iterator[Answer]:
     for name, value in answers.items():
-        is_mapping = isinstance(value, dict)
-        found = _pairs(table, name, value, unlikely=unlikely) if is_mapping else _members(table, name, value)
+        found = None
+        if isinstance(value, dict) and value:
+            defaults = {key: one for key, one in begun.get(name, {}).items() if is_plain((key, one))}
+            found = _pairs(table, name, value, defaults, unlikely=unlikely) or _objects(table, name, value)
+        elif not isinstance(value, dict):
+            found = _members(table, name, value)
         if found:
-            return found
-    return None
+            yield found
 
 
-def _pairs(table: Table, name: str, value: dict[Any, Any], *, unlikely: bool) -> Answer | None:
-    """A mapping that has two columns of the table; `unlikely`: with one of the table's key for its values."""
+def _pairs(
+    table: Table, name: str, value: dict[Any, Any], defaults: Mapping[Any, Any], *, unlikely: bool
+) -> Answer | None:
+    """A mapping that has two columns of the table; `unlikely`: with one of the table's key for its values.
+
+    The column may hold the values as JSON or pickled. `defaults` are in the mapping, and in no table.
+    """
+    items = [(key, one) for key, one in value.items() if key not in defaults or defaults[key] != one]
     for (key, keys), (data, values) in itertools.permutations(_columns(table), 2):
-        if (data in table.keys) is not unlikely or not value:
+        if (data in table.keys) is not unlikely or not items:
             continue
-        if _equal(list(value.items()), list(zip(keys, values, strict=True))):
-            source = "store.items()" if name == "items()" else f"store.{name}.items()"
-            return Answer(
-                table,
-                f'{{f"{table.name}/{{key}}": value for key, value in {source}}}',
-                _select(table, f"{quoted(key)}, {quoted(data)}", 'key}": value for key, value in'),
-                f"{'its items' if name == 'items()' else name}: {key} and {data} of {table.name}",
-                name,
-            )
+        for way, stored in _decoded(values):
+            if _equal(items, list(zip(keys, stored, strict=True))):
+                source = "store.items()" if name == "items()" else f"store.{name}.items()"
+                read = way.format("value")
+                new, new_there = (f" if DEFAULTS.get(key) != {one}" if defaults else "" for one in ("value", read))
+                ending = f'key}}": {read} for key, value in'
+                return Answer(
+                    table,
+                    f'{{f"{table.name}/{{key}}": value for key, value in {source}{new}}}',
+                    _select(table, f"{quoted(key)}, {quoted(data)}", ending, new_there),
+                    f"{'its items' if name == 'items()' else name}: {key} and {data} of {table.name}",
+                    name,
+                    defaults,
+                )
     return None
+
+
+def _decoded(values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """The values of a column as they are, and what they hold as JSON or pickled; each with its source."""
+    yield "{}", values
+    for way, decode in (("json.loads({})", json.loads), ("pickle.loads({})", pickle.loads)):
+        # The store's own data, in a directory of ours.
+        with contextlib.suppress(Exception):
+            yield way, [decode(one) for one in values]
+
+
+def _objects(table: Table, name: str, value: dict[Any, Any]) -> Answer | None:
+    """A mapping from one column of the table to objects, or mappings, that have others under their names."""
+    for key, keys in _columns(table):
+        by_key = dict(zip(keys, table.rows, strict=True))
+        if len(by_key) != len(value) or by_key.keys() != value.keys():
+            continue
+        for way in ('one["{}"]', "one.{}"):
+            shown = [
+                column
+                for index, column in enumerate(table.columns)
+                if column != key and all(_part(one, column, way) == [by_key[at][index]] for at, one in value.items())
+            ]
+            if shown:
+                listed = ", ".join(way.format(column) for column in shown)
+                source = "store.items()" if name == "items()" else f"store.{name}.items()"
+                columns = ", ".join(map(quoted, [key, *shown]))
+                return Answer(
+                    table,
+                    f'{{f"{table.name}/{{key}}": [{listed}] for key, one in {source}}}',
+                    _select(table, columns, 'key}": row for key, *row in'),
+                    f"{'its items' if name == 'items()' else name}: {key}, {', '.join(shown)} of {table.name}",
+                    name,
+                )
+    return None
+
+
+def _part(one: Any, column: str, way: str) -> list[Any]:
+    """What an object holds under a name, in a list; an empty one for nothing, and for what is no plain value."""
+    found = one.get(column, _NOTHING) if isinstance(one, dict) else getattr(one, column, _NOTHING)
+    return [found] if isinstance(one, dict) is way.startswith("one[") and is_plain(found) else []
 
 
 def _members(table: Table, name: str, value: Any) -> Answer | None:
@@ -134,9 +221,9 @@ def _equal(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and sorted(map(repr, one)) == sorted(map(repr, other))
 
 
-def _select(table: Table, columns: str, ending: str) -> str:
+def _select(table: Table, columns: str, ending: str, condition: str = "") -> str:
     query = f"SELECT {columns} FROM {quoted(table.name)}"  # noqa: S608 - its own names, in a file to be read
-    return f'{{f"{table.name}/{{{ending} connection.execute({literal(query)})}}'
+    return f'{{f"{table.name}/{{{ending} connection.execute({literal(query)}){condition}}}'
 
 
 def quoted(name: str) -> str:

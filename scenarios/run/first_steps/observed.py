@@ -89,6 +89,8 @@ class Observed(msgspec.Struct, frozen=True):
     deterministic: bool
     # Those of the calls that replace data that another call has written.
     overwriting: tuple[Action, ...] = ()
+    # What mappings of a new store hold, by attribute: defaults, which are in no table.
+    begun: Mapping[str, Any] = {}
     # The binding of the library that it opens its file with.
     library: str = "sqlite3"
     # Files beside the database that no view of its tables shows.
@@ -158,7 +160,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
-        deterministic, library=played.library,
+        deterministic, begun=played.defaults, library=played.library,
     )  # fmt: skip
 
 
@@ -250,6 +252,7 @@ class _Played:
         self.other_files: tuple[str, ...] = ()
         # The first method that has left a transaction open.
         self._begins = ""
+        self.defaults = {name: copied(value) for name, value in held(self.store) if isinstance(value, Mapping)}
         self.begun = {table.name for table in self.tables() if table.rows}
 
     # -- the methods ----------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The data that a store holds and answers, read while it is played."""
 
+import contextlib
+import copy
 import io
 import itertools
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -43,8 +45,15 @@ def _listed(answer: Any) -> Any:
 def copied(value: Any) -> Any:
     """A collection as data; the store's own iterators are not read: it may need what they yield, or they never end."""
     if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, (set, frozenset, list, tuple)) else None
+        return {key: _as_it_is_now(one) for key, one in value.items()}
+    return list(map(_as_it_is_now, value)) if isinstance(value, (set, frozenset, list, tuple)) else None
+
+
+def _as_it_is_now(value: Any) -> Any:
+    """A copy of an object that the store may change later; one that can't be copied as it is."""
+    with contextlib.suppress(Exception):
+        return copy.deepcopy(value)
+    return value
 
 
 def is_data(value: Any) -> bool:

@@ -195,8 +195,9 @@ def _written(
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
-        imports=_imports(module, store, observed, library=observed.library if from_file else ""),
-        helpers=(_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
+        imports=_imports(module, store, observed, rows, library=observed.library if from_file else ""),
+        helpers=_defaults(answers)
+        + (_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
         beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
@@ -246,9 +247,10 @@ def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
     return [name for name in observed.held if name not in used]
 
 
-def _imports(module: str, store: str, observed: Observed, *, library: str) -> str:
+def _imports(module: str, store: str, observed: Observed, rows: list[str], *, library: str) -> str:
     """The imports; `library` is the binding that reads the file, "" for none."""
     standard = ["import contextlib"] if library else []
+    standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
     others = [f"from {module} import {store}", "from tornpage import Action, Configuration, SimpleTarget"]
     if library:
         (standard if library == "sqlite3" else others).insert(0 if library != "sqlite3" else 1, f"import {library}")
@@ -294,6 +296,11 @@ def _action(action: Action) -> str:
 
 def _united(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else "{" + ", ".join(f"**{part}" for part in parts) + "}"
+
+
+def _defaults(answers: list[Answer]) -> str:
+    known = {key: value for answer in answers for key, value in answer.defaults.items()}
+    return f"# What a new store holds already; no table has it.\nDEFAULTS = {literal(known)}\n\n\n" if known else ""
 
 
 def _tables(rest: list[Table]) -> str:

@@ -97,6 +97,15 @@ def with_parts(value: Any, values: Mapping[str, Any]) -> Any:
     return type(value)(**{**parts(value), **values})
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is one of Python's own, which `literal` writes and any two readers can compare."""
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(is_plain(one) for item in value.items() for one in item)
+    return value is None or type(value) in (str, bytes, int, float, bool)
+
+
 def literal(value: Any) -> str:
     """A value as Python source."""
     if isinstance(value, PurePath):
