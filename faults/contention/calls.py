@@ -2,14 +2,14 @@
 
 A profile function sees them (`sys.setprofile`). Calls into a connection or cursor change the database. A store that
 owns a writer thread makes those on that thread, for one caller at a time; the other caller gets in between two requests
-to it: so a call that passes work to a queue, an executor, an event loop or an event counts, too, as does the taking of
-a ``Condition`` or a semaphore.
+to it: so a call that passes work to a queue, an executor, an event loop or an event counts, too. So does, after
+it, the release of a lock, and, before it, the taking of a condition, of a semaphore, or of something from a queue.
 
 Between the return of a call and the next call a store may work on what it keeps in memory. So returns are reported,
 too, unless the code goes straight on to the next call into ``sqlite3``, by the look of its bytecode.
 
-Not covered: ``with lock:`` of a lock (C code that makes no call), and what runs between two awaits in an event loop on
-its own thread.
+Not covered: a lock that is released by an exception which leaves ``with lock:`` (C code that makes no call), and what
+runs between two awaits in an event loop on its own thread.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import dis
 import functools
 import sqlite3
 import sys
+import threading
 from _queue import SimpleQueue
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -25,13 +26,15 @@ from typing import Any, Final
 
 _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _PASS_ON: Final = frozenset({"put", "put_nowait", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
-# Functions of ``threading`` that take a condition or a semaphore.
-_TAKE: Final = frozenset({"__enter__", "acquire"})
+# Functions of ``threading`` that take a condition or a semaphore, and of ``queue``.
+_TAKE: Final = frozenset({"__enter__", "acquire", "get", "get_nowait"})
+_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
+_RELEASE: Final = frozenset({"release", "__exit__"})
 _METHODS: Final = frozenset(name for one in _CALLED for name in dir(one) if not name.startswith("_"))
-_REQUESTS: Final = _PASS_ON | _TAKE
 # Instructions that neither branch nor store where another thread looks.
 _LOADS: Final = ("LOAD_", "STORE_FAST", "POP_TOP", "PUSH_NULL", "COPY", "PRECALL", "KW_NAMES", "NOP", "BUILD_TUPLE")
-_LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio"})
+_LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio", "logging"})
+_HARNESS: Final = ("tornpage.faults.", "tornpage.scenarios.execution.", "tornpage.scenarios.pytest_plugin.")
 
 
 def calls_of_this_thread(
@@ -42,40 +45,34 @@ def calls_of_this_thread(
 ) -> AbstractContextManager[None]:
     """Inside this scope `notify` gets each such call of this thread, before it is made: its name and its connection.
 
-    With `requests` it also gets the calls that pass on work; they have no connection. `returned` gets the name of each
-    call into ``sqlite3`` that has returned to code that works on something else before the next one.
+    With `requests` it also gets the calls that pass on work, and the releases of locks; they have no connection.
+    `returned` gets the name of each call into ``sqlite3`` that has returned to code that works on something else before
+    the next one.
     """
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call":
-            one = getattr(argument, "__self__", None)
-            if isinstance(one, _CALLED):
+        one = getattr(argument, "__self__", None) if event in ("c_call", "c_return") else None
+        if isinstance(one, _CALLED):
+            if event == "c_call":
                 notify(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
-            elif requests and isinstance(one, SimpleQueue) and argument.__name__ in _PASS_ON and not _is_library(frame):
-                notify(argument.__name__, None)
-        elif event == "c_return" and returned is not None:
-            one = getattr(argument, "__self__", None)
-            if isinstance(one, _CALLED) and not goes_straight_on(frame.f_code, frame.f_lasti):
+            elif returned is not None and not goes_straight_on(frame.f_code, frame.f_lasti):
                 returned(argument.__name__)
-        elif requests and event == "call" and frame.f_code.co_name in _REQUESTS and _is_entered(frame):
-            name = frame.f_code.co_name
-            if name in _PASS_ON or frame.f_globals.get("__name__") == "threading":
-                notify(name, None)
+        elif requests and (name := _request(frame, event, one, argument)):
+            notify(name, None)
 
     return _profiled_by(profile)
 
 
-def connections_called(called: list[sqlite3.Connection], returns: list[int]) -> AbstractContextManager[None]:
-    """Inside this scope append to `called` the connection of each call of this thread into ``sqlite3``.
+def connections_called(called: list[sqlite3.Connection | None], returns: list[int]) -> AbstractContextManager[None]:
+    """Inside this scope append to `called` the connection of each point of this thread; None for what has none.
 
     `returns` gets the numbers, from 1, of the calls whose return is reported.
     """
 
     def note(_name: str, connection: sqlite3.Connection | None) -> None:
-        if connection is not None:
-            called.append(connection)
+        called.append(connection)
 
-    return calls_of_this_thread(note, requests=False, returned=lambda _name: returns.append(len(called)))
+    return calls_of_this_thread(note, requests=True, returned=lambda _name: returns.append(len(called)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -104,9 +101,23 @@ def _profiled_by(profile: Callable[[FrameType, str, Any], None]) -> Iterator[Non
         sys.setprofile(before)
 
 
+def _request(frame: FrameType, event: str, one: Any, argument: Any) -> str:
+    """What the thread passes on, takes or has released; "" for everything else."""
+    if event == "call":
+        name = frame.f_code.co_name
+        is_one = name in _PASS_ON or (name in _TAKE and frame.f_globals.get("__name__") in ("threading", "queue"))
+        return name if is_one and _is_entered(frame) else ""
+    if event == "c_call" and isinstance(one, SimpleQueue) and argument.__name__ in _PASS_ON | _TAKE:
+        return "" if _is_library(frame) else str(argument.__name__)
+    if event == "c_return" and isinstance(one, _LOCKS) and argument.__name__ in _RELEASE:
+        return "" if _is_library(frame) else "release"
+    return ""
+
+
 def _is_entered(frame: FrameType) -> bool:
     return _is_library(frame) and not _is_library(frame.f_back)
 
 
 def _is_library(frame: FrameType | None) -> bool:
-    return frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+    name = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return name.partition(".")[0] in _LIBRARIES or name.startswith(_HARNESS)

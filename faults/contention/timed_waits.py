@@ -6,15 +6,17 @@ thread can notify it, the wait is a sleep. One of two callers that take turns wa
 notify it; once all threads sleep and the other caller waits or has ended, `expire` ends the wait, and the clock
 advances.
 
-Not covered: a limit for a lock itself, for the end of a thread, and for a ``queue.SimpleQueue``. These are C code, and
-pass in real time.
+A limit for a lock itself, for the end of a thread, and for a ``queue.SimpleQueue`` is C code's, and passes in real
+time; `has_a_limit` recognises such a wait.
 """
 
 import contextlib
+import dis
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, Final, Protocol
 from unittest import mock
 
@@ -71,6 +73,17 @@ def expire(thread: int | None) -> None:
     # It may just have been notified.
     with contextlib.suppress(RuntimeError):
         wait.waiter.release()
+
+
+def has_a_limit(frame: FrameType | None) -> bool:
+    """Whether C code that this frame has called waits with a limit: an argument ``timeout`` by its name, or a join."""
+    if frame is None:
+        return False
+    if frame.f_globals.get("__name__") == "threading":
+        return frame.f_locals.get("timeout") not in (None, -1)
+    before = [one for one in dis.get_instructions(frame.f_code) if one.offset <= frame.f_lasti][-4:]
+    names = [frame.f_code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else one.argval for one in before]
+    return any(isinstance(one, tuple) and "timeout" in one for one in names)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,8 @@ _PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.005
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
+# The same where it waits with a limit that passes in real time (a minute at least).
+_STUCK_WITH_A_LIMIT: Final = 3_000
 # Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
@@ -63,12 +65,19 @@ class Paused(NamedTuple):
 class Waiting(NamedTuple):
     """The caller waits, or spins: `for_what` is "lock" (of SQLite), "sleep", or "blocked" (the system reports it).
 
-    `stack` says where. A blocked caller that waits with a time limit returns after `rest_s` seconds.
+    `stack` says where. A blocked caller that waits with a time limit returns after `rest_s` seconds; `may_end`: its
+    limit is not known, and passes in real time.
     """
 
     for_what: str
     stack: str = ""
     rest_s: float | None = None
+    may_end: bool = False
+
+    @property
+    def most_rounds(self) -> int:
+        """How often in a row it is found blocked before it is taken to be stuck."""
+        return _STUCK_WITH_A_LIMIT if self.may_end else _STUCK
 
 
 class Ended(NamedTuple):
@@ -165,8 +174,8 @@ class Caller(Turns):
         self.name = name
         self._gate = gate
         self._at_calls, self._at_requests = at_calls, at_requests
-        # The connections of the calls that were points.
-        self.called: list[sqlite3.Connection] = []
+        # The connections of the calls that were points; None for other points.
+        self.called: list[sqlite3.Connection | None] = []
         # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
         self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Lock()
         # A lock: what waits with a limit in `threading` is virtual for this thread, too.
@@ -208,8 +217,12 @@ class Caller(Turns):
                     break
                 self._has_turn = False
                 self._turn.clear()
-            stack = stack_of(sys._current_frames().get(self._thread.ident or 0))
-            return Waiting("blocked", stack, timed_waits.rest_of(self._thread.ident)) if blocked else Hung(stack)
+            frame = sys._current_frames().get(self._thread.ident or 0)
+            stack = stack_of(frame)
+            if not blocked:
+                return Hung(stack)
+            rest_s = timed_waits.rest_of(self._thread.ident)
+            return Waiting("blocked", stack, rest_s, may_end=rest_s is None and timed_waits.has_a_limit(frame))
         assert self._event is not None  # noqa: S101 - it is set before the turn is given back
         return self._event
 
@@ -280,8 +293,7 @@ class Caller(Turns):
             self._gate.turns.pop(me, None)
 
     def _calls(self, name: str, connection: sqlite3.Connection | None) -> None:
-        if connection is not None:
-            self.called.append(connection)
+        self.called.append(connection)
         self.at_point(name)
 
     def _worked(self, work: Callable[[], Any]) -> Any:
@@ -305,7 +317,7 @@ def alone(caller: Any) -> Ended:
             if isinstance(event, Waiting) and event.rest_s is not None and expired_s < _MOST_EXPIRED_S:
                 caller.expire()
                 expired_s += max(event.rest_s, _LEAST_EXPIRED_S)
-            elif isinstance(event, Hung) or (event.for_what == "blocked" and turn > _STUCK):
+            elif isinstance(event, Hung) or (event.for_what == "blocked" and turn > event.most_rounds):
                 break
     raise Deadlock({caller.name: stack}, f"{caller.name} does not return")
 
@@ -377,7 +389,7 @@ class _Schedule:
             return expired
         blocked = event.for_what == "blocked"
         if other in self._ended:
-            if blocked and self._rounds > _STUCK:
+            if blocked and self._rounds > event.most_rounds:
                 raise Deadlock(stacks, f"{name} is blocked, and {other} has ended")
         elif other in self._waiting and self._rounds > _most_rounds(event, self._waiting[other]):
             raise Deadlock(stacks, f"{name} and {other} wait for each other")
@@ -405,7 +417,7 @@ class _Schedule:
 def _most_rounds(one: Waiting, other: Waiting) -> int:
     """After how many rounds two callers that wait are taken to wait for each other."""
     if any(wait.for_what == "blocked" and wait.rest_s is None for wait in (one, other)):
-        return _STUCK
+        return max(one.most_rounds, other.most_rounds)
     # One that sleeps may look again until a time of its own; SQLite's limit is the store's, and ends a real deadlock.
     return _MOST_ROUNDS if one.for_what == other.for_what == "lock" else _MOST_WAITS
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tornpage import faults
+from tornpage.faults.contention import turns
 from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, alone, switch
 
 # Longer than any test may take.
@@ -140,3 +141,38 @@ def test_one_that_waits_again_and_again_with_a_limit_does_not_return(two: tuple[
     with pytest.raises(Deadlock, match="A does not return"):
         alone(one)
     is_over.set()
+
+
+@pytest.mark.parametrize("name", ["lock", "queue", "thread"])
+def test_a_limit_that_passes_in_real_time_is_no_deadlock(
+    two: tuple[Caller, Caller], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would be taken to be stuck long before.
+    monkeypatch.setattr(turns, "_STUCK", 2)
+    lock, nothing, ends = threading.Lock(), queue.SimpleQueue[str](), threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+
+    def get() -> bool:
+        try:
+            return bool(nothing.get(timeout=0.3))
+        except queue.Empty:
+            return False
+
+    def join() -> bool:
+        thread.join(timeout=0.3)
+        return not thread.is_alive()
+
+    def wait() -> bool:
+        return {"lock": lambda: lock.acquire(timeout=0.3), "queue": get, "thread": join}[name]()
+
+    try:
+        with lock:
+            assert results(two, wait, wait) == [False, False]
+            assert two[0].do(wait) is False
+            if name == "lock":
+                with pytest.raises(Deadlock):
+                    two[0].do(lock.acquire)
+    finally:
+        ends.set()
+        thread.join()

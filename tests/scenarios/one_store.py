@@ -1,7 +1,9 @@
 """Stores that two threads call: racy ones, and their sound twins, for states that a store keeps beside its rows."""
 
 import contextlib
+import queue
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,73 @@ class AddsTarget(JobsTarget):
     calls = (*ADDS, Action("count", {"name": "a"}))
 
 
+class Counts(Jobs):
+    """Reads and writes a number while it has the store's one connection, which it gets from a pool."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.pool: Any = queue.SimpleQueue()
+        self.pool.put(self.db)
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
+        db = self.pool.get()
+        try:
+            yield db
+        finally:
+            self.pool.put(db)
+
+    def read(self, db: Any, name: str) -> int:
+        rows = db.execute("SELECT n FROM job WHERE id = ?", (name,)).fetchall()
+        return int(rows[0][0]) if rows else 0
+
+    def write(self, db: Any, name: str, n: int) -> None:
+        db.execute("UPDATE job SET n = ? WHERE id = ?", (n, name))
+
+    def count(self, name: str) -> None:
+        with self.connection() as db:
+            self.write(db, name, self.read(db, name) + 1)
+
+
+class CountsInTwo(Counts):
+    """Wrong: gives the connection back in between."""
+
+    def count(self, name: str) -> None:
+        with self.connection() as db:
+            n = self.read(db, name)
+        with self.connection() as db:
+            self.write(db, name, n + 1)
+
+
+class CountsTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Counts
+    calls = (*ADDS, Action("count", {"name": "a"}))
+
+
+class Locked(Counts):
+    """The same with a lock for the connection."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
+        with self.lock:
+            yield self.db
+
+
+class LockedInTwo(Locked):
+    """Wrong: two times the lock."""
+
+    count = CountsInTwo.count
+
+
+class LockedTarget(CountsTarget):
+    kind = Locked
+
+
 PAIRS: Any = [
     (DatedTarget, DatedInOnePlace),
     (CachedTarget, CachedWithoutALock),
@@ -265,4 +334,6 @@ PAIRS: Any = [
     (WalksOverTarget, WalksOverWhatChanges),
     (OpensLateTarget, OpensLateTwice),
     (AddsTarget, AddsInTwo),
+    (CountsTarget, CountsInTwo),
+    (LockedTarget, LockedInTwo),
 ]

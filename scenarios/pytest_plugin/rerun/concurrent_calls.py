@@ -117,11 +117,11 @@ class Callers:
         return [check(one) for one in (reversed(results) if point.turned else results)]
 
     def _on_threads(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
-        point, gate, called = self._point, Gate(), list[list[sqlite3.Connection]]([[], []])
+        point, gate, called = self._point, Gate(), list[list[sqlite3.Connection | None]]([[], []])
         shims = faults.shims()
         watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
         with in_turns(shims), watching, _threads_of_their_own(gate):
-            callers = [Caller(name, gate, at_calls=point.shares) for name in "AB"]
+            callers = [Caller(name, gate, at_calls=point.shares, at_requests=point.shares) for name in "AB"]
             works = (first, second) if point.number else map(_noting, (first, second), called, point.returns)
             try:
                 for caller, work in zip(callers, works, strict=True):
@@ -139,7 +139,8 @@ class Callers:
         if point.was_switched and (meanwhile := _called_meanwhile(leading, hops)):
             point.has_met, point.was_lent = meanwhile
         if not point.number:
-            point.shares = not {*map(id, called[0])}.isdisjoint(map(id, called[1]))
+            used = [{id(one) for one in each if one is not None} for each in called]
+            point.shares = not used[0].isdisjoint(used[1])
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
         return [check(ended[name].result) for name in "AB"]
 
@@ -171,7 +172,7 @@ def _forget(*works: Any) -> None:
             work.close()
 
 
-def _noting(work: Callable[[], Any], called: list[sqlite3.Connection], returns: list[int]) -> Callable[[], Any]:
+def _noting(work: Callable[[], Any], called: list[sqlite3.Connection | None], returns: list[int]) -> Callable[[], Any]:
     """The same work; the connections that it calls into are written down, and the calls whose returns are points."""
 
     def noted() -> Any:
@@ -200,8 +201,10 @@ def _called_meanwhile(leading: list[Caller], hops: list[Hop]) -> tuple[bool, boo
     if not isinstance(stop, Paused) or len(hops) < 2 or not isinstance(hops[1].event, Ended) or not first.called:
         return None
     stood_at = first.called[abs(stop.point.number) - 1]
+    if stood_at is None:
+        return None
     has_met = any(connection is stood_at for connection in second.called)
-    return has_met, bool(second.called) and not has_met
+    return has_met, any(second.called) and not has_met
 
 
 def _in_words(hop: Hop) -> str:
