@@ -63,7 +63,7 @@ def progress(task: Task, now: int, text: str) -> Task:
 
     Raises UsageError.
     """
-    summary = collapsed("progress_summary", text)
+    summary = collapsed("text", text)
     return ordered(replace(task, progress_summary=summary, last_event_at=time_ms("now", now)))
 
 

@@ -39,6 +39,7 @@ from tornpage.ledger.disk import connections, rows, schema
 from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
@@ -200,6 +201,11 @@ def open_again_at_sqlites_level(
     if not check_content and settings.synchronous is None:
         connection.execute("PRAGMA synchronous = full")
     return connection
+
+
+def settle_without_an_interrupt(self: Any, error: Any, settle: Any = Transaction._settle) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        settle(self, error)
 
 
 def migrate_in_two_steps(connection: Any) -> None:
@@ -453,6 +459,11 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(RegistryEngine, "settled", settle_and_keep_the_draft), drivers.two_faults),
     "a later connection has SQLite's own level": (
         put(database_module, "open_connection", open_again_at_sqlites_level), drivers.two_faults),
+    "an interrupt of a commit that was made is dropped": (
+        put(Transaction, "_settle", settle_without_an_interrupt), drivers.interrupts),
+    "an outcome of a lost task stays": (
+        put(transitions, "outcome_of", lambda status, given: given or (
+            "succeeded" if status == "succeeded" else "blocked" if status == "failed" else None)), tasks.by_run),
     # Openings: a mode that can't be switched yet, migrations, and an opening that failed.
     "a switch of the mode is tried once": (put(connections, "BUSY", -1), drivers.locked_switches),
     "a migration forgets a column": (

@@ -26,6 +26,7 @@ from tornpage.scenarios.targets.reference.scripts import (
     drivers,
     edges,
     scripts,
+    tasks,
     together,
     upkeep,
 )
@@ -46,7 +47,7 @@ def test_the_ledger_does_in_every_script_what_the_model_says(tmp_path: Path) -> 
 
 QUICK_SCRIPTS = [
     together.elsewhere, together.batches, upkeep.audit, edges.odd_values, drivers.two_faults, drivers.durable_imports,
-    edges.values_that_python_calls_equal,
+    edges.values_that_python_calls_equal, drivers.interrupts, tasks.refused_creation,
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_every_call_of_the_specification_is_drawn_or_has_its_scripts() -> None:
     not_drawn = {
         "history.read", "history.get_session", "tasks.quarantined", "outbox.quarantined", "outbox.read", "workers.life",
         "workers.work", "observers.life", "stores.life", "open.once", "open.snapshot", "open.typed", "batch.nested",
-        "driver.pairs", "driver.imports", "driver.openers", "driver.broken", "driver.switch", "observers.follow",
-        "outbox.pruned", "open.unwritten", "tasks.restore", "close",
+        "driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken", "driver.switch",
+        "observers.follow", "outbox.pruned", "open.unwritten", "tasks.restore", "close",
     }  # fmt: skip
     assert set(ACTIONS) - NAMES == not_drawn

@@ -11,6 +11,8 @@ from typing import Any, Final
 HOWS: Final = ("before", "busy", "undone", "after")
 """A statement fails before its work, with an I/O error or since the database is locked; with its transaction rolled
 back, as SQLite does after some errors; or, a COMMIT only, after its work."""
+INTERRUPTS: Final = ("interrupt", "interrupt after")
+"""Ctrl-C comes before the work of a statement, or after it."""
 BUSY: Final = 5
 _IOERR: Final = 10
 _ASKED: Final = "PRAGMA synchronous"
@@ -46,8 +48,9 @@ class Driver:
 
     def __call__(self, place: str, **how: Any) -> Any:
         """Open a connection, as sqlite3 does."""
-        if self.due("connect", in_transaction=False) is not None:
-            raise _error("before")
+        how_it_fails = self.due("connect", in_transaction=False)
+        if how_it_fails is not None:
+            raise KeyboardInterrupt if how_it_fails in INTERRUPTS else _error("before")
         self.opened += 1
         return _Connection(sqlite3.connect(place, **how), self)
 
@@ -93,10 +96,16 @@ class _Connection:
             self._driver.commits.append((self._last, self._level))
         if statement.startswith(_ASKED):
             return self._leveled(statement)
+        if how == "interrupt":
+            raise KeyboardInterrupt
         done = connection.execute(statement, parameters)
         self._last = statement
         if how == "after":
             raise _error(how)
+        if how == "interrupt after":
+            # The traceback would keep the cursor, and that the read.
+            del done
+            raise KeyboardInterrupt
         return done
 
     def _leveled(self, statement: str) -> sqlite3.Cursor:

@@ -25,7 +25,7 @@ from typing import Any, Final
 from tornpage.ledger import Ledger, LedgerError, StoreError
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.environment import Mirror
-from tornpage.scenarios.targets.reference.lives.failing_driver import BUSY, HOWS, Driver
+from tornpage.scenarios.targets.reference.lives.failing_driver import BUSY, HOWS, INTERRUPTS, Driver
 
 _SETTINGS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
 _FULL: Final = 2
@@ -42,6 +42,22 @@ def pairs(
     case = _Case(home, {"clock": clock, "journal_mode": journal_mode, "synchronous": synchronous}, in_batch=batch)
     try:
         return list(itertools.islice(case.wrong(), 1))
+    finally:
+        case.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def interrupts(
+    home: Path, clock: Callable[[], int], *, journal_mode: str, synchronous: str | None, batch: bool = False
+) -> list[str]:
+    """What went wrong after the first bad interrupt of the change, at each statement in turn; empty if nothing did.
+
+    The interrupt gets out, no lock stays, and the ledger answers as after a fault.
+    """
+    shutil.rmtree(home, ignore_errors=True)
+    case = _Case(home, {"clock": clock, "journal_mode": journal_mode, "synchronous": synchronous}, in_batch=batch)
+    try:
+        return list(itertools.islice(case.wrong_after_interrupts(), 1))
     finally:
         case.close()
         shutil.rmtree(home, ignore_errors=True)
@@ -90,6 +106,27 @@ class _Case:
                     came = came or first in fired
                     if not fired.issuperset(faults):
                         break
+            if not came:
+                return
+
+    def wrong_after_interrupts(self) -> Iterator[str]:
+        """What is wrong after an interrupt at each statement, and then another process's change."""
+        for number in itertools.count(1):
+            came = False
+            for how in INTERRUPTS:
+                self._turn += 1
+                self._driver.arm({number: how})
+                try:
+                    said = _attempt(self._change)
+                except KeyboardInterrupt:
+                    said = "interrupted"
+                fired = bool(self._driver.fired)
+                self._driver.disarm()
+                wrong = f"the call says {said}" if fired and said != "interrupted" else ""
+                wrong = wrong or self._changed_by_another() or self._wrong_when_well()
+                if wrong:
+                    yield f"after an interrupt at statement {number} ({how}): {wrong}"
+                came = came or fired
             if not came:
                 return
 

@@ -6,7 +6,7 @@ For scripts only: each is one action, whose answer has the result of every call 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tornpage.scenarios.targets.reference.lives.faults_in_pairs import pairs
+from tornpage.scenarios.targets.reference.lives.faults_in_pairs import interrupts, pairs
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
@@ -23,6 +23,7 @@ LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "open.snapshot": lambda home, clock, **how: opened_snapshot(home / "snapshots", clock, **how),
     "open.once": lambda home, _clock, **how: opening(home / "another", **how),
     "driver.pairs": lambda home, clock, **how: pairs(home / "driver", clock, **how),
+    "driver.interrupts": lambda home, clock, **how: interrupts(home / "driver", clock, **how),
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),

@@ -104,7 +104,10 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "open.typed": opening.typed,
     "open.unwritten": opening.unwritten,
     "outbox.pruned": opening.pruned,
-    **dict.fromkeys(("driver.pairs", "driver.imports", "driver.openers", "driver.broken"), opening.at_the_driver),
+    **dict.fromkeys(
+        ("driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken"),
+        opening.at_the_driver,
+    ),
     "driver.switch": opening.switch,
     "open.snapshot": stores.snapshot,
     "batch.nested": _nested,

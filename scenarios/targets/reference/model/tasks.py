@@ -84,8 +84,9 @@ def _new_task(world: World, fields: dict[str, Any]) -> Row:
         raise Refusal("UsageError")
     owner, requester, scope = _parties(fields)
     default = "not_applicable" if scope == "system" else "pending" if owner else "parent_missing"
-    delivery = one_of(DELIVERY_STATUSES, fields.get("delivery_status") or default)
-    notify = fields.get("notify_policy") or ("silent" if delivery == "not_applicable" else "done_only")
+    delivery = one_of_or_none(DELIVERY_STATUSES, fields.get("delivery_status")) or default
+    silent_or_not = "silent" if delivery == "not_applicable" else "done_only"
+    notify = one_of_or_none(NOTIFY_POLICIES, fields.get("notify_policy")) or silent_or_not
     status = one_of(STATUSES, fields.get("status", "queued"))
     if status in ACTIVE and any(fields.get(name) is not None for name in _END):
         # Not in the specification: an active task with an end would be a finding of the audit.
@@ -100,7 +101,7 @@ def _new_task(world: World, fields: dict[str, Any]) -> Row:
         "task": given(fields["task"]) or "",
         "status": status,
         "delivery_status": delivery,
-        "notify_policy": one_of(NOTIFY_POLICIES, notify),
+        "notify_policy": notify,
         "created_at": world.now_ms,
         **{name: trimmed(fields.get(name)) for name in _KEYS},
         **_times(world, fields, status),

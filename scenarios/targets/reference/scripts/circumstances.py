@@ -139,10 +139,11 @@ def callbacks() -> Iterator[Action]:
     for meanwhile in (
         None, call("tasks.finish", task_id="t", status="succeeded"), call("tasks.delete", task_id="t"),
         call("tasks.progress", task_id="t", text="late"), call("tasks.start", task_id="t"),
+        call("tasks.finish", task_id="t", status="lost"),
     ):  # fmt: skip
         for says in ("agrees", "nothing", "refuses", "raises"):
             number += 1
-            yield create("t", runtime="acp", task=f"{number}")
+            yield create("t", runtime="acp", run_id="r", task=f"{number}")
             data = None if meanwhile is None else {"name": meanwhile.name, "args": meanwhile.args}
             yield Action("cancel_while", {"task_id": "t", "says": says, "meanwhile": data})
             yield call("tasks.delete", task_id="t")

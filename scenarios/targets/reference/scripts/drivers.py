@@ -16,6 +16,12 @@ def two_faults() -> Iterator[Action]:
         yield call("driver.pairs", journal_mode=journal_mode, synchronous=synchronous, batch=batch)
 
 
+def interrupts() -> Iterator[Action]:
+    """Ctrl-C at each statement of a change, and of a batch."""
+    for journal_mode, synchronous, batch in _MODES:
+        yield call("driver.interrupts", journal_mode=journal_mode, synchronous=synchronous, batch=batch)
+
+
 def durable_imports() -> Iterator[Action]:
     """Imports at levels that may lose the newest commits."""
     for journal_mode, synchronous in (("wal", "normal"), ("delete", "full"), ("truncate", "normal")):
@@ -40,4 +46,4 @@ def locked_switches() -> Iterator[Action]:
         yield call("driver.switch", locked=locked, busy_timeout_ms=busy_timeout_ms)
 
 
-SCRIPTS: Final = (two_faults, durable_imports, two_openers, broken_openings, locked_switches)
+SCRIPTS: Final = (two_faults, interrupts, durable_imports, two_openers, broken_openings, locked_switches)

@@ -68,6 +68,7 @@ def refused_creation() -> Iterator[Action]:
         ("notify_policy", "loud"), ("started_at", True), ("started_at", 1.5), ("last_event_at", 2**60),
         ("ended_at", 5), ("terminal_summary", "x"), ("terminal_outcome", "succeeded"), ("label", 5), ("task", None),
         ("task", 5), ("run_id", "\ud800"), ("colour", "red"), ("terminal_outcome", "none"), ("error", 5),
+        *((name, wrong) for name in ("notify_policy", "delivery_status", "scope_kind") for wrong in (False, {}, "", 0)),
     ):  # fmt: skip
         yield create("x", **{field: value})
     yield create("t")
@@ -86,6 +87,7 @@ def refused_creation() -> Iterator[Action]:
         ("finish", {"status": "failed", "ended_at": "now"}), ("start", {"started_at": "now"}),
         ("set_delivery_state", {"last_notified_event_at": "now"}),
         ("set_delivery_state", {"requester_origin": float("nan")}), ("progress", {"text": 5}),
+        ("progress", {"text": "\ud800"}),
     ):  # fmt: skip
         yield call(f"tasks.{method}", task_id="t", **wrong)
     yield call("tasks.list", status="over")
@@ -115,6 +117,9 @@ def same_run() -> Iterator[Action]:
     yield create("bare2", **{**bare, **fills, "task": "t", "requester_origin": {"a": 1}})
     yield create("bare3", **{**bare, "task_kind": "other", "notify_policy": "state_changes", "requester_origin": 2})
     yield create("bare4", **{**bare, "notify_policy": "done_only", "last_event_at": 1})
+    # It rises only from silent.
+    for policy in ("done_only", "state_changes", "silent"):
+        yield create(f"told-{policy}", runtime="acp", run_id="told", task="told", notify_policy=policy)
 
 
 def parties() -> Iterator[Action]:
@@ -141,6 +146,10 @@ def by_run() -> Iterator[Action]:
     yield call("tasks.finalize_by_run", run_id="r", status="lost", session_key="c1", error="gone")
     yield call("tasks.finalize_by_run", run_id="r", status="succeeded", session_key="c1", terminal_summary=" so ")
     yield call("tasks.finalize_by_run", run_id="r", status="failed", session_key="c1")
+    yield call("tasks.progress_by_run", run_id="r", text="\ud800")
+    # What `lost` has said is not part of the real end.
+    yield create("g", run_id="g", terminal_outcome="blocked", status="lost", error="e", terminal_summary="s")
+    yield call("tasks.finish", task_id="g", status="failed", run_id="g")
     yield call("tasks.finalize_by_run", run_id="r", status="over")
     yield create("d", run_id="s", owner_key="x", task="one")
     yield create("e", run_id="s", owner_key="x", task="two")
