@@ -39,7 +39,7 @@ from tornpage.ledger.disk import connections, rows, schema
 from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
-from tornpage.ledger.disk.transaction import Transaction
+from tornpage.ledger.disk.transaction import TouchedRow, Transaction
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
@@ -201,6 +201,22 @@ def open_again_at_sqlites_level(
     if not check_content and settings.synchronous is None:
         connection.execute("PRAGMA synchronous = full")
     return connection
+
+
+def select_anew(self: Any, table: Any, where: str, parameters: Any = (), select: Any = Transaction.select) -> Any:
+    found = select(self, table, where, parameters)
+    for row in found:
+        key = row[table.key_index]
+        self._touched[table.name, key] = TouchedRow(table, key, row)
+    return found
+
+
+def execute_without_doom(self: Any, statement: str, parameters: Any, execute: Any = Transaction._execute) -> Any:
+    try:
+        return execute(self, statement, parameters)
+    except KeyboardInterrupt:
+        self._doom = None
+        raise
 
 
 def settle_without_an_interrupt(self: Any, error: Any, settle: Any = Transaction._settle) -> None:
@@ -461,6 +477,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(database_module, "open_connection", open_again_at_sqlites_level), drivers.two_faults),
     "an interrupt of a commit that was made is dropped": (
         put(Transaction, "_settle", settle_without_an_interrupt), drivers.interrupts),
+    "a row that is read again was always so": (put(Transaction, "select", select_anew), drivers.two_faults),
+    "an interrupt that is dropped leaves a batch in parts": (
+        put(Transaction, "_execute", execute_without_doom), drivers.interrupts),
     "an outcome of a lost task stays": (
         put(transitions, "outcome_of", lambda status, given: given or (
             "succeeded" if status == "succeeded" else "blocked" if status == "failed" else None)), tasks.by_run),

@@ -72,7 +72,7 @@ class _Case:
         self._driver = Driver()
         self._open()
         self._settings = self._asked()
-        self._task = self._ledger.tasks.create(runtime="cli", owner_key="me", task="work").task_id
+        self._task = self._ledger.tasks.create(runtime="cli", owner_key="me", task="work", run_id="run").task_id
         self._reader = sqlite3.connect(directory / DATABASE_NAME, isolation_level=None, timeout=0)
 
     def _open(self) -> None:
@@ -110,25 +110,37 @@ class _Case:
                 return
 
     def wrong_after_interrupts(self) -> Iterator[str]:
-        """What is wrong after an interrupt at each statement, and then another process's change."""
+        """What is wrong after an interrupt at each statement, and then another process's change.
+
+        A caller may also drop the interrupt of a call in its batch: then all of the batch is made, or nothing.
+        """
         for number in itertools.count(1):
             came = False
-            for how in INTERRUPTS:
-                self._turn += 1
-                self._driver.arm({number: how})
-                try:
-                    said = _attempt(self._change)
-                except KeyboardInterrupt:
-                    said = "interrupted"
-                fired = bool(self._driver.fired)
-                self._driver.disarm()
-                wrong = f"the call says {said}" if fired and said != "interrupted" else ""
-                wrong = wrong or self._changed_by_another() or self._wrong_when_well()
+            for how, drops in itertools.product(INTERRUPTS, (False, True)[: 1 + self._in_batch]):
+                wrong = self._interrupted({number: how}, drops=drops)
                 if wrong:
-                    yield f"after an interrupt at statement {number} ({how}): {wrong}"
-                came = came or fired
+                    yield f"after an interrupt at statement {number} ({how}{', dropped' * drops}): {wrong}"
+                came = came or bool(self._driver.fired)
             if not came:
                 return
+
+    def _interrupted(self, faults: Mapping[int, str], *, drops: bool) -> str:
+        self._turn += 1
+        before = self._rows()
+        self._driver.arm(faults)
+        try:
+            said = _attempt(lambda: self._change(drops=drops))
+        except KeyboardInterrupt:
+            said = "interrupted"
+        self._driver.disarm()
+        after, whole = self._rows(), (f"turn {self._turn}", before[-1] + self._in_batch)
+        wrong = ""
+        is_dropped = drops and said in ("done", "unchanged", "unknown")
+        if self._driver.fired and said != "interrupted" and not is_dropped:
+            wrong = f"the call says {said}"
+        if after != whole and (said == "done" or after != before):
+            wrong = f"the call says {said}, and of the batch there is a part: {after}"
+        return wrong or self._changed_by_another() or self._wrong_when_well()
 
     def _look_after(self, faults: Mapping[int, str]) -> tuple[str, str]:
         """The change and a query, under faults; then none. What the ledger said of the change, and what is wrong."""
@@ -192,19 +204,29 @@ class _Case:
             return said, f"it says {said} of a change that may come back, or go, for there was no fence"
         return said, ""
 
-    def _change(self) -> None:
+    def _change(self, *, drops: bool = False) -> None:
         ledger, text = self._ledger, f"turn {self._turn}"
         if not self._in_batch:
             ledger.tasks.progress(self._task, text)
             return
         with ledger.batch():
-            failed = _attempt(lambda: ledger.tasks.progress(self._task, text)) != "done"
+            try:
+                failed = _attempt(lambda: self._begun(text)) != "done"
+            except KeyboardInterrupt:
+                if not drops:
+                    raise
+                failed = True
             seen: list[Any] = []
             if _attempt(lambda: seen.extend(self._texts())) == "done" and not failed and seen != [text]:
                 raise RuntimeError(f"a query in a batch shows {seen}, after a change to {text}")
             if _attempt(ledger.outbox.list) == "done" and failed:
                 raise RuntimeError("a batch that can't be committed answers a query")
             ledger.outbox.enqueue(channel="mail", target="you", payload={}, message_id=text)
+
+    def _begun(self, text: str) -> None:
+        self._ledger.tasks.progress(self._task, "a draft")
+        # It reads the row that the batch has written.
+        self._ledger.tasks.progress_by_run("run", text)
 
     def _wrong_when_well(self) -> str:
         """What is wrong although nothing fails any more."""

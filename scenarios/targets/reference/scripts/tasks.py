@@ -61,6 +61,9 @@ def creation() -> Iterator[Action]:
         yield create(f"d-{delivery}", delivery_status=delivery)
 
 
+_NO_MEMBERS: Final[tuple[Any, ...]] = (False, {}, "", 0)
+
+
 def refused_creation() -> Iterator[Action]:
     """Invalid tasks, and invalid queries for one."""
     for field, value in (
@@ -68,7 +71,7 @@ def refused_creation() -> Iterator[Action]:
         ("notify_policy", "loud"), ("started_at", True), ("started_at", 1.5), ("last_event_at", 2**60),
         ("ended_at", 5), ("terminal_summary", "x"), ("terminal_outcome", "succeeded"), ("label", 5), ("task", None),
         ("task", 5), ("run_id", "\ud800"), ("colour", "red"), ("terminal_outcome", "none"), ("error", 5),
-        *((name, wrong) for name in ("notify_policy", "delivery_status", "scope_kind") for wrong in (False, {}, "", 0)),
+        *((name, wrong) for name in ("notify_policy", "delivery_status", "scope_kind") for wrong in _NO_MEMBERS),
     ):  # fmt: skip
         yield create("x", **{field: value})
     yield create("t")
