@@ -240,6 +240,23 @@ def test_what_a_crash_may_lose_is_no_part_of_what_is_wrong() -> None:
         made.judge(12, both, power=False)
 
 
+def test_a_wrong_value_is_named_before_a_deletion_that_may_be_lost() -> None:
+    """A blob was deleted after its row; at DELETE and FULL the row may come back, but not without its blob."""
+    made = history(DELETE)
+    made.called(4, "delete", 31, 40, DONE, (), AB, AB)
+    with pytest.raises(Violation) as caught:
+        made.judge(40, AB | {"c": -1}, power=True)
+    assert caught.value.code == "acknowledged-is-durable"
+    assert "c: the expected state has 3, the reopened file has -1" in caught.value.message
+
+
+def test_the_loss_after_a_failed_call_that_changes_nothing_is_a_loss() -> None:
+    made = history(WAL)
+    made.called(4, "rotate", 31, 40, RAISED, (), ABC, ABC)
+    made.called(5, "put", 41, 50, DONE, (), ABC | {"d": 4}, ABC | {"d": 4})
+    assert refused(made, 50, ABC) == "acknowledged-is-durable"
+
+
 def test_each_position_belongs_to_a_step() -> None:
     made = history(WAL)
     assert [made.step_at(position) for position in (0, 5, 6, 10, 15, 16, 30, 99)] == [0, 0, 1, 1, 1, 2, 3, 3]

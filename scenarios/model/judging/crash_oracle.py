@@ -240,21 +240,29 @@ class History:
         return None
 
     def _nearest(self, view: View, rest: Span, pending: Span | None, promise: Promise) -> View:
-        """The allowed state that differs least from `view`: what a crash may lose is not a part of what is wrong."""
+        """The allowed state that differs least from `view`: what a crash may lose is not a part of what is wrong.
+
+        Of equally near ones it is one with the same keys: a wrong value says more than a key that should be missing.
+        """
         allowed = [rest.settled, *(pending.stages if pending else ()), *rest.maybe_committed]
         lost = 0
         for earlier, acknowledged in reversed(self._changes[: rest.committed]):
             if promise.may_lose(lost):
                 allowed.append(earlier)
             lost += acknowledged
-        return min(allowed, key=lambda one: len(differences(one, view)))
+        return min(allowed, key=lambda one: (len(differences(one, view)), len(one.keys() ^ view.keys())))
 
     def _violation(self, view: View, rest: Span, pending: Span | None, *, power: bool) -> Violation:
         expected = self._nearest(view, rest, pending, promise_of(self.configuration, power=power))
-        failed = [span for span in self._until(rest) if span.answer.kind == "raised"]
+        failed = [
+            span.stages
+            for previous, span in pairwise(self._until(rest))
+            # Without a change nothing of it can have come back.
+            if span.answer.kind == "raised" and view != previous.settled
+        ]
         older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - expected.keys()
         lost = self._lost(view, rest)
-        if any(view in span.stages for span in failed):
+        if any(view in stages for stages in failed):
             code = "failed-write-changed-nothing"
         elif view.keys() & older:
             code = "no-resurrection"
