@@ -5,7 +5,9 @@ is recovered, integrity is checked, and the view is taken by plain SQL. Opening 
 shared by states in which every file that the store could read is equal: the database by all that is in its tables,
 every other file by its content. The target is opened once for each of those, and once for each way in which SQLite's
 own files are there (`_shape`), as another process than the one that wrote the files, and has to show what the plain
-reader has seen, to pass its own checks and to work. Where it does not, each further state that is equal in this way is
+reader has seen, to pass its own checks and to work. A store may also complete or undo, as it opens, what the crash has
+interrupted (it applies a log of its own, removes a row whose file is missing): if the plain reader then sees what the
+store shows, that is what the crash has left. Where it does not, each further state that is equal in this way is
 opened by itself, too: none is blamed for another one. A store whose Python code touches SQLite's own files (it reads a
 header, removes a log that it takes for stale, moves the database away) is opened for each disk that differs in what it
 touched (`footprint`).
@@ -32,7 +34,14 @@ from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
 from tornpage.scenarios.execution.in_place import another_process
-from tornpage.scenarios.execution.reopen import fresh_view_on, is_damage, require_integrity, require_whole, view_without
+from tornpage.scenarios.execution.reopen import (
+    fresh_view_on,
+    is_damage,
+    require_integrity,
+    require_whole,
+    view_of,
+    view_without,
+)
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -71,6 +80,8 @@ class CrashReader:
         self._seen: dict[Identity, View | Violation] = {}
         self._plain: dict[Kind, _Plain | Violation] = {}
         self._wrong: set[Kind] = set()
+        # What the target shows, and a plain reader then, where opening it has changed the view.
+        self._recovered: dict[Kind, View] = {}
         # How SQLite's own files were where the target was opened.
         self._shapes: set[tuple[object, ...]] = set()
         self._touches_own = False
@@ -119,16 +130,21 @@ class CrashReader:
             plain_files = self.target.files_view is not None
             self.beginnings.add(kind if plain_files else (plain.content, tuple([other for other, _ in others])))
             try:
-                self._open_first(kind, files, plain.view, now_ms, directory, watches=shape not in self._shapes)
+                view = self._open_first(kind, files, plain.view, now_ms, directory, watches=shape not in self._shapes)
             except Violation:
                 self._wrong.add(kind)
                 raise
             self._shapes.add(shape)
-        return plain.view
+            if view != plain.view:
+                self._recovered[kind] = view
+            return view
+        return self._recovered.get(kind, plain.view)
 
     def _was_opened_on(self, kind: Kind, name: str, files: Files) -> bool:
         """Whether the target was opened on a disk of this kind that is equal in what it touched there."""
         before = self.opened.get(kind, ())
+        if self._touches_own and kind in self._recovered:
+            return False
         return any(one.fits(name, files) for one in before) if self._touches_own else bool(before)
 
     def _others(self, state: faults.State, database: str, directory: Path) -> Identity:
@@ -150,17 +166,22 @@ class CrashReader:
         content = files.get(name, b"")
         return own_there(name, files), len(content), content == self._pages
 
-    def _open_first(self, kind: Kind, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> None:
-        self.target.check_view(view)
+    def _open_first(self, kind: Kind, files: Files, view: View, now_ms: int, directory: Path, *, watches: bool) -> View:
+        """Open the target, and check the view that it shows then, or else the plain reader's."""
         place(files, directory)
         database = self.target.database(directory)
         touches = Touches(database, name_in(os.fspath(database), directory), files)
         try:
             # It costs a fifth of an opening.
             with touches.noted() if watches or self._touches_own else contextlib.nullcontext():
-                self._open(view, now_ms, directory)
+                shown = self._open(view, now_ms, directory)
+        except Violation:
+            self.target.check_view(view)
+            raise
         finally:
             self._note(kind, touches)
+        self.target.check_view(shown)
+        return shown
 
     def _note(self, kind: Kind, touches: Touches) -> None:
         if touches.seen and not self._touches_own:
@@ -232,8 +253,8 @@ class CrashReader:
             self._last = view
         return self._last
 
-    def _open(self, view: View, now_ms: int, directory: Path) -> None:
-        """Open the target itself; it has to open the files, agree with the plain reader, and work."""
+    def _open(self, view: View, now_ms: int, directory: Path) -> View:
+        """Open the target itself; it has to open the files, agree with a plain reader, and work; return its view."""
         environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
@@ -242,6 +263,7 @@ class CrashReader:
                 # The small change was made before, maybe at this time: a deterministic target draws other values.
                 environment.now_ms += 2
                 try:
+                    view = self._shown(session, view, directory)
                     self._try_out(session, view, directory, now_ms)
                     self._require_whole(directory)
                 finally:
@@ -253,6 +275,7 @@ class CrashReader:
         except Exception as error:
             message = f"after a crash, opening, looking or one small change fails: {error!r}"
             raise Violation("still-usable-after-the-fault", message) from error
+        return view
 
     def _require_whole(self, directory: Path) -> None:
         database = self.target.database(directory)
@@ -260,11 +283,21 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
+    def _shown(self, session: Session, view: View, directory: Path) -> View:
+        """What the store shows; raises `Violation` unless a plain reader saw it before the opening or sees it now."""
         memory = session.live_view()
-        if memory != view:
+        if memory != view and memory != (view := self._view_again(directory)):
             detail = describe(differences(memory, view), "the reopened store", "a plain reader")
             raise Violation("memory-equals-disk", f"after a crash: {detail}", {"memory": memory, "disk": view})
+        return view
+
+    def _view_again(self, directory: Path) -> View:
+        with faults.spare():
+            if self.target.files_view is not None:
+                return self.target.files_view(directory)
+            return view_of(self.target, self.target.database(directory), integrity=False)
+
+    def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
         session.self_check()
         try:
             session.call(self.target.heartbeat())
