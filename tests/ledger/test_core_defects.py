@@ -1,4 +1,4 @@
-"""More defects that were once in the ledger's core, each with a test that failed before it was mended."""
+"""More defects that were once in the ledger's core, each with a test that failed before it was fixed."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""Defects that were once in the ledger's core, each with a test that failed before it was mended."""
+"""Defects that were once in the ledger's core, each with a test that failed before it was fixed."""
 
 # ruff: noqa: PT012 - what a batch does at its end is the thing under test, so its whole block is inside `raises`.
 

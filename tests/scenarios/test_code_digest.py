@@ -63,7 +63,7 @@ class Notes(SimpleTarget):
 
 
 @pytest.mark.slow
-def test_a_finding_that_goes_away_by_itself_is_not_fixed_and_one_that_is_mended_is(tmp_path: Path) -> None:
+def test_a_finding_that_goes_away_by_itself_is_not_fixed_and_one_that_is_corrected_is(tmp_path: Path) -> None:
     (tmp_path / "digested_store.py").write_text(STORE)
     (tmp_path / "digested_target.py").write_text(TARGET)
 
@@ -82,8 +82,8 @@ def test_a_finding_that_goes_away_by_itself_is_not_fixed_and_one_that_is_mended_
     assert gone.returncode == 2
     assert "NOT REPRODUCED: memory-equals-disk (nothing of the target's code has changed since it was" in gone.stdout
     (tmp_path / "digested_store.py").write_text(STORE.replace('os.environ.get("NOTES_EARLY")', "False"))
-    mended = tornpage("replay", file, early="1")
-    assert (mended.returncode, "FIXED: memory-equals-disk" in mended.stdout) == (0, True), mended.stdout
+    corrected = tornpage("replay", file, early="1")
+    assert (corrected.returncode, "FIXED: memory-equals-disk" in corrected.stdout) == (0, True), corrected.stdout
 
 
 def test_a_changed_module_a_changed_statement_and_one_that_has_gone_are_changes(

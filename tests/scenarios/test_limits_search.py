@@ -181,7 +181,7 @@ def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
 
 @pytest.mark.slow
 @pytest.mark.quality
-def test_a_finding_is_a_file_that_replays_and_a_store_that_is_mended_is_fixed(
+def test_a_finding_is_a_file_that_replays_and_a_store_that_is_corrected_is_fixed(
     home: Path, tmp_path: Path, shim: faults.Shim
 ) -> None:
     recorder = limited(ForgetsMemoryError(), points=60, report=tmp_path)
@@ -298,7 +298,7 @@ def test_the_command_teaches_and_runs(command: Callable[..., Any]) -> None:
     assert "tornpage replay" in found.out
 
 
-def test_a_cancelled_call_that_leaves_its_transaction_open_is_found_and_the_mended_store_is_silent() -> None:
+def test_a_cancelled_call_that_leaves_its_transaction_open_is_found_and_the_corrected_store_is_silent() -> None:
     from tornpage.scenarios.model.plan import Plan
     from tornpage.scenarios.run.campaign import run
     from tornpage.scenarios.targets.registry import find
