@@ -7,7 +7,7 @@ many times slower; so nothing is shrunk, and a failing step is reported with tho
 Not covered: commands, hooks and real workers, which scripts cover.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -161,7 +161,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 _RENAMED: Final = {"delivery_status": ("tasks.set_delivery_status", "status"), "result": ("history.finish", "status")}
 _RESULTS: Final = _of("success", "failure", "cancelled", "interrupted", "aborted_no_skill", "running")
 
-NAMES: Final = frozenset(_ARGUMENTS)
+NAMES: Final = tuple(_ARGUMENTS)
 """Every call that is drawn."""
 
 _ONCE_IN_FIFTEEN: Final = 1 / 15
@@ -198,6 +198,31 @@ def _as_data(action: Action) -> dict[str, Any]:
     return {"name": action.name, "args": action.args}
 
 
+def each_argument(name: str, values: Sequence[Any]) -> Iterator[Action]:
+    """A call with each of these values for each of its arguments in turn; what it needs beside that is valid."""
+    needed, optional = _ARGUMENTS[name]
+    for one in dict.fromkeys((*needed.split(), *optional)):
+        args = {_key(name, each): _valid(each, Random(0)) for each in (*needed.split(), one)}  # noqa: S311 - any will do
+        key = _key(name, one)
+        if _may_be_odd(key):
+            yield from (Action(name, {**args, key: value}) for value in values)
+
+
+def _key(name: str, argument: str) -> str:
+    """What a call calls this argument."""
+    call, renamed = _RENAMED.get(argument, ("", argument))
+    return renamed if call == name else argument
+
+
+def _valid(argument: str, chance: Random) -> Any:
+    return _RESULTS(chance) if argument == "result" else _POOLS.get(argument, _TEXT)(chance)
+
+
+def _may_be_odd(key: str) -> bool:
+    # Any value has a truth value, and the next id is not an argument.
+    return key not in ("id", "apply", "booting")
+
+
 def _plain(chance: Random, *, timed: bool = True) -> Action:
     name = chance.choice(_WEIGHTED)
     needed, optional = _ARGUMENTS[name]
@@ -205,11 +230,9 @@ def _plain(chance: Random, *, timed: bool = True) -> Action:
     more = chance.sample(optional, min(len(optional), int(chance.expovariate(0.8))))
     args: dict[str, Any] = {}
     for one in (*needed.split(), *more):
-        call, argument = _RENAMED.get(one, ("", one))
-        key = argument if call == name else one
-        args[key] = _RESULTS(chance) if one == "result" else _POOLS.get(one, _TEXT)(chance)
-        # Any value has a truth value, and the next id is not an argument.
-        if key not in ("id", "apply", "booting") and chance.random() < _ONCE_IN_FIFTEEN:
+        key = _key(name, one)
+        args[key] = _valid(one, chance)
+        if _may_be_odd(key) and chance.random() < _ONCE_IN_FIFTEEN:
             args[key] = chance.choice(_ODD)
     if timed and chance.random() < 1 / 5:
         args["later_ms"] = chance.choice(_LATER_MS) + chance.choice((-1, 0, 1))

@@ -123,11 +123,12 @@ def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:
         raise Violation("no-lost-message", f"an attempt to send message {name} failed, and it was not counted")
     hopeless = call.args.get("permanent")
     if hopeless is None:
-        hopeless = any(text in call.args["error"].lower() for text in _PERMANENT)
-    is_over = hopeless or attempts >= _MOST_ATTEMPTS
+        said = (call.args["error"] or "").lower()
+        hopeless = any(text in said for text in _PERMANENT)
+    is_over = bool(hopeless) or attempts >= _MOST_ATTEMPTS
     if is_over != (new["status"] == "failed_terminal"):
-        said = "is tried again, which can't help" if is_over else "was given up too early"
-        raise Violation("no-lost-message", f"message {name} failed with {call.args['error']!r}, and {said}")
+        fate = "is tried again, which can't help" if is_over else "was given up too early"
+        raise Violation("no-lost-message", f"message {name} failed with {call.args['error']!r}, and {fate}")
     if not is_over and new["next_attempt_at"] != call.now_ms + _BACKOFF_MS[attempts - 1]:
         raise Violation("no-lost-message", f"message {name} is tried again at {new['next_attempt_at']}")
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final
 
 from tornpage.scenarios.targets.reference.scripts import (
+    arguments,
     circumstances,
     commands,
     drivers,
@@ -26,7 +27,7 @@ __all__ = ["Script", "scripts"]
 
 
 _ROOMS: Final = (
-    tasks, upkeep, runs, messages, together, circumstances, commands, outside, drivers, edges, hands,
+    tasks, upkeep, runs, messages, together, circumstances, commands, outside, drivers, edges, hands, arguments,
 )  # fmt: skip
 
 
