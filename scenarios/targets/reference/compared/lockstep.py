@@ -72,7 +72,7 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
 def _overtaken(before: View, args: dict[str, Any], after: View, kind: str, told: Told, now_ms: int) -> None:
     state = model.State.of(before)
     if told.is_overtaken or "at" not in args:
-        state = _made_by_other(state, args["first"], now_ms).state
+        state = _made_by_other(state, args["first"], now_ms, told).state
     _check(state, _Call.of(_action(args["then"]), now_ms), after, kind, told)
 
 
@@ -82,7 +82,7 @@ def _cancel_while(before: View, args: dict[str, Any], after: View, kind: str, to
     is_asked = state.task.get(task_id, {}).get("status") in ("queued", "running")
     meanwhile = model.Outcome(state)
     if is_asked and args.get("meanwhile") is not None:
-        meanwhile = _made_by_other(state, args["meanwhile"], now_ms)
+        meanwhile = _made_by_other(state, args["meanwhile"], now_ms, told)
     says = "agrees" if args["says"] in ("agrees", "nothing") else "refuses"
     there = model.World(now_ms, controls={"acp": says})
     outcome = model.step(there, meanwhile.state, "tasks.cancel", {"task_id": task_id})
@@ -97,7 +97,9 @@ def _maintenance_while(before: View, args: dict[str, Any], after: View, kind: st
     """§3, maintenance: each row is re-read in its own transaction before it is changed."""
     call = _Call("maintenance_while", args, now_ms + args.get("later_ms", 0))
     state, world = model.State.of(before), model.World(call.now_ms, **told.circumstances)
-    meanwhile = _made_by_other(state, args["meanwhile"], call.now_ms) if told.is_overtaken else model.Outcome(state)
+    meanwhile = model.Outcome(state)
+    if told.is_overtaken:
+        meanwhile = _made_by_other(state, args["meanwhile"], call.now_ms, told)
     outcome = model.step(world, state, "maintenance", {"apply": True, "meanwhile": meanwhile.state})
     _hold_outcome(call, outcome, kind, state.view(), after, told)
 
@@ -165,11 +167,12 @@ def _action(data: dict[str, Any]) -> Action:
     return Action(data["name"], data["args"])
 
 
-def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int) -> model.Outcome:
-    """The result of another process's call, which may have been refused."""
+def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int, told: Told) -> model.Outcome:
+    """The result of another process's call, which may have been refused; its runtimes and sessions are the same."""
     made = _Call.of(_action(call), now_ms)
+    world = model.World(made.now_ms, controls=told.circumstances["controls"], backs=told.circumstances["backs"])
     try:
-        return model.step(model.World(made.now_ms), state, made.name, made.args)
+        return model.step(world, state, made.name, made.args)
     except model.Refusal:
         return model.Outcome(state)
 

@@ -139,7 +139,7 @@ def callbacks() -> Iterator[Action]:
     for meanwhile in (
         None, call("tasks.finish", task_id="t", status="succeeded"), call("tasks.delete", task_id="t"),
         call("tasks.progress", task_id="t", text="late"), call("tasks.start", task_id="t"),
-        call("tasks.finish", task_id="t", status="lost"),
+        call("tasks.finish", task_id="t", status="lost"), call("tasks.cancel", task_id="t"),
     ):  # fmt: skip
         for says in ("agrees", "nothing", "refuses", "raises"):
             number += 1
