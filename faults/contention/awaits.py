@@ -23,6 +23,10 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_unwatched
 
 _POLLS: Final = 1_000
+_POLLS_OF_WORK: Final = 100
+# At so many turns of the loop a task waits for the same thing before it counts as idle; the callbacks of a turn.
+_TURNS: Final = 5
+_CALLBACKS: Final = 5
 
 
 class Awaits:
@@ -55,6 +59,11 @@ class Awaits:
         return value
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:
+        # What it has passed to a thread has run, and the task does not know: a pool may drop what it has not begun.
+        for _ in range(_POLLS_OF_WORK):
+            if all_idle():
+                break
+            real_sleep(POLL_S)
         self.was_cancelled = task.cancel()
 
     @types.coroutine
@@ -156,8 +165,30 @@ class Calls:
                 raise self._error("at a call into sqlite3")
 
 
-async def quiet() -> None:
-    """Wait until all other threads of this process are idle."""
+def tasks() -> "frozenset[asyncio.Task[Any]]":
+    """The tasks of the running event loop that have not ended; none in trio: a call ends after those it starts."""
+    return frozenset(asyncio.all_tasks() if the_loop() is asyncio else ())
+
+
+async def quiet(others: "frozenset[asyncio.Task[Any]] | None" = None) -> None:
+    """Wait until all other threads of this process are idle; then, if `others` are given, until all other tasks are.
+
+    A task that goes on in the background, as one in ``asyncio.shield`` does, is waited for until it ends, or waits for
+    one thing for several turns of the loop, such as a timer.
+    """
+    await _threads_quiet()
+    turns, waits = 0, list[tuple[int, int]]()
+    for _ in range(_POLLS):
+        if others is None or turns >= _TURNS or not (left := tasks() - others):
+            return
+        for _ in range(_CALLBACKS):
+            await asyncio.sleep(0)
+        await _threads_quiet()
+        now = sorted((id(one), id(getattr(one, "_fut_waiter", None))) for one in left)
+        turns, waits = (turns + 1 if now == waits else 0), now
+
+
+async def _threads_quiet() -> None:
     loop = the_loop()
     for _ in range(_POLLS):
         if all_idle():

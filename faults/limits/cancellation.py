@@ -2,7 +2,7 @@
 
 It applies to a coroutine that is run by ``loop.run_until_complete``, ``asyncio.run`` or a Runner: the task is cancelled
 while it waits, as by a timeout or a closed connection. The awaited work goes on; before the error is raised, the
-harness waits until all other threads are idle.
+harness waits until all other threads are idle, and all tasks that the call has started.
 
 Not covered: trio, and coroutines that a loop in another thread runs.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from unittest import mock
 
-from tornpage.faults.contention.awaits import Awaits, quiet
+from tornpage.faults.contention.awaits import Awaits, quiet, tasks
 from tornpage.faults.limits.limit import Limit
 
 
@@ -62,8 +62,9 @@ class Cancellation(Limit):
 
 
 async def _cut_short(awaits: Awaits, work: Coroutine[Any, Any, Any]) -> Any:
+    before = tasks()
     try:
         return await awaits.cancelled(work)
     except asyncio.CancelledError:
-        await quiet()
+        await quiet(before)
         raise

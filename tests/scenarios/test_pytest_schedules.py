@@ -207,8 +207,8 @@ def test_a_task_is_cancelled_at_each_await(run) -> None:
     done = run(
         """
         @pytest.mark.every_cancel
-        @pytest.mark.parametrize("sound", [False, True])
-        def test_put(two, cancelled, sound):
+        @pytest.mark.parametrize("how", ["bare", "waited_for", "shielded", "shielded_and_open"])
+        def test_put(two, cancelled, how):
             async def put():
                 await asyncio.to_thread(two[0].db.execute, "BEGIN IMMEDIATE")
                 try:
@@ -224,13 +224,57 @@ def test_a_task_is_cancelled_at_each_await(run) -> None:
                 except asyncio.CancelledError:
                     await asyncio.wait([task])
                     raise
+            async def in_background():
+                await asyncio.shield(put())
+            async def forgets():
+                async def begin():
+                    await asyncio.to_thread(two[0].db.execute, "BEGIN IMMEDIATE")
+                    await asyncio.sleep(0)
+                await asyncio.shield(begin())
+                two[0].db.execute("COMMIT")
             async def main():
-                await cancelled(shielded() if sound else put())
+                works = {"bare": put, "waited_for": shielded, "shielded": in_background, "shielded_and_open": forgets}
+                await cancelled(works[how]())
+            asyncio.run(main())
+        """
+    )
+    done.assert_outcomes(passed=2, failed=2)
+    left = "cancelled at its await 1: a transaction is left open, and every other writer*locked*"
+    done.stdout.fnmatch_lines([f"*{left}", f"*{left}"])
+    done.stdout.fnmatch_lines(["*test_put[[]bare[]]*", "*test_put[[]shielded_and_open[]]*"])
+
+
+def test_what_a_pool_has_begun_is_cancelled_after_it_has_run(run) -> None:
+    # anyio's threads drop a call that is cancelled before they begin it; a real one may have begun.
+    pytest.importorskip("anyio")
+    done = run(
+        """
+        import anyio
+        from anyio.to_thread import run_sync
+
+        @pytest.mark.every_cancel
+        @pytest.mark.parametrize("sound", [False, True])
+        def test_put(two, cancelled, sound):
+            async def put():
+                if not sound:
+                    await run_sync(two[0].db.execute, "BEGIN IMMEDIATE")
+                try:
+                    if sound:
+                        await run_sync(two[0].db.execute, "BEGIN IMMEDIATE")
+                    await run_sync(two[0].add, "b")
+                    await run_sync(two[0].db.execute, "COMMIT")
+                except BaseException:
+                    if two[0].db.in_transaction:
+                        two[0].db.execute("ROLLBACK")
+                    raise
+            async def main():
+                await cancelled(put())
             asyncio.run(main())
         """
     )
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["*cancelled at its await 1: a transaction is left open, and every other writer*locked*"])
+    done.stdout.fnmatch_lines(["*cancelled at its await *: a transaction is left open, and every other writer*locked*"])
+    done.stdout.fnmatch_lines(["*FAILED*test_put[[]False[]]*"])
 
 
 def test_misuse_is_told_in_a_line(run) -> None:

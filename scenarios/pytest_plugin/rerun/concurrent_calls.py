@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from tornpage import faults
-from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet
+from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet, tasks
 from tornpage.faults.contention.calls import connections_called
 from tornpage.faults.contention.coroutines import Pair, Unsettled
 from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, switch
@@ -262,13 +262,14 @@ class Cancelling:
         awaits = Awaits(self._point.number)
         self._point.is_due = False
         self._look_before("cancelled at its await")
+        before = tasks()
         try:
             await awaits.cancelled(work)
         except asyncio.CancelledError:
             if not awaits.was_cancelled:
                 raise
         self._counted(awaits.seen)
-        await quiet()
+        await quiet(before)
         self._require_nothing_open()
         return awaits.was_cancelled
 
