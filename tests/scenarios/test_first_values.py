@@ -199,3 +199,46 @@ def test_defaults_json_and_objects_in_memory_are_the_view(
     swept = command("sweep", "--target", f"settings_{name}_target:SettingsTarget", "--quiet", "--jobs", 1)
     assert swept.code == bool(said), swept
     assert said in swept.out
+
+
+# A connection for each thread, no `close`, and a parent that the first call has added already.
+FAMILY = """
+import contextlib, sqlite3, threading
+
+class Family:
+    def __init__(self, path):
+        self.path, self.here = path, threading.local()
+        self._db().executescript(
+            "CREATE TABLE IF NOT EXISTS parent (name TEXT PRIMARY KEY);"
+            "CREATE TABLE IF NOT EXISTS child (parent TEXT, name TEXT, PRIMARY KEY (parent, name))"
+        )
+
+    def _db(self):
+        if not hasattr(self.here, "db"):
+            self.here.db = sqlite3.connect(self.path)
+        return self.here.db
+
+    def bear(self, parent: str, name: str):
+        with self._db() as db:
+            db.execute("INSERT OR IGNORE INTO parent VALUES (?)", (parent,))
+            MIDDLE
+            db.execute("INSERT OR IGNORE INTO child VALUES (?, ?)", (parent, name))
+
+    def settle(self, parent: str):
+        with self._db() as db:
+            db.execute("INSERT OR IGNORE INTO parent VALUES (?)", (parent,))
+"""
+
+
+@pytest.mark.parametrize(("middle", "code"), [("pass", 0), ("db.commit()", 1)])
+def test_a_connection_of_each_thread_is_closed_and_both_tables_are_seen(
+    command: Command, tmp_path: Path, middle: str, code: int
+) -> None:
+    (tmp_path / f"family_{code}.py").write_text(FAMILY.replace("MIDDLE", middle))
+    wrote = command("new", "target", "--from", f"family_{code}:Family")
+    assert wrote.code == 0, wrote
+    assert "2 calls: bear, settle\n" in wrote.out
+    assert "view: child, parent, through store.here.db; add" in wrote.out
+    swept = command("sweep", "--target", f"family_{code}_target:FamilyTarget", "--quiet", "--jobs", 1)
+    assert swept.code == code, swept
+    assert ("all-or-nothing" in swept.out) == bool(code)

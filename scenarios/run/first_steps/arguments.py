@@ -148,8 +148,13 @@ def arguments(method: Any) -> Iterator[dict[str, Any]]:
     samples = [list(_samples(one)) for one in required]
     if not all(samples):
         return
-    for values in itertools.islice(itertools.product(*samples), _MOST_TRIES):
-        yield distinct({parameter.name: value for parameter, value in zip(required, values, strict=True)})
+    tried = [
+        distinct({parameter.name: value for parameter, value in zip(required, values, strict=True)})
+        for values in itertools.islice(itertools.product(*samples), _MOST_TRIES)
+    ]
+    yield from tried
+    # What is there already may not be added again.
+    yield from ({**args, name: "gamma"} for args in tried[:1] for name, value in args.items() if value == "alpha")
 
 
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

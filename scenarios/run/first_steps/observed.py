@@ -43,7 +43,7 @@ from tornpage.scenarios.run.first_steps.arguments import (
     ways_to_make,
     why_left_alone,
 )
-from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, copied, held, is_data
+from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, connection_in, copied, held, is_data
 from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, others, read
 from tornpage.scenarios.run.first_steps.values import is_made, parts, with_parts
 
@@ -93,6 +93,8 @@ class Observed(msgspec.Struct, frozen=True):
     begun: Mapping[str, Any] = {}
     # The binding of the library that it opens its file with.
     library: str = "sqlite3"
+    # Whether its file is still open after its `close`.
+    stays_open: bool = False
     # Files beside the database that no view of its tables shows.
     other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
@@ -160,7 +162,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
-        deterministic, begun=played.defaults, library=played.library,
+        deterministic, begun=played.defaults, library=played.library, stays_open=played.stays_open,
     )  # fmt: skip
 
 
@@ -391,22 +393,21 @@ class _Played:
         return [*attributes, *mapping, *(name for name in self.answers if name.endswith("()"))]
 
     def _finish(self) -> None:
-        self.connection = next(
-            (name for name, value in held(self.store) if isinstance(value, connection_classes())), None
-        )
+        self.connection = connection_in(self.store, connection_classes())
         opener = faults.shims().opener_of(self.directory / self.file)
         self.library = opener.library.bindings[0].name if opener is not None else "sqlite3"
         self.synchronous = self._level()
         self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
         if not self.closes and callable(getattr(self.store, "__exit__", None)):
             self.closes = "__exit__"
-        close = getattr(self.store, "close", None) or getattr(
-            getattr(self.store, self.connection or "", None), "close", None
-        )
+        close = getattr(self.store, "close", None)
+        if close is None and self.connection is not None:
+            close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
             if close is not None:
                 close()
         self.other_files = others(self.directory, self.file)
+        self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
         if not self.file:
             raise NotLearned("it was created, and there is no SQLite file in its directory")
         if "/" in self.file:

@@ -59,3 +59,21 @@ def _as_it_is_now(value: Any) -> Any:
 def is_data(value: Any) -> bool:
     """Whether an answer says something that can be compared."""
     return isinstance(value, (str, bytes, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
+
+
+def connection_in(store: Any, classes: tuple[type, ...]) -> str | None:
+    """Where it keeps its connection, as Python reads it: `db`, `_local.connection`, `_pool[0]`; None for nowhere."""
+    found = held(store)
+    one = next((name for name, value in found if isinstance(value, classes)), None)
+    if one is not None:
+        return one
+    for name, value in found:
+        if isinstance(value, Mapping):
+            inner = [(f"{name}[{key!r}]", one) for key, one in value.items() if isinstance(key, (str, int))]
+        elif isinstance(value, (list, tuple)):
+            inner = [(f"{name}[{index}]", one) for index, one in enumerate(value)]
+        else:
+            inner = [(f"{name}.{key}", one) for key, one in getattr(value, "__dict__", {}).items()]
+        if there := next((path for path, one in inner if isinstance(one, classes)), None):
+            return there
+    return None

@@ -223,6 +223,8 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
     yield from _not_checked(observed, answers, seen)
     if observed.deterministic:
         yield "deterministic: the time and the random values that it takes by itself are replaced"
+    if observed.stays_open:
+        yield f"its `close` leaves {observed.file} open: let `close` release it, or no search can run"
     if observed.synchronous in ("OFF", "NORMAL"):
         yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
     yield from (
@@ -249,7 +251,8 @@ def _unseen(observed: Observed, answers: list[Answer]) -> list[str]:
 
 def _imports(module: str, store: str, observed: Observed, rows: list[str], *, library: str) -> str:
     """The imports; `library` is the binding that reads the file, "" for none."""
-    standard = ["import contextlib"] if library else []
+    needs_contextlib = library or not (observed.closes or (observed.connection or "db").isidentifier())
+    standard = ["import contextlib"] if needs_contextlib else []
     standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
     others = [f"from {module} import {store}", "from tornpage import Action, Configuration, SimpleTarget"]
     if library:
@@ -284,7 +287,9 @@ def _how_to_close(observed: Observed) -> str:
     if observed.closes == "__exit__":
         return "self.__exit__(None, None, None)"
     if observed.connection is None:
-        return "pass  # it keeps nothing open"
+        return "pass" if observed.stays_open else "pass  # it keeps nothing open"
+    if not observed.connection.isidentifier():
+        return f"with contextlib.suppress(AttributeError, LookupError):\n            self.{observed.connection}.close()"
     # It may connect at its first call.
     return f"if self.{observed.connection} is not None:\n            self.{observed.connection}.close()"
 

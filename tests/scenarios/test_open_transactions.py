@@ -1,0 +1,68 @@
+"""A finding whose cause is a transaction that stayed open says so."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, SimpleTarget, faults
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.sweep import Sweep
+
+
+class Shelf:
+    """It leaves a failed call's transaction open, and the next call commits it."""
+
+    def __init__(self, path: Path, *, tidies: bool) -> None:
+        self.path, self.tidies = path, tidies
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS shelf (name TEXT PRIMARY KEY, n INTEGER)")
+
+    def put(self, name: str, n: int) -> None:
+        try:
+            self.db.execute("INSERT OR REPLACE INTO shelf VALUES (?, ?)", (name, n))
+            self.db.commit()
+        except sqlite3.Error:
+            if self.tidies:
+                self.db.rollback()
+            raise
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class ShelfTarget(SimpleTarget):
+    title = "a shelf that is looked at from outside"
+    file = "shelf.sqlite"
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("put", {"name": "a", "n": 1}), Action("put", {"name": "a", "n": 2}))
+    beat = Action("put", {"name": "beat", "n": 0})
+    tidies = False
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Shelf:
+        return Shelf(path, tidies=self.tidies)
+
+    def view(self, store: Shelf) -> dict[str, int]:
+        with contextlib.closing(sqlite3.connect(store.path)) as connection:
+            return self.rows(connection)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, int]:
+        return dict(connection.execute("SELECT name, n FROM shelf"))
+
+
+class TidyTarget(ShelfTarget):
+    tidies = True
+
+
+@pytest.mark.parametrize("kind", [ShelfTarget, TidyTarget])
+def test_the_next_call_commits_what_a_failed_one_has_left(kind: type[ShelfTarget], tmp_path: Path) -> None:
+    recorder = Recorder()
+    with faults.install():
+        Sweep(kind(), recorder, tmp_path, plan=faults.FaultPlan.parse("lock:db@3..=BUSY")).run()
+    messages = [one.finding.message for one in recorder.findings]
+    carried = "it committed the change of the failed call before it, whose transaction was still open"
+    assert recorder.count("fired")
+    assert bool(messages) == (kind is ShelfTarget)
+    assert all(carried in one for one in messages)
