@@ -164,11 +164,6 @@ _ELSEWHERE: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         f"{_CORE}what_an_interrupt_left_pending_is_not_taken_for_the_next_unit_s",
         (f"drop-reread:{_ENGINE}.joined:1",),
     ),
-    "restored first": (
-        "It takes a COMMIT that is neither here nor there, after a load that no observer has heard of yet.",
-        f"{_CORE}a_commit_that_can_only_be_adopted_is_told_after_the_restore_and_with_what_was_there_before",
-        (f"observer-before-commit:{_ENGINE}.settled:1",),
-    ),
     "reload": (
         "The look after a call is made without any fault, so its load never fails.",
         f"{_REGISTRY}a_reload_that_fails_raises_and_keeps_memory_for_nobody",
@@ -375,12 +370,10 @@ _HOLES: Final[Mapping[str, tuple[str, ...]]] = {
         f"observer-before-commit:{_ENGINE}.rolled_back:2",
     ),
     "It would take an interrupt of Python, or another error that is not SQLite's, in the middle of a statement.": (
-        f"swallow-except:{_TRANSACTION}._execute:2",
         f"swap-commit-and-memory:{_DATABASE}.settle:1",
         f"swap-commit-and-memory:{_ENGINE}._load_memory:1",
         f"swallow-except:{_DATABASE}._run:2",
         f"swallow-except:{_DATABASE}._asking:2",
-        f"swallow-except:{_DATABASE}.reading:2",
         "swallow-except:ledger/outbox/outbox.py:Outbox._set_synchronous:2",
         "swallow-except:ledger/stores/sqlite.py:SqliteUnit.__enter__:1",
     ),

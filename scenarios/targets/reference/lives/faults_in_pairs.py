@@ -4,7 +4,8 @@ The searches inject one fault, or all from one on. Here each statement of a chan
 each later one up to the end of the next query; the list ends where the second fault is never reached. Before that query
 another process changes the row. After each pair:
 
-* observers know what memory has, also before anybody has looked again; a change that failed can be made again at once;
+* memory equals the rows, and observers know it, also before anybody has looked again;
+* a change that failed can be made again at once;
 * the answer is true of the rows, a COMMIT in doubt has been fenced, and an answer that is unknown has
   left a fence to make, which is made at the end;
 * another process is not locked out, and a query shows its change, or raises;
@@ -25,6 +26,7 @@ from typing import Any, Final
 from tornpage.ledger import Ledger, LedgerError, StoreError
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.environment import Mirror
+from tornpage.scenarios.targets.reference.introspection import is_suspect
 from tornpage.scenarios.targets.reference.lives.failing_driver import BUSY, HOWS, INTERRUPTS, Driver
 
 _SETTINGS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
@@ -162,11 +164,14 @@ class _Case:
         return ""
 
     def _unheard(self) -> str:
-        """The difference between memory, without a look at the rows, and what observers were notified of."""
+        """What differs: memory, without a new look at the rows; the rows; and what observers were notified of."""
         known, heard = self._ledger.tasks.view().tasks, self._mirror.tasks
+        texts = [one.progress_summary for one in known.values()]
+        if not is_suspect(self._ledger) and texts != self._stored():
+            return f"memory has {texts}, and the rows have {self._stored()}"
         if self._mirror.wrong or {*known.values()} != {*heard.values()}:
-            texts = [[one.progress_summary for one in some.values()] for some in (known, heard)]
-            return f"memory has {texts[0]}, and observers were notified of {texts[1]}: {self._mirror.wrong}"
+            told = [one.progress_summary for one in heard.values()]
+            return f"memory has {texts}, and observers were notified of {told}: {self._mirror.wrong}"
         return ""
 
     def _close_after(self, faults: Mapping[int, str]) -> str:
