@@ -25,6 +25,7 @@ from tornpage.scenarios.targets.reference.scripts import (
     Script,
     drivers,
     edges,
+    messages,
     scripts,
     tasks,
     together,
@@ -48,6 +49,7 @@ def test_the_ledger_does_in_every_script_what_the_model_says(tmp_path: Path) -> 
 QUICK_SCRIPTS = [
     together.elsewhere, together.batches, upkeep.audit, edges.odd_values, drivers.two_faults, drivers.durable_imports,
     edges.values_that_python_calls_equal, drivers.interrupts, tasks.refused_creation,
+    messages.imports_in_turns,
 ]  # fmt: skip
 
 

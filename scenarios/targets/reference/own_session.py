@@ -263,6 +263,9 @@ class OwnSession:
 
     def _do_outbox_import_legacy(self, changes: dict[str, Any] | None = None) -> Any:
         """Import the old queue; while that goes on somebody puts down one that `changes`, after it was read."""
+        if self._is_elsewhere:
+            # Its session is not checked after each call, and the other one may have imported since.
+            self._legacy.known = None
         self._legacy.look()
         if self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}

@@ -244,6 +244,21 @@ def changing_files() -> Iterator[Action]:
         yield call("outbox.import_legacy")
 
 
+def imports_in_turns() -> Iterator[Action]:
+    """Two processes import in turns; a pruned message of one of them is known to the other one."""
+    elsewhere = call("elsewhere", call={"name": "outbox.import_legacy", "args": {}})
+    old = {"channel": "mail", "to": "you"}
+    for name, importing in (("a", elsewhere), ("b", call("outbox.import_legacy")), ("c", elsewhere)):
+        yield call("legacy_file", name="f.json", content={"id": name, **old})
+        yield importing
+        yield call("outbox.ack", message_id=name)
+    yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
+    for name in ("a", "b", "c"):
+        for text in ({"text": "another"}, {}):
+            yield call("legacy_file", name="f.json", content={"id": name, **old, **text})
+            yield elsewhere
+
+
 def slow_receivers() -> Iterator[Action]:
     """The clock advances, or jumps back, while a receiver works; beyond the budget the rest stays unchanged."""
     for budget_ms in (1, 40_000, 60_000, 120_000, 120_001):
@@ -299,6 +314,7 @@ def spoiled_messages() -> Iterator[Action]:
 
 SCRIPTS: Final = (
     changing_files,
+    imports_in_turns,
     slow_receivers,
     ending_receivers,
     spoiled_messages,
