@@ -18,6 +18,7 @@ and after it).
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -59,6 +60,15 @@ class Forecast(NamedTuple):
 
     number: int
     each_s: float
+
+
+@dataclass
+class _Steps:
+    """The schedules of one state that are still to come; `points` are those of the pair of calls tried last."""
+
+    schedules: Generator[Interleave, None, None]
+    points: tuple[tuple[int, int], tuple[int, ...]] = ((0, 0), ())
+    have_ended: bool = False
 
 
 class Interleavings(Search):
@@ -142,26 +152,51 @@ class Interleavings(Search):
                 return True
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
-        pairs = Pairs(self.generator)
+        pairs, waiting, rest = Pairs(self.generator), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
             if not self._is_for_two(stage, serial, calls):
                 return True
-            budget = self._budget
-            for first, second in pairs.of(serial, calls, made_in_order=budget is not None):
-                self.counts["pairs"] += 1
-                pairs.are_tried(first, second)
-                for step in self._schedules(first, second, callers):
-                    if self.enough():
-                        return False
-                    if budget is not None and budget <= 0:
-                        self.left_out(1)
-                        break
-                    # The one return of a pair takes no other pair's place.
-                    budget = None if budget is None else budget - (step.switch >= 0)
-                    self._try(stage, serial, step)
+            steps = _Steps(self._steps(pairs, serial, calls, callers))
+            left = self._play(stage, serial, steps, self._budget)
+            if left is None:
+                return False
+            rest += left
+            waiting.append((serial, steps))
+        # What some states have left of their share goes to the others.
+        for serial, steps in waiting:
+            if rest <= 0 or steps.have_ended:
+                continue
+            left = self._play(stage, serial, steps, rest)
+            if left is None:
+                return False
+            rest = left
+        self.left_out(sum(not steps.have_ended for _, steps in waiting))
         return True
+
+    def _steps(
+        self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers
+    ) -> Generator[Interleave, None, None]:
+        """The schedules at one state, those of the promising pairs first."""
+        for first, second in pairs.of(serial, calls, made_in_order=self._budget is not None):
+            self.counts["pairs"] += 1
+            pairs.are_tried(first, second)
+            yield from self._schedules(first, second, callers)
+
+    def _play(self, stage: Stage, serial: Serial, steps: "_Steps", budget: int | None) -> int | None:
+        """Try schedules until the budget is used up; returns what is left of it, None if the search has to end."""
+        self._points, self._returns = steps.points
+        while (budget is None or budget > 0) and (step := next(steps.schedules, None)):
+            if self.enough():
+                return None
+            self._try(stage, serial, step)
+            if budget is not None:
+                # The one return of a pair takes no other pair's place.
+                budget -= step.switch >= 0
+        steps.points = self._points, self._returns
+        steps.have_ended = budget is None or budget > 0
+        return budget or 0
 
     def forecast(self, part: Part) -> Forecast:
         """About how many schedules a part has, and how long one takes: each call is made twice, one after the other."""

@@ -276,3 +276,43 @@ class WarmsTarget(JobsTarget):
 
     def view(self, store: Any) -> View:
         return {name: [store.owners.get(name, owner), n] for name, (owner, n) in self.rows(store.db).items()}
+
+
+class Reserves(Jobs):
+    """A reservation takes one of a stock: n is the number."""
+
+    condition = "AND n > 0"
+
+    def restock(self, name: str) -> None:
+        self.db.execute("INSERT INTO job (id, n) VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (name,))
+
+    def take(self, name: str) -> None:
+        if not self.db.execute(f"UPDATE job SET n = n - 1 WHERE id = ? {self.condition}", (name,)).rowcount:
+            raise Refused("there is none any more")
+
+    def reserve(self, name: str, worker: str) -> None:
+        if not self.db.execute("SELECT 1 FROM job WHERE id = ? AND n > 0", (name,)).fetchall():
+            raise Refused("there is none")
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.take(name)
+            self.db.execute("INSERT INTO job (id, owner) VALUES (?, ?)", (worker, name))
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+
+class ReservesTooMuch(Reserves):
+    """Wrong: the stock is looked at before the transaction alone."""
+
+    condition = ""
+
+
+class ReservesTarget(JobsTarget):
+    kind = Reserves
+    calls = tuple(
+        one
+        for worker in ("one", "two")
+        for one in (Action("restock", {"name": "s"}), Action("reserve", {"name": "s", "worker": worker}))
+    )

@@ -177,6 +177,16 @@ def test_a_call_whose_effect_is_in_memory_only_comes_first_too(seed: int) -> Non
     assert recorder.findings == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_one_state_leaves_of_its_schedules_another_one_gets(seed: int) -> None:
+    # Five states, of which one has nine pairs, and three hardly any.
+    recorder = interleave(racing_stores.ReservesTarget(racing_stores.ReservesTooMuch), "threads", seed=seed)
+    assert codes(recorder) == {"not-serializable"}
+    recorder = interleave(racing_stores.ReservesTarget(), "threads", seed=seed)
+    assert recorder.findings == []
+    assert recorder.count("schedules") > 60
+
+
 def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pair() -> None:
     recorder = interleave(racing_stores.WarmsTarget(), schedules=5)
     assert 5 <= recorder.count("schedules") <= 10
