@@ -16,6 +16,8 @@ from typing import Literal, Self
 
 import msgspec
 
+from tornpage.faults.contention.idle import real_monotonic
+
 Side = Callable[[], object]
 
 
@@ -30,9 +32,9 @@ class Spent:
 
     def on(self, work: Side) -> Self:
         """Do the work and add its time."""
-        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        cpu_s, wall_s = time.process_time(), real_monotonic()
         work()
-        self.wall_s += time.perf_counter() - wall_s
+        self.wall_s += real_monotonic() - wall_s
         self.cpu_s += time.process_time() - cpu_s
         return self
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from benchmarks import apsw_cost, ledger_cost, ledger_size, peers, searches
+from benchmarks import apsw_cost, ledger_cost, ledger_size, peers, schedules, searches
 from benchmarks.crash_states import CrashDisks
 from benchmarks.fault_points import FaultPoints
 from benchmarks.measuring import Ratio
 from benchmarks.shim_cost import nothing_armed
 
+from tornpage.scenarios.model.scenario import CALLERS
 from tornpage.scenarios.model.target import Configuration
 
 _CONFIGURATIONS = ("wal/FULL", "delete/EXTRA")
@@ -128,6 +129,13 @@ def _calls(bench: Bench) -> Iterator[Ratio]:
         )
 
 
+def _schedules(bench: Bench) -> Iterator[Ratio]:
+    place, home = bench.in_memory()
+    for callers in CALLERS:
+        work = bench.directory(home, f"schedules-{callers}")
+        yield schedules.one_schedule(work, place, callers, rounds=bench.size.rounds, chunks=2 * bench.size.chunks)
+
+
 def _jobs(bench: Bench) -> Iterator[Ratio]:
     place, _ = bench.in_memory()
     yield searches.two_jobs(place, rounds=bench.size.few_rounds, arguments=bench.size.check)
@@ -173,6 +181,7 @@ PARTS: Final[Mapping[str, Callable[[Bench], Iterator[Ratio]]]] = {
     "points": _points,
     "states": _states,
     "calls": _calls,
+    "schedules": _schedules,
     "jobs": _jobs,
     "update": _update,
     "peers": _peers,

@@ -246,6 +246,7 @@ AIMS = {
     "warm point": 1.25,
     "crash state": 1.25,
     "calls": 1.1,
+    "schedules": 1.5,
     "jobs": 1.8,
     "update": 1.5,
     "peers, the best peer": 1.0,
