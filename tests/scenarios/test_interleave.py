@@ -143,7 +143,7 @@ def test_the_sound_twins_of_those_stores_are_silent() -> None:
 @pytest.mark.parametrize(
     ("racy", "sound", "operation"),
     [
-        (racing_stores.AsksTwice, racing_stores.HasAThread, "put"),
+        (racing_stores.AsksTwice, racing_stores.HasAThread, "get"),
         (racing_stores.AsksTwiceByCondition, racing_stores.AsksByCondition, "__enter__"),
     ],
 )
