@@ -7,7 +7,9 @@ too (sticky). In each call
    operation, the effect in this call, then once or sticky;
 2. each effect that no operation of this call has had is tried;
 3. each effect on a kind of operation that no call has had is tried;
-4. random points use the rest of the budget.
+4. each lock of the database is refused from then on: a busy handler hides one refusal, and what a store leaves open
+   at a COMMIT that stays refused shows nowhere else;
+5. random points use the rest of the budget.
 
 So every budget covers each operation of each call, each pair of call and effect, and each pair of operation kind and
 effect. Random points spread evenly over the others. "So far" counts what the same `Covering` object has chosen; each
@@ -78,12 +80,17 @@ class Covering:
                 chosen[best] = None
                 in_call.update((_operation(variants[best]), _effect(variants[best])))
                 self._used.update((_pair(variants[best]), _triple(variants[best])))
+        chosen |= {index: None for index in order if _stays_refused(variants[index])}
         rest = (index for index in order if index not in chosen)
         return sorted((*chosen, *islice(rest, max(most - len(chosen), 0))))
 
     def _burden(self, variant: Variant, in_call: "Counter[Hashable]") -> tuple[int, int, int]:
         """How often the pairs of this variant have been tried so far."""
         return self._used[_pair(variant)], in_call[_effect(variant)], self._used[_triple(variant)]
+
+
+def _stays_refused(variant: Variant) -> bool:
+    return variant.is_sticky and variant.kind == ("lock", "db") and variant.effect[1] == "BUSY"
 
 
 def _operation(variant: Variant) -> Hashable:

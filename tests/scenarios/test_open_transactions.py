@@ -66,3 +66,12 @@ def test_the_next_call_commits_what_a_failed_one_has_left(kind: type[ShelfTarget
     assert recorder.count("fired")
     assert bool(messages) == (kind is ShelfTarget)
     assert all(carried in one for one in messages)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_small_sample_has_each_lock_that_stays_refused(seed: int, tmp_path: Path) -> None:
+    """A single refusal is hidden by the busy handler, so only this shows what is left open at a COMMIT."""
+    recorder = Recorder()
+    with faults.install():
+        Sweep(ShelfTarget(), recorder, tmp_path, most_points_per_call=1, every_operation=True, seed=seed).run()
+    assert any("it committed the change of the failed call" in one.finding.message for one in recorder.findings)
