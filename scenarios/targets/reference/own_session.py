@@ -245,6 +245,10 @@ class OwnSession:
         self._workers.booting = self.told.circumstances["is_booting"] = not self._is_elsewhere
         try:
             yield
+        except UsageError:
+            # It is refused inside a batch, before it asks for any worker; the other calls there met living ones.
+            self.told.circumstances["is_booting"] = False
+            raise
         finally:
             self._workers.booting = False
 

@@ -40,8 +40,7 @@ class ReferenceSession(OwnSession):
             begun += statement.startswith("BEGIN IMMEDIATE")
             if begun == number and not self.told.is_overtaken:
                 self.told.is_overtaken = True
-                with contextlib.suppress(Refused):
-                    self._elsewhere(later_ms=self._own.later_ms).call(Action(call["name"], call["args"]))
+                self._call_elsewhere(call, later_ms=self._own.later_ms)
 
         connection = self.ledger.tasks.backend.database.connection  # type: ignore[attr-defined] # it is on SQLite
         connection.set_trace_callback(overtake)
@@ -66,8 +65,7 @@ class ReferenceSession(OwnSession):
             if meanwhile is not None and thread:
                 self._call_in_a_thread(meanwhile)
             elif meanwhile is not None:
-                with contextlib.suppress(Refused):
-                    self._elsewhere().call(Action(meanwhile["name"], meanwhile["args"]))
+                self._call_elsewhere(meanwhile)
             if says == "raises":
                 raise ConnectionError("nobody answers")
             return {"refuses": False, "agrees": True, "nothing": None}[says]
@@ -138,8 +136,7 @@ class ReferenceSession(OwnSession):
         if at:
             with self._overtaken_at(at, first):
                 return self._perform(then["name"], dict(then["args"]))
-        with contextlib.suppress(Refused):
-            self._elsewhere().call(Action(first["name"], first["args"]))
+        self._call_elsewhere(first)
         return self._perform(then["name"], dict(then["args"]))
 
     def _do_meanwhile(self, first: dict[str, Any], then: dict[str, Any]) -> None:
@@ -173,6 +170,14 @@ class ReferenceSession(OwnSession):
     def _do_visit(self) -> None:
         """Let a real process open the database, read and exit."""
         visit(self._database)
+
+    def _call_elsewhere(self, call: dict[str, Any], later_ms: int = 0) -> None:
+        """Another process makes a call, which may be refused; the model has to know of the files that it met."""
+        other = self._elsewhere(later_ms)
+        with contextlib.suppress(Refused):
+            other.call(Action(call["name"], call["args"]))
+        met = other.told.circumstances
+        self.told.circumstances |= {name: met[name] for name in ("files", "imported") if name in met}
 
     def _elsewhere(self, later_ms: int = 0) -> OwnSession:
         if self._other is None:

@@ -167,10 +167,15 @@ def _action(data: dict[str, Any]) -> Action:
     return Action(data["name"], data["args"])
 
 
+# The circumstances that another process meets, too.
+_OF_ALL_PROCESSES: Final = ("controls", "backs", "files", "imported")
+
+
 def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int, told: Told) -> model.Outcome:
     """The result of another process's call, which may have been refused; its runtimes and sessions are the same."""
     made = _Call.of(_action(call), now_ms)
-    world = model.World(made.now_ms, controls=told.circumstances["controls"], backs=told.circumstances["backs"])
+    met = {name: told.circumstances[name] for name in _OF_ALL_PROCESSES if name in told.circumstances}
+    world = model.World(made.now_ms, **met)
     try:
         return model.step(world, state, made.name, made.args)
     except model.Refusal:

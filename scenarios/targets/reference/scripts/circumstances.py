@@ -147,6 +147,11 @@ def callbacks() -> Iterator[Action]:
             data = None if meanwhile is None else {"name": meanwhile.name, "args": meanwhile.args}
             yield Action("cancel_while", {"task_id": "t", "says": says, "meanwhile": data})
             yield call("tasks.delete", task_id="t")
+    yield create("t", runtime="acp", task="while files are imported")
+    yield call("legacy_file", name="f.json", content={"id": "old", "channel": "mail", "to": "you"})
+    imports = {"name": "outbox.import_legacy", "args": {}}
+    yield Action("cancel_while", {"task_id": "t", "says": "agrees", "meanwhile": imports})
+    yield call("tasks.delete", task_id="t")
     for meanwhile in (call("tasks.finish", task_id="t", status="failed"), call("tasks.delete", task_id="t")):
         yield create("t", runtime="acp", task="in a thread")
         data = {"name": meanwhile.name, "args": meanwhile.args}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, call, create, later
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, batch, call, create, later
 
 
 def audit() -> Iterator[Action]:
@@ -77,6 +77,10 @@ def maintenance() -> Iterator[Action]:
     yield create("erred", runtime="acp", error="first")
     yield call("maintenance", later_ms=DAY_MS)
     yield call("batch", calls=[{"name": "maintenance", "args": {}}])
+    # The worker of a run that begins there is alive.
+    yield create("in-a-batch")
+    begins = call("history.start", task_id="in-a-batch", worker_id="w", run_id="in-a-batch")
+    yield batch(begins, call("maintenance"))
 
 
 def overtaken_maintenance() -> Iterator[Action]:
