@@ -134,15 +134,18 @@ HIDDEN = """
 
 class Hidden:
     def __init__(self, path):
-        self.parts = [{opened}]
-        self.parts[0].execute("PRAGMA journal_mode = WAL")
-        self.parts[0].execute("CREATE TABLE IF NOT EXISTS words (word TEXT PRIMARY KEY, times INTEGER)")
+        db = {opened}
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE IF NOT EXISTS words (word TEXT PRIMARY KEY, times INTEGER)")
+        # No attribute leads to the connection.
+        self.write = lambda *row: db.execute("INSERT OR REPLACE INTO words VALUES (?, ?)", row)
+        self.end = lambda: db.close()
 
     def add(self, word: str, times: int):
-        self.parts[0].execute("INSERT OR REPLACE INTO words VALUES (?, ?)", (word, times))
+        self.write(word, times)
 
     def close(self):
-        self.parts[0].close()
+        self.end()
 """
 
 

@@ -84,6 +84,8 @@ _STEPS_A_PART: Final = 12
 _FAULTED_A_PART: Final = 6
 # One in so many states of a call is tried after a fault, or starts its own recovery.
 _FAULTED_SHARE: Final = 10
+# The same after a failed sync, where the device was asked to drop its pages.
+_DROPPED_SHARE: Final = 2
 _RECOVERY_SHARE: Final = 6
 # If every state is wanted: the number for each call after a fault, or of a recovery, since there are millions.
 _MOST_OF_A_SHARE: Final = 100
@@ -372,7 +374,7 @@ class CrashSearch(Search):
                     return
                 self._after_fault(point, before, beat, reader, tally, None)
             for point in self._sampled(
-                self._failed_syncs(sweep, reader.configuration, start), _FAULTED_SHARE, _FAULTS, tally
+                self._failed_syncs(sweep, reader.configuration, start), self._dropped_share, _FAULTS, tally
             ):
                 if self.recorder.enough():
                     return
@@ -393,7 +395,7 @@ class CrashSearch(Search):
             (*before, Restart(crash=True)),
             start.files,
             start.before,
-            _FAULTED_SHARE,
+            self._dropped_share if device else _FAULTED_SHARE,
             device=device,
         )
         came_to = self._try_tape(tape, reader, tally)
@@ -401,6 +403,11 @@ class CrashSearch(Search):
         self.counts.update(fired=fired, surfaced=surfaced, tried=1)
         # Failures here happen in a crash, and are counted there.
         self.recorder.tell(PointTried(point.series, fired, surfaced, point.located(reader.configuration)))
+
+    @property
+    def _dropped_share(self) -> int:
+        """The share of failed syncs, and of the states after each: larger where the device was asked for."""
+        return _FAULTED_SHARE if self.device.failed_sync == "keeps" else _DROPPED_SHARE
 
     def _failed_syncs(self, sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:
         """Single faults of syncs, if the target or the device asks for dropped pages."""
