@@ -17,7 +17,8 @@ BUG = KnownBug(
     name="delete-memory-first",
     source="openclaw issue 88007 (fix 88008)",
     defect="delete changes memory, then the delete throws: the task is gone, and comes back on reload",
-    checks=("memory-equals-disk",),
+    # The second: another process makes the task, and this one deletes it before it has read that.
+    checks=("memory-equals-disk", "observers-saw-exactly-the-commits"),
     parts=lambda: {"registry": MemoryFirstDelete},
     calls=(CREATE, Action("tasks.delete", {"task_id": "a"})),
 )
