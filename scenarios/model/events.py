@@ -71,7 +71,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class PointTried(msgspec.Struct, frozen=True):
-    """One fault point was tried: whether its fault fired, the caller got an error, and a check failed."""
+    """One fault point was tried: whether its fault fired, and the caller got an error, or a check failed."""
 
     series: Series
     fired: bool

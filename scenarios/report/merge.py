@@ -178,9 +178,14 @@ def _fault_points(records: list[RunRecord]) -> tuple[SeriesRecord, ...]:
     for record in records:
         for one in record.fault_points:
             key = (one.kind, one.role, one.timing, one.effect)
-            before = added.get(key, SeriesRecord(*key, 0, 0, 0))
-            sums = (before.tried + one.tried, before.fired + one.fired, before.surfaced + one.surfaced)
-            added[key] = SeriesRecord(*key, *sums)
+            sums = added.get(key, SeriesRecord(*key, 0, 0, 0))
+            added[key] = msgspec.structs.replace(
+                sums,
+                tried=sums.tried + one.tried,
+                fired=sums.fired + one.fired,
+                surfaced=sums.surfaced + one.surfaced,
+                failed=sums.failed + one.failed,
+            )
     return tuple(one for _, one in sorted(added.items()))
 
 

@@ -104,6 +104,8 @@ class SeriesRecord(msgspec.Struct, frozen=True):
     tried: int
     fired: int
     surfaced: int
+    # At how many a check failed; these did not surface.
+    failed: int = 0
 
 
 class PartRecord(msgspec.Struct, frozen=True):
@@ -272,7 +274,9 @@ def record_of(
         crash_states=tuple(recorder.crashes),
         searches=tuple(recorder.ended),
         fault_points=tuple(
-            SeriesRecord(one.kind, one.role, one.timing, one.effect, tally.tried, tally.fired, tally.surfaced)
+            SeriesRecord(
+                one.kind, one.role, one.timing, one.effect, tally.tried, tally.fired, tally.surfaced, tally.failed
+            )
             for one, tally in sorted(recorder.tallies.items(), key=_by_name)
         ),
         texts=points.texts,

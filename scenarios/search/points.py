@@ -94,7 +94,7 @@ def _variant(point: Point) -> Variant:
 
 
 class Met(NamedTuple):
-    """The result of a point: whether it fired, whether an error reached the caller, whether a check failed.
+    """The result of a point: whether it fired, an error reached the caller and every check passed, or a check failed.
 
     `condition` is the injection, None if a check failed.
     """
@@ -324,9 +324,9 @@ class PointSearch(WorkloadSearch):
         return Met(bool(condition.fired), bool(condition.surfaced), is_finding=False, condition=condition)
 
     def failed_at(self, point: Point) -> Met:
-        """The result of a point at which a check failed."""
+        """The result of a point at which a check failed; an error that reached the caller there is not counted."""
         del point
-        return Met(fired=True, surfaced=True, is_finding=True)
+        return Met(fired=True, surfaced=False, is_finding=True)
 
     def took(self, configuration: Configuration, point: Point, met: Met) -> bool:
         """Count a point; return False if it proves nothing and does not count."""

@@ -35,12 +35,24 @@ from tornpage.scenarios.model.target import Target
 
 
 class Tally:
-    """The counts of one series of fault points."""
+    """The counts of one series of fault points; at one that `failed` a check failed, whatever the caller got."""
 
-    __slots__ = ("fired", "surfaced", "tried")
+    __slots__ = ("failed", "fired", "surfaced", "tried")
 
     def __init__(self) -> None:
-        self.tried = self.fired = self.surfaced = 0
+        self.tried = self.fired = self.surfaced = self.failed = 0
+
+    @property
+    def absorbed(self) -> int:
+        """At how many points the fault caused no error, and every check passed."""
+        return self.fired - self.surfaced - self.failed
+
+    def add(self, event: PointTried) -> None:
+        """Count one point."""
+        self.tried += 1
+        self.fired += event.fired
+        self.surfaced += event.surfaced and not event.is_finding
+        self.failed += event.fired and event.is_finding
 
 
 # The properties that make findings of one search alike; the first word names the kind of likeness, or the search.
@@ -131,10 +143,7 @@ class Recorder:
             self._found_before = len(self.findings)
             self.begin_part()
         elif isinstance(event, PointTried):
-            tally = self.tallies[event.series]
-            tally.tried += 1
-            tally.fired += event.fired
-            tally.surfaced += event.surfaced
+            self.tallies[event.series].add(event)
         elif isinstance(event, Vacuous):
             if event in self.vacuous:
                 # Several parts of a search may report the same.

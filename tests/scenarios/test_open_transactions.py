@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,37 @@ class TidyTarget(ShelfTarget):
     tidies = True
 
 
+class OnAThread:
+    """The shelf on a thread of its own, as aiosqlite has one for each connection."""
+
+    def __init__(self, path: Path, *, tidies: bool) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.shelf = self.thread.submit(Shelf, path, tidies=tidies).result()
+
+    def put(self, name: str, n: int) -> None:
+        self.thread.submit(self.shelf.put, name, n).result()
+
+    def rows(self) -> dict[str, int]:
+        return self.thread.submit(lambda: dict(self.shelf.db.execute("SELECT name, n FROM shelf"))).result()
+
+    def close(self) -> None:
+        self.thread.submit(self.shelf.close).result()
+        self.thread.shutdown()
+
+
+class ThreadTarget(ShelfTarget):
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Any:
+        return OnAThread(path, tidies=self.tidies)
+
+    def view(self, store: Any) -> dict[str, int]:
+        found: dict[str, int] = store.rows()
+        return found
+
+
+class TidyThreadTarget(ThreadTarget):
+    tidies = True
+
+
 @pytest.mark.parametrize("kind", [ShelfTarget, TidyTarget])
 def test_the_next_call_commits_what_a_failed_one_has_left(kind: type[ShelfTarget], tmp_path: Path) -> None:
     recorder = Recorder()
@@ -66,6 +98,17 @@ def test_the_next_call_commits_what_a_failed_one_has_left(kind: type[ShelfTarget
     assert recorder.count("fired")
     assert bool(messages) == (kind is ShelfTarget)
     assert all(carried in one for one in messages)
+
+
+@pytest.mark.parametrize("kind", [ThreadTarget, TidyThreadTarget])
+def test_a_transaction_on_a_connection_of_another_thread_is_named(kind: type[ShelfTarget], tmp_path: Path) -> None:
+    recorder = Recorder()
+    with faults.install():
+        Sweep(kind(), recorder, tmp_path, plan=faults.FaultPlan.parse("lock:db@3..=BUSY")).run()
+    messages = [one.finding.message for one in recorder.findings]
+    assert recorder.count("fired")
+    assert bool(messages) == (kind is ThreadTarget)
+    assert all("a transaction is still open, neither committed nor rolled back" in one for one in messages)
 
 
 @pytest.mark.parametrize("seed", range(2))

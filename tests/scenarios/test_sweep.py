@@ -44,6 +44,17 @@ def test_the_table_of_points_adds_up_and_reaches_both_depths(search: Search) -> 
     assert {"write", "sync", "shmlock", "begin", "commit", "delete"} <= kinds
 
 
+def test_an_error_that_the_store_swallows_has_not_surfaced(search: Search) -> None:
+    # No error of a write reaches a caller, and none is absorbed: the change is lost.
+    recorder = search(tiny_stores.Swallows(), points=60)
+    tallies = recorder.tallies.values()
+    assert all(tally.fired == tally.surfaced + tally.absorbed + tally.failed for tally in tallies)
+    assert sum(tally.failed for tally in tallies) == recorder.count("findings") > 0
+    (full,) = [tally for series, tally in recorder.tallies.items() if str(series) == "write:wal=FULL"]
+    assert full.absorbed == 0
+    assert full.failed > 0
+
+
 @pytest.fixture
 def few_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for a leftover is dear, and each leak is like the others."""

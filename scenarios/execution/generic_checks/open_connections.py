@@ -1,8 +1,9 @@
 """The connections that this process has open on a store's files, which the store does not expose.
 
-Found through Python's garbage collector, of every binding that is loaded. Not covered: bindings whose connections it
-doesn't track (pysqlite3 0.6, sqlean 3.50: only their subclasses are found), and PRAGMAs that only a connection's own
-thread may run.
+Found through Python's garbage collector, of every binding that is loaded. Whether a transaction is open is known of a
+connection of another thread, too (aiosqlite has one for each), but not of which database it is. Not covered: bindings
+whose connections it doesn't track (pysqlite3 0.6, sqlean 3.50: only their subclasses are found), and PRAGMAs that only
+a connection's own thread may run.
 """
 
 import contextlib
@@ -26,28 +27,43 @@ STILL_OPEN: Final = "a transaction is still open, neither committed nor rolled b
 
 def connections_on(directory: Path) -> list[Any]:
     """The open connections on a database below a directory that this thread may use."""
-    below = os.path.realpath(directory) + os.sep
+    return [one for one in _all_connections() if _is_below(one, directory)]
+
+
+def _all_connections() -> list[Any]:
     # By type, since asking an object for its class may run its code.
     classes = connection_classes()
-    all_of_them: list[Any] = [one for one in gc.get_objects() if issubclass(type(one), classes)]
-    return [one for one in all_of_them if _is_below(one, below)]
+    return [one for one in gc.get_objects() if issubclass(type(one), classes)]
 
 
-def _is_below(connection: Any, below: str) -> bool:
+def _is_below(connection: Any, directory: Path, *, elsewhere: bool = False) -> bool:
+    """Whether its database is below a directory; `elsewhere`: the answer for one that only another thread may ask."""
+    below = os.path.realpath(directory) + os.sep
     try:
         return any(str(file or "").startswith(below) for file in _answers(connection, "database_list", column=2))
     except MemoryError:
         return False
-    except sqlite_errors():
-        return False
+    except sqlite_errors() as error:
+        return elsewhere and "same thread" in str(error)
+
+
+def _are_in_a_transaction(directory: Path) -> list[Any]:
+    """The connections that have a transaction open, on a database below a directory or in another thread."""
+    waiting = [one for one in _all_connections() if _has_begun(one)]
+    return [one for one in waiting if _is_below(one, directory, elsewhere=True)]
+
+
+def _has_begun(connection: Any) -> bool:
+    # One that has been closed, or not been opened yet, may not be asked.
+    with contextlib.suppress(*sqlite_errors()):
+        return bool(connection.in_transaction)
+    return False
 
 
 def leaves_a_transaction(directory: Path) -> bool:
     """Whether a transaction is open on a connection that is not always in one, as with ``autocommit=False``."""
-    return any(
-        connection.in_transaction and getattr(connection, "autocommit", True) is not False
-        for connection in connections_on(directory)
-    )
+    found = _are_in_a_transaction(directory)
+    return any(getattr(connection, "autocommit", True) is not False for connection in found)
 
 
 def autocheckpoints(directory: Path) -> list[int]:
@@ -80,7 +96,7 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
     if error is None:
         return ""
     of_memory = [one for one in faults.causes(error) if _is_of_memory(one)]
-    if not of_memory or not any(connection.in_transaction for connection in connections_on(directory)):
+    if not of_memory or not _are_in_a_transaction(directory):
         return ""
     why = "ROLLBACK had no memory either: " if len(of_memory) > 1 else ""
     still = "the transaction is still open on its connection, and shows uncommitted changes there"

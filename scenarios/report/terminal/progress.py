@@ -148,9 +148,7 @@ class Progress:
         if place != self._place:
             self._end_place()
             self._place = place
-        self._here.tried += 1
-        self._here.fired += event.fired
-        self._here.surfaced += event.surfaced
+        self._here.add(event)
         self._found_here += event.is_finding
 
     def _end_place(self) -> None:
@@ -192,7 +190,7 @@ def fault_points(recorder: Recorder) -> Table:
     table = Table(title="fault points", title_justify="left")
     for name in ("operation", "effect"):
         table.add_column(name)
-    for name in ("tried", "fired", "surfaced", "absorbed"):
+    for name in ("tried", "fired", "surfaced", "absorbed", "failed"):
         table.add_column(name, justify="right")
     total = Tally()
     for series, tally in sorted(recorder.tallies.items(), key=lambda item: str(item[0])):
@@ -204,6 +202,7 @@ def fault_points(recorder: Recorder) -> Table:
         total.tried += tally.tried
         total.fired += tally.fired
         total.surfaced += tally.surfaced
+        total.failed += tally.failed
     table.add_section()
     table.add_row("all", "", *_numbers(total))
     return table
@@ -230,8 +229,9 @@ def crash_states(recorder: Recorder) -> Table:
     return table
 
 
-def _numbers(tally: Tally) -> tuple[str, str, str, str]:
-    return f"{tally.tried:,}", f"{tally.fired:,}", f"{tally.surfaced:,}", f"{tally.fired - tally.surfaced:,}"
+def _numbers(tally: Tally) -> tuple[str, ...]:
+    numbers = (tally.tried, tally.fired, tally.surfaced, tally.absorbed, tally.failed)
+    return tuple(f"{number:,}" for number in numbers)
 
 
 def describe_finding(found: Found, also: tuple[str, ...] = (), where: str = "", alike: Sequence[Found] = ()) -> str:
