@@ -304,6 +304,40 @@ class OneMemoryForAll(ShelfTarget):
             return dict(self.memory)
 
 
+class OneConnectionForAll(ShelfTarget):
+    """A module's connection: the store that was opened last has it, and they all show the same."""
+
+    class kind(Shelf):  # noqa: N801
+        all_of_them: ClassVar[list[sqlite3.Connection]] = []
+
+        def set_up(self) -> None:
+            super().set_up()
+            self.all_of_them.append(self.db)
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.all_of_them[-1].execute("INSERT OR REPLACE INTO item VALUES(?, ?)", (key, value))
+
+        def all(self) -> dict[str, Any]:
+            return dict(self.all_of_them[-1].execute("SELECT key, value FROM item"))
+
+        def close(self) -> None:
+            self.all_of_them.remove(self.db)
+            super().close()
+
+
+class ClosesTheOther(OneConnectionForAll):
+    """Opening a store closes the one before."""
+
+    class kind(Shelf):  # noqa: N801
+        last: ClassVar[dict[str, sqlite3.Connection]] = {}
+
+        def set_up(self) -> None:
+            if before := self.last.pop("one", None):
+                before.close()
+            super().set_up()
+            self.last["one"] = self.db
+
+
 class TakesTheTime(ShelfTarget):
     class kind(Shelf):  # noqa: N801
         def put(self, key: str, value: object = 1) -> None:
@@ -399,6 +433,8 @@ SET_UP_ERRORS = {
     CountsThings: "one-key-per-thing",
     BeginsWithAVersion: "an-empty-store-shows-an-empty-view",
     OneMemoryForAll: "each-directory-is-a-store-of-its-own",
+    OneConnectionForAll: "each-directory-is-a-store-of-its-own",
+    ClosesTheOther: "each-directory-is-a-store-of-its-own",
     TakesTheTime: "the-same-calls-lead-to-the-same-state",
     TakesTheDay: "the-same-calls-lead-to-the-same-state",
     TakesANumber: "the-same-calls-lead-to-the-same-state",

@@ -21,6 +21,7 @@ from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
+from tornpage.scenarios.execution.preflight.own_files import leaves_its_file
 from tornpage.scenarios.execution.preflight.rules import (
     another_library,
     missing_table,
@@ -33,6 +34,7 @@ from tornpage.scenarios.execution.preflight.rules import (
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View, completed
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
@@ -110,6 +112,7 @@ class _Rehearsal:
         self.home = home
         self.beat = target.heartbeat()
         self._threads = {*threading.enumerate()}
+        self._reaches_files = "vfs" in self.target.depths and configuration.journal_mode != "file"
         self._files_left: Files = {}
         # The view of a store that was just created.
         self._begun: View = {}
@@ -118,15 +121,14 @@ class _Rehearsal:
 
     def run(self) -> None:
         first, second = self._trial("first"), self._trial("second")
-        reaches_files = "vfs" in self.target.depths and self.configuration.journal_mode != "file"
-        watching = faults.count_operations(first.directory) if reaches_files else contextlib.nullcontext()
+        watching = faults.count_operations(first.directory) if self._reaches_files else contextlib.nullcontext()
         with _closing(first), _closing(second):
             with watching as counter, first.statements.count_operations() as statements:
                 self._open(first)
                 self._play(first)
             require_file(self.target, self.configuration, first.directory)
             self._require_whole(first)
-            if reaches_files and counter is not None and not counter.counts:
+            if self._reaches_files and counter is not None and not counter.counts:
                 raise another_library(self.target.name)
             if "statement" in self.target.depths and not statements.counts:
                 raise self._wrong("declarations", _NO_STATEMENTS)
@@ -217,6 +219,7 @@ class _Rehearsal:
                 second.at_step(step)
                 self._call(second, self.beat, may_be_refused=step > last + 1)
             again = self._view(second)
+        self._require_apart(first, second, "the view", first.live_view)
         if first.session is not None and (now := self._view(first)) != left:
             raise self._wrong(
                 "each-directory-is-a-store-of-its-own",
@@ -229,6 +232,22 @@ class _Rehearsal:
                 "the same calls lead to another state in another directory, at another time of day: "
                 f"{describe(differences(left, again), 'the first time', 'the second')}; names come with the calls, "
                 "and the time from `environment.clock`, or the target sets `deterministic = True`",
+            )
+
+        first.at_step(len(self.target.workload()) + 2)
+        self._require_apart(first, second, str(self.beat), lambda: first.call_by_stages(self.beat)[0])
+
+    def _require_apart(self, first: Trial, second: Trial, what: str, look: Callable[[], Answer | View]) -> None:
+        """The first store, if it is still open, works on its own file beside the second one."""
+        if first.session is None or not self._reaches_files:
+            return
+        has_threads = bool({*threading.enumerate()} - self._threads)
+        if how := leaves_its_file(first, second, look, has_threads=has_threads):
+            raise self._wrong(
+                "each-directory-is-a-store-of-its-own",
+                f"a second store was opened in another directory, and then {what} of the first one {how}; is its "
+                "connection one for the whole process (of a module, of a class, Django's `default`)? Give each store "
+                "one of its own",
             )
 
     def _require_no_time_of_day(self, view: View) -> None:
