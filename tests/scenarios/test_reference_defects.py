@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -138,6 +138,36 @@ def start_by_two_looks(self: Any, task_id: str, started_at: int | None = None) -
 def ask_locked(self: Any, task: Any, ask: Any = TaskRegistry._ask_to_stop) -> Any:
     with self._lock:
         return ask(self, task)
+
+
+OPEN = os.open
+
+
+def fence_and_owe_it(self: Any, lay: Any = Database.lay_fence, **how: Any) -> bool:
+    lay(self, **how)
+    self.fence_owed = True
+    return False
+
+
+def release_and_remove(self: Any, worker_id: str) -> None:
+    self.release(worker_id)
+    if self._directory is not None:
+        self._path(self._directory, worker_id).unlink()
+
+
+@contextlib.contextmanager
+def pass_and_retire(self: Any, worker_id: str | None) -> Iterator[Any]:
+    worker = self._workers.hold(worker_id)
+    try:
+        yield worker
+    finally:
+        worker.retire()
+
+
+def replace_by_name(self: Any, content: bytes) -> None:
+    new = self.path.with_name("new")
+    new.write_bytes(content)
+    new.replace(self.path)
 
 
 def invalidate_what_was_seen(self: Any, session_id: str, reason: str) -> runs.Session:
@@ -512,6 +542,16 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a clock set back gives a pass more time": (
         put(passes._Budget, "is_spent", lambda self: self._clock() - self._last >= self._budget_ms),
         messages.slow_receivers),
+    "a fence that was laid is still owed": (put(Database, "lay_fence", fence_and_owe_it), drivers.two_faults),
+    "what is not secured is answered": (
+        put(Transaction, "_secure_what_was_read", lambda _: None), drivers.unfenced),
+    "a retired worker's file outlives its lock": (
+        put(worker_locks.Workers, "retire", release_and_remove), circumstances.workers),
+    "a pass frees the id that it was given": (
+        put(passes.RecoveringQueue, "_passing", pass_and_retire), circumstances.workers),
+    "a snapshot is as wide as the umask": (put(JsonSnapshotStore, "_replace", replace_by_name), outside.other_stores),
+    "a worker's lock is as wide as the umask": (
+        put(worker_locks.os, "open", lambda path, flags, *_: OPEN(path, flags, 0o666)), outside.openings),
 }  # fmt: skip
 
 

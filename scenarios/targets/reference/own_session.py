@@ -51,7 +51,7 @@ from tornpage.scenarios.targets.reference.introspection import (
     is_suspect,
 )
 from tornpage.scenarios.targets.reference.lives.listeners import Scribe
-from tornpage.scenarios.targets.reference.lives.registry import LIVES
+from tornpage.scenarios.targets.reference.lives.registry import is_life, live
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 
 # The ledger warns of every fault it meets, and there are thousands. A user who wants them adds a handler.
@@ -184,8 +184,8 @@ class OwnSession:
         own = getattr(self, "_do_" + name.replace(".", "_"), None)
         if own is not None:
             return own(**args)
-        if name in LIVES:
-            return LIVES[name](self._place[0], self._clock, **args)
+        if is_life(name):
+            return live(name, self._place[0], self._clock, **args)
         part, _, method = name.partition(".")
         return getattr(getattr(self.ledger, part), method)(**args)
 

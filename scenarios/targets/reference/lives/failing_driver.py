@@ -36,6 +36,8 @@ class Driver:
         self.opened = 0
         # How many switches of the journal mode still find the database locked.
         self.locked_switches = 0
+        # The beginnings of statements that fail until further notice, and how.
+        self.failing: Mapping[str, str] = {}
 
     def arm(self, faults: Mapping[int, str], meanwhile: Callable[[], object] | None = None) -> None:
         """From now on these statements fail; a fault named ``meanwhile`` makes that call instead."""
@@ -56,6 +58,9 @@ class Driver:
 
     def due(self, statement: str, *, in_transaction: bool) -> str | None:
         """How this statement fails; None if it doesn't, or can't in that way."""
+        for beginning, how_it_fails in self.failing.items():
+            if statement.startswith(beginning):
+                return how_it_fails
         if self._count is None:
             return None
         self._count += 1

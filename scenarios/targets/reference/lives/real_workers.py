@@ -1,10 +1,12 @@
 """Workers with the system's own locks: how each lives and dies, and how a recovery treats dead ones."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
@@ -18,7 +20,7 @@ def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "direc
 
     In a directory of their own (`place`), in memory, or where a file or a link takes the directory's place. Beside the
     methods of `Workers` there are ``link``, an invalid lock file, and ``ask_together``, a query while another thread
-    makes the same one.
+    makes the same one. The answer of ``retire`` is whether the lock was held until the file was removed.
     """
     workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
     if place == "file":
@@ -37,8 +39,8 @@ def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list
     """Calls on a ledger whose workers are real: they start runs, lease messages and die.
 
     ``start`` and ``claim`` give a worker something to do, ``take_over`` the work of a dead one; ``spoil`` makes the
-    rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``files`` are the
-    names of the workers that have a lock file.
+    rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``send_as`` is one
+    of a named worker, ``files`` are the names of the workers that have a lock file.
     """
     shutil.rmtree(directory, ignore_errors=True)
     try:
@@ -79,7 +81,23 @@ def _made(workers: Workers, directory: Path, name: str, argument: Any) -> Any:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return workers.is_alive(argument)
+    if name == "retire":
+        return _retired(workers, argument)
     return getattr(workers, name)(argument)
+
+
+def _retired(workers: Workers, worker_id: str) -> bool:
+    lived: list[bool] = []
+    unlink = os.unlink
+
+    def watched(path: Any, **how: Any) -> None:
+        # Another process may take the file as soon as nobody holds its lock.
+        lived.append(workers.is_alive(worker_id))
+        unlink(path, **how)
+
+    with mock.patch.object(os, "unlink", watched):
+        workers.retire(worker_id)
+    return all(lived[:1])
 
 
 def _done(ledger: Ledger, directory: Path, name: str, argument: Any) -> Any:
@@ -135,13 +153,13 @@ def _take_over(ledger: Ledger, worker_id: str) -> list[Any]:
     return [taken.attempt_count, taken.next_attempt_at == message.next_attempt_at]
 
 
-def _send(ledger: Ledger, _nothing: None) -> list[Any]:
+def _send(ledger: Ledger, worker_id: str | None) -> list[Any]:
     attempts: list[int] = []
-    done = ledger.outbox.recover(lambda envelope: attempts.append(envelope.attempt))
+    done = ledger.outbox.recover(lambda envelope: attempts.append(envelope.attempt), worker_id=worker_id)
     return [done.recovered, done.leased, sorted(attempts)]
 
 
 _WORK: Final[Mapping[str, Callable[..., Any]]] = {
     "start": _start, "start_again": _start_again, "maintain": _maintain, "claim": _claim, "take_over": _take_over,
-    "recover": _recover, "send": _send,
+    "recover": _recover, "send": _send, "send_as": _send,
 }  # fmt: skip

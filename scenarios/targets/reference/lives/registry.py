@@ -1,9 +1,13 @@
 """Ledgers beside that of a session, each in its own place: openings, other stores, workers, observers, drivers.
 
-For scripts only: each is one action, whose answer has the result of every call in it.
+For scripts only: each is one action, whose answer has the result of every call in it. They run under the umask that
+hides nothing, since files have to be private whatever it is; a session itself runs under the strictest one.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.lives.faults_in_pairs import interrupts, pairs
@@ -12,9 +16,10 @@ from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
+from tornpage.scenarios.targets.reference.lives.unfenced import unfenced
 from tornpage.scenarios.targets.reference.lives.watched_driver import broken_openings, imports, openers, switch
 
-LIVES: Final[Mapping[str, Callable[..., Any]]] = {
+_LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "workers.life": lambda home, _clock, **how: life_of_workers(home / "real-workers", **how),
     "workers.work": lambda home, clock, **how: life_of_a_ledger(home / "real-work", clock, **how),
     "observers.life": lambda home, clock, **how: life_of_observers(home / "observed", clock, **how),
@@ -28,8 +33,28 @@ LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
     "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),
+    "driver.unfenced": lambda home, clock, **how: unfenced(home / "driver", clock, **how),
     "outbox.pruned": lambda home, _clock, **how: pruned(home / "another", **how),
     "open.unwritten": lambda home, _clock, **how: unwritten(home / "another", **how),
     "open.typed": lambda home, _clock, **how: typed(home / "another", **how),
 }
-"""Each by its action; it is called with the session's directory, its clock and the action's arguments."""
+
+
+def is_life(name: str) -> bool:
+    """Whether the action of this name is one of them."""
+    return name in _LIVES
+
+
+def live(name: str, home: Path, clock: Callable[[], int], **how: Any) -> Any:
+    """The answer of the action `name`, with its arguments; `home` and `clock` are the session's."""
+    with _open_umask():
+        return _LIVES[name](home, clock, **how)
+
+
+@contextlib.contextmanager
+def _open_umask() -> Iterator[None]:
+    outer = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(outer)

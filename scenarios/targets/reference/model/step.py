@@ -105,7 +105,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "open.unwritten": opening.unwritten,
     "outbox.pruned": opening.pruned,
     **dict.fromkeys(
-        ("driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken"),
+        ("driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken", "driver.unfenced"),
         opening.at_the_driver,
     ),
     "driver.switch": opening.switch,

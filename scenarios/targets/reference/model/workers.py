@@ -51,6 +51,7 @@ def _made(held: Held, name: str, argument: Any) -> Any:
     held[argument] = False
     if name == "retire":
         del held[argument]
+        return True
     return None
 
 
@@ -135,6 +136,13 @@ class _Work:
         free = [one for one in self.leases if not self._lives(one[0])]
         self.leases = [one for one in self.leases if self._lives(one[0])]
         return [len(free), len(self.leases), sorted(attempts + 1 + bool(holder) for holder, attempts in free)]
+
+    def do_send_as(self, worker: str) -> list[Any]:
+        """Its id counts as used: it may be one that others know."""
+        if worker in self.held:
+            raise Refusal("IllegalTransition")
+        self.held[worker] = False
+        return self.do_send(None)
 
     def do_files(self, _nothing: None) -> list[str]:
         return sorted(self.held)

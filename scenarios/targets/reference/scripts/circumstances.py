@@ -274,6 +274,8 @@ def workers() -> Iterator[Action]:
         ["hold", "e"], ["hold", "f"], ["claim", "f"], ["hold", "g"], ["release", "f"], ["take_over", "g"],
         ["release", "g"], ["hold", "h"], ["take_over", "h"], ["send", None], ["release", "h"],
         ["recover", None], ["files", None], ["hold", "h"], ["send", None], ["recover", None], ["hold", "h"],
+        ["claim", "h"], ["release", "h"], ["send_as", "h"], ["send_as", "i"], ["hold", "i"], ["files", None],
+        ["recover", None], ["hold", "i"],
     ])  # fmt: skip
     # Two workers of one task: it is lost when both are dead.
     for first, then in ("ab", "ba"):

@@ -46,4 +46,12 @@ def locked_switches() -> Iterator[Action]:
         yield call("driver.switch", locked=locked, busy_timeout_ms=busy_timeout_ms)
 
 
-SCRIPTS: Final = (two_faults, interrupts, durable_imports, two_openers, broken_openings, locked_switches)
+def unfenced() -> Iterator[Action]:
+    """Calls that change nothing, after a failed COMMIT that can't be secured."""
+    for journal_mode in ("wal", "delete"):
+        yield call("driver.unfenced", journal_mode=journal_mode)
+
+
+SCRIPTS: Final = (
+    two_faults, interrupts, durable_imports, two_openers, broken_openings, locked_switches, unfenced,
+)  # fmt: skip

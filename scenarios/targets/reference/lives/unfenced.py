@@ -1,0 +1,65 @@
+"""A ledger that can't secure a failed COMMIT for a while: every fence fails, too.
+
+The change is on disk, and a crash may still undo it. Calls that would change nothing rely on it as if it were
+acknowledged: the same message again, the same end of a run. Each is made while fences fail, and has to be refused with
+an outcome that is unknown and worth a retry; and once more when they don't, when it succeeds and nothing is owed.
+
+Not covered: what a power cut leaves in the meantime.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage.ledger import Ledger, StoreError
+from tornpage.scenarios.targets.reference.lives.failing_driver import Driver
+from tornpage.scenarios.targets.reference.lives.openings import place
+
+_FENCE: Final = "UPDATE ledger_fence"
+
+
+def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list[str]:
+    """What was wrong with calls that change nothing; empty if nothing was."""
+    wrong: list[str] = []
+    with place(home) as directory:
+        driver = Driver()
+        how: dict[str, Any] = {"clock": clock, "journal_mode": journal_mode, "busy_timeout_ms": 0}
+        with Ledger.open(directory, connect=driver, observers=(), **how) as ledger, ledger.workers.hold("w"):
+            for name, make in _calls(ledger).items():
+                wrong += [f"{name}: {one}" for one in _wrong(driver, make)]
+            wrong += [] if ledger.database is None or not ledger.database.fence_owed else ["a fence is still owed"]
+    return wrong
+
+
+def _calls(ledger: Ledger) -> Mapping[str, Callable[[], object]]:
+    """Calls of which the second one changes nothing."""
+    task = ledger.tasks.create(runtime="cli", owner_key="me", task="work").task_id
+    sent = ledger.outbox.enqueue(channel="mail", target="me", payload={}).id
+    run = ledger.history.start(task, worker_id="w").id
+    return {
+        "enqueue": lambda: ledger.outbox.enqueue(channel="mail", target="me", payload={}, idempotency_key="key"),
+        "ack": lambda: ledger.outbox.ack(sent),
+        "create": lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="again", run_id="again"),
+        "open_session": lambda: ledger.history.open_session(run, session_id="session"),
+        "finish": lambda: ledger.history.finish(run, "success"),
+    }
+
+
+def _wrong(driver: Driver, make: Callable[[], object]) -> list[str]:
+    driver.failing = {_FENCE: "before", "COMMIT": "after"}
+    first = _said(make)
+    driver.failing = {_FENCE: "before"}
+    second = _said(make)
+    driver.failing = {}
+    third = _said(make)
+    wanted = ["unknown", "unknown, again", "done"]
+    said = [first.partition(",")[0], second, third]
+    return [] if said == wanted else [f"{wanted} is true of a change that can't be secured, and it says {said}"]
+
+
+def _said(make: Callable[[], object]) -> str:
+    try:
+        make()
+    except StoreError as error:
+        return error.outcome + ", again" * error.retryable
+    return "done"
