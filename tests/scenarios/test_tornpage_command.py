@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_stores
 from click import Context
@@ -420,12 +421,30 @@ def test_bugs_counts_with_how_many_seeds_each_is_caught(command: Command, monkey
         ("fuzz", 2, 0),
     }
     other = gate.Catch("canary", "sweep", ("memory-equals-disk",), "integrity", "it is torn", 40, 0, 0, "")
-    monkeypatch.setattr(gate, "_try", lambda *_: (other, None))
+    monkeypatch.setattr(gate, "_try", lambda _, search, __: (msgspec.structs.replace(other, search=search), None))
     ran = command("bugs", "canary", "--seeds", "3")
     assert ran.code == 1
     assert "0/1" in ran.out
     assert "seed 3: integrity" in ran.out
     assert "give two numbers" in command("bugs", "--seeds", "9-3").err
+
+
+def test_bugs_with_several_seeds_reports_those_that_were_tried_before_ctrl_c(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught = gate.Catch("canary", "sweep", ("memory-equals-disk",), "memory-equals-disk", "it differs", 40, 0, 0, "")
+
+    def tried(_bug: object, search: str, seed: int) -> tuple[gate.Catch, None]:
+        if seed == 5:
+            raise KeyboardInterrupt
+        return msgspec.structs.replace(caught, search=search), None
+
+    monkeypatch.setattr(gate, "_try", tried)
+    ran = command("bugs", "canary", "--seeds", "3-9")
+    assert ran.code == 130, ran
+    assert ran.out.count("2/2") == 2
+    assert "seed 4: done" in ran.err
+    assert "seed 5: done" not in ran.err
 
 
 @pytest.mark.parametrize("noise", [["a finding in the reference"], []])

@@ -65,10 +65,15 @@ def bugs(
     except UnknownTargetError as error:
         raise click.UsageError(str(error)) from error
     if seeds is not None:
-        with could_not_run(), gate.over(jobs, cluster) as over:
-            counted = _count(chosen, seeds, over)
-        _show_counts(counted, seeds, as_json=as_json)
-        context.exit(Exit.HOLDS if all(one.caught == len(seeds) for one in counted) else Exit.FINDING)
+        counted: _Counts = {}
+        try:
+            with could_not_run(), gate.over(jobs, cluster) as over:
+                _count(chosen, seeds, over, counted)
+            end = Exit.HOLDS if all(one.caught == one.tried for one in counted.values()) else Exit.FINDING
+        except KeyboardInterrupt:
+            end = Exit.INTERRUPTED
+        _show_counts(list(counted.values()), seeds, as_json=as_json)
+        context.exit(end)
     catches: list[tuple[KnownBug, Catch]] = []
     interrupted = False
     try:
@@ -107,26 +112,32 @@ def _seeds(text: str | None) -> range | None:
 
 
 class _Counted(msgspec.Struct):
-    """One search of one bug over some seeds: the number of catches, and the results of the others."""
+    """One search of one bug: with how many seeds it was tried and caught, and the results of the others."""
 
     build: str
     search: str
+    tried: int = 0
     caught: int = 0
     # By seed: the check that failed first instead, None for no finding.
     others: dict[int, str | None] = {}
 
 
-def _count(chosen: list[KnownBug], seeds: range, over: gate.Map) -> list[_Counted]:
-    counted: dict[tuple[str, str], _Counted] = {}
+# By build and search.
+_Counts = dict[tuple[str, str], _Counted]
+
+
+def _count(chosen: list[KnownBug], seeds: range, over: gate.Map, counted: _Counts) -> None:
+    """Try the bugs with each seed; `counted` has the results so far, also after Ctrl-C."""
     for seed in seeds:
         for bug, catch in gate.catches(chosen, seed, None, over):
             one = counted.setdefault((bug.name, catch.search), _Counted(bug.name, catch.search))
+            one.tried += 1
             if catch.caught and gate.within_budget(catch, bug):
                 one.caught += 1
             else:
                 one.others[seed] = catch.check
                 click.echo(f"seed {seed}: {bug.name} by {catch.search}: {catch.check or 'MISSED'}", err=True)
-    return list(counted.values())
+        click.echo(f"seed {seed}: done", err=True)
 
 
 def _show_counts(counted: list[_Counted], seeds: range, *, as_json: bool) -> None:
@@ -139,7 +150,7 @@ def _show_counts(counted: list[_Counted], seeds: range, *, as_json: bool) -> Non
         table.add_column(name, justify="right" if name == "caught" else "left", overflow="fold")
     for one in counted:
         others = ", ".join(f"seed {seed}: {check or 'MISSED'}" for seed, check in one.others.items())
-        table.add_row(one.build, one.search, f"{one.caught}/{len(seeds)}", others)
+        table.add_row(one.build, one.search, f"{one.caught}/{one.tried}", others)
     output().print(table)
 
 
