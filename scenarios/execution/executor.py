@@ -9,36 +9,26 @@ After each step the disk is read past the shim, so at most one call is ever unde
 a copy of the files is opened as after a crash.
 """
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tornpage import faults
-from tornpage.faults.contention.turns import Hop
 from tornpage.scenarios.execution.crash import latent
-from tornpage.scenarios.execution.crash.recording import Recording
-from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
-from tornpage.scenarios.execution.hidden_errors import times_met
-from tornpage.scenarios.execution.in_force import InForce
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
+from tornpage.scenarios.execution.pair import Pair
 from tornpage.scenarios.execution.reopen import fails_later
-from tornpage.scenarios.execution.shadow import Shadow
-from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.as_json import in_order
-from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
-from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import is_alike, says_no
 from tornpage.scenarios.model.scenario import (
-    Arm,
     Call,
     Clear,
     ClockJump,
@@ -51,11 +41,10 @@ from tornpage.scenarios.model.scenario import (
     Soak,
     Step,
 )
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View, is_specified
-from tornpage.scenarios.targets.declaration import require_as_declared
+from tornpage.scenarios.model.target import Action, Target, TargetError, View, is_specified
 
 
-class Executor:
+class Executor(Pair):
     """A scenario in progress. `counts` has its totals: steps, calls, armed, fired, surfaced, restarts, crashes …
 
     `answers` counts answers by action, kind and circumstance. `trace` receives each step, each answer and the state
@@ -63,84 +52,6 @@ class Executor:
 
     `do` and `end` raise `Violation` when a check fails. Close it in any case.
     """
-
-    def __init__(
-        self,
-        target: Target,
-        configuration: Configuration,
-        directory: Path,
-        *,
-        record: bool = False,
-        compares: bool = False,
-        files: Files | None = None,
-        view: View | None = None,
-        steps_before: int = 0,
-        trace: Callable[[str], None] | None = None,
-    ) -> None:
-        self._steps_before = steps_before
-        self._clock = 0
-        self._clock_was_set = False
-        # Whether the shadow has files that faults or a crash have left; an error on those is not one of the set-up.
-        self._shadow_has_lived = bool(files)
-        self._trace = trace
-        self.steps: list[Step] = []
-        self.counts: Counter[str] = Counter()
-        self.answers: Counter[tuple[str, str, str]] = Counter()
-        # Files that an earlier scenario has left open must not affect this one.
-        directory = first_free(siblings(directory))
-        for name in ("real", "shadow"):
-            place(files or {}, directory / name)
-        self.real = Trial(target, configuration, directory / "real", view or {})
-        self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
-        self.armed = InForce(self.real, self.counts)
-        # Existing files were left by another process.
-        self.real.life = self.shadow.life = int(bool(files))
-        # None: the files are those that the crash has left.
-        self._maybe_committed: list[tuple[View, Files | None]] = []
-        # The hops of the last two concurrent calls, in order.
-        self.hops: list[Hop] = []
-        # The calls that return something, and whether any has failed yet.
-        self._answering: set[str] = set()
-        self._has_failed = False
-        if "statement" in target.depths:
-            self.real.watch_statements()
-            self.shadow.watch_statements()
-        self.shadow.at_step(0)
-        try:
-            self.shadow.open()
-        except Exception as error:
-            raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
-        self.view: View = self.shadow.fresh_view()
-        try:
-            require_as_declared(target, configuration, self.shadow.directory, self.shadow.journal_mode(), self.view)
-        except TargetError:
-            self.shadow.close()
-            raise
-        # Whether the recording is compared with the files after each call, or only when a crash is made of it.
-        self._compares = compares
-        self.recording = Recording(self.real, files or {}, self.view, compares=compares) if record else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is None:
-            self.close()
-            return
-        # The error in flight says more than one from closing the sessions after it.
-        forget_frames(error)
-        with contextlib.suppress(Violation):
-            self.close()
-
-    def close(self) -> None:
-        """Disarm and release everything; raises `Violation` if the target does not."""
-        self.armed.end()
-        try:
-            self.real.close()
-        finally:
-            self.shadow.close()
-            if self.recording is not None:
-                self.recording.end()
 
     # -- playing -------------------------------------------------------------------------------------------
 
@@ -150,14 +61,14 @@ class Executor:
             self.real.hidden_errors.require_none()
         self.steps.append(step)
         self.counts["steps"] += 1
-        if self._trace is not None:
-            self._trace(str(step))
+        if self.trace is not None:
+            self.trace(str(step))
         self._set_clock(step)
         self._play(step)
         if not _ends_what_is_armed(step):
             self.real.hidden_errors.require_none()
-        if self._trace is not None:
-            self._trace(in_order(self.view))
+        if self.trace is not None:
+            self.trace(in_order(self.view))
 
     def _play(self, step: Step) -> None:
         if isinstance(step, Call):
@@ -182,7 +93,7 @@ class Executor:
         if isinstance(step, Call | Restart | CrashAt) and isinstance(step.at, int):
             self._clock, self._clock_was_set = step.at, True
         elif not (isinstance(step, Clear) and self._clock_was_set):
-            self._clock, self._clock_was_set = self._steps_before + len(self.steps), False
+            self._clock, self._clock_was_set = self.steps_before + len(self.steps), False
         for trial in (self.real, self.shadow):
             trial.at_step(self._clock)
 
@@ -204,7 +115,7 @@ class Executor:
         if self.real.session is None and self.counts["opened"]:
             self.real.reopen()
         self.real.look()
-        self._follow()
+        self.follow()
 
     def _soak(self) -> None:
         """Make the small change until the log restarts; the shadow takes over the resulting state."""
@@ -233,13 +144,13 @@ class Executor:
         saved = files if self.armed else None
         wanted = self._in_its_own_words(wanted, changes=after != before)
         self._require_wanted(step, wanted)
-        self.real.oracle.numbers_used = self._has_failed
-        with self._recorded(str(step.action), after, stages) as record_answer:
+        self.real.oracle.numbers_used = self.has_failed
+        with self.recorded(str(step.action), after, stages) as record_answer:
             met = self.armed.met()
             answer = record_answer(self.real.call(step.action, after, stages))
             if wanted.kind == "refused" and is_alike(answer.error, wanted.error):
                 answer = Answer("refused", answer.error)
-            self._count(answer)
+            self.count(answer)
             self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met)
             if answer.kind == "raised" and not self.armed:
@@ -250,7 +161,7 @@ class Executor:
             if answer.kind == "done" and self.real.oracle.settled != after:
                 # It is numbered on from an earlier call that failed, and its answer is, too.
                 after = self.real.oracle.settled
-                self._put_shadow(self.real.crash_copy())
+                self.put_shadow(self.real.crash_copy())
             elif files is not None:
                 self._judge_answer(step.action, wanted, answer, files, fires=fires, changes=after != before)
         if wanted.value is not None:
@@ -262,11 +173,11 @@ class Executor:
     def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
         """Let the shadow continue from the store's state after a failed call."""
         if self.real.oracle.maybe_committed:
-            self._maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
+            self.maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
         # A call that commits more than once may have stopped half-way: then the shadow continues from there.
         half_way = self.real.oracle.settled != before
         if half_way:
-            self._put_shadow(self.real.crash_copy())
+            self.put_shadow(self.real.crash_copy())
         else:
             self.shadow.put(saved)
 
@@ -300,7 +211,7 @@ class Executor:
             raise wanted.error
         if wanted.kind == "raised" and is_specified(self.real.target):
             raise Violation("as-specified", f"no fault is armed, and {step.action} {wanted}") from wanted.error
-        if wanted.kind == "raised" and self._shadow_has_lived:
+        if wanted.kind == "raised" and self.shadow_has_lived:
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
@@ -314,21 +225,13 @@ class Executor:
                 "acknowledged-is-durable",
                 f"{step.action} {answer}; without the fault it would be {wanted}",
             )
-        self._hides(step.action, answer, {} if answer.kind == "refused" else met)
-
-    def _hides(self, action: Action, answer: Answer, met: Mapping[str, int]) -> None:
-        """Record an answer that hides a fault met since `met` was counted; `do` raises it."""
-        for slot, condition in self.armed.items():
-            fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
-            words = fault.plan if isinstance(fault, Arm) else str(fault)
-            is_met = answer.kind == "refused" or times_met(condition) > met.get(slot, 0)
-            self.real.hidden_errors.keep(action, answer, condition, words, is_met=is_met)
+        self.keep_hidden(step.action, answer, {} if answer.kind == "refused" else met)
 
     def _judge_answer(
         self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool
     ) -> None:
         """Compare the return value of a call with the shadow's, if the answer does not depend on memory."""
-        if self._has_failed and changes and not fires:
+        if self.has_failed and changes and not fires:
             # A store that numbers its answers in memory has counted the call that failed, and the shadow has not.
             return
         if answer.kind == wanted.kind == "done":
@@ -348,19 +251,19 @@ class Executor:
             self.armed.end()
         self.real.look()
         if files is not None:
-            self._look_after_crash(files)
+            self.look_after_crash(files)
 
     def _ensure_open(self, *, ends: bool = False) -> bool:
         """Open the session if it isn't; under an armed fault that may fail, and the failure is an answer."""
         if self.real.session is not None:
             return True
-        answer, is_armed = self._open(), bool(self.armed)
-        self._count(answer)
+        answer, is_armed = self.open_real(), bool(self.armed)
+        self.count(answer)
         files = self.real.crash_copy() if is_armed else None
         if ends:
             self.armed.end()
         if files is not None:
-            self._look_after_crash(files)
+            self.look_after_crash(files)
         if answer.kind == "done":
             self.counts["opened"] += 1
             self.real.look_after_restart(crashed=False, memory=is_armed)
@@ -368,15 +271,6 @@ class Executor:
         if not is_armed:
             raise Violation("still-usable-after-the-fault", f"with nothing armed, opening {answer}") from answer.error
         return False
-
-    def _count(self, answer: Answer) -> None:
-        self.counts["calls"] += 1
-        self.counts[answer.kind] += 1
-        if self._trace is not None:
-            self._trace(_in_short(answer))
-        if answer.error is not None and answer.kind == "raised":
-            self._has_failed = True
-            self.armed.saw(answer.error)
 
     # -- restarts ------------------------------------------------------------------------------------------
 
@@ -392,8 +286,8 @@ class Executor:
             with self.armed.paused():
                 self.real.close()
             place(files, self.real.directory)
-            self._begin_another_life()
-            self._record_anew(files)
+            self.begin_another_life()
+            self.record_anew(files)
         else:
             self.counts["restarts"] += 1
             self.close_session()
@@ -401,21 +295,16 @@ class Executor:
             if step.ends is True:
                 self.armed.end()
             if was_armed:
-                self._look_after_crash(files)
-        self._count(self._open())
+                self.look_after_crash(files)
+        self.count(self.open_real())
         files, is_armed = self.real.crash_copy(), bool(self.armed)
         if step.ends is True:
             self.armed.end()
         # A close that a fault interrupts leaves the WAL as a crash does.
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
-            self._look_after_crash(files)
-        self._follow()
-
-    def _look_after_crash(self, files: Files) -> None:
-        """Open the files of a crash; not possible while a program that failed to open may be used again."""
-        with self.armed.paused() if self.real.session is None else contextlib.nullcontext():
-            self.real.look_after_crash(files)
+            self.look_after_crash(files)
+        self.follow()
 
     def _stop(self, step: CrashAt | Damage) -> None:
         """End the process while faults on the disk stay in force."""
@@ -443,12 +332,12 @@ class Executor:
         oracle.restarted(view)
         if step.power and promise_of(oracle.configuration, power=True) is Promise.PREFIX:
             oracle.lost += self.recording.history.states
-        self._maybe_committed.clear()
-        self._begin_another_life()
-        self._record_anew(files)
-        self._put_shadow(files)
-        answer = self._open()
-        self._count(answer)
+        self.maybe_committed.clear()
+        self.begin_another_life()
+        self.record_anew(files)
+        self.put_shadow(files)
+        answer = self.open_real()
+        self.count(answer)
         if answer.kind == "raised" and not self.armed:
             raise Violation("still-usable-after-the-fault", f"after a crash, opening {answer}") from answer.error
         is_armed, files = bool(self.armed), self.real.crash_copy()
@@ -456,7 +345,7 @@ class Executor:
             self.armed.end()
         self.real.look_after_restart(crashed=True, memory=is_armed)
         if step.ends is True and is_armed:
-            self._look_after_crash(files)
+            self.look_after_crash(files)
 
     def _damage(self, step: Damage) -> None:
         """Read the files with the damage; then restore them, and start a process on them."""
@@ -467,7 +356,7 @@ class Executor:
         files = self.real.crash_copy()
         before = recording.before_last_call()
         recording.end()
-        self._close_paused()
+        self.close_paused()
         with self.armed.paused():
             target, configuration = self.real.target, self.real.oracle.configuration
             now_ms = self.real.environment.now_ms
@@ -476,99 +365,23 @@ class Executor:
             )
         self.counts[f"latent_{came_to}"] += 1
         place(files, directory)
-        self._begin_another_life()
-        self._record_anew(files)
-        self._count(self._open())
-
-    def _begin_another_life(self) -> None:
-        """The process has ended; the next one has another number."""
-        self.real.life += 1
-        self.shadow.life += 1
+        self.begin_another_life()
+        self.record_anew(files)
+        self.count(self.open_real())
 
     def _interleave(self, step: Interleave) -> None:
         """Let two callers make their calls from the current state, and continue from the state they leave."""
         self.counts["schedules"] += 1
         files, number = self.shadow.crash_copy(), self._clock
-        self._close_paused()
+        self.close_paused()
         self.hops = []
         files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
-        self._maybe_committed.clear()
-        self._record_anew(files)
-        self._put_shadow(files)
-        self._count(self._open())
-
-    def _close_paused(self) -> None:
-        """Close the session; how the harness does that is not part of the scenario."""
-        with self.armed.paused():
-            self.real.close()
-
-    def _record_anew(self, files: Files) -> None:
-        if self.recording is not None:
-            self.recording.end()
-            self.recording = Recording(self.real, files, self.view, compares=self._compares)
-
-    def _open(self) -> Answer:
-        met = self.armed.met()
-        with self._recorded("open", self.view) as record_answer:
-            answer = record_answer(self.real.call(OPEN, self.view))
-        self._hides(OPEN, answer, met)
-        return answer
-
-    def close_session(self) -> None:
-        """Close the session cleanly, as far as armed faults allow it."""
-        with self._recorded("close", self.view) as record_answer:
-            self._count(record_answer(self.real.call(CLOSE, self.view)))
-
-    @contextlib.contextmanager
-    def _recorded(self, call: str, after: View, stages: tuple[View, ...] = ()) -> Iterator[Callable[[Answer], Answer]]:
-        """If there is a recording, record the positions at which a call began and its caller got the answer."""
-        if self.recording is None:
-            yield lambda answer: answer
-        else:
-            with self.recording.call(self._steps_before + len(self.steps), call, after, stages) as record_answer:
-                yield record_answer
-
-    def _put_shadow(self, files: Files) -> None:
-        """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""
-        self._shadow_has_lived = True
-        try:
-            self.shadow.put(files)
-        except Violation:
-            raise
-        except Exception as error:
-            raise fails_later("with nothing armed, opening the store fails", error) from error
-
-    def _follow(self) -> None:
-        """If a crash brought back a maybe-committed write, or a lost one, the shadow takes over the state."""
-        settled = self.real.oracle.settled
-        if settled == self.view:
-            self._follow_unseen()
-            return
-        lost = ((view, None) for view in self.real.oracle.lost)
-        for view, files in (*self._maybe_committed, *lost):
-            if is_among(settled, self.view, [view], numbers_used=self._has_failed):
-                if files is None or view != settled:
-                    self._put_shadow(self.real.crash_copy())
-                else:
-                    self.shadow.put(files)
-                self._maybe_committed.clear()
-                self.view = settled
-                return
-        raise Violation(
-            "acknowledged-is-durable",
-            describe(differences(self.view, settled), "the expected state", "the file"),
-            {"expected": self.view, "disk": settled},
-        )
-
-    def _follow_unseen(self) -> None:
-        """The same for a write that changes nothing visible."""
-        for view, files in self._maybe_committed:
-            if view == self.view and files is not None and self.real.contents() != self.shadow.contents():
-                self.shadow.put(files)
-                self._maybe_committed.clear()
-                return
+        self.maybe_committed.clear()
+        self.record_anew(files)
+        self.put_shadow(files)
+        self.count(self.open_real())
 
 
 def _makes(step: Step, beat: Action) -> bool:
@@ -581,12 +394,6 @@ def _makes(step: Step, beat: Action) -> bool:
 def _ends_what_is_armed(step: Step) -> bool:
     """Whether the store is judged without a fault after this step; what is wrong then says more than a hidden error."""
     return isinstance(step, Clear) or (isinstance(step, Call) and step.ends is True)
-
-
-def _in_short(answer: Answer) -> str:
-    """An answer without what differs between directories, such as a path in an error's text."""
-    name = getattr(answer.error, "sqlite_errorname", "") or type(answer.error).__name__
-    return answer.kind if answer.error is None else f"{answer.kind} {name} {answer.certainty}"
 
 
 def play(scenario: Scenario, target: Target, directory: Path) -> tuple[Violation | None, Counter[str]]:

@@ -169,7 +169,7 @@ def test_of_the_faults_before_a_crash_each_kind_of_operation_has_its_turn(seed: 
     search = CrashSearch(tiny_stores.Tiny(), recorder, home, most_states_per_call=60, seed=seed)
     faults_of_a_call = [*(("write", at) for at in range(20)), ("file-write", 0), ("sync", 0)]
     tally = CrashesTried("tiny", Configuration("wal", "FULL"))
-    chosen = search._sampled(faults_of_a_call, 10, "faults", tally, lambda one: one[0])
+    chosen = search.sampled(faults_of_a_call, 10, "faults", tally, lambda one: one[0])
     assert {kind for kind, _ in chosen} == {"write", "file-write", "sync"}
     assert list(chosen) == sorted(chosen, key=faults_of_a_call.index)
     assert len(chosen) == 6
