@@ -370,7 +370,7 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
 
 # A call that could mean a connection, one that needs what another removes, and three that can't be tried.
 CARTS = """
-import os, sqlite3
+import os, smtplib, sqlite3
 
 class Carts:
     def __init__(self, path):

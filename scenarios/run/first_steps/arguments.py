@@ -6,15 +6,13 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_made, made
 
 _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
-NEEDS_AN_OBJECT: Final = "it needs an object"
-NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing"
 _MOST_TRIES: Final = 8
 # A number that creation takes by such a name is a bound: reached at the second call, it would remove or refuse what the
 # first one added.
@@ -23,29 +21,6 @@ _BOUNDS: Final = frozenset(
     "expiration lifetime duration".split()
 )
 _FAR: Final = 10_000
-
-# Not called: they wait, communicate, or hold a transaction open on purpose.
-_LEFT_ALONE: Final = frozenset(
-    "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
-    "watch subscribe consume worker wait send publish notify post upload download sync backup dump iterdump vacuum "
-    "reopen connection memory disk".split()
-)
-# The same, unless they are told what: a cart is opened, a job is started, a room is joined.
-_LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
-
-
-class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
-    """Nothing can be proposed, and why."""
-
-
-def nothing_added(tried: Sequence[str], left_out: Mapping[str, str]) -> NotLearned:
-    """The calls that were tried, each with the reason why it did nothing."""
-    listed = ", ".join(f"{name} ({left_out[name]})" if name in left_out else name for name in tried)
-    cure = "; for a call that needs an object, name a function that returns a store whose calls take plain values"
-    return NotLearned(
-        "no public method added a row that another connection sees (is it committed?); tried: "
-        f"{listed or 'none that can be tried'}{cure if NEEDS_AN_OBJECT in left_out.values() else ''}"
-    )
 
 
 def ways_to_make(store: Callable[..., Any]) -> list[str]:
@@ -103,6 +78,8 @@ def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
 
 def _types(annotation: Any) -> list[Any]:
     """The types that an annotation allows; of a union each, but for None."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _types(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [one for one in typing.get_args(annotation) if one is not type(None)]
     if isinstance(annotation, str):
@@ -169,15 +146,3 @@ def _is_closed(wanted: Any) -> bool:
     """Whether a type has a list of values that we don't know to be exchangeable."""
     is_enum = isinstance(wanted, type) and issubclass(wanted, enum.Enum)
     return is_enum or typing.get_origin(wanted) is typing.Literal
-
-
-def why_left_alone(name: str, method: Any) -> str:
-    """Why it isn't called; empty if it can be tried."""
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-        return "it is asynchronous"
-    if inspect.isgeneratorfunction(inspect.unwrap(method)):
-        return "it is a generator"
-    words = {*name.lower().split("_")}
-    if words & _LEFT_ALONE or (words & _LEFT_ALONE_BARE and not needed(method)):
-        return "by its name it waits, communicates or handles connections"
-    return ""

@@ -5,8 +5,8 @@ an SQLite file exists. Its public methods are called with plain arguments, in tw
 others; after each call the tables are read past the store. Everything is repeated in a second directory, a month later:
 a column that differs then depends on the time of day, or is random.
 
-Not covered: methods that are asynchronous, that need an object, or whose names suggest that they run or send something,
-and delayed effects. The result is a proposal, which the contract of view and rows then checks.
+Not covered: methods that are asynchronous, that need an object, or whose names suggest that they run or wait for
+something, and delayed effects. The result is a proposal, which the contract of view and rows then checks.
 """
 
 import contextlib
@@ -29,23 +29,33 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
     connections_on,
     leaves_a_transaction,
 )
-from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
+from tornpage.scenarios.execution.preflight.other_clock import later
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
-from tornpage.scenarios.run.first_steps.arguments import (
+from tornpage.scenarios.run.first_steps.arguments import arguments, needed, other_values, takes_a_list, ways_to_make
+from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
     NO_EFFECT,
     NotLearned,
-    arguments,
+    ending,
+    is_an_ending,
     nothing_added,
-    other_values,
-    takes_a_list,
-    ways_to_make,
     why_left_alone,
+    writes_later,
 )
-from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, asked, connection_in, copied, held, is_data
-from tornpage.scenarios.run.first_steps.tables import Row, Table, count, lost_rows, others, read
-from tornpage.scenarios.run.first_steps.values import is_made, parts, with_parts
+from tornpage.scenarios.run.first_steps.own_data import (
+    A_CALL_S,
+    FAILURES,
+    asked,
+    connection_in,
+    copied,
+    held,
+    is_data,
+    properties,
+)
+from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
+from tornpage.scenarios.run.first_steps.tables import Table, count, lost_rows, others, read
+from tornpage.scenarios.run.first_steps.values import beat_of
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
@@ -58,12 +68,6 @@ _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
     "wipe", "empty", "truncate", "reset", "flush",
 )  # fmt: skip
-# Methods by which a caller commits.
-_ENDS: Final = ("commit", "flush", "save", "sync", "persist")
-
-
-class DiffersError(NotLearned):
-    """Another run makes other keys."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -150,14 +154,14 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
 
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
-    tables = tuple(_same(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
+    tables = tuple(stable(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
     if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
         raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
     if not tables:
-        raise nothing_added(played.tried, played.left_out)
+        raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found])
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
-    beats = tuple(_beat(action) for _, action in growing)
+    beats = tuple(beat_of(action) for _, action in growing)
     return Observed(
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
@@ -182,46 +186,6 @@ def _overwriting(
                 calls[index] = [(other, 0)]
                 break
     return calls
-
-
-def _beat(action: Action) -> Action:
-    args = dict(action.args)
-    for name, value in args.items():
-        if (other := _of_a_beat(value)) is not None:
-            args[name] = other
-            break
-    return Action(action.name, args)
-
-
-def _of_a_beat(value: Any) -> Any:
-    """Another value that no other call has; None for a value that is hardly a key."""
-    if is_made(value):
-        found = ((name, _of_a_beat(one)) for name, one in parts(value).items())
-        return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
-    if isinstance(value, (str, int)) and not isinstance(value, bool):
-        return "heartbeat" if isinstance(value, str) else 999
-    return None
-
-
-def _same(one: Table, other: Table) -> Table:
-    """The table without the columns that another time or another run changes."""
-    kept = [
-        index
-        for index, _ in enumerate(one.columns)
-        if [row[index] for row in one.rows] == [row[index] for row in other.rows] and not _is_now(one.rows, index)
-    ]
-    left = tuple(name for index, name in enumerate(one.columns) if index not in kept)
-    if moving := [name for name in one.keys if name in left]:
-        more = "" if ambient.is_available() else "; or pip install 'tornpage[deterministic]', which replaces it"
-        raise DiffersError(
-            f"the key {moving[0]} of {one.name} differs on each run; pass it as an argument of the call{more}"
-        )
-    rows = tuple(tuple(row[index] for index in kept) for row in one.rows)
-    return Table(one.name, tuple(one.columns[index] for index in kept), rows, one.keys, left)
-
-
-def _is_now(rows: tuple[Row, ...], index: int) -> bool:
-    return any(True for _ in times_of_day_in({str(number): row[index] for number, row in enumerate(rows)}, ""))
 
 
 class _Played:
@@ -329,7 +293,7 @@ class _Played:
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
             if not is_public or not inspect.isfunction(method) or name == "close":
                 continue
-            if reason := why_left_alone(name, method):
+            if reason := why_left_alone(name, method, needed(method)):
                 self.left_out[name] = reason
             else:
                 found.append((name, getattr(self.store, name)))
@@ -339,56 +303,72 @@ class _Played:
         """Try arguments until some work; return the calls worth a sweep, or None if it may work later."""
         if name not in self.tried:
             self.tried.append(name)
-        self.left_out[name] = NEEDS_AN_OBJECT
+        reasons = []
         for args in arguments(method):
-            before = self.tables()
-            try:
-                with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
-                    returned = method(**copy.deepcopy(args))
-            except FAILURES as error:
-                self.left_out[name] = f"it raised {type(error).__name__}: {error}"[:100]
-                continue
-            if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
-                self.left_out[name] = f"it returned a {type(returned).__name__}"
-                return []
-            after = self.tables()
-            self._keep(after)
-            self.left_out.pop(name, None)
-            if not self._begins and leaves_a_transaction(self.directory):
-                self._begins = name
-            # A transaction that no other method ends is a defect, for the search to find.
-            if after != before or (self._begins == name and not self._committing()):
-                self._environment.now_ms += _STEP_MS
-                return [(Action(name, args), count(after) - count(before))]
-            if not args and returned is not None:
-                self.answers.setdefault(f"{name}()", None)
-            # A read has an answer; a call without effect and answer may need other arguments.
-            if is_data(returned):
-                self._environment.now_ms += _STEP_MS
-                return [(Action(name, args), 0)]
-            self.left_out[name] = self._why_no_effect(name, method)
+            found = self._tried_with(name, method, args)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
+        # The first arguments are the likeliest.
+        self.left_out[name] = reasons[0] if reasons else NEEDS_AN_OBJECT
         return None
 
-    def _committing(self) -> str:
-        """The method by which a caller of the store commits; "" for none."""
-        return next((one for one in _ENDS if callable(getattr(self.store, one, None))), "")
+    def _tried_with(self, name: str, method: Any, args: dict[str, Any]) -> list[tuple[Action, int]] | str:
+        """The calls worth a sweep; or why these arguments lead to none."""
+        before = self.tables()
+        try:
+            with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
+                returned = method(**copy.deepcopy(args))
+        except FAILURES as error:
+            return f"it raised {type(error).__name__}: {error}"[:100]
+        if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
+            self.left_out[name] = f"it returned a {type(returned).__name__}"
+            return []
+        after = self.tables()
+        self._keep(after)
+        self.left_out.pop(name, None)
+        if not self._begins and leaves_a_transaction(self.directory):
+            self._begins = name
+        added = count(after) - count(before)
+        if added > 0 and is_an_ending(name, needed(method)) and self._wrote_later(name):
+            return []
+        # A transaction that no other method ends is a defect, for the search to find.
+        if after != before or (self._begins == name and not ending(self.store)):
+            self._environment.now_ms += _STEP_MS
+            return [(Action(name, args), added)]
+        if not args and returned is not None:
+            self.answers.setdefault(f"{name}()", None)
+        # A read has an answer; a call without effect and answer may need other arguments.
+        if is_data(returned):
+            self._environment.now_ms += _STEP_MS
+            return [(Action(name, args), 0)]
+        return self._why_no_effect(name, method)
+
+    def _wrote_later(self, end: str) -> bool:
+        """Whether `end` has written what calls without an effect had left; they get that as their reason."""
+        later = [name for name, reason in self.left_out.items() if reason == NO_EFFECT]
+        self.left_out |= dict.fromkeys(later, writes_later(end))
+        return bool(later)
 
     def _why_no_effect(self, name: str, method: Any) -> str:
         if self._begins == name:
-            return f"it leaves a transaction open, which {self._committing()} ends: call both in one method"
+            return f"it leaves a transaction open, which {ending(self.store)} ends: call both in one method"
         listed = takes_a_list(method)
         return f"it takes *{listed}, which a call by name can't fill" if listed else NO_EFFECT
 
     def _keep(self, tables: list[Table]) -> None:
         """Views are matched with the moment that has the most rows."""
-        self.held |= dict.fromkeys(name for name, value in held(self.store) if copied(value))
+        self.held |= dict.fromkeys(name for name in self._data() if asked(self.store, name))
         ours = [table for table in tables if table.name not in self.begun]
         if count(ours) >= count(self.most):
             self.most = ours
             self.answers |= {name: asked(self.store, name) for name in self._looks()}
 
+    def _data(self) -> list[str]:
+        return [*(name for name, _ in held(self.store)), *properties(self.store)]
+
     def _looks(self) -> list[str]:
-        attributes = [name for name, _ in held(self.store)]
+        attributes = self._data()
         mapping = ["items()"] if callable(getattr(self.store, "items", None)) else []
         return [*attributes, *mapping, *(name for name in self.answers if name.endswith("()"))]
 
@@ -403,9 +383,12 @@ class _Played:
         close = getattr(self.store, "close", None)
         if close is None and self.connection is not None:
             close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
+        before = self.tables()
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
             if close is not None:
                 close()
+        if self.file and not count(before) and count(self.tables()):
+            self._wrote_later("close")
         self.other_files = others(self.directory, self.file)
         self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
         if not self.file:

@@ -22,6 +22,12 @@ def held(store: Any) -> list[tuple[str, Any]]:
     return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
 
 
+def properties(store: Any) -> list[str]:
+    """Its public properties that are no attributes of their own."""
+    named = {name: one for kind in reversed(type(store).__mro__) for name, one in vars(kind).items()}
+    return [name for name, one in named.items() if isinstance(one, property) and not name.startswith("_")]
+
+
 def asked(store: Any, name: str) -> Any:
     """What an attribute holds, or a method (its name ends with "()") returns, as data; None for anything else."""
     try:
@@ -29,7 +35,8 @@ def asked(store: Any, name: str) -> Any:
             with limit(A_CALL_S, f"{name} did not return"):
                 answer = getattr(store, name[:-2])()
                 return dict(answer) if name == "items()" else _listed(answer)
-        return copied(getattr(store, name))
+        with limit(A_CALL_S, f"{name} did not return"):
+            return copied(getattr(store, name))
     except FAILURES:
         return None
 

@@ -21,7 +21,8 @@ import msgspec
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
-from tornpage.scenarios.run.first_steps.arguments import NotLearned, bounds_in
+from tornpage.scenarios.run.first_steps.arguments import bounds_in
+from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.observed import GIVEN, Observed
 from tornpage.scenarios.run.first_steps.tables import Table
 from tornpage.scenarios.run.first_steps.values import imports_of, literal

@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Final
 
+from tornpage.scenarios.model.target import Action
+
 # Values for a parameter of that type; without a type it may be text or a number.
 _EITHER: Final = ("alpha", 1)
 _DAY: Final = datetime.datetime(2024, 2, 29, 12, 30)
@@ -52,12 +54,16 @@ def distinct(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _required(kind: type) -> list[inspect.Parameter]:
+    return [one for one in _named(kind) if one.default is one.empty]
+
+
+def _named(kind: type) -> list[inspect.Parameter]:
     try:
         parameters = inspect.signature(kind, eval_str=True).parameters
     except (NameError, AttributeError, SyntaxError, TypeError):
         parameters = inspect.signature(kind).parameters
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [one for one in parameters.values() if one.default is one.empty and one.kind in named]
+    return [one for one in parameters.values() if one.kind in named]
 
 
 def _is_importable(kind: type) -> bool:
@@ -79,7 +85,11 @@ def another(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return value + datetime.timedelta(days=1)
     if is_made(value):
-        found = ((name, another(one)) for name, one in reversed(list(parts(value).items())[1:]))
+        optional = (
+            (one.name, getattr(value, one.name, None)) for one in _named(type(value)) if one.default is not one.empty
+        )
+        choices = [*reversed(list(parts(value).items())[1:]), *((name, one) for name, one in optional if is_plain(one))]
+        found = ((name, another(one)) for name, one in choices if one is not None)
         return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
     others: dict[type, Any] = {
         str: "other", list: ["other"], dict: {"one": 2}, bytes: b"other", type(_PATH): PurePath("other")
@@ -88,8 +98,9 @@ def another(value: Any) -> Any:
 
 
 def parts(value: Any) -> dict[str, Any]:
-    """The values that such an object was made with."""
-    return {one.name: getattr(value, one.name) for one in _required(type(value))}
+    """The values that such an object was made with, but for those that are left at their defaults."""
+    found = {one.name: (getattr(value, one.name, one.default), one.default) for one in _named(type(value))}
+    return {name: one for name, (one, default) in found.items() if not (is_plain(one) and one == default)}
 
 
 def with_parts(value: Any, values: Mapping[str, Any]) -> Any:
@@ -128,3 +139,23 @@ def imports_of(values: Iterator[Any]) -> list[str]:
                 found[f"from {type(one).__module__} import {type(one).__name__}"] = None
                 waiting += parts(one).values()
     return sorted(found, key=lambda line: (line.startswith("from"), line))
+
+
+def beat_of(action: Action) -> Action:
+    """The call with another key, so that it adds something again."""
+    args = dict(action.args)
+    for name, value in args.items():
+        if (other := _of_a_beat(value)) is not None:
+            args[name] = other
+            break
+    return Action(action.name, args)
+
+
+def _of_a_beat(value: Any) -> Any:
+    """Another value that no other call has; None for a value that is hardly a key."""
+    if is_made(value):
+        found = ((name, _of_a_beat(one)) for name, one in parts(value).items())
+        return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return "heartbeat" if isinstance(value, str) else 999
+    return None
