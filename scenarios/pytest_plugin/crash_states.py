@@ -24,6 +24,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults.crash.names import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
+from tornpage.faults.vfs import shared_files
 from tornpage.faults.vfs.operation_log import Note
 from tornpage.scenarios.execution.crash.recording import ways_to_sync
 from tornpage.scenarios.execution.snapshots import Holder, held_open, place
@@ -169,6 +170,7 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
         shim = stack.enter_context(faults.install())
         stack.enter_context(shim.deterministic(seed))
         tape = stack.enter_context(faults.record(home))
+        shared = stack.enter_context(shared_files.shared())
         replica = Replica(base)
         made = work(home)
         if inspect.iscoroutine(made) or inspect.isasyncgen(made):
@@ -183,6 +185,8 @@ def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:
             yielded.append((len(tape), made))
         _require_faithful(replica, tape, holder.copy(home), "at the end of the work")
         holder.release()
+    if shared:
+        pytest.fail(f"crash_states can't judge this work: {shared[0]}", pytrace=False)
     if not tape.operations:
         pytest.fail(f"crash_states: the work changed no file below {home}, so there is no crash to try", pytrace=False)
     return _Recorded(base, tape.operations, yielded, tape.notes, syncing_libraries())

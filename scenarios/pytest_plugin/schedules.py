@@ -24,6 +24,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs import shared_files
 from tornpage.scenarios.pytest_plugin import guests, reports, settings
 from tornpage.scenarios.pytest_plugin.rerun.concurrent_calls import Callers, Cancelling, Point
 from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, shared_of, tracked
@@ -48,6 +49,8 @@ class Run:
         self.reports: Reports = {}
         self.errors: dict[str, BaseException | None] = {}
         self.seconds = 0.0
+        # A database that two SQLite libraries had open at once, in words.
+        self.two_libraries = ""
 
     @property
     def has_passed(self) -> bool:
@@ -164,6 +167,8 @@ class _Schedule:
 
     def _runs(self) -> Run:
         counted, first = Point(), self._run(Point(), last=None)
+        if first.two_libraries and "call" in first.reports:
+            return self._not_judged(first)
         if not first.has_passed:
             return first
         made = self._run(counted, last=lambda: not any(counted.seen))
@@ -180,6 +185,15 @@ class _Schedule:
             )
             return made
         self._item.user_properties.append(("tornpage_searched", _searched(points, counted)))
+        return made
+
+    def _not_judged(self, made: Run) -> Run:
+        """What two libraries do to one file is wrong without any switch."""
+        name = next(name for name in MARKERS if self._item.get_closest_marker(name))
+        message = f"{name} can't judge this test: {made.two_libraries}"
+        if not made.has_passed:
+            return _with_section(made, message)
+        made.reports["call"] = reports.failed(self._item, made.reports["call"], message, may_be_expected=False)
         return made
 
     def _failed(self, made: Run, schedule: str, point: str) -> Run:
@@ -204,7 +218,11 @@ class _Schedule:
         item, run = self._item, Run()
         self._points[item.nodeid] = point
         self._make_new()
-        with tracked(self._connections) as connections, faults.shims().watching(point.databases):
+        with (
+            tracked(self._connections) as connections,
+            faults.shims().watching(point.databases),
+            shared_files.shared() as shared,
+        ):
             point.connections = connections
             with guests.timers_of(item), guests.request_of(item):
                 self._phase(run, "setup", item.ihook.pytest_runtest_setup)
@@ -215,6 +233,7 @@ class _Schedule:
                 teardown = functools.partial(item.ihook.pytest_runtest_teardown, nextitem=nextitem)
                 self._phase(run, "teardown", teardown)
             connections.end(is_faulted=False)
+        run.two_libraries = str(shared[0]) if shared else ""
         self._seconds += run.seconds
         self._usual_s = max(self._usual_s, 0 if point.number else run.seconds)
         return run

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,64 @@ def test_a_marked_test_that_looks_with_another_library_is_not_judged(
     result.assert_outcomes(**outcome)
     if not closes_first:
         result.stdout.fnmatch_lines(["*every_fault can't judge this test: a.db was opened with sqlite3 *pysqlite3 *"])
+
+
+MARKED = {
+    "interleave": """
+        @pytest.mark.interleave
+        def test_words(tmp_path, callers):
+            with both(tmp_path) as (db, other):
+                callers(lambda: add(db, "a"), lambda: add(other, "b"))
+                assert len(db.execute("SELECT * FROM words").fetchall()) == 2
+    """,
+    "every_cancel": """
+        @pytest.mark.every_cancel
+        def test_words(tmp_path, cancelled):
+            with both(tmp_path) as (db, other):
+                cancelled(lambda: add(db, "a"))
+                add(other, "b")
+    """,
+    "crash_states": """
+        def work(directory):
+            with both(directory) as (db, other):
+                add(db, "a")
+                add(other, "b")
+
+        def test_words(tmp_path, crash_states):
+            for disk in crash_states(work, tmp_path / "work", most=3):
+                pass
+    """,
+}
+
+
+@pytest.mark.parametrize("other", ["pysqlite3", "sqlite3"])
+@pytest.mark.parametrize("name", MARKED)
+def test_the_other_markers_do_not_judge_two_libraries_either(name: str, other: str, pytester: pytest.Pytester) -> None:
+    needs("pysqlite3")
+    helpers = f"""
+        import contextlib, sqlite3, pysqlite3, pytest
+        import {other} as second
+
+        @contextlib.contextmanager
+        def both(directory):
+            with contextlib.ExitStack() as opened:
+                path = str(directory / "words.db")
+                made = [one.connect(path, isolation_level=None, timeout=5) for one in (sqlite3, second)]
+                for one in made:
+                    opened.callback(one.close)
+                made[0].execute("CREATE TABLE words (word)")
+                yield made
+
+        def add(db, word):
+            db.execute("INSERT INTO words VALUES (?)", (word,))
+    """
+    pytester.makepyfile(textwrap.dedent(helpers) + textwrap.dedent(MARKED[name]))
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(**({"passed": 1} if other == "sqlite3" else {"failed": 1}))
+    if other != "sqlite3":
+        what = "work" if name == "crash_states" else "test"
+        line = f"*{name} can't judge this {what}: words.db was opened with pysqlite3 * while sqlite3 *"
+        result.stdout.fnmatch_lines([line])
 
 
 HIDDEN = """
