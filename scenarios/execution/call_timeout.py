@@ -7,6 +7,10 @@ pytest-timeout, say) still fires at its own time, and keeps its remaining time a
 A store that hung once hangs at each point of that kind. From then on the limit is ten times the longest call that did
 return: further hangs are found sooner, and no other store is affected, since the same check has already failed.
 
+On a busy machine a call may wait longer for a processor than it computes. So in the second half of a limit the time
+in which a thread of this process was ready to run, and no processor ran it (`starvation`), does not count. A call that
+computes for ever still uses up its limit, and one that waits for ever for anything else is stopped when it is over.
+
 A store's sleep in a call takes no real time (`sleeping`), and does not count, up to an hour.
 
 The handler does not raise inside a callback of the shim, where C would drop the exception, nor between the acquisition
@@ -15,8 +19,8 @@ no handler there; ``tests/scenarios/test_call_timeout.py`` shows it). The timer 
 interrupts callbacks, as in ``Connection.backup``, which requests a lock forever in C, each operation of SQLite fails
 from then on until the call has ended.
 
-Not covered: systems without SIGALRM, calls outside the main thread, a statement that stays inside SQLite and does no
-I/O, and a program of its own, which has its own time limit for answers.
+Not covered: a busy machine that is not Linux, systems without SIGALRM, calls outside the main thread, a statement that
+stays inside SQLite and does no I/O, and a program of its own, which has its own time limit for answers.
 """
 
 import contextlib
@@ -31,6 +35,7 @@ from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.locks import live_threads
+from tornpage.scenarios.execution import starvation
 from tornpage.scenarios.execution.sleeping import no_real_sleep
 
 DEFAULT_S: Final = 10.0
@@ -155,7 +160,12 @@ class _Timer:
         self.has_stopped_all = False
         self._message = message
         self._now = _monotonic
-        self._ends_at = self._now() + seconds
+        self._half_s = seconds / 2
+        # The first half, then what is left of the second one.
+        self._ends_at = self._now() + self._half_s
+        self._half_at = 0.0
+        self._starved: starvation.Starved | None = None
+        self._is_over = False
         self._live = True
         self._put_off = 0
         self._outer_handler: Any = signal.SIG_DFL
@@ -194,7 +204,7 @@ class _Timer:
             self._set_again()
             self._outer_handler(number, frame)
             return
-        if now >= self._ends_at:
+        if now >= self._ends_at and self._has_passed(now):
             self._put_off += 1
             is_inside = _in_a_callback(frame)
             if is_inside and self._put_off == _RINGS_IN_C:
@@ -207,3 +217,17 @@ class _Timer:
             self.has_rung = True
             raise TookTooLongError(self._message)
         self._set_again()
+
+    def _has_passed(self, now: float) -> bool:
+        """Whether both halves have passed; if not, `_ends_at` becomes the time to ask again."""
+        if self._is_over:
+            return True
+        left = self._half_s
+        if self._starved is None:
+            self._starved, self._half_at = starvation.starved(), now
+        else:
+            left -= now - self._half_at - starvation.longest_since(self._starved)
+        self._is_over = left <= 0
+        if not self._is_over:
+            self._ends_at = now + max(left, _SOON_S)
+        return self._is_over

@@ -1,18 +1,20 @@
 """A call that never returns is stopped, named and a finding; a timer that was set before is there afterwards."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import others_stores
 import pytest
 
 from tornpage import faults
-from tornpage.scenarios.execution import call_timeout
+from tornpage.scenarios.execution import call_timeout, starvation
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Action, TargetError
@@ -33,8 +35,9 @@ def wait_for_ever() -> None:
 
 
 def wait_whatever_happens() -> None:
-    until = time.monotonic() + 0.6
-    while time.monotonic() < until:
+    # Not so long by the clock: time without a processor is no time of a call.
+    until = time.thread_time() + 0.6
+    while time.thread_time() < until:
         try:
             sum(range(1000))
         except:  # noqa: E722, S112 - as stores do that retry for ever
@@ -75,6 +78,29 @@ def test_a_timer_that_was_set_before_still_rings() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, outer)
+
+
+def test_a_call_that_has_not_got_a_processor_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, computed_s = time.monotonic(), 0.3
+    # As on a machine with so much other work that this one runs for a tenth of the time.
+    monkeypatch.setattr(starvation, "starved", lambda: {"1": 0.9 * (time.monotonic() - began)})
+    with in_time(PUT):
+        while time.monotonic() - began < computed_s:
+            sum(range(1000))
+    with pytest.raises(TookTooLongError, match=r"did not return within 0.2 s"), in_time(PUT):
+        wait_for_ever()
+    # Half of its 0.2 s, and ten times the other half.
+    assert time.monotonic() - began - computed_s > 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system keeps no such accounts")
+def test_the_time_without_a_processor_is_part_of_the_time_that_has_passed() -> None:
+    before, began = starvation.starved(), time.monotonic()
+    computed = time.thread_time()
+    while time.thread_time() - computed < 0.05:
+        pass
+    assert str(os.getpid()) in before
+    assert 0 <= starvation.longest_since(before) <= time.monotonic() - began
 
 
 class TriesForEver(others_stores.ShelfTarget):
