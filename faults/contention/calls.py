@@ -28,6 +28,7 @@ _CALLED: Final = (sqlite3.Connection, sqlite3.Cursor)
 _PASS_ON: Final = frozenset({"put", "put_nowait", "submit", "set", "run_coroutine_threadsafe", "call_soon_threadsafe"})
 # Functions of ``threading`` that take a condition or a semaphore, and of ``queue``.
 _TAKE: Final = frozenset({"__enter__", "acquire", "get", "get_nowait"})
+_ASKED: Final = _PASS_ON | _TAKE
 _LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 _RELEASE: Final = frozenset({"release", "__exit__"})
 _METHODS: Final = frozenset(name for one in _CALLED for name in dir(one) if not name.startswith("_"))
@@ -51,14 +52,22 @@ def calls_of_this_thread(
     """
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        one = getattr(argument, "__self__", None) if event in ("c_call", "c_return") else None
-        if isinstance(one, _CALLED):
-            if event == "c_call":
+        # It runs at each call and return of any function, so what is no point is put aside first.
+        if event == "c_call":
+            one = argument.__self__
+            if isinstance(one, _CALLED):
                 notify(argument.__name__, one.connection if isinstance(one, sqlite3.Cursor) else one)
-            elif returned is not None and not goes_straight_on(frame.f_code, frame.f_lasti):
-                returned(argument.__name__)
-        elif requests and (name := _request(frame, event, one, argument)):
-            notify(name, None)
+            elif requests and isinstance(one, SimpleQueue) and _is_request_to_a_queue(frame, argument):
+                notify(argument.__name__, None)
+        elif event == "c_return":
+            one = argument.__self__
+            if isinstance(one, _CALLED):
+                if returned is not None and not goes_straight_on(frame.f_code, frame.f_lasti):
+                    returned(argument.__name__)
+            elif requests and isinstance(one, _LOCKS) and _is_release(frame, argument):
+                notify("release", None)
+        elif event == "call" and requests and frame.f_code.co_name in _ASKED and _is_request(frame):
+            notify(frame.f_code.co_name, None)
 
     return _profiled_by(profile)
 
@@ -101,17 +110,18 @@ def _profiled_by(profile: Callable[[FrameType, str, Any], None]) -> Iterator[Non
         sys.setprofile(before)
 
 
-def _request(frame: FrameType, event: str, one: Any, argument: Any) -> str:
-    """What the thread passes on, takes or has released; "" for everything else."""
-    if event == "call":
-        name = frame.f_code.co_name
-        is_one = name in _PASS_ON or (name in _TAKE and frame.f_globals.get("__name__") in ("threading", "queue"))
-        return name if is_one and _is_entered(frame) else ""
-    if event == "c_call" and isinstance(one, SimpleQueue) and argument.__name__ in _PASS_ON | _TAKE:
-        return "" if _is_library(frame) else str(argument.__name__)
-    if event == "c_return" and isinstance(one, _LOCKS) and argument.__name__ in _RELEASE:
-        return "" if _is_library(frame) else "release"
-    return ""
+def _is_request_to_a_queue(frame: FrameType, argument: Any) -> bool:
+    return argument.__name__ in _ASKED and not _is_library(frame)
+
+
+def _is_release(frame: FrameType, argument: Any) -> bool:
+    return argument.__name__ in _RELEASE and not _is_library(frame)
+
+
+def _is_request(frame: FrameType) -> bool:
+    """Whether a function with such a name passes on work or takes something, and was called by the store."""
+    is_one = frame.f_code.co_name in _PASS_ON or frame.f_globals.get("__name__") in ("threading", "queue")
+    return is_one and _is_entered(frame)
 
 
 def _is_entered(frame: FrameType) -> bool:

@@ -5,6 +5,7 @@ systems without /proc, where nothing is ever idle.
 """
 
 import os
+import platform
 import threading
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ from tornpage.faults.clock_names import RealClock
 POLL_S: Final = 0.002
 # All threads are idle if they sleep at this many polls in a row.
 _LOOKS: Final = 3
+# The number of the system call in which a thread waits for a lock, by machine.
+_FUTEX: Final = {"x86_64": "202", "aarch64": "98"}.get(platform.machine())
 
 
 def real_monotonic() -> float:
@@ -52,10 +55,14 @@ def all_idle() -> bool:
 
 
 class Quiet:
-    """Detects that all threads of a process but the calling one sleep, at several polls in a row."""
+    """Detects that all threads of a process but the calling one sleep, at several polls in a row.
 
-    def __init__(self, pid: int | str = "self") -> None:
+    `at_once`: two are enough where all of them wait for locks, without a limit: only another process could end that.
+    """
+
+    def __init__(self, pid: int | str = "self", *, at_once: bool = False) -> None:
         self._pid = pid
+        self._at_once = at_once
         self._before: object = None
         self._looks = 0
 
@@ -64,7 +71,20 @@ class Quiet:
         seen = _asleep(self._pid)
         self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
         self._before = seen
-        return self._looks >= _LOOKS
+        return self._looks >= _LOOKS or (self._at_once and self._looks == 1 and self._is_for_locks(seen or {}))
+
+    def _is_for_locks(self, asleep: dict[str, str]) -> bool:
+        """Whether they wait for locks; none of them has run since it was seen asleep."""
+        return all(_waits_without_a_limit(self._pid, one) for one in asleep) and _asleep(self._pid) == asleep
+
+
+def _waits_without_a_limit(pid: int | str, thread: str) -> bool:
+    """Whether a thread waits for a lock, and no limit of time is set; False where the system does not report it."""
+    try:
+        call = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
+    except OSError:
+        return False
+    return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
 
 
 def _asleep(pid: int | str) -> dict[str, str] | None:

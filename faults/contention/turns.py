@@ -18,6 +18,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,8 @@ from tornpage.faults.contention.idle import Quiet, real_monotonic
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
+# The first two looks at a caller follow each other quickly, which is enough for most that are blocked.
+_POLLS_S: Final = (0.001, 0.001)
 _POLL_S: Final = 0.005
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
@@ -182,7 +185,7 @@ class Caller(Turns):
         self._back.acquire()
         self._work: Callable[[], Any] | None = None
         self._event: Event | None = None
-        self._has_turn = self._is_free = False
+        self._has_turn = self._is_free = self._at_work = self._was_blocked = False
         self._thread = threading.Thread(target=self._live, name=f"caller {name}", daemon=True)
         self._thread.start()
 
@@ -191,7 +194,7 @@ class Caller(Turns):
     def start(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
         """Pass work to the caller, which begins it when it next gets the turn."""
         self.begin(stops)
-        self._work = work
+        self._work, self._at_work = work, self._at_calls
 
     def go(self) -> Event:
         """Give the caller the turn until it stops, waits or ends."""
@@ -206,8 +209,10 @@ class Caller(Turns):
         with self._lock:
             self._has_turn = True
             self._turn.set()
-        quiet, began = Quiet(), real_monotonic()
-        while not self._back.acquire(timeout=_POLL_S):
+        # One that was blocked before may wait for another process, so it gets more time.
+        quiet, began = Quiet(at_once=not self._was_blocked), real_monotonic()
+        polls_s = chain(_POLLS_S, repeat(_POLL_S))
+        while not self._back.acquire(timeout=next(polls_s)):
             blocked = quiet.lasts()
             # Real time, not the patched clock: this limit is for the machine.
             if not blocked and real_monotonic() - began < _PATIENCE_S:
@@ -221,9 +226,11 @@ class Caller(Turns):
             stack = stack_of(frame)
             if not blocked:
                 return Hung(stack)
+            self._was_blocked = True
             rest_s = timed_waits.rest_of(self._thread.ident)
             return Waiting("blocked", stack, rest_s, may_end=rest_s is None and timed_waits.has_a_limit(frame))
         assert self._event is not None  # noqa: S101 - it is set before the turn is given back
+        self._was_blocked = False
         return self._event
 
     def expire(self) -> None:
@@ -231,8 +238,9 @@ class Caller(Turns):
         timed_waits.expire(self._thread.ident)
 
     def do(self, work: Callable[[], Any]) -> Any:
-        """Run work to its end on the caller's thread; return its result, or raise its exception here."""
+        """Run work to its end on the caller's thread, with no points; return its result or raise its exception."""
         self.start(work)
+        self._at_work = False
         event = alone(self)
         if isinstance(event.result, BaseException):
             raise event.result
@@ -299,7 +307,7 @@ class Caller(Turns):
     def _worked(self, work: Callable[[], Any]) -> Any:
         try:
             calls = calls_of_this_thread(self._calls, requests=self._at_requests, returned=self.at_return)
-            with calls if self._at_calls else contextlib.nullcontext():
+            with calls if self._at_work else contextlib.nullcontext():
                 return work()
         except BaseException as error:  # noqa: BLE001 - raised by `do`
             return error

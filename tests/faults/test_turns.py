@@ -104,6 +104,16 @@ def test_who_is_blocked_by_a_lock_of_pythons_gives_way(two: Two, tmp_path: Path)
     one.do(shared.close)
 
 
+def test_what_is_done_between_two_schedules_counts_no_calls(two: Two, tmp_path: Path) -> None:
+    one, _ = two(at_calls=True)
+    shared = one.do(lambda: connect(tmp_path, check_same_thread=False))
+    assert one.called == []
+    one.start(lambda: shared.execute("INSERT INTO t VALUES (1)"))
+    alone(one)
+    one.do(shared.close)
+    assert one.called == [shared]
+
+
 def test_two_databases_locked_in_two_orders_are_a_deadlock(
     kept: list[sqlite3.Connection], two: Two, tmp_path: Path
 ) -> None:
