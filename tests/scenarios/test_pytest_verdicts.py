@@ -27,6 +27,16 @@ def test_an_error_may_not_hide_the_fault(project: pytest.Pytester, how: str) -> 
     run_test(project, "every_fault(hidden_errors=True)", ADD, before=telling(HIDES[how])).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("how", ["raise StoreError from error", HIDES["a word of its own"]])
+def test_a_caller_that_tries_again_is_told_the_fault_too(project: pytest.Pytester, how: str) -> None:
+    hides = "None" in how
+    done = run_test(project, "every_fault(retry=True)", ADD, before=telling(how))
+    done.assert_outcomes(failed=int(hides), passed=int(not hides))
+    if hides:
+        done.stdout.fnmatch_lines(["write:journal@1=FULL: error-is-not-hidden: *neither that nor its cause*"])
+    run_test(project, "every_fault(retry=True, hidden_errors=True)", ADD, before=telling(how)).assert_outcomes(passed=1)
+
+
 def telling(how: str) -> str:
     """The small store with a handler of its own."""
     return f"""

@@ -60,15 +60,22 @@ class SourceError(Exception):
 class Repeats:
     """The object that the rewritten test asks, in one run, whether to execute a statement again."""
 
-    def __init__(self, connections: Connections, commits: Commits, surfaced: Callable[[BaseException], bool]) -> None:
-        # The line of the repeated statement, and its first error.
+    def __init__(
+        self,
+        connections: Connections,
+        commits: Commits,
+        surfaced: Callable[[BaseException], bool],
+        hidden: Callable[[BaseException], str],
+    ) -> None:
+        # The line of the repeated statement, its first error, and the message if that did not name the fault.
         self.line: int | None = None
-        self.first = ""
+        self.first = self.hidden = ""
         # Why the statement in which the fault surfaced was not repeated.
         self.refused = ""
         self._connections = connections
         self._commits = commits
         self._surfaced = surfaced
+        self._hidden = hidden
         self._in_transaction = False
 
     def begin(self) -> None:
@@ -91,6 +98,7 @@ class Repeats:
         trace = error.__traceback__
         self.line = trace.tb_lineno if trace is not None else 0
         self.first = f"{type(error).__name__}: {error}"
+        self.hidden = self._hidden(error)
         return (BaseException,)
 
 

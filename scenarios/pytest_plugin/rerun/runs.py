@@ -159,10 +159,15 @@ class Runner:
         def call(run: Run, connections: Connections) -> None:
             armed, workers = faults.Armed(plan), Workers()
             commits = Commits(armed)
-            repeats = Repeats(connections, commits, lambda error: bool(armed.firings) and _is_injected(error))
-
             # A plan written by hand may leave open whether anything has happened.
             retrying = self.retrying if all(map(is_certain, plan.faults)) else None
+            code = retrying.code if retrying is not None else self._code()
+            repeats = Repeats(
+                connections,
+                commits,
+                lambda error: bool(armed.firings) and _is_injected(error),
+                lambda error: judging.hidden(error, code),
+            )
 
             def watched() -> None:
                 with contextlib.ExitStack() as stack:
@@ -181,7 +186,7 @@ class Runner:
             run.timed_out = run.call.excinfo is not None and _hung(run.call.excinfo.value) is not None
             run.workers, run.matches = len(workers.seen), list(armed.injector.matches)
             run.hit_shared = self._is_shared({firing.path for firing in armed.firings})
-            self._judge(run, armed, connections, repeats, retrying)
+            self._judge(run, armed, connections, repeats, code)
 
         return self._run(call, nextitem_after, is_faulted=True)
 
@@ -303,18 +308,17 @@ class Runner:
     # -- judging -------------------------------------------------------------------------------------------
 
     def _judge(
-        self, run: Run, armed: faults.Armed, connections: Connections, repeats: Repeats, retrying: Retrying | None
+        self, run: Run, armed: faults.Armed, connections: Connections, repeats: Repeats, code: CodeType | None
     ) -> None:
         assert run.call is not None  # noqa: S101 - it has just been made
         error = run.call.excinfo.value if run.call.excinfo is not None else None
         verdict = self._verdict(error, armed, repeats)
         if verdict.kind != FAILED and not (self.leaves_transactions or repeats.line is not None):
-            code = retrying.code if retrying is not None else self._code()
             wrong = judging.left_open(connections.left_in_transaction(), error, code)
             verdict = Verdict(FAILED, wrong) if wrong else verdict
-        if verdict.kind == judging.SURFACED and error is not None and not self._hides_errors:
-            wrong = judging.hidden(error, retrying.code if retrying is not None else self._code())
-            verdict = Verdict(FAILED, wrong, shown=True) if wrong else verdict
+        if verdict.kind == judging.SURFACED and not self._hides_errors:
+            wrong = judging.hidden(error, code) if error is not None else repeats.hidden
+            verdict = Verdict(FAILED, wrong, shown=error is not None) if wrong else verdict
         run.verdict = verdict
         if verdict.kind == FAILED:
             run.report = run.reports["call"] = self._report(run.call if verdict.shown else _raising(verdict.message))
