@@ -164,6 +164,25 @@ def pass_and_retire(self: Any, worker_id: str | None) -> Iterator[Any]:
         worker.retire()
 
 
+def run_without_waits_set(
+    self: Any, connection: Any, statement: str, *args: Any, run: Any = Database._run, **how: Any
+) -> Any:
+    return [] if statement == "PRAGMA busy_timeout = 0" else run(self, connection, statement, *args, **how)
+
+
+def end_if_running(self: Any, transaction: Any, ended: Any, now: int, end: Any = RunHistory._end_task) -> None:
+    row = transaction.read(rows.TASKS, ended.task_id)
+    if row is not None and rows.TASKS.decode(row).status == Status.RUNNING:
+        end(self, transaction, ended, now)
+
+
+def write_and_check_start(
+    self: Any, transaction: Any, run: Any, task: Any, now: int, check: Any = RunHistory._check_start
+) -> None:
+    transaction.write(rows.TASKS, rows.TASKS.encode(replace(task, label="about to start")))
+    check(self, transaction, run, task, now)
+
+
 def replace_by_name(self: Any, content: bytes) -> None:
     new = self.path.with_name("new")
     new.write_bytes(content)
@@ -550,6 +569,14 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a pass frees the id that it was given": (
         put(passes.RecoveringQueue, "_passing", pass_and_retire), circumstances.workers),
     "a snapshot is as wide as the umask": (put(JsonSnapshotStore, "_replace", replace_by_name), outside.other_stores),
+    "a journal is left as wide as it was": (
+        put(files_module, "_SIDE_SUFFIXES", ("-wal", "-shm")), outside.openings),
+    "the end waits for other processes": (
+        put(Database, "_run", run_without_waits_set), drivers.unfenced),
+    "the end of a run ends only what is running": (
+        put(RunHistory, "_end_task", end_if_running), run_scripts.recovery),
+    "a start is refused after it has written": (
+        put(RunHistory, "_check_start", write_and_check_start), together.refused_in_batches),
     "a worker's lock is as wide as the umask": (
         put(worker_locks.os, "open", lambda path, flags, *_: OPEN(path, flags, 0o666)), outside.openings),
 }  # fmt: skip

@@ -38,6 +38,8 @@ class Driver:
         self.locked_switches = 0
         # The beginnings of statements that fail until further notice, and how.
         self.failing: Mapping[str, str] = {}
+        # How long each TRUNCATE checkpoint may have waited for others, in milliseconds.
+        self.waits_of_truncates: list[int] = []
 
     def arm(self, faults: Mapping[int, str], meanwhile: Callable[[], object] | None = None) -> None:
         """From now on these statements fail; a fault named ``meanwhile`` makes that call instead."""
@@ -97,6 +99,8 @@ class _Connection:
             connection.execute("ROLLBACK")
         if how in ("before", "busy", "undone"):
             raise _error(how)
+        if statement == "PRAGMA wal_checkpoint(TRUNCATE)":
+            self._driver.waits_of_truncates += connection.execute("PRAGMA busy_timeout").fetchone()
         if statement == "COMMIT":
             self._driver.commits.append((self._last, self._level))
         if statement.startswith(_ASKED):

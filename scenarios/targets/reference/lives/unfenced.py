@@ -4,6 +4,8 @@ The change is on disk, and a crash may still undo it. Calls that would change no
 acknowledged: the same message again, the same end of a run. Each is made while fences fail, and has to be refused with
 an outcome that is unknown and worth a retry; and once more when they don't, when it succeeds and nothing is owed.
 
+The end of such a ledger waits for nobody: what other processes still read in the log stays there.
+
 Not covered: what a power cut leaves in the meantime.
 """
 
@@ -23,11 +25,12 @@ def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list
     wrong: list[str] = []
     with place(home) as directory:
         driver = Driver()
-        how: dict[str, Any] = {"clock": clock, "journal_mode": journal_mode, "busy_timeout_ms": 0}
+        how: dict[str, Any] = {"clock": clock, "journal_mode": journal_mode, "busy_timeout_ms": 70}
         with Ledger.open(directory, connect=driver, observers=(), **how) as ledger, ledger.workers.hold("w"):
             for name, make in _calls(ledger).items():
                 wrong += [f"{name}: {one}" for one in _wrong(driver, make)]
             wrong += [] if ledger.database is None or not ledger.database.fence_owed else ["a fence is still owed"]
+    wrong += ["the end waits for other processes"] if any(driver.waits_of_truncates) else []
     return wrong
 
 

@@ -111,6 +111,13 @@ def recovery() -> Iterator[Action]:
     yield call("history.finish", run_id="r-b", status="success")
     yield call("tasks.finish", task_id="c", status="cancelled")
     yield call("tasks.delete", task_id="d")
+    # Made again while its run goes on: it is queued, and no run of its own has begun.
+    for name in ("again", "again-dead"):
+        yield create(name)
+        yield call("history.start", task_id=name, worker_id=f"w-{name}", run_id=f"r-{name}")
+        yield call("tasks.delete", task_id=name)
+        yield create(name)
+    yield call("history.finish", run_id="r-again", status="failure", reason="why")
     yield call("elsewhere", call={"name": "recover", "args": {}})
     yield call("recover", later_ms=-DAY_MS)
     yield call("recover")

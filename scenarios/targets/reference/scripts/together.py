@@ -75,6 +75,36 @@ def nested() -> Iterator[Action]:
         yield look
 
 
+def refused_in_batches() -> Iterator[Action]:
+    """Each refusal of a call in a batch, whose caller goes on: the call has written nothing, and the rest is made."""
+    yield create("t", status="queued")
+    yield call("history.start", task_id="t", worker_id="w", run_id="r")
+    yield call("history.open_session", run_id="r", session_id="s")
+    yield create("q")
+    yield create("e")
+    yield call("history.start", task_id="e", worker_id="w", run_id="ended")
+    yield call("history.finish", run_id="ended", status="failure")
+    yield enqueue("m", idempotency_key="k")
+    start = {"task_id": "q", "worker_id": "w", "run_id": "new"}
+    refused = (
+        *(call("history.start", **{**start, **wrong}) for wrong in (
+            {"run_id": "ended"}, {"task_id": "t"}, {"task_id": "nobody"}, {"worker_id": "pass-x"})),
+        *(call("history.finish", run_id=one, status="success") for one in ("ended", "nobody")),
+        call("history.open_session", run_id="ended", session_id="s2"),
+        call("history.open_session", run_id="r", session_id=""),
+        call("history.invalidate_session", session_id="nobody", reason="x"), enqueue("m", idempotency_key="l"),
+        call("outbox.claim", message_id="m", worker_id="pass-x"), call("outbox.ack", message_id="nobody"),
+        call("outbox.fail", message_id="nobody", error="x"), call("outbox.release", message_id="nobody", worker_id="w"),
+        call("tasks.start", task_id="t"), call("tasks.finish", task_id="e", status="succeeded"),
+        call("tasks.finish", task_id="q", status="running"), call("tasks.delete", task_id="nobody"),
+        call("tasks.set_notify_policy", task_id="q", policy="loud"), create("u", ended_at=5),
+        call("tasks.set_delivery_state", task_id="nobody", last_notified_event_at=5),
+    )  # fmt: skip
+    for number, wrong in enumerate(refused):
+        parts = {"calls": [enqueue(f"m{number}")], "inner": [wrong], "after": [create(f"n{number}")]}
+        yield call("batch.nested", **{name: [within(one) for one in some] for name, some in parts.items()})
+
+
 def elsewhere() -> Iterator[Action]:
     """Another process changes data that this one has cached."""
 
@@ -187,4 +217,4 @@ def overtaken_calls() -> Iterator[Action]:
         yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
 
 
-SCRIPTS: Final = (batches, looks_in_batches, nested, elsewhere, overtaken_looks, overtaken_calls)
+SCRIPTS: Final = (batches, looks_in_batches, nested, refused_in_batches, elsewhere, overtaken_looks, overtaken_calls)
