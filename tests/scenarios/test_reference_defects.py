@@ -28,6 +28,7 @@ from tornpage.ledger import (
     runs,
 )
 from tornpage.ledger import ledger as ledger_module
+from tornpage.ledger import recovery as recovery_module
 from tornpage.ledger import workers as worker_locks
 from tornpage.ledger.cache import plain, reading
 from tornpage.ledger.cache.engine import RegistryEngine
@@ -181,6 +182,18 @@ def write_and_check_start(
 ) -> None:
     transaction.write(rows.TASKS, rows.TASKS.encode(replace(task, label="about to start")))
     check(self, transaction, run, task, now)
+
+
+def interrupt_and_announce(self: Any, transaction: Any, interrupt: Any = Recovery._interrupt_all) -> Any:
+    done = interrupt(self, transaction)
+    self.announce(done.interrupted)
+    return done
+
+
+def clean_when_unlocked(self: Any) -> None:
+    with self._history.database.transaction() as transaction:
+        referenced = {one for find in self._history.worker_references for one in find(transaction)}
+    self._history.workers.clean(referenced)
 
 
 def replace_by_name(self: Any, content: bytes) -> None:
@@ -577,6 +590,13 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(RunHistory, "_end_task", end_if_running), run_scripts.recovery),
     "a start is refused after it has written": (
         put(RunHistory, "_check_start", write_and_check_start), together.refused_in_batches),
+    "an interrupted run is logged before the commit": (
+        several(
+            put(Recovery, "_interrupt_all", interrupt_and_announce),
+            put(recovery_module._Announcement, "committed", lambda _: None)), run_scripts.recovery),
+    "files of workers are removed without a lock": (
+        put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
+    "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),
     "a worker's lock is as wide as the umask": (
         put(worker_locks.os, "open", lambda path, flags, *_: OPEN(path, flags, 0o666)), outside.openings),
 }  # fmt: skip

@@ -191,7 +191,7 @@ class OwnSession:
 
     def _do_batch(self, calls: list[dict[str, Any]]) -> list[Any]:
         answers = []
-        with self.ledger.batch():
+        with recovery_lines(self.told), self.ledger.batch():
             for each in calls:
                 answers.append(self._perform(each["name"], dict(each["args"])))
                 _accept(answers[-1])
@@ -205,7 +205,7 @@ class OwnSession:
             answers.extend(self._perform(each["name"], dict(each["args"])) for each in some)
 
         try:
-            with self.ledger.batch():
+            with recovery_lines(self.told), self.ledger.batch():
                 make(calls)
                 with contextlib.suppress(IllegalTransition, NotFound, UsageError), self.ledger.batch():
                     make(inner)

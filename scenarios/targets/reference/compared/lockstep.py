@@ -62,6 +62,8 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
         if kind == "refused" and refusal.error == "UsageError" and not _names_an_argument(told.reason, call):
             accuse(f"{call}, its error", f"a text that names one of {', '.join(call.args)}", told.reason)
         _hold_state(f"{call} was refused", state.view(), after)
+        if any(" interrupted: " in line for line in told.lines):
+            accuse(f"{call} was refused, the log", "no line of an interrupted run", told.lines)
     except TypeError:
         # It lacks an argument, or has one too many: not a call at all.
         return

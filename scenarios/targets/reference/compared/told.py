@@ -38,19 +38,25 @@ class Told(msgspec.Struct):
 class _Lines(logging.Handler):
     def __init__(self, told: Told) -> None:
         super().__init__(logging.WARNING)
-        self._told = told
+        self.told = told
 
     def emit(self, record: logging.LogRecord) -> None:
         # Files of dead workers that stay for now are housekeeping.
         if (line := record.getMessage()).startswith("[recovery] run "):
-            self._told.lines.append(line)
+            self.told.lines.append(line)
         elif line.startswith("[recovery] it is unknown whether"):
-            self._told.doubts.append(line)
+            self.told.doubts.append(line)
 
 
 @contextmanager
 def recovery_lines(told: Told) -> Iterator[None]:
-    """Add each line of recovery's log about runs to `told`, whatever handlers are installed."""
+    """Add each line of recovery's log about runs to `told`, whatever handlers are installed; once inside another scope.
+
+    The lines of a recovery in a batch come when that commits.
+    """
+    if any(isinstance(one, _Lines) and one.told is told for one in _RECOVERY_LOG.handlers):
+        yield
+        return
     handler, log = _Lines(told), _RECOVERY_LOG
     level, goes_up = log.level, log.propagate
     if not log.isEnabledFor(logging.WARNING):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
@@ -279,8 +280,11 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
         BEFORE[before](directory)
         state_dir = options.pop("state_dir", directory / under)
         content = contents(directory)
+        new = [one for one in (Path(state_dir), *Path(state_dir).parents) if not one.exists()]
+        synced: set[tuple[int, int]] = set()
         try:
-            ledger = Ledger.open(state_dir, **options)
+            with _syncs(synced):
+                ledger = Ledger.open(state_dir, **options)
         except LedgerError as error:
             return {"error": type(error).__name__, "left": contents(directory) == content}
         with contextlib.ExitStack() as scope:
@@ -290,11 +294,30 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
                 other.execute("BEGIN")
                 other.execute("SELECT count(*) FROM tasks").fetchall()
             lost = lost_rows(directory, before)
-            facts = {**_facts(ledger, directory / under), "lost rows": lost}
+            # Without that a power cut may take a new directory away, with all that is in it.
+            durable = ledger.durability.value == "none" or {_identity(one.parent.stat()) for one in new} <= synced
+            facts = {**_facts(ledger, directory / under), "lost rows": lost, "new directories last": durable}
             if not reader:
                 facts["in the file alone"] = _in_the_file(directory / under / DATABASE_NAME)
             ledger.close()
             return facts | _after(ledger, directory / under / DATABASE_NAME)
+
+
+@contextlib.contextmanager
+def _syncs(synced: set[tuple[int, int]]) -> Iterator[None]:
+    """Add each file and directory that is synced in this scope."""
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(_identity(os.fstat(descriptor)))
+
+    with mock.patch.object(os, "fsync", watched):
+        yield
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def contents(directory: Path) -> list[Any]:

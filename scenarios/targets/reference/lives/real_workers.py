@@ -3,12 +3,12 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from tornpage.ledger import Ledger, LedgerError
+from tornpage.ledger import Ledger, LedgerError, StoreBusy
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.ledger.workers import DIRECTORY_NAME, Worker, Workers
@@ -40,7 +40,8 @@ def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list
 
     ``start`` and ``claim`` give a worker something to do, ``take_over`` the work of a dead one; ``spoil`` makes the
     rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``send_as`` is one
-    of a named worker, ``files`` are the names of the workers that have a lock file.
+    of a named worker, ``recover_beside`` one beside which another process works, ``files`` are the names of the workers
+    that have a lock file.
     """
     shutil.rmtree(directory, ignore_errors=True)
     try:
@@ -143,6 +144,24 @@ def _recover(ledger: Ledger, _nothing: None) -> list[str]:
     return sorted(run.worker_id for run in ledger.recover().interrupted)
 
 
+def _recover_beside(ledger: Ledger, worker_id: str) -> bool:
+    """A recovery, while whose files are removed another process starts a run, and dies; whether its id stays taken."""
+    clean, place = ledger.workers.clean, Path(ledger.database.path).parent  # type: ignore[union-attr] # it is on SQLite
+
+    def beside(referenced: Collection[str]) -> list[str]:
+        with (
+            contextlib.closing(Ledger.open(place, clock=ledger.history.clock, busy_timeout_ms=0)) as other,
+            other.workers.hold(worker_id),
+            contextlib.suppress(StoreBusy),
+        ):
+            _start(other, worker_id)
+        return clean(referenced)
+
+    with mock.patch.object(ledger.workers, "clean", beside):
+        ledger.recover()
+    return not ledger.history.list(worker_id=worker_id) or (place / DIRECTORY_NAME / f"{worker_id}.lock").exists()
+
+
 def _take_over(ledger: Ledger, worker_id: str) -> list[Any]:
     """Claim the first message that a dead worker has leased."""
     workers = ledger.workers
@@ -162,4 +181,5 @@ def _send(ledger: Ledger, worker_id: str | None) -> list[Any]:
 _WORK: Final[Mapping[str, Callable[..., Any]]] = {
     "start": _start, "start_again": _start_again, "maintain": _maintain, "claim": _claim, "take_over": _take_over,
     "recover": _recover, "send": _send, "send_as": _send,
+    "recover_beside": _recover_beside,
 }  # fmt: skip

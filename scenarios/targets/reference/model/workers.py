@@ -120,6 +120,11 @@ class _Work:
         _made(self.held, "clean", [*(holder for holder, _ in self.leases), *self.bad])
         return dead
 
+    def do_recover_beside(self, _worker: str) -> bool:
+        """The other process can't start anything meanwhile, so its id is free again."""
+        self.do_recover(None)
+        return True
+
     def do_claim(self, worker: str) -> bool:
         # A message that no worker may lease waits for the next pass.
         self.leases.append((worker if self._lives(worker) else "", 0))

@@ -275,7 +275,7 @@ def workers() -> Iterator[Action]:
         ["release", "g"], ["hold", "h"], ["take_over", "h"], ["send", None], ["release", "h"],
         ["recover", None], ["files", None], ["hold", "h"], ["send", None], ["recover", None], ["hold", "h"],
         ["claim", "h"], ["release", "h"], ["send_as", "h"], ["send_as", "i"], ["hold", "i"], ["files", None],
-        ["recover", None], ["hold", "i"],
+        ["recover", None], ["hold", "i"], ["recover_beside", "j"], ["files", None], ["hold", "j"],
     ])  # fmt: skip
     # Two workers of one task: it is lost when both are dead.
     for first, then in ("ab", "ba"):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import BLANK, DAY_MS, START_MS, call, create
+from tornpage.scenarios.targets.reference.scripts.calls import BLANK, DAY_MS, START_MS, batch, call, create
 
 _RESULTS: Final = ("success", "failure", "cancelled", "interrupted", "aborted_no_skill")
 
@@ -127,7 +127,12 @@ def recovery() -> Iterator[Action]:
     yield create("f")
     yield call("history.start", task_id="f", worker_id="w-f", run_id="r-f")
     yield call("maintenance", later_ms=DAY_MS)
+    # What is rolled back was not interrupted, and so there is no line of it yet.
+    yield batch(call("recover"), call("tasks.start", task_id="nobody"))
     yield call("recover")
+    yield create("g")
+    yield call("history.start", task_id="g", worker_id="w-g", run_id="r-g")
+    yield batch(call("recover"), call("tasks.get", task_id="g"))
 
 
 SCRIPTS: Final = (starts, run_ends, sessions, recovery)

@@ -72,6 +72,8 @@ def opening(
         "tasks": 1 + kept,
         # §1, migrations: what an older version has written is as it was.
         "lost rows": [],
+        # §0, 3: acknowledged means durable.
+        "new directories last": True,
         # Times are those of the system's clock, unless another one is given.
         "in time": True,
         "directory": None if in_memory and before == "nothing" else "700",
