@@ -246,6 +246,39 @@ class BeatOnAnOldKey(ShelfTarget):
     beat = Action("put", {"key": "a", "value": 7})
 
 
+class BeatOnARemovedKey(ShelfTarget):
+    """After the workload the key is free; between its calls it is not."""
+
+    class kind(Shelf):  # noqa: N801
+        def remove(self, key: str) -> None:
+            self.db.execute("DELETE FROM item WHERE key = ?", (key,))
+
+    calls = (*ShelfTarget.calls, Action("remove", {"key": "b"}))
+    beat = Action("put", {"key": "b", "value": 7})
+
+
+class SoundNumbers(ShelfTarget):
+    """A number that is free is used again, so the beat has one that a call has had."""
+
+    class kind(Shelf):  # noqa: N801
+        schema = "CREATE TABLE IF NOT EXISTS item(key INTEGER PRIMARY KEY, value)"
+
+        def add(self, value: object) -> None:
+            self.db.execute("INSERT INTO item(value) VALUES(?)", (value,))
+
+        def take(self) -> None:
+            self.db.execute("DELETE FROM item WHERE key = (SELECT max(key) FROM item)")
+
+        def all(self) -> dict[str, Any]:
+            return {str(key): value for key, value in super().all().items()}
+
+    calls = (Action("add", {"value": "a"}), Action("add", {"value": "b"}), Action("take"))
+    beat = Action("add", {"value": "beat"})
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return {str(key): value for key, value in connection.execute("SELECT key, value FROM item")}
+
+
 class BeatOnce(ShelfTarget):
     class kind(Shelf):  # noqa: N801
         def once(self) -> None:
@@ -426,6 +459,7 @@ SET_UP_ERRORS = {
     NoBeat: "declarations",
     BeatOnAnOldKey: "one-key-per-thing",
     BeatOnce: "the-beat-adds-one-key",
+    BeatOnARemovedKey: "the-beat-adds-one-key",
     BeatTwoKeys: "the-beat-adds-one-key",
     MisspeltCall: "every-call-works",
     RefusedCall: "every-call-works",

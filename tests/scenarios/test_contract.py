@@ -87,6 +87,7 @@ def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> 
         others_stores.SoundReport,
         others_stores.SoundRefusal,
         others_stores.SoundSqlClock,
+        others_stores.SoundNumbers,
         tiny_stores.Tiny,
     ],
 )

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
+from tornpage.scenarios.execution.preflight.beat_key import Seen, adds_a_key
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.preflight.own_files import leaves_its_file
 from tornpage.scenarios.execution.preflight.rules import (
@@ -116,6 +117,8 @@ class _Rehearsal:
         self._files_left: Files = {}
         # The view of a store that was just created.
         self._begun: View = {}
+        self._seen = Seen()
+        self._beats_keys: tuple[str, ...] = ()
         # The rows of the copy that was opened last.
         self._rows_left: View = {}
 
@@ -141,6 +144,7 @@ class _Rehearsal:
                 self._close(first)
             self._play_again(first, second, left)
         self._restart(left)
+        self._require_own_key()
 
     # -- playing -------------------------------------------------------------------------------------------
 
@@ -188,7 +192,7 @@ class _Rehearsal:
             trial.at_step(step)
             between()
             self._call(trial, action, may_be_refused=action.name in refused)
-            self._view(trial)
+            self._seen.take(trial, self._view(trial))
             self._rows(trial)
 
     def _call(self, trial: Trial, action: Action, *, may_be_refused: bool = False) -> None:
@@ -283,6 +287,7 @@ class _Rehearsal:
         files = trial.crash_copy()
         self._files_left = files
         self._require_one_more_key(before, view)
+        self._beats_keys = tuple(view.keys() - before.keys())
         if view != rows:
             self._raise_cause(trial, files, view, rows)
         elif rows_before != before:
@@ -292,6 +297,19 @@ class _Rehearsal:
         if answer.kind == "raised" and not (says_no(answer.error) and self._view(trial) == view):
             raise self._wrong("the-beat-adds-one-key", f"the beat {self.beat} fails when it is repeated: it {answer}")
         self._files_left = trial.crash_copy()
+
+    def _require_own_key(self) -> None:
+        files = self._seen.files_with(self._beats_keys)
+        if files is None:
+            return
+        copy = self._trial("copy")
+        with _closing(copy):
+            if not adds_a_key(copy, files, self.beat, len(self.target.workload()) + 1):
+                raise self._wrong(
+                    "the-beat-adds-one-key",
+                    f"the beat {self.beat} adds {', '.join(map(repr, self._beats_keys))}, and so does a call of the "
+                    "workload: between the calls it would change what is there; give it a key that no call has",
+                )
 
     def _require_one_more_key(self, before: View, after: View) -> None:
         if len(after) == len(before) + 1 and all(after.get(key) == value for key, value in before.items()):
