@@ -49,7 +49,7 @@ def replays(directory: Path) -> list[Path]:
 def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_scenario_that_replays(
     command: Command, tmp_path: Path, wrong: str, right: str, code: str, steps: int
 ) -> None:
-    ran = command("crash", "--target", f"crashing_stores:{wrong}", "--states", 60, "--json")
+    ran = command("crash", "--target", f"crashing_stores:{wrong}", "--states", 20, "--json")
     assert ran.code == 1, ran
     assert code in {finding["check"] for finding in findings(ran)}
     found = {path: reproducer.read(path) for path in replays(tmp_path)}
@@ -67,7 +67,7 @@ def test_a_defect_that_only_a_crash_shows_is_found_in_a_short_scenario_that_repl
 
 @pytest.mark.parametrize("right", ["Right", "Recovers", "Files"])
 def test_the_right_stores_are_silent(command: Command, right: str) -> None:
-    ran = command("crash", "--target", f"crashing_stores:{right}", "--states", 100, "--json")
+    ran = command("crash", "--target", f"crashing_stores:{right}", "--states", 60, "--json")
     assert ran.code == 0, ran
     assert findings(ran) == []
 
@@ -177,7 +177,7 @@ def test_of_the_faults_before_a_crash_each_kind_of_operation_has_its_turn(seed: 
 
 
 def test_a_finding_is_told_once_for_each_check_and_kind_of_crash() -> None:
-    recorder = searched(crashing_stores.SaysFull(), 30)
+    recorder = searched(crashing_stores.SaysFull(), 10)
     found: list[Finding] = [event.finding for event in recorder.findings]
     kinds = [(one.code, one.scenario.steps[-1].power, bool(one.scenario.faults)) for one in found]
     assert len(kinds) == len(set(kinds)) >= 1

@@ -155,7 +155,7 @@ class NoSuchStory(tiny_stores.RemembersFirst):
 
 def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Profile(
-        "quick", 1, 10, scenarios=5, steps=3, crash_states=10, kills=2, rival_points=2, limit_points=2, schedules=10
+        "quick", 1, 2, scenarios=5, steps=3, crash_states=2, kills=1, rival_points=1, limit_points=1, schedules=2
     )
     monkeypatch.setitem(PROFILES, "quick", small)
     for jobs in (1, 2):

@@ -11,6 +11,7 @@ import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.scenarios.execution.dropped import collected
+from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
@@ -113,6 +114,29 @@ def test_what_a_scope_drops_is_closed_at_its_end_unless_it_is_in_a_transaction(t
                 gc.collect()
                 assert shims.paths
                 kept.clear()
+            assert not shims.paths
+    finally:
+        gc.enable()
+
+
+def test_what_a_failed_opening_has_dropped_is_closed_by_a_young_collection(tmp_path: Path) -> None:
+    """A full collection looks through all objects of the program: tens of milliseconds, at each point."""
+
+    def opens() -> None:
+        db = sqlite3.connect(tmp_path / "d.db", isolation_level=None)
+        db.execute("SELECT 1").close()
+        raise RuntimeError("the table is there")
+
+    gc.disable()
+    try:
+        with faults.install() as shims:
+            kept: list[Any] = []
+            with collected(kept):
+                try:
+                    with collected(kept):
+                        opens()
+                except RuntimeError as error:
+                    forget_frames(error)
             assert not shims.paths
     finally:
         gc.enable()
