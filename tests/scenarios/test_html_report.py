@@ -219,7 +219,7 @@ def test_the_ordinal_of_a_condition_is_read_from_its_words(condition: str, ordin
     ("search", "target", "sizes"),
     [
         ("sweep", "tiny_stores:RemembersFirst", ()),
-        ("contend", "tiny_stores:Tiny", ("--points", 3)),
+        ("contend", "tiny_stores:Tiny", ("--points", 3, "--configuration", "wal/FULL")),
         # Its line tries every limit there is.
         pytest.param(
             "limits", "tiny_stores:Tiny", ("--points", 4, "--configuration", "wal/FULL"), marks=pytest.mark.slow

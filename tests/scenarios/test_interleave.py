@@ -412,7 +412,7 @@ def test_a_workload_in_which_no_two_calls_can_meet_is_named() -> None:
 
 
 def test_a_store_that_leaks_without_a_fault_ends_no_search_in_an_internal_error() -> None:
-    profile = Profile("test", 1, None, 2, 4, schedules=30, shrinks=False)
+    profile = Profile("test", 1, None, 2, 4, schedules=6, shrinks=False)
     for search in ("interleave", "fuzz"):
         recorder = campaign.run(Leaks(), Plan((search,), profile, report=None))
         assert codes(recorder) == {"still-usable-after-the-fault"}

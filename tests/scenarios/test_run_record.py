@@ -34,7 +34,7 @@ def test_a_run_leaves_a_record_with_every_point_and_says_the_same_as_its_json(co
 
 
 def test_the_states_of_a_crash_are_mapped_to_the_operations_before_them(command: Command, tmp_path: Path) -> None:
-    ran = command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 20)
+    ran = command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 5)
     assert ran.code == 1
     (crashes,) = run_record.read(tmp_path / ".tornpage/run.json").crash_states
     by_position = crashes.by_position

@@ -124,7 +124,7 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
 
 
 def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Profile("quick", 1, 40, 20, 10, crash_states=20, kills=4, rival_points=20, limit_points=20)
+    small = Profile("quick", 1, 10, 10, 10, crash_states=5, kills=2, rival_points=10, limit_points=10)
     monkeypatch.setitem(searches.PROFILES, "quick", small)
     ran = command("check", "--target", "tiny_stores:Declared", *WAL, "--json")
     assert ran.code == 0, ran
@@ -141,7 +141,7 @@ def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monk
 def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Profile("quick", 1, 20, 40, 10, crash_states=20, kills=4)
+    small = Profile("quick", 1, 5, 20, 10, crash_states=5, kills=2)
     monkeypatch.setitem(searches.PROFILES, "quick", small)
     ran = command("check", "--target", "json-file", "--json")
     assert ran.code == 0, ran

@@ -79,7 +79,7 @@ def test_steps_of_every_kind_are_told(shim: faults.Shim, home: Path) -> None:
 def test_a_crash_that_loses_what_was_acknowledged_shows_what_it_left_and_not_what_was_before_it(
     command: Command, tmp_path: Path
 ) -> None:
-    command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 20)
+    command("crash", "--target", "crashing_stores:SaysFull", "--configuration", "wal/FULL", "--states", 10)
     record = run_record.read(tmp_path / ".tornpage/run.json")
     lost = [
         found
