@@ -147,7 +147,9 @@ def lived(spawn, place, mode, number):
     if not dies_at:
         said += [json.loads(child.stdout.readline()) for _ in range(choose.randrange(25))]
         child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate(timeout=60)
+    # What `readline` has read ahead would be lost to `communicate`.
+    rest = child.stdout.read()
+    child.wait(timeout=60)
     assert child.returncode == -signal.SIGKILL
     return said + [json.loads(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
 
