@@ -196,6 +196,35 @@ def clean_when_unlocked(self: Any) -> None:
     self._history.workers.clean(referenced)
 
 
+def hold_and_leave_the_file(
+    self: Any, path: Path, worker_id: str, hold: Any = worker_locks.Workers._lock_new_file
+) -> None:
+    try:
+        hold(self, path, worker_id)
+    except ledger.StoreError:
+        path.touch()
+        raise
+
+
+def load_in_doubt(self: Any, load: Any = RegistryEngine._load_memory) -> None:
+    was_in_doubt = self._in_doubt
+    load(self)
+    self._in_doubt = was_in_doubt
+
+
+def lose_if_due(self: Any, task_id: str) -> bool:
+    reason = self._liveness.why_lost((), lambda: self._source.task(task_id))
+
+    def decide(task: Any) -> Any:
+        return self._as_lost(task, reason) if self._is_due(task, maintenance_rules.Step.MARK_LOST) else task
+
+    return reason is not None and bool(self._tasks.revise(task_id, decide))
+
+
+def outdated_by_others(self: Any) -> bool:
+    return bool(self._in_doubt or self.backend.version() != self._version)
+
+
 def replace_by_name(self: Any, content: bytes) -> None:
     new = self.path.with_name("new")
     new.write_bytes(content)
@@ -594,6 +623,14 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         several(
             put(Recovery, "_interrupt_all", interrupt_and_announce),
             put(recovery_module._Announcement, "committed", lambda _: None)), run_scripts.recovery),
+    "a worker that was refused leaves its file": (
+        put(worker_locks.Workers, "_lock_new_file", hold_and_leave_the_file), circumstances.workers),
+    "memory stays in doubt after it was loaded": (
+        put(RegistryEngine, "_load_memory", load_in_doubt), drivers.two_faults),
+    "a task is lost that a run has begun meanwhile": (
+        put(maintenance_rules.Maintenance, "_mark_lost", lose_if_due), upkeep.overtaken_maintenance),
+    "what was interrupted before memory had it is forgotten": (
+        put(RegistryEngine, "_is_outdated", outdated_by_others), drivers.interrupts),
     "files of workers are removed without a lock": (
         put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
     "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),

@@ -22,8 +22,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError, StoreError
+from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.environment import Mirror
 from tornpage.scenarios.targets.reference.introspection import is_suspect
@@ -118,6 +120,8 @@ class _Case:
 
         A caller may also drop the interrupt of a call in its batch: then all of the batch is made, or nothing.
         """
+        if wrong := self._interrupted_in_memory():
+            yield f"after an interrupt between the COMMIT and memory: {wrong}"
         for number in itertools.count(1):
             came = False
             for how, drops in itertools.product(INTERRUPTS, (False, True)[: 1 + self._in_batch]):
@@ -127,6 +131,19 @@ class _Case:
                 came = came or bool(self._driver.fired)
             if not came:
                 return
+
+    def _interrupted_in_memory(self) -> str:
+        """No other process changes the row here: that alone would have it read again."""
+        self._turn += 1
+        with mock.patch.object(RegistryEngine, "_adopt", side_effect=KeyboardInterrupt):
+            try:
+                said = _attempt(self._change)
+            except KeyboardInterrupt:
+                said = "interrupted"
+        shown, stored = self._texts(), self._stored()
+        if said != "interrupted" or shown != stored or stored != [f"turn {self._turn}"]:
+            return f"the call says {said}, it shows {shown}, and the rows have {stored}"
+        return self._wrong_when_well()
 
     def _interrupted(self, faults: Mapping[int, str], *, drops: bool) -> str:
         self._turn += 1
@@ -247,14 +264,18 @@ class _Case:
         except Exception as error:  # noqa: BLE001 - whatever it raises is wrong
             return f"nothing fails any more, and the ledger raises {error!r}"
         wanted = [f"turn {self._turn}"]
+        self._mirror.was_told = False
         if shown != stored or self._texts() != wanted or self._stored() != wanted:
             return f"it shows {shown} and {self._texts()}, and the rows had {stored} and have {self._stored()}"
         if {*settings.items(), *self._asked().items()} != {*self._settings.items()}:
             return f"its settings were {self._settings}, and are {settings}"
-        is_left, opens_again = self._owes_a_fence(), self._driver.opened != opened
-        if is_left or opens_again:
-            left = "a fence is still owed" if is_left else "the database is opened again at each call"
-            return f"a change was committed, and {left}"
+        for left, is_so in (
+            ("a fence is still owed", self._owes_a_fence()),
+            ("the database is opened again at each call", self._driver.opened != opened),
+            ("all rows are loaded again at each query", self._mirror.was_told),
+        ):
+            if is_so:
+                return f"a change was committed, and {left}"
         if self._mirror.wrong or [one.progress_summary for one in self._mirror.tasks.values()] != self._texts():
             return f"observers were notified of other changes than there were: {self._mirror.wrong}"
         unsynced = [

@@ -21,6 +21,7 @@ def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "direc
     In a directory of their own (`place`), in memory, or where a file or a link takes the directory's place. Beside the
     methods of `Workers` there are ``link``, an invalid lock file, and ``ask_together``, a query while another thread
     makes the same one. The answer of ``retire`` is whether the lock was held until the file was removed.
+    ``hold_without_locks`` is refused, and leaves nothing.
     """
     workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
     if place == "file":
@@ -82,6 +83,10 @@ def _made(workers: Workers, directory: Path, name: str, argument: Any) -> Any:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return workers.is_alive(argument)
+    if name == "hold_without_locks":
+        # As on a file system without locks that end with their process.
+        with mock.patch.object(workers, "is_alive", return_value=False):
+            return workers.hold(argument)
     if name == "retire":
         return _retired(workers, argument)
     return getattr(workers, name)(argument)

@@ -29,12 +29,8 @@ def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], place
 
 
 def _made(held: Held, name: str, argument: Any) -> Any:
-    if name == "hold":
-        worker = a_worker_id(argument)
-        if worker in held:
-            raise Refusal("IllegalTransition")
-        held[worker] = True
-        return worker
+    if name in ("hold", "hold_without_locks"):
+        return _hold(held, a_worker_id(argument), has_locks=name == "hold")
     if name == "link":
         # Not in the specification: where it can't be found out whether a worker lives, it counts as alive.
         held[argument] = True
@@ -53,6 +49,16 @@ def _made(held: Held, name: str, argument: Any) -> Any:
         del held[argument]
         return True
     return None
+
+
+def _hold(held: Held, worker: str, *, has_locks: bool) -> str:
+    """Not in the specification: where no lock ends with its process nobody can be a worker, and none is left."""
+    if worker in held:
+        raise Refusal("IllegalTransition")
+    if not has_locks:
+        raise Refusal("StoreUnavailable")
+    held[worker] = True
+    return worker
 
 
 def work(_world: World, state: State, *, calls: Iterable[tuple[str, Any]]) -> Outcome:

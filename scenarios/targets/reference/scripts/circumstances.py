@@ -261,7 +261,8 @@ def workers() -> Iterator[Action]:
 
     yield call("workers.life", calls=[
         ["hold", "a"], ["ask_together", "a"], ["release", "a"], ["ask_together", "a"], ["link", "odd"],
-        ["is_alive", "odd"], ["hold", "odd"], ["clean", []], ["is_alive", "odd"],
+        ["is_alive", "odd"], ["hold", "odd"], ["clean", []], ["is_alive", "odd"], ["hold_without_locks", "new"],
+        ["hold", "new"], ["hold_without_locks", "new"], ["is_alive", "new"],
     ])  # fmt: skip
     yield call("workers.work", calls=[
         ["hold", "a"], ["hold", "b"], ["hold", "c"], ["hold", "d"], ["start", "a"], ["claim", "b"], ["start", "c"],

@@ -99,6 +99,10 @@ def overtaken_maintenance() -> Iterator[Action]:
             yield Action("maintenance_while", {"meanwhile": data, "later_ms": 3 * DAY_MS})
             yield call("tasks.delete", task_id="t")
             yield call("tasks.delete", task_id="other")
+    # By a clock that is a day behind: the task still seems to have had no event for long, but a living worker runs it.
+    yield create("u", runtime="acp", status="queued")
+    begins = {"name": "history.start", "args": {"task_id": "u", "worker_id": "w", "run_id": "u", "later_ms": -DAY_MS}}
+    yield Action("maintenance_while", {"meanwhile": begins, "later_ms": 3 * DAY_MS})
 
 
 SCRIPTS: Final = (audit, filters, maintenance, overtaken_maintenance)
