@@ -33,11 +33,9 @@ import ctypes
 import functools
 import operator
 import os
-import random
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -50,18 +48,18 @@ from tornpage.faults.reach.bindings import open_memory
 from tornpage.faults.reach.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
 from tornpage.faults.reach.names import Names
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.faults.vfs import shared_files, waiting
+from tornpage.faults.vfs import shared_files
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.signals import Interrupts, raise_pending, was_pending, with_pending
 from tornpage.faults.vfs.slots import GUEST, PAST, Callbacks, Past, Place, Slot, copy_of_methods
+from tornpage.faults.vfs.virtual import Virtual
 
 _OPEN_ROLES: Final = (
     (0x100, "db"), (0x80000, "wal"), (0x800, "journal"), (0x4000, "super"), (0x7600, "temp"),
 )  # fmt: skip
 _SUFFIX_ROLES: Final = (("-wal", "wal"), ("-journal", "journal"))
 _BESIDE: Final = frozenset({"wal", "journal"})
-_JULIAN_EPOCH_MS: Final = 210_866_760_000_000  # Julian days count from noon, 24 November 4714 BC
 _SHM_LOCK: Final = 2  # SQLITE_SHM_LOCK; without it the call is a release
 
 
@@ -97,9 +95,8 @@ _FILE_SLOTS: Final = (
     ("xLock", ("lock",)), ("xUnlock", ("unlock",)), ("xShmMap", ("shmmap",)), ("xShmLock", ("shmlock", SHM_RELEASE)),
 )  # fmt: skip
 
-# The slots of a VFS that are replaced while a kind of operation is watched, and those replaced for a whole scope.
+# The slots of a VFS that are replaced while a kind of operation is watched.
 _VFS_SLOTS: Final = (("xDelete", "delete"), ("xAccess", "access"))
-_SCOPED: Final = ("xSleep", "xRandomness", "xCurrentTime", "xCurrentTimeInt64")
 
 # Calls that release a lock: they must run even after an interrupt.
 _RELEASING: Final = frozenset({"xUnlock", "xShmLock"})
@@ -108,14 +105,12 @@ _RELEASING: Final = frozenset({"xUnlock", "xShmLock"})
 class Shim:
     """The shim of one library; get it from `install` or `shim_for`, do not construct it.
 
-    Attributes: `slept_us`, the virtual time that SQLite has slept in `virtual_sleep`, in microseconds;
-    `kept`, the exceptions that callbacks raised and that have not been raised in the harness yet; `paths`, the open
-    files by SQLite's address; `databases`, every database that was ever opened under this shim.
+    Attributes: `kept`, the exceptions that callbacks raised and that have not been raised in the harness yet; `paths`,
+    the open files by SQLite's address; `databases`, every database that was ever opened under this shim.
     """
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        self.slept_us = 0
         self.kept: list[BaseException] = []
         # SQLite may absorb the error that an interrupt becomes: until it is raised, every operation fails.
         self._interrupted = False
@@ -139,17 +134,14 @@ class Shim:
         for function in (self._keep, _stop_all, self.stop, self._refresh, self._point):
             self._interrupts.keep_out_of(function)
         self._depth = 0
-        self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
-        self._julian_ms = _JULIAN_EPOCH_MS
-        self._unless: list[Callable[[], bool]] = []
         # Copied before any slot is replaced.
         self.pasts = [Past(one, PAST if index == 0 else f"{PAST}-{one.name}") for index, one in enumerate(library.vfss)]
         self._standing: contextlib.ExitStack | None = None
         self.guests = [Past(one, f"{GUEST}-{index}") for index, one in enumerate(library.vfss)]
         self.places = [Place(one) for one in library.vfss]
+        self._virtual = Virtual(library, self.places, self._lock)
         for place in self.places:
             self._prepare(place)
-        self._uses: Counter[str] = Counter()
         self._proved = False
         self._probing: int | None = None
         atexit.register(self._detach)
@@ -160,9 +152,7 @@ class Shim:
             self._slots.append(self._vfs_slot(place, field, kind))
         base_open = SIGNATURES["xOpen"](place.base["xOpen"])
         open_here = functools.partial(self._on_open, base_open, place.found.name)
-        sleep = functools.partial(self._sleep, SIGNATURES["xSleep"](place.base["xSleep"]))
-        own = sleep, self._randomness, self._current_time, self._current_time_int64
-        functions: dict[str, Callable[..., int]] = {"xOpen": open_here, **dict(zip(_SCOPED, own, strict=True))}
+        functions: dict[str, Callable[..., int]] = {"xOpen": open_here, **self._virtual.functions(place)}
         for field, function in functions.items():
             if field in place.base:
                 place.ours[field] = self._guarded(field, function)
@@ -281,38 +271,24 @@ class Shim:
         with self._interrupts.held():
             yield
 
-    @contextlib.contextmanager
-    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> Iterator[None]:
-        """Let ``xSleep`` return at once and count in `slept_us`: a busy timeout costs no real time.
+    @property
+    def slept_us(self) -> int:
+        """The virtual time that SQLite has slept in `virtual_sleep`, in microseconds."""
+        return self._virtual.slept_us
+
+    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> contextlib.AbstractContextManager[None]:
+        """Let ``xSleep`` return at once inside this scope: a busy timeout costs no real time.
 
         `unless` is called at each sleep; if it returns True, that sleep is real.
         """
-        asked = [] if unless is None else [unless]
-        self._unless += asked
-        try:
-            with self._replaced("xSleep"):
-                yield
-        finally:
-            for one in asked:
-                self._unless.remove(one)
+        return self._virtual.sleep(unless)
 
-    @contextlib.contextmanager
-    def deterministic(self, seed: int = 0, now_ms: int = 1_600_000_000_000) -> Iterator[None]:
+    def deterministic(self, seed: int = 0, now_ms: int = 1_600_000_000_000) -> contextlib.AbstractContextManager[None]:
         """Fix SQLite's randomness and clock (`now_ms`, milliseconds since the epoch, UTC) inside this scope.
 
-        With the same seed the same workload writes the same bytes, salts and journal headers included: the
-        generator is seeded once per process, so it is reset on both edges.
+        With the same seed the same workload writes the same bytes, salts and journal headers included.
         """
-        outer = self._generator, self._julian_ms
-        self._generator = random.Random(seed)  # noqa: S311 - reproducible is the point
-        self._julian_ms = now_ms + _JULIAN_EPOCH_MS
-        with self._replaced("xRandomness", "xCurrentTime", "xCurrentTimeInt64"):
-            self.library.reset_randomness()
-            try:
-                yield
-            finally:
-                self._generator, self._julian_ms = outer
-                self.library.reset_randomness()
+        return self._virtual.chance(seed, now_ms)
 
     def raise_kept(self, during: BaseException | None = None) -> None:
         """Raise the exceptions that callbacks kept; `during` is the exception that is being raised already.
@@ -555,26 +531,6 @@ class Shim:
             if not slot.kinds.isdisjoint(changed):
                 slot.cell.value = slot.base if slot.kinds.isdisjoint(wanted) else slot.ours
 
-    @contextlib.contextmanager
-    def _replaced(self, *fields: str) -> Iterator[None]:
-        """Put our functions into these slots of the VFS inside a scope."""
-        self._use(fields, 1)
-        try:
-            yield
-        finally:
-            self._use(fields, -1)
-
-    def _use(self, fields: Iterable[str], change: int) -> None:
-        """Count the scopes that use a slot: on several threads they don't end in the order they began."""
-        with self._lock:
-            for field in fields:
-                self._uses[field] += change
-                for place in self.places:
-                    if self._uses[field] > 0:
-                        place.take(field)
-                    else:
-                        place.give_back(field)
-
     def _guarded(self, field: str, function: Callable[..., int]) -> int:
         def callback(*args: Any) -> int:
             try:
@@ -584,25 +540,6 @@ class Shim:
                 return self._keep_or_again(error, callback, args)
 
         return self._callbacks.address(field, callback)
-
-    def _sleep(self, base: Callable[..., int], vfs: int, microseconds: int) -> int:
-        if self._unless and self._unless[-1]():
-            return base(vfs, microseconds)
-        self.slept_us += microseconds
-        waiting.notify("lock")
-        return microseconds
-
-    def _randomness(self, _vfs: int, size: int, out: int) -> int:
-        ctypes.memmove(out, self._generator.randbytes(size), size)
-        return size
-
-    def _current_time(self, _vfs: int, out: int) -> int:
-        ctypes.c_double.from_address(out).value = self._julian_ms / 86_400_000
-        return OK
-
-    def _current_time_int64(self, _vfs: int, out: int) -> int:
-        ctypes.c_int64.from_address(out).value = self._julian_ms
-        return OK
 
     # -- installing and removing -----------------------------------------------------------------------------
 
@@ -692,7 +629,7 @@ class Shim:
                 self._leave()
             self._watchers, self._tapes = (), ()
             self._refresh()
-            self._use(_SCOPED, -self._uses.total())
+            self._virtual.detach()
             for (base_methods, _role), (address, _slots) in self._tables.items():
                 IoMethods.from_address(address).xClose = IoMethods.from_address(base_methods).xClose
 
