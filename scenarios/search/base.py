@@ -166,10 +166,16 @@ class Search:
 
     def cut_short(self) -> Iterator[str]:
         """What a search that was cut short has not begun, because of the time limit or the number of findings."""
-        if not self.recorder.is_late:
+        if not self.is_out_of_time:
             return
         if not any(self.total.counts[name] for name in ("tried", "states", "kills", "steps")):
             yield "the time was up before anything was tried: give it more (--max-time), or fewer searches"
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether it was the time limit that cut it short; where workers keep that, each search has its share of it."""
+        is_kept_elsewhere = self.is_timed and self.recorder.deadline is None
+        return not self.recorder.enough() if is_kept_elsewhere else self.recorder.is_late
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How the search ended. One shard can't be judged alone: it returns its needs and counts."""

@@ -250,7 +250,7 @@ class PointSearch(WorkloadSearch):
         reached = {key.removeprefix(_REACHED) for key in self.total.seen if key.startswith(_REACHED)}
         names = dict.fromkeys(str(action) for action in self.target.workload())
         missed = [name for name in names if name not in reached]
-        if self.goes_by_call and self.recorder.is_late and reached and missed:
+        if self.goes_by_call and self.is_out_of_time and reached and missed:
             more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
             yield f"the time was up before any point of {', '.join(missed[:3])}{more}: give it more (--max-time)"
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -135,6 +136,30 @@ def test_a_process_that_hangs_where_nothing_stops_it_does_not_keep_the_run_from_
     recorder = run(DeafOnce(), 2, ("sweep",), max_time_s=1.0, call_timeout_s=0.1)
     assert not recorder.complete
     assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
+
+
+def test_searches_that_no_worker_had_time_for_have_tested_nothing() -> None:
+    recorder = run(tiny_stores.Tiny(), 2, max_time_s=0.0)
+    assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
+    assert [one.search for one in recorder.vacuous] == list(SEARCHES)
+    assert all(one.reason.startswith("the time was up before anything was tried") for one in recorder.vacuous)
+
+
+def test_each_search_of_the_workers_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(("sweep", "limits", "fuzz"), SMALL, report=None, jobs=2, max_time_s=90.0)
+    now = 0.0
+    monkeypatch.setattr(worker_pool.time, "monotonic", lambda: now)
+    later = Part(Configuration("wal", "FULL"), first=1)
+    jobs = iter([("sweep", later), ("limits", later)])
+    pool = worker_pool.WorkerPool(Mock(), "tiny", plan, Mock(), jobs, Mock())
+    assert pool._seconds_of("sweep") == 30
+    now = 31.0
+    # Its share is used up; the next one gets half of what is left.
+    assert pool._next() == ("limits", later)
+    assert pool._seconds_of("limits") == 29.5
+    ended = pool._results["sweep", later]
+    assert ended is not None
+    assert not ended.done.complete
 
 
 def test_what_keeps_a_search_from_running_is_told_as_it_is(command: Command) -> None:

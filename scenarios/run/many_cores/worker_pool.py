@@ -88,6 +88,9 @@ class WorkerPool:
         self._live = live
         self._most = plan.jobs
         self._until = None if plan.max_time_s is None else time.monotonic() + plan.max_time_s
+        # Each search has its share of the time that is left when it begins; unused time goes to the others.
+        self._deadlines: dict[str, float] = {}
+        self._searches = plan.searches
         self._context = multiprocessing.get_context("spawn")
         self._stop = self._context.Event()
         self._jobs = jobs
@@ -160,7 +163,17 @@ class WorkerPool:
             child.job, child.events = job, []
             # The end of a process is noticed when it is waited for.
             with contextlib.suppress(OSError):
-                pipe.send((job, None if self._until is None else max(self._until - time.monotonic(), 0)))
+                pipe.send((job, self._seconds_of(job[0])))
+
+    def _seconds_of(self, search: str) -> float | None:
+        """How long a part of this search may take; None: without a limit."""
+        if self._until is None:
+            return None
+        now = time.monotonic()
+        if search not in self._deadlines:
+            left = len(self._searches) - self._searches.index(search) if search in self._searches else 1
+            self._deadlines[search] = now + (self._until - now) / left
+        return max(self._deadlines[search] - now, 0)
 
     @property
     def _is_ending(self) -> bool:
@@ -183,7 +196,14 @@ class WorkerPool:
                 return job
         if len(self._results) >= _AHEAD * self._most:
             return None
-        return next((job for job in self._jobs if job[0] not in self._dropped), None)
+        for job in self._jobs:
+            if job[0] in self._dropped:
+                continue
+            if self._seconds_of(job[0]) != 0:
+                return job
+            # The time of its search is over.
+            self._results[job] = Result(Recorder().transcript(), Done())
+        return None
 
     def _idle(self) -> tuple[Connection, _Child] | None:
         for pipe, child in self._running.items():

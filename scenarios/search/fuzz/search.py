@@ -242,7 +242,7 @@ class Fuzz(Search):
         """Report what it has not reached, unless a finding has ended it."""
         if not self.machines:
             self.vacuous(f"{self.target.name} declares no actions")
-        elif self.recorder.is_late and not self.checkpoint.totals.get("steps"):
+        elif not complete and self.is_out_of_time and not self.checkpoint.totals.get("steps"):
             self.vacuous("the time was up before anything was tried: give it more (--max-time), or fewer searches")
         elif not self._goes_wrong:
             if complete and self.shard is None:
