@@ -631,6 +631,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(maintenance_rules.Maintenance, "_mark_lost", lose_if_due), upkeep.overtaken_maintenance),
     "what was interrupted before memory had it is forgotten": (
         put(RegistryEngine, "_is_outdated", outdated_by_others), drivers.interrupts),
+    "a finding without an age is as old as a new one": (
+        put(audit_rules, "order_key", lambda one: (
+            one.severity is not audit_rules.Severity.ERROR, -(one.age_ms or 0), one.created_at)), upkeep.ages),
     "files of workers are removed without a lock": (
         put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
     "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, batch, call, create, later
+from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND
+from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, START_MS, batch, call, create, later
 
 
 def audit() -> Iterator[Action]:
@@ -105,4 +106,13 @@ def overtaken_maintenance() -> Iterator[Action]:
     yield Action("maintenance_while", {"meanwhile": begins, "later_ms": 3 * DAY_MS})
 
 
-SCRIPTS: Final = (audit, filters, maintenance, overtaken_maintenance)
+def ages() -> Iterator[Action]:
+    """A finding without an age, beside one of a task that has just had an event."""
+    yield create("early", status="running", started_at=START_MS, label=BY_ANOTHERS_HAND)
+    yield call("spoiled_row", table="tasks", key="early", column="started_at", value=5)
+    yield create("just now", delivery_status="failed")
+    yield call("audit", later_ms=-MINUTE_MS)
+    yield call("audit")
+
+
+SCRIPTS: Final = (audit, filters, maintenance, overtaken_maintenance, ages)
