@@ -634,6 +634,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a finding without an age is as old as a new one": (
         put(audit_rules, "order_key", lambda one: (
             one.severity is not audit_rules.Severity.ERROR, -(one.age_ms or 0), one.created_at)), upkeep.ages),
+    "a file is the same for a second": (
+        put(legacy, "_identity", lambda found: (found.st_ino, found.st_size, int(found.st_mtime))),
+        messages.changing_files),
     "files of workers are removed without a lock": (
         put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
     "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),

@@ -28,9 +28,10 @@ def _below(path: Path, content: bytes) -> None:
 
 
 def _later(path: Path, content: bytes) -> None:
-    """Written a second after the file that it replaces, which may have the same size."""
-    written_ns = path.stat().st_mtime_ns + 1_000_000_000
+    """Written in another millisecond of the same second as the file that it replaces, which may have the same size."""
+    second, ns = divmod(path.stat().st_mtime_ns, 1_000_000_000)
     path.write_bytes(content)
+    written_ns = second * 1_000_000_000 + (ns + 1_000_000) % 1_000_000_000
     os.utime(path, ns=(written_ns, written_ns))
 
 

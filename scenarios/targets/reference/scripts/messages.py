@@ -222,7 +222,7 @@ def changing_files() -> Iterator[Action]:
     yield call("legacy_file", name="a.json", content=old)
     yield call("outbox.import_legacy", changes={"name": "a.json", "content": {**old, "id": "b", "text": "another"}})
     yield call("outbox.import_legacy")
-    # The same size, and written later.
+    # The same size, and written later in the same second.
     yield call("legacy_file", name="s.json", content={**old, "id": "s"})
     changed = {"name": "s.json", "content": {**old, "id": "r"}, "kind": "later"}
     yield call("outbox.import_legacy", changes=changed)
