@@ -92,7 +92,8 @@ def _asleep(pid: int | str) -> dict[str, str] | None:
     seen = {}
     asking = str(threading.get_native_id()) if pid == "self" else ""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - it is polled
+        # Youngest first, as those of callers are: one that is awake is enough.
+        for thread in sorted(os.listdir(f"/proc/{pid}/task"), key=int, reverse=True):  # noqa: PTH208 - it is polled
             if thread == asking:
                 continue
             status = Path(f"/proc/{pid}/task/{thread}/status").read_text()

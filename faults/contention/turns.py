@@ -29,7 +29,7 @@ from tornpage.faults.contention.idle import Quiet, real_monotonic
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
-# The first two looks at a caller follow each other quickly, which is enough for most that are blocked.
+# The first two looks at a caller of a shared store follow each other quickly, enough for one that waits for its lock.
 _POLLS_S: Final = (0.001, 0.001)
 _POLL_S: Final = 0.005
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
@@ -211,7 +211,7 @@ class Caller(Turns):
             self._turn.set()
         # One that was blocked before may wait for another process, so it gets more time.
         quiet, began = Quiet(at_once=not self._was_blocked), real_monotonic()
-        polls_s = chain(_POLLS_S, repeat(_POLL_S))
+        polls_s = chain(_POLLS_S if self._at_work else (), repeat(_POLL_S))
         while not self._back.acquire(timeout=next(polls_s)):
             blocked = quiet.lasts()
             # Real time, not the patched clock: this limit is for the machine.

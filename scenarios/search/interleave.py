@@ -257,7 +257,8 @@ class Interleavings(Search):
         left_out = self._left_out | set(self.target.refuses)
         worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or list(steps)
         number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
-        chosen = set(draw.sample(worthwhile, min(len(worthwhile), number)))
+        # The last state, too, if there is room: a limit may be reached by then, and everything is there.
+        chosen = set(draw.sample(worthwhile, number) if number < len(worthwhile) else (*worthwhile, steps[-1]))
         self.left_out(len(steps) - len(chosen))
         return chosen
 
