@@ -19,7 +19,7 @@ and after it).
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, islice, product
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -51,6 +51,8 @@ _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
 _NOT_ENDED: Final = Ended(0, None)
+# After the workload, the most of its calls that are made once more.
+_MOST_MADE_AGAIN: Final = 8
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
@@ -183,6 +185,12 @@ class Interleavings(Search):
             self.counts["pairs"] += 1
             pairs.are_tried(first, second)
             yield from self._schedules(first, second, callers)
+        # Then the same call with another key, where the heartbeat is one: some rules hold between two things.
+        beat = self.target.heartbeat()
+        for action in calls:
+            if action.name == beat.name and beat not in calls and self._is_done(serial, beat):
+                self.counts["pairs"] += 1
+                yield from self._schedules(action, beat, callers)
 
     def _play(self, stage: Stage, serial: Serial, steps: "_Steps", budget: int | None) -> int | None:
         """Try schedules until the budget is used up; returns what is left of it, None if the search has to end."""
@@ -275,21 +283,41 @@ class Interleavings(Search):
 
     def _states_of(self, dry: Trial, part: Part, chosen: set[int]) -> Iterator[State]:
         seen: list[View] = []
+        workload = self.target.workload()
         dry.at_step(0)
         dry.open()
-        for step, action in enumerate((*self.target.workload(), None)):
+        for step, action in enumerate((*workload, None)):
             if part.is_past(step):
                 return
             view = dry.live_view()
             if step in part and step in chosen and view not in seen:
                 seen.append(view)
-                yield State(dry.crash_copy(), view, step + 1)
+                yield State(dry.crash_copy(), view, step + 1, workload[:step])
             if action is not None:
                 dry.at_step(step + 1)
                 answer, _ = dry.call_by_stages(action)
                 if answer.kind == "raised":
                     message = f"{self.target.name}: {action} fails without any fault: it {answer}"
                     raise TargetError(message) from answer.error
+        if len(workload) in part and len(workload) in chosen:
+            yield from self._states_beyond(dry, seen)
+
+    def _states_beyond(self, dry: Trial, seen: list[View]) -> Iterator[State]:
+        """With a budget that has room for more: the states after calls made again, when a limit may be reached."""
+        made = list(self.target.workload())
+        left_out = self._left_out | set(self.target.refuses)
+        again = cycle([action for action in made if action.name not in left_out] or made)
+        for action in islice(again, _MOST_MADE_AGAIN if made else 0):
+            if len(seen) >= (self.most_schedules or 0) // _SCHEDULES_A_STATE:
+                return
+            made.append(action)
+            dry.at_step(len(made))
+            if dry.call_by_stages(action)[0].kind == "raised":
+                return
+            view = dry.live_view()
+            if view not in seen:
+                seen.append(view)
+                yield State(dry.crash_copy(), view, len(made) + 1, tuple(made))
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""
@@ -317,9 +345,13 @@ class Interleavings(Search):
             return serial.run(action)
         except Violation as violation:
             self.counts["findings"] += 1
-            steps = [Call(one) for one in self.target.workload()[: serial.state.step - 1]]
-            self._record(violation, Scenario(self.target.name, serial.configuration, (*steps, Call(action))))
+            steps = map(Call, (*serial.state.before, action))
+            self._record(violation, Scenario(self.target.name, serial.configuration, tuple(steps)))
             return None
+
+    def _is_done(self, serial: Serial, action: Action) -> bool:
+        run = self._alone(serial, action)
+        return run is not None and run.said.kind == "done"
 
     @property
     def _left_out(self) -> set[str]:
@@ -400,7 +432,7 @@ class Interleavings(Search):
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
-        before = [Call(action) for action in self.target.workload()[: serial.state.step - 1]]
+        before = map(Call, serial.state.before)
         self._record(violation, Scenario(self.target.name, stage.configuration, (*before, step)))
 
     def _record(self, violation: Violation, scenario: Scenario) -> None:

@@ -158,6 +158,35 @@ def test_a_broker_that_imports_no_network_library_may_publish(command: Command, 
     assert "calls: publish, reserve\n" in wrote.out
 
 
+STOCK = """
+import sqlite3
+
+class Stock:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS item (sku TEXT PRIMARY KEY, free INTEGER)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS hold (ref TEXT PRIMARY KEY, sku TEXT, first INTEGER, last INTEGER)")
+
+    def supply(self, sku: str) -> None:
+        self.db.execute("INSERT INTO item VALUES (?, 3) ON CONFLICT DO UPDATE SET free = free + 3", (sku,))
+
+    def hold(self, ref: str, sku: str, first: int, last: int) -> None:
+        if self.db.execute("UPDATE item SET free = free - 1 WHERE sku = ?", (sku,)).rowcount and last > first:
+            self.db.execute("INSERT OR IGNORE INTO hold VALUES (?, ?, ?, ?)", (ref, sku, first, last))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_call_gets_the_values_of_others_and_ascending_numbers(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "stock.py").write_text(STOCK)
+    wrote = command("new", "target", "--from", "stock:Stock")
+    assert wrote.code == 0, wrote
+    written = (tmp_path / "stock_target.py").read_text()
+    assert 'Action("hold", {"ref": "alpha", "sku": "alpha", "first": 1, "last": 2})' in written
+
+
 @pytest.mark.parametrize("imports", ["import smtplib", "from mailing import mail"])
 def test_a_call_that_may_communicate_is_not_made_and_is_said(command: Command, tmp_path: Path, imports: str) -> None:
     (tmp_path / "mailing.py").write_text("import smtplib\n\ndef mail(): ...\n")

@@ -25,11 +25,12 @@ _SIMPLE: Final = (bool, int, float)
 
 
 class State(msgspec.Struct, frozen=True):
-    """The state from which two calls start: the files, their view, and the clock's step."""
+    """The state from which two calls start: the files, their view, the clock's step, and the calls that led to it."""
 
     files: Files
     view: View
     step: int
+    before: tuple[Action, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
@@ -132,6 +132,21 @@ def arguments(method: Any) -> Iterator[dict[str, Any]]:
     yield from tried
     # What is there already may not be added again.
     yield from ({**args, name: "gamma"} for args in tried[:1] for name, value in args.items() if value == "alpha")
+
+
+def with_known(tried: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each of these arguments, first with the values that other calls have had under the same names.
+
+    At last with references to what may be a key.
+    """
+    listed = list(tried)
+    for args in listed:
+        same = {name for name, value in args.items() if type(known.get(name)) is type(value)}
+        shared = {name: known[name] if name in same else value for name, value in args.items()}
+        yield from (args,) if shared == args else (shared, args)
+    for args in listed[:1]:
+        if len(args) > 1 and "alpha" in known.values() and "one" in args.values():
+            yield {name: "alpha" if value == "one" else value for name, value in args.items()}
 
 
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,14 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
 from tornpage.scenarios.execution.preflight.other_clock import later
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
-from tornpage.scenarios.run.first_steps.arguments import arguments, needed, other_values, takes_a_list, ways_to_make
+from tornpage.scenarios.run.first_steps.arguments import (
+    arguments,
+    needed,
+    other_values,
+    takes_a_list,
+    ways_to_make,
+    with_known,
+)
 from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
     NO_EFFECT,
@@ -218,6 +225,8 @@ class _Played:
         self.other_files: tuple[str, ...] = ()
         # The first method that has left a transaction open.
         self._begins = ""
+        # The arguments of calls that have changed something.
+        self._known: dict[str, Any] = {}
         self.defaults = {name: copied(value) for name, value in held(self.store) if isinstance(value, Mapping)}
         self.begun = {table.name for table in self.tables() if table.rows}
 
@@ -304,7 +313,7 @@ class _Played:
         if name not in self.tried:
             self.tried.append(name)
         reasons = []
-        for args in arguments(method):
+        for args in with_known(arguments(method), self._known):
             found = self._tried_with(name, method, args)
             if not isinstance(found, str):
                 return found
@@ -334,6 +343,7 @@ class _Played:
             return []
         # A transaction that no other method ends is a defect, for the search to find.
         if after != before or (self._begins == name and not ending(self.store)):
+            self._known = args | self._known
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), added)]
         if not args and returned is not None:

@@ -6,6 +6,7 @@ is made with such values. Not covered: classes that hide what they are made with
 
 import datetime
 import inspect
+import itertools
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -48,9 +49,12 @@ def made(kind: Any, samples: Callable[[inspect.Parameter], list[Any]]) -> Iterat
 
 
 def distinct(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with different texts: a value must not equal its key."""
-    texts = iter(("alpha", *("one" for _ in values)))
-    return {name: next(texts) if value == "alpha" else value for name, value in values.items()}
+    """The values with different texts and ascending numbers: a value must not equal its key, nor an end its start."""
+    texts, numbers = iter(("alpha", *("one" for _ in values))), itertools.count(1)
+    return {
+        name: next(texts) if value == "alpha" else next(numbers) if type(value) is int and value == 1 else value
+        for name, value in values.items()
+    }
 
 
 def _required(kind: type) -> list[inspect.Parameter]:
