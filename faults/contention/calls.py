@@ -8,8 +8,9 @@ it, the release of a lock, and, before it, the taking of a condition, of a semap
 Between the return of a call and the next call a store may work on what it keeps in memory. So returns are reported,
 too, unless the code goes straight on to the next call into ``sqlite3``, by the look of its bytecode.
 
-Not covered: a lock that is released by an exception which leaves ``with lock:`` (C code that makes no call), and what
-runs between two awaits in an event loop on its own thread.
+An exception that leaves a ``with`` block is one, too, since it may release a lock (not under a debugger or coverage).
+
+Not covered: what runs between two awaits in an event loop on its own thread.
 """
 
 import contextlib
@@ -69,7 +70,7 @@ def calls_of_this_thread(
         elif event == "call" and requests and frame.f_code.co_name in _ASKED and _is_request(frame):
             notify(frame.f_code.co_name, None)
 
-    return _profiled_by(profile)
+    return _watched_by(profile, _left_by_exceptions(lambda: notify("release", None)) if requests else None)
 
 
 def connections_called(called: list[sqlite3.Connection | None], returns: list[int]) -> AbstractContextManager[None]:
@@ -101,13 +102,54 @@ def goes_straight_on(code: CodeType, at: int) -> bool:
 
 
 @contextlib.contextmanager
-def _profiled_by(profile: Callable[[FrameType, str, Any], None]) -> Iterator[None]:
-    before = sys.getprofile()
+def _watched_by(
+    profile: Callable[[FrameType, str, Any], None], trace: Callable[[FrameType, str, Any], Any] | None
+) -> Iterator[None]:
+    """Both functions for this thread; the second one not where a debugger or a measurement of coverage has one."""
+    before, traced = sys.getprofile(), sys.gettrace()
+    if traced is None:
+        sys.settrace(trace)
     sys.setprofile(profile)
     try:
         yield
     finally:
         sys.setprofile(before)
+        if traced is None:
+            sys.settrace(None)
+
+
+def _left_by_exceptions(notify: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
+    """A trace function: `notify` is called when an exception has left a ``with`` block, which may have released a lock.
+
+    Python calls ``__exit__`` there without a profile event. Each instruction is looked at, but only after an exception.
+    """
+    exits: dict[FrameType, bool] = {}
+
+    def in_frame(frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "exception":
+            frame.f_trace_opcodes = True
+        elif event == "return":
+            if exits.pop(frame, False):
+                notify()
+        elif event == "opcode":
+            if exits.get(frame, False):
+                notify()
+            exits[frame] = frame.f_lasti in _exits_by_exception(frame.f_code)
+        return in_frame
+
+    def begun(frame: FrameType, _event: str, _argument: Any) -> Any:
+        if not _exits_by_exception(frame.f_code) or _is_library(frame):
+            return None
+        frame.f_trace_lines = False
+        return in_frame
+
+    return begun
+
+
+@functools.lru_cache(maxsize=4096)
+def _exits_by_exception(code: CodeType) -> frozenset[int]:
+    """Where a code calls the ``__exit__`` of a ``with`` block that an exception leaves."""
+    return frozenset(one.offset for one in dis.get_instructions(code) if one.opname == "WITH_EXCEPT_START")
 
 
 def _is_request_to_a_queue(frame: FrameType, argument: Any) -> bool:

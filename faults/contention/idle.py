@@ -96,10 +96,19 @@ def _asleep(pid: int | str) -> dict[str, str] | None:
         for thread in sorted(os.listdir(f"/proc/{pid}/task"), key=int, reverse=True):  # noqa: PTH208 - it is polled
             if thread == asking:
                 continue
-            status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
-            if "State:\tS" not in status:
+            counters = sleep_of(thread, pid)
+            if counters is None:
                 return None
-            seen[thread] = status[status.index("voluntary_ctxt") :]
-    except (OSError, ValueError):
+            seen[thread] = counters
+    except OSError:
         return None
     return seen
+
+
+def sleep_of(thread: int | str | None, pid: int | str = "self") -> str | None:
+    """A thread's context switch counters; None if it is awake, has ended, or the system doesn't report it."""
+    try:
+        status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+        return status[status.index("voluntary_ctxt") :] if "State:\tS" in status else None
+    except (OSError, ValueError):
+        return None

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from tornpage.faults.contention import timed_waits
 from tornpage.faults.contention.calls import calls_of_this_thread
-from tornpage.faults.contention.idle import Quiet, real_monotonic
+from tornpage.faults.contention.idle import POLL_S, Quiet, real_monotonic, real_sleep, sleep_of
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
@@ -36,6 +36,8 @@ _POLL_S: Final = 0.005
 _STUCK: Final = 150
 # The same where it waits with a limit that passes in real time (a minute at least).
 _STUCK_WITH_A_LIMIT: Final = 3_000
+# So many looks (some seconds) at a caller that has what it was blocked by, until it waits again.
+_MOST_SETTLING: Final = 2_000
 # Both wait for each other if they have waited in turn this many times, with a new try each time; and the total limit.
 _MOST_ROUNDS: Final = 30
 _MOST_WAITS: Final = 20_000
@@ -183,6 +185,9 @@ class Caller(Turns):
         self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Lock()
         # A lock: what waits with a limit in `threading` is virtual for this thread, too.
         self._back.acquire()
+        # What the system reports of its thread while that is blocked.
+        self._slept: str | None = None
+        self._is_at_turn = False
         self._work: Callable[[], Any] | None = None
         self._event: Event | None = None
         self._has_turn = self._is_free = self._at_work = self._was_blocked = False
@@ -226,11 +231,11 @@ class Caller(Turns):
             stack = stack_of(frame)
             if not blocked:
                 return Hung(stack)
-            self._was_blocked = True
+            self._was_blocked, self._slept = True, sleep_of(self._thread.native_id)
             rest_s = timed_waits.rest_of(self._thread.ident)
             return Waiting("blocked", stack, rest_s, may_end=rest_s is None and timed_waits.has_a_limit(frame))
         assert self._event is not None  # noqa: S101 - it is set before the turn is given back
-        self._was_blocked = False
+        self._was_blocked, self._slept = False, None
         return self._event
 
     def expire(self) -> None:
@@ -273,14 +278,38 @@ class Caller(Turns):
     def at_point(self, operation: str) -> None:
         """Count an operation; a caller that was reported as blocked waits here for its turn."""
         if not self._is_free:
-            self._turn.wait()
+            self._wait_for_turn()
             super().at_point(operation)
 
     def at_return(self, operation: str) -> None:
         """As `at_point`, after a call."""
         if not self._is_free:
-            self._turn.wait()
+            self._wait_for_turn()
             super().at_return(operation)
+
+    def _wait_for_turn(self) -> None:
+        self._is_at_turn = True
+        self._turn.wait()
+        self._is_at_turn = False
+        for other in list(self._gate.turns.values()):
+            if other is not self and isinstance(other, Caller):
+                other.settle()
+
+    def settle(self) -> None:
+        """If it was blocked and this has ended: let it take what it waited for, until it waits for its turn.
+
+        Else it would depend on the system which of two callers takes a lock that one releases and asks for again.
+        """
+        before = self._slept
+        for _ in range(_MOST_SETTLING if before is not None else 0):
+            now = sleep_of(self._thread.native_id)
+            if self._is_at_turn or (now is not None and now == before):
+                break
+            before = now
+            real_sleep(POLL_S / 2)
+        else:
+            return
+        self._slept = None if self._is_at_turn else before
 
     def _live(self) -> None:
         me = threading.get_ident()

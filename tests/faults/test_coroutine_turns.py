@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -100,6 +101,23 @@ def test_each_way_to_put_work_into_a_queue_is_one_point(kind: type[Any], put: st
     with calls_of_this_thread(lambda name, _connection: seen.append(name), requests=True):
         getattr(kind(), put)("work")
     assert seen == [put]
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or coverage has the trace function")
+def test_a_lock_that_an_exception_releases_is_a_point() -> None:
+    seen: list[str] = []
+    lock = threading.Lock()
+
+    def fails() -> None:
+        with lock:
+            raise LookupError
+
+    def note(name: str, _connection: object) -> None:
+        seen.append(f"{name} {lock.locked()}")
+
+    with contextlib.suppress(LookupError), calls_of_this_thread(note, requests=True):
+        fails()
+    assert seen == ["release False"]
 
 
 def test_a_return_is_a_point_unless_the_next_call_follows_at_once() -> None:

@@ -24,8 +24,8 @@ def two(tmp_path: Path) -> Iterator[Two]:
         gate, made = Gate(), []
         with shim.watching(faults.OnPath(gate, tmp_path)):
 
-            def callers(*, at_calls: bool = False) -> tuple[Caller, Caller]:
-                made.extend(Caller(name, gate, at_calls=at_calls) for name in "AB")
+            def callers(*, at_calls: bool = False, at_requests: bool = False) -> tuple[Caller, Caller]:
+                made.extend(Caller(name, gate, at_calls=at_calls, at_requests=at_requests) for name in "AB")
                 return made[0], made[1]
 
             yield callers
@@ -101,6 +101,29 @@ def test_who_is_blocked_by_a_lock_of_pythons_gives_way(two: Two, tmp_path: Path)
     assert isinstance(hops[1].event, Waiting)
     assert hops[1].event.for_what == "blocked"
     assert one.do(lambda: shared.execute("SELECT count(*) FROM t").fetchall()) == [(4,)]
+    one.do(shared.close)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_for_a_lock_gets_it_before_its_holder_takes_it_again(two: Two, tmp_path: Path, fails: bool) -> None:
+    one, other = two(at_calls=True, at_requests=True)
+    shared, lock = one.do(lambda: connect(tmp_path, check_same_thread=False)), threading.Lock()
+
+    def adds_one() -> None:
+        with contextlib.suppress(LookupError), lock:
+            found = shared.execute("SELECT count(*) FROM t").fetchone()[0]
+            if fails:
+                raise LookupError
+        with lock:
+            shared.execute("INSERT INTO t VALUES (?)", (found,))
+
+    for _ in range(5):
+        shared.execute("DELETE FROM t")
+        # The first one stops with the lock.
+        one.start(adds_one, frozenset({1}))
+        other.start(adds_one)
+        switch(one, other)
+        assert one.do(lambda: shared.execute("SELECT n FROM t").fetchall()) == [(0,), (0,)]
     one.do(shared.close)
 
 
