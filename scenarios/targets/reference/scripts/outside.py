@@ -31,6 +31,9 @@ def on_terminals() -> Iterator[Action]:
 
 def _runs_of_commands() -> Iterator[Action]:
     """A run with its sessions, and what a recovery says of it."""
+    yield create("other")
+    yield call("history.start", task_id="other", worker_id="w", run_id="run-other")
+    yield call("history.open_session", run_id="run-other", session_id="of another run")
     yield create("s")
     yield call("history.start", task_id="s", worker_id="w", run_id="run-s", agent="me")
     for name in ("one", "two", "three"):
@@ -44,12 +47,12 @@ def _runs_of_commands() -> Iterator[Action]:
 def shown_commands() -> Iterator[Action]:
     """The output of commands for people, in a pipe."""
     yield _said(call("tasks.list"), "tasks", "list")
-    yield create("t", run_id="r", child_session_key="c", label="a  b", status="running", started_at=5)
+    yield create("t", run_id="r", child_session_key="c", label="a  b", status="running", started_at=1_600)
     yield create("late", owner_key="x", task="two\nlines [b]", delivery_status="failed")
     yield create("lost", status="lost", error="gone", ended_at=7)
     yield create("lost2", status="lost", error="\x08\x08red\x07", ended_at=7, owner_key="z")
     yield create("lost3", status="lost")
-    yield _said(call("audit", limit=50), "tasks", "audit", later_ms=-MINUTE_MS + 1_000)
+    yield _said(call("audit", limit=50), "tasks", "audit", later_ms=-MINUTE_MS + 1_600)
     yield _said(call("tasks.list"), "tasks", "list")
     yield _said(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", " x ")
     for token in ("t", "late", "lost"):
