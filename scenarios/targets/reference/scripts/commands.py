@@ -46,7 +46,10 @@ def task_commands() -> Iterator[Action]:
 def run_commands() -> Iterator[Action]:
     """Those of the upkeep and of runs."""
     yield create("t", status="lost")
-    wanted: tuple[dict[str, Any], ...] = ({}, {"severity": "error"}, {"code": "lost"}, {"limit": 1})
+    # An error, which a filter leaves out.
+    yield create("long ago", status="lost", ended_at=7)
+    wanted: tuple[dict[str, Any], ...] = (
+        {}, {"severity": "error"}, {"severity": "warn"}, {"code": "lost"}, {"limit": 1})  # fmt: skip
     for known in wanted:
         filters = [text for name, value in known.items() for text in (f"--{name}", str(value))]
         for fail_on in ((), ("--fail-on", "warn"), ("--fail-on", "error")):
