@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from tornpage import Action, Configuration, SimpleTarget, faults
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
+from tornpage.scenarios.targets.registry import find_or_import
 
 
 class Shelf:
@@ -118,3 +121,47 @@ def test_a_small_sample_has_each_lock_that_stays_refused(seed: int, tmp_path: Pa
     with faults.install():
         Sweep(ShelfTarget(), recorder, tmp_path, most_points_per_call=1, every_operation=True, seed=seed).run()
     assert any("it committed the change of the failed call" in one.finding.message for one in recorder.findings)
+
+
+class LeavesItOpen(Shelf):
+    """Its transaction begins by hand, and stays open where COMMIT meets another reader."""
+
+    def __init__(self, path: Path, *, tidies: bool) -> None:
+        super().__init__(path, tidies=tidies)
+        self.db.commit()
+        self.db.isolation_level = None
+        self.db.execute("PRAGMA busy_timeout = 0")
+
+    def put(self, name: str, n: int) -> None:
+        if not self.db.in_transaction:
+            self.db.execute("BEGIN")
+        try:
+            self.db.execute("SELECT n FROM shelf").fetchall()
+            super().put(name, n)
+        except sqlite3.Error:
+            if self.tidies and self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+class LeavesItOpenTarget(ShelfTarget):
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Shelf:
+        return LeavesItOpen(path, tidies=self.tidies)
+
+    def view(self, store: Shelf) -> dict[str, int]:
+        return self.rows(store.db)
+
+
+class TidiesUpTarget(LeavesItOpenTarget):
+    tidies = True
+
+
+@pytest.mark.parametrize("name", ["LeavesItOpenTarget", "TidiesUpTarget"])
+def test_a_lock_that_a_caller_has_left_is_a_finding_of_two_callers(name: str) -> None:
+    profile = Profile("test", 1, None, 0, 0, schedules=60)
+    target = find_or_import(f"test_open_transactions:{name}")
+    recorder = campaign.run(target, Plan(("interleave",), profile, report=None))
+    messages = [one.finding.message for one in recorder.findings]
+    assert recorder.vacuous == []
+    assert bool(messages) == (name == "LeavesItOpenTarget")
+    assert not messages or any("after both calls a fresh reader fails: OperationalError" in one for one in messages)

@@ -11,8 +11,10 @@ from typing import Final
 import msgspec
 
 from tornpage.faults.contention.turns import Deadlock, Ended, Hop, Paused, Waiting, switch
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair
+from tornpage.scenarios.execution.reopen import is_damage
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -104,8 +106,16 @@ class Stage:
         ended = {hop.caller: hop.event for hop in self.hops if isinstance(hop.event, Ended)}
         said: list[Said] = [ended[session.name].result for session in self.sessions]
         views = [self._look(session) for session in self.sessions]
-        outcome = Outcome(said[0], said[1], file_view(serial.target, self.home))
+        outcome = Outcome(said[0], said[1], self._read_file(serial))
         return Played(tuple(self.hops), outcome, (ended["A"].points, ended["B"].points)), views
+
+    def _read_file(self, serial: Serial) -> View:
+        try:
+            return file_view(serial.target, self.home)
+        except sqlite3.DatabaseError as error:
+            # A caller that failed may have left its transaction open, and its lock held.
+            code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
+            raise Violation(code, f"after both calls a fresh reader fails: {error!r}") from error
 
     def _look(self, session: Session) -> View:
         try:
