@@ -117,13 +117,13 @@ def run(
 
 
 # Targets rehearsed in this process: each search of a conformance suite is a campaign of its own.
-_REHEARSED: Final[set[tuple[type, str, Configuration]]] = set()
+_REHEARSED: Final[set[tuple[type, str, Configuration, str]]] = set()
 
 
 def require_contracts(target: Target, configurations: Sequence[Configuration], directory: Path) -> None:
     """Raise `SetUpError` if the target breaks the contract of view, rows and beat in one of these."""
     for configuration in configurations:
-        key = type(target), target.name, configuration
+        key = type(target), target.name, configuration, repr(target.workload())
         if key not in _REHEARSED:
             # If a store specifies the result of each call, a failure is a finding, not a set-up error.
             findings = contextlib.suppress(*((SetUpError,) if is_specified(target) else ()))
