@@ -34,6 +34,8 @@ from tornpage.faults.vfs.signals import raise_pending, with_pending
 _CONFIG_MALLOC: Final = 4
 _CONFIG_GETMALLOC: Final = 5
 _CONFIG_MEMSTATUS: Final = 9
+# At each collection Python 3.12 freezes 375 tuples of its own; a program that freezes has many more objects.
+_FROZEN_BY_PYTHON: Final = 1_000
 _pointer = ctypes.c_void_p
 
 
@@ -87,7 +89,7 @@ def freeze() -> None:
 @contextlib.contextmanager
 def frozen() -> Iterator[None]:
     """As `freeze`, inside this scope only, and not where the program has frozen something itself."""
-    if gc.get_freeze_count() or _is_in_use():
+    if gc.get_freeze_count() > _FROZEN_BY_PYTHON or _is_in_use():
         yield
         return
     gc.freeze()
