@@ -185,12 +185,16 @@ class Interleavings(Search):
             self.counts["pairs"] += 1
             pairs.are_tried(first, second)
             yield from self._schedules(first, second, callers)
-        # Then the same call with another key, where the heartbeat is one: some rules hold between two things.
+        for action, beat in self._with_the_beat(serial, calls):
+            self.counts["pairs"] += 1
+            yield from self._schedules(action, beat, callers)
+
+    def _with_the_beat(self, serial: Serial, calls: list[Action]) -> Iterator[tuple[Action, Action]]:
+        """The same call with another key, where the heartbeat is one: some rules hold between two things."""
         beat = self.target.heartbeat()
         for action in calls:
             if action.name == beat.name and beat not in calls and self._is_done(serial, beat):
-                self.counts["pairs"] += 1
-                yield from self._schedules(action, beat, callers)
+                yield action, beat
 
     def _play(self, stage: Stage, serial: Serial, steps: "_Steps", budget: int | None) -> int | None:
         """Try schedules until the budget is used up; returns what is left of it, None if the search has to end."""
@@ -216,9 +220,11 @@ class Interleavings(Search):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
                 pairs, points = Pairs(self.generator).of(serial, calls), {}
+                beside = list(self._with_the_beat(serial, calls))
+                pairs += beside
                 # Real time: a search runs in virtual time.
                 began = real_monotonic()
-                for one in calls if pairs else ():
+                for one in (*calls, *(beat for _, beat in beside[:1])) if pairs else ():
                     self._try(stage, serial, Interleave(one, one, callers=callers))
                     points[str(one)] = *self._points, len(self._returns)
                 seconds += real_monotonic() - began

@@ -97,7 +97,7 @@ def test_verbose_has_a_line_for_each_call_and_configuration(shown: Callable[...,
     lines = shown(SearchStarted("sweep", "tiny"), *points, ended, verbose=True).splitlines()
     assert [line for line in lines if line.startswith("  ")] == [
         "  wal/FULL 1. put(): 2 points, 1 fired, 1 surfaced",
-        "  wal/FULL 2. move(): 1 point, 1 fired, 1 surfaced, 1 with findings",
+        "  wal/FULL 2. move(): 1 point, 1 fired, 0 surfaced, 1 with findings",
     ]
     assert "  wal/FULL" not in shown(SearchStarted("sweep", "tiny"), *points, ended)
 
