@@ -29,7 +29,6 @@ _SALTS: Final = slice(16, 24)
 # In a frame's head.
 _WHOSE: Final = slice(8, 16)
 _FRAME_BYTES: Final = _FRAME.size
-_FRAMES_AT_ONCE: Final = 16
 
 
 class _Log(NamedTuple):
@@ -74,18 +73,18 @@ def _log(file: BinaryIO) -> _Log | None:
 def _has_newer(file: BinaryIO, log: _Log, newer_than: int) -> bool:
     """Whether any frame of the current generation has a newer version, committed or not; checked at every opening.
 
-    The content of the frames is passed over, some at a time: a log may hold megabytes, and a system call for each frame
-    takes longer than the bytes.
+    Of the other frames only what says whose they are is read: a log may hold megabytes. Tried and worse: sixteen frames
+    at a time. An opening takes a few microseconds less, and a crash search 40 % more, since it opens each disk on which
+    anything differs that the store reads.
     """
     at, size = _HEADER.size, _FRAME_BYTES + log.page_size
-    while True:
-        frames = os.pread(file.fileno(), _FRAMES_AT_ONCE * size, at)
-        for start in range(0, _FRAMES_AT_ONCE * size, size):
-            if frames[start + 8 : start + 16] != log.salts:
-                return False
-            if frames[start : start + 4] == _PAGE_1 and _version_in(frames, start + _FRAME_BYTES) > newer_than:
+    while len(head := os.pread(file.fileno(), _WHOSE.stop, at)) == _WHOSE.stop and head[_WHOSE] == log.salts:
+        if head[:4] == _PAGE_1:
+            version = os.pread(file.fileno(), 4, at + _FRAME_BYTES + USER_VERSION_OFFSET)
+            if int.from_bytes(version, "big", signed=True) > newer_than:
                 return True
-        at += _FRAMES_AT_ONCE * size
+        at += size
+    return False
 
 
 def _newest(file: BinaryIO, log: _Log) -> int | None:
