@@ -74,8 +74,8 @@ def _has_newer(file: BinaryIO, log: _Log, newer_than: int) -> bool:
     """Whether any frame of the current generation has a newer version, committed or not; checked at every opening.
 
     Of the other frames only what says whose they are is read: a log may hold megabytes. Tried and worse: sixteen frames
-    at a time. An opening takes a few microseconds less, and a crash search 40 % more, since it opens each disk on which
-    anything differs that the store reads.
+    at a time. An opening takes a few microseconds less, and a crash search a third more CPU time, since it opens each
+    disk on which anything differs that the store reads.
     """
     at, size = _HEADER.size, _FRAME_BYTES + log.page_size
     while len(head := os.pread(file.fileno(), _WHOSE.stop, at)) == _WHOSE.stop and head[_WHOSE] == log.salts:
