@@ -102,9 +102,9 @@ class LeasesTarget(SimpleTarget):
         return {name: rest for name, *rest in connection.execute("SELECT * FROM jobs").fetchall()}
 
 
-def _searched(target: SimpleTarget, *searches: str) -> Recorder:
+def _searched(target: SimpleTarget, *searches: str, rehearses: bool = True) -> Recorder:
     profile = Profile("test", 1, 4, 8, 40, limit_points=4, crash_states=60)
-    return run(target, Plan(searches, profile, report=None))
+    return run(target, Plan(searches, profile, report=None, rehearses=rehearses))
 
 
 @pytest.mark.parametrize("search", ["sweep", "crash", "contend", "limits", "fuzz"])
@@ -118,7 +118,8 @@ def test_a_change_that_was_made_before_the_crash_may_be_refused_after_it() -> No
     target = LeasesTarget()
     target.kind = OncePerPayload
     target.calls = (Action("submit", {"payload": "a"}), Action("submit", {"payload": "beat"}))
-    recorder = _searched(target, "crash")
+    # The contract allows no beat that a call has made; here it stands for one call on both sides of a crash.
+    recorder = _searched(target, "crash", rehearses=False)
     assert [found.finding.message for found in recorder.findings] == []
     assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
 
