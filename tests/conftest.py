@@ -1,6 +1,5 @@
 """What all tests share: a process that can be interrupted, and a SQLite with hidden symbols."""
 
-import gc
 import os
 import re
 import shutil
@@ -48,12 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if isinstance(item, pytest.Function) and hypothesis.is_hypothesis_test(item.obj):
                 hypothesis.seed(0)(item.obj)
-
-
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays: a full collection, of which there are thousands, need not look through it."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
