@@ -35,6 +35,8 @@ _RELEASE: Final = frozenset({"release", "__exit__"})
 _METHODS: Final = frozenset(name for one in _CALLED for name in dir(one) if not name.startswith("_"))
 # Instructions that neither branch nor store where another thread looks.
 _LOADS: Final = ("LOAD_", "STORE_FAST", "POP_TOP", "PUSH_NULL", "COPY", "PRECALL", "KW_NAMES", "NOP", "BUILD_TUPLE")
+# Python 3.12 looks at `f_trace_opcodes` only when a trace function is set.
+_ASKS_AGAIN: Final = sys.version_info[:2] == (3, 12)
 _LIBRARIES: Final = frozenset({"queue", "threading", "concurrent", "asyncio", "logging"})
 _HARNESS: Final = ("tornpage.faults.", "tornpage.scenarios.execution.", "tornpage.scenarios.pytest_plugin.")
 
@@ -128,6 +130,8 @@ def _left_by_exceptions(notify: Callable[[], None]) -> Callable[[FrameType, str,
     def in_frame(frame: FrameType, event: str, _argument: Any) -> Any:
         if event == "exception":
             frame.f_trace_opcodes = True
+            if _ASKS_AGAIN:
+                sys.settrace(sys.gettrace())
         elif event == "return":
             if exits.pop(frame, False):
                 notify()
