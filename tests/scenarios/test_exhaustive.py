@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import meeting_stores
 import pytest
 import tiny_stores
-from conftest import Ran
 
 from tornpage import faults
 from tornpage.faults.contention.idle import real_monotonic
@@ -18,7 +18,7 @@ from tornpage.scenarios.run.estimate import estimated
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.recorder import Recorder
 
-Command = Callable[..., Ran]
+Command = Callable[..., Any]
 
 TINY = ("--target", "tiny_stores:Tiny", "--configuration", "delete/FULL")
 
