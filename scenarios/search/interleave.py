@@ -224,13 +224,15 @@ class Interleavings(Search):
                 pairs += beside
                 # Real time: a search runs in virtual time.
                 began = real_monotonic()
-                for one in (*calls, *(beat for _, beat in beside[:1])) if pairs else ():
-                    self._try(stage, serial, Interleave(one, one, callers=callers))
-                    points[str(one)] = *self._points, len(self._returns)
+                for one, other in (*((call, call) for call in calls), *beside) if pairs else ():
+                    self._try(stage, serial, Interleave(one, other, callers=callers))
+                    points[str(one), str(other)] = *self._points, len(self._returns)
                 seconds += real_monotonic() - began
                 for first, second in pairs:
-                    at, back = points[str(first)][0], max(points[str(second)][1] - 1, 0)
-                    number += 1 + at + points[str(first)][2] + (at * back if self.preemptions > 1 else 0)
+                    itself = points.get((str(first), str(second)))
+                    at, _, returns = itself or points[str(first), str(first)]
+                    back = max((itself or points[str(second), str(second)])[1] - 1, 0)
+                    number += 1 + at + returns + (at * back if self.preemptions > 1 else 0)
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
 
     @property

@@ -53,10 +53,7 @@ def test_the_number_of_schedules_of_two_callers_is_told_before_they_are_played(p
     profile = Profile("small", 1, None, 0, 0)
     plan = Plan(("interleave",), profile, report=None, callers=("threads",), preemptions=preemptions)
     (number,) = re.findall(r"^exhaustive: about (\d+) schedules of two callers; ", estimated(target, plan))
-    # How often a call waits for the other one is measured with itself as the other one.
-    tried = campaign.run(target, plan).count("schedules")
-    assert int(number) == pytest.approx(tried, rel=0.05)
-    assert tried > 20
+    assert int(number) == campaign.run(target, plan).count("schedules") > 20
 
 
 def test_the_time_of_a_schedule_is_real_and_each_part_counts_its_own(tmp_path: Path) -> None:

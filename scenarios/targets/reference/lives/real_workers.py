@@ -97,7 +97,7 @@ def _retired(workers: Workers, worker_id: str) -> bool:
     unlink = os.unlink
 
     def watched(path: Any, **how: Any) -> None:
-        # Another process may take the file as soon as nobody holds its lock.
+        # Another process may take the file as soon as its lock is free.
         lived.append(workers.is_alive(worker_id))
         unlink(path, **how)
 

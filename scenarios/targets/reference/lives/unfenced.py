@@ -4,7 +4,7 @@ The change is on disk, and a crash may still undo it. Calls that would change no
 acknowledged: the same message again, the same end of a run. Each is made while fences fail, and has to be refused with
 an outcome that is unknown and worth a retry; and once more when they don't, when it succeeds and nothing is owed.
 
-The end of such a ledger waits for nobody: what other processes still read in the log stays there.
+The end of such a ledger does not wait: what other processes still read in the log stays there.
 
 Not covered: what a power cut leaves in the meantime.
 """

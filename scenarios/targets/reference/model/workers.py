@@ -52,7 +52,7 @@ def _made(held: Held, name: str, argument: Any) -> Any:
 
 
 def _hold(held: Held, worker: str, *, has_locks: bool) -> str:
-    """Not in the specification: where no lock ends with its process nobody can be a worker, and none is left."""
+    """Not in the specification: where no lock ends with its process no process can be a worker, and none is left."""
     if worker in held:
         raise Refusal("IllegalTransition")
     if not has_locks:
