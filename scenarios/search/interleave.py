@@ -51,6 +51,8 @@ _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
 _NOT_ENDED: Final = Ended(0, None)
+# The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
+_MADE, _REFUSED = "made: ", "refused: "
 # After the workload, the most of its calls that are made once more.
 _MOST_MADE_AGAIN: Final = 8
 # With a budget, the number of calls at one state that are tried alone to see what they change.
@@ -133,7 +135,21 @@ class Interleavings(Search):
         elif complete and self.shard is None and not self._is_explained():
             self.seen = self.total.seen
             self.note(f"{NOT_TRIED}{_NO_PAIR}")
+        elif complete and self.shard is None:
+            self.seen = self.total.seen
+            self._name_the_others()
         return super().ended(complete=complete)
+
+    def _name_the_others(self) -> None:
+        """Note the calls of the workload that no two callers have made."""
+        names = dict.fromkeys(action.name for action in self.target.workload())
+        others = [name for name in names if name not in self._left_out and not self.seen[_MADE + name]]
+        for reason, group in (
+            ("refused at each state that was tried", [name for name in others if self.seen[_REFUSED + name]]),
+            ("no room; give it more --schedules", [name for name in others if not self.seen[_REFUSED + name]]),
+        ):
+            if group:
+                self.note(f"not made by two callers ({reason}): {', '.join(group)}")
 
     def _is_explained(self) -> bool:
         """Whether there was a pair of calls, or it is said why there was none."""
@@ -339,6 +355,7 @@ class Interleavings(Search):
                 continue
             run = self._alone(serial, action)
             if run is None or run.said.kind == "raised":
+                self.seen[_REFUSED + action.name] += 1
                 continue
             found.append(action)
             changing += run.view != serial.state.view
@@ -430,6 +447,8 @@ class Interleavings(Search):
             ended = {hop.caller: hop.event for hop in stage.hops if isinstance(hop.event, Ended)}
             one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
             self._points, self._returns = (one.points, two.points), one.returns
+        if step.switch:
+            self.seen.update((_MADE + step.first.name, _MADE + step.second.name))
         counts["tried"] += 1
         counts["schedules"] += 1
         got_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)

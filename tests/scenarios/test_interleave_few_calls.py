@@ -72,6 +72,15 @@ class LooksFirst(Bookings):
         self.add(ref, "one", self.taken("one"))
 
 
+class OpensOnce(Bookings):
+    def first(self, ref: str) -> None:
+        """The first booking of all."""
+        with self.transaction():
+            if self.taken("one"):
+                raise ValueError("there are bookings")
+            self.add(ref, "one", 0)
+
+
 class BookingsTarget(SimpleTarget):
     title = "rooms"
     callers = ("threads",)
@@ -91,8 +100,8 @@ class BookingsTarget(SimpleTarget):
         return {ref: list(rest) for ref, *rest in connection.execute("SELECT * FROM booking").fetchall()}
 
 
-def interleave(kind: type[Bookings], *calls: Action) -> Recorder:
-    plan = Plan(("interleave",), Profile("test", 1, None, 0, 0, schedules=120), report=None)
+def interleave(kind: type[Bookings], *calls: Action, schedules: int = 120, seed: int = 0) -> Recorder:
+    plan = Plan(("interleave",), Profile("test", 1, None, 0, 0, schedules=schedules), report=None, seed=seed)
     return campaign.run(BookingsTarget(kind, *calls), plan)
 
 
@@ -105,3 +114,17 @@ def test_a_rule_between_the_calls_of_a_short_workload_is_met(calls: tuple[Action
     found = {one.finding.code for one in interleave(LooksFirst, *calls).findings}
     assert found == {"not-serializable"}
     assert interleave(Bookings, *calls).findings == []
+
+
+def test_calls_that_no_two_callers_made_are_named() -> None:
+    def notes(kind: type[Bookings], *calls: Action, schedules: int, seed: int = 0) -> list[str]:
+        recorder = interleave(kind, *calls, schedules=schedules, seed=seed)
+        return [note for ended in recorder.ended for note in ended.notes]
+
+    assert notes(Bookings, TAKE, SEAT, schedules=2) == [
+        "not made by two callers (no room; give it more --schedules): seat"
+    ]
+    assert notes(Bookings, TAKE, SEAT, schedules=120) == []
+    once = Action("first", {"ref": "first"})
+    refused = "not made by two callers (refused at each state that was tried): first"
+    assert [refused] in [notes(OpensOnce, once, TAKE, TAKE, TAKE, schedules=24, seed=seed) for seed in range(4)]
