@@ -15,6 +15,7 @@ from tornpage.faults.clock_names import RealClock
 POLL_S: Final = 0.002
 # All threads are idle if they sleep at this many polls in a row.
 _LOOKS: Final = 3
+_STATUS_BYTES: Final = 16_384
 # The number of the system call in which a thread waits for a lock, by machine.
 _FUTEX: Final = {"x86_64": "202", "aarch64": "98"}.get(platform.machine())
 
@@ -73,7 +74,7 @@ class Quiet:
         self._before = seen
         return self._looks >= _LOOKS or (self._at_once and self._looks == 1 and self._is_for_locks(seen or {}))
 
-    def _is_for_locks(self, asleep: dict[str, str]) -> bool:
+    def _is_for_locks(self, asleep: dict[str, bytes]) -> bool:
         """Whether they wait for locks; none of them has run since it was seen asleep."""
         return all(_waits_without_a_limit(self._pid, one) for one in asleep) and _asleep(self._pid) == asleep
 
@@ -87,7 +88,7 @@ def _waits_without_a_limit(pid: int | str, thread: str) -> bool:
     return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
 
 
-def _asleep(pid: int | str) -> dict[str, str] | None:
+def _asleep(pid: int | str) -> dict[str, bytes] | None:
     """Each thread's context switch counters, by id; None if a thread is awake or the system doesn't report it."""
     seen = {}
     asking = str(threading.get_native_id()) if pid == "self" else ""
@@ -105,10 +106,17 @@ def _asleep(pid: int | str) -> dict[str, str] | None:
     return seen
 
 
-def sleep_of(thread: int | str | None, pid: int | str = "self") -> str | None:
+def sleep_of(thread: int | str | None, pid: int | str = "self") -> bytes | None:
     """A thread's context switch counters; None if it is awake, has ended, or the system doesn't report it."""
     try:
-        status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
-        return status[status.index("voluntary_ctxt") :] if "State:\tS" in status else None
+        # Not pathlib: it is polled.
+        file = os.open(f"/proc/{pid}/task/{thread}/status", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        status = os.read(file, _STATUS_BYTES)
+        return status[status.index(b"voluntary_ctxt") :] if b"State:\tS" in status else None
     except (OSError, ValueError):
         return None
+    finally:
+        os.close(file)

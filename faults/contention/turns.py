@@ -18,6 +18,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import chain, repeat
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
 # The first two looks at a caller of a shared store follow each other quickly, enough for one that waits for its lock.
-_POLLS_S: Final = (0.001, 0.001)
+_POLLS_S: Final = (0.0005, 0.0003)
 _POLL_S: Final = 0.005
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
@@ -161,6 +162,11 @@ class Gate:
         self.turns: dict[int, Turns] = {}
         self.current: Turns | None = None
 
+    def watching(self) -> AbstractContextManager[None]:
+        """The scope `watching` of the caller that runs on this thread."""
+        turns = self.turns.get(threading.get_ident())
+        return turns.watching() if isinstance(turns, Caller) else contextlib.nullcontext()
+
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
         """Count the operation for its caller, and let it pass."""
         turns = self.turns.get(threading.get_ident(), self.current)
@@ -171,7 +177,7 @@ class Gate:
 class Caller(Turns):
     """A caller on a thread of this process. `do` runs work to its end; `start` and `go` run it in turns.
 
-    `at_calls`: its calls into ``sqlite3`` are points; `at_requests`: those that pass on work are, too.
+    `at_calls`: its calls into ``sqlite3`` within `watching` are points; `at_requests`: so are those that pass on work.
     """
 
     def __init__(self, name: str, gate: Gate, *, at_calls: bool = False, at_requests: bool = False) -> None:
@@ -186,7 +192,7 @@ class Caller(Turns):
         # A lock: what waits with a limit in `threading` is virtual for this thread, too.
         self._back.acquire()
         # What the system reports of its thread while that is blocked.
-        self._slept: str | None = None
+        self._slept: bytes | None = None
         self._is_at_turn = False
         self._work: Callable[[], Any] | None = None
         self._event: Event | None = None
@@ -259,6 +265,12 @@ class Caller(Turns):
         self._thread.join(_PATIENCE_S / 10)
 
     # -- the caller's side ---------------------------------------------------------------------------------
+
+    def watching(self) -> AbstractContextManager[None]:
+        """A scope in which its calls are points, if it stops at calls at all: the store's own code, and no more."""
+        if not self._at_work:
+            return contextlib.nullcontext()
+        return calls_of_this_thread(self._calls, requests=self._at_requests, returned=self.at_return)
 
     def hand_over(self, event: Event) -> None:
         """Give the turn back and wait for it."""
@@ -335,9 +347,7 @@ class Caller(Turns):
 
     def _worked(self, work: Callable[[], Any]) -> Any:
         try:
-            calls = calls_of_this_thread(self._calls, requests=self._at_requests, returned=self.at_return)
-            with calls if self._at_work else contextlib.nullcontext():
-                return work()
+            return work()
         except BaseException as error:  # noqa: BLE001 - raised by `do`
             return error
 

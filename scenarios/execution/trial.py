@@ -93,6 +93,8 @@ class Trial:
         self.session: Session | None = None
         # How many crashes the store has gone through: each is the end of a process.
         self.life = 0
+        # A scope round each call of the session.
+        self.around_call: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._holder = Holder()
         self._reader = FreshReader(self.target, directory, self._holder)
         # Called before each reading.
@@ -288,7 +290,7 @@ class Trial:
         """Make a call on the open session; passes on what it raises."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process():
+        with in_time(action), self._in_its_process(), self.around_call():
             answer: object = self.session.call(action)
         return answer
 

@@ -89,13 +89,13 @@ def test_who_is_blocked_by_a_lock_of_pythons_gives_way(two: Two, tmp_path: Path)
     lock = threading.Lock()
     shared = one.do(lambda: connect(tmp_path, check_same_thread=False))
 
-    def both() -> None:
-        with lock:
+    def both(caller: Caller) -> None:
+        with caller.watching(), lock:
             shared.execute("INSERT INTO t VALUES (1)")
             shared.execute("INSERT INTO t VALUES (2)")
 
-    one.start(both, frozenset({2}))
-    other.start(both)
+    one.start(lambda: both(one), frozenset({2}))
+    other.start(lambda: both(other))
     hops = switch(one, other)
     assert [hop.caller for hop in hops] == ["A", "B", "A", "B"]
     assert isinstance(hops[1].event, Waiting)
@@ -117,11 +117,15 @@ def test_who_waits_for_a_lock_gets_it_before_its_holder_takes_it_again(two: Two,
         with lock:
             shared.execute("INSERT INTO t VALUES (?)", (found,))
 
+    def watched(caller: Caller) -> None:
+        with caller.watching():
+            adds_one()
+
     for _ in range(5):
         shared.execute("DELETE FROM t")
         # The first one stops with the lock.
-        one.start(adds_one, frozenset({1}))
-        other.start(adds_one)
+        one.start(lambda: watched(one), frozenset({1}))
+        other.start(lambda: watched(other))
         switch(one, other)
         assert one.do(lambda: shared.execute("SELECT n FROM t").fetchall()) == [(0,), (0,)]
     one.do(shared.close)
@@ -131,7 +135,13 @@ def test_what_is_done_between_two_schedules_counts_no_calls(two: Two, tmp_path: 
     one, _ = two(at_calls=True)
     shared = one.do(lambda: connect(tmp_path, check_same_thread=False))
     assert one.called == []
-    one.start(lambda: shared.execute("INSERT INTO t VALUES (1)"))
+
+    def work() -> None:
+        shared.execute("INSERT INTO t VALUES (0)")
+        with one.watching():
+            shared.execute("INSERT INTO t VALUES (1)")
+
+    one.start(work)
     alone(one)
     one.do(shared.close)
     assert one.called == [shared]

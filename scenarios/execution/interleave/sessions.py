@@ -111,6 +111,7 @@ class OnThread:
         self.name = name
         self._target = target
         self.other = other
+        self._gate = gate
         self._caller = Caller(name, gate, at_calls=shared, at_requests=shared)
         self._trial: Trial | None = None
 
@@ -126,6 +127,7 @@ class OnThread:
         """Open the session, unless it shares the other one's."""
         if self.other is None:
             self._trial = self._caller.do(lambda: opened(self._target, setting))
+            self.trial.around_call = self._gate.watching
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
         """Set the call to make, and the points to stop before."""

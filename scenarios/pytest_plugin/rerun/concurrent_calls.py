@@ -125,7 +125,7 @@ class Callers:
             works = (first, second) if point.number else map(_noting, (first, second), called, point.returns)
             try:
                 for caller, work in zip(callers, works, strict=True):
-                    caller.start(work, frozenset())
+                    caller.start(functools.partial(_watched, caller, work), frozenset())
                 leading = callers[::-1] if point.turned else callers
                 if point.number:
                     leading[0].begin(frozenset({point.number}))
@@ -143,6 +143,11 @@ class Callers:
             point.shares = not used[0].isdisjoint(used[1])
             point.seen = [*map(len, called)] if point.shares else [ended["A"].points, ended["B"].points]
         return [check(ended[name].result) for name in "AB"]
+
+
+def _watched(caller: Caller, work: Callable[[], Any]) -> Any:
+    with caller.watching():
+        return work()
 
 
 @contextlib.contextmanager
