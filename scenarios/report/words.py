@@ -6,6 +6,7 @@ from typing import Final
 
 from tornpage.scenarios.model.events import CrashesTried, Extent, SearchEnded
 from tornpage.scenarios.model.exit_codes import Exit
+from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.run.campaign import EVIDENCE
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
@@ -29,7 +30,9 @@ def headline(record: RunRecord) -> str:
     """The verdict in one line, as on the terminal."""
     words = _VERDICTS[Exit(record.exit_code)]
     if record.findings:
+        causes = len(by_cause(record.findings))
         words += f" with {plural(len(record.findings), 'finding')}"
+        words += f", maybe of {plural(causes, 'cause')}" if causes < len(record.findings) else ""
     if record.accepted:
         words += f", {len(record.accepted):,} accepted by the baseline"
     if record.observations:

@@ -188,3 +188,14 @@ def test_what_was_seen_under_the_fault_is_told_where_another_check_fails_without
 def test_the_small_change_keeps_its_arguments() -> None:
     beat = Call(WithOptionalArguments().heartbeat())
     assert shortest((call("a", key=1), beat), lambda story: "beat" in called(story)) == (beat,)
+
+
+def test_what_opening_shows_is_one_finding_whichever_call_opened_it() -> None:
+    def fails(scenario: Scenario) -> bool:
+        return any(isinstance(step, Call | Restart) for step in scenario.steps)
+
+    assert shortest((call("put"), call("remove")), fails) == (Restart(),)
+    assert shortest((call("put"),), fails) == (Restart(),)
+    # One that a call is needed for keeps it, and one that needs no step has none.
+    assert shortest((call("put"),), lambda scenario: "put" in called(scenario)) == (call("put"),)
+    assert shortest((call("put"),), lambda _scenario: True) == ()

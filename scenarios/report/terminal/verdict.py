@@ -7,14 +7,14 @@ from rich.text import Text
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK
 from tornpage.scenarios.model.judging.unpromised import reason_for
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
 from tornpage.scenarios.report.words import headline, left_out
 from tornpage.scenarios.run.campaign import out_of_reach
-from tornpage.scenarios.run.record import FoundRecord, RunRecord
+from tornpage.scenarios.run.record import RunRecord
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -61,17 +61,7 @@ def _show_found(recorder: Recorder, target: Target, record: RunRecord, console: 
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
         console.print(Text(line), soft_wrap=True)
-    of_one_cause: dict[tuple[str, str], list[int]] = {}
-    for number, recorded in enumerate(record.findings):
-        of_one_cause.setdefault(_cause_of(recorded, number), []).append(number)
-    for first, *others in of_one_cause.values():
+    for first, *others in by_cause(record.findings):
         recorded, alike = record.findings[first], [recorder.findings[number] for number in others]
         described = describe_finding(recorder.findings[first], recorded.also, recorded.where, alike)
         console.print(Text(f"\n{described}"), soft_wrap=True)
-
-
-def _cause_of(found: FoundRecord, number: int) -> tuple[str, str]:
-    """Alike for findings that may have one cause: one check at one line, or one lack of memory to roll back."""
-    if CANNOT_ROLL_BACK in found.message:
-        return "", CANNOT_ROLL_BACK
-    return found.check, found.where or str(number)

@@ -1,0 +1,38 @@
+"""Findings that may have one cause: a report shows them together, and the headline counts the causes.
+
+Method. Findings are alike if the same check fails at the same line of the code under test. Beyond that:
+
+- where ROLLBACK had no memory, or memory ran out and a transaction is still open, the cause is that connection,
+  whatever check and call have met it;
+- what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
+  deleted: no error was raised, so the line says only which call it was.
+
+Not covered: two defects at one line, which are shown together; so the wording is "maybe".
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
+from tornpage.scenarios.model.fingerprint import causes_of
+from tornpage.scenarios.run.record import FoundRecord
+
+_LOST: Final = frozenset(("acknowledged-is-durable", "no-resurrection"))
+_CRASHES: Final = frozenset(("crash", "kill", "power cut"))
+
+
+def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
+    """The numbers of the findings, those that may have one cause together, in their order."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for number, one in enumerate(findings):
+        found.setdefault(_cause_of(one, number), []).append(number)
+    return list(found.values())
+
+
+def _cause_of(found: FoundRecord, number: int) -> tuple[str, ...]:
+    causes = causes_of(found.scenario)
+    if CANNOT_ROLL_BACK in found.message or (causes == ("limit",) and STILL_OPEN in found.message):
+        return (CANNOT_ROLL_BACK,)
+    if found.check in _LOST and causes and _CRASHES.issuperset(causes):
+        return ("lost", *causes)
+    return found.check, found.where or str(number)

@@ -1,0 +1,53 @@
+"""Findings that may have one cause are counted, and shown, together."""
+
+from typing import Any
+
+from run_records import found, record, scenario
+
+from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
+from tornpage.scenarios.model.scenario import Call, CrashAt, Limit, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.report.causes import by_cause
+from tornpage.scenarios.report.words import headline
+from tornpage.scenarios.run.record import FoundRecord
+
+
+def made(check: str, call: str, *conditions: Any, message: str = "it fails", where: str = "store.py:1") -> FoundRecord:
+    told = Scenario("tiny", Configuration(), (*conditions, Call(Action(call))))
+    return found(check, told, message=message, where=where)
+
+
+def test_one_check_at_one_line_is_one_cause() -> None:
+    one, other = found(where="store.py:12"), found(told=scenario("move"), where="store.py:12")
+    assert by_cause((one, other, found(where="store.py:30"), found("integrity", where="store.py:12"))) == [
+        [0, 1], [2], [3],
+    ]  # fmt: skip
+
+
+def test_one_connection_without_memory_is_one_cause_whatever_met_it() -> None:
+    no_memory = Limit("heap", 0)
+    findings = (
+        made("memory-equals-disk", "put", no_memory, message=f"a; {CANNOT_ROLL_BACK}", where="store.py:1"),
+        made("acknowledged-is-durable", "move", no_memory, message=f"b; {CANNOT_ROLL_BACK}", where="store.py:2"),
+        made("still-usable-after-the-fault", "put", no_memory, message=f"c; {STILL_OPEN}", where="store.py:3"),
+    )
+    assert by_cause(findings) == [[0, 1, 2]]
+    # A transaction that an ordinary fault has left open is a defect of its own.
+    left_open = found("still-usable-after-the-fault", message=f"c; {STILL_OPEN}", where="store.py:3")
+    assert by_cause((*findings, left_open)) == [[0, 1, 2], [3]]
+
+
+def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:
+    cut = CrashAt(4)
+    lost = made("acknowledged-is-durable", "put", cut, where="store.py:1")
+    back = made("no-resurrection", "remove", cut, where="store.py:2")
+    half = made("all-or-nothing", "move", cut, where="store.py:3")
+    assert by_cause((lost, back, half)) == [[0, 1], [2]]
+    # Under a fault, without a crash, the line says where.
+    assert by_cause((lost, made("acknowledged-is-durable", "put", where="store.py:9"))) == [[0], [1]]
+
+
+def test_the_headline_counts_causes_where_they_are_fewer() -> None:
+    one, other = found(where="store.py:12"), found(told=scenario("move"), where="store.py:12")
+    assert "FAILED with 2 findings, maybe of 1 cause." in headline(record(one, other))
+    assert "FAILED with 2 findings." in headline(record(one, found(where="store.py:30")))
