@@ -1,51 +1,20 @@
-"""``check``, ``sweep``, ``fuzz`` and one fault point by hand."""
+"""The commands that search: ``check``, and each search by itself."""
 
-import contextlib
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
-import msgspec
 from click.core import ParameterSource
-from rich.console import Console
 
 from tornpage.faults import Device, FaultPlan
-from tornpage.scenarios.cli import ci
 from tornpage.scenarios.cli.device import DeviceSetting
-from tornpage.scenarios.cli.options import (
-    FaultPlanText,
-    as_typed,
-    could_not_run,
-    output,
-    progress_output,
-    search_options,
-    target_option,
-)
-from tornpage.scenarios.cli.reports import write_page
-from tornpage.scenarios.model.events import Finding, Handler
+from tornpage.scenarios.cli.one_run import canary_is_caught, require_one_process, run_searches
+from tornpage.scenarios.cli.options import FaultPlanText, could_not_run, search_options, target_option
 from tornpage.scenarios.model.exit_codes import Exit
-from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.scenario import CALLERS, Callers
-from tornpage.scenarios.model.target import Target, TargetError, has_plain_files_only
-from tornpage.scenarios.report.terminal import verdict
-from tornpage.scenarios.report.terminal.error_paths import show_error_paths
-from tornpage.scenarios.report.terminal.error_paths import summary as error_paths_summary
-from tornpage.scenarios.report.terminal.progress import Progress
+from tornpage.scenarios.model.target import Target, TargetError
 from tornpage.scenarios.run import campaign
-from tornpage.scenarios.run import record as run_record
-from tornpage.scenarios.run.error_paths import ErrorPathTracer, SourceError
-from tornpage.scenarios.run.estimate import estimated
-from tornpage.scenarios.run.scratch import scratch
-from tornpage.scenarios.run.traces import with_traces
 from tornpage.scenarios.search.fuzz.checkpoint import seed_in
-from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
-from tornpage.scenarios.targets.known_bugs import find_bug
-
-# The options without a limit under --exhaustive.
-_ENDLESS = ("points_per_call", "rival_points", "limit_points", "crash_states")
-_CANARY_PROFILE = Profile("canary", configurations=1, points_per_call=4, scenarios=0, steps=0)
 
 
 @click.command()
@@ -57,11 +26,11 @@ def check(context: click.Context, /, target: Target, **options: Any) -> None:
 
     First the canary, a build with an obvious bug, has to be caught: a run that can't detect it proves nothing.
     """
-    _require_one_process(context, options)
-    if not _canary_is_caught(options["quiet"]):
+    require_one_process(context, options)
+    if not canary_is_caught(quiet=options["quiet"]):
         click.echo("The canary was not caught: this run would prove nothing, and is not started.", err=True)
         context.exit(Exit.NOT_TESTED)
-    _run(context, target, campaign.searches_for(target), options)
+    run_searches(context, target, campaign.searches_for(target), options)
 
 
 @click.command()
@@ -85,10 +54,10 @@ def sweep(
     A program in any language (command:...) is reached at its system calls: see tornpage syscalls.
     """
     if depth is None and faults_by_hand is None and "syscall" in target.depths:
-        _run(context, target, ("syscalls",), options)
+        run_searches(context, target, ("syscalls",), options)
     if depth is not None and depth not in target.depths:
         raise click.UsageError(f"{target.name} can be reached at: {', '.join(target.depths)}; not at {depth}")
-    _run(context, target, ("sweep",), options, depths=(depth,) if depth else None, by_hand=faults_by_hand)
+    run_searches(context, target, ("sweep",), options, depths=(depth,) if depth else None, by_hand=faults_by_hand)
 
 
 @click.command()
@@ -147,7 +116,7 @@ def fuzz(
         except TargetError as error:
             raise click.UsageError(str(error)) from error
     options |= {"machines": machines, "goes_on": goes_on, "examples": examples}
-    _run(context, target, ("fuzz",), options, scenarios=scenarios, steps=steps)
+    run_searches(context, target, ("fuzz",), options, scenarios=scenarios, steps=steps)
 
 
 @click.command()
@@ -220,7 +189,7 @@ def crash(
         options["unlimited"] = ("crash_states",)
     options["latent"] = latent
     options["device"] = dataclasses.replace(Device(sector, powersafe_overwrite, atomic_write), **dict(device_settings))
-    _run(context, target, ("crash",), options, crash_states=crash_states)
+    run_searches(context, target, ("crash",), options, crash_states=crash_states)
 
 
 @click.command()
@@ -244,7 +213,7 @@ def kill(context: click.Context, /, target: Target, kills: int | None, **options
 
     The job of each process is on disk before it begins, in kill-* below the report's directory.
     """
-    _run(context, target, ("kill",), options, kills=kills)
+    run_searches(context, target, ("kill",), options, kills=kills)
 
 
 @click.command()
@@ -269,7 +238,7 @@ def contend(context: click.Context, /, target: Target, rival_points: int | None,
     The table counts a point as fired only if the store was refused a lock, waited for one, or got busy. A kind of rival
     that blocked the store at no point is reported in a note; if no rival ever did, the run ends with exit code 2.
     """
-    _run(context, target, ("contend",), options, rival_points=rival_points)
+    run_searches(context, target, ("contend",), options, rival_points=rival_points)
 
 
 @click.command()
@@ -303,7 +272,7 @@ def interleave(
     A target for one caller only (callers = (), or one that does not see what others commit) is not tried; the run
     reports that, and ends with exit code 2.
     """
-    _run(context, target, ("interleave",), {**options, "callers": callers}, schedules=schedules)
+    run_searches(context, target, ("interleave",), {**options, "callers": callers}, schedules=schedules)
 
 
 @click.command()
@@ -329,7 +298,7 @@ def limits(context: click.Context, /, target: Target, points: int | None, **opti
     A point counts only if the limit was really met. Pages and steps reach only a target that connects through the
     environment; memory limits reach every target.
     """
-    _run(context, target, ("limits",), options, limit_points=points)
+    run_searches(context, target, ("limits",), options, limit_points=points)
 
 
 @click.command()
@@ -351,171 +320,4 @@ def syscalls(context: click.Context, /, target: Target, points_per_call: int | N
 
     The program's protocol is in docs/any-language.md.
     """
-    _run(context, target, ("syscalls",), options, points_per_call=points_per_call)
-
-
-def _require_one_process(context: click.Context, options: dict[str, Any]) -> None:
-    """Error paths are traced in this process alone; raises `click.UsageError` for other processes."""
-    if not options["error_paths"]:
-        return
-    is_asked = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE and options["jobs"] > 1
-    if is_asked or options["cluster"] is not None:
-        raise click.UsageError("--error-paths sees one process only: leave --jobs and --cluster out")
-    options["jobs"] = 1
-
-
-def _run(
-    context: click.Context,
-    target: Target,
-    searches: tuple[str, ...],
-    options: dict[str, Any],
-    *,
-    depths: tuple[str, ...] | None = None,
-    by_hand: FaultPlan | None = None,
-    **sizes: int | None,
-) -> None:
-    _require_one_process(context, options)
-    reached = campaign.searches_for(target)
-    if ("syscall" in target.depths and not set(searches) <= {*reached}) or "syscalls" in set(searches) - {*reached}:
-        hint = "" if "syscall" in target.depths else "; a separate program is: --target 'command:PROGRAM ARGUMENT ...'"
-        shown = ", ".join(reached)
-        raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
-    if has_plain_files_only(target) and not set(searches) <= {*reached}:
-        raise click.UsageError(
-            f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} declares plain files "
-            f"({target.configurations[0]}); it supports: {', '.join(reached)}"
-        )
-    plan = Plan(
-        searches=searches,
-        profile=_profile_of(searches, options, sizes),
-        seed=options["seed"],
-        max_time_s=options["max_time_s"],
-        call_timeout_s=options["call_timeout_s"],
-        report=options["report"],
-        configurations=options["configurations"] or None,
-        depths=depths,
-        by_hand=by_hand,
-        callers=options.get("callers") or None,
-        preemptions=options.get("preemptions", 2),
-        device=options.get("device", Device()),
-        latent=options.get("latent", False),
-        machines=options.get("machines", ()),
-        progress=options.get("progress"),
-        goes_on=options.get("goes_on", False),
-        jobs=options["jobs"],
-        cluster=options["cluster"],
-        shard=options["shard"],
-        examples=options.get("examples"),
-    )
-    _print_estimate(target, plan, options)
-    points, baseline, outputs = run_record.Points(), ci.baseline_of(options), ci.Outputs()
-    if options["quiet"] and options["verbose"]:
-        raise click.UsageError("--quiet and --verbose exclude each other")
-    ci.require_writable(plan.report, options)
-    loud = {"quiet": options["quiet"], "verbose": options["verbose"]}
-    accepts = baseline.accepts if baseline else nothing_accepted
-    with _tracer(options) as tracer, ci.watching(options) as others:
-        handlers: tuple[Handler, ...] = (points, *others, *([tracer] if tracer else []))
-        with tracer.running() if tracer else contextlib.nullcontext():
-            recorder = run_shown(target, plan, *handlers, accepts=accepts, **loud)
-        error_paths = tracer.result() if tracer else None
-    record = run_record.record_of(recorder, target, plan, points, error_paths)
-    record = with_traces(msgspec.structs.replace(record, command=as_typed(context)), target)
-    record = ci.completed(record, target, baseline, options, outputs)
-    if plan.report is not None:
-        with outputs.writing("record of this run"):
-            run_record.write(record, plan.report / "run.json")
-    if options["html"] is not None:
-        with outputs.writing("page of this run"):
-            write_page(record, options["html"], plan.report)
-    if options["as_json"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(run_record.without_points(record))).decode())
-    else:
-        if error_paths:
-            show_error_paths(error_paths, output())
-        verdict.show(recorder, target, record, output())
-    ci.deliver(record, options, outputs)
-    code = campaign.verdict(recorder)
-    least = options["least_error_paths"]
-    if code is Exit.HOLDS and error_paths and least is not None and (error_paths.percent < least or error_paths.stale):
-        wanted = f"at least {least:g} % are required, and no invalid reason"
-        click.echo(f"{error_paths_summary(error_paths)}; {wanted}", err=True)
-        code = Exit.FINDING
-    context.exit(Exit.NOT_TESTED if outputs.missing and code is not Exit.INTERRUPTED else code)
-
-
-def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[str, int | None]) -> Profile:
-    """The profile with the requested sizes; raises `click.UsageError` if these contradict each other."""
-    chosen: dict[str, int | None] = {name: size for name, size in sizes.items() if size is not None}
-    chosen |= dict.fromkeys(options.get("unlimited", ()))
-    if "points_per_call" in chosen:
-        # A requested number is kept.
-        chosen["every_operation"] = False
-    if options["exhaustive"]:
-        # There are so many pairs of calls that their schedules stay a sample, unless only they are requested.
-        endless = [*_ENDLESS, *(["schedules"] if searches == ("interleave",) else [])]
-        if limited := [name for name in endless if chosen.get(name) is not None]:
-            raise click.UsageError(f"--exhaustive tries all: leave out the option that limits {', '.join(limited)}")
-        chosen |= dict.fromkeys(endless)
-    return msgspec.structs.replace(PROFILES[options["profile"]], **chosen)
-
-
-def _print_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
-    """Print the expected time of the run before it begins."""
-    if options["exhaustive"] and not options["quiet"]:
-        with could_not_run():
-            click.echo(estimated(target, plan), err=True)
-
-
-@contextlib.contextmanager
-def _tracer(options: dict[str, Any]) -> Iterator[ErrorPathTracer | None]:
-    """The tracer of the named packages' error paths, if any."""
-    if not options["error_paths"]:
-        if options["least_error_paths"] is not None:
-            raise click.UsageError("--fail-under-error-paths needs --error-paths PACKAGE")
-        yield None
-        return
-    with scratch() as directory:
-        try:
-            tracer = ErrorPathTracer(options["error_paths"], directory)
-        except SourceError as error:
-            raise click.UsageError(str(error)) from error
-        yield tracer
-
-
-def run_shown(
-    target: Target,
-    plan: Plan,
-    *handlers: Handler,
-    quiet: bool = False,
-    verbose: bool = False,
-    console: Console | None = None,
-    accepts: Callable[[Finding], str] = nothing_accepted,
-) -> Recorder:
-    """Run a campaign with its progress on standard error; raises `CouldNotRun`."""
-    shown = console or progress_output()
-
-    elsewhere = plan.jobs > 1 or plan.cluster is not None
-
-    def new_progress() -> Progress:
-        return Progress(shown, quiet=quiet, verbose=verbose, max_time_s=plan.max_time_s, live=not elsewhere)
-
-    with could_not_run():
-        if elsewhere:
-            each = defaultdict[str, Progress](new_progress)
-            return campaign.run(target, plan, handlers, accepts, live=lambda name, event: each[name](event))
-        with new_progress() as progress:
-            return campaign.run(target, plan, (progress, *handlers), accepts)
-
-
-def _canary_is_caught(quiet: bool) -> bool:
-    bug = find_bug("canary")
-    with could_not_run():
-        plan = Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1, rehearses=False)
-        recorder = campaign.run(bug.target(), plan)
-    if recorder.interrupted:
-        raise click.Abort
-    caught = any(found.finding.code in bug.checks for found in recorder.findings)
-    if not quiet and caught:
-        click.echo(f"the canary was caught by {recorder.findings[0].finding.code}", err=True)
-    return caught
+    run_searches(context, target, ("syscalls",), options, points_per_call=points_per_call)

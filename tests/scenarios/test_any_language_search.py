@@ -14,7 +14,7 @@ import pytest
 import tiny_stores
 
 from tornpage.faults.strace import why_unavailable
-from tornpage.scenarios.cli import searches
+from tornpage.scenarios.cli import one_run
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.syscall_injection import intrude
 from tornpage.scenarios.execution.trial import Trial
@@ -232,7 +232,7 @@ def test_a_program_is_searched_by_its_system_calls(
     word: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = Profile("quick", 1, 6, 0, 0, crash_states=3, kills=2, rival_points=1)
-    monkeypatch.setitem(searches.PROFILES, "quick", profile)
+    monkeypatch.setitem(one_run.PROFILES, "quick", profile)
     ran = command(word, "--target", named("memory-first"), "--json")
     assert ran.code == 1, ran
     data = json.loads(ran.out)

@@ -15,7 +15,7 @@ from click import Context
 from click.testing import CliRunner
 
 from tornpage import faults
-from tornpage.scenarios.cli import searches
+from tornpage.scenarios.cli import one_run
 from tornpage.scenarios.cli import tornpage as group
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.plan import Profile
@@ -125,7 +125,7 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
 
 def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Profile("quick", 1, 10, 10, 10, crash_states=5, kills=2, rival_points=10, limit_points=10)
-    monkeypatch.setitem(searches.PROFILES, "quick", small)
+    monkeypatch.setitem(one_run.PROFILES, "quick", small)
     ran = command("check", "--target", "tiny_stores:Declared", *WAL, "--json")
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
@@ -142,14 +142,14 @@ def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Profile("quick", 1, 5, 20, 10, crash_states=5, kills=2)
-    monkeypatch.setitem(searches.PROFILES, "quick", small)
+    monkeypatch.setitem(one_run.PROFILES, "quick", small)
     ran = command("check", "--target", "json-file", "--json")
     assert ran.code == 0, ran
     assert [search["search"] for search in json.loads(ran.out)["searches"]] == ["sweep", "crash", "kill", "fuzz"]
 
 
 def test_a_check_that_can_not_see_the_canary_is_not_begun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "find_bug", lambda _: Harmless())
+    monkeypatch.setattr(one_run, "find_bug", lambda _: Harmless())
     ran = command("check", *TINY, *WAL)
     assert ran.code == 2
     assert "proves nothing" in ran.err or "would prove nothing" in ran.err
