@@ -27,6 +27,7 @@ from tornpage.ledger.rules.values import EARLIEST_MS, LATEST_MS
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 UNREADABLE: Final = "it can't be read"
+CHANGED: Final = "it changed while it was imported"
 _MOST_ATTEMPTS: Final = 1_000_000
 _ATTEMPT_DATA: Final = frozenset({"id", "enqueuedAt", "retryCount", "lastAttemptAt", "lastError"})
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -119,7 +119,7 @@ class Outbox(RecoveringQueue):
         """Remove the file, unless it has changed since it was read."""
         try:
             if not legacy.is_unchanged(file):
-                return ImportProblem(_shown(file.path), "it changed while it was imported", imported=True)
+                return ImportProblem(_shown(file.path), legacy.CHANGED, imported=True)
             file.path.unlink()
         except FileNotFoundError:  # no fault: it takes another import that is at work just now.
             return None

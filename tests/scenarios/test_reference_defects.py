@@ -637,6 +637,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a file is the same for a second": (
         put(legacy, "_identity", lambda found: (found.st_ino, found.st_size, int(found.st_mtime))),
         messages.changing_files),
+    "a file of the same size and time is the same": (
+        put(legacy, "_identity", lambda found: (found.st_dev, found.st_size, found.st_mtime_ns)),
+        messages.changing_files),
     "files of workers are removed without a lock": (
         put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
     "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),

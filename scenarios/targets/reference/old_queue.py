@@ -27,12 +27,27 @@ def _below(path: Path, content: bytes) -> None:
     (given_up / path.name).write_bytes(content)
 
 
+def _replaced(path: Path) -> os.stat_result:
+    """The file that another one replaces; an empty one if it is gone already."""
+    if not path.exists():
+        path.touch()
+    return path.stat()
+
+
 def _later(path: Path, content: bytes) -> None:
     """Written in another millisecond of the same second as the file that it replaces, which may have the same size."""
-    second, ns = divmod(path.stat().st_mtime_ns, 1_000_000_000)
+    second, ns = divmod(_replaced(path).st_mtime_ns, 1_000_000_000)
     path.write_bytes(content)
     written_ns = second * 1_000_000_000 + (ns + 1_000_000) % 1_000_000_000
     os.utime(path, ns=(written_ns, written_ns))
+
+
+def _another(path: Path, content: bytes) -> None:
+    """Another file of the same size and time, as one that was copied with its times and moved here."""
+    found, copy = _replaced(path), path.with_suffix(".new")
+    copy.write_bytes(content.ljust(found.st_size))
+    os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+    copy.replace(path)
 
 
 # What the ledger takes for a file of the old queue at most.
@@ -49,6 +64,7 @@ _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
     "fifo": lambda path, _: os.mkfifo(path),
     "below": _below,
     "later": _later,
+    "another": _another,
 }
 
 
@@ -70,6 +86,8 @@ class LegacyQueue:
         self._database = database
         # The idempotency key, if any, of each removed message.
         self._taken: dict[str, str | None] = {}
+        # The same of the messages in the files as an import found them, or as they were replaced since.
+        self._found: dict[str, str | None] = {}
         # All imports in the database at the last check; None: there was no check.
         self.known: dict[str, str] | None = None
 
@@ -85,15 +103,21 @@ class LegacyQueue:
             self.directory.mkdir(exist_ok=True)
             _ODD_FILES[kind](self.directory / name, msgspec.json.encode(content))
 
+    def replace(self, name: str, content: object, kind: str = "json") -> None:
+        """During an import another program puts down a file: it has removed the one before, and not the import."""
+        there = self._ids()
+        self.put(name, content, kind)
+        self._found = {one: key for one, key in self._found.items() if one not in there} | self._ids()
+
     @contextlib.contextmanager
     def importing(self) -> Iterator[Path]:
         """During an import: record which files are removed."""
-        before = self._ids()
+        self._found = self._ids()
         try:
             yield self.directory
         finally:
             left = self._ids()
-            self._taken |= {name: key for name, key in before.items() if name not in left}
+            self._taken |= {name: key for name, key in self._found.items() if name not in left}
 
     def _ids(self) -> dict[str, str | None]:
         """The keys of the messages in the files, by their id."""

@@ -26,7 +26,7 @@ from tornpage.ledger import (
 )
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.disk.rows import Unreadable
-from tornpage.ledger.outbox.legacy import UNREADABLE
+from tornpage.ledger.outbox.legacy import CHANGED, UNREADABLE
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
 from tornpage.scenarios.targets.reference.compared.told import Told, recovery_lines
@@ -266,7 +266,7 @@ class OwnSession:
         self._legacy.put(name, content, kind)
 
     def _do_outbox_import_legacy(self, changes: dict[str, Any] | None = None) -> Any:
-        """Import the old queue; while that goes on somebody puts down one that `changes`, after it was read."""
+        """Import the old queue; while that goes on somebody puts down one that `changes`, mostly after it was read."""
         if self._is_elsewhere:
             # Its session is not checked after each call, and the other one may have imported since.
             self._legacy.known = None
@@ -275,12 +275,13 @@ class OwnSession:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
         if changes is not None:
             # The clock is read before a file is read, and once it is recorded.
-            self._at_reading = 2, lambda: self._legacy.put(**changes)
+            self._at_reading = 2, lambda: self._legacy.replace(**changes)
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
-        for problem in report.problems if changes is None else ():
+        for problem in report.problems:
             # The report says it to its caller: that message was not taken over, or its file stays, and the others were.
-            if problem.imported or problem.reason.startswith(UNREADABLE):
+            is_left = problem.imported and problem.reason != CHANGED
+            if is_left or problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
         left = sorted(name for name in self._legacy.contents() or () if name.endswith(".json"))
         problems = [problem.file for problem in report.problems]

@@ -212,8 +212,8 @@ class _Call(msgspec.Struct, frozen=True):
 
 def _names_an_argument(reason: str, call: _Call) -> bool:
     """Whether a refusal says which argument it is about: by its name, or, for an id, as in "worker 'a'"."""
-    if call.name == "batch" or not call.args:
-        # It is about one of the calls in it, or about what is on disk.
+    if call.name in ("batch", "outbox.import_legacy") or not call.args:
+        # It is about one of the calls in it, or about what is on disk; what `changes` meanwhile is no argument.
         return True
     # Of those that it needs and lacks, or else of those that it has.
     named = _NEEDED.get(call.name, frozenset()) - call.args.keys() or call.args.keys()

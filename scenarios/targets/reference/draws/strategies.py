@@ -150,6 +150,12 @@ def _old_file(known: Known) -> Drawing:
     return strategies.builds(build, strategies.sampled_from(names), strategies.sampled_from(["you", "me"]))
 
 
+# Another program replaces a file while the files are imported.
+_REPLACED: Final = tuple(
+    {"name": f"{name}.json", "content": {"id": "replaced", "channel": "mail", "to": "you"}, "kind": kind}
+    for name, kind in (("old0", "another"), ("old1", "later"))
+)
+
 _BROKE: Final = {"error": "it broke"}
 
 TASKS: Final[Mapping[str, Callable[[Known], Drawing]]] = {
@@ -219,7 +225,7 @@ OUTBOX: Final[Mapping[str, Callable[[Known], Drawing]]] = {
         "outbox.prune", {"age_ms": 1}, {"age_ms": 120_000}, {"age_ms": 1, "limit": 1}, {"age_ms": 0}
     ),
     "legacy_file": _old_file,
-    "outbox.import_legacy": _plain("outbox.import_legacy"),
+    "outbox.import_legacy": _plain("outbox.import_legacy", {}, {}, *({"changes": one} for one in _REPLACED)),
 }  # fmt: skip
 
 _ALL: Final = {**TASKS, **HISTORY, **OUTBOX}

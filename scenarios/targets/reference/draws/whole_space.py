@@ -103,6 +103,7 @@ _POOLS: Final[Mapping[str, Draw]] = {
     "apply": _of(*_TRUTHS),
     "booting": _of(*_TRUTHS),
     "issue_number": _of(0, 7),
+    "changes": lambda chance: {**_old_file(chance).args, "kind": chance.choice(("another", "later"))},
     **dict.fromkeys(("tokens_in", "tokens_out", "turns"), _of(0, 1, 2**40)),
     **dict.fromkeys(("started_at", "ended_at", "last_event_at", "finished_at", "last_notified_event_at"), _time),
 }
@@ -155,7 +156,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "outbox.recover": ("cutoff", ("budget_ms", "max_age_ms")),
     "outbox.prune": ("age_ms", ("limit",)),
     "outbox.get": ("message_id", ()), "outbox.list": ("", ("channel",)),
-    "outbox.import_legacy": ("", ()),
+    "outbox.import_legacy": ("", ("changes",)),
 }  # fmt: skip
 # An argument that another call has under the same name, with other values.
 _RENAMED: Final = {"delivery_status": ("tasks.set_delivery_status", "status"), "result": ("history.finish", "status")}
@@ -220,7 +221,7 @@ def _valid(argument: str, chance: Random) -> Any:
 
 def _may_be_odd(key: str) -> bool:
     # Any value has a truth value, and the next id is not an argument.
-    return key not in ("id", "apply", "booting")
+    return key not in ("id", "apply", "booting", "changes")
 
 
 def _plain(chance: Random, *, timed: bool = True) -> Action:

@@ -2,41 +2,73 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.outbox import BACKOFF_MS, new_message
 from tornpage.scenarios.targets.reference.model.state import Outcome, Row, State
 from tornpage.scenarios.targets.reference.model.values import Refusal, a_time, as_json
 from tornpage.scenarios.targets.reference.model.world import World
 
+_AT_READING: Final = 2
+
 
 def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome:
     """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
 
-    One that `changes` after it was read (and then it is another one) stays, too. The answer has the names of the files
-    that are reported, and of those that are left.
+    Another program `changes` one: before it is read, while it is imported (then it is another one, and stays), or
+    later. The answer has the names of the files that are reported, and of those that are left.
     """
     if world.files is None:
         raise Refusal("UsageError")
     counts = {"imported": 0, "already_there": 0, "removed": 0}
-    stay = []
-    for name in sorted(one for one in world.files if one.endswith(".json")):
-        message = _from_file(world.now_ms, world.files[name])
-        if message is None:
-            stay.append(name)
-            continue
-        verdict = _verdict(world, state, message)
-        if verdict == "conflict":
+    files, stay = dict(world.files), []
+    change = _Change(files, changes)
+    for name in sorted(one for one in files if one.endswith(".json")):
+        change.read_clock()
+        change.forget()
+        message = _from_file(world.now_ms, files[name])
+        verdict = "conflict" if message is None else _verdict(world, state, message)
+        if message is None or verdict == "conflict":
             stay.append(name)
             continue
         if verdict == "imported":
+            change.read_clock()
             state = state.put("message", message["id"], message)
         counts[verdict] += 1
-        if changes is not None and changes["name"] == name:
+        if change.is_of(name):
             stay.append(name)
         else:
             counts["removed"] += 1
-    return Outcome(state, {**counts, "problems": stay, "left": stay})
+            del files[name]
+    return Outcome(state, {**counts, "problems": stay, "left": sorted(one for one in files if one.endswith(".json"))})
+
+
+class _Change:
+    """A file that another program puts down when the clock is read for the second time.
+
+    It is read before each file is read, and once a message is recorded.
+    """
+
+    def __init__(self, files: dict[str, Any], changes: Any) -> None:
+        self._files = files
+        self._changes = changes
+        self._readings = 0
+        self._replaced: str | None = None
+
+    def forget(self) -> None:
+        """What was replaced before now is read as it is."""
+        self._replaced = None
+
+    def is_of(self, name: str) -> bool:
+        """Whether this file was replaced since."""
+        return self._replaced == name
+
+    def read_clock(self) -> None:
+        """One more reading."""
+        self._readings += 1
+        if self._readings == _AT_READING and self._changes is not None:
+            self._replaced = self._changes["name"]
+            self._files[self._replaced] = self._changes["content"]
 
 
 def _verdict(world: World, state: State, message: Row) -> str:

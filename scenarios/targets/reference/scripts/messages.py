@@ -226,6 +226,13 @@ def changing_files() -> Iterator[Action]:
     yield call("legacy_file", name="s.json", content={**old, "id": "s"})
     changed = {"name": "s.json", "content": {**old, "id": "r"}, "kind": "later"}
     yield call("outbox.import_legacy", changes=changed)
+    # Another file, of the same size and time; before it is read, while it is imported, and when it has been.
+    for first, replaced in (("h", "i"), ("h", "h"), ("i", "h")):
+        for name in sorted({first, replaced}):
+            yield call("legacy_file", name=f"{name}.json", content={**old, "id": f"{first}{replaced}-{name}"})
+        changed = {"name": f"{replaced}.json", "content": {**old, "id": f"n{first}{replaced}"}, "kind": "another"}
+        yield call("outbox.import_legacy", changes=changed)
+        yield call("outbox.import_legacy")
     # The same message, its fields in another order.
     for order in (("id", "channel", "to"), ("to", "channel", "id")):
         yield call("legacy_file", name="o.json", content={name: {**old, "id": "o"}[name] for name in order})
