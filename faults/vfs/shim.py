@@ -46,35 +46,16 @@ from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.reach import subinterpreters
 from tornpage.faults.reach.bindings import open_memory
 from tornpage.faults.reach.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
-from tornpage.faults.reach.names import Names
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import shared_files
+from tornpage.faults.vfs.open_files import BESIDE, OpenFiles, role_of_flags, role_of_path
 from tornpage.faults.vfs.operation_log import KINDS as RECORDED
 from tornpage.faults.vfs.operation_log import Tape
 from tornpage.faults.vfs.signals import Interrupts, raise_pending, was_pending, with_pending
 from tornpage.faults.vfs.slots import GUEST, PAST, Callbacks, Past, Place, Slot, copy_of_methods
 from tornpage.faults.vfs.virtual import Virtual
 
-_OPEN_ROLES: Final = (
-    (0x100, "db"), (0x80000, "wal"), (0x800, "journal"), (0x4000, "super"), (0x7600, "temp"),
-)  # fmt: skip
-_SUFFIX_ROLES: Final = (("-wal", "wal"), ("-journal", "journal"))
-_BESIDE: Final = frozenset({"wal", "journal"})
 _SHM_LOCK: Final = 2  # SQLITE_SHM_LOCK; without it the call is a release
-
-
-def _role_of_flags(flags: int) -> str:
-    return next((role for flag, role in _OPEN_ROLES if flags & flag), "temp")
-
-
-def _role_of_path(path: str | None) -> str:
-    """The role of a file that SQLite deletes or looks up by name only."""
-    if path is None:
-        return "temp"
-    for suffix, role in _SUFFIX_ROLES:
-        if path.endswith(suffix):
-            return role
-    return "super" if "-mj" in path.rsplit(os.sep, 1)[-1] else "db"
 
 
 def _text(address: int | None) -> str | None:
@@ -106,7 +87,7 @@ class Shim:
     """The shim of one library; get it from `install` or `shim_for`, do not construct it.
 
     Attributes: `kept`, the exceptions that callbacks raised and that have not been raised in the harness yet; `paths`,
-    the open files by SQLite's address; `databases`, every database that was ever opened under this shim.
+    the open files by SQLite's address; `databases`, every database that was ever opened under this shim, and its VFS.
     """
 
     def __init__(self, library: Library) -> None:
@@ -114,12 +95,8 @@ class Shim:
         self.kept: list[BaseException] = []
         # SQLite may absorb the error that an interrupt becomes: until it is raised, every operation fails.
         self._interrupted = False
-        self.paths: dict[int, str | None] = {}
-        # Device and inode of each open database, by the same address: another file can take over its path.
-        self._identities: dict[int, tuple[int, int]] = {}
-        self.databases: dict[str, str] = {}
-        self._names = Names()
-        self._supers: set[int] = set()
+        self._files = OpenFiles()
+        self.paths, self.databases = self._files.paths, self._files.databases
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
         # The watchers that need the offset and the size of a read.
@@ -131,7 +108,7 @@ class Shim:
         # All slots that can be replaced, and the kinds of operation whose slots are replaced now.
         self._slots: list[Slot] = []
         self._pointed: frozenset[str] | None = frozenset()
-        for function in (self._keep, _stop_all, self.stop, self._refresh, self._point):
+        for function in (self._keep, _stop_all, self.stop, self._refresh, self._point, self._files.closed):
             self._interrupts.keep_out_of(function)
         self._depth = 0
         # Copied before any slot is replaced.
@@ -164,7 +141,7 @@ class Shim:
 
     def open_databases(self) -> set[str]:
         """The databases that connections of this library have open now."""
-        return {path for path in self.paths.values() if path in self.databases}
+        return set(self._files.open_databases())
 
     def has_open(self, path: str | os.PathLike[str]) -> bool:
         """Whether a connection of this library has this database open, compared by device and inode, not by path."""
@@ -172,7 +149,7 @@ class Shim:
             status = os.stat(path)  # noqa: PTH116 - on a hot path
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) in self._identities.values()
+        return self._files.has((status.st_dev, status.st_ino))
 
     # -- scopes --------------------------------------------------------------------------------------------
 
@@ -402,8 +379,8 @@ class Shim:
                 if self._interrupted:
                     return IOERR
                 path = _text(args[1])
-                role = _role_of_path(path)
-                if role in _BESIDE and not self._is_ours(args[1], path):
+                role = role_of_path(path)
+                if role in BESIDE and not self._files.is_ours(args[1], path):
                     return base(*args)  # type: ignore[no-any-return]
                 return self._perform(base, kind, role, path, args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
@@ -412,20 +389,13 @@ class Shim:
         ours = self._callbacks.address(field, operation)
         return Slot.at(place.cell_of(field), field, place.base[field], ours, (kind,))
 
-    def _is_ours(self, name: int | None, path: str | None) -> bool:
-        """Whether a journal or a log belongs to a connection that was opened under this shim.
-
-        While a super-journal is open here, SQLite deletes journals by names that it read from it: they count as ours.
-        """
-        return bool(self._supers) or self._names.belongs(name, path)
-
     def _on_open(
         self, base: Callable[..., int], vfs_name: str, vfs: int, name: int | None, file: int, flags: int, out: int
     ) -> int:
         # Pass the name on as the same pointer: SQLite keeps it, and reads beyond its end.
         args = (vfs, name, file, flags, out)
-        role, path = _role_of_flags(flags), _text(name)
-        if not self._depth or (role in _BESIDE and not self._is_ours(name, path)):
+        role, path = role_of_flags(flags), _text(name)
+        if not self._depth or (role in BESIDE and not self._files.is_ours(name, path)):
             return base(*args)
         # SQLite closes a file whose open failed only if it has a method table.
         methods = ctypes.c_size_t.from_address(file)
@@ -443,23 +413,12 @@ class Shim:
                 tape.opened(path, role, file, flags, existed=existed)
             known = self._tables.get((methods.value, role))
             methods.value = known[0] if known is not None else self._table(methods.value, role)
-            self._opened(file, name, path, role, vfs_name)
+            identity = self._files.opened(file, name, path, role, vfs_name)
+            if path is not None and identity is not None:
+                others = (one for one in _shims.values() if one is not self)
+                holders = (one.library.title for one in others if one._files.has(identity))
+                shared_files.opened(path, self.library.title, holders)
         return result
-
-    def _opened(self, file: int, name: int | None, path: str | None, role: str, vfs_name: str) -> None:
-        self.paths[file] = path
-        if role == "super":
-            self._supers.add(file)
-        elif role == "db":
-            self._names.opened(file, name)
-            if path is not None:
-                self.databases[path] = vfs_name
-                with contextlib.suppress(OSError):
-                    status = os.stat(path)  # noqa: PTH116 - on a hot path
-                    self._identities[file] = identity = status.st_dev, status.st_ino
-                    others = (one for one in _shims.values() if one is not self)
-                    holders = (one.library.title for one in others if identity in one._identities.values())
-                    shared_files.opened(path, self.library.title, holders)
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -490,10 +449,7 @@ class Shim:
             # An interrupt before the base runs would leave the descriptor open and its locks held.
             try:
                 raise_pending()
-                self.paths.pop(file, None)
-                self._identities.pop(file, None)
-                self._supers.discard(file)
-                self._names.closed(file)
+                self._files.closed(file)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
                 if was_pending(error):
                     return with_pending(error, close(file))
