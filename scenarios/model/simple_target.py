@@ -118,7 +118,8 @@ class SimpleTarget(Target):
     """The base of a small target. Set `file`, `calls` and `beat`; write `make`, `view` and `rows`.
 
     `file` is the database's name inside a directory. `calls` are tried in this order; each starts from the state that
-    the earlier ones left. `beat` is a repeatable call that adds exactly one key to the view. `binding` is the module
+    the earlier ones left. `beat` is a repeatable call that adds exactly one key to the view, apart from keys that begin
+    with one of `beat_touches`. `binding` is the module
     whose connections ``environment.connect`` opens: ``sqlite3``, or pysqlite3 and its like. A call that the store
     refuses for its own reasons raises `Refused`; wrap the store in `make` to translate its own exception.
 

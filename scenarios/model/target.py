@@ -215,6 +215,8 @@ class Target(Protocol):
     callers: tuple[str, ...] | None = None
     # Names of actions whose answer only one of two callers may get, even if it is a number or a boolean.
     hands_out: Collection[str] = ()
+    # Beginnings of keys that the heartbeat may add or change beside its one key, such as those of a table of totals.
+    beat_touches: Collection[str] = ()
     # Names of actions that only one caller makes at a time.
     by_one_caller: Collection[str] = ()
     # The module whose connections ``Environment.connect`` opens.
@@ -255,6 +257,7 @@ class Target(Protocol):
 
 
 _OPTIONAL: Final = (
+    "beat_touches",
     "binding",
     "by_one_caller",
     "by_others",

@@ -66,6 +66,15 @@ def _wrong_names(target: Any) -> str:
     return ""
 
 
+def _wrong_touches(target: Any) -> str:
+    """The error in `beat_touches`; "" for none. An empty beginning would leave the beat unjudged."""
+    touches: Any = getattr(target, "beat_touches", ())
+    is_listed = isinstance(touches, Collection) and not isinstance(touches, str)
+    if is_listed and all(isinstance(one, str) and one for one in touches):
+        return ""
+    return f"beat_touches is {touches!r:.100}; give a tuple of beginnings of keys, such as ('totals/',)"
+
+
 def _lacks_a_package(target: Any) -> str:
     """The package that the target needs and that is not installed; "" for none."""
     is_missing = getattr(target, "deterministic", False) and not ambient.is_available()
@@ -138,6 +147,7 @@ _RULES: Final = (
     _lacks_a_package,
     _wrong_callers,
     _wrong_names,
+    _wrong_touches,
     _what_is_wrong_with_calls,
 )
 

@@ -297,6 +297,18 @@ class BeatTwoKeys(ShelfTarget):
     beat = Action("two")
 
 
+class SoundBeatTwoKeys(BeatTwoKeys):
+    beat_touches = ("y",)
+
+
+class BeatTouchesAnother(BeatTwoKeys):
+    beat_touches = ("z",)
+
+
+class BeatTouchesAll(BeatTwoKeys):
+    beat_touches = ("",)
+
+
 class MisspeltCall(ShelfTarget):
     calls = (*ShelfTarget.calls, Action("putt", {"key": "c"}))
 
@@ -461,6 +473,8 @@ SET_UP_ERRORS = {
     BeatOnce: "the-beat-adds-one-key",
     BeatOnARemovedKey: "the-beat-adds-one-key",
     BeatTwoKeys: "the-beat-adds-one-key",
+    BeatTouchesAnother: "the-beat-adds-one-key",
+    BeatTouchesAll: "declarations",
     MisspeltCall: "every-call-works",
     RefusedCall: "every-call-works",
     NoClose: "every-call-works",

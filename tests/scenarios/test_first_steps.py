@@ -174,7 +174,7 @@ class Mapped:
         (PER_CALL, "Jobs", "deterministic: the time and the random values", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
         (NUMBERED, "Numbered", "2 calls: add, remove", 1),
-        (LOGGED, "Logged", "not checked: log", 0),
+        (LOGGED, "Logged", "view: accounts, log, through store.db", 0),
     ],
 )
 def test_a_target_is_written_that_runs_at_once_and_judges_rightly(

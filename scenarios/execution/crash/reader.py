@@ -44,6 +44,7 @@ from tornpage.scenarios.execution.reopen import (
 )
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS
+from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
@@ -329,7 +330,7 @@ class CrashReader:
                 session = self.target.open(home, self.configuration, environment)
                 try:
                     session.call(self.target.heartbeat())
-                    self._beat_adds[at] = session.live_view()
+                    self._beat_adds[at] = own_keys(session.live_view(), self.target.beat_touches)
                 finally:
                     session.close()
         return self._beat_adds[at]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, View
 
@@ -40,4 +41,4 @@ def adds_a_key(copy: Trial, files: Files, beat: Action, step: int) -> bool:
         after: View = dict(copy.live_view())
     except (Exception, Violation):  # noqa: BLE001 - what fails here is for the search to find
         return True
-    return len(after) == len(before) + 1 and all(after.get(key) == value for key, value in before.items())
+    return adds_one_key(before, after, copy.target.beat_touches)

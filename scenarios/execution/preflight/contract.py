@@ -34,6 +34,7 @@ from tornpage.scenarios.execution.preflight.rules import (
 )
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.beats_key import adds_one_key, own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import says_no
@@ -287,7 +288,7 @@ class _Rehearsal:
         files = trial.crash_copy()
         self._files_left = files
         self._require_one_more_key(before, view)
-        self._beats_keys = tuple(view.keys() - before.keys())
+        self._beats_keys = tuple(own_keys(view, self.target.beat_touches).keys() - before.keys())
         if view != rows:
             self._raise_cause(trial, files, view, rows)
         elif rows_before != before:
@@ -312,10 +313,11 @@ class _Rehearsal:
                 )
 
     def _require_one_more_key(self, before: View, after: View) -> None:
-        if len(after) == len(before) + 1 and all(after.get(key) == value for key, value in before.items()):
+        if adds_one_key(before, after, self.target.beat_touches):
             return
         if self._reopened_view(self._files_left) != after:
             raise _Leave
+        before, after = (own_keys(view, self.target.beat_touches) for view in (before, after))
         changed = [one for one in differences(before, after) if one.key in before]
         if changed:
             advice = ""

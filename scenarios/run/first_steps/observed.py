@@ -15,7 +15,7 @@ import inspect
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +61,7 @@ from tornpage.scenarios.run.first_steps.own_data import (
     properties,
 )
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
-from tornpage.scenarios.run.first_steps.tables import Table, count, lost_rows, others, read
+from tornpage.scenarios.run.first_steps.tables import Table, changed, count, lost_rows, others, read
 from tornpage.scenarios.run.first_steps.values import beat_of
 
 # The file's name that a store is given.
@@ -77,6 +77,14 @@ _TAKES_AWAY: Final = (
 )  # fmt: skip
 
 
+class Beat(msgspec.Struct, frozen=True):
+    """A call that adds rows: the tables that it changes, those to which it adds exactly one row first."""
+
+    action: Action
+    tables: tuple[str, ...]
+    one_row: int
+
+
 class Observed(msgspec.Struct, frozen=True):
     """All data needed to write a target; `make` is an expression of Store, path and environment."""
 
@@ -86,7 +94,7 @@ class Observed(msgspec.Struct, frozen=True):
     # SQLite's level, as the store sets it.
     synchronous: str
     calls: tuple[Action, ...]
-    beats: tuple[Action, ...]
+    beats: tuple[Beat, ...]
     tables: tuple[Table, ...]
     # Attributes and methods that return data, with their values once there were rows.
     answers: Mapping[str, Any]
@@ -161,20 +169,33 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
 
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
-    tables = tuple(stable(one, there) for one, there in zip(played.most, again.most, strict=False) if one.rows)
+    tables = tuple(stable(one, there) for one, there in _with_rows(played, again))
     if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
         raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
     if not tables:
         raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found])
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
-    beats = tuple(beat_of(action) for _, action in growing)
+    beats = tuple(_beat(action, played.changes.get(action.name, {})) for _, action in growing)
     return Observed(
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
         deterministic, begun=played.defaults, library=played.library, stays_open=played.stays_open,
     )  # fmt: skip
+
+
+def _with_rows(played: "_Played", again: "_Played") -> Iterator[tuple[Table, Table]]:
+    """Each table that had rows, as it was when there were most rows, or else when it had most; in both runs."""
+    for name, most in played.fullest.items():
+        if name in again.fullest:
+            one, there = ({table.name: table for table in run.most}.get(name) for run in (played, again))
+            yield (one, there) if one is not None and there is not None and one.rows else (most, again.fullest[name])
+
+
+def _beat(action: Action, changes: Mapping[str, bool]) -> Beat:
+    names = sorted(changes, key=lambda name: not changes[name])
+    return Beat(beat_of(action), tuple(names), sum(changes.values()))
 
 
 def _overwriting(
@@ -205,6 +226,9 @@ class _Played:
         self.make, self.directory, self.tried = make, directory, list[str]()
         self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
         self.most: list[Table] = []
+        # Each table when it had most rows, and by call the tables that it has changed.
+        self.fullest: dict[str, Table] = {}
+        self.changes: dict[str, dict[str, bool]] = {}
         self.answers: dict[str, Any] = {}
         self.held: dict[str, None] = {}
         self.left_out: dict[str, str] = {}
@@ -268,7 +292,7 @@ class _Played:
     def play_like(self, other: "_Played", actions: list[Action]) -> "_Played":
         """Make other calls than `other` did, knowing what it has learned."""
         self.tried, self.left_out = other.tried, other.left_out
-        self.answers = dict.fromkeys(other.answers)
+        self.answers, self.changes = dict.fromkeys(other.answers), other.changes
         self.repeat(actions)
         return self
 
@@ -339,6 +363,8 @@ class _Played:
         if not self._begins and leaves_a_transaction(self.directory):
             self._begins = name
         added = count(after) - count(before)
+        if added > 0:
+            self.changes.setdefault(name, changed(before, after))
         if added > 0 and is_an_ending(name, needed(method)) and self._wrote_later(name):
             return []
         # A transaction that no other method ends is a defect, for the search to find.
@@ -370,6 +396,9 @@ class _Played:
         """Views are matched with the moment that has the most rows."""
         self.held |= dict.fromkeys(name for name in self._data() if asked(self.store, name))
         ours = [table for table in tables if table.name not in self.begun]
+        for table in ours:
+            if table.rows and len(table.rows) >= len(self.fullest.get(table.name, table).rows):
+                self.fullest[table.name] = table
         if count(ours) >= count(self.most):
             self.most = ours
             self.answers |= {name: asked(self.store, name) for name in self._looks()}

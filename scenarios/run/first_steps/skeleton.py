@@ -11,10 +11,10 @@ Not covered: the data that a view of some tables leaves out; the written file sa
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,7 @@ from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
-from tornpage.scenarios.run.first_steps.observed import GIVEN, Observed
+from tornpage.scenarios.run.first_steps.observed import GIVEN, Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import Table
 from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
@@ -37,6 +37,20 @@ class Written(msgspec.Struct, frozen=True):
     text: str
     name: str
     notes: tuple[str, ...]
+
+
+class _Proposal(NamedTuple):
+    """The expression of a connection that reads tables, the beat, the view in two parts, and `beat_touches`."""
+
+    source: str
+    beat: Action
+    answers: list[Answer]
+    rest: list[Table]
+    touches: tuple[str, ...]
+
+    def hides(self, observed: Observed) -> bool:
+        """Whether it leaves a table out."""
+        return len(self.answers) + len(self.rest) < len(observed.tables)
 
 
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
@@ -60,12 +74,15 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
     # A store that connects at its first call has no connection yet when its view is looked at: then the file is read.
     sources = [f"store.{observed.connection}", ""] if observed.connection else [""]
     proposals = (
-        (source, beat, answers, rest)
+        _Proposal(source, beat.action, answers, rest, touches)
         for source, beat, (seen, rest) in itertools.product(sources, observed.beats, views(observed))
         for answers in ([seen, [_over_the_rows(one, source) for one in seen]] if seen and source else [seen])
+        for touches in _touched(beat, {*(answer.table.name for answer in seen), *(table.name for table in rest)})
     )
-    for number, (source, beat, answers, rest) in enumerate(itertools.islice(proposals, _MOST_PROPOSALS)):
-        written = _written(observed, module, store, beat, answers, rest, source)
+    # What the store itself shows comes first, then views of every table, then beats that change one table.
+    ordered = sorted(proposals, key=lambda one: (not one.answers, one.hides(observed), bool(one.touches)))
+    for number, proposal in enumerate(ordered[:_MOST_PROPOSALS]):
+        written = _written(observed, module, store, proposal)
         try:
             _require(written, observed, directory / f"proposal-{number}", restores=restores)
         except TargetError as error:
@@ -77,6 +94,17 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
         (one for one in problems if " the beat " not in one), (problems or ["nothing adds exactly one row"])[-1]
     )
     raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}")
+
+
+def _touched(beat: Beat, shown: Container[str]) -> Iterator[tuple[str, ...]]:
+    """What the beat may change beside its one key, for each table that may have that key."""
+    changed = [name for name in beat.tables if name in shown]
+    if len(changed) < 2:
+        yield ()
+        return
+    for own in beat.tables[: beat.one_row]:
+        if own in changed:
+            yield tuple(f"{name}/" for name in changed if name != own)
 
 
 def _over_the_rows(answer: Answer, source: str) -> Answer:
@@ -127,7 +155,7 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
     calls = ({calls}
     )
     # A call that adds exactly one key, and may be repeated.
-    beat = {beat}
+    beat = {beat}{touches}
 
     def make(self, path, configuration, environment):
         {make}
@@ -145,6 +173,10 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
 _DETERMINISTIC: Final = """
     # It reads the clock, or draws random values, by itself: they are replaced while it runs.
     deterministic = True"""
+
+_TOUCHES: Final = """
+    # It also adds or changes keys that begin so.
+    beat_touches = {touches}"""
 
 _TABLES: Final = """\
 # Each table's name, the number of its key columns, and the query that reads it.
@@ -183,9 +215,8 @@ class Opened({store}):
 """
 
 
-def _written(
-    observed: Observed, module: str, store: str, beat: Action, answers: list[Answer], rest: list[Table], source: str
-) -> Written:
+def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -> Written:
+    source, beat, answers, rest, touches = proposal
     name, here = f"{store[:1].upper()}{store[1:]}Target", f"{module.rpartition('.')[2]}_target"
     shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
     from_file = bool(rest) and not source
@@ -201,6 +232,7 @@ def _written(
         + (_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
+        touches=_TOUCHES.format(touches=touches) if touches else "",
         beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)

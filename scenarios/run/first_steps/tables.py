@@ -60,6 +60,17 @@ def count(tables: Sequence[Table]) -> int:
     return sum(len(table.rows) for table in tables)
 
 
+def changed(before: Sequence[Table], after: Sequence[Table]) -> dict[str, bool]:
+    """The tables whose rows differ, by name, and whether it has exactly one row more and the others as they were."""
+    was = {table.name: {*table.rows} for table in before}
+    found = {}
+    for table in after:
+        old, new = was.get(table.name, set()), {*table.rows}
+        if old != new:
+            found[table.name] = old < new and len(new) == len(old) + 1
+    return found
+
+
 def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> bool:
     """Whether a row that was there is no longer, as it was, in its table."""
     now = {table.name: {*table.rows} for table in after}

@@ -1,0 +1,126 @@
+"""First targets for stores whose calls write to several tables: the view has all of them; a torn call is found."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+BASE = """
+import contextlib, sqlite3
+
+class Base:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.executescript(self.SCHEMA)
+
+    @contextlib.contextmanager
+    def _whole(self):
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _each(self):
+        yield
+
+    def close(self):
+        self.db.close()
+"""
+# Each call adds to one table and adds to, or changes, another one.
+SALES = """
+class Sales(Base):
+    SCHEMA = '''CREATE TABLE IF NOT EXISTS sales (id TEXT PRIMARY KEY, amount INTEGER);
+                CREATE TABLE IF NOT EXISTS totals (what TEXT PRIMARY KEY, n INTEGER);'''
+
+    def sell(self, id: str, amount: int):
+        with self._whole():
+            self.db.execute("INSERT INTO sales VALUES (?, ?)", (id, amount))
+            self.db.execute(
+                "INSERT INTO totals VALUES ('sum', ?) ON CONFLICT (what) DO UPDATE SET n = n + excluded.n", (amount,)
+            )
+"""
+HOOKS = """
+class Hooks(Base):
+    SCHEMA = '''CREATE TABLE IF NOT EXISTS hooks (id INTEGER PRIMARY KEY, url TEXT UNIQUE);
+                CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, hook INTEGER, state TEXT);'''
+
+    def register(self, url):
+        with self._whole():
+            self.db.execute("INSERT OR IGNORE INTO hooks (url) VALUES (?)", (url,))
+            (hook,) = self.db.execute("SELECT id FROM hooks WHERE url = ?", (url,)).fetchone()
+            self.db.execute("INSERT INTO sent (hook, state) VALUES (?, 'ping')", (hook,))
+            return hook
+"""
+# One table is empty when the others have most rows.
+INBOX = """
+class Inbox(Base):
+    SCHEMA = '''CREATE TABLE IF NOT EXISTS inbox (id INTEGER PRIMARY KEY, text TEXT);
+                CREATE TABLE IF NOT EXISTS archive (id INTEGER PRIMARY KEY, text TEXT);'''
+
+    def receive(self, text):
+        self.db.execute("INSERT INTO inbox (text) VALUES (?)", (text,))
+
+    def archive_all(self):
+        with self._whole():
+            self.db.execute("INSERT INTO archive SELECT * FROM inbox WHERE true ON CONFLICT DO NOTHING")
+            self.db.execute("DELETE FROM inbox")
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "tables"),
+    [(SALES, "Sales", "sales, totals"), (HOOKS, "Hooks", "hooks, sent"), (INBOX, "Inbox", "inbox, archive")],
+)
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_every_table_that_a_call_writes_is_in_the_view(
+    command: Command, tmp_path: Path, source: str, name: str, tables: str, is_torn: bool
+) -> None:
+    module = f"tables_of_{name.lower()}{'_torn' if is_torn else ''}"
+    text = source.replace("self._whole()", "self._each()") if is_torn else source
+    (tmp_path / f"{module}.py").write_text(BASE + text)
+    wrote = command("new", "target", "--from", f"{module}:{name}")
+    assert f"view: {tables}, through store.db" in wrote.out
+    assert "not checked" not in wrote.out
+    swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
+    assert swept.code == is_torn, swept
+    assert ("all-or-nothing" in swept.out) is is_torn
+
+
+# Memory is changed before the COMMIT.
+CACHED = """
+class Cached(Base):
+    SCHEMA = "CREATE TABLE IF NOT EXISTS sales (id TEXT PRIMARY KEY, n INT); CREATE TABLE IF NOT EXISTS sums (k, n)"
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.sums = dict(self.db.execute("SELECT k, n FROM sums"))
+
+    def sell(self, id: str, n: int):
+        with self._whole():
+            self.db.execute("INSERT INTO sales VALUES (?, ?)", (id, n))
+            self.sums["sum"] = self.sums.get("sum", 0) + n
+            self.db.execute("DELETE FROM sums")
+            self.db.execute("INSERT INTO sums VALUES ('sum', ?)", (self.sums["sum"],))
+"""
+
+
+def test_a_view_in_memory_is_joined_by_the_other_tables(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "tables_in_memory.py").write_text(BASE + CACHED)
+    wrote = command("new", "target", "--from", "tables_in_memory:Cached")
+    assert "view: sums: k and n of sums" in wrote.out
+    assert "view: sales, through store.db" in wrote.out
+    swept = command("sweep", "--target", "tables_in_memory_target:CachedTarget", "--quiet", "--jobs", 1)
+    assert swept.code == 1
+    assert "sums/sum: memory has" in swept.out
