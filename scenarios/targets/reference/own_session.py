@@ -273,9 +273,7 @@ class OwnSession:
         self._legacy.look()
         if self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
-        if changes is not None:
-            # The clock is read before a file is read, and once it is recorded.
-            self._at_reading = 2, lambda: self._legacy.replace(**changes)
+        self._replace_meanwhile(changes)
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
         for problem in report.problems:
@@ -284,8 +282,13 @@ class OwnSession:
             if is_left or problem.reason.startswith(UNREADABLE):
                 raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
         left = sorted(name for name in self._legacy.contents() or () if name.endswith(".json"))
-        problems = [problem.file for problem in report.problems]
+        problems = [[problem.file, problem.imported] for problem in report.problems]
         return {**msgspec.structs.asdict(report), "problems": problems, "left": left}
+
+    def _replace_meanwhile(self, changes: dict[str, Any] | None) -> None:
+        if changes is not None:
+            # The clock is read before a file is read, and once it is recorded.
+            self._at_reading = 2, lambda: self._legacy.replace(**changes)
 
     def _do_memory_import_legacy(self) -> None:
         """Import into a ledger in memory, as a trial."""

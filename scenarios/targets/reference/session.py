@@ -106,16 +106,25 @@ class ReferenceSession(OwnSession):
         The behaviour of a deliver `program`, and whether an option alone is `refused`, is for the model.
         """
         del program, refused
-        if means["name"] == "outbox.import_legacy" and self._legacy.known is not None:
+        is_import = means["name"] == "outbox.import_legacy"
+        if is_import and self._legacy.known is not None:
             self.told.circumstances |= {"files": self._legacy.contents(), "imported": self._legacy.known}
+        self._replace_meanwhile(means["args"].get("changes"))
         self._note_as_written()
         argv = [one.replace("{legacy}", str(self._legacy.directory)) for one in argv]
         workers = PretendedWorkers(self._database)
         workers.booting = self._workers.booting = argv[-1] == "recover" or "recover" in argv[:1]
         try:
-            with Ledger.open(
-                self._place[0], clock=self._clock, new_id=lambda: "unnamed", connect=connect_as_another, workers=workers
-            ) as ledger:
+            with (
+                self._legacy.importing() if is_import else contextlib.nullcontext(),
+                Ledger.open(
+                    self._place[0],
+                    clock=self._clock,
+                    new_id=lambda: "unnamed",
+                    connect=connect_as_another,
+                    workers=workers,
+                ) as ledger,
+            ):
                 return run_command(argv, ledger, self._place[0], self._clock, terminal=terminal)
         finally:
             self._workers.booting = False

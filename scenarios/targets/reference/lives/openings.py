@@ -268,11 +268,13 @@ def place(home: Path) -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def opening(home: Path, *, before: str, under: str = "", reader: bool = False, **options: Any) -> Any:
+def opening(
+    home: Path, *, before: str, under: str = "", reader: bool = False, idle: bool = False, **options: Any
+) -> Any:
     """The result of an opening: facts of the open ledger, or the error, and whether the file was left unchanged.
 
     `before` names the existing files, `under` a path below the requested state directory; with `reader` another
-    connection reads all the time; the options are those of `Ledger.open`.
+    connection reads all the time, with `idle` it only has the file open; the options are those of `Ledger.open`.
     """
     if before not in BEFORE:
         raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(BEFORE)}")
@@ -289,10 +291,13 @@ def opening(home: Path, *, before: str, under: str = "", reader: bool = False, *
             return {"error": type(error).__name__, "left": contents(directory) == content}
         with contextlib.ExitStack() as scope:
             scope.enter_context(contextlib.closing(ledger))
-            if reader:
+            if reader or idle:
                 other = scope.enter_context(contextlib.closing(sqlite3.connect(directory / under / DATABASE_NAME)))
+                other.isolation_level = None
                 other.execute("BEGIN")
                 other.execute("SELECT count(*) FROM tasks").fetchall()
+                if idle:
+                    other.execute("ROLLBACK")
             lost = lost_rows(directory, before)
             # Without that a power cut may take a new directory away, with all that is in it.
             durable = ledger.durability.value == "none" or {_identity(one.parent.stat()) for one in new} <= synced

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.lives.faults_in_pairs import interrupts, pairs
+from tornpage.scenarios.targets.reference.lives.file_calls import openers as openers_between_files
+from tornpage.scenarios.targets.reference.lives.file_calls import workers as workers_between_files
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
+from tornpage.scenarios.targets.reference.lives.threads import beside
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
 from tornpage.scenarios.targets.reference.lives.unfenced import unfenced
 from tornpage.scenarios.targets.reference.lives.watched_driver import broken_openings, imports, openers, switch
@@ -31,6 +34,9 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.interrupts": lambda home, clock, **how: interrupts(home / "driver", clock, **how),
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
+    "files.openers": lambda home, clock, **how: openers_between_files(home / "files", clock, **how),
+    "files.workers": lambda home, clock: workers_between_files(home / "files", clock),
+    "threads.beside": lambda home, clock: beside(home / "threads", clock),
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
     "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),
     "driver.unfenced": lambda home, clock, **how: unfenced(home / "driver", clock, **how),

@@ -5,6 +5,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,28 +124,45 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
     for number in itertools.count(1):
         with place(home) as directory:
             BEFORE[before](directory)
-            driver, made = Driver(), list[str]()
-            how: dict[str, Any] = {"clock": clock, "busy_timeout_ms": 0}
+            driver = Driver()
 
-            def another(directory: Path = directory, made: list[str] = made, how: dict[str, Any] = how) -> None:
-                with (
-                    contextlib.suppress(StoreError),
-                    contextlib.closing(Ledger.open(directory, connect=Driver(), **how)) as ledger,
-                ):
-                    made.append(ledger.tasks.create(runtime="cli", owner_key="me", task="theirs").task_id)
+            @contextlib.contextmanager
+            def meet(another: Callable[[], None], driver: Driver = driver, number: int = number) -> Iterator[None]:
+                driver.arm({number: "meanwhile"}, another)
+                yield
+                driver.disarm()
 
-            driver.arm({number: "meanwhile"}, another)
-            wrong = _opened(directory, driver, how, made)
+            wrong = opened_beside(directory, clock, meet, driver)
             if wrong:
                 yield f"another opener came at statement {number}: {wrong}"
             if not driver.fired:
                 return
 
 
-def _opened(directory: Path, driver: Driver, how: dict[str, Any], made: list[str]) -> str:
+def opened_beside(
+    directory: Path,
+    clock: Callable[[], int],
+    meet: Callable[[Callable[[], None]], AbstractContextManager[None]],
+    connect: Driver | None = None,
+) -> str:
+    """What was wrong with an opening inside the scope of `meet`, which calls another process's opening; "" if nothing.
+
+    Both make a task, unless the other one finds a lock.
+    """
+    how: dict[str, Any] = {"clock": clock, "busy_timeout_ms": 0}
+    made: list[str] = []
+
+    def another() -> None:
+        with (
+            contextlib.suppress(StoreError),
+            contextlib.closing(Ledger.open(directory, connect=Driver(), **how)) as ledger,
+        ):
+            made.append(ledger.tasks.create(runtime="cli", owner_key="me", task="theirs").task_id)
+
     try:
-        with contextlib.closing(Ledger.open(directory, connect=driver, **how)) as ledger:
-            driver.disarm()
+        with meet(another):
+            first = Ledger.open(directory, connect=connect or Driver(), **how)
+        with contextlib.closing(first) as ledger:
             made.append(ledger.tasks.create(runtime="cli", owner_key="me", task="mine").task_id)
             shown = {task.task_id for task in ledger.tasks.list()}
     except (LedgerError, sqlite3.Error) as error:

@@ -16,7 +16,7 @@ def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome
     """§5: top-level ``*.json`` with id, channel and to; insert-or-ignore by id; a bad file stays and is reported.
 
     Another program `changes` one: before it is read, while it is imported (then it is another one, and stays), or
-    later. The answer has the names of the files that are reported, and of those that are left.
+    later. The answer has the files that are reported, with whether their message was imported, and those that are left.
     """
     if world.files is None:
         raise Refusal("UsageError")
@@ -29,14 +29,14 @@ def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome
         message = _from_file(world.now_ms, files[name])
         verdict = "conflict" if message is None else _verdict(world, state, message)
         if message is None or verdict == "conflict":
-            stay.append(name)
+            stay.append([name, False])
             continue
         if verdict == "imported":
             change.read_clock()
             state = state.put("message", message["id"], message)
         counts[verdict] += 1
         if change.is_of(name):
-            stay.append(name)
+            stay.append([name, True])
         else:
             counts["removed"] += 1
             del files[name]

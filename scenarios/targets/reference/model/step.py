@@ -105,7 +105,17 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "open.unwritten": opening.unwritten,
     "outbox.pruned": opening.pruned,
     **dict.fromkeys(
-        ("driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken", "driver.unfenced"),
+        (
+            "driver.pairs",
+            "driver.interrupts",
+            "driver.imports",
+            "driver.openers",
+            "driver.broken",
+            "driver.unfenced",
+            "files.openers",
+            "files.workers",
+            "threads.beside",
+        ),
         opening.at_the_driver,
     ),
     "driver.switch": opening.switch,

@@ -97,6 +97,13 @@ def outbox_commands() -> Iterator[Action]:
             yield as_json(call("outbox.import_legacy"), "outbox", "import", "{legacy}")
     means = {"name": "outbox.import_legacy", "args": {}}
     yield Action("command", {"argv": ["outbox", "import", "{legacy}"], "means": means})
+    # The only file that stays is one whose message was imported.
+    yield call("legacy_file", name="bad.json", content={"id": "no longer bad", "channel": "mail", "to": "me"})
+    for name in ("x", "y"):
+        content = {"id": f"{name}1", "channel": "mail", "to": "me"}
+        yield call("legacy_file", name="bad.json", content=content)
+        changes = {"name": "bad.json", "content": {**content, "id": f"{name}2"}, "kind": "another"}
+        yield as_json(call("outbox.import_legacy", changes=changes), "outbox", "import", "{legacy}")
     for wrong in ("{", "", "NaN"):
         means = {"name": "outbox.list", "args": {}}
         yield Action(

@@ -29,9 +29,21 @@ def durable_imports() -> Iterator[Action]:
 
 
 def two_openers() -> Iterator[Action]:
-    """Another process opens the same directory in the middle of an opening."""
+    """Another process opens the same directory in the middle of an opening: at a statement, or a call on a file."""
     for before in ("nothing", "version 1"):
         yield call("driver.openers", before=before)
+    for before in ("nothing", "version 1", "ledger"):
+        yield call("files.openers", before=before)
+
+
+def two_workers() -> Iterator[Action]:
+    """Another process registers a worker, ends one or cleans, in the middle of the same."""
+    yield call("files.workers")
+
+
+def two_threads() -> Iterator[Action]:
+    """Another thread's calls beside a batch, and while foreign code is called."""
+    yield call("threads.beside")
 
 
 def broken_openings() -> Iterator[Action]:
@@ -53,5 +65,6 @@ def unfenced() -> Iterator[Action]:
 
 
 SCRIPTS: Final = (
-    two_faults, interrupts, durable_imports, two_openers, broken_openings, locked_switches, unfenced,
+    two_faults, interrupts, durable_imports, two_openers, two_workers, two_threads, broken_openings, locked_switches,
+    unfenced,
 )  # fmt: skip

@@ -230,6 +230,7 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="nothing", state_dir=":memory:", synchronous="off")
     yield call("open.once", before="nothing", busy_timeout_ms=7)
     yield call("open.once", before="ledger", reader=True)
+    yield call("open.once", before="ledger", idle=True)
     for journal_mode in (None, "wal", "delete", "truncate", "persist", "WAL", "memory"):
         for synchronous in (None, "off", "normal", "full", "extra", "FULL"):
             yield call("open.once", before="directory", journal_mode=journal_mode, synchronous=synchronous)

@@ -38,7 +38,7 @@ def printed(argv: Sequence[str], outcome: Outcome) -> Any:
         bad = outcome.state.quarantined(*QUARANTINED[f"{group} list"])
         return {"count": len(rows), "filters": filters, noun: rows, "quarantined": bad}
     if command == "import":
-        bad = [{"file": name, "reason": Text(), "imported": False} for name in answer["problems"]]
+        bad = [{"file": name, "reason": Text(), "imported": is_there} for name, is_there in answer["problems"]]
         return {**{name: answer[name] for name in ("imported", "already_there", "removed")}, "problems": bad}
     if group == "outbox" and command in _MESSAGES:
         return _shown(answer)

@@ -43,12 +43,15 @@ def opening(
     before: str,
     under: str = "",
     reader: bool = False,
+    idle: bool = False,
     journal_mode: str | None = None,
     synchronous: str | None = None,
     busy_timeout_ms: int = 5_000,
     state_dir: str | None = None,
 ) -> Outcome:
     """§1, storage: WAL, FULL and 5000 ms by default, DELETE at EXTRA; 0700 and 0600, whatever was there."""
+    # What only has the file open keeps no page in the log.
+    del idle
     is_wrong = (journal_mode or "wal") not in _JOURNAL_MODES or (synchronous or "full") not in _LEVELS
     if is_wrong or state_dir == "":
         return Outcome(state, {"error": "UsageError", "left": True})

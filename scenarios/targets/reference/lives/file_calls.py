@@ -1,0 +1,140 @@
+"""Another process comes between any two calls of the operating system that a ledger makes on its own files.
+
+Statements of SQLite are where `watched_driver` lets it come. Not covered: calls inside SQLite, and those that filelock
+makes through names that it has imported.
+"""
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from tornpage.ledger import LedgerError, Workers
+from tornpage.ledger import workers as locks
+from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
+from tornpage.scenarios.targets.reference.lives.watched_driver import opened_beside
+
+_CALLS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
+
+
+class _Meanwhile:
+    """Lets another process come before the call of the given number on a file below a directory, once."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self._directory = str(directory)
+        self._left = number
+        self.came = False
+
+    @contextlib.contextmanager
+    def watching(self, another: Callable[[], object]) -> Iterator[None]:
+        """While the other one may come, and calls `another`."""
+        with contextlib.ExitStack() as undo:
+            for name in _CALLS:
+                undo.enter_context(mock.patch.object(os, name, self._watched(getattr(os, name), another)))
+            yield
+
+    def _watched(self, call: Callable[..., Any], another: Callable[[], object]) -> Callable[..., Any]:
+        def watched(path: Any, *args: Any, **how: Any) -> Any:
+            if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self._directory):
+                self._left -= 1
+                if self._left == 0:
+                    self.came = True
+                    another()
+            return call(path, *args, **how)
+
+        return watched
+
+
+def openers(home: Path, clock: Callable[[], int], *, before: str) -> list[str]:
+    """What was wrong with an opening during which another process opens the same directory; empty if nothing was."""
+    return list(itertools.islice(_wrong_openings(home, clock, before), 1))
+
+
+def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        with place(home) as directory:
+            BEFORE[before](directory)
+            come = _Meanwhile(directory, number)
+            wrong = opened_beside(directory, clock, come.watching)
+            if wrong:
+                yield f"another opener came at call {number} on a file: {wrong}"
+            if not come.came:
+                return
+
+
+def workers(home: Path, _clock: Callable[[], int]) -> list[str]:
+    """What was wrong with a worker's registration, its end, or a cleaning, during which another process comes.
+
+    Who finds that the other one is at it is refused, at once instead of after some seconds. Empty if nothing was.
+    """
+    # No other process ends a worker of this one.
+    acts = [(mine, theirs) for mine in _ACTS for theirs in ("hold", "clean")]
+    return [wrong for mine, theirs in acts for wrong in itertools.islice(_wrong_beside(home, mine, theirs), 1)]
+
+
+_ACTS: Final[dict[str, Callable[[Workers, str], object]]] = {
+    "hold": lambda workers, name: workers.hold(name),
+    "retire": lambda workers, _name: workers.retire("old"),
+    "clean": lambda workers, _name: workers.clean([]),
+}
+
+
+def _wrong_beside(home: Path, mine: str, theirs: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        with place(home) as directory, mock.patch.object(locks, "_PATIENCE_SECONDS", 0):
+            directory.mkdir()
+            own, other = (Workers(directory / "workers", new_id=str) for _ in range(2))
+            for name in ("old", "dead"):
+                own.hold(name)
+            own.release("dead")
+            answers = {"mine": "", "theirs": ""}
+
+            process = _process()
+
+            def beside(other: Workers = other, answers: dict[str, str] = answers, process: Any = process) -> None:
+                with process():
+                    answers["theirs"] = _answer(theirs, other, "theirs")
+
+            come = _Meanwhile(directory, number)
+            with come.watching(beside):
+                answers["mine"] = _answer(mine, own, "mine")
+            alive = {name: own.is_alive(name) for name in ("mine", "theirs", "old", "dead")}
+            for name in ("mine", "old"):
+                with contextlib.suppress(LedgerError):
+                    own.release(name)
+            with process(), contextlib.suppress(LedgerError):
+                other.release("theirs")
+        wanted = _alive(mine, theirs if come.came else "", answers)
+        if answers["mine"] or alive != wanted:
+            yield f"{theirs} came at call {number} on a file of {mine}: {answers}, {alive} are alive, not {wanted}"
+        if not come.came:
+            return
+
+
+def _process() -> Callable[[], AbstractContextManager[object]]:
+    """A scope in which the locks are those that another process holds."""
+    guard, held = threading.Lock(), dict[str, object]()
+    return lambda: mock.patch.multiple(locks, _held_guard=guard, _held_by_this_process=held)
+
+
+def _answer(act: str, workers: Workers, name: str) -> str:
+    """The name of the error, "" for none."""
+    try:
+        _ACTS[act](workers, name)
+    except LedgerError as error:
+        return type(error).__name__
+    return ""
+
+
+def _alive(mine: str, theirs: str, answers: dict[str, str]) -> dict[str, bool]:
+    return {
+        "mine": mine == "hold",
+        "theirs": theirs == "hold" and not answers["theirs"],
+        "old": mine != "retire",
+        "dead": False,
+    }
