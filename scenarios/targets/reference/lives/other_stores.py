@@ -1,10 +1,12 @@
 """Other stores of tasks instead of SQLite: each subset of the optional methods, and one that fails sometimes."""
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import msgspec
 
@@ -227,12 +229,39 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any)
         }
         audited = [[one.table, one.key] for one in ledger.audit().quarantined]
         # The second one is saved by a store that has saved before.
-        ledger.tasks.create(runtime="cli", owner_key="me", task="new")
+        durable: list[bool] = []
+        with _renames(durable):
+            ledger.tasks.create(runtime="cli", owner_key="me", task="new")
         names.append("another")
-        ledger.tasks.create(runtime="cli", owner_key="me", task="newer")
+        with _renames(durable):
+            ledger.tasks.create(runtime="cli", owner_key="me", task="newer")
     written = msgspec.json.decode(path.read_bytes())
     kept = [len(written["tasks"]), len(written["deliveries"])]
-    return {**shown, "unaudited": audited, "kept": kept}
+    return {**shown, "unaudited": audited, "kept": kept, "durable": durable}
+
+
+@contextlib.contextmanager
+def _renames(durable: list[bool]) -> Iterator[None]:
+    """Add whether each file that takes another one's place in this scope was synced before, and its directory after.
+
+    Not covered: what is written into a file after it was synced.
+    """
+    fsync, replace = os.fsync, os.replace
+    synced: set[int] = set()
+    renamed: list[tuple[bool, int]] = []
+
+    def watched_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def watched_replace(source: Any, target: Any, **how: Any) -> None:
+        renamed.append((Path(source).stat().st_ino in synced, Path(target).parent.stat().st_ino))
+        synced.discard(renamed[-1][1])
+        replace(source, target, **how)
+
+    with mock.patch.object(os, "fsync", watched_fsync), mock.patch.object(os, "replace", watched_replace):
+        yield
+    durable.append(bool(renamed) and all(was_synced and place in synced for was_synced, place in renamed))
 
 
 def _fresh_as_listed(ledger: Ledger) -> bool:

