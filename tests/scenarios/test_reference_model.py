@@ -1,4 +1,4 @@
-"""The model is a second source, which the ledger agrees with; `test_reference_defects` has ledgers that don't."""
+"""The model is a second source, which the ledger agrees with; `test_reference_defects_*` have ledgers that don't."""
 
 import ast
 import inspect

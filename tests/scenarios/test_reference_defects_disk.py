@@ -1,0 +1,144 @@
+"""Realistic defects in files, connections and transactions, one at a time: a script's call differs from the model."""
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from put_into_the_ledger import Patch, after, is_seen, put
+
+from tornpage.ledger.disk import connections, rows, schema
+from tornpage.ledger.disk import database as database_module
+from tornpage.ledger.disk import files as files_module
+from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.transaction import TouchedRow, Transaction
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    drivers,
+    outside,
+)
+
+
+def fence_and_owe_it(self: Any, lay: Any = Database.lay_fence, **how: Any) -> bool:
+    lay(self, **how)
+    self.fence_owed = True
+    return False
+
+
+def run_without_waits_set(
+    self: Any, connection: Any, statement: str, *args: Any, run: Any = Database._run, **how: Any
+) -> Any:
+    return [] if statement == "PRAGMA busy_timeout = 0" else run(self, connection, statement, *args, **how)
+
+
+def usable_but_at_the_end(database: Database, ensure_usable: Any = Database.ensure_usable) -> None:
+    if "close" not in {frame.function for frame in inspect.stack()[1:3]}:
+        ensure_usable(database)
+
+
+def create_what_is_missing(path: Path) -> None:
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def copy_what_may_be_copied(self: Any, _kind: str = "PASSIVE", checkpoint: Any = Database.checkpoint) -> Any:
+    return checkpoint(self)
+
+
+def migrate_as_first_seen(connection: Any) -> int:
+    """As an older version did it: the version is read before the lock is taken, and not again."""
+    version = schema.read_version(connection)
+    for number in range(version, schema.SCHEMA_VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in schema.MIGRATIONS[number]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute("COMMIT")
+    return version
+
+
+def open_again_at_sqlites_level(
+    settings: Any, *, check_content: bool, opening: Any = connections.open_connection
+) -> Any:
+    connection = opening(settings, check_content=check_content)
+    if not check_content and settings.synchronous is None:
+        connection.execute("PRAGMA synchronous = full")
+    return connection
+
+
+def select_anew(self: Any, table: Any, where: str, parameters: Any = (), select: Any = Transaction.select) -> Any:
+    found = select(self, table, where, parameters)
+    for row in found:
+        key = row[table.key_index]
+        self._touched[table.name, key] = TouchedRow(table, key, row)
+    return found
+
+
+def execute_without_doom(self: Any, statement: str, parameters: Any, execute: Any = Transaction._execute) -> Any:
+    try:
+        return execute(self, statement, parameters)
+    except KeyboardInterrupt:
+        self._doom = None
+        raise
+
+
+def settle_without_an_interrupt(self: Any, error: Any, settle: Any = Transaction._settle) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        settle(self, error)
+
+
+def migrate_in_two_steps(connection: Any) -> None:
+    version = schema.read_version(connection)
+    for number in range(version, schema.SCHEMA_VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in schema.MIGRATIONS[number]:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a row of another's hand is not put in order": (
+        lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
+    "what is wide stays wide": (put(files_module, "tighten", lambda _: None), outside.openings),
+    "delete runs at full": (put(connections, "default_synchronous", lambda _: "full"), outside.openings),
+    "what another has committed is not seen after a fault": (
+        after(Database, "version", lambda version: (0, version[1])), drivers.two_faults),
+    "a fence that is owed is forgotten at the end": (
+        put(Database, "ensure_usable", usable_but_at_the_end), drivers.two_faults),
+    "another's migration is made again": (put(connections, "migrate", migrate_as_first_seen), drivers.two_openers),
+    "a later connection has SQLite's own level": (
+        put(database_module, "open_connection", open_again_at_sqlites_level), drivers.two_faults),
+    "an interrupt of a commit that was made is dropped": (
+        put(Transaction, "_settle", settle_without_an_interrupt), drivers.interrupts),
+    "a row that is read again was always so": (put(Transaction, "select", select_anew), drivers.two_faults),
+    "an interrupt that is dropped leaves a batch in parts": (
+        put(Transaction, "_execute", execute_without_doom), drivers.interrupts),
+    "a switch of the mode is tried once": (put(connections, "BUSY", -1), drivers.locked_switches),
+    "a migration forgets a column": (
+        put(connections, "migrate", lambda connection: (
+            schema.migrate(connection), connection.execute("UPDATE tasks SET label = NULL"))), outside.openings),
+    "a migration is two transactions": (put(connections, "migrate", migrate_in_two_steps), drivers.broken_openings),
+    "a fence that was laid is still owed": (put(Database, "lay_fence", fence_and_owe_it), drivers.two_faults),
+    "what is not secured is answered": (
+        put(Transaction, "_secure_what_was_read", lambda _: None), drivers.unfenced),
+    "a journal is left as wide as it was": (
+        put(files_module, "_SIDE_SUFFIXES", ("-wal", "-shm")), outside.openings),
+    "the end waits for other processes": (
+        put(Database, "_run", run_without_waits_set), drivers.unfenced),
+    "a new directory is not synced": (put(files_module, "_sync_directory", lambda _: None), outside.openings),
+    "who is later to create the file is refused": (
+        put(files_module, "_create_private", create_what_is_missing), drivers.two_openers),
+    "a log stays where another one has the file open": (
+        put(Database, "checkpoint", copy_what_may_be_copied), outside.openings),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)

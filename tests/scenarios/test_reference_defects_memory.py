@@ -1,0 +1,137 @@
+"""Realistic defects in memory, observers and stores, one at a time: a script's call then differs from the model."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+from put_into_the_ledger import Patch, after, is_seen, put
+
+from tornpage.ledger import (
+    observers,
+)
+from tornpage.ledger.cache import plain
+from tornpage.ledger.cache.engine import RegistryEngine
+from tornpage.ledger.cache.memory import Memory
+from tornpage.ledger.rules import times
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, json_snapshot
+from tornpage.ledger.stores import sqlite as sqlite_store
+from tornpage.ledger.stores.store import Snapshot
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    drivers,
+    edges,
+    outside,
+    together,
+)
+
+
+def tell_and_fail(listener: Any, arguments: tuple[Any, ...]) -> None:
+    listener.method(*arguments)
+
+
+def load_in_doubt(self: Any, load: Any = RegistryEngine._load_memory) -> None:
+    was_in_doubt = self._in_doubt
+    load(self)
+    self._in_doubt = was_in_doubt
+
+
+def outdated_by_others(self: Any) -> bool:
+    return bool(self._in_doubt or self.backend.version() != self._version)
+
+
+def replace_by_name(self: Any, content: bytes) -> None:
+    new = self.path.with_name("new")
+    new.write_bytes(content)
+    new.replace(self.path)
+
+
+def by_the_first_place(memory: Memory, task_ids: Iterable[str]) -> list[str]:
+    places = memory.__dict__.setdefault("places", {})
+    for task_id in memory.tasks:
+        places.setdefault(task_id, len(places))
+    return sorted(task_ids, key=places.__getitem__)
+
+
+def settle_silently(self: Any, found: Any, settled: Any = RegistryEngine.settled) -> None:
+    self._announce = lambda _: None
+    settled(self, found)
+    del self._announce
+
+
+def settle_and_keep_the_draft(self: Any, found: Any, settled: Any = RegistryEngine.settled) -> None:
+    working = self._working
+    settled(self, found)
+    self._working = working
+
+
+def snapshot_in_order(snapshot: Snapshot) -> Snapshot:
+    tasks = {name: times.ordered(task) for name, task in snapshot.tasks.items()}
+    return Snapshot(tasks, snapshot.deliveries, snapshot.quarantined)
+
+
+def replace_and_forget(self: Any, content: bytes, replacing: Any = JsonSnapshotStore._replace) -> None:
+    replacing(self, content)
+    self._unreadable = ([], [])
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "observers do not hear what changed before they were added": (
+        after(RegistryEngine, "_unheard", lambda _: []), together.elsewhere),
+    "observers do not hear of deletions": (
+        put(RegistryEngine, "_announce", lambda self, change: change.task is None or self._observers.upserted(
+            change.task, change.previous)), together.batches),
+    "one failing observer silences the others": (put(observers, "_tell", tell_and_fail), circumstances.callbacks),
+    "observers hear of a change before memory has it": (
+        put(RegistryEngine, "_adopt", lambda self, change, adopt=RegistryEngine._adopt: (
+            self._announce(change), adopt(self, change))), circumstances.callbacks),
+    "an observer's own call is reported in the middle": (
+        put(observers.Observers, "together", lambda _: contextlib.nullcontext()), circumstances.callbacks),
+    "no observers at all is no change": (
+        put(observers.Observers, "configure", lambda self, found=UNSET, own=observers.Observers.configure: (
+            own(self, UNSET if found is None else found))), circumstances.observers),
+    "an observer without a method is taken": (put(observers, "_EVENTS", ("__class__",)), circumstances.observers),
+    "a store gets the live map": (
+        put(plain.PlainBackend, "project", lambda _self, view, _changes: view), outside.other_stores),
+    "a delivery state is deleted apart": (
+        after(plain, "_finest_call", lambda call: call and (call[0].replace("_with_delivery", ""), call[1][:1])),
+        outside.other_stores),
+    "a store that has done it is not asked": (
+        put(plain.PlainUnit, "_same", lambda *_: False), outside.other_stores),
+    "a store that can't be asked is believed": (
+        after(plain, "from_sqlite", lambda error: error.__class__("it failed", outcome="unchanged")),
+        outside.other_stores),
+    "a task made again keeps its place": (put(Memory, "sorted_ids", by_the_first_place), edges.equal_times),
+    "an observer of restores alone is refused": (
+        put(observers, "_EVENTS", ("upserted", "deleted")), circumstances.followers),
+    "what a failed commit has left is not announced": (
+        put(RegistryEngine, "settled", settle_silently), drivers.two_faults),
+    "a batch begins with what is left of one that failed": (
+        put(RegistryEngine, "settled", settle_and_keep_the_draft), drivers.two_faults),
+    "times of another store stay as they are": (put(plain, "ordered", lambda task: task), outside.snapshots),
+    "an audit of another store is of rows put in order": (
+        after(plain.PlainBackend, "load_raw", snapshot_in_order),
+        outside.snapshots),
+    "what can't be read is kept once": (put(JsonSnapshotStore, "_replace", replace_and_forget), outside.snapshots),
+    "a snapshot leaves rows in their places": (
+        put(sqlite_store, "_in_place", lambda present, wanted: {*present} & {*wanted}), outside.other_stores),
+    "an owner's key is a prefix": (
+        put(MemoryStore, "list_for_owner", lambda self, key: [
+            task for task in self.tasks.values() if task.owner_key.startswith(key.strip())]), outside.other_stores),
+    "a snapshot is as wide as the umask": (put(JsonSnapshotStore, "_replace", replace_by_name), outside.other_stores),
+    "memory stays in doubt after it was loaded": (
+        put(RegistryEngine, "_load_memory", load_in_doubt), drivers.two_faults),
+    "what was interrupted before memory had it is forgotten": (
+        put(RegistryEngine, "_is_outdated", outdated_by_others), drivers.interrupts),
+    "a snapshot's directory is not synced": (
+        put(json_snapshot, "_sync_directory", lambda _: None), outside.snapshots),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)

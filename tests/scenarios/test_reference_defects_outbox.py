@@ -1,0 +1,109 @@
+"""Realistic defects in the outbox and its import, one at a time: a script's call then differs from the model."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from put_into_the_ledger import Patch, after, is_seen, put
+
+from tornpage.ledger.outbox import Outbox, legacy, queue
+from tornpage.ledger.outbox import recovery as passes
+from tornpage.ledger.outbox import rules as outbox_rules
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    drivers,
+    hands,
+    messages,
+)
+
+
+def refuse_file(_file: object) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def pass_and_retire(self: Any, worker_id: str | None) -> Iterator[Any]:
+    worker = self._workers.hold(worker_id)
+    try:
+        yield worker
+    finally:
+        worker.retire()
+
+
+def attempt_locked(self: Any, *args: Any, attempt: Any = passes.RecoveringQueue._attempt) -> Any:
+    with self._database.lock:
+        return attempt(self, *args)
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "the first wait is the second": (
+        put(outbox_rules, "BACKOFF_MS", (25_000, 5_000, 120_000, 600_000)), messages.retries),
+    "six attempts": (put(outbox_rules, "MAX_ATTEMPTS", 6), messages.retries),
+    "due a millisecond too late": (
+        put(outbox_rules, "is_due", lambda one, now: one.next_attempt_at is None or now > one.next_attempt_at),
+        messages.retries),
+    "a permanent error in capitals is tried again": (
+        put(outbox_rules, "is_permanent", lambda text: any(one in text for one in outbox_rules.PERMANENT_ERRORS)),
+        messages.permanent),
+    "too old a millisecond too early": (
+        put(passes.RecoveringQueue, "_is_too_old", lambda _self, one, now, most: outbox_rules.age_ms(one, now) >= most),
+        messages.ages),
+    "a lease is given twice to one worker": (
+        put(queue.MessageQueue, "_sent_by_another", lambda self, one, worker: None if one.leased_by in (
+            None, "w", worker) or self._is_free(one) else "another"), messages.endings),
+    "a message goes a millisecond too early": (
+        put(queue, "_ENDED_SQL", queue._ENDED_SQL.replace("<", "<=")), messages.pruning),
+    "a bad count is kept": (
+        put(legacy, "_attempts", lambda value: value if isinstance(value, int) else 0), messages.import_files),
+    "an envelope counts from nothing": (
+        after(passes.RecoveringQueue, "_envelope", lambda one: replace(one, attempt=one.attempt - 1)), messages.passes),
+    "an empty budget sends one": (
+        put(passes._Budget, "is_spent", lambda self: self._spent_ms > self._budget_ms), messages.passes),
+    "a file stays though its message was taken over": (put(legacy, "is_unchanged", refuse_file), messages.import_files),
+    "what is not due is not counted": (
+        after(passes.RecoveringQueue, "recover", lambda done: replace(done, deferred=0)), messages.retries),
+    "a file that has changed goes": (put(legacy, "is_unchanged", lambda _: True), messages.changing_files),
+    "what was given up is taken over": (
+        put(legacy, "files_in", lambda directory: sorted(directory.rglob("*.json"))), messages.changing_files),
+    "the budget is looked at once": (
+        put(passes._Budget, "is_spent", lambda self: self._budget_ms <= 0), messages.slow_receivers),
+    "a clock that jumps back spends the budget": (
+        put(passes, "max", lambda _zero, span: abs(span), raising=False), messages.slow_receivers),
+    "a message that can't be read is left out without a word": (
+        put(Outbox, "quarantined", lambda _: []), messages.spoiled_messages),
+    "the attempt of a dead sender does not count": (
+        after(outbox_rules, "taken_over", lambda one: replace(one, attempt_count=one.attempt_count - 1)),
+        circumstances.workers),
+    "an import is as durable as the rest": (
+        put(Outbox, "_durable", lambda _: contextlib.nullcontext()), drivers.durable_imports),
+    "who ends the process keeps the message": (put(Outbox, "_give_back", lambda *_: None), messages.ending_receivers),
+    "what is no longer due is sent": (put(Outbox, "_why_not_send", lambda *_: None), messages.ending_receivers),
+    "a reason is replaced": (
+        after(outbox_rules, "moved_to_failed", lambda one: replace(one, terminal_reason="another")),
+        hands.dead_senders),
+    "infinity is a payload": (put(outbox_rules, "parse_payload", json.loads), hands.odd_payloads),
+    "a clock set back gives a pass more time": (
+        put(passes._Budget, "is_spent", lambda self: self._clock() - self._last >= self._budget_ms),
+        messages.slow_receivers),
+    "a pass frees the id that it was given": (
+        put(passes.RecoveringQueue, "_passing", pass_and_retire), circumstances.workers),
+    "a file is the same for a second": (
+        put(legacy, "_identity", lambda found: (found.st_ino, found.st_size, int(found.st_mtime))),
+        messages.changing_files),
+    "a file of the same size and time is the same": (
+        put(legacy, "_identity", lambda found: (found.st_dev, found.st_size, found.st_mtime_ns)),
+        messages.changing_files),
+    "a delivery is made with the lock held": (
+        put(passes.RecoveringQueue, "_attempt", attempt_locked), drivers.two_threads),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)

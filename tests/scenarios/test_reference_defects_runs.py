@@ -1,0 +1,158 @@
+"""Realistic defects in runs, recovery and workers, one at a time: a script's call then differs from the model."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from msgspec.structs import replace
+from put_into_the_ledger import Patch, after, is_seen, put, several
+
+from tornpage import ledger
+from tornpage.ledger import (
+    Status,
+    runs,
+)
+from tornpage.ledger import recovery as recovery_module
+from tornpage.ledger import workers as worker_locks
+from tornpage.ledger.disk import rows
+from tornpage.ledger.history import RunHistory
+from tornpage.ledger.outbox import Outbox
+from tornpage.ledger.recovery import Recovery
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    drivers,
+    outside,
+    together,
+)
+from tornpage.scenarios.targets.reference.scripts import runs as run_scripts
+
+OPEN = os.open
+
+
+def release_and_remove(self: Any, worker_id: str) -> None:
+    self.release(worker_id)
+    if self._directory is not None:
+        self._path(self._directory, worker_id).unlink()
+
+
+def end_if_running(self: Any, transaction: Any, ended: Any, now: int, end: Any = RunHistory._end_task) -> None:
+    row = transaction.read(rows.TASKS, ended.task_id)
+    if row is not None and rows.TASKS.decode(row).status == Status.RUNNING:
+        end(self, transaction, ended, now)
+
+
+def write_and_check_start(
+    self: Any, transaction: Any, run: Any, task: Any, now: int, check: Any = RunHistory._check_start
+) -> None:
+    transaction.write(rows.TASKS, rows.TASKS.encode(replace(task, label="about to start")))
+    check(self, transaction, run, task, now)
+
+
+def interrupt_and_announce(self: Any, transaction: Any, interrupt: Any = Recovery._interrupt_all) -> Any:
+    done = interrupt(self, transaction)
+    self.announce(done.interrupted)
+    return done
+
+
+def clean_when_unlocked(self: Any) -> None:
+    with self._history.database.transaction() as transaction:
+        referenced = {one for find in self._history.worker_references for one in find(transaction)}
+    self._history.workers.clean(referenced)
+
+
+def hold_and_leave_the_file(
+    self: Any, path: Path, worker_id: str, hold: Any = worker_locks.Workers._lock_new_file
+) -> None:
+    try:
+        hold(self, path, worker_id)
+    except ledger.StoreError:
+        path.touch()
+        raise
+
+
+def invalidate_what_was_seen(self: Any, session_id: str, reason: str) -> runs.Session:
+    session = self.get_session(session_id)
+    if session is None:
+        raise ledger.NotFound
+    changed = runs.invalidated(session, self.clock(), reason)
+    with self.database.transaction() as transaction:
+        transaction.write(runs.SESSIONS, runs.SESSIONS.encode(changed))
+    return changed
+
+
+def lock_again(self: Any, path: Path, worker_id: str, lock: Any = ledger.Workers._lock_new_file) -> None:
+    path.unlink(missing_ok=True)
+    lock(self, path, worker_id)
+
+
+def clean_unregistered(self: Any, referenced: Any, clean: Any = ledger.Workers.clean) -> Any:
+    with mock.patch.object(type(self), "_registration", return_value=contextlib.nullcontext()):
+        return clean(self, referenced)
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a dead worker may start": (
+        put(RunHistory, "_check_start", lambda *_: None), run_scripts.starts),
+    "another report of an end is taken": (put(runs, "_refuse_other_result", lambda *_: None), run_scripts.run_ends),
+    "a run may end before it begins": (
+        put(runs, "finished", lambda run, now, status, end: replace(
+            run, status=status, finished_at=end.finished_at or now)),
+        run_scripts.run_ends),
+    "no skill is no failure": (
+        lambda patch: patch.setitem(runs._TASK_STATUS, runs.RunStatus.ABORTED_NO_SKILL, Status.CANCELLED),
+        run_scripts.run_ends),
+    "recovery says nothing": (put(Recovery, "announce", lambda *_: None), run_scripts.recovery),
+    "recovery says everything twice": (
+        put(Recovery, "announce", lambda self, found, say=Recovery.announce: [say(self, [one, one]) for one in found]),
+        run_scripts.recovery),
+    "what is left running is not counted": (
+        after(Recovery, "_interrupt_all", lambda done: replace(done, left_running=0)), run_scripts.recovery),
+    "a session is opened twice": (
+        put(runs, "opened", lambda name, run: runs.Session(name, run.id)), run_scripts.sessions),
+    "why a session is invalid is written over": (
+        put(runs, "invalidated", lambda session, now, reason: replace(
+            session, valid=False, invalidated_at=now, reason=reason)), run_scripts.sessions),
+    "an id is used twice": (put(ledger.Workers, "_lock_new_file", lock_again), circumstances.workers),
+    "what is leased may be used again": (
+        put(Outbox, "leaseholders", lambda *_: set()), circumstances.workers),
+    "two questions at once make a worker live": (
+        put(fcntl, "LOCK_SH", fcntl.LOCK_EX), circumstances.workers),
+    "what can't be found out is dead": (put(worker_locks, "_presumed_alive", lambda *_: False), circumstances.workers),
+    "the worker of a pass leaves its file": (
+        put(ledger.Worker, "retire", ledger.Worker.release), circumstances.workers),
+    "a session is looked at before its transaction": (
+        put(RunHistory, "invalidate_session", invalidate_what_was_seen), together.overtaken_calls),
+    "a run that can't be read is none": (
+        put(RunHistory, "get", lambda self, run_id: next(
+            iter(one for one in self.list() if one.id == run_id), None)), circumstances.spoiled_runs),
+    "a retired worker's file outlives its lock": (
+        put(worker_locks.Workers, "retire", release_and_remove), circumstances.workers),
+    "the end of a run ends only what is running": (
+        put(RunHistory, "_end_task", end_if_running), run_scripts.recovery),
+    "a start is refused after it has written": (
+        put(RunHistory, "_check_start", write_and_check_start), together.refused_in_batches),
+    "an interrupted run is logged before the commit": (
+        several(
+            put(Recovery, "_interrupt_all", interrupt_and_announce),
+            put(recovery_module._Announcement, "committed", lambda _: None)), run_scripts.recovery),
+    "a worker that was refused leaves its file": (
+        put(worker_locks.Workers, "_lock_new_file", hold_and_leave_the_file), circumstances.workers),
+    "files of workers are removed without a lock": (
+        put(Recovery, "_clean_workers", clean_when_unlocked), circumstances.workers),
+    "a worker's lock is as wide as the umask": (
+        put(worker_locks.os, "open", lambda path, flags, *_: OPEN(path, flags, 0o666)), outside.openings),
+    "files of dead workers are removed without the lock of registrations": (
+        put(worker_locks.Workers, "clean", clean_unregistered), drivers.two_workers),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)

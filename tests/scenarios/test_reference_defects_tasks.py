@@ -1,0 +1,145 @@
+"""Realistic defects in the calls on tasks, one at a time: a script's call then differs from the model."""
+
+import unicodedata
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from put_into_the_ledger import Patch, after, is_seen, put, several
+
+from tornpage.ledger import (
+    TERMINAL,
+    IllegalTransition,
+    Status,
+    registry,
+    rules,
+)
+from tornpage.ledger.cache import reading
+from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.rules import creation, lookup, times, transitions, values
+from tornpage.ledger.rules.indexes import Indexes
+from tornpage.ledger.rules.values import member
+from tornpage.ledger.stores.store import Change
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    drivers,
+    edges,
+    tasks,
+    together,
+)
+
+
+def refuse(*_args: object, **_more: object) -> None:
+    raise IllegalTransition("it is over")
+
+
+def oldest_insertion_first(found: Iterable[Any]) -> list[Any]:
+    return sorted(found, key=lambda task: task.created_at, reverse=True)
+
+
+def without_label(task: Any) -> Any:
+    return (None, task.task.strip() or None)
+
+
+def any_run_may_report(task: Any, _run: str | None = None) -> frozenset[Status]:
+    return TERMINAL - {Status.LOST} if task.status == Status.LOST else transitions._NEXT.get(task.status, frozenset())
+
+
+def cancel_blindly(self: Any, task_id: str) -> registry.CancelResult:
+    task = self.get(task_id)
+    if task is None or task.status in TERMINAL or self._ask_to_stop(task) is not None:
+        return registry.CancelResult(task is not None, cancelled=False, reason="no", task=task)
+    ended = rules.finish(task, self._clock(), Status.CANCELLED)
+    self._change(lambda _unit: (Change(task_id, task=ended, previous=task),))
+    return registry.CancelResult(found=True, cancelled=True, task=ended)
+
+
+def start_by_two_looks(self: Any, task_id: str, started_at: int | None = None) -> Any:
+    now = self._clock()
+    return self._update(task_id, lambda task: rules.start(task, self._clock(), started_at or now))
+
+
+def ask_locked(self: Any, task: Any, ask: Any = TaskRegistry._ask_to_stop) -> Any:
+    with self._lock:
+        return ask(self, task)
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a terminal task is created without a date to go": (put(creation, "TERMINAL", frozenset()), tasks.creation),
+    "the end of an active task is taken": (
+        put(creation, "_refuse_terminal_fields", lambda *_: None), tasks.refused_creation),
+    "the last event of a new task is now": (
+        after(creation, "_times", lambda found: {**found, "last_event_at": 1_700_000_000_000}), tasks.creation),
+    "system tasks are to be delivered": (
+        put(creation, "default_delivery_status", lambda *_: creation.DeliveryStatus.PENDING), tasks.parties),
+    "done tasks alone notify by default": (
+        put(creation, "default_notify_policy", lambda _: creation.NotifyPolicy.DONE_ONLY), tasks.parties),
+    "the label is no part of a match": (put(creation, "_wording", without_label), tasks.same_run),
+    "acp matches only exactly": (put(creation, "Runtime", type("_", (), {"ACP": "none"})), tasks.same_run),
+    "a second create is not merged": (put(rules, "merge", lambda existing, _: existing), tasks.same_run),
+    "an error names no argument": (
+        put(creation, "member", lambda _name, kind, value: member("it", kind, value)), tasks.refused_creation),
+    "an id that is taken is written over": (put(registry, "_refuse_taken", lambda *_: None), tasks.refused_creation),
+    "summaries keep their lines": (put(creation, "collapsed", creation.given_text), tasks.creation),
+    "terminal tasks take no progress": (put(rules, "progress", refuse), lambda: tasks.transitions("failed")),
+    "any run may say how a lost task ended": (
+        put(transitions, "allowed_next", any_run_may_report), lambda: tasks.transitions("lost")),
+    "a running task starts again": (
+        lambda patch: patch.setitem(transitions._NEXT, Status.RUNNING, TERMINAL | {Status.RUNNING}),
+        lambda: tasks.transitions("running")),
+    "a queued task can't end": (
+        lambda patch: patch.setitem(transitions._NEXT, Status.QUEUED, frozenset({Status.RUNNING})),
+        lambda: tasks.transitions("queued")),
+    "the end takes no outcome": (put(transitions, "outcome_of", lambda *_: None), lambda: tasks.transitions("running")),
+    "lost tasks stay a week": (
+        put(times, "LOST_RETENTION_MS", times.RETENTION_MS), lambda: tasks.transitions("running")),
+    "the notify policy is no event": (
+        put(rules, "with_notify_policy", lambda task, _now, policy: replace(task, notify_policy=policy)),
+        lambda: tasks.transitions("queued")),
+    "a missing task is an illegal transition": (
+        put(registry, "NotFound", IllegalTransition), tasks.refused_creation),
+    "a runtime that refuses is not heard": (put(TaskRegistry, "_ask_to_stop", lambda *_: None), tasks.creation),
+    "an owner's match wins": (
+        put(rules, "select_for_run", lambda found, key: [one for one in found if one.owner_key == key]), tasks.by_run),
+    "an ambiguous run finds all tasks": (put(rules, "select_for_run", lambda found, _key: list(found)), tasks.by_run),
+    "of equals the first inserted comes first": (
+        several(put(rules, "newest_first", oldest_insertion_first), put(lookup, "newest_first",
+        oldest_insertion_first)),
+        tasks.lists),
+    "cli goes before the others": (
+        put(lookup, "by_preference", lambda found: sorted(found, key=lambda one: one.created_at)), tasks.lists),
+    "a fresh list takes the key as it is": (put(reading, "trimmed", lambda _name, key: key), tasks.lists),
+    "a child's session is not related": (
+        put(Indexes, "by_session", Indexes.by_owner), tasks.lists),
+    "a row that can't be read is left out without a word": (
+        put(TaskRegistry, "quarantined", lambda _: ()), circumstances.spoiled_rows),
+    "the row is not read again after the hook": (put(TaskRegistry, "cancel", cancel_blindly), circumstances.callbacks),
+    "the clock is read twice": (put(TaskRegistry, "start", start_by_two_looks), circumstances.moving_clocks),
+    "a look takes memory as it is": (
+        put(TaskRegistry, "find", lambda self, token: self._memory.tasks.get(token.strip())), together.overtaken_looks),
+    "a delivery state is looked for in memory as it is": (
+        put(TaskRegistry, "get_delivery", lambda self, name: self._memory.deliveries.get(name)),
+        together.overtaken_looks),
+    "the lock is kept while a runtime is asked": (
+        put(TaskRegistry, "_ask_to_stop", ask_locked), circumstances.callbacks),
+    "memory and its reader share an object": (put(registry, "callers_own", lambda state: state), edges.odd_values),
+    "true is taken for 1": (
+        put(registry, "same_delivery", lambda one, other: one == other), edges.values_that_python_calls_equal),
+    "an outcome of a lost task stays": (
+        put(transitions, "outcome_of", lambda status, given: given or (
+            "succeeded" if status == "succeeded" else "blocked" if status == "failed" else None)), tasks.by_run),
+    "keys are compared in a normal form": (
+        put(values, "blank_to_none", lambda text: text and (unicodedata.normalize("NFC", text).strip() or None)),
+        edges.forms_of_unicode),
+    "a look does not wait for another thread's batch": (
+        put(reading.TaskReader, "get", lambda self, name: self._current().tasks.get(name)), drivers.two_threads),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)

@@ -1,0 +1,107 @@
+"""Realistic defects in audit, maintenance and commands, one at a time: a script's call then differs from the model."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from msgspec.structs import replace
+from put_into_the_ledger import Patch, after, is_seen, put
+
+from tornpage.ledger import Runtime
+from tornpage.ledger import ledger as ledger_module
+from tornpage.ledger.command import group, program
+from tornpage.ledger.command import outbox as outbox_command
+from tornpage.ledger.command import output as output_command
+from tornpage.ledger.command import upkeep as upkeep_command
+from tornpage.ledger.disk import files as files_module
+from tornpage.ledger.upkeep import audit as audit_rules
+from tornpage.ledger.upkeep import inspection
+from tornpage.ledger.upkeep import maintenance as maintenance_rules
+from tornpage.ledger.upkeep import upkeep as upkeep_module
+from tornpage.scenarios.targets.reference.scripts import (
+    circumstances,
+    commands,
+    outside,
+    upkeep,
+)
+
+
+def lose_if_due(self: Any, task_id: str) -> bool:
+    reason = self._liveness.why_lost((), lambda: self._source.task(task_id))
+
+    def decide(task: Any) -> Any:
+        return self._as_lost(task, reason) if self._is_due(task, maintenance_rules.Step.MARK_LOST) else task
+
+    return reason is not None and bool(self._tasks.revise(task_id, decide))
+
+
+def print_and_forget(report: Any, *, as_json: bool, tell: Any = outbox_command._print_report) -> None:
+    tell(report, as_json=as_json)
+    if all(one.imported for one in report.problems):
+        click.get_current_context().exit(0)
+
+
+DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "stale a millisecond too late": (put(audit_rules, "STALE_QUEUED_MS", 600_001), upkeep.audit),
+    "stale a millisecond too early": (put(audit_rules, "STALE_RUNNING_MS", 30 * 60_000 - 1), upkeep.audit),
+    "the youngest finding first": (
+        put(audit_rules, "order_key", lambda one: (one.severity != "error", one.age_ms or 0, one.created_at)),
+        upkeep.filters),
+    "the silent are reported, too": (
+        put(audit_rules, "NotifyPolicy", type("_", (), {"SILENT": None})), upkeep.audit),
+    "lost a millisecond too late": (put(maintenance_rules, "LOST_AFTER_MS", 300_001), upkeep.maintenance),
+    "pruned a millisecond too early": (
+        after(maintenance_rules, "replace", lambda task: replace(task, cleanup_after=task.cleanup_after - 1)),
+        upkeep.maintenance),
+    "a hook that fails says that all is lost": (
+        put(maintenance_rules.Liveness, "_backing", lambda _, task: task.runtime == Runtime.ACP),
+        upkeep.maintenance),
+    "findings do not fail a command": (put(upkeep_command, "_fails", lambda *_: False), commands.run_commands),
+    "times that contradict each other are put in order first": (
+        after(audit_rules, "contradiction", lambda _: None), circumstances.contradicting_rows),
+    "what contradicts itself has an age": (
+        after(audit_rules, "order_key", lambda key: (key[0], abs(key[1]), key[2])), circumstances.contradicting_rows),
+    "a program that asks for time is given up": (put(program, "TRY_AGAIN", -1), commands.deliver_programs),
+    "what was due goes whatever has become of it": (
+        put(maintenance_rules.Maintenance, "_prune", lambda self, name: self._tasks.revise(name, lambda _: None)),
+        upkeep.overtaken_maintenance),
+    "an age is shown in hours only": (put(upkeep_command, "_UNITS", (("h", 3_600), ("s", 1))), outside.shown_commands),
+    "a store that can't be used is a refusal": (put(group._CouldNotRun, "exit_code", 1), outside.typed_options),
+    "the directory of the environment wins": (
+        put(ledger_module, "resolve_state_dir", lambda given: files_module.resolve_state_dir(None)
+            if "TORNPAGE_STATE_DIR" in os.environ else files_module.resolve_state_dir(given)), outside.typed_options),
+    "who only looks makes the directory": (
+        put(upkeep_module, "resolve_state_dir", lambda given: (
+            Path(given).mkdir(exist_ok=True), files_module.resolve_state_dir(given))[1]), outside.typed_options),
+    "a column has no heading": (put(output_command, "_COLUMNS", ("id", "runtime", "status")), outside.shown_commands),
+    "an audit ends after its first rows": (
+        put(inspection, "_chunks", lambda connection, chunks=inspection._chunks: islice(chunks(connection), 1)),
+        circumstances.many_rows),
+    "people are shown their own time": (
+        put(output_command, "as_utc", lambda time_ms: f"{datetime.fromtimestamp(time_ms / 1000):%Y-%m-%d %H:%M:%SZ}"),
+        outside.shown_commands),
+    "the workers of ended runs count": (
+        put(inspection, "_WORKERS", "SELECT task_id, worker_id FROM task_history WHERE TRUE"), upkeep.maintenance),
+    "a task is lost that a run has begun meanwhile": (
+        put(maintenance_rules.Maintenance, "_mark_lost", lose_if_due), upkeep.overtaken_maintenance),
+    "a finding without an age is as old as a new one": (
+        put(audit_rules, "order_key", lambda one: (
+            one.severity is not audit_rules.Severity.ERROR, -(one.age_ms or 0), one.created_at)), upkeep.ages),
+    "what is lost does not contradict itself": (
+        put(audit_rules.Audit, "_findings", lambda self, row, task: audit_rules.findings(
+            replace(row, status=task.status), task, self.now)), circumstances.contradicting_rows),
+    "a file that stays after its import is no problem": (
+        put(outbox_command, "_print_report", print_and_forget), commands.outbox_commands),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.quality
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_seen(DEFECTS[name], tmp_path, monkeypatch)
