@@ -15,7 +15,7 @@ from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, 
 from tornpage.scenarios.execution.reopen import contents_of, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Holder
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.target import Session, Target, View
+from tornpage.scenarios.model.target import Session, Target, TargetError, View
 
 # SQLite's own checks of a file; they are the same for every store.
 _SOUND: Final = SoundFiles()
@@ -63,6 +63,11 @@ class FreshReader:
         except sqlite3.DatabaseError as error:
             code = "integrity" if is_damage(error) else "still-usable-after-the-fault"
             raise Violation(code, f"a fresh reader fails: {error!r}") from error
+        except (Violation, TargetError):
+            raise
+        except Exception as error:  # `rows` may read what a fault has left half done, such as a file
+            forget_frames(error)
+            raise Violation("integrity", f"a fresh reader of the rows fails: {error!r}") from error
         # A store's own thread may have written meanwhile.
         if content is not None and not is_known and content_of(database, self._holder) == content:
             _SOUND.add(content)

@@ -9,7 +9,7 @@ Faults armed for plain files don't fire here: they are for the store.
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
-# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH115, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH114, PTH115, PTH116, PTH118, PTH120, PTH208
 
 import bisect
 import functools
@@ -23,6 +23,7 @@ from typing import Final
 
 from tornpage.faults.files import spared
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.target import TargetError
 
 Files = dict[str, bytes]
 
@@ -44,7 +45,18 @@ class Holder:
         """The directory's files, and its empty directories, by relative name, without ``-shm``."""
         root = os.fspath(directory)
         with spared():
-            return {name: self._read(os.path.join(root, name)) for name in _names(root) if not name.endswith("-shm")}
+            return {name: self._copied(root, name) for name in _names(root) if not name.endswith("-shm")}
+
+    def _copied(self, root: str, name: str) -> bytes:
+        try:
+            return self._read(os.path.join(root, name))
+        except (FileNotFoundError, IsADirectoryError):
+            if not os.path.islink(os.path.join(root, name)):
+                raise
+            raise TargetError(
+                f"{name} is a symbolic link to a directory, or to nothing; tornpage copies the store's files, and "
+                "follows links to files only, so this store can't be tested"
+            ) from None
 
     def read(self, path: str, most: int | None = None) -> bytes:
         """The first bytes of a file, or all of them; none if there is no such file."""

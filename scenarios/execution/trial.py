@@ -113,6 +113,8 @@ class Trial:
         self._failed_at: View | None = None
         # The note on a transaction that was open when the heartbeat began.
         self._left_open = ""
+        # Whether the last call was an opening that raised: what it was to complete may be half done.
+        self._failed_to_open = False
 
     # -- life cycle ------------------------------------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class Trial:
         """Open the session; passes on what the target raises."""
         with collected(self._dropped), in_life(self.life, opening=True):
             self.session = self._open_in(self.directory, self.environment)
+        self._failed_to_open = False
         return self
 
     def close(self) -> None:
@@ -252,6 +255,7 @@ class Trial:
             return self._answer_to(action)
 
     def _answer_to(self, action: Action) -> Answer:
+        self._failed_to_open = False
         try:
             with contextlib.ExitStack() as limits:
                 for limit in self._limits:
@@ -265,6 +269,7 @@ class Trial:
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
             forget_frames(error)
             certainty = self.session.outcome_of(error) if self.session is not None else None
+            self._failed_to_open = action == OPEN
             # Opening and closing change no view, whatever they raise.
             return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
         return Answer("done", value=self._as_data(action, returned))
@@ -342,8 +347,14 @@ class Trial:
         Without `integrity` SQLite's own check is left to a later step: `look_after_crash` and `heartbeat` run it.
         """
         with self._naming_open_transactions():
-            self.oracle.saw_disk(self.fresh_view(integrity=integrity))
-            self._look_into_memory(self._keep_the_rules())
+            try:
+                self.oracle.saw_disk(self.fresh_view(integrity=integrity))
+            except Violation:
+                # A store may complete at its start what a crash has interrupted: the next opening is judged.
+                if not self._failed_to_open:
+                    raise
+            else:
+                self._look_into_memory(self._keep_the_rules())
         require_private(self.directory)
 
     def look_after_call(self, action: Action, before: View, answer: Answer, *, integrity: bool = True) -> None:
@@ -418,15 +429,20 @@ class Trial:
         """Check for the first time after a restart; after a crash a maybe-committed write may have come back.
 
         Reading memory may read the file, and data once read can't fail any more: without `memory` the session stays
-        cold.
+        cold. Where the opening failed, a state that is not allowed is judged at the next one, as in `look`.
         """
-        disk = self.fresh_view()
-        if crashed:
-            self.oracle.crashed(disk)
-        else:
-            # The last connection has removed the log.
-            self.oracle.lost = ()
-        self.oracle.saw_disk(disk)
+        try:
+            disk = self.fresh_view()
+            if crashed:
+                self.oracle.crashed(disk)
+            else:
+                # The last connection has removed the log.
+                self.oracle.lost = ()
+            self.oracle.saw_disk(disk)
+        except Violation:
+            if not self._failed_to_open:
+                raise
+            return
         self._unjudged = None
         self._keep_the_rules()
         if memory:

@@ -180,7 +180,7 @@ class Kill(PointSearch):
         reached = len(exit_status.answers) if exit_status.pending is None else exit_status.pending
         call = exit_status.job.calls[min(reached, len(exit_status.job.calls) - 1)]
         expected = self._kill_points.expected(point, exit_status)
-        after.start_again(after.disk(expected), call.step, after.finished(call.action, expected))
+        after.start_again(after.disk(expected, call.step), call.step, after.finished(call.action, expected))
 
     # -- findings ------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Stores that complete or undo, as they open, what a crash has interrupted: judged by what they show then."""
 
 import json
+import sqlite3
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from tornpage import faults
 from tornpage.faults.files.in_place import is_supported
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.targets.registry import find_or_import
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions of this interpreter are out of reach")
 
@@ -91,6 +95,55 @@ class LosesWhatItSweeps(Base):
     kind = SweptUnsynced
 
 
+class WithContents(Base):
+    """Its rows are read with the files that they name: a row without its file makes a plain reader raise."""
+
+    kind = Swept
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        home = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
+        return {name: home.joinpath(f"{name}.blob").read_text() for name in super().rows(connection)}
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return {name: store.path.with_name(f"{name}.blob").read_text() for name in store.all()}
+
+
+class SweptContents(WithContents):
+    """Sound: only a start makes its files readable."""
+
+
+class LosesContents(WithContents):
+    """acknowledged-is-durable: as above, and an acknowledged row may be removed."""
+
+    kind = SweptUnsynced
+
+
+class KeptAsTheyAre(Swept):
+    def begin(self) -> None:
+        """Remove nothing."""
+
+
+class NeverSwept(WithContents):
+    """integrity: a row without its file stays, and neither the store nor a reader can read on."""
+
+    kind = KeptAsTheyAre
+
+
+class SweptOnErrors(Swept):
+    def begin(self) -> None:
+        for name in self.all():
+            try:
+                self.path.with_name(f"{name}.blob").read_text()
+            except OSError:
+                self.remove(name)
+
+
+class SweepsOnErrors(WithContents):
+    """acknowledged-is-durable: it takes each error for a missing file."""
+
+    kind = SweptOnErrors
+
+
 def wrong_in(target: Base, tmp_path: Path) -> set[str]:
     """The checks that fail in the crash states of two calls, without any fault."""
     found = set()
@@ -113,14 +166,34 @@ def wrong_in(target: Base, tmp_path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", [Filled, SweptAtStart])
+@pytest.mark.parametrize("kind", [Filled, SweptAtStart, SweptContents])
 def test_what_a_start_makes_of_the_files_is_what_the_crash_has_left(tmp_path: Path, kind: type[Base]) -> None:
     assert not wrong_in(kind(), tmp_path)
 
 
-@pytest.mark.parametrize("kind", [LosesWhatIsNotFilled, LosesWhatItSweeps])
+@pytest.mark.parametrize("kind", [LosesWhatIsNotFilled, LosesWhatItSweeps, LosesContents])
 def test_a_start_that_loses_what_was_acknowledged_is_found(tmp_path: Path, kind: type[Base]) -> None:
     assert "acknowledged-is-durable" in wrong_in(kind(), tmp_path)
+
+
+def test_files_that_neither_the_store_nor_a_reader_can_read_are_found(tmp_path: Path) -> None:
+    assert wrong_in(NeverSwept(), tmp_path) == {"integrity"}
+
+
+PROFILE = Profile("test", None, None, 0, 0, crash_states=12, kills=12)
+
+
+@pytest.mark.parametrize("search", ["crash", "kill"])
+def test_a_start_that_fails_under_a_fault_may_leave_the_rest_to_the_next_one(search: str) -> None:
+    target = find_or_import(f"{__name__}:SweptContents")
+    recorder = run(target, Plan((search,), PROFILE, report=None))
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.vacuous == []
+
+
+def test_a_start_under_a_fault_that_loses_a_row_is_found() -> None:
+    recorder = run(SweepsOnErrors(), Plan(("crash",), PROFILE, report=None))
+    assert "acknowledged-is-durable" in {found.finding.code for found in recorder.findings}
 
 
 class Remembers(Keys):

@@ -123,7 +123,10 @@ class CrashReader:
         # A store of plain files has none, and of others it is asked once: pathlib is not quick.
         database = "" if self.target.files_view is not None else os.fspath(self.target.database(directory))
         others = self._others(state, database, directory)
-        plain = self._read(directory, database, others)
+        try:
+            plain = self._read(directory, database, others)
+        except Violation as unreadable:
+            return self._made_readable(unreadable, state, now_ms, directory)
         shape = self._shape(files, database, directory)
         kind = plain.content, others
         name = name_in(database, directory)
@@ -140,6 +143,21 @@ class CrashReader:
                 self._recovered[kind] = view
             return view
         return self._recovered.get(kind, plain.view)
+
+    def _made_readable(self, unreadable: Violation, state: faults.State, now_ms: int, directory: Path) -> View:
+        """What the target shows on files that a plain reader can't read; raises `unreadable` if it can't read on.
+
+        Each of them is opened by itself. A store may complete, replace or remove what a crash has left half done; then
+        the reader sees the same as the store, and SQLite finds no damage.
+        """
+        place(dict(state.files), directory)
+        try:
+            view = self._open(None, now_ms, directory)
+            self.target.check_view(view)
+        except Violation:
+            raise unreadable from None
+        self.beginnings.add((unreadable.message.encode(), ()))
+        return view
 
     def _was_opened_on(self, kind: Kind, name: str, files: Files) -> bool:
         """Whether the target was opened on a disk of this kind that is equal in what it touched there."""
@@ -254,8 +272,11 @@ class CrashReader:
             self._last = view
         return self._last
 
-    def _open(self, view: View, now_ms: int, directory: Path) -> View:
-        """Open the target itself; it has to open the files, agree with a plain reader, and work; return its view."""
+    def _open(self, view: View | None, now_ms: int, directory: Path) -> View:
+        """Open the target itself; it has to open the files, agree with a plain reader, and work; return its view.
+
+        `view` is what the plain reader saw before; None if it could not read the files.
+        """
         environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
@@ -284,19 +305,22 @@ class CrashReader:
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 require_whole(connection, self.target)
 
-    def _shown(self, session: Session, view: View, directory: Path) -> View:
+    def _shown(self, session: Session, view: View | None, directory: Path) -> View:
         """What the store shows; raises `Violation` unless a plain reader saw it before the opening or sees it now."""
         memory = session.live_view()
-        if memory != view and memory != (view := self._view_again(directory)):
-            detail = describe(differences(memory, view), "the reopened store", "a plain reader")
-            raise Violation("memory-equals-disk", f"after a crash: {detail}", {"memory": memory, "disk": view})
-        return view
+        if view is not None and memory == view:
+            return view
+        disk = self._view_again(directory, integrity=view is None)
+        if memory != disk:
+            detail = describe(differences(memory, disk), "the reopened store", "a plain reader")
+            raise Violation("memory-equals-disk", f"after a crash: {detail}", {"memory": memory, "disk": disk})
+        return disk
 
-    def _view_again(self, directory: Path) -> View:
+    def _view_again(self, directory: Path, *, integrity: bool) -> View:
         with faults.spare():
             if self.target.files_view is not None:
                 return self.target.files_view(directory)
-            return view_of(self.target, self.target.database(directory), integrity=False)
+            return view_of(self.target, self.target.database(directory), integrity=integrity)
 
     def _try_out(self, session: Session, view: View, directory: Path, now_ms: int) -> None:
         session.self_check()

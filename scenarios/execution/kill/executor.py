@@ -212,7 +212,8 @@ class KillPlayer:
             call = exit_status.job.calls[exit_status.pending]
             _, expected = self.shadow.make(call)
             self._cut_short = call, expected
-        disk = self.after.disk(expected)
+        last = exit_status.job.calls[min(len(exit_status.answers), len(exit_status.job.calls) - 1)]
+        disk = self.after.disk(expected, last.step)
         if cut_off is not None and disk != expected.after:
             half_way = disk != expected.before
             left = Trial(self.shadow.trial.target, self.configuration, self.home, {})

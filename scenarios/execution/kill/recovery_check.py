@@ -4,7 +4,8 @@ All that reached the operating system stays (rule 1 of ``docs/sqlite-under-fault
 synchronous level the file shows exactly the acknowledged state, or that plus the one pending call; a call that commits
 more than once may be partly done. In this order:
 
-- a fresh reader, past the shim and on a copy, reads the file, and SQLite checks it;
+- a fresh reader, past the shim and on a copy, reads the file, and SQLite checks it; if the store completes or undoes
+  as it opens what the kill has interrupted, and the reader then sees what the store shows, that is the file's state;
 - the store is opened on the very files that the dead process left, including its shared memory;
 - if the target names a `recovery`, that call is made: it may add to a row, but every acknowledged change is still
   there, and a second recovery finds nothing more to do; the next recovery finishes one that was killed itself;
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS, Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
 from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View, completed
@@ -57,15 +59,42 @@ class RecoveryCheck:
         self.home = home
         self._copy = home.with_name(home.name + "-read")
 
-    def disk(self, expected: Expected) -> View:
-        """The file's view, read from a copy; raises `Violation` if it is damaged, or not an allowed state."""
+    def disk(self, expected: Expected, step: int) -> View:
+        """The file's view, read from a copy; raises `Violation` if it is damaged, or not an allowed state.
+
+        `step` is the clock's.
+        """
         with Trial(self.target, self.configuration, self.home, {}) as left:
             files = left.crash_copy()
+        recovered = self._once_opened(files, expected, step)
         place(files, self._copy)
-        view = Trial(self.target, self.configuration, self._copy, {}).fresh_view()
+        try:
+            view = self._fresh_view()
+            self._require(expected, view)
+        except Violation:
+            if recovered is None:
+                raise
+            return recovered
+        return view if recovered is None else recovered
+
+    def _once_opened(self, files: Files, expected: Expected, step: int) -> View | None:
+        """What the store shows once it is opened on a copy; None unless a plain reader agrees, and it is allowed."""
+        reopened = Reopened(self.target, self.configuration, self._copy)
+        try:
+            shown = reopened.view_of(files, EPOCH_MS + step * STEP_MS, self.home)
+            if self._fresh_view() != shown:
+                return None
+            self._require(expected, shown)
+        except Violation:
+            return None
+        return shown
+
+    def _require(self, expected: Expected, view: View) -> None:
         expected.require(view)
         self.target.check_view(view)
-        return view
+
+    def _fresh_view(self) -> View:
+        return Trial(self.target, self.configuration, self._copy, {}).fresh_view()
 
     def finished(self, action: Action, expected: Expected) -> View | None:
         """If the recovery itself was killed: the state that the next one has to reach."""

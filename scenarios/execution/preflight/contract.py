@@ -42,6 +42,7 @@ from tornpage.scenarios.model.target import Action, Configuration, SetUpError, T
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 from tornpage.scenarios.targets.process import ProcessTarget
 
+_READS: Final = "rows-read-what-the-store-writes"
 _A_MONTH_S: Final = 31 * 86_400
 _NO_STATEMENTS: Final = (
     "depths has 'statement', and no statement went through `environment.connect`: let the store open its connections "
@@ -185,7 +186,7 @@ class _Rehearsal:
         if isinstance(target, ProcessTarget) and database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
                 if lacks := target.lacks(connection):
-                    raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {lacks}")
+                    raise self._wrong(_READS, f"`rows` fails without any fault: {lacks}")
 
     def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
         refused = self.target.refuses
@@ -340,11 +341,11 @@ class _Rehearsal:
         if self._reopened_view(files) != view:
             raise _Leave
         if missing := missing_table(self.target, trial.directory):
-            raise self._wrong("rows-read-what-the-store-writes", missing)
+            raise self._wrong(_READS, missing)
         detail = describe(differences(view, rows), "the view", "`rows`")
         if not rows:
             raise self._wrong(
-                "rows-read-what-the-store-writes",
+                _READS,
                 f"`rows` finds nothing in the file although the store, opened again on it, shows the whole state: "
                 f"{detail}",
             )
@@ -409,16 +410,16 @@ class _Rehearsal:
             raise
         except Violation as violation:
             cause = violation.__cause__
+            if self.target.files_view is None and cause is not None and not isinstance(cause, sqlite3.Error):
+                raise self._wrong(_READS, f"`rows` fails without any fault: {cause!r}") from cause
             code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_BUSY and not leaves_a_transaction(trial.directory):
                 raise self._wrong("a-reader-can-look-between-calls", _LOCKED_OUT) from cause
             if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
                 raise _Leave from violation
-            raise self._wrong("rows-read-what-the-store-writes", f"`rows` fails without any fault: {cause}") from cause
+            raise self._wrong(_READS, f"`rows` fails without any fault: {cause}") from cause
         except Exception as error:
-            raise self._wrong(
-                "rows-read-what-the-store-writes", f"`rows` fails without any fault: {error!r}"
-            ) from error
+            raise self._wrong(_READS, f"`rows` fails without any fault: {error!r}") from error
         require_mapping(self.target.name, "rows", rows)
         return dict(rows)
 
