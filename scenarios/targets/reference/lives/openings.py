@@ -12,7 +12,7 @@ from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
-from tornpage.ledger.disk.schema import MIGRATIONS
+from tornpage.ledger.disk.schema import FENCE, MIGRATIONS
 from tornpage.scenarios.model.target import TargetError
 
 _ANOTHER_USER: Final = 12_345
@@ -90,15 +90,23 @@ def _wide(directory: Path) -> None:
     directory.chmod(0o755)
 
 
-def _with_log(directory: Path, *versions: int | None, change: Callable[[bytes], bytes] = bytes) -> None:
-    """A ledger whose process died with these schema versions in its log, one after the other; None: its own."""
+def _with_log(
+    directory: Path, *versions: int | None, change: Callable[[bytes], bytes] = bytes, more: str = "SELECT 1"
+) -> None:
+    """A ledger whose process died with these schema versions in its log, one after the other; None: its own.
+
+    Each comes in one transaction with the statement `more`.
+    """
     path = _ledger(directory)
     log = directory / f"{DATABASE_NAME}-wal"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         own = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         for version in versions:
+            connection.execute("BEGIN")
             connection.execute(f"PRAGMA user_version = {own if version is None else version}")
+            connection.execute(more)
+            connection.execute("COMMIT")
         content = path.read_bytes(), log.read_bytes()
     path.write_bytes(content[0])
     log.write_bytes(change(content[1]))
@@ -215,6 +223,10 @@ _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
     "newer for a while": lambda directory: _with_log(directory, 99, None),
     "newer with junk after it": lambda directory: _with_log(directory, 99, change=lambda log: log + b"x" * 50),
     "newer in a torn frame": lambda directory: _with_log(directory, 99, change=lambda log: log[:-10]),
+    # The first of two frames, of which the last one is the commit.
+    "newer without its commit": lambda directory: _with_log(
+        directory, 99, change=lambda log: log[: 32 + (len(log) - 32) // 2], more=FENCE
+    ),
     "newer in an old frame": lambda directory: _with_log(
         directory, 99, change=lambda log: _flipped(log, _SALT_OF_A_FRAME)
     ),

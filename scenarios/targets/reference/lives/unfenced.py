@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage.ledger import Ledger, StoreError
+from tornpage.scenarios.targets.reference.compared.told import Told, recovery_lines
 from tornpage.scenarios.targets.reference.lives.failing_driver import Driver
 from tornpage.scenarios.targets.reference.lives.openings import place
 
@@ -27,8 +28,10 @@ def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list
         driver = Driver()
         how: dict[str, Any] = {"clock": clock, "journal_mode": journal_mode, "busy_timeout_ms": 70}
         with Ledger.open(directory, connect=driver, observers=(), **how) as ledger, ledger.workers.hold("w"):
+            wrong += _wrong_restore(driver, ledger)
             for name, make in _calls(ledger).items():
                 wrong += [f"{name}: {one}" for one in _wrong(driver, make)]
+            wrong += _wrong_recovery(driver, ledger)
             wrong += [] if ledger.database is None or not ledger.database.fence_owed else ["a fence is still owed"]
     wrong += ["the end waits for other processes"] if any(driver.waits_of_truncates) else []
     return wrong
@@ -58,6 +61,44 @@ def _wrong(driver: Driver, make: Callable[[], object]) -> list[str]:
     wanted = ["unknown", "unknown, again", "done"]
     said = [first.partition(",")[0], second, third]
     return [] if said == wanted else [f"{wanted} is true of a change that can't be secured, and it says {said}"]
+
+
+def _wrong_restore(driver: Driver, ledger: Ledger) -> list[str]:
+    """§1: a restore that fails as a whole is sticky: every call is refused until one succeeds."""
+    calls: Mapping[str, Callable[[], object]] = {
+        "list": ledger.tasks.list,
+        "create": lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="work"),
+        "batch": lambda: _empty_batch(ledger),
+    }
+    driver.failing = {"SELECT": "before"}
+    said = {"restore": _said(ledger.tasks.restore)}
+    driver.failing = {}
+    said |= {name: _said(make) for name, make in calls.items()}
+    ledger.tasks.restore()
+    found = len(ledger.tasks.list())
+    is_refused = all(one.startswith("unchanged") for one in said.values())
+    return [] if is_refused and not found else [f"a restore has failed: {said}; then there are {found} tasks"]
+
+
+def _empty_batch(ledger: Ledger) -> None:
+    with ledger.batch():
+        pass
+
+
+def _wrong_recovery(driver: Driver, ledger: Ledger) -> list[str]:
+    """The runs that a recovery has interrupted on disk have their lines, since no later one finds them."""
+    task = ledger.tasks.create(runtime="cli", owner_key="me", task="of a dead worker").task_id
+    with ledger.workers.hold("dead"):
+        ledger.history.start(task, worker_id="dead", run_id="lost")
+    told = Told()
+    driver.failing = {_FENCE: "before", "COMMIT": "after"}
+    with recovery_lines(told):
+        said = _said(ledger.recover)
+    driver.failing = {}
+    run = ledger.history.get("lost")
+    is_there = run is not None and run.status == "interrupted"
+    lines = sum("run lost interrupted" in line for line in told.lines)
+    return [] if said.startswith("unknown") and lines == is_there else [f"recover: {said}, {run}, {told.lines}"]
 
 
 def _said(make: Callable[[], object]) -> str:

@@ -65,7 +65,7 @@ def contradicting_rows() -> Iterator[Action]:
         ("queued", {"ended_at": START_MS}), ("running", {"ended_at": early}), ("failed", {"ended_at": early}),
         ("failed", {"started_at": late}), ("succeeded", {"last_event_at": early}), ("lost", {"ended_at": early}),
         ("lost", {"started_at": START_MS, "ended_at": START_MS - 1}), ("failed", {"started_at": START_MS + 7}),
-        ("queued", {"last_event_at": None, "created_at": late}),
+        ("queued", {"last_event_at": None, "created_at": late}), ("running", {"last_event_at": early}),
         ("failed", {"started_at": START_MS, "ended_at": 6}),
         ("queued", {"started_at": START_MS}), ("running", {"last_event_at": None}), ("lost", {"error": "  "}),
     )  # fmt: skip
@@ -76,8 +76,19 @@ def contradicting_rows() -> Iterator[Action]:
         yield create(name, status=status, owner_key=f"o{number % 3}", runtime=runtime, **hand)
         for column, value in fields.items():
             yield _spoiled("tasks", name, column, value)
+        # Whether it is lost is decided on times in order.
+        yield call("audit", code="lost", booting=True)
+        yield call("maintenance", apply=False)
         yield call("tasks.get", task_id=name)
         yield call("tasks.list_fresh_for_owner", owner_key=f"o{number % 3}")
+    # Its worker is dead, and by its row alone it had its last event long ago.
+    for name, column in (("begun", "last_event_at"), ("begun2", "created_at")):
+        yield create(name, **hand)
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"run-{name}")
+        yield _spoiled("tasks", name, column, early)
+        yield call("audit", booting=True)
+        yield call("maintenance", apply=False)
+        yield call("history.finish", run_id=f"run-{name}", status="failure")
     # An older version did not stamp an end: what happens to the task later doesn't move its date.
     yield create("endless", status="failed", **hand)
     yield _spoiled("tasks", "endless", "ended_at", None)

@@ -32,7 +32,7 @@ def two_openers() -> Iterator[Action]:
     """Another process opens the same directory in the middle of an opening: at a statement, or a call on a file."""
     for before in ("nothing", "version 1"):
         yield call("driver.openers", before=before)
-    for before in ("nothing", "version 1", "ledger"):
+    for before in ("nothing", "version 1", "log"):
         yield call("files.openers", before=before)
 
 

@@ -50,6 +50,11 @@ QUARANTINED: Final = {
 
 def warnings(argv: Sequence[str], outcome: Outcome) -> list[Any]:
     """§1: the rows that can't be read are named, on standard error."""
+    if argv[:2] == ["outbox", "import"]:
+        # The last line says how many stay.
+        left = outcome.answer["problems"]
+        said = [Text(name, ": imported" if is_there else ": not imported") for name, is_there in left]
+        return [*said, *([Text(str(len(left)))] if left else [])]
     tables = QUARANTINED.get(" ".join(argv[:2]), ())
     if argv[0] == "recover":
         answer = outcome.answer

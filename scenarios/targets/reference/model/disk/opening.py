@@ -30,7 +30,7 @@ _ROLLED_BACK: Final = "newer before a hot journal"
 # What a log says counts where it is whole, of the present, and committed.
 _KEPT: Final = frozenset({
     "ledger", "wide", "hot journal", "other mode", "version 1", "version 2", "log",
-    "newer for a while", "newer in a torn frame", "newer in an old frame",
+    "newer for a while", "newer in a torn frame", "newer without its commit", "newer in an old frame",
     "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
     "newer in a log with a torn head",
 })  # fmt: skip
