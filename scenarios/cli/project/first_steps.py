@@ -36,6 +36,7 @@ def target(name: str, out: Path | None) -> None:
 
     \b
     tornpage new target --from names:Names          names_target.py
+    tornpage new target --from names:make           the same, with a function: def make(path): return Names(...)
     tornpage new target --from shop.db:Orders --out tests/orders_target.py
 
     The store is created in an empty directory and its public methods are called, without any fault, to find out which
@@ -46,7 +47,10 @@ def target(name: str, out: Path | None) -> None:
     from tornpage.scenarios.run.first_steps.skeleton import write_target  # noqa: PLC0415 - as above
 
     if not _NAME.fullmatch(name):
-        raise click.UsageError(f"--from {name!r} has no class; write MODULE:CLASS, such as names:Names")
+        raise click.UsageError(
+            f"--from {name!r} is not MODULE:CLASS, such as names:Names, nor MODULE:FUNCTION, a function that takes a "
+            "path and returns a store, with the class method to call in it"
+        )
     module, _, attribute = name.partition(":")
     path = out or Path(f"{module.rpartition('.')[2]}_target.py")
     if path.exists():

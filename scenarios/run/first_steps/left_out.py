@@ -97,11 +97,11 @@ def nothing_added(tried: Sequence[str], left_out: Mapping[str, str], changed: Se
     listed = ", ".join(f"{name} ({reasons[name]})" if name in reasons else name for name in names)
     return NotLearned(
         "no public method added a row that another connection sees (is it committed?); tried: "
-        f"{listed or 'none that can be tried'}{_cure(reasons)}"
+        f"{listed or 'none that can be tried'}{_cure(reasons, is_any_tried=bool(names))}"
     )
 
 
-def _cure(reasons: Mapping[str, str]) -> str:
+def _cure(reasons: Mapping[str, str], *, is_any_tried: bool) -> str:
     found = reasons.values()
     if any(one.startswith(_WRITES_LATER) for one in found):
         return (
@@ -114,4 +114,4 @@ def _cure(reasons: Mapping[str, str]) -> str:
         return "; to have one called all the same, name a function that returns a store with another name for it"
     if reasons:
         return "; a target needs a call that adds a row with a key of its own (its beat): write a target by hand"
-    return ""
+    return "" if is_any_tried else "; a store of functions needs a class whose methods call them"

@@ -118,6 +118,8 @@ class Observed(msgspec.Struct, frozen=True):
     other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
     earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
+    # Whether it is made by its class, and not by a function.
+    is_class: bool = True
 
 
 def observe(store: Callable[..., Any], directory: Path) -> Observed:
@@ -158,14 +160,19 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
         except NotLearned as error:
             reasons.append(f"{make}: {error}")
             continue
-        if played.closes != "close" and not inspect.isclass(store):
-            raise NotLearned("what it returns has no `close`; let it return a store that has one")
         observed = _observed(played, again, found, deterministic=deterministic)
         more = tuple(action for calls in overwriting.values() for action, _ in calls)
         return msgspec.structs.replace(
-            observed, overwriting=more, other_files=played.other_files, earlier=(discovered.most, discovered.answers)
+            observed,
+            overwriting=more,
+            other_files=played.other_files,
+            earlier=(discovered.most, discovered.answers),
+            is_class=inspect.isclass(store),
         )
-    raise NotLearned("no way to make it leaves an SQLite file there; tried " + "; ".join(reasons))
+    raise NotLearned(
+        f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function that takes a "
+        "path and returns such a store, and name that: --from MODULE:FUNCTION"
+    )
 
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:

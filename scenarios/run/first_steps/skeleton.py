@@ -214,6 +214,17 @@ class Opened({store}):
 
 """
 
+_CLOSING_WHAT_IT_MAKES: Final = """\
+def opened(store):
+    def close(self=store):
+        {how}
+
+    store.close = close
+    return store
+
+
+"""
+
 
 def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -> Written:
     source, beat, answers, rest, touches = proposal
@@ -223,7 +234,8 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
     if rest:
         shown.append("from_file(store.path_under_test)" if from_file else f"tables({source})")
         rows.append("tables(connection)")
-    closing = "" if observed.closes == "close" else _CLOSING.format(store=store, how=_how_to_close(observed))
+    template = _CLOSING if observed.is_class else _CLOSING_WHAT_IT_MAKES
+    closing = "" if observed.closes == "close" else template.format(store=store, how=_how_to_close(observed))
     text = _FILE.format(
         module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
@@ -304,7 +316,9 @@ def _from_file(observed: Observed) -> str:
 
 def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
     """How to create it; one that appends something to the name that it is given gets the name without it."""
-    made = observed.make.replace(f"{store}(", "Opened(", 1) if is_opened else observed.make
+    made = observed.make
+    if is_opened:
+        made = made.replace(f"{store}(", "Opened(", 1) if observed.is_class else f"opened({made})"
     if observed.file.startswith(GIVEN) and observed.file != GIVEN:
         return re.sub(r"(?<![\w.])path(?![\w=])", f'path.with_name("{GIVEN}")', made)
     return made
