@@ -176,19 +176,27 @@ class Executor(Pair):
             self.maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
         # A call that commits more than once may have stopped half-way: then the shadow continues from there.
         half_way = self.real.oracle.settled != before
-        if half_way:
-            self.put_shadow(self.real.crash_copy())
+        left = self.real.crash_copy()
+        if half_way or (before == after and self._beside(left) != self._beside(saved)):
+            self.put_shadow(left)
         else:
             self.shadow.put(saved)
 
     def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
         """Whether the store's state equals that of the shadow, which has made the call that got this answer.
 
-        For a call that raised and changes nothing visible, only the rest of the file can show it.
+        For a call that raised and changes nothing visible, only the rest of the file, and other files, can show it.
         """
         if self.real.oracle.settled != after or answer.kind == "done" or before != after:
             return self.real.oracle.settled == after
-        return self.real.contents() == self.shadow.contents()
+        copies = (one.crash_copy() for one in (self.real, self.shadow))
+        real, shadow = map(self._beside, copies)
+        return real == shadow and self.real.contents() == self.shadow.contents()
+
+    def _beside(self, files: Files) -> Files:
+        """The files that are not the database's own."""
+        database = self.real.target.database(self.real.directory).name
+        return {name: content for name, content in files.items() if not name.startswith(database)}
 
     def _circumstance(self) -> str:
         """What a call meets, in a word: what is armed, or which way the clock has just jumped, or nothing."""

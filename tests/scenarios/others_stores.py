@@ -301,6 +301,37 @@ class SoundBeatTwoKeys(BeatTwoKeys):
     beat_touches = ("y",)
 
 
+class BeatTakesAnothersValue(ShelfTarget):
+    """Its beat replaces what has the same value of a unique column; after the workload nothing has it."""
+
+    class kind(Shelf):  # noqa: N801
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.db.execute("CREATE TABLE IF NOT EXISTS owner (name TEXT UNIQUE, mail TEXT UNIQUE)")
+
+        def own(self, name: str, mail: str) -> None:
+            self.db.execute("INSERT OR REPLACE INTO owner VALUES (?, ?)", (name, mail))
+
+        def disown(self, name: str) -> None:
+            self.db.execute("DELETE FROM owner WHERE name = ?", (name,))
+
+        def all(self) -> Any:
+            return dict(self.db.execute("SELECT name, mail FROM owner"))
+
+    calls = (Action("own", {"name": "a", "mail": "one"}), Action("disown", {"name": "a"}))
+    beat = Action("own", {"name": "beat", "mail": "one"})
+
+    def view(self, store: Any) -> Any:
+        return store.all()
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT name, mail FROM owner"))
+
+
+class SoundBeatHasItsOwnValues(BeatTakesAnothersValue):
+    beat = Action("own", {"name": "beat", "mail": "beat's"})
+
+
 class BeatTouchesAnother(BeatTwoKeys):
     beat_touches = ("z",)
 
@@ -473,6 +504,7 @@ SET_UP_ERRORS = {
     BeatOnce: "the-beat-adds-one-key",
     BeatOnARemovedKey: "the-beat-adds-one-key",
     BeatTwoKeys: "the-beat-adds-one-key",
+    BeatTakesAnothersValue: "the-beat-adds-one-key",
     BeatTouchesAnother: "the-beat-adds-one-key",
     BeatTouchesAll: "declarations",
     MisspeltCall: "every-call-works",

@@ -124,3 +124,24 @@ def test_a_view_in_memory_is_joined_by_the_other_tables(command: Command, tmp_pa
     swept = command("sweep", "--target", "tables_in_memory_target:CachedTarget", "--quiet", "--jobs", 1)
     assert swept.code == 1
     assert "sums/sum: memory has" in swept.out
+
+
+PEOPLE = """
+class People(Base):
+    SCHEMA = "CREATE TABLE IF NOT EXISTS people (name TEXT PRIMARY KEY, mail TEXT UNIQUE)"
+
+    def add(self, name, mail):
+        self.db.execute("INSERT OR REPLACE INTO people VALUES (?, ?)", (name, mail))
+
+    def remove(self, name):
+        self.db.execute("DELETE FROM people WHERE name = ?", (name,))
+"""
+
+
+def test_a_beat_has_its_own_value_in_each_unique_column(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "tables_of_people.py").write_text(BASE + PEOPLE)
+    wrote = command("new", "target", "--from", "tables_of_people:People")
+    assert wrote.code == 0
+    target = (tmp_path / "tables_of_people_target.py").read_text()
+    # With the mail of another one it would replace that one, but only between the calls.
+    assert 'beat = Action("add", {"name": "heartbeat", "mail": "heartbeat"})' in target

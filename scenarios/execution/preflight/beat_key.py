@@ -1,11 +1,13 @@
-"""The beat's key is one of its own: no call of the workload adds it, too.
+"""The beat adds its key in each state of the workload, and not only after it.
 
-Method. After the workload the beat adds its key. If a call had added that key earlier, the beat is made on a copy of
-the files of that moment: where a key is a number that is used again, it adds another one there. Not covered: a key that
-is in memory only.
+Method. After the workload the beat adds its key. It is also made on a copy of the files of earlier moments, opened
+anew: after each call (a dozen of them at most), where it may replace what has the same value of a unique column; and
+where a call had added that key: where a key is a number that is used again, it adds another one there. Not covered:
+what is in memory only, and a beat that fails on the copy.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
@@ -13,17 +15,28 @@ from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, View
 
+_MOST_STATES: Final = 12
+
 
 class Seen:
-    """For each key of a view, the files at the moment at which it was seen first."""
+    """For each key of a view, the files at the moment at which it was seen first; and those after each call."""
 
     def __init__(self) -> None:
         self._files: dict[str, Files] = {}
+        self._after: list[tuple[Action, Files]] = []
 
     def take(self, trial: Trial, view: View) -> None:
         """Take in a view."""
         if new := view.keys() - self._files.keys():
             self._files |= dict.fromkeys(new, trial.crash_copy())
+
+    def take_after(self, action: Action, trial: Trial) -> None:
+        """Take in the files after a call."""
+        self._after.append((action, trial.crash_copy()))
+
+    def states(self) -> list[tuple[Action, Files]]:
+        """Some of the states after calls, spread over the workload, each with the call that led to it."""
+        return self._after[:: -(-len(self._after) // _MOST_STATES) or 1]
 
     def files_with(self, keys: Iterable[str]) -> Files | None:
         """The files at a moment at which one of the keys was there; None if none ever was."""

@@ -188,13 +188,16 @@ class _Rehearsal:
                 if lacks := target.lacks(connection):
                     raise self._wrong(_READS, f"`rows` fails without any fault: {lacks}")
 
-    def _play(self, trial: Trial, between: Callable[[], None] = lambda: None) -> None:
+    def _play(self, trial: Trial, between: Callable[[], None] | None = None) -> None:
         refused = self.target.refuses
         for step, action in enumerate(self.target.workload(), start=1):
             trial.at_step(step)
-            between()
+            if between is not None:
+                between()
             self._call(trial, action, may_be_refused=action.name in refused)
             self._seen.take(trial, self._view(trial))
+            if between is None:
+                self._seen.take_after(action, trial)
             self._rows(trial)
 
     def _call(self, trial: Trial, action: Action, *, may_be_refused: bool = False) -> None:
@@ -302,16 +305,24 @@ class _Rehearsal:
 
     def _require_own_key(self) -> None:
         files = self._seen.files_with(self._beats_keys)
-        if files is None:
-            return
-        copy = self._trial("copy")
-        with _closing(copy):
-            if not adds_a_key(copy, files, self.beat, len(self.target.workload()) + 1):
+        if files is not None and not self._adds_a_key(files):
+            raise self._wrong(
+                "the-beat-adds-one-key",
+                f"the beat {self.beat} adds {', '.join(map(repr, self._beats_keys))}, and so does a call of the "
+                "workload: between the calls it would change what is there; give it a key that no call has",
+            )
+        for action, after in self._seen.states():
+            if not self._adds_a_key(after):
                 raise self._wrong(
                     "the-beat-adds-one-key",
-                    f"the beat {self.beat} adds {', '.join(map(repr, self._beats_keys))}, and so does a call of the "
-                    "workload: between the calls it would change what is there; give it a key that no call has",
+                    f"the beat {self.beat} adds one key after the workload, and not after {action}: there it changes "
+                    "another one, or adds none; give it values that no call has, also for other unique columns",
                 )
+
+    def _adds_a_key(self, files: Files) -> bool:
+        copy = self._trial("copy")
+        with _closing(copy):
+            return adds_a_key(copy, files, self.beat, len(self.target.workload()) + 1)
 
     def _require_one_more_key(self, before: View, after: View) -> None:
         if adds_one_key(before, after, self.target.beat_touches):

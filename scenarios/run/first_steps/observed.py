@@ -61,8 +61,8 @@ from tornpage.scenarios.run.first_steps.own_data import (
     properties,
 )
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
-from tornpage.scenarios.run.first_steps.tables import Table, changed, count, lost_rows, others, read
-from tornpage.scenarios.run.first_steps.values import beat_of
+from tornpage.scenarios.run.first_steps.tables import Table, changed, count, lost_rows, others, read, states_of
+from tornpage.scenarios.run.first_steps.values import beats_of
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
@@ -183,7 +183,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found])
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
-    beats = tuple(_beat(action, played.changes.get(action.name, {})) for _, action in growing)
+    beats = tuple(one for _, action in growing for one in _beats(action, played.changes.get(action.name, {})))
     return Observed(
         played.make, played.file, played.journal_mode, played.synchronous,
         tuple(action for action, _ in found), beats, tables,
@@ -200,9 +200,9 @@ def _with_rows(played: "_Played", again: "_Played") -> Iterator[tuple[Table, Tab
             yield (one, there) if one is not None and there is not None and one.rows else (most, again.fullest[name])
 
 
-def _beat(action: Action, changes: Mapping[str, bool]) -> Beat:
-    names = sorted(changes, key=lambda name: not changes[name])
-    return Beat(beat_of(action), tuple(names), sum(changes.values()))
+def _beats(action: Action, changes: Mapping[str, bool]) -> list[Beat]:
+    names = tuple(sorted(changes, key=lambda name: not changes[name]))
+    return [Beat(one, names, sum(changes.values())) for one in beats_of(action)]
 
 
 def _overwriting(
@@ -356,6 +356,7 @@ class _Played:
     def _tried_with(self, name: str, method: Any, args: dict[str, Any]) -> list[tuple[Action, int]] | str:
         """The calls worth a sweep; or why these arguments lead to none."""
         before = self.tables()
+        beside = states_of(self.directory, self.file)
         try:
             with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                 returned = method(**copy.deepcopy(args))
@@ -375,7 +376,8 @@ class _Played:
         if added > 0 and is_an_ending(name, needed(method)) and self._wrote_later(name):
             return []
         # A transaction that no other method ends is a defect, for the search to find.
-        if after != before or (self._begins == name and not ending(self.store)):
+        begins = self._begins == name and not ending(self.store)
+        if begins or after != before or states_of(self.directory, self.file) != beside:
             self._known = args | self._known
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), added)]

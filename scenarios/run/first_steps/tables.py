@@ -84,6 +84,12 @@ def others(directory: Path, file: str) -> tuple[str, ...]:
     return tuple(name for name in found if name not in own)
 
 
+def states_of(directory: Path, file: str) -> dict[str, tuple[int, int, int]]:
+    """The files beside the database, each with what changes when it is written or replaced."""
+    stats = ((name, (directory / name).stat()) for name in others(directory, file))
+    return {name: (one.st_ino, one.st_size, one.st_mtime_ns) for name, one in stats}
+
+
 def read(directory: Path) -> tuple[str, str, list[Table]]:
     """The database's name, its journal mode, and all tables with their rows; none without a file."""
     path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)

@@ -145,14 +145,14 @@ def imports_of(values: Iterator[Any]) -> list[str]:
     return sorted(found, key=lambda line: (line.startswith("from"), line))
 
 
-def beat_of(action: Action) -> Action:
-    """The call with another key, so that it adds something again."""
-    args = dict(action.args)
-    for name, value in args.items():
-        if (other := _of_a_beat(value)) is not None:
-            args[name] = other
-            break
-    return Action(action.name, args)
+def beats_of(action: Action) -> list[Action]:
+    """The call with another key, so that it adds something again; and with other values wherever there may be any.
+
+    A first value is likely the key, and the others may have to be what is there already; or they are unique, too.
+    """
+    others = {name: other for name, value in action.args.items() if (other := _of_a_beat(value)) is not None}
+    first = dict(itertools.islice(others.items(), 1))
+    return [Action(action.name, action.args | one) for one in (first, others) if one is first or len(others) > 1]
 
 
 def _of_a_beat(value: Any) -> Any:
