@@ -5,6 +5,7 @@ makes through names that it has imported.
 """
 
 import contextlib
+import io
 import itertools
 import os
 import threading
@@ -19,7 +20,8 @@ from tornpage.ledger import workers as locks
 from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
 from tornpage.scenarios.targets.reference.lives.watched_driver import opened_beside
 
-_CALLS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
+_OF_OS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
+_CALLS: Final = (*((os, name) for name in _OF_OS), (io, "open"))
 
 
 class _Meanwhile:
@@ -34,8 +36,8 @@ class _Meanwhile:
     def watching(self, another: Callable[[], object]) -> Iterator[None]:
         """While the other one may come, and calls `another`."""
         with contextlib.ExitStack() as undo:
-            for name in _CALLS:
-                undo.enter_context(mock.patch.object(os, name, self._watched(getattr(os, name), another)))
+            for module, name in _CALLS:
+                undo.enter_context(mock.patch.object(module, name, self._watched(getattr(module, name), another)))
             yield
 
     def _watched(self, call: Callable[..., Any], another: Callable[[], object]) -> Callable[..., Any]:
