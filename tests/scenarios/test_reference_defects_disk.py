@@ -100,6 +100,11 @@ def migrate_in_two_steps(connection: Any) -> None:
         connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
+def tighten_what_is_there(path: Path, mode: int) -> None:
+    if path.exists() and path.lstat().st_mode & 0o777 != mode:
+        path.chmod(mode)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row of another's hand is not put in order": (
         lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
@@ -134,6 +139,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(files_module, "_create_private", create_what_is_missing), drivers.two_openers),
     "a log stays where another one has the file open": (
         put(Database, "checkpoint", copy_what_may_be_copied), outside.openings),
+    "a side file that vanishes is an error": (
+        put(files_module, "_tighten_one", tighten_what_is_there), drivers.two_openers),
 }  # fmt: skip
 
 

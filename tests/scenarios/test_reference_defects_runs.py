@@ -23,6 +23,7 @@ from tornpage.ledger.disk import rows
 from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox
 from tornpage.ledger.recovery import Recovery
+from tornpage.ledger.registry import TaskRegistry
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -95,6 +96,19 @@ def clean_unregistered(self: Any, referenced: Any, clean: Any = ledger.Workers.c
         return clean(self, referenced)
 
 
+def fail_if_it_is_gone(self: Any, *args: Any, unlink: Any = Path.unlink, **_how: Any) -> None:
+    unlink(self)
+
+
+def restore_or_go_on(self: Any, restore: Any = TaskRegistry.restore) -> None:
+    known = self._restored, self._restore_failure
+    try:
+        restore(self)
+    except ledger.StoreError:
+        self._restored, self._restore_failure = known
+        raise
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a dead worker may start": (
         put(RunHistory, "_check_start", lambda *_: None), run_scripts.starts),
@@ -148,6 +162,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(worker_locks.os, "open", lambda path, flags, *_: OPEN(path, flags, 0o666)), outside.openings),
     "files of dead workers are removed without the lock of registrations": (
         put(worker_locks.Workers, "clean", clean_unregistered), drivers.two_workers),
+    "a lock file that vanishes ends a cleaning": (put(Path, "unlink", fail_if_it_is_gone), drivers.two_workers),
+    "a restore that fails is forgotten": (put(TaskRegistry, "restore", restore_or_go_on), drivers.unfenced),
+    "what can't be secured is interrupted without a line": (
+        put(recovery_module._Announcement, "settled", lambda *_: None), drivers.unfenced),
 }  # fmt: skip
 
 

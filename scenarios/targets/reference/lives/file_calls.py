@@ -75,7 +75,7 @@ def workers(home: Path, _clock: Callable[[], int]) -> list[str]:
     Who finds that the other one is at it is refused, at once instead of after some seconds. Empty if nothing was.
     """
     # No other process ends a worker of this one.
-    acts = [(mine, theirs) for mine in _ACTS for theirs in ("hold", "clean")]
+    acts = [(mine, theirs) for mine in ("hold", "retire", "clean") for theirs in ("hold", "clean", "end")]
     return [wrong for mine, theirs in acts for wrong in itertools.islice(_wrong_beside(home, mine, theirs), 1)]
 
 
@@ -83,6 +83,7 @@ _ACTS: Final[dict[str, Callable[[Workers, str], object]]] = {
     "hold": lambda workers, name: workers.hold(name),
     "retire": lambda workers, _name: workers.retire("old"),
     "clean": lambda workers, _name: workers.clean([]),
+    "end": lambda workers, _name: workers.retire("other"),
 }
 
 
@@ -91,12 +92,14 @@ def _wrong_beside(home: Path, mine: str, theirs: str) -> Iterator[str]:
         with place(home) as directory, mock.patch.object(locks, "_PATIENCE_SECONDS", 0):
             directory.mkdir()
             own, other = (Workers(directory / "workers", new_id=str) for _ in range(2))
-            for name in ("old", "dead"):
+            for name in ("old", "zombie"):
                 own.hold(name)
-            own.release("dead")
+            own.release("zombie")
             answers = {"mine": "", "theirs": ""}
 
             process = _process()
+            with process():
+                other.hold("other")
 
             def beside(other: Workers = other, answers: dict[str, str] = answers, process: Any = process) -> None:
                 with process():
@@ -105,12 +108,14 @@ def _wrong_beside(home: Path, mine: str, theirs: str) -> Iterator[str]:
             come = _Meanwhile(directory, number)
             with come.watching(beside):
                 answers["mine"] = _answer(mine, own, "mine")
-            alive = {name: own.is_alive(name) for name in ("mine", "theirs", "old", "dead")}
+            alive = {name: own.is_alive(name) for name in ("mine", "theirs", "old", "other")}
+            alive["zombie"] = (directory / "workers" / "zombie.lock").exists()
             for name in ("mine", "old"):
                 with contextlib.suppress(LedgerError):
                     own.release(name)
-            with process(), contextlib.suppress(LedgerError):
-                other.release("theirs")
+            for name in ("theirs", "other"):
+                with process(), contextlib.suppress(LedgerError):
+                    other.release(name)
         wanted = _alive(mine, theirs if come.came else "", answers)
         if answers["mine"] or alive != wanted:
             yield f"{theirs} came at call {number} on a file of {mine}: {answers}, {alive} are alive, not {wanted}"
@@ -138,5 +143,7 @@ def _alive(mine: str, theirs: str, answers: dict[str, str]) -> dict[str, bool]:
         "mine": mine == "hold",
         "theirs": theirs == "hold" and not answers["theirs"],
         "old": mine != "retire",
-        "dead": False,
+        "other": theirs != "end",
+        # Its file counts.
+        "zombie": mine != "clean" and (theirs != "clean" or bool(answers["theirs"])),
     }

@@ -203,10 +203,11 @@ def _nested(ledger: Ledger, names: list[str], *, calls: list[Any], inner: list[A
     return answers
 
 
-def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any) -> Any:
+def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any, errno: int = 0) -> Any:
     """The view of a ledger on a JSON snapshot that others have written, and the file after two more tasks.
 
-    `document` is the file's value, or its text if it is a text.
+    `document` is the file's value, or its text if it is a text. With `errno` the system fails to sync the file, and
+    the answer is the error of a change.
     """
     directory.mkdir(exist_ok=True)
     path = directory / "written.json"
@@ -217,6 +218,9 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any)
     except StoreError as error:
         return {"error": type(error).__name__, "left": path.read_bytes() == before}
     with contextlib.closing(ledger):
+        if errno:
+            with mock.patch.object(os, "fsync", side_effect=OSError(errno, os.strerror(errno))):
+                return _error_of(lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="new"))
         tasks = ledger.tasks.list()
         named = sorted({task.task_id for task in tasks} | {"nobody"})
         shown = {
@@ -262,6 +266,14 @@ def _renames(durable: list[bool]) -> Iterator[None]:
     with mock.patch.object(os, "fsync", watched_fsync), mock.patch.object(os, "replace", watched_replace):
         yield
     durable.append(bool(renamed) and all(was_synced and place in synced for was_synced, place in renamed))
+
+
+def _error_of(make: Callable[[], object]) -> str:
+    try:
+        make()
+    except StoreError as error:
+        return f"{type(error).__name__} {error.outcome}"
+    return ""
 
 
 def _fresh_as_listed(ledger: Ledger) -> bool:

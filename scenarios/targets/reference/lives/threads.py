@@ -52,7 +52,14 @@ _CHANGES: Final[dict[str, Callable[[Ledger], Any]]] = {
     "enqueue": lambda ledger: ledger.outbox.enqueue(message_id="theirs", channel="mail", target="you", payload={}),
     "prune": lambda ledger: ledger.outbox.prune(1),
     "batch": _in_a_batch,
+    "restore": lambda ledger: ledger.tasks.restore(),
+    "preview": lambda ledger: ledger.maintenance(),
+    "maintenance": lambda ledger: ledger.maintenance(apply=True),
+    "recover": lambda ledger: ledger.recover(),
+    "outbox.recover": lambda ledger: ledger.outbox.recover(lambda _: None),
+    "import_legacy": lambda ledger: ledger.outbox.import_legacy(Path(ledger.database.path).parent),  # type: ignore[union-attr] # it is on SQLite
 }
+"""Calls that wait, too, and are made after the batch; some of them are refused inside one, and not beside it."""
 
 
 class _UndoneError(Exception):

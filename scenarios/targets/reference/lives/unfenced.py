@@ -31,7 +31,8 @@ def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list
             wrong += _wrong_restore(driver, ledger)
             for name, make in _calls(ledger).items():
                 wrong += [f"{name}: {one}" for one in _wrong(driver, make)]
-            wrong += _wrong_recovery(driver, ledger)
+            for commit_fails in ("before", "after"):
+                wrong += _wrong_recovery(driver, ledger, commit_fails)
             wrong += [] if ledger.database is None or not ledger.database.fence_owed else ["a fence is still owed"]
     wrong += ["the end waits for other processes"] if any(driver.waits_of_truncates) else []
     return wrong
@@ -85,19 +86,19 @@ def _empty_batch(ledger: Ledger) -> None:
         pass
 
 
-def _wrong_recovery(driver: Driver, ledger: Ledger) -> list[str]:
-    """The runs that a recovery has interrupted on disk have their lines, since no later one finds them."""
-    task = ledger.tasks.create(runtime="cli", owner_key="me", task="of a dead worker").task_id
-    with ledger.workers.hold("dead"):
-        ledger.history.start(task, worker_id="dead", run_id="lost")
+def _wrong_recovery(driver: Driver, ledger: Ledger, how: str) -> list[str]:
+    """The runs that a recovery has interrupted on disk have their lines, since no later one finds them; no others."""
+    task, name = ledger.tasks.create(runtime="cli", owner_key="me", task="of a dead worker").task_id, f"lost {how}"
+    with ledger.workers.hold(f"dead-{how}") as worker:
+        ledger.history.start(task, worker_id=worker.id, run_id=name)
     told = Told()
-    driver.failing = {_FENCE: "before", "COMMIT": "after"}
+    driver.failing = {_FENCE: "before", "COMMIT": how}
     with recovery_lines(told):
         said = _said(ledger.recover)
     driver.failing = {}
-    run = ledger.history.get("lost")
+    run = ledger.history.get(name)
     is_there = run is not None and run.status == "interrupted"
-    lines = sum("run lost interrupted" in line for line in told.lines)
+    lines = sum(f"run {name} interrupted" in line for line in told.lines)
     return [] if said.startswith("unknown") and lines == is_there else [f"recover: {said}, {run}, {told.lines}"]
 
 

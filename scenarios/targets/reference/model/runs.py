@@ -7,6 +7,7 @@ from tornpage.scenarios.targets.reference.model import tasks
 from tornpage.scenarios.targets.reference.model.state import Outcome, Row, State, joined, with_task
 from tornpage.scenarios.targets.reference.model.values import (
     RESULTS,
+    Dated,
     Refusal,
     Text,
     a_cost,
@@ -190,7 +191,8 @@ def recover(world: World, state: State) -> Outcome:
     done = joined(outcomes, state, answer)
     left = tuple(Text(f"[recovery] run {key} left as it is") for key in state.unreadable.get("task_history", ()))
     lines = left + tuple(
-        Text(
+        Dated(
+            run["started_at"],
             f"[recovery] run {_one_line(run['id'])} interrupted: task {run['task_id']}, started ",
             f", worker {run['worker_id']}",
         )

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 RUNTIMES: Final = ("subagent", "acp", "cli", "cron")
@@ -51,6 +52,26 @@ class Text:
 
     def __repr__(self) -> str:
         return f"<a text with {', '.join(map(repr, self.parts)) or 'anything'}>"
+
+
+class Dated(Text):
+    """Matches a text that also has this moment, in any form of ISO 8601 and to the second, before a comma."""
+
+    def __init__(self, time_ms: int, *parts: str) -> None:
+        super().__init__(*parts)
+        self._seconds = time_ms // 1000
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and (isinstance(other, Text) or self._seconds in map(_moment, str(other).split()))
+
+    __hash__ = None
+
+
+def _moment(word: str) -> int | None:
+    try:
+        return int(datetime.fromisoformat(word.rstrip(",")).timestamp())
+    except ValueError:
+        return None
 
 
 class Printable(Text):

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, MINUTE_MS, batch, call, create, enqueue, within
+from tornpage.scenarios.targets.reference.scripts.calls import (
+    DAY_MS,
+    MINUTE_MS,
+    batch,
+    call,
+    create,
+    enqueue,
+    later,
+    within,
+)
 
 
 def _said(means: Action, *argv: str, later_ms: int = 0) -> Action:
@@ -104,6 +113,17 @@ def shown_commands() -> Iterator[Action]:
     yield _said(call("outbox.list"), "outbox", "list")
 
 
+def shown_ages() -> Iterator[Action]:
+    """An age is shown in its two largest units, to the second."""
+    yield create("t", delivery_status="failed")
+    hour_ms = 60 * MINUTE_MS
+    for step, age_ms in enumerate((
+        0, 999, 1_000, MINUTE_MS - 1, MINUTE_MS, MINUTE_MS + 1_000, hour_ms - 1, hour_ms, hour_ms + MINUTE_MS,
+        DAY_MS - 1, DAY_MS, DAY_MS + hour_ms,
+    ), 2):  # fmt: skip
+        yield _said(call("audit", limit=50), "tasks", "audit", later_ms=later(1, age_ms, step))
+
+
 _OPTIONAL: Final = (
     "list_for_owner", "upsert_task", "upsert_task_with_delivery", "delete_task", "delete_task_with_delivery",
     "upsert_delivery", "delete_delivery", "close",
@@ -156,6 +176,10 @@ def other_stores() -> Iterator[Action]:
             for number in range(len(calls)):
                 if calls[number].name in _CHANGES:
                     yield call("stores.life", kind="memory", lacks=list(lacks), calls=data, fails={f"{number}": how})
+    # A store that hands out other objects than it was given.
+    for how in ("before", "after"):
+        for number in (1, 3):
+            yield call("stores.life", kind="json", calls=data, fails={f"{number}": how})
     # What is owed stays owed when the next change is passed to the store alone.
     for how in ("twice", "gone after"):
         yield call("stores.life", kind="memory", calls=data, fails={"3": how, "4": "securing"})
@@ -208,6 +232,8 @@ def snapshots() -> Iterator[Action]:
     for odd in odds:
         yield call("open.snapshot", document={**whole, "deliveries": [state, odd]})
     yield call("open.snapshot", document={**whole, "tasks": [5, None, other]})
+    for errno in (1, 5, 13, 28, 30, 122):
+        yield call("open.snapshot", document=whole, errno=errno)
     for document in ("", "{", "[]", "5", {"version": 1}, {**whole, "version": 2}, {**whole, "version": "1"},
                      {**whole, "version": 0}, {**whole, "tasks": {}}, {**whole, "deliveries": None}):  # fmt: skip
         yield call("open.snapshot", document=document)
@@ -264,4 +290,13 @@ def typed_options() -> Iterator[Action]:
     yield call("open.unwritten", argv=("tasks", "audit"), stream="stderr")
 
 
-SCRIPTS: Final = (shown_commands, on_terminals, other_stores, store_errors, snapshots, openings, typed_options)
+SCRIPTS: Final = (
+    shown_commands,
+    shown_ages,
+    on_terminals,
+    other_stores,
+    store_errors,
+    snapshots,
+    openings,
+    typed_options,
+)

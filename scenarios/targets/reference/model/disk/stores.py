@@ -133,8 +133,14 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def snapshot(world: World, state: State, *, document: Any) -> Outcome:
+# §1, a clear error: EPERM and EACCES; ENOSPC and EDQUOT.
+_OF_THE_SYSTEM: Final = {1: "StoreReadOnly", 13: "StoreReadOnly", 28: "StoreFull", 122: "StoreFull"}
+
+
+def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Outcome:
     """§1: an unreadable record is reported and kept, and the others load; an invalid file is left unchanged.
+
+    §0: a change that can't be synced may be there; nothing can be secured meanwhile.
 
     §2, times: always ordered, on restore and in fresh reads; §3: the audit looks for contradictions in what is written.
     """
@@ -147,6 +153,8 @@ def snapshot(world: World, state: State, *, document: Any) -> Outcome:
         return Outcome(state, {"error": "StoreCorrupt", "left": True})
     if version > 1:
         return Outcome(state, {"error": "StoreSchemaNewer", "left": True})
+    if errno:
+        return Outcome(state, f"{_OF_THE_SYSTEM.get(errno, 'StoreIOError')} unknown")
     good, bad = _parted("task", "tasks", tasks)
     told, wrong = _parted("delivery", "task_delivery_state", deliveries)
     mine = sorted({name for name in told if name in good})
