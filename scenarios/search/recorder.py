@@ -8,6 +8,7 @@ kind. Further points of a group, of whatever search, are counted, and their plac
 Findings that a baseline accepts are kept separately: they don't stop a search, and don't suppress other findings.
 """
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -61,6 +62,8 @@ Key = tuple[str, ...]
 Point = tuple[str, str, str]
 _OF_THE_WORLD: Final = frozenset(("fault", "limit", "rival", "system call"))
 _GROUP_WORDS: Final = 5
+# The beginning of a message: the call in which a process was killed, or that it was between two of them.
+_KILLED: Final = re.compile(r"killed (between two calls|in .+?) by [a-z]+(?::[a-z]+)?@", re.DOTALL)
 _MOST_CALLS: Final = 5
 
 
@@ -235,6 +238,9 @@ class Recorder:
         """Record where one of a group was seen."""
         step = decisive_step(finding.scenario)
         call = "" if step is None else plainly(finding.scenario.steps[step])
+        if killed := _KILLED.match(finding.message):
+            # In a process that makes several calls the plan does not say which of them it stops.
+            call = killed[1].removeprefix("in ")
         point = call or "the next call", str(finding.scenario.configuration), finding.search
         self.also.setdefault(self.group_of(finding), Counter())[point] += 1
 

@@ -16,7 +16,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.preflight import contract, rules
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model import simple_target
-from tornpage.scenarios.model.target import SetUpError, TargetError
+from tornpage.scenarios.model.target import Action, SetUpError, TargetError
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import SHIPPED, find
@@ -179,3 +179,22 @@ def test_the_command_says_it_in_one_line_and_ends_with_2(command: Callable[..., 
     assert ran.code == Exit.NOT_TESTED  # type: ignore[attr-defined]
     assert len(ran.err.strip().splitlines()) == 1  # type: ignore[attr-defined]
     assert "docs/contract.md#rows-read-what-the-store-writes" in ran.err  # type: ignore[attr-defined]
+
+
+class HangsTwice(others_stores.ShelfTarget):
+    """A program that never answers a call is not closed, either; a call that fails stands in for the first."""
+
+    class kind(others_stores.Shelf):  # noqa: N801
+        def wait(self) -> None:
+            raise TargetError("wait() did not return")
+
+        def close(self) -> None:
+            super().close()
+            raise TargetError("closing the store did not return")
+
+    calls = (Action("wait"),)
+
+
+def test_what_fails_first_is_named_and_not_the_close_after_it(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"wait\(\) did not return"):
+        rehearsed(HangsTwice, tmp_path)

@@ -450,10 +450,14 @@ class _Rehearsal:
 
 @contextlib.contextmanager
 def _closing(trial: Trial) -> Iterator[None]:
-    """Close what is open at the end; errors of that are for the search to find."""
+    """Close what is open at the end; errors of that are for the search to find, and hide none of before."""
     try:
         yield
-    finally:
+    except BaseException:
         if trial.session is not None:
-            with contextlib.suppress(Violation):
+            with contextlib.suppress(Violation, TargetError):
                 trial.close()
+        raise
+    if trial.session is not None:
+        with contextlib.suppress(Violation):
+            trial.close()
