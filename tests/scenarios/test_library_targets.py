@@ -16,7 +16,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.scenario import Arm, Call, Limit, Restart, Rival, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Environment, Target, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, Target, TargetError
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import SHIPPED, find
 
@@ -237,6 +237,21 @@ def test_litequeue_that_could_not_be_opened_keeps_its_lock(shim: faults.Shim, ho
 
 @pytest.mark.slow
 @pytest.mark.quality
+def test_litequeue_refuses_a_message_that_another_caller_has_just_pruned(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = library("litequeue")
+    session: Any = target.open(home, target.configurations[0], Environment())
+    try:
+        session.call(Action("put", {"data": "alpha"}))
+        # Between the look for its id and the call, as `interleave` has it; the adapter raised an AttributeError.
+        monkeypatch.setattr(session._queue, "get", lambda _identity: None)
+        with pytest.raises(Refused):
+            session.call(Action("done", {"data": "alpha"}))
+    finally:
+        session.close()
+
+
 @pytest.mark.parametrize(("name", "action", "begin"), [("huey", 0, 250), ("litequeue", 3, 1)])
 def test_no_memory_for_a_commit_leaves_the_transaction_open(
     name: str, action: int, begin: int, shim: faults.Shim, home: Path

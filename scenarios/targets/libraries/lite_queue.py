@@ -54,9 +54,10 @@ class LiteQueueSession:
 
     def _change(self, name: str, data: str) -> None:
         row = self._ids("WHERE data = ?", data)
-        if not row:
+        # Another caller may have removed it since.
+        message = self._queue.get(row[0]) if row else None
+        if message is None:
             raise Refused(f"no message {data!r}")
-        message = self._queue.get(row[0])
         claim = {"claim_id": message.claim_id} if hasattr(message, "claim_id") else {}
         getattr(self._queue, name)(message.message_id, **claim)
 
