@@ -1,9 +1,10 @@
 """``python -m benchmarks.crash_cases FOLDER TARGET=VERDICT...``: the crash search on many targets, with many seeds.
 
-A target is ``file:CLASS`` of the folder. Its expected verdict is ``holds``, ``finds`` (any check), or the code of a
-check that must be among the findings. Each target is searched once with each seed at the quick profile, or once with
-all states of each call (``--every-state``). The table has the seconds, the disks and the verdict of each; the exit code
-is 1 if one differs from the expected.
+A target is ``file:CLASS`` of the folder. Its expected verdict is ``holds``, ``finds`` (any check), ``refused`` (it
+can't be judged, which the command reports with exit code 2), or the code of a check that must be among the findings.
+Each target is searched once with each seed at the quick profile, or once with all states of each call
+(``--every-state``). The table has the seconds, the disks and the verdict of each; the exit code is 1 if one differs
+from the expected.
 
 The author of the stores decides which are correct, so there is no list of them here; the project's own are in
 ``tests/scenarios`` (``crash_places``, ``plain_stores``).
@@ -18,11 +19,13 @@ import click
 import msgspec
 
 from tornpage.scenarios.model.plan import PROFILES, Plan
+from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.targets.registry import find_or_import
 
 _HOLDS: Final = "holds"
 _FINDS: Final = "finds"
+_REFUSED: Final = "refused"
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -36,14 +39,18 @@ class Case(msgspec.Struct, frozen=True):
         """Read ``file:CLASS=VERDICT``."""
         target, _, wanted = text.partition("=")
         if not wanted:
-            raise click.BadParameter(f"{text!r} says no verdict; write FILE:CLASS={_HOLDS}, ={_FINDS}, or =CODE")
+            allowed = f"FILE:CLASS={_HOLDS}, ={_FINDS}, ={_REFUSED}, or =CODE"
+            raise click.BadParameter(f"{text!r} says no verdict; write {allowed}")
         return cls(target, wanted)
 
     def is_met_by(self, verdict: tuple[str, ...]) -> bool:
         """Whether a verdict, the codes that were found, is the wanted one."""
         if self.wanted == _HOLDS:
             return not verdict
-        return bool(verdict) and (self.wanted == _FINDS or self.wanted in verdict)
+        if self.wanted == _REFUSED:
+            return any(one.startswith(_REFUSED) for one in verdict)
+        codes = [one for one in verdict if " " not in one]
+        return bool(codes) and (self.wanted == _FINDS or self.wanted in codes)
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -65,7 +72,10 @@ def tried(case: Case, seed: int, *, every: bool) -> Tried:
     if every:
         profile = msgspec.structs.replace(profile, crash_states=None)
     started = time.monotonic()
-    recorder = run(find_or_import(case.target), Plan(("crash",), profile, seed=seed, report=None))
+    try:
+        recorder = run(find_or_import(case.target), Plan(("crash",), profile, seed=seed, report=None))
+    except TargetError as error:
+        return Tried((f"{_REFUSED} ({error})",), 0, 0, time.monotonic() - started)
     verdict = {one.finding.code for one in recorder.findings} | {
         f"inconclusive ({one.reason})" for one in recorder.vacuous
     }

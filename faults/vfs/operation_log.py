@@ -16,7 +16,8 @@ difference that is found.
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,6 +87,8 @@ class Tape:
         self._with_directory: set[int] = set()
         self._lock = new_lock()
         self._pauses = 0
+        # The scope in which operations are appended: it may hold another thread back.
+        self.held: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -107,7 +110,7 @@ class Tape:
 
     def add(self, *operations: Operation) -> None:
         """Append operations; they stay together."""
-        with self._lock:
+        with self.held(), self._lock:
             if not self._pauses:
                 self.operations += operations
 

@@ -76,7 +76,8 @@ class Pair:
         try:
             self.shadow.open()
         except Exception as error:
-            raise TargetError(f"{target.name}: opening fails without any fault: {error!r}") from error
+            how = "on the files that a crash has left" if files else "without any fault"
+            raise TargetError(f"{target.name}: opening fails {how}: {error!r}") from error
         self.view: View = self.shadow.fresh_view()
         try:
             require_as_declared(target, configuration, self.shadow.directory, self.shadow.journal_mode(), self.view)

@@ -42,7 +42,8 @@ class Queue:
         return dict(json.loads(one.read_bytes()) for one in sorted((home / "new").glob("*")))
 
     def put(self, name: str, value: Any) -> None:
-        number = f"{len([*self.new.iterdir()]):04}"
+        # A power cut may lose the name that a failed call gave, and keep a later one.
+        number = f"{max((int(one.name) for one in self.new.iterdir()), default=-1) + 1:04}"
         write(self.tmp / number, json.dumps((name, value)).encode())
         self.move(self.tmp / number, self.new / number)
 

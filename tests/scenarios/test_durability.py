@@ -277,3 +277,26 @@ def test_at_normal_a_failed_call_of_many_commits_may_lose_the_last_of_them() -> 
     exact.called(1, "a pass", 0, 9, done, [claimed], sent, {"message": "released"})
     with pytest.raises(Violation):
         exact.judge(9, claimed, power=True)
+
+
+def test_an_acknowledged_value_that_the_pending_call_leaves_alone_is_lost_and_not_half_a_change() -> None:
+    made = history(WAL)
+    assert refused(made, 26, {"b": 2, "c": 3}) == "acknowledged-is-durable"
+    assert refused(made, 26, {"a": 1, "b": 2, "c": 4}) == "all-or-nothing"
+
+
+def test_a_loss_that_leaves_what_a_failed_call_had_shown_to_readers_is_a_loss() -> None:
+    made = History(WAL, EMPTY)
+    made.called(1, "put a", 1, 10, RAISED, (), A, A)
+    made.called(2, "put b", 11, 20, DONE, (), AB, AB)
+    assert refused(made, 20, A) == "acknowledged-is-durable"
+
+
+def test_what_a_failed_call_did_beside_the_database_may_be_lost_later_and_not_in_a_crash_that_kept_it() -> None:
+    made = History(WAL, EMPTY)
+    made.called(1, "put a", 1, 10, RAISED, (), A, A, beside=True)
+    made.called(2, "put b", 11, 20, DONE, (), AB, AB)
+    assert made.judge(20, {"b": 2}, power=True) == Outcome()
+    with pytest.raises(Violation):
+        made.judge(20, {"b": 2}, power=True, doubts=False)
+    assert refused(made, 20, {"b": 2}, power=False) != ""

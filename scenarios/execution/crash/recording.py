@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.faults.contention.idle import all_idle, is_alone
 from tornpage.faults.crash.names import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.operation_log import Note
+from tornpage.scenarios.execution.crash.first_answer import FirstAnswer
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.reopen import names_in
-from tornpage.scenarios.execution.snapshots import Files
+from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import History, Outcome
@@ -53,6 +55,7 @@ class Recording:
         self._compares = compares
         self.base = {name: content for name, content in files.items() if not name.endswith("-shm")}
         self.history = History(trial.oracle.configuration, view, trial.oracle.lost)
+        self._database = os.path.relpath(trial.target.database(trial.directory), trial.directory)
         # The contents of the directory according to the tape; and how many of the tape's notes it includes.
         self._replica = Replica(self.base)
         self._noted = 0
@@ -64,6 +67,8 @@ class Recording:
         self._alone: tuple[int, faults.CrashStates] | None = None
         self._scope = contextlib.ExitStack()
         self.tape = self._scope.enter_context(faults.record(trial.directory))
+        self._first_answer = FirstAnswer()
+        self.tape.held = self._first_answer.held
         self._program = tape_of_program(trial, self.tape, self.base)
         if self._program is not None:
             self._scope.callback(self._program.end)
@@ -98,10 +103,15 @@ class Recording:
 
         def record_answer(answer: Answer) -> Answer:
             heard.append((self._position(), answer))
+            self._first_answer.answered()
             settle(self.trial)
             return answer
 
-        yield record_answer
+        self._first_answer.begins()
+        try:
+            yield record_answer
+        finally:
+            self._first_answer.answered()
         # The settled state was read after the answer, inside this scope.
         if self._compares:
             self.require_faithful(call)
@@ -110,7 +120,27 @@ class Recording:
         if answer.kind == "done" and call not in (OPEN.name, CLOSE.name):
             # If numbers were used up, the state differs from the expected one.
             after = oracle.settled
-        self.history.called(step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed)
+        beside = any(map(self._is_beside, self.tape.operations[begin:end])) if answer.kind == "raised" else False
+        self.history.called(
+            step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed, beside=beside
+        )
+
+    def _is_beside(self, operation: faults.Operation) -> bool:
+        """Whether an operation is one on a file other than SQLite's files of the one database."""
+        if self.trial.target.files_view is not None:
+            return True
+        return not operation.path.startswith(self._database)
+
+    def _may_doubt(self, crash: faults.Crash) -> bool:
+        """Whether a crash has lost something that a failed call did to a file other than the database's."""
+        if self.trial.target.files_view is not None:
+            return True
+        failed = [span for span in self.history.spans if span.answer.kind == "raised"]
+        return any(
+            span.begin <= index < span.end and self._is_beside(self.tape.operations[index])
+            for span in failed
+            for index in spoilt(crash)
+        )
 
     def _position(self) -> int:
         """The number of operations whose result has been returned so far."""
@@ -123,20 +153,31 @@ class Recording:
 
         Checked after every `call`, so that it can name the call that changed a file unseen, and possible ways.
         """
-        self._position()
-        self._replica.follow(self.tape.operations)
+        different = self._different()
+        if different and not is_alone():
+            # A thread of the store's own may be between a change and its record.
+            all_idle()
+            different = self._different()
         notes, self._noted = self.tape.notes[self._noted :], len(self.tape.notes)
-        ways = "; ".join(dict.fromkeys(note.way for note in notes)) or _UNKNOWN_WAY
+        # A file that was mapped once stays so.
+        mapped = [note for note in self.tape.notes if note.way.startswith(tuple(f"{name} " for name in different))]
+        ways = "; ".join(dict.fromkeys(note.way for note in notes or mapped)) or _UNKNOWN_WAY
         seen = "SQLite's own operations and those of `os`, `open`, pathlib, shutil and tempfile"
         if self._program is not None:
             ways, seen = _OUTSIDE, "the system calls of the process that does the I/O"
-        for name in self._replica.different(self.trial.crash_copy()):
+        for name in different:
             by = f"{call}: " if call else ""
             raise TargetError(
                 f"{self.trial.target.name}: {by}{name} was changed in a way that the recorder does not see "
                 f"({ways}); crash states can't be built from its tape. "
                 f"It sees {seen}"
             )
+
+    def _different(self) -> list[str]:
+        """The files that are not those of the tape."""
+        self._position()
+        self._replica.follow(self.tape.operations)
+        return list(self._replica.different(self.trial.crash_copy()))
 
     def after(self, step: CrashAt) -> tuple[faults.State, View]:
         """The files that a crash leaves, and their view where they were written; raises `Violation`.
@@ -204,14 +245,28 @@ class Recording:
         """
         try:
             view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
-            return view, self.history.judge(state.crash.position, view, power=state.crash.power)
+            may_doubt = self._may_doubt(state.crash)
+            return view, self.history.judge(state.crash.position, view, power=state.crash.power, doubts=may_doubt)
         except Violation as found:
-            violation = self._explained(found, state.crash, reader)
+            violation = self._explained(self._with_mode(found, state), state.crash, reader)
             self._require_certain(state.crash, violation)
             if device is None or device.failed_sync == "keeps" or not self.needs_dropped(state.crash, device):
                 raise violation from None
             message = f"a sync had failed, and its pages were dropped: {violation.code}: {violation.message}"
             raise Violation("survives-a-failed-sync", message, violation.sides) from None
+
+    def _with_mode(self, violation: Violation, state: faults.State) -> Violation:
+        """The violation; with SQLite's journal mode if the database was to have a log, and has none."""
+        if self.trial.oracle.configuration.journal_mode != "wal":
+            return violation
+        place(dict(state.files), self.trial.directory)
+        with faults.spare():
+            mode = self.trial.journal_mode()
+        if mode in ("", "wal"):
+            return violation
+        return violation.with_message(
+            f"{violation.message}; the database is not in WAL mode: PRAGMA journal_mode did not set it"
+        )
 
     def _explained(self, violation: Violation, crash: faults.Crash, reader: CrashReader) -> Violation:
         """The violation; if the loss of a directory alone causes one, with that and the remedy."""
@@ -233,7 +288,7 @@ class Recording:
             if self._alone is None or self._alone[0] != len(self.tape):
                 self._alone = len(self.tape), self.states()
             view = reader.view_of(self._alone[1].at(crash), self.trial.environment.now_ms, self.trial.directory)
-            self.history.judge(crash.position, view, power=True)
+            self.history.judge(crash.position, view, power=True, doubts=self._may_doubt(crash))
         except Violation:
             return True
         return False

@@ -116,8 +116,13 @@ class History:
         after: View,
         settled: View,
         maybe_committed: Sequence[View] = (),
+        *,
+        beside: bool = False,
     ) -> None:
-        """Record a call between two positions that would lead over `stages` to `after`, and left `settled`."""
+        """Record a call between two positions that would lead over `stages` to `after`, and left `settled`.
+
+        `beside`: it has changed files other than the database's.
+        """
         last = self.spans[-1]
         on_the_way = [*stages, after] if answer.kind == "done" else [settled]
         for view in on_the_way:
@@ -127,7 +132,7 @@ class History:
         before = last.before
         if changed:
             before = (last.settled,) if answer.kind == "raised" else ()
-        in_doubt = self._doubtful(last, after, settled, answer)
+        in_doubt = self._doubtful(last, after, settled, answer, beside=beside)
         told_stages = (*stages, after) if answer.kind in {"raised", "done"} else ()
         self.spans.append(
             Span(
@@ -152,10 +157,13 @@ class History:
         """All states that the store has been in, oldest first."""
         return tuple(view for view, _ in self._changes)
 
-    def judge(self, position: int, view: View, *, power: bool) -> Outcome:
-        """Whether a crash after `position` operations may show `view`; raises `Violation` where it may not."""
+    def judge(self, position: int, view: View, *, power: bool, doubts: bool = True) -> Outcome:
+        """Whether a crash after `position` operations may show `view`; raises `Violation` where it may not.
+
+        Without `doubts` it has lost nothing that a failed call did to a file other than the database's.
+        """
         rest, pending = self.at(position)
-        if power and rest.doubtful:
+        if power and doubts and rest.doubtful:
             view = _settled_doubts(view, rest)
         pending_too = (rest.settled, *pending.stages) if pending else (rest.settled,)
         if (
@@ -179,17 +187,17 @@ class History:
         """Whether a view is one of the states possible after a call, apart from used-up numbers."""
         return view in possible or is_among(view, rest.settled, possible, numbers_used=rest.has_failed)
 
-    def _doubtful(self, last: Span, after: View, settled: View, answer: Answer) -> dict[str, tuple[Any, ...]]:
+    def _doubtful(
+        self, last: Span, after: View, settled: View, answer: Answer, *, beside: bool
+    ) -> dict[str, tuple[Any, ...]]:
         """Values that a power cut may restore after later calls: plain files are synced one by one.
 
         A failed call may have changed a file and not synced it: the earlier value may come back. Or it may have undone
         its change, as by removing the new file after the sync of the directory has failed, and that is not synced
         either: the new value may come back, unless the store reported `unchanged`.
         """
-        if self.configuration.journal_mode != "file":
-            return {}
         kept = {key: values for key, values in last.doubtful.items() if last.settled.get(key) == settled.get(key)}
-        if answer.kind != "raised":
+        if answer.kind != "raised" or not (beside or self.configuration.journal_mode == "file"):
             return kept
         others = (last.settled,) if answer.certainty == "unchanged" else (last.settled, after)
         for other in others:
@@ -257,8 +265,8 @@ class History:
         failed = [
             span.stages
             for previous, span in pairwise(self._until(rest))
-            # Without a change nothing of it can have come back.
-            if span.answer.kind == "raised" and view != previous.settled
+            # Nothing can have come back without a change, or of one that readers saw at once.
+            if span.answer.kind == "raised" and view not in (previous.settled, span.settled)
         ]
         older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - expected.keys()
         lost = self._lost(view, rest)
@@ -266,7 +274,7 @@ class History:
             code = "failed-write-changed-nothing"
         elif view.keys() & older:
             code = "no-resurrection"
-        elif pending is not None and lost is None:
+        elif pending is not None and lost is None and not _is_lost_before(view, rest, pending):
             code = "all-or-nothing"
         else:
             code = "acknowledged-is-durable"
@@ -275,6 +283,14 @@ class History:
         many = f" ({lost} acknowledged changes are lost)" if lost else ""
         detail = describe(differences(expected, view), "the expected state", "the reopened file")
         return Violation(code, f"a {kind} {reported}{many}: {detail}", {"expected": expected, "reopened": view})
+
+
+def _is_lost_before(view: View, rest: Span, pending: Span) -> bool:
+    """Whether a view lacks an acknowledged value that the pending call leaves alone."""
+    return any(
+        view.get(key) != value and all(stage.get(key) == value for stage in pending.stages)
+        for key, value in rest.settled.items()
+    )
 
 
 def _settled_doubts(view: View, rest: Span) -> View:

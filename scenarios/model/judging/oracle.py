@@ -109,8 +109,10 @@ class Oracle:
     @property
     def _yet(self) -> str:
         """The note on a call that raised although its change was committed."""
-        happened = self.answer.kind == "raised" and self.settled != self._before
-        return ", although its COMMIT had succeeded" if happened else ""
+        if self.answer.kind != "raised" or self.settled == self._before:
+            return ""
+        is_plain = self.configuration.journal_mode == "file"
+        return f", although its {'change was made' if is_plain else 'COMMIT had succeeded'}"
 
     def crashed(self, disk: View) -> None:
         """Settle each maybe-committed write: after a crash it is there or permanently lost."""

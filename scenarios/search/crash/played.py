@@ -36,6 +36,11 @@ class Tape(msgspec.Struct, frozen=True):
     part: Part | None = None
     device: faults.Device | None = None
 
+    @property
+    def repeats(self) -> bool:
+        """Whether its last step makes an earlier call again."""
+        return bool(self.prelude) and self.steps[-1] in self.steps[:-1]
+
 
 class Played(msgspec.Struct, frozen=True):
     """A recording, and its last complete step (from 1); and the failure that ended it, if any."""

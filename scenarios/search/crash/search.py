@@ -6,7 +6,8 @@ Method, for each configuration:
    way that `faults.CrashStates` knows; equal disks are read once, and judged by the answers that callers had at that
    position.
 2. Each call is made to fail by single faults of operations that change files, then one more change is made: a crash may
-   bring back a failed change only where the measured rules allow it.
+   bring back a failed change only where the measured rules allow it. After a fault of a plain file the call is then
+   made again, as a caller does that tries again.
 3. The store is started on distinct crash states, and always on the files that a clean close has left: the start, and
    the target's recovery, if any, are recorded, crashed in turn, and swept with faults.
 
@@ -25,7 +26,8 @@ Not covered: disks that report a sync that they have not made.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -147,7 +149,8 @@ class CrashSearch(TapeSearch):
                 continue
             before = self.calls[: start.step - 1] or (Restart(),)
             changing = _changing(sweep, reader.configuration, start)
-            for point in self.sampled(changing, _FAULTED_SHARE, _FAULTS, tally, _kind_of_operation):
+            chosen = self.sampled(changing, _FAULTED_SHARE, _FAULTS, tally, _kind_of_operation)
+            for point in (*chosen, *_of_files_missing(chosen, changing)):
                 if self.recorder.enough():
                     return
                 self._after_fault(point, before, beat, reader, tally, None)
@@ -176,7 +179,15 @@ class CrashSearch(TapeSearch):
             self._dropped_share if device else _FAULTED_SHARE,
             device=device,
         )
-        came_to = self.try_tape(tape, reader, tally)
+        came_to = Counter[str]()
+        if point.series.kind.startswith("file-"):
+            # What the failed call has left of a file may be taken for a whole one when the call is made again.
+            again = msgspec.structs.replace(tape, steps=(*tape.steps, Call(start.action)))
+            broken = tally.broken
+            came_to = self.try_tape(again, reader, tally)
+            tally.broken = broken
+        if not came_to:
+            came_to = self.try_tape(tape, reader, tally)
         fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
         self.counts.update(fired=fired, surfaced=surfaced, tried=1)
         # Failures here happen in a crash, and are counted there.
@@ -272,6 +283,14 @@ class CrashSearch(TapeSearch):
 
 def _kind_of_operation(point: Point) -> object:
     return point.series.kind, point.series.role
+
+
+def _of_files_missing(chosen: Sequence[Point], them: Sequence[Point]) -> list[Point]:
+    """A point of each kind of operation on plain files that fails undone, where none is chosen: each has defects."""
+    undone = [point for point in them if point.series.kind.startswith("file-") and point.series.timing == "before"]
+    kinds = {_kind_of_operation(point) for point in chosen if point.series.timing == "before"}
+    first = {_kind_of_operation(point): point for point in reversed(undone)}
+    return [point for kind, point in first.items() if kind not in kinds]
 
 
 def _changing(sweep: Sweep, configuration: Configuration, start: Start) -> list[Point]:

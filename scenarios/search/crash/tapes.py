@@ -103,7 +103,8 @@ class TapeSearch(Search):
     def played(self, tape: Tape, configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
         """The recording of a tape's steps; None if they fail without any crash.
 
-        In the workload itself that is a finding; failures after a fault are for the sweep.
+        In the workload itself that is a finding; failures after a fault are for the sweep, but for a call that is made
+        again and acknowledged.
         """
         # A part that plays the workload continues with the same random state as one that finds it cached.
         alone = contextlib.nullcontext() if tape.part is None else faults.shims().deterministic(self.seed)
@@ -124,6 +125,10 @@ class TapeSearch(Search):
         if failed is not None:
             if not tape.prelude:
                 self.found(failed, Scenario(self.target.name, configuration, played.steps))
+            elif tape.repeats and len(played.steps) > len(tape.steps) and failed.code == "acknowledged-is-durable":
+                # No other search makes a call again after a fault.
+                self.counts["findings"] += 1
+                self.found(failed, Scenario(self.target.name, configuration, (*tape.prelude, *tape.steps)))
             return None
         if tape.part is not None:
             # The time at which the part's own calls had been made.
