@@ -8,6 +8,8 @@ import contextlib
 import io
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from tornpage.ledger import LedgerError, Workers
+from tornpage.ledger import Ledger, LedgerError, Workers
 from tornpage.ledger import workers as locks
+from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
 from tornpage.scenarios.targets.reference.lives.watched_driver import opened_beside
 
@@ -67,6 +70,31 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
                 yield f"another opener came at call {number} on a file: {wrong}"
             if not come.came:
                 return
+
+
+_WRITES: Final = (
+    "import contextlib, sqlite3, sys\n"
+    "with contextlib.closing(sqlite3.connect(sys.argv[1], timeout=0)) as connection:\n"
+    "    connection.execute('BEGIN IMMEDIATE')\n"
+)
+
+
+def twice(home: Path, clock: Callable[[], int]) -> list[str]:
+    """What was wrong with a second ledger of one process that opens while the first one writes; empty if nothing was.
+
+    The system takes a process's locks on a file away when any descriptor of it is closed. A real process has to find
+    the lock of the first one.
+    """
+    with (
+        place(home) as directory,
+        contextlib.closing(Ledger.open(directory, clock=clock, journal_mode="delete", busy_timeout_ms=0)) as first,
+        first.batch(),
+    ):
+        first.tasks.create(runtime="cli", owner_key="me", task="work")
+        Ledger.open(directory, clock=clock, busy_timeout_ms=0).close()
+        argv = [sys.executable, "-I", "-c", _WRITES, str(directory / DATABASE_NAME)]
+        other = subprocess.run(argv, check=False, capture_output=True, text=True)  # noqa: S603 - the code above
+    return [] if "locked" in other.stderr else [f"another process could write inside a batch: {other.stderr!r}"]
 
 
 def workers(home: Path, _clock: Callable[[], int]) -> list[str]:

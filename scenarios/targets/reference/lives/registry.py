@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.lives.faults_in_pairs import interrupts, pairs
 from tornpage.scenarios.targets.reference.lives.file_calls import openers as openers_between_files
+from tornpage.scenarios.targets.reference.lives.file_calls import twice
 from tornpage.scenarios.targets.reference.lives.file_calls import workers as workers_between_files
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
@@ -36,6 +37,7 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
     "files.openers": lambda home, clock, **how: openers_between_files(home / "files", clock, **how),
     "files.workers": lambda home, clock: workers_between_files(home / "files", clock),
+    "files.twice": lambda home, clock: twice(home / "files", clock),
     "threads.beside": lambda home, clock: beside(home / "threads", clock),
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
     "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),

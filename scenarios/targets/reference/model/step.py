@@ -114,6 +114,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
             "driver.unfenced",
             "files.openers",
             "files.workers",
+            "files.twice",
             "threads.beside",
         ),
         opening.at_the_driver,

@@ -37,8 +37,9 @@ def two_openers() -> Iterator[Action]:
 
 
 def two_workers() -> Iterator[Action]:
-    """Another process registers a worker, ends one or cleans, in the middle of the same."""
+    """Another process registers a worker, ends one or cleans, in the middle of the same; or finds a lock."""
     yield call("files.workers")
+    yield call("files.twice")
 
 
 def two_threads() -> Iterator[Action]:
