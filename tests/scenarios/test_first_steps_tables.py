@@ -145,3 +145,29 @@ def test_a_beat_has_its_own_value_in_each_unique_column(command: Command, tmp_pa
     target = (tmp_path / "tables_of_people_target.py").read_text()
     # With the mail of another one it would replace that one, but only between the calls.
     assert 'beat = Action("add", {"name": "heartbeat", "mail": "heartbeat"})' in target
+
+
+ATTACHED = """
+import sqlite3
+from pathlib import Path
+
+class Attached:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("ATTACH ? AS archive", (str(Path(path).with_name("archive.sqlite")),))
+        self.db.execute("CREATE TABLE IF NOT EXISTS main.live (k TEXT PRIMARY KEY, v TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS archive.old (k TEXT PRIMARY KEY, v TEXT)")
+
+    def put(self, k, v):
+        self.db.execute("REPLACE INTO live VALUES (?, ?)", (k, v))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_the_file_that_a_store_was_given_is_its_database(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "tables_attached.py").write_text(ATTACHED)
+    wrote = command("new", "target", "--from", "tables_attached:Attached")
+    assert "view: live, through store.db" in wrote.out
+    assert "not checked: the file archive.sqlite" in wrote.out

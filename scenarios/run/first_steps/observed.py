@@ -61,11 +61,9 @@ from tornpage.scenarios.run.first_steps.own_data import (
     properties,
 )
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
-from tornpage.scenarios.run.first_steps.tables import Table, changed, count, lost_rows, others, read, states_of
+from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
 from tornpage.scenarios.run.first_steps.values import beats_of
 
-# The file's name that a store is given.
-GIVEN: Final = "store.sqlite"
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000
 # SQLite's levels of synchronous, by number.

@@ -23,8 +23,8 @@ from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
-from tornpage.scenarios.run.first_steps.observed import GIVEN, Beat, Observed
-from tornpage.scenarios.run.first_steps.tables import Table
+from tornpage.scenarios.run.first_steps.observed import Beat, Observed
+from tornpage.scenarios.run.first_steps.tables import GIVEN, Table
 from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
 _MOST_PROPOSALS: Final = 24

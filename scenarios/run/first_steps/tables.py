@@ -11,6 +11,8 @@ import msgspec
 
 from tornpage import faults
 
+# The file's name that a store is given.
+GIVEN: Final = "store.sqlite"
 _MAGIC: Final = b"SQLite format 3\x00"
 _KEEPS_TEXT: Final = re.compile(r"\bUSING\s+fts[345]\b(?!.*\bcontent\s*=)", re.IGNORECASE | re.DOTALL)
 
@@ -92,7 +94,9 @@ def states_of(directory: Path, file: str) -> dict[str, tuple[int, int, int]]:
 
 def read(directory: Path) -> tuple[str, str, list[Table]]:
     """The database's name, its journal mode, and all tables with their rows; none without a file."""
-    path = next((one for one in sorted(directory.rglob("*")) if _is_database(one)), None)
+    # The file that the store was given comes before others, such as an attached one.
+    files = sorted(directory.rglob("*"), key=lambda one: (not one.name.startswith(GIVEN), one))
+    path = next((one for one in files if _is_database(one)), None)
     if path is None:
         return "", "delete", []
     with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
