@@ -11,6 +11,7 @@ from benchmarks.fault_points import FaultPoints
 from benchmarks.measuring import Ratio
 from benchmarks.shim_cost import nothing_armed
 
+from tornpage import faults
 from tornpage.scenarios.model.scenario import CALLERS
 from tornpage.scenarios.model.target import Configuration
 
@@ -105,15 +106,19 @@ def _points(bench: Bench) -> Iterator[Ratio]:
     place, home = bench.in_memory()
     for name in _CONFIGURATIONS:
         work = bench.directory(home, name)
-        points = FaultPoints(Configuration.parse(name), work, place, points_per_call=bench.size.points_per_call)
-        yield from points.measure(bench.size.rounds)
+        # What is loaded is left alone by the garbage collector, as in a campaign.
+        with faults.frozen():
+            points = FaultPoints(Configuration.parse(name), work, place, points_per_call=bench.size.points_per_call)
+            yield from points.measure(bench.size.rounds)
 
 
 def _states(bench: Bench) -> Iterator[Ratio]:
     place, home = bench.in_memory()
     for name in _CONFIGURATIONS:
         work = bench.directory(home, name)
-        yield CrashDisks(Configuration.parse(name), work, place, every=bench.size.every).measure(bench.size.rounds)
+        with faults.frozen():
+            disks = CrashDisks(Configuration.parse(name), work, place, every=bench.size.every)
+            yield disks.measure(bench.size.rounds)
 
 
 def _calls(bench: Bench) -> Iterator[Ratio]:
@@ -133,7 +138,9 @@ def _schedules(bench: Bench) -> Iterator[Ratio]:
     place, home = bench.in_memory()
     for callers in CALLERS:
         work = bench.directory(home, f"schedules-{callers}")
-        yield schedules.one_schedule(work, place, callers, rounds=bench.size.rounds, chunks=2 * bench.size.chunks)
+        rounds, chunks = bench.size.rounds, 2 * bench.size.chunks
+        with faults.frozen():
+            yield schedules.one_schedule(work, place, callers, rounds=rounds, chunks=chunks)
 
 
 def _jobs(bench: Bench) -> Iterator[Ratio]:

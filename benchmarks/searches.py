@@ -28,6 +28,7 @@ from tornpage.scenarios.model.events import Event, PointTried
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run import campaign
+from tornpage.scenarios.targets.reference.scripts import Script
 from tornpage.scenarios.targets.reference.target import Reference
 
 _ROOT = Path(__file__).parents[1]
@@ -49,11 +50,16 @@ WAL = Configuration("wal", "FULL")
 
 
 class Repeated(Reference):
-    """The reference with a workload of the same ten calls, so many times."""
+    """The reference with a workload of the same ten calls, so many times; and without scripts, which are no points."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
         self._blocks = blocks
+
+    @property
+    def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
+        """None."""
+        return ()
 
     def workload(self) -> tuple[Action, ...]:
         """The calls."""

@@ -39,6 +39,13 @@ class OpenFiles:
         self._identities: dict[int, tuple[int, int]] = {}
         self._names = Names()
         self._supers: set[int] = set()
+        # The addresses of the open databases.
+        self._on_databases: set[int] = set()
+
+    @property
+    def handles(self) -> int:
+        """How many handles on databases are open."""
+        return len(self._on_databases)
 
     def opened(self, file: int, name: int | None, path: str | None, role: str, vfs_name: str) -> tuple[int, int] | None:
         """Record a file that was opened; return a database's device and inode."""
@@ -49,6 +56,7 @@ class OpenFiles:
             self._names.opened(file, name)
             if path is not None:
                 self.databases[path] = vfs_name
+                self._on_databases.add(file)
                 with contextlib.suppress(OSError):
                     status = os.stat(path)  # noqa: PTH116 - on a hot path
                     self._identities[file] = status.st_dev, status.st_ino
@@ -59,6 +67,7 @@ class OpenFiles:
         self.paths.pop(file, None)
         self._identities.pop(file, None)
         self._supers.discard(file)
+        self._on_databases.discard(file)
         self._names.closed(file)
 
     def is_ours(self, name: int | None, path: str | None) -> bool:
@@ -72,6 +81,6 @@ class OpenFiles:
         """Whether a database of this device and inode is open."""
         return identity in self._identities.values()
 
-    def open_databases(self) -> list[str]:
-        """The path of each open handle on a database."""
-        return [path for path in list(self.paths.values()) if path in self.databases]
+    def open_databases(self) -> set[str]:
+        """The paths of the databases that are open."""
+        return {path for file in tuple(self._on_databases) if (path := self.paths.get(file)) is not None}

@@ -141,7 +141,12 @@ class Shim:
 
     def open_databases(self) -> set[str]:
         """The databases that connections of this library have open now."""
-        return set(self._files.open_databases())
+        return self._files.open_databases()
+
+    @property
+    def handles(self) -> int:
+        """How many handles on databases this library has open."""
+        return self._files.handles
 
     def has_open(self, path: str | os.PathLike[str]) -> bool:
         """Whether a connection of this library has this database open, compared by device and inode, not by path."""

@@ -113,6 +113,11 @@ class Shims:
         return {file: path for one in self._members for file, path in one.paths.items()}
 
     @property
+    def handles(self) -> int:
+        """How many handles on databases the libraries have open."""
+        return sum(one.handles for one in self._members)
+
+    @property
     def kept(self) -> list[BaseException]:
         """The exceptions that callbacks raised and that have not been raised in the harness yet."""
         return [error for one in self._members for error in one.kept]

@@ -26,27 +26,22 @@ def collected(kept: list[Any] | None = None) -> Iterator[None]:
     Connections in a transaction are added to `kept` instead, which the caller clears when the session ends; without it
     the session ends here, and they are closed, too.
     """
-    before, fails = _open_databases(), False
+    before, fails = faults.shims().handles, False
     try:
         yield
     except BaseException:
         fails = True
         raise
     finally:
-        if _open_databases() > before:
+        if faults.shims().handles > before:
             if kept is not None:
                 kept += _young_transactions()
             # What the scope has made is young, and has to stay so: the frames of an error in flight still hold it, and
             # what survives a collection is found by a full one only. A scope further out collects it.
             if kept is None or not fails:
                 gc.collect(1)
-            if kept is None and _open_databases() > before:
+            if kept is None and faults.shims().handles > before:
                 gc.collect()
-
-
-def _open_databases() -> int:
-    """How many handles on databases this process has open."""
-    return sum(path in shim.databases for shim in faults.shims().members for path in list(shim.paths.values()))
 
 
 def _young_transactions() -> list[Any]:
