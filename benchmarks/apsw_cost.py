@@ -134,7 +134,8 @@ def counted(directory: Path, mode: str, number: int, chunks: int) -> Round:
     with faults.install(), _four(directory, mode, number, apsw, theirs) as sides:
         theirs.clear()
         spent, generator = [Spent() for _ in sides], random.Random(number)  # noqa: S311 - an order
-        with faults.shims().watching(watcher):
+        # Not of all libraries: apsw's own is within reach, too.
+        with faults.shim_for().watching(watcher):
             for _ in range(chunks):
                 for side in generator.sample(range(4), 4):
                     spent[side].on(sides[side])
