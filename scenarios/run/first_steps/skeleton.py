@@ -215,7 +215,7 @@ class Opened({store}):
 """
 
 _CLOSING_WHAT_IT_MAKES: Final = """\
-def opened(store):
+def with_close(store):
     def close(self=store):
         {how}
 
@@ -318,7 +318,7 @@ def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
     """How to create it; one that appends something to the name that it is given gets the name without it."""
     made = observed.make
     if is_opened:
-        made = made.replace(f"{store}(", "Opened(", 1) if observed.is_class else f"opened({made})"
+        made = made.replace(f"{store}(", "Opened(", 1) if observed.is_class else f"with_close({made})"
     if observed.file.startswith(GIVEN) and observed.file != GIVEN:
         return re.sub(r"(?<![\w.])path(?![\w=])", f'path.with_name("{GIVEN}")', made)
     return made

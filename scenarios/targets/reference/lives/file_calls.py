@@ -25,6 +25,7 @@ from tornpage.scenarios.targets.reference.lives.watched_driver import opened_bes
 
 _OF_OS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
 _CALLS: Final = (*((os, name) for name in _OF_OS), (io, "open"))
+_NOTHING_MET: Final = "no call on a file was met, so no other process came"
 
 
 class _Meanwhile:
@@ -69,6 +70,8 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
             if wrong:
                 yield f"another opener came at call {number} on a file: {wrong}"
             if not come.came:
+                if number == 1:
+                    yield _NOTHING_MET
                 return
 
 
@@ -148,6 +151,8 @@ def _wrong_beside(home: Path, mine: str, theirs: str) -> Iterator[str]:
         if answers["mine"] or alive != wanted:
             yield f"{theirs} came at call {number} on a file of {mine}: {answers}, {alive} are alive, not {wanted}"
         if not come.came:
+            if number == 1:
+                yield _NOTHING_MET
             return
 
 

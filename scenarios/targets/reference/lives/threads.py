@@ -108,8 +108,9 @@ class _Another:
         return self.has_answered
 
     def end(self) -> Any:
+        """Wait for it; its answer, or the error that it raised or that it has not returned."""
         self._thread.join(_PATIENCE_S)
-        return self.answer
+        return self.answer if self.has_answered else TimeoutError("the call has not returned")
 
     def _run(self) -> None:
         try:

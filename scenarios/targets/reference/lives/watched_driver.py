@@ -136,6 +136,8 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
             if wrong:
                 yield f"another opener came at statement {number}: {wrong}"
             if not driver.fired:
+                if number == 1:
+                    yield "no statement was met, so no other opener came"
                 return
 
 
