@@ -32,6 +32,7 @@ _PIECES = 1_000
 _LINES = 14
 _DELETE = Configuration("delete", "EXTRA")
 _ROOT = Path(__file__).parents[1]
+_PACKAGE = _ROOT / "src" / "tornpage"
 
 
 class Subject(NamedTuple):
@@ -162,6 +163,8 @@ def _room(name: str) -> str:
 def _shown(file: str) -> str:
     """A file from the root of the source tree, a built-in without one, others by their last two names."""
     path = Path(file)
+    if path.is_relative_to(_PACKAGE):
+        return str(path.relative_to(_PACKAGE))
     if path.is_relative_to(_ROOT):
         return str(path.relative_to(_ROOT))
     return "" if file == "~" else str(Path(*path.parts[-2:]))
