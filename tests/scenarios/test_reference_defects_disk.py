@@ -141,6 +141,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(Database, "checkpoint", copy_what_may_be_copied), outside.openings),
     "a side file that vanishes is an error": (
         put(files_module, "_tighten_one", tighten_what_is_there), drivers.two_openers),
+    "a read that failed is made again, whatever has become of its transaction": (
+        put(rows, "_is_undecodable", lambda _: True), drivers.two_faults),
 }  # fmt: skip
 
 

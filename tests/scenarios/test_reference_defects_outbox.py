@@ -10,9 +10,11 @@ import pytest
 from msgspec.structs import replace
 from put_into_the_ledger import Patch, after, is_seen, put
 
+from tornpage.ledger.command import program
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
+from tornpage.ledger.outbox.messages import IMPORTED, MESSAGES
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -37,6 +39,15 @@ def pass_and_retire(self: Any, worker_id: str | None) -> Iterator[Any]:
 def attempt_locked(self: Any, *args: Any, attempt: Any = passes.RecoveringQueue._attempt) -> Any:
     with self._database.lock:
         return attempt(self, *args)
+
+
+def prune_and_forget(self: Any, *args: Any, prune: Any = queue.MessageQueue.prune, **how: Any) -> int:
+    with self._database.transaction() as transaction:
+        before = {row[0] for row in transaction.select(MESSAGES, "TRUE")}
+        pruned: int = prune(self, *args, **how)
+        for name in before - {row[0] for row in transaction.select(MESSAGES, "TRUE")}:
+            transaction.delete(IMPORTED, name)
+    return pruned
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -99,6 +110,11 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         messages.changing_files),
     "a delivery is made with the lock held": (
         put(passes.RecoveringQueue, "_attempt", attempt_locked), drivers.two_threads),
+    "an import is forgotten with its message": (
+        put(queue.MessageQueue, "prune", prune_and_forget), messages.import_files),
+    "an interrupt is lost while a program is started": (
+        put(program._InterruptsHeld, "_note", lambda *_: None), drivers.interrupted_programs),
+    "an interrupted program goes on": (put(program, "_end", lambda _: None), drivers.interrupted_programs),
 }  # fmt: skip
 
 

@@ -100,6 +100,11 @@ def fail_if_it_is_gone(self: Any, *args: Any, unlink: Any = Path.unlink, **_how:
     unlink(self)
 
 
+def start_as_it_was(self: Any, task_id: str, *, worker_id: str, start: Any = RunHistory.start, **how: Any) -> Any:
+    with mock.patch.object(self.workers, "is_alive", return_value=self.workers.is_alive(worker_id)):
+        return start(self, task_id, worker_id=worker_id, **how)
+
+
 def restore_or_go_on(self: Any, restore: Any = TaskRegistry.restore) -> None:
     known = self._restored, self._restore_failure
     try:
@@ -166,6 +171,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a restore that fails is forgotten": (put(TaskRegistry, "restore", restore_or_go_on), drivers.unfenced),
     "what can't be secured is interrupted without a line": (
         put(recovery_module._Announcement, "settled", lambda *_: None), drivers.unfenced),
+    "a worker that has died meanwhile starts a run": (
+        put(RunHistory, "start", start_as_it_was), circumstances.workers),
 }  # fmt: skip
 
 

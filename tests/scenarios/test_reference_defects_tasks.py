@@ -35,6 +35,15 @@ def refuse(*_args: object, **_more: object) -> None:
     raise IllegalTransition("it is over")
 
 
+def select_any(found: Iterable[Any], key: str | None, select: Any = lookup.select_for_run) -> list[Any]:
+    matches = list(found)
+    return select(matches, key) or select(matches, None)
+
+
+def fill_a_false_origin(known: Any, task_id: str, origin: Any, merge: Any = creation.merge_delivery) -> Any:
+    return merge(known if known is not None and known.requester_origin else None, task_id, origin)
+
+
 def oldest_insertion_first(found: Iterable[Any]) -> list[Any]:
     return sorted(found, key=lambda task: task.created_at, reverse=True)
 
@@ -135,6 +144,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         edges.forms_of_unicode),
     "a look does not wait for another thread's batch": (
         put(reading.TaskReader, "get", lambda self, name: self._current().tasks.get(name)), drivers.two_threads),
+    "a session that has no part in a run means all of it": (
+        put(rules, "select_for_run", select_any), edges.nothing_matches),
+    "an origin that is false is none": (put(rules, "merge_delivery", fill_a_false_origin), edges.empty_but_there),
 }  # fmt: skip
 
 

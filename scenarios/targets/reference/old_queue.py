@@ -90,6 +90,8 @@ class LegacyQueue:
         self._found: dict[str, str | None] = {}
         # All imports in the database at the last check; None: there was no check.
         self.known: dict[str, str] | None = None
+        # Those that a check has found. No list shows them, so the rule of `check` is all that holds them.
+        self._recorded: dict[str, str] = {}
 
     def put(self, name: str, content: object, kind: str = "json") -> None:
         """One more file, of the old program's or of another `kind`."""
@@ -147,7 +149,7 @@ class LegacyQueue:
                 self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
 
     def check(self) -> None:
-        """The message of every removed file has been committed. Raises `Violation`."""
+        """The message of every removed file has been committed, and every import stays recorded. Raises `Violation`."""
         if not self.directory.is_dir():
             # Nothing can have been imported.
             self.known = {}
@@ -163,4 +165,11 @@ class LegacyQueue:
         if lost:
             raise Violation(
                 "no-lost-message", f"the file of message {lost[0]} was removed, and no database has the message"
+            )
+        forgotten = sorted(self._recorded.items() - self.known.items())
+        self._recorded = dict(self.known)
+        if forgotten:
+            raise Violation(
+                "no-duplicate-after-ack",
+                f"that message {forgotten[0][0]} was imported is not recorded any more: its file would bring it back",
             )

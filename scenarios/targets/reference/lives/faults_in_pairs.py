@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from tornpage.ledger import Ledger, LedgerError, StoreError
+from tornpage.ledger import IllegalTransition, Ledger, LedgerError, StoreError
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.environment import Mirror
@@ -112,6 +112,25 @@ class _Case:
                     came = came or first in fired
                     if not fired.issuperset(faults):
                         break
+            if not came:
+                break
+        if self._in_batch:
+            yield from self._wrong_when_outdated()
+
+    def _wrong_when_outdated(self) -> Iterator[str]:
+        """What is wrong after one fault in a batch that begins with reading what another process has changed.
+
+        Its caller goes on, or gives up at the end: then nothing of it is made.
+        """
+        for number in itertools.count(1):
+            came = False
+            for how, change in itertools.product(HOWS, (self._changed, self._given_up)):
+                self._turn += 1
+                wrong = self._changed_by_another() or change({number: how})[1]
+                self._driver.disarm()
+                if wrong := wrong or self._wrong_when_well():
+                    yield f"after the fault {number} ({how}) in an outdated ledger: {wrong}"
+                came = came or number in self._driver.fired
             if not came:
                 return
 
@@ -229,6 +248,19 @@ class _Case:
         if said != "unknown" and self._driver.is_ambiguous and self._fences() == fences:
             return said, f"it says {said} of a change that may come back, or go, for there was no fence"
         return said, ""
+
+    def _given_up(self, faults: Mapping[int, str]) -> tuple[str, str]:
+        before = self._rows()
+        self._driver.arm(faults)
+
+        def begin() -> None:
+            with self._ledger.batch():
+                self._begun(f"turn {self._turn}")
+                raise IllegalTransition("the caller gives up")
+
+        said = _attempt(begin)
+        after = self._rows()
+        return said, "" if after == before else f"a batch was given up, and the rows were {before} and are {after}"
 
     def _change(self, *, drops: bool = False) -> None:
         ledger, text = self._ledger, f"turn {self._turn}"

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -42,7 +42,7 @@ def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list
     ``start`` and ``claim`` give a worker something to do, ``take_over`` the work of a dead one; ``spoil`` makes the
     rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``send_as`` is one
     of a named worker, ``recover_beside`` one beside which another process works, ``files`` are the names of the workers
-    that have a lock file.
+    that have a lock file. ``start_dying`` and ``recover_dying`` wait for the write lock, and meanwhile the worker dies.
     """
     shutil.rmtree(directory, ignore_errors=True)
     try:
@@ -167,6 +167,33 @@ def _recover_beside(ledger: Ledger, worker_id: str) -> bool:
     return not ledger.history.list(worker_id=worker_id) or (place / DIRECTORY_NAME / f"{worker_id}.lock").exists()
 
 
+def _start_dying(ledger: Ledger, worker_id: str) -> str:
+    task = ledger.tasks.create(runtime="cli", owner_key="me", task="work")
+    with _dies_first(ledger, worker_id):
+        return ledger.history.start(task.task_id, worker_id=worker_id).status
+
+
+def _recover_dying(ledger: Ledger, worker_id: str) -> list[str]:
+    with _dies_first(ledger, worker_id):
+        return _recover(ledger, None)
+
+
+@contextlib.contextmanager
+def _dies_first(ledger: Ledger, worker_id: str) -> Iterator[None]:
+    """When the next transaction is about to begin, the worker dies."""
+
+    def release(statement: str) -> None:
+        if statement.startswith("BEGIN IMMEDIATE") and ledger.workers.is_alive(worker_id):
+            ledger.workers.release(worker_id)
+
+    connection = ledger.database.connection  # type: ignore[union-attr] # it is on SQLite
+    connection.set_trace_callback(release)
+    try:
+        yield
+    finally:
+        connection.set_trace_callback(None)
+
+
 def _take_over(ledger: Ledger, worker_id: str) -> list[Any]:
     """Claim the first message that a dead worker has leased."""
     workers = ledger.workers
@@ -186,5 +213,5 @@ def _send(ledger: Ledger, worker_id: str | None) -> list[Any]:
 _WORK: Final[Mapping[str, Callable[..., Any]]] = {
     "start": _start, "start_again": _start_again, "maintain": _maintain, "claim": _claim, "take_over": _take_over,
     "recover": _recover, "send": _send, "send_as": _send,
-    "recover_beside": _recover_beside,
+    "recover_beside": _recover_beside, "start_dying": _start_dying, "recover_dying": _recover_dying,
 }  # fmt: skip

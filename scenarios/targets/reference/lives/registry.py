@@ -17,6 +17,7 @@ from tornpage.scenarios.targets.reference.lives.file_calls import workers as wor
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
+from tornpage.scenarios.targets.reference.lives.programs import interrupted
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
 from tornpage.scenarios.targets.reference.lives.threads import beside
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
@@ -42,6 +43,7 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
     "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),
     "driver.unfenced": lambda home, clock, **how: unfenced(home / "driver", clock, **how),
+    "program.interrupted": lambda home, clock: interrupted(home / "programs", clock),
     "outbox.pruned": lambda home, _clock, **how: pruned(home / "another", **how),
     "open.unwritten": lambda home, _clock, **how: unwritten(home / "another", **how),
     "open.typed": lambda home, _clock, **how: typed(home / "another", **how),

@@ -116,6 +116,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
             "files.workers",
             "files.twice",
             "threads.beside",
+            "program.interrupted",
         ),
         opening.at_the_driver,
     ),

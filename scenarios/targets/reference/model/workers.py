@@ -126,6 +126,16 @@ class _Work:
         _made(self.held, "clean", [*(holder for holder, _ in self.leases), *self.bad])
         return dead
 
+    def do_start_dying(self, worker: str) -> str:
+        """A worker that has died before the transaction begins starts nothing."""
+        self.held[worker] = False
+        return self.do_start(worker)
+
+    def do_recover_dying(self, worker: str) -> list[str]:
+        """What is dead when the transaction begins is recovered in it."""
+        self.held[worker] = False
+        return self.do_recover(None)
+
     def do_recover_beside(self, _worker: str) -> bool:
         """The other process can't start anything meanwhile, so its id is free again."""
         self.do_recover(None)

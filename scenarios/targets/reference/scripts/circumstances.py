@@ -292,6 +292,12 @@ def workers() -> Iterator[Action]:
         ["claim", "h"], ["release", "h"], ["send_as", "h"], ["send_as", "i"], ["hold", "i"], ["files", None],
         ["recover", None], ["hold", "i"], ["recover_beside", "j"], ["files", None], ["hold", "j"],
     ])  # fmt: skip
+    # A worker dies while a call waits for the write lock.
+    yield call("workers.work", calls=[
+        ["hold", "a"], ["start_dying", "a"], ["is_alive", "a"], ["hold", "b"], ["hold", "c"], ["start", "b"],
+        ["start", "c"], ["recover_dying", "b"], ["files", None], ["recover", None], ["release", "c"], ["recover", None],
+        ["files", None],
+    ])  # fmt: skip
     # Two workers of one task: it is lost when both are dead.
     for first, then in ("ab", "ba"):
         yield call("workers.work", calls=[

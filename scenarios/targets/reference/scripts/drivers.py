@@ -47,6 +47,11 @@ def two_threads() -> Iterator[Action]:
     yield call("threads.beside")
 
 
+def interrupted_programs() -> Iterator[Action]:
+    """Ctrl-C while a deliver program is started, and while it works."""
+    yield call("program.interrupted")
+
+
 def broken_openings() -> Iterator[Action]:
     """An opening that fails at each of its statements, and the next one."""
     for before in ("nothing", "version 1"):
@@ -67,5 +72,5 @@ def unfenced() -> Iterator[Action]:
 
 SCRIPTS: Final = (
     two_faults, interrupts, durable_imports, two_openers, two_workers, two_threads, broken_openings, locked_switches,
-    unfenced,
+    interrupted_programs, unfenced,
 )  # fmt: skip

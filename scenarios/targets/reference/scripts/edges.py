@@ -118,6 +118,9 @@ def parties_of_a_run() -> Iterator[Action]:
         yield create(f"a{number}", run_id=run, **same)
         yield create(f"b{number}", run_id=run, **{**same, **other})
         yield call("tasks.progress_by_run", run_id=run, text="x")
+        for session in ("nobody", " ", "d", "o"):
+            yield call("tasks.progress_by_run", run_id=run, text=f"by {session}", session_key=session)
+        yield call("tasks.mark_running_by_run", run_id=run, session_key="nobody")
         yield call("tasks.mark_running_by_run", run_id=run)
         yield call("tasks.finalize_by_run", run_id=run, status="lost")
         for padded in (f" {run}\t", f"{run} ", run.upper()):
@@ -128,6 +131,48 @@ def parties_of_a_run() -> Iterator[Action]:
     yield call("tasks.progress", task_id="own", text="x")
     yield call("tasks.delete", task_id="own")
     yield call("tasks.list_for_session", session_key="s")
+
+
+def nothing_matches() -> Iterator[Action]:
+    """Keys, tokens and filters that match nothing, though there is just one row that could be meant."""
+    yield create("t", run_id="r", runtime="acp", child_session_key="c", parent_flow_id="f", requester_origin=1)
+    yield call("history.start", task_id="t", worker_id="w", run_id="r")
+    yield call("history.open_session", run_id="r", session_id="s")
+    yield enqueue("m", idempotency_key="k")
+    nobody, more = "nobody", {"text": "x", "session_key": "nobody"}
+    for name, args in (
+        ("tasks.progress_by_run", {"run_id": "r", **more}), ("tasks.progress_by_run", {"run_id": nobody, "text": "x"}),
+        ("tasks.mark_running_by_run", {"run_id": "r", "session_key": nobody}),
+        ("tasks.finalize_by_run", {"run_id": "r", "session_key": nobody, "status": "failed"}),
+        ("tasks.list", {"status": "lost"}), ("tasks.list", {"runtime": "cron"}), ("tasks.get", {"task_id": nobody}),
+        ("tasks.list", {"runtime": "acp", "status": "queued"}), ("tasks.get_delivery", {"task_id": nobody}),
+        *((f"tasks.{name}", {key: nobody}) for name, key in (
+            ("list_for_owner", "owner_key"), ("list_fresh_for_owner", "owner_key"), ("list_by_run", "run_id"),
+            ("list_by_parent_flow", "parent_flow_id"), ("list_for_session", "session_key"), ("find", "token"))),
+        ("history.list", {"status": "success"}), ("history.list", {"task_id": nobody}),
+        ("history.list", {"worker_id": nobody}), ("history.list", {"task_id": "t", "worker_id": nobody}),
+        ("history.read", {"task_id": nobody}), ("history.find", {"token": nobody}), ("history.get", {"run_id": nobody}),
+        ("history.list_sessions", {"run_id": nobody}), ("history.get_session", {"session_id": nobody}),
+        ("outbox.list", {"channel": nobody}), ("outbox.list", {"status": "delivered", "channel": "mail"}),
+        ("outbox.read", {"channel": nobody}), ("outbox.get", {"message_id": nobody}),
+    ):  # fmt: skip
+        yield Action(name, args)
+
+
+def empty_but_there() -> Iterator[Action]:
+    """A value that Python takes for false is there already: another one does not fill its place."""
+    values: tuple[Any, ...] = (0, False, "", [], {}, None)
+    for number, value in enumerate(values):
+        name, mine = f"t{number}", {"run_id": f"r{number}", "runtime": "acp"}
+        yield create(name, **mine, requester_origin=value)
+        yield create(f"{name}+", **mine, requester_origin={"a": 1})
+        yield call("tasks.set_delivery_state", task_id=name, requester_origin=value, last_notified_event_at=0)
+        yield create(f"{name}-", **mine, requester_origin=2)
+        yield call("tasks.get_delivery", task_id=name)
+        yield call("tasks.set_delivery_state", task_id=name, last_notified_event_at=None)
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"r{number}")
+        yield call("history.finish", run_id=f"r{number}", status="success", artifacts=value)
+        yield call("history.finish", run_id=f"r{number}", status="success", artifacts={"a": 1})
 
 
 def equal_times() -> Iterator[Action]:
@@ -192,6 +237,8 @@ SCRIPTS: Final = (
     odd_times,
     same_again,
     parties_of_a_run,
+    nothing_matches,
+    empty_but_there,
     equal_times,
     taken_ids,
 )

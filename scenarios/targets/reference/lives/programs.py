@@ -1,0 +1,97 @@
+"""A deliver program, and Ctrl-C while it is started or works: the program ends, and its message is free again."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from tornpage.ledger import Ledger
+from tornpage.scenarios.targets.reference.lives.openings import place
+
+# What ends only when it is ended.
+_PROGRAM: Final = "tail -f /dev/null"
+_MOMENTS: Final = ("before it is started", "when it is started", "while it works")
+
+
+def interrupted(home: Path, clock: Callable[[], int]) -> list[str]:
+    """What was wrong after a Ctrl-C at each moment of a delivery; empty if nothing was.
+
+    The interrupt gets out, none is lost, Python's own handler is in force again, and no attempt is counted. Only a main
+    thread can be interrupted, and on a system without the program nothing is tried.
+    """
+    if threading.current_thread() is not threading.main_thread() or shutil.which(_PROGRAM.split()[0]) is None:
+        return []
+    with place(home) as directory, Ledger.open(directory, clock=clock, observers=()) as ledger, _python_handles():
+        return [f"Ctrl-C {when}: {wrong}" for when in _MOMENTS if (wrong := _wrong(ledger, when))]
+
+
+def _wrong(ledger: Ledger, when: str) -> str:
+    # It takes long to load, and few sessions run a command.
+    from tornpage.ledger.command.program import DeliveryProgram  # noqa: PLC0415 - as above
+
+    made: list[subprocess.Popen[bytes]] = []
+    message = ledger.outbox.enqueue(channel="mail", target="you", payload={})
+    handler, said = signal.getsignal(signal.SIGINT), "no interrupt"
+    try:
+        with mock.patch.object(subprocess, "Popen", _interrupting(when, made)):
+            said = str(ledger.outbox.recover(DeliveryProgram(_PROGRAM, timeout_ms=2_000)))
+    except KeyboardInterrupt:
+        said = "interrupted"
+    is_restored = signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, handler)
+    left = [one for one in made if one.poll() is None]
+    for one in left:
+        one.kill()
+        one.wait()
+    found = ledger.outbox.get(message.id)
+    ledger.outbox.move_to_failed(message.id)
+    for what, is_right in (
+        (f"the pass says {said}", said == "interrupted"), ("the program goes on", not left),
+        ("there was no program", bool(made)), ("the handler of Ctrl-C is another one", is_restored),
+        (f"the message is {found}", found == message),
+    ):  # fmt: skip
+        if not is_right:
+            return what
+    return ""
+
+
+def _interrupting(when: str, made: list[subprocess.Popen[bytes]]) -> type[subprocess.Popen[bytes]]:
+    """A class of processes that are interrupted at that moment."""
+
+    class Interrupting(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            _raise_if(when == "before it is started")
+            super().__init__(*args, **how)
+            made.append(self)
+            _raise_if(when == "when it is started")
+
+        def wait(self, timeout: float | None = None) -> int:
+            _raise_if(when == "while it works" and self.returncode is None and not self._was_interrupted)
+            return super().wait(timeout)
+
+        @property
+        def _was_interrupted(self) -> bool:
+            """Whether this is not the first wait."""
+            asked, self._asked = getattr(self, "_asked", False), True
+            return asked
+
+    return Interrupting
+
+
+def _raise_if(comes: bool) -> None:
+    if comes:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _python_handles() -> Iterator[None]:
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, outer)
