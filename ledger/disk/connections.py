@@ -166,6 +166,8 @@ def open_connection(settings: Settings, *, check_content: bool) -> Any:
     except BaseException as error:
         if connection is not None:
             close_quietly(connection)
+        if isinstance(error, OSError):  # no fault: the files beside it are looked at by Python, not by SQLite.
+            raise StoreUnavailable(f"could not open {settings.path}: {error}") from error
         if isinstance(error, StoreError) or not is_database_error(error):
             raise
         raise from_sqlite(error, doing=f"open {settings.path}") from error

@@ -68,13 +68,13 @@ def prepare(state_dir: Path, *, newest_schema: int) -> Path:
         _refuse_foreign_content(path, newest_schema)
         _tighten_one(state_dir, 0o700)
         _create_private(path)
+        tighten(path)
     except (FileExistsError, NotADirectoryError) as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreUnavailable(f"the state directory {state_dir} is not a directory") from error
     except PermissionError as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreReadOnly(f"the state directory {state_dir} can't be used: {error}") from error
     except OSError as error:  # no fault: the directory is made by Python, not by SQLite.
         raise StoreUnavailable(f"the state directory {state_dir} can't be used: {error}") from error
-    tighten(path)
     return path
 
 

@@ -95,6 +95,24 @@ def test_a_chmod_that_is_refused_is_a_warning(bench, monkeypatch, caplog):
     assert "could not make" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_file_whose_permissions_the_disk_fails_to_tell_is_a_store_error(bench, monkeypatch, suffix):
+    bench.open()
+    original = Path.lstat
+    asked = []
+
+    def fail(self):
+        # The first look is at what kind of file it is.
+        asked.append(self.name == f"ledger.sqlite{suffix}")
+        if sum(asked) > 1 and asked[-1]:
+            raise OSError(5, "Input/output error", str(self))
+        return original(self)
+
+    monkeypatch.setattr(Path, "lstat", fail)
+    with pytest.raises(StoreUnavailable, match="Input/output error"):
+        bench.open()
+
+
 def test_a_side_file_that_vanishes_before_its_chmod_is_no_error(bench, monkeypatch):
     bench.state_dir.mkdir()
     raw = bench.raw()

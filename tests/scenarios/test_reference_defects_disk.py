@@ -105,6 +105,24 @@ def tighten_what_is_there(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
+def judge_as_undone(changed: Any, found: Any, *, fenced: bool, judge: Any = database_module.judge) -> Any:
+    settled = judge(changed, found, fenced=fenced)
+    if settled.explanation.startswith("the rows were changed by another"):
+        settled.verdict = "unchanged"
+    return settled
+
+
+def need_the_permissions(path: Path, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.chmod(mode)
+
+
+def without_a_check(patch: pytest.MonkeyPatch) -> None:
+    check = " CHECK (error_class IN ('transient', 'permanent'))"
+    steps = tuple(tuple(one.replace(check, "") for one in step) for step in schema.MIGRATIONS)
+    patch.setattr(schema, "MIGRATIONS", steps)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row of another's hand is not put in order": (
         lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
@@ -143,6 +161,11 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(files_module, "_tighten_one", tighten_what_is_there), drivers.two_openers),
     "a read that failed is made again, whatever has become of its transaction": (
         put(rows, "_is_undecodable", lambda _: True), drivers.two_faults),
+    "a change that another process has replaced was not made": (
+        put(database_module, "judge", judge_as_undone), drivers.two_faults),
+    "permissions that can't be set keep a ledger from opening": (
+        put(files_module, "_tighten_one", need_the_permissions), drivers.refused_files),
+    "an enumeration is not checked": (without_a_check, drivers.schemas),
 }  # fmt: skip
 
 

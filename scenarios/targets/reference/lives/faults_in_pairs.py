@@ -114,8 +114,35 @@ class _Case:
                         break
             if not came:
                 break
+        yield from self._wrong_when_overtaken()
         if self._in_batch:
             yield from self._wrong_when_outdated()
+
+    def _wrong_when_overtaken(self) -> Iterator[str]:
+        """What is wrong where a COMMIT fails after its work, and another process changes the row while that is settled.
+
+        Then no look at the rows can tell what the change did, but it was made.
+        """
+        last = next(number for number in itertools.count(1) if self._fails_at_commit(number))
+        for number in itertools.count(last + 1):
+            self._turn += 1
+            faults = {last: "after", number: "meanwhile"}
+            self._driver.arm(faults, self._changed_by_another)
+            said = _attempt(self._change)
+            self._driver.disarm()
+            wrong = "" if said in ("done", "unknown") else f"it says {said} of a change that was made"
+            if wrong := wrong or self._wrong_when_well():
+                yield f"after the fault {last}, and another process at {number}: {wrong}"
+            if number not in self._driver.fired:
+                return
+
+    def _fails_at_commit(self, number: int) -> bool:
+        """Make the change; whether the statement of that number is its COMMIT."""
+        self._turn += 1
+        self._driver.arm({number: "after"})
+        _attempt(self._change)
+        self._driver.disarm()
+        return bool(self._driver.fired)
 
     def _wrong_when_outdated(self) -> Iterator[str]:
         """What is wrong after one fault in a batch that begins with reading what another process has changed.

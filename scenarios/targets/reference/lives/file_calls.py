@@ -5,13 +5,14 @@ makes through names that it has imported.
 """
 
 import contextlib
+import errno
 import io
 import itertools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,13 @@ from unittest import mock
 from tornpage.ledger import Ledger, LedgerError, Workers
 from tornpage.ledger import workers as locks
 from tornpage.ledger.disk.files import DATABASE_NAME
-from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
+from tornpage.ledger.upkeep.upkeep import audit_file
+from tornpage.scenarios.targets.reference.lives.openings import BEFORE, lost_rows, place
 from tornpage.scenarios.targets.reference.lives.watched_driver import opened_beside
 
 _OF_OS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
 _CALLS: Final = (*((os, name) for name in _OF_OS), (io, "open"))
+_OWN: Final = "the ledger's own error"
 _NOTHING_MET: Final = "no call on a file was met, so no other process came"
 
 
@@ -35,6 +38,8 @@ class _Meanwhile:
         self._directory = str(directory)
         self._left = number
         self.came = False
+        # The call that it came before.
+        self.met = ""
 
     @contextlib.contextmanager
     def watching(self, another: Callable[[], object]) -> Iterator[None]:
@@ -49,7 +54,7 @@ class _Meanwhile:
             if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self._directory):
                 self._left -= 1
                 if self._left == 0:
-                    self.came = True
+                    self.came, self.met = True, call.__name__
                     another()
             return call(path, *args, **how)
 
@@ -73,6 +78,79 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
                 if number == 1:
                     yield _NOTHING_MET
                 return
+
+
+def refusals(home: Path, clock: Callable[[], int], *, before: str, acts: Sequence[str]) -> list[str]:
+    """What was wrong with calls of which the system refuses one call on a file; empty if nothing was.
+
+    Each of these acts, at each of its calls in turn. It is made, or raises one of the ledger's own errors; permissions
+    that can't be set are no reason not to open. When it is made again it succeeds, and nothing that was there before
+    has changed.
+    """
+    return [wrong for act in acts for wrong in itertools.islice(_wrong_refusals(home, clock, before, act), 1)]
+
+
+def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        with place(home) as directory:
+            BEFORE[before](directory)
+            come = _Meanwhile(directory, number)
+
+            def refuse(come: _Meanwhile = come) -> None:
+                code = errno.EPERM if come.met == "chmod" else errno.EIO
+                raise OSError(code, os.strerror(code))
+
+            said, again = _twice(directory, clock, act, come.watching(refuse))
+            lost = lost_rows(directory, before)
+        if said and (come.met == "chmod" or not said.startswith(_OWN)):
+            yield f"{act}: call {number} on a file, {come.met}, was refused: {said}"
+        if again or lost:
+            yield f"{act}, after call {number} on a file, {come.met}, was refused: {again}, {lost}"
+        if not come.came:
+            if number == 1:
+                yield _NOTHING_MET
+            return
+
+
+_REFUSED: Final[dict[str, Callable[[Ledger, Path], object]]] = {
+    "open": lambda ledger, directory: Ledger.open(directory, clock=ledger.history.clock).close(),
+    "audit": lambda ledger, directory: audit_file(directory, clock=ledger.history.clock),
+    "work": lambda ledger, _: ledger.workers.hold("mine").retire(),
+    "recover": lambda ledger, _: ledger.recover(),
+    "import": lambda ledger, directory: ledger.outbox.import_legacy(directory / "queue"),
+}
+
+
+def _twice(
+    directory: Path, clock: Callable[[], int], act: str, refused: AbstractContextManager[object]
+) -> tuple[str, str]:
+    """The error of a call while it is refused something, and when it is made again; "" for none."""
+    make = _REFUSED[act]
+    with contextlib.ExitStack() as scope:
+        if act == "open":
+            # By nobody else: what this process has open is not looked at again.
+            ledger: Any = mock.Mock(history=mock.Mock(clock=clock))
+        else:
+            ledger = scope.enter_context(contextlib.closing(Ledger.open(directory, clock=clock)))
+            (directory / "queue").mkdir()
+            (directory / "queue" / "f.json").write_text('{"id": "f", "channel": "mail", "to": "you"}')
+            ledger.workers.hold("zombie").release()
+        with refused:
+            said = _error_of(lambda: make(ledger, directory))
+        if act == "work" and not said:
+            # An id is used once; where its file could not be removed, the next recovery does that.
+            return "", ""
+        return said, _error_of(lambda: make(ledger, directory))
+
+
+def _error_of(make: Callable[[], object]) -> str:
+    try:
+        make()
+    except LedgerError as error:
+        return f"{_OWN} {error!r}"
+    except OSError as error:
+        return repr(error)
+    return ""
 
 
 _WRITES: Final = (

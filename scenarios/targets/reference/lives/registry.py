@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.lives.faults_in_pairs import interrupts, pairs
 from tornpage.scenarios.targets.reference.lives.file_calls import openers as openers_between_files
-from tornpage.scenarios.targets.reference.lives.file_calls import twice
+from tornpage.scenarios.targets.reference.lives.file_calls import refusals, twice
 from tornpage.scenarios.targets.reference.lives.file_calls import workers as workers_between_files
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
 from tornpage.scenarios.targets.reference.lives.openings import opening
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.programs import interrupted
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
+from tornpage.scenarios.targets.reference.lives.schema import unchecked
 from tornpage.scenarios.targets.reference.lives.threads import beside
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
 from tornpage.scenarios.targets.reference.lives.unfenced import unfenced
@@ -31,12 +32,14 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "observers.follow": lambda home, clock, **how: life_of_a_follower(home / "observed", clock, **how),
     "stores.life": lambda home, clock, **how: life_of_a_store(home / "other-stores", clock, **how),
     "open.snapshot": lambda home, clock, **how: opened_snapshot(home / "snapshots", clock, **how),
+    "open.unchecked": lambda home, clock, **how: unchecked(home / "another", clock, **how),
     "open.once": lambda home, _clock, **how: opening(home / "another", **how),
     "driver.pairs": lambda home, clock, **how: pairs(home / "driver", clock, **how),
     "driver.interrupts": lambda home, clock, **how: interrupts(home / "driver", clock, **how),
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),
     "driver.openers": lambda home, clock, **how: openers(home / "driver", clock, **how),
     "files.openers": lambda home, clock, **how: openers_between_files(home / "files", clock, **how),
+    "files.refused": lambda home, clock, **how: refusals(home / "files", clock, **how),
     "files.workers": lambda home, clock: workers_between_files(home / "files", clock),
     "files.twice": lambda home, clock: twice(home / "files", clock),
     "threads.beside": lambda home, clock: beside(home / "threads", clock),

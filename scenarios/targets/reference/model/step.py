@@ -117,6 +117,8 @@ ACTIONS: Final[Mapping[str, Rule]] = {
             "files.twice",
             "threads.beside",
             "program.interrupted",
+            "files.refused",
+            "open.unchecked",
         ),
         opening.at_the_driver,
     ),

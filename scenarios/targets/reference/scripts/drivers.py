@@ -36,6 +36,12 @@ def two_openers() -> Iterator[Action]:
         yield call("files.openers", before=before)
 
 
+def refused_files() -> Iterator[Action]:
+    """The system refuses a call on a file: an opening's, a worker's, an import's, a look's."""
+    yield call("files.refused", before="nothing", acts=["open"])
+    yield call("files.refused", before="wide", acts=["open", "audit", "work", "recover", "import"])
+
+
 def two_workers() -> Iterator[Action]:
     """Another process registers a worker, ends one or cleans, in the middle of the same; or finds a lock."""
     yield call("files.workers")
@@ -45,6 +51,12 @@ def two_workers() -> Iterator[Action]:
 def two_threads() -> Iterator[Action]:
     """Another thread's calls beside a batch, and while foreign code is called."""
     yield call("threads.beside")
+
+
+def schemas() -> Iterator[Action]:
+    """What the schema refuses by itself: of a new ledger, and of one that was migrated."""
+    for before in ("nothing", "version 1"):
+        yield call("open.unchecked", before=before)
 
 
 def interrupted_programs() -> Iterator[Action]:
@@ -71,6 +83,7 @@ def unfenced() -> Iterator[Action]:
 
 
 SCRIPTS: Final = (
-    two_faults, interrupts, durable_imports, two_openers, two_workers, two_threads, broken_openings, locked_switches,
-    interrupted_programs, unfenced,
+    two_faults, interrupts, durable_imports, two_openers, refused_files, two_workers, two_threads, broken_openings,
+    locked_switches,
+    interrupted_programs, schemas, unfenced,
 )  # fmt: skip

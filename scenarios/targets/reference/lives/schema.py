@@ -1,0 +1,70 @@
+"""What the schema itself refuses (§1), whoever writes: unknown members of an enumeration, a second row of one key."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tornpage.ledger import Ledger
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.scenarios.targets.reference.lives.openings import BEFORE, place
+
+_ENUMERATIONS: Final[Mapping[str, Sequence[str]]] = {
+    "tasks": ("runtime", "scope_kind", "status", "delivery_status", "notify_policy", "terminal_outcome"),
+    "task_history": ("status",),
+    "agent_sessions": ("valid",),
+    "message_outbox": ("status", "error_class"),
+}
+_KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "tasks": ("task_id",),
+    "task_delivery_state": ("task_id",),
+    "task_history": ("id",),
+    "agent_sessions": ("session_id",),
+    "message_outbox": ("id", "idempotency_key"),
+    "outbox_imports": ("id",),
+}
+_REFERENCES: Final = (("task_delivery_state", "task_id"), ("agent_sessions", "run_id"))
+
+
+def unchecked(home: Path, clock: Callable[[], int], *, before: str) -> list[str]:
+    """What a ledger's database lets another program write, of what it has to refuse; empty if nothing."""
+    with place(home) as directory:
+        BEFORE[before](directory)
+        with Ledger.open(directory, clock=clock) as ledger, ledger.workers.hold("w"):
+            for name in ("one", "two"):
+                task = ledger.tasks.create(runtime="cli", owner_key="me", task=name, requester_origin=1).task_id
+                run = ledger.history.start(task, worker_id="w", run_id=name).id
+                ledger.history.open_session(run, name)
+                ledger.outbox.enqueue(channel="mail", target="you", payload={}, idempotency_key=name)
+                (directory / f"{name}.json").write_text(f'{{"id": "{name}", "channel": "mail", "to": "you"}}')
+            ledger.outbox.import_legacy(directory)
+        with contextlib.closing(sqlite3.connect(directory / DATABASE_NAME, isolation_level=None)) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            return list(_accepted(connection))
+
+
+def _accepted(connection: sqlite3.Connection) -> Iterator[str]:
+    for table, columns in _ENUMERATIONS.items():
+        for column in columns:
+            if _is_accepted(connection, f"UPDATE {table} SET {column} = 'no member'"):  # noqa: S608 - a literal
+                yield f"{table}.{column} may be 'no member'"
+    for table, columns in _KEYS.items():
+        for column in columns:
+            one = f"(SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY insertion LIMIT 1)"  # noqa: S608 - a literal
+            if _is_accepted(connection, f"UPDATE {table} SET {column} = {one} WHERE {column} IS NOT NULL"):  # noqa: S608 - a literal
+                yield f"two rows of {table} may have the same {column}"
+    for table, column in _REFERENCES:
+        if _is_accepted(connection, f"UPDATE {table} SET {column} = 'nobody'||insertion"):  # noqa: S608 - a literal
+            yield f"{table}.{column} may refer to nothing"
+
+
+def _is_accepted(connection: sqlite3.Connection, statement: str) -> bool:
+    """Whether a statement that changes at least one row is made; it is undone."""
+    connection.execute("BEGIN")
+    try:
+        return connection.execute(statement).rowcount > 0
+    except sqlite3.IntegrityError:
+        return False
+    finally:
+        connection.execute("ROLLBACK")
