@@ -285,6 +285,16 @@ def test_an_acknowledged_value_that_the_pending_call_leaves_alone_is_lost_and_no
     assert refused(made, 26, {"a": 1, "b": 2, "c": 4}) == "all-or-nothing"
 
 
+def test_a_deleted_row_that_comes_back_with_another_value_is_no_half_of_the_pending_call() -> None:
+    made = History(NORMAL, EMPTY)
+    made.called(1, "put a", 1, 10, DONE, (), A, A)
+    made.called(2, "delete a", 11, 20, DONE, (), EMPTY, EMPTY)
+    made.called(3, "put b", 21, 30, DONE, (), {"b": 2}, {"b": 2})
+    # The deletion may be lost, and the row's file is gone: not `all-or-nothing` of the put of another key.
+    assert refused(made, 26, {"a": 0}) == "acknowledged-is-durable"
+    assert refused(made, 26, {"half of b": 1}) == "all-or-nothing"
+
+
 def test_a_loss_that_leaves_what_a_failed_call_had_shown_to_readers_is_a_loss() -> None:
     made = History(WAL, EMPTY)
     made.called(1, "put a", 1, 10, RAISED, (), A, A)

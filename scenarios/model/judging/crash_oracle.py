@@ -16,7 +16,7 @@ the journal was deleted, and in WAL a store may sync by itself after the commit 
 """
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
@@ -268,13 +268,14 @@ class History:
             # Nothing can have come back without a change, or of one that readers saw at once.
             if span.answer.kind == "raised" and view not in (previous.settled, span.settled)
         ]
-        older = {key for earlier, _ in self._changes[: rest.committed] for key in earlier} - expected.keys()
+        earlier_keys = {key for earlier, _ in self._changes[: rest.committed] for key in earlier}
+        older = earlier_keys - expected.keys()
         lost = self._lost(view, rest)
         if any(view in stages for stages in failed):
             code = "failed-write-changed-nothing"
         elif view.keys() & older:
             code = "no-resurrection"
-        elif pending is not None and lost is None and not _is_lost_before(view, rest, pending):
+        elif pending is not None and lost is None and not _is_lost_before(view, rest, pending, earlier_keys):
             code = "all-or-nothing"
         else:
             code = "acknowledged-is-durable"
@@ -285,11 +286,12 @@ class History:
         return Violation(code, f"a {kind} {reported}{many}: {detail}", {"expected": expected, "reopened": view})
 
 
-def _is_lost_before(view: View, rest: Span, pending: Span) -> bool:
-    """Whether a view lacks an acknowledged value that the pending call leaves alone."""
+def _is_lost_before(view: View, rest: Span, pending: Span, earlier: Collection[str]) -> bool:
+    """Whether a view differs in a key that the pending call leaves alone; `earlier` are keys that may be gone since."""
     return any(
-        view.get(key) != value and all(stage.get(key) == value for stage in pending.stages)
-        for key, value in rest.settled.items()
+        view.get(key) != rest.settled.get(key)
+        and all(stage.get(key) == rest.settled.get(key) for stage in pending.stages)
+        for key in (*rest.settled, *earlier)
     )
 
 
