@@ -72,10 +72,14 @@ EPOCH_MS: Final = 1_700_000_000_000
 STEP_MS: Final = 60_000
 
 
+# What most of a view consists of; a value of another type is copied if it has to be.
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
 def _copied(value: Any) -> Any:
     """A copy of a view: a store may return its own object, and change it later."""
     if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
+        return {key: one if type(one) in _PLAIN else _copied(one) for key, one in value.items()}
     return [_copied(one) for one in value] if isinstance(value, list) else value
 
 

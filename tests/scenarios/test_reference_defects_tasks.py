@@ -40,6 +40,12 @@ def select_any(found: Iterable[Any], key: str | None, select: Any = lookup.selec
     return select(matches, key) or select(matches, None)
 
 
+def select_by_beginning(found: Iterable[Any], key: str | None, select: Any = lookup.select_for_run) -> list[Any]:
+    matches = list(found)
+    begun = [one for one in matches if key and (one.child_session_key or "").startswith(key)]
+    return begun or select(matches, key)
+
+
 def fill_a_false_origin(known: Any, task_id: str, origin: Any, merge: Any = creation.merge_delivery) -> Any:
     return merge(known if known is not None and known.requester_origin else None, task_id, origin)
 
@@ -147,6 +153,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a session that has no part in a run means all of it": (
         put(rules, "select_for_run", select_any), edges.nothing_matches),
     "an origin that is false is none": (put(rules, "merge_delivery", fill_a_false_origin), edges.empty_but_there),
+    "a session is known by its beginning": (put(rules, "select_for_run", select_by_beginning), edges.nothing_matches),
 }  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def check_memory(ledger: Ledger, mirror: Mirror) -> None:
         raise Violation("indexes-derived", "an index differs from one rebuilt from the tasks")
     if not mirror.was_told:
         raise Violation("observers-saw-exactly-the-commits", "the ledger was restored, and no observer was notified")
-    seen, kept = ({key: msgspec.to_builtins(task) for key, task in one.items()} for one in (mirror.tasks, memory.tasks))
-    if seen != kept:
+    if mirror.tasks != memory.tasks:
+        seen, kept = map(msgspec.to_builtins, (mirror.tasks, dict(memory.tasks)))
         raise Violation(
             "observers-saw-exactly-the-commits",
             describe(differences(seen, kept), "the observers", "memory"),

@@ -134,29 +134,44 @@ def parties_of_a_run() -> Iterator[Action]:
 
 
 def nothing_matches() -> Iterator[Action]:
-    """Keys, tokens and filters that match nothing, though there is just one row that could be meant."""
-    yield create("t", run_id="r", runtime="acp", child_session_key="c", parent_flow_id="f", requester_origin=1)
-    yield call("history.start", task_id="t", worker_id="w", run_id="r")
-    yield call("history.open_session", run_id="r", session_id="s")
-    yield enqueue("m", idempotency_key="k")
-    nobody, more = "nobody", {"text": "x", "session_key": "nobody"}
-    for name, args in (
-        ("tasks.progress_by_run", {"run_id": "r", **more}), ("tasks.progress_by_run", {"run_id": nobody, "text": "x"}),
-        ("tasks.mark_running_by_run", {"run_id": "r", "session_key": nobody}),
-        ("tasks.finalize_by_run", {"run_id": "r", "session_key": nobody, "status": "failed"}),
-        ("tasks.list", {"status": "lost"}), ("tasks.list", {"runtime": "cron"}), ("tasks.get", {"task_id": nobody}),
-        ("tasks.list", {"runtime": "acp", "status": "queued"}), ("tasks.get_delivery", {"task_id": nobody}),
-        *((f"tasks.{name}", {key: nobody}) for name, key in (
-            ("list_for_owner", "owner_key"), ("list_fresh_for_owner", "owner_key"), ("list_by_run", "run_id"),
-            ("list_by_parent_flow", "parent_flow_id"), ("list_for_session", "session_key"), ("find", "token"))),
-        ("history.list", {"status": "success"}), ("history.list", {"task_id": nobody}),
-        ("history.list", {"worker_id": nobody}), ("history.list", {"task_id": "t", "worker_id": nobody}),
-        ("history.read", {"task_id": nobody}), ("history.find", {"token": nobody}), ("history.get", {"run_id": nobody}),
-        ("history.list_sessions", {"run_id": nobody}), ("history.get_session", {"session_id": nobody}),
-        ("outbox.list", {"channel": nobody}), ("outbox.list", {"status": "delivered", "channel": "mail"}),
-        ("outbox.read", {"channel": nobody}), ("outbox.get", {"message_id": nobody}),
+    """Keys and filters that match nothing, though the only row that could be meant has nearly the same key."""
+    keys = {"task_id": "task-1", "run_id": "run-1", "owner_key": "owner-1", "session_key": "child-1",
+            "parent_flow_id": "flow-1", "session_id": "session-1", "worker_id": "w1", "message_id": "message-1",
+            "channel": "mail-1"}  # fmt: skip
+    yield create("task-1", run_id="run-1", runtime="acp", owner_key="owner-1", child_session_key="child-1",
+                 parent_flow_id="flow-1", requester_origin=1)  # fmt: skip
+    yield call("history.start", task_id="task-1", worker_id="w1", run_id="run-1")
+    yield call("history.open_session", run_id="run-1", session_id="session-1")
+    yield enqueue("message-1", channel="mail-1")
+    of_run: dict[str, Any] = {"run_id": "run-1"}
+    for name, key, more in (
+        ("tasks.progress_by_run", "session_key", {**of_run, "text": "x"}),
+        ("tasks.mark_running_by_run", "session_key", of_run), ("tasks.progress_by_run", "run_id", {"text": "x"}),
+        ("tasks.finalize_by_run", "session_key", {**of_run, "status": "failed"}),
+        *((name, key, {}) for name, key in (
+            ("tasks.get", "task_id"), ("tasks.get_delivery", "task_id"), ("tasks.list_for_owner", "owner_key"),
+            ("tasks.list_fresh_for_owner", "owner_key"), ("tasks.list_by_run", "run_id"),
+            ("tasks.list_by_parent_flow", "parent_flow_id"), ("tasks.list_for_session", "session_key"),
+            ("tasks.list_for_session", "owner_key"), ("history.get", "run_id"), ("history.list", "task_id"),
+            ("history.list", "worker_id"), ("history.read", "task_id"), ("history.list_sessions", "run_id"),
+            ("history.get_session", "session_id"), ("outbox.list", "channel"), ("outbox.get", "message_id"))),
+        ("history.list", "worker_id", {"task_id": "task-1"}), ("outbox.list", "channel", {"status": "queued"}),
     ):  # fmt: skip
-        yield Action(name, args)
+        known = keys[key]
+        for near in (known[:-1], f"{known}1", known.upper(), "nobody"):
+            yield Action(name, {**more, "session_key" if name == "tasks.list_for_session" else key: near})
+    for known in keys.values():
+        for near in (known[:-1], f"{known}1", known.upper()):
+            yield call("tasks.find", token=near)
+            yield call("history.find", token=near)
+    for name, filters in (
+        ("tasks.list", {"status": "lost"}), ("tasks.list", {"runtime": "cron"}),
+        ("history.list", {"status": "success"}), ("tasks.list", {"runtime": "acp", "status": "queued"}),
+        ("outbox.list", {"status": "delivered"}),
+        ("outbox.read", {"channel": "mail-1", "status": "delivered"}),
+        ("history.read", {"status": "success", "task_id": "task-1"}),
+    ):  # fmt: skip
+        yield Action(name, filters)
 
 
 def empty_but_there() -> Iterator[Action]:
