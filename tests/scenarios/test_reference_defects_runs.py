@@ -173,6 +173,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(recovery_module._Announcement, "settled", lambda *_: None), drivers.unfenced),
     "a worker that has died meanwhile starts a run": (
         put(RunHistory, "start", start_as_it_was), circumstances.workers),
+    "an error inside a ledger's scope is lost": (
+        put(ledger.Ledger, "__exit__", lambda self, *_: self.close() or True), drivers.scopes),
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def test_every_call_of_the_specification_is_drawn_or_has_its_scripts() -> None:
         "workers.work", "observers.life", "stores.life", "open.once", "open.snapshot", "open.typed", "batch.nested",
         "driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken", "driver.switch",
         "files.openers", "files.workers", "files.twice", "threads.beside", "program.interrupted", "files.refused",
-        "open.unchecked",
+        "open.unchecked", "scopes.left",
         "driver.unfenced", "observers.follow", "outbox.pruned", "open.unwritten", "tasks.restore", "close",
     }  # fmt: skip
     assert set(ACTIONS).difference(NAMES) == not_drawn

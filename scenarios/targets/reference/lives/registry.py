@@ -20,6 +20,7 @@ from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_st
 from tornpage.scenarios.targets.reference.lives.programs import interrupted
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
 from tornpage.scenarios.targets.reference.lives.schema import unchecked
+from tornpage.scenarios.targets.reference.lives.scopes import left
 from tornpage.scenarios.targets.reference.lives.threads import beside
 from tornpage.scenarios.targets.reference.lives.typed import pruned, typed, unwritten
 from tornpage.scenarios.targets.reference.lives.unfenced import unfenced
@@ -46,6 +47,7 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "driver.broken": lambda home, clock, **how: broken_openings(home / "driver", clock, **how),
     "driver.switch": lambda home, clock, **how: switch(home / "driver", clock, **how),
     "driver.unfenced": lambda home, clock, **how: unfenced(home / "driver", clock, **how),
+    "scopes.left": lambda home, clock: left(home / "scopes", clock),
     "program.interrupted": lambda home, clock: interrupted(home / "programs", clock),
     "outbox.pruned": lambda home, _clock, **how: pruned(home / "another", **how),
     "open.unwritten": lambda home, _clock, **how: unwritten(home / "another", **how),

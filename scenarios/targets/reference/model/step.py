@@ -119,6 +119,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
             "program.interrupted",
             "files.refused",
             "open.unchecked",
+            "scopes.left",
         ),
         opening.at_the_driver,
     ),

@@ -53,6 +53,11 @@ def two_threads() -> Iterator[Action]:
     yield call("threads.beside")
 
 
+def scopes() -> Iterator[Action]:
+    """An error of the caller's own inside each kind of scope."""
+    yield call("scopes.left")
+
+
 def schemas() -> Iterator[Action]:
     """What the schema refuses by itself: of a new ledger, and of one that was migrated."""
     for before in ("nothing", "version 1"):
@@ -85,5 +90,5 @@ def unfenced() -> Iterator[Action]:
 SCRIPTS: Final = (
     two_faults, interrupts, durable_imports, two_openers, refused_files, two_workers, two_threads, broken_openings,
     locked_switches,
-    interrupted_programs, schemas, unfenced,
+    interrupted_programs, schemas, scopes, unfenced,
 )  # fmt: skip
