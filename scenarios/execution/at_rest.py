@@ -4,19 +4,26 @@ A connection that closes in WAL mode asks for the whole file for a moment, and k
 ``os_unix.c``: the PENDING lock stays until it unlocks). So does a commit with a rollback journal. A store's own
 thread, or a program, may do either after its call has returned.
 
-Not covered: a thread that never sleeps is waited for only for a second; where the system does not report what threads
-do, nothing is waited for.
+A store's own threads may also write after their call has returned. What they do then belongs to this call: the harness
+looks once they sleep (`others_rest`), and faults of the call are armed until then.
+
+Not covered: a thread that never sleeps is waited for only for a second, and after a call a tenth of one; where the
+system does not report what threads do, nothing is waited for.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from tornpage.faults.contention.idle import POLL_S, Quiet, is_alone, is_reported, real_monotonic, real_sleep
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.call_timeout import has_threads_of_the_store
 from tornpage.scenarios.model.target import Session
 from tornpage.scenarios.targets.process import ProcessSession
 
 _PATIENCE_S: Final = 1.0
+_AFTER_A_CALL_S: Final = 0.1
+_POLL_S: Final = 0.0005
 
 Read = TypeVar("Read")
 
@@ -46,3 +53,13 @@ def _others_come_to_rest(session: Session | None) -> bool:
     while not all(other.lasts() for other in others) and real_monotonic() < until:
         real_sleep(POLL_S)
     return True
+
+
+def others_rest() -> None:
+    """Wait until the store's own threads sleep, at most for a tenth of a second; only in the main thread."""
+    mine = threading.main_thread()
+    if threading.current_thread() is not mine or not has_threads_of_the_store() or not is_reported():
+        return
+    looks, until = Quiet(at_once=True), real_monotonic() + _AFTER_A_CALL_S
+    while not looks.lasts() and real_monotonic() < until:
+        real_sleep(_POLL_S)

@@ -93,6 +93,11 @@ def patience(seconds: float) -> Iterator[Patience]:
         _patience = outer
 
 
+def has_threads_of_the_store() -> bool:
+    """Whether threads are alive that were started after the harness began."""
+    return any(thread not in _patience.threads for thread in live_threads() if thread is not threading.current_thread())
+
+
 @contextlib.contextmanager
 def in_time(what: object) -> Iterator[None]:
     """Raise `TookTooLongError`, naming `what`, if the scope is not left in time."""

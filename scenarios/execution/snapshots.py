@@ -12,6 +12,7 @@ Faults armed for plain files don't fire here: they are for the store.
 # ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH114, PTH115, PTH116, PTH118, PTH120, PTH208
 
 import bisect
+import contextlib
 import functools
 import gc
 import os
@@ -30,6 +31,9 @@ Files = dict[str, bytes]
 # A file that others may read was opened to them by the store: see `file_modes`.
 _FOR_THE_OWNER: Final = 0o600
 
+# While a thread of the store renames files, a copy is begun again.
+_MOST_COPIES: Final = 100
+
 # Descriptors without a place in a directory; 0 is that of epoll and the like.
 _NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
 
@@ -45,7 +49,14 @@ class Holder:
         """The directory's files, and its empty directories, by relative name, without ``-shm``."""
         root = os.fspath(directory)
         with spared():
-            return {name: self._copied(root, name) for name in _names(root) if not name.endswith("-shm")}
+            for _ in range(_MOST_COPIES):
+                # A thread of the store may have renamed a file meanwhile: then it is missing in this copy.
+                with contextlib.suppress(FileNotFoundError):
+                    return {name: self._copied(root, name) for name in _names(root) if not name.endswith("-shm")}
+        raise TargetError(
+            f"files in {root} come and go while no call is made, so they can't be copied; let the store's threads end "
+            "their work before a call returns"
+        )
 
     def _copied(self, root: str, name: str) -> bytes:
         try:

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from tornpage import faults
 from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.commit_spy import CommitSpy
 from tornpage.scenarios.execution.dropped import collected
@@ -100,6 +101,8 @@ class Trial:
         self.life = 0
         # A scope round each call of the session.
         self.around_call: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        # Called when a call has returned, before threads of the store have come to rest.
+        self.on_answer: Callable[[], None] = lambda: None
         self._holder = Holder()
         self._reader = FreshReader(self.target, directory, self._holder)
         # Called before each reading.
@@ -300,8 +303,13 @@ class Trial:
         """Make a call on the open session; passes on what it raises."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process(), self.around_call():
-            answer: object = self.session.call(action)
+        with in_time(action), self._in_its_process():
+            try:
+                with self.around_call():
+                    answer: object = self.session.call(action)
+            finally:
+                self.on_answer()
+                others_rest()
         return answer
 
     def judge_answer(self, action: Action, answer: Answer, wanted: Any, again: Callable[[], Any]) -> None:

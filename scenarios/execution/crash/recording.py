@@ -69,6 +69,9 @@ class Recording:
         self.tape = self._scope.enter_context(faults.record(trial.directory))
         self._first_answer = FirstAnswer()
         self.tape.held = self._first_answer.held
+        self._answered_at: int | None = None
+        trial.on_answer, before = self._has_answered, trial.on_answer
+        self._scope.callback(setattr, trial, "on_answer", before)
         self._program = tape_of_program(trial, self.tape, self.base)
         if self._program is not None:
             self._scope.callback(self._program.end)
@@ -102,11 +105,12 @@ class Recording:
         heard: list[tuple[int, Answer]] = []
 
         def record_answer(answer: Answer) -> Answer:
-            heard.append((self._position(), answer))
-            self._first_answer.answered()
+            self._has_answered()
+            heard.append((self._answered_at or 0, answer))
             settle(self.trial)
             return answer
 
+        self._answered_at = None
         self._first_answer.begins()
         try:
             yield record_answer
@@ -124,6 +128,12 @@ class Recording:
         self.history.called(
             step, call, begin, end, answer, stages, after, oracle.settled, oracle.maybe_committed, beside=beside
         )
+
+    def _has_answered(self) -> None:
+        """The call returns now; what threads of the store do from here on comes after its answer."""
+        if self._answered_at is None:
+            self._answered_at = self._position()
+        self._first_answer.answered()
 
     def _is_beside(self, operation: faults.Operation) -> bool:
         """Whether an operation is one on a file other than SQLite's files of the one database."""
