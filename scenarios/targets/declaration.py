@@ -168,7 +168,9 @@ def require_as_declared(
         )
     database = target.database(directory)
     is_seen = not faults.shims().is_installed or faults.shims().has_opened(database)
-    if "vfs" in target.depths and is_database(database) and not is_seen:
+    # A store of plain files may save the image of a database in memory (`serialize`): no SQLite writes that file.
+    is_sqlites = target.files_view is None and is_database(database)
+    if "vfs" in target.depths and is_sqlites and not is_seen:
         # Either may be the case: a worker process of the store, or another library.
         raise TargetError(f"{target.name}: {in_words([database], has_processes=True)}")
     if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):

@@ -1,5 +1,6 @@
 """A target that isn't what it says is told so, before or instead of findings; what was found is never thrown away."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -183,3 +184,67 @@ def test_a_key_that_holds_control_characters_reaches_nobody_s_terminal() -> None
     message = Finding.of(violation, Scenario("tiny", Configuration(), ()), "sweep").message
     assert message.isprintable()
     assert "\\n::error::pwned \\x1b[2J" in message
+
+
+class Image:
+    """A database in memory, whose image is saved as a plain file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.db = sqlite3.connect(":memory:", isolation_level=None)
+        if path.exists():
+            self.db.deserialize(path.read_bytes())
+        else:
+            self.db.execute("CREATE TABLE names (name TEXT PRIMARY KEY)")
+
+    def put(self, name: str) -> None:
+        before = self.db.serialize()
+        self.db.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
+        try:
+            new = self.path.with_name("new")
+            with new.open("wb") as file:
+                file.write(self.db.serialize())
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError:
+            self.db.deserialize(self.path.read_bytes() if self.path.exists() else before)
+            raise
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Images(SimpleTarget):
+    title = "an image of a database"
+    file = "image"
+    configurations = (Configuration("file", "FULL"),)
+    calls = (Action("put", {"name": "a"}), Action("put", {"name": "b"}))
+    beat = Action("put", {"name": "heartbeat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Image:
+        return Image(path)
+
+    def view(self, store: Image) -> dict[str, int]:
+        return {name: 1 for (name,) in store.db.execute("SELECT name FROM names")}
+
+    def files_view(self, directory: Path) -> dict[str, int]:
+        path = directory / "image"
+        if not path.exists():
+            return {}
+        store = Image(path)
+        try:
+            return self.view(store)
+        finally:
+            store.close()
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "serialize"), reason="this SQLite has no images")
+def test_a_plain_file_that_is_the_image_of_a_database_was_written_by_no_other_sqlite(command: Command) -> None:
+    ran = command("crash", "--target", "test_declared:Images", "--quiet", "--states", "20")
+    assert ran.code == 0, ran
