@@ -16,6 +16,7 @@ Not covered: what a power cut after two faults leaves.
 """
 
 import contextlib
+import functools
 import itertools
 import shutil
 import sqlite3
@@ -121,18 +122,20 @@ class _Case:
     def _wrong_when_overtaken(self) -> Iterator[str]:
         """What is wrong where a COMMIT fails after its work, and another process changes the row while that is settled.
 
-        Then no look at the rows can tell what the change did, but it was made.
+        Then no look at the rows can tell what the change did, but it was made. Of a batch the other process may also
+        undo one row: there is still a part.
         """
         last = next(number for number in itertools.count(1) if self._fails_at_commit(number))
         for number in itertools.count(last + 1):
-            self._turn += 1
-            faults = {last: "after", number: "meanwhile"}
-            self._driver.arm(faults, self._changed_by_another)
-            said = _attempt(self._change)
-            self._driver.disarm()
-            wrong = "" if said in ("done", "unknown") else f"it says {said} of a change that was made"
-            if wrong := wrong or self._wrong_when_well():
-                yield f"after the fault {last}, and another process at {number}: {wrong}"
+            for undoes in (False, True)[: 1 + self._in_batch]:
+                self._turn += 1
+                text = self._stored()[0] if undoes else f"another's, after turn {self._turn}"
+                self._driver.arm({last: "after", number: "meanwhile"}, functools.partial(self._written, text))
+                said = _attempt(self._change)
+                self._driver.disarm()
+                wrong = "" if said in ("done", "unknown") else f"it says {said} of a change that was made"
+                if wrong := wrong or self._wrong_when_well():
+                    yield f"after the fault {last}, and another process at {number}: {wrong}"
             if number not in self._driver.fired:
                 return
 
@@ -222,8 +225,11 @@ class _Case:
 
     def _changed_by_another(self) -> str:
         """Another process changes the row; what keeps it from doing so."""
+        return self._written(f"another's, after turn {self._turn}")
+
+    def _written(self, text: str | None) -> str:
         try:
-            self._reader.execute("UPDATE tasks SET progress_summary = ?", (f"another's, after turn {self._turn}",))
+            self._reader.execute("UPDATE tasks SET progress_summary = ?", (text,))
         except sqlite3.OperationalError as error:
             return f"another process can't write: {error}"
         return ""

@@ -264,6 +264,15 @@ def imports_in_turns() -> Iterator[Action]:
         for text in ({"text": "another"}, {}):
             yield call("legacy_file", name="f.json", content={"id": name, **old, **text})
             yield elsewhere
+    # Nothing that tidies up forgets an import, however long ago it was.
+    years_ms = 4_000 * DAY_MS
+    for tidies in (
+        call("maintenance", later_ms=years_ms), call("recover", later_ms=years_ms), call("tasks.restore"),
+        call("outbox.prune", age_ms=1, later_ms=years_ms), call("outbox.recover", cutoff=None, later_ms=years_ms),
+    ):  # fmt: skip
+        yield tidies
+        yield call("legacy_file", name="f.json", content={"id": "a", **old})
+        yield call("outbox.import_legacy")
 
 
 def slow_receivers() -> Iterator[Action]:
