@@ -13,10 +13,15 @@ ends.
 import contextlib
 import gc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.contention.idle import Quiet, is_alone, real_sleep
 from tornpage.faults.sqlite_library import sqlite3
+
+# A second in all, for a thread that goes on.
+_POLLS: Final = 2_000
+_POLL_S: Final = 0.0005
 
 
 @contextlib.contextmanager
@@ -42,6 +47,21 @@ def collected(kept: list[Any] | None = None) -> Iterator[None]:
                 gc.collect(1)
             if kept is None and faults.shims().handles > before:
                 gc.collect()
+                closed_by_threads(before)
+
+
+def closed_by_threads(before: int) -> None:
+    """Wait until threads have closed what was dropped, and as many databases are open as `before`; or all are idle.
+
+    A dropped connection that has a thread of its own, as aiosqlite's have, tells it to close, and does not wait.
+    """
+    if is_alone():
+        return
+    looks = Quiet(at_once=True)
+    for _ in range(_POLLS):
+        if faults.shims().handles <= before or looks.lasts():
+            return
+        real_sleep(_POLL_S)
 
 
 def _young_transactions() -> list[Any]:

@@ -19,7 +19,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.commit_spy import CommitSpy
-from tornpage.scenarios.execution.dropped import collected
+from tornpage.scenarios.execution.dropped import closed_by_threads, collected
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.fresh_reader import FreshReader
 from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
@@ -257,9 +257,13 @@ class Trial:
             return self._ask(action), tuple(spy.seen)
 
     def _ask(self, action: Action) -> Answer:
+        before = faults.shims().handles
         # After an error has let go of its frames.
         with collected(self._dropped):
-            return self._answer_to(action)
+            answer = self._answer_to(action)
+        if self.session is None or action != OPEN:
+            closed_by_threads(before)
+        return answer
 
     def _answer_to(self, action: Action) -> Answer:
         self._failed_to_open = False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.ambient import Ambient
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+_ASYNC: Final = "is async, and nothing awaits it: let `make` return `awaited(store)`, which runs each call to its end"
 # The scope in which the store's code runs, by the call that it makes.
 _During = Callable[[str], AbstractContextManager[None]]
 
@@ -82,15 +83,14 @@ class _SimpleSession:
             closed = self._store.close()
         if inspect.isawaitable(closed):
             _drop(closed)
-            raise SetUpError(self._target.name, "calls-are-not-async", "close() is async, and nothing awaits it")
+            raise SetUpError(self._target.name, "calls-are-not-async", f"close() {_ASYNC}")
 
 
 def _require_not_lazy(target: "SimpleTarget", action: Action, method: Any, answer: Any) -> None:
     """Raise `SetUpError` where a call returned a coroutine or generator that has not run."""
     if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
         _drop(answer)
-        what = f"{action} is async, and nothing awaits it: let `make` return a store whose methods run it to its end"
-        raise SetUpError(target.name, "calls-are-not-async", what)
+        raise SetUpError(target.name, "calls-are-not-async", f"{action} {_ASYNC}")
     if inspect.isgeneratorfunction(method):
         _drop(answer)
         what = f"{action} is a generator that nothing iterates, so it has not run: call a method that "
@@ -195,7 +195,7 @@ class SimpleTarget(Target):
             raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
         if inspect.isawaitable(store):
             _drop(store)
-            raise SetUpError(self.name, "calls-are-not-async", "`make` is async, and nothing awaits it")
+            raise SetUpError(self.name, "calls-are-not-async", f"`make` {_ASYNC}")
         if not callable(getattr(store, "close", None)):
             what = f"the store that `make` returns, a {type(store).__name__}, has no method close"
             raise SetUpError(self.name, "every-call-works", f"{what}; nothing else closes its files")

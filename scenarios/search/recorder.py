@@ -4,7 +4,8 @@ It also decides when to stop: at a time limit, an interrupt, or the most finding
 
 One cause is reported once: findings are of one *group* if the same check fails for the same call (whatever its
 arguments), in the same way, under the same kind of cause: faults, limits, rivals and system calls that fail are one
-kind. Further points of a group, of whatever search, are counted, and their places listed with the finding (`also_at`).
+kind, but for a rollback without memory, and a cancellation. Further points of a group, of whatever search, are counted,
+and their places listed with the finding (`also_at`).
 Findings that a baseline accepts are kept separately: they don't stop a search, and don't suppress other findings.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tornpage.scenarios.execution.finding.difference import ways_of
+from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK
 from tornpage.scenarios.model.events import (
     CrashesTried,
     Event,
@@ -31,8 +33,21 @@ from tornpage.scenarios.model.events import (
 )
 from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step
 from tornpage.scenarios.model.judging.unpromised import reason_for
-from tornpage.scenarios.model.scenario import plainly
+from tornpage.scenarios.model.scenario import Limit, plainly
 from tornpage.scenarios.model.target import Target
+
+
+def _kinds_of_cause(finding: Finding) -> set[str]:
+    """The kinds of cause that keep findings apart: one that a store meets in the world, by and large, is as another.
+
+    A rollback without memory is not: most stores have that one, and it must not hide another. Nor is a cancellation,
+    which no ``except Exception`` handles.
+    """
+    if CANNOT_ROLL_BACK in finding.message:
+        return {"no memory to roll back"}
+    cancelled = any(isinstance(step, Limit) and step.kind == "awaits" for step in finding.scenario.steps)
+    kinds = {"fault" if cause in _OF_THE_WORLD else cause for cause in causes_of(finding.scenario)}
+    return kinds | {"cancelled"} if cancelled else kinds
 
 
 class Tally:
@@ -221,7 +236,7 @@ class Recorder:
         """The key of findings that a reader takes as one."""
         # A finding accepted in one configuration must not hide the same in another.
         accepted = "accepted" if self.accepts(finding) else ""
-        causes = {"fault" if cause in _OF_THE_WORLD else cause for cause in causes_of(finding.scenario)}
+        causes = _kinds_of_cause(finding)
         ways = ", ".join(sorted(ways_of(finding.sides)))
         # Nor must an observation hide a promised check elsewhere.
         kept_apart = accepted or reason_for(self.unpromised, finding.code, finding.scenario, finding.search)

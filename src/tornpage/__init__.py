@@ -14,6 +14,7 @@ if os.environ.get("TORNPAGE_SQLITE"):
 
 if TYPE_CHECKING:
     from tornpage import faults, ledger
+    from tornpage.scenarios.model.awaited import awaited
     from tornpage.scenarios.model.judging.answers import NOT_COMPARED
     from tornpage.scenarios.model.judging.checks import CHECKS, Check, Violation
     from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
@@ -43,6 +44,7 @@ _MODULES: Final = {
         ("Action", "Configuration", "Environment", "Machine", "Refused", "Session", "Target", "TargetError", "View"),
         f"{_MODEL}.target",
     ),
+    "awaited": f"{_MODEL}.awaited",
     "NOT_COMPARED": f"{_MODEL}.judging.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
     "Conformance": "tornpage.scenarios.pytest_plugin.conformance",
@@ -86,6 +88,7 @@ __all__ = [
     "TargetError",
     "View",
     "Violation",
+    "awaited",
     "faults",
     "ledger",
     "require_holds",

@@ -202,14 +202,7 @@ def test_a_target_is_written_that_runs_at_once_and_judges_rightly(
             "Idle",
             "no public method added a row that another connection sees",
         ),
-        ("import asyncio\nasync def opened(path):\n    pass\n", "opened", "it is asynchronous"),
-        (
-            "import sqlite3\nclass Awaited:\n    def __init__(self, path):\n        self.db = sqlite3.connect(path)\n"
-            "        self.db.execute('CREATE TABLE t (x)')\n    async def add(self, x):\n        pass\n"
-            "    def close(self):\n        self.db.close()\n",
-            "Awaited",
-            "its methods are asynchronous; docs/async.md",
-        ),
+        ("async def opened(path):\n    pass\n", "opened", "there is no SQLite file"),
         ("Number = 1\n", "Number", "is a int"),
     ],
 )

@@ -13,6 +13,8 @@ from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_made, made
 
 _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
+# Class methods that may make a store.
+_MAKERS: Final = ("open", "connect", "create", "from_path", "load", "new")
 _MOST_TRIES: Final = 8
 # A number that creation takes by such a name is a bound: reached at the second call, it would remove or refuse what the
 # first one added.
@@ -25,6 +27,13 @@ _FAR: Final = 10_000
 
 def ways_to_make(store: Callable[..., Any]) -> list[str]:
     """Expressions that may create it, the likeliest first; raises `NotLearned`."""
+    name = getattr(store, "__name__", "Store")
+    makers = [one for one in _MAKERS if isinstance(inspect.getattr_static(store, one, None), classmethod)]
+    others = [way for one in makers for way in _ways(getattr(store, one), f"{name}.{one}")]
+    return [*_ways(store, name), *others]
+
+
+def _ways(store: Callable[..., Any], name: str) -> list[str]:
     try:
         parameters = _parameters(store)
     except (TypeError, ValueError) as error:
@@ -42,7 +51,6 @@ def ways_to_make(store: Callable[..., Any]) -> list[str]:
     if place.name in ("url", "uri", "dsn"):
         values.insert(0, "f'sqlite:///{path}'")
     first = "" if place is plain[0] and place.kind is not place.KEYWORD_ONLY else f"{place.name}="
-    name = getattr(store, "__name__", "Store")
     return [f"{name}({', '.join([first + value, *others])})" for value in values]
 
 

@@ -36,9 +36,9 @@ class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
     """Nothing can be proposed, and why."""
 
 
-def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter]) -> str:
-    """Why it isn't called; empty if it can be tried."""
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], *, awaits: bool) -> str:
+    """Why it isn't called; empty if it can be tried. `awaits`: the end of an asynchronous method is waited for."""
+    if not awaits and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)):
         return "it is asynchronous"
     if inspect.isgeneratorfunction(inspect.unwrap(method)):
         return "it is a generator"

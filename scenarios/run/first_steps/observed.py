@@ -5,7 +5,7 @@ an SQLite file exists. Its public methods are called with plain arguments, in tw
 others; after each call the tables are read past the store. Everything is repeated in a second directory, a month later:
 a column that differs then depends on the time of day, or is random.
 
-Not covered: methods that are asynchronous, that need an object, or whose names suggest that they run or wait for
+Not covered: methods that need an object, or whose names suggest that they run or wait for
 something, and delayed effects. The result is a proposal, which the contract of view and rows then checks.
 """
 
@@ -50,6 +50,7 @@ from tornpage.scenarios.run.first_steps.left_out import (
     why_left_alone,
     writes_later,
 )
+from tornpage.scenarios.run.first_steps.making import made, make_text
 from tornpage.scenarios.run.first_steps.own_data import (
     A_CALL_S,
     FAILURES,
@@ -118,6 +119,10 @@ class Observed(msgspec.Struct, frozen=True):
     earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
     # Whether it is made by its class, and not by a function.
     is_class: bool = True
+    # Whether it is asynchronous: then `make` awaits its calls.
+    is_awaited: bool = False
+    # The methods that open it, once it is made; those of an asynchronous one are in `make`.
+    openings: tuple[str, ...] = ()
 
 
 def observe(store: Callable[..., Any], directory: Path) -> Observed:
@@ -175,8 +180,6 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
     tables = tuple(stable(one, there) for one, there in _with_rows(played, again))
-    if not tables and any(map(inspect.iscoroutinefunction, vars(type(played.store)).values())):
-        raise NotLearned("its methods are asynchronous; docs/async.md has how to test that")
     if not tables:
         raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found])
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
@@ -187,6 +190,7 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
         deterministic, begun=played.defaults, library=played.library, stays_open=played.stays_open,
+        is_awaited=played.store is not played.own, openings=played.openings,
     )  # fmt: skip
 
 
@@ -228,7 +232,7 @@ class _Played:
         directory.mkdir(parents=True)
         self._environment = Environment(sqlite3.connect)
         self._during = ambient.Ambient(self._environment).during if deterministic else _as_it_is
-        self.make, self.directory, self.tried = make, directory, list[str]()
+        self.directory, self.tried = directory, list[str]()
         self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
         self.most: list[Table] = []
         # Each table when it had most rows, and by call the tables that it has changed.
@@ -244,19 +248,17 @@ class _Played:
         }
         try:
             with limit(A_CALL_S, "it did not return"), self._during("open"):
-                self.store = eval(make, names)  # noqa: S307 - our own expression, of the user's own class
+                opened = made(make, names, lambda: bool(self.tables()))
         except FAILURES as error:
             raise NotLearned(f"{type(error).__name__}: {error}") from error
-        if inspect.isawaitable(self.store):
-            if inspect.iscoroutine(self.store):
-                self.store.close()
-            raise NotLearned("it is asynchronous; docs/async.md has how to test that")
+        self.store, self.own = opened.store, opened.own
+        self.make, self.openings = make_text(opened), opened.openings
         self.other_files: tuple[str, ...] = ()
         # The first method that has left a transaction open.
         self._begins = ""
         # The arguments of calls that have changed something.
         self._known: dict[str, Any] = {}
-        self.defaults = {name: copied(value) for name, value in held(self.store) if isinstance(value, Mapping)}
+        self.defaults = {name: copied(value) for name, value in held(self.own) if isinstance(value, Mapping)}
         self.begun = {table.name for table in self.tables() if table.rows}
 
     # -- the methods ----------------------------------------------------------------------------------------
@@ -324,14 +326,14 @@ class _Played:
 
     def methods(self) -> list[tuple[str, Any]]:
         """The public methods that can be tried, in the order of the class."""
-        names = [name for kind in reversed(type(self.store).__mro__[:-1]) for name in vars(kind)]
+        names = [name for kind in reversed(type(self.own).__mro__[:-1]) for name in vars(kind)]
         found = []
         for name in dict.fromkeys(names):
-            method = getattr(type(self.store), name, None)
+            method = getattr(type(self.own), name, None)
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
-            if not is_public or not inspect.isfunction(method) or name == "close":
+            if not is_public or not inspect.isfunction(method) or name in ("close", *self.openings):
                 continue
-            if reason := why_left_alone(name, method, needed(method)):
+            if reason := why_left_alone(name, method, needed(method), awaits=self.store is not self.own):
                 self.left_out[name] = reason
             else:
                 found.append((name, getattr(self.store, name)))
@@ -411,7 +413,7 @@ class _Played:
             self.answers |= {name: asked(self.store, name) for name in self._looks()}
 
     def _data(self) -> list[str]:
-        return [*(name for name, _ in held(self.store)), *properties(self.store)]
+        return [*(name for name, _ in held(self.own)), *properties(self.own)]
 
     def _looks(self) -> list[str]:
         attributes = self._data()
@@ -419,7 +421,7 @@ class _Played:
         return [*attributes, *mapping, *(name for name in self.answers if name.endswith("()"))]
 
     def _finish(self) -> None:
-        self.connection = connection_in(self.store, connection_classes())
+        self.connection = connection_in(self.own, connection_classes())
         opener = faults.shims().opener_of(self.directory / self.file)
         self.library = opener.library.bindings[0].name if opener is not None else "sqlite3"
         self.synchronous = self._level()
@@ -448,7 +450,7 @@ class _Played:
             with contextlib.suppress(sqlite3.Error):
                 return _LEVELS[connection.execute("PRAGMA synchronous").fetchone()[0]]
         with contextlib.suppress(OSError, TypeError, KeyError):
-            source = inspect.getsource(sys.modules[type(self.store).__module__])
+            source = inspect.getsource(sys.modules[type(self.own).__module__])
             if found := re.search(r"\bsynchronous\s*=\s*['\"]?(\w+)", source, re.IGNORECASE):
                 named = found[1].upper()
                 return named if named in _LEVELS else dict(zip("0123", _LEVELS, strict=True)).get(named, "FULL")

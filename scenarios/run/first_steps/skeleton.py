@@ -249,7 +249,7 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)
         ),
-        make=_make(_expression(observed, store, is_opened=bool(closing)), from_file=from_file),
+        make=_make(_expression(observed, store, is_opened=bool(closing)), observed, from_file=from_file),
     )  # fmt: skip
     return Written(text, name, tuple(_notes(observed, answers, rest, source)))
 
@@ -299,7 +299,8 @@ def _imports(module: str, store: str, observed: Observed, rows: list[str], *, li
     needs_contextlib = library or not (observed.closes or (observed.connection or "db").isidentifier())
     standard = ["import contextlib"] if needs_contextlib else []
     standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
-    others = [f"from {module} import {store}", "from tornpage import Action, Configuration, SimpleTarget"]
+    ours = "Action, Configuration, SimpleTarget" + (", awaited" if observed.is_awaited else "")
+    others = [f"from {module} import {store}", f"from tornpage import {ours}"]
     if library:
         (standard if library == "sqlite3" else others).insert(0 if library != "sqlite3" else 1, f"import {library}")
     for line in imports_of(value for action in observed.calls for value in action.args.values()):
@@ -324,10 +325,10 @@ def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
     return made
 
 
-def _make(expression: str, *, from_file: bool) -> str:
-    if from_file:
-        return f"store = {expression}\n        store.path_under_test = path\n        return store"
-    return f"return {expression}"
+def _make(expression: str, observed: Observed, *, from_file: bool) -> str:
+    then = [] if observed.is_awaited else [f"store.{name}()" for name in observed.openings]
+    then += ["store.path_under_test = path"] if from_file else []
+    return "\n        ".join([f"store = {expression}", *then, "return store"] if then else [f"return {expression}"])
 
 
 def _how_to_close(observed: Observed) -> str:

@@ -1,0 +1,102 @@
+"""An asynchronous store for a target: each of its calls is run to its end, on an event loop of its own.
+
+A search makes one call after the other, and judges the store in between. What a call awaits gets faults on whichever
+thread it runs (aiosqlite's has one for each connection); `tornpage limits` also cancels each call at its awaits.
+
+Not covered: trio, and stores that run in a loop of their own already.
+"""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+from tornpage.faults.contention.awaits import quiet
+
+# A call by one of these names ends the store, and its loop.
+_CLOSING: Final = ("close", "aclose", "disconnect", "__aexit__", "stop", "dispose")
+
+
+def awaited(store: Any, *openings: str) -> "Awaited":
+    """The store with calls that wait for their end.
+
+    `store` is the store, or an awaitable that returns it (``Notes.connect(path)``). `openings` name methods without
+    arguments that are called first, such as "connect", or "__aenter__" for ``async with``. The store is closed by its
+    ``close``, ``aclose``, ``disconnect``, ``__aexit__``, ``stop`` or ``dispose``, whichever it has. Raises what they
+    raise.
+    """
+    return Awaited(store, openings)
+
+
+def unwrapped(store: Any) -> Any:
+    """The store that `awaited` was given; any other one as it is."""
+    return store._store if isinstance(store, Awaited) else store
+
+
+class Awaited:
+    """What `awaited` returns: it has every attribute of the store."""
+
+    def __init__(self, store: Any, openings: Sequence[str]) -> None:
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._store = self._end_of(store)
+            for opening in openings:
+                self._end_of(getattr(self._store, opening)())
+        except BaseException:
+            # A thread that has failed to connect, and was told to stop, reports that to the loop.
+            self._loop.run_until_complete(quiet())
+            self._end()
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_store":
+            raise AttributeError(name)
+        value = getattr(self._store, name)
+        return self._waiting(value) if inspect.isroutine(value) else value
+
+    def close(self) -> None:
+        """Close the store, and the loop whatever happens."""
+        closing = next((name for name in _CLOSING if callable(getattr(self._store, name, None))), None)
+        try:
+            if closing is not None:
+                arguments = (None, None, None) if closing == "__aexit__" else ()
+                self._end_of(getattr(self._store, closing)(*arguments))
+        finally:
+            self._end()
+
+    def _waiting(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*arguments: Any, **named: Any) -> Any:
+            return self._end_of(method(*arguments, **named))
+
+        return call
+
+    def _end_of(self, returned: Any) -> Any:
+        """The value of what may be awaited; of an asynchronous generator all that it yields."""
+        if inspect.isasyncgen(returned):
+            returned = _all_of(returned)
+        if inspect.isawaitable(returned):
+            return self._loop.run_until_complete(returned if inspect.iscoroutine(returned) else _value_of(returned))
+        return returned
+
+    def _end(self) -> None:
+        """Cancel what still runs, and close the loop, as ``asyncio.run`` does."""
+        try:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+
+async def _value_of(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def _all_of(values: AsyncIterator[Any]) -> list[Any]:
+    return [value async for value in values]
