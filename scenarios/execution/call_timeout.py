@@ -201,6 +201,8 @@ class _Timer:
         signal.setitimer(signal.ITIMER_REAL, max(due - self._now(), _SOON_S), _AGAIN_AFTER_S)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
+        # pytest shows the line of the call that was stopped, and not this one.
+        __tracebackhide__ = True
         if not self._live:
             return
         now = self._now()
