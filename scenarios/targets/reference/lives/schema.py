@@ -24,6 +24,11 @@ _KEYS: Final[Mapping[str, Sequence[str]]] = {
     "message_outbox": ("id", "idempotency_key"),
     "outbox_imports": ("id",),
 }
+# §2: the fields that a task always has.
+_REQUIRED: Final = (
+    "task_id", "runtime", "requester_session_key", "owner_key", "scope_kind", "task", "status", "delivery_status",
+    "notify_policy", "created_at",
+)  # fmt: skip
 _REFERENCES: Final = (("task_delivery_state", "task_id"), ("agent_sessions", "run_id"))
 
 
@@ -45,18 +50,26 @@ def unchecked(home: Path, clock: Callable[[], int], *, before: str) -> list[str]
 
 
 def _accepted(connection: sqlite3.Connection) -> Iterator[str]:
+    for wrong, statement in _refused_statements():
+        if _is_accepted(connection, statement):
+            yield wrong
+
+
+def _refused_statements() -> Iterator[tuple[str, str]]:
+    """What would be wrong, and the statement that would make it so."""
     for table, columns in _ENUMERATIONS.items():
         for column in columns:
-            if _is_accepted(connection, f"UPDATE {table} SET {column} = 'no member'"):  # noqa: S608 - a literal
-                yield f"{table}.{column} may be 'no member'"
+            yield f"{table}.{column} may be 'no member'", f"UPDATE {table} SET {column} = 'no member'"  # noqa: S608 - literals
     for table, columns in _KEYS.items():
         for column in columns:
-            one = f"(SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY insertion LIMIT 1)"  # noqa: S608 - a literal
-            if _is_accepted(connection, f"UPDATE {table} SET {column} = {one} WHERE {column} IS NOT NULL"):  # noqa: S608 - a literal
-                yield f"two rows of {table} may have the same {column}"
+            one = f"(SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY insertion LIMIT 1)"  # noqa: S608 - literals
+            statement = f"UPDATE {table} SET {column} = {one} WHERE {column} IS NOT NULL"  # noqa: S608 - literals
+            yield f"two rows of {table} may have the same {column}", statement
+    for column in _REQUIRED:
+        yield f"a task may be without {column}", f"UPDATE tasks SET {column} = NULL"  # noqa: S608 - literals
     for table, column in _REFERENCES:
-        if _is_accepted(connection, f"UPDATE {table} SET {column} = 'nobody'||insertion"):  # noqa: S608 - a literal
-            yield f"{table}.{column} may refer to nothing"
+        statement = f"UPDATE {table} SET {column} = 'nobody'||insertion"  # noqa: S608 - literals
+        yield f"{table}.{column} may refer to nothing", statement
 
 
 def _is_accepted(connection: sqlite3.Connection, statement: str) -> bool:
