@@ -169,7 +169,7 @@ def require_as_declared(
     database = target.database(directory)
     is_seen = not faults.shims().is_installed or faults.shims().has_opened(database)
     # A store of plain files may save the image of a database in memory (`serialize`): no SQLite writes that file.
-    is_sqlites = target.files_view is None and is_database(database)
+    is_sqlites = getattr(target, "files_view", None) is None and is_database(database)
     if "vfs" in target.depths and is_sqlites and not is_seen:
         # Either may be the case: a worker process of the store, or another library.
         raise TargetError(f"{target.name}: {in_words([database], has_processes=True)}")
