@@ -41,7 +41,9 @@ _OPENINGS: Final = 4
 # A call of the workload: its step and action, files and view before it, the view after it, its stages, and its answer.
 _Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
 
-_LET_GO: Final = "; `close` must release all of the store's files, also those that a pool would keep open"
+_LET_GO: Final = (
+    "; `close` must release all of the store's files, also those that a pool or an unread cursor keeps open"
+)
 
 
 class Start(msgspec.Struct, frozen=True):

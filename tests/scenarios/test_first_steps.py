@@ -173,7 +173,7 @@ class Mapped:
         (MEMORY_FIRST, "Kept", "view: known: name of names", 1),
         (PER_CALL, "Jobs", "deterministic: the time and the random values", 0),
         (MAPPING, "Mapped", "view: its items: key and value of values", 0),
-        (NUMBERED, "Numbered", "2 calls: add, remove", 1),
+        (NUMBERED, "Numbered", "3 calls: add, remove", 1),
         (LOGGED, "Logged", "view: accounts, log, through store.db", 0),
     ],
 )
@@ -358,7 +358,7 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     assert "not checked: store.unread;" in wrote.out
     assert "# Not judged yet: store.unread, until it is in here" in (tmp_path / "counted_target.py").read_text()
     # What a call answers is judged, so those that only look are made, too.
-    assert wrote.out.startswith("counted_target.py was written: 2 calls: deliver, senders\n")
+    assert wrote.out.startswith("counted_target.py was written: 3 calls: deliver, senders\n")
 
 
 # A call that could mean a connection, one that needs what another removes, and three that can't be tried.
@@ -399,7 +399,7 @@ def test_each_call_that_can_be_tried_is_written_and_the_others_are_said_with_the
     (tmp_path / "carts.py").write_text(CARTS)
     wrote = command("new", "target", "--from", "carts:Carts")
     assert wrote.code == 0, wrote
-    assert "3 calls: open, put, drop\n" in wrote.out
+    assert "4 calls: open, put, drop\n" in wrote.out
     left_out = {
         "refuse": "it raised PermissionError: not today",
         "pay": "it needs an object",
@@ -459,7 +459,7 @@ def test_a_store_that_connects_at_its_first_call_has_a_sound_first_target(comman
     (tmp_path / "lazy.py").write_text(LAZY)
     wrote = command("new", "target", "--from", "lazy:Cache")
     assert wrote.code == 0, wrote
-    assert "was written: 5 calls: put, drop_all, pop\n" in wrote.out
+    assert "was written: 6 calls: put, drop_all, pop\n" in wrote.out
     assert "view: entries, from the file" in wrote.out
     assert "the store sets synchronous = NORMAL" in wrote.out
     for search in ("sweep", "crash"):
@@ -609,7 +609,7 @@ def test_a_first_target_also_replaces_what_is_there(
     (tmp_path / f"{module}.py").write_text(source)
     wrote = command("new", "target", "--from", f"{module}:{name}")
     assert wrote.code == 0, wrote
-    assert "2 calls: " in wrote.out
+    assert "3 calls: " in wrote.out
     assert f"view: {view}" in wrote.out
     swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
     assert swept.code == code, swept
@@ -624,7 +624,7 @@ def test_a_number_that_is_the_row_s_number_too_is_not_mistaken_for_it(command: C
 def test_a_call_that_can_not_replace_anything_is_made_once(command: Command, tmp_path: Path) -> None:
     (tmp_path / "numbered.py").write_text(NUMBERED)
     assert command("new", "target", "--from", "numbered:Numbered").code == 0
-    assert (tmp_path / "numbered_target.py").read_text().count('Action("add"') == 2  # and the beat
+    assert (tmp_path / "numbered_target.py").read_text().count('Action("add"') == 3  # a second key, and the beat
 
 
 # Its data lies in three places: the database, an attached one, and a file for each note.
@@ -695,7 +695,7 @@ def test_a_call_that_does_not_commit_is_swept_and_the_finding_says_so(command: C
     (tmp_path / "forgets.py").write_text(FORGETS)
     wrote = command("new", "target", "--from", "forgets:Forgets")
     assert wrote.code == 0, wrote
-    assert "was written: 3 calls: put, drop\n" in wrote.out
+    assert "was written: 4 calls: put, drop\n" in wrote.out
     assert "not called: refresh: it changed no row that another connection sees, and returned nothing" in wrote.out
     swept = command("sweep", "--target", "forgets_target:ForgetsTarget", "--quiet", "--jobs", 1)
     assert swept.code == 1, swept
@@ -706,5 +706,5 @@ def test_a_call_whose_caller_commits_is_left_out_with_the_reason(command: Comman
     (tmp_path / "leaves_it.py").write_text(FORGETS + "\n    def commit(self):\n        self.db.commit()\n")
     wrote = command("new", "target", "--from", "leaves_it:Forgets")
     assert wrote.code == 0, wrote
-    assert "was written: 2 calls: put\n" in wrote.out
+    assert "was written: 3 calls: put\n" in wrote.out
     assert "not called: drop: it leaves a transaction open, which commit ends: call both in one method" in wrote.out

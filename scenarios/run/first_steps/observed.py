@@ -12,6 +12,7 @@ something, and delayed effects. The result is a proposal, which the contract of 
 import contextlib
 import copy
 import inspect
+import itertools
 import re
 import sqlite3
 import sys
@@ -35,7 +36,6 @@ from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import (
     arguments,
     needed,
-    other_values,
     takes_a_list,
     ways_to_make,
     with_known,
@@ -51,6 +51,7 @@ from tornpage.scenarios.run.first_steps.left_out import (
     writes_later,
 )
 from tornpage.scenarios.run.first_steps.making import made, make_text
+from tornpage.scenarios.run.first_steps.more_calls import TAKES_AWAY, Effect, overwriting, second_keys, with_more
 from tornpage.scenarios.run.first_steps.own_data import (
     A_CALL_S,
     FAILURES,
@@ -70,10 +71,6 @@ _STEP_MS: Final = 60_000
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 _A_MONTH_S: Final = 31 * 86_400
-_TAKES_AWAY: Final = (
-    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
-    "wipe", "empty", "truncate", "reset", "flush",
-)  # fmt: skip
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -107,6 +104,8 @@ class Observed(msgspec.Struct, frozen=True):
     deterministic: bool
     # Those of the calls that replace data that another call has written.
     overwriting: tuple[Action, ...] = ()
+    # Those of the calls that repeat another one for a second key.
+    second: tuple[Action, ...] = ()
     # What mappings of a new store hold, by attribute: defaults, which are in no table.
     begun: Mapping[str, Any] = {}
     # The binding of the library that it opens its file with.
@@ -150,13 +149,23 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             played = discovered = _Played(store, make, first, deterministic=deterministic)
             found = discovered.discover()
 
-            def fresh(name: str, make: str = make, number: int = number) -> _Played:
-                return _Played(store, make, directory / f"{name}-{number}", deterministic=deterministic)
+            numbers = itertools.count(1)
 
-            overwriting = _overwriting(fresh, discovered, found)
-            if overwriting:
-                found = [one for index, call in enumerate(found) for one in (call, *overwriting.get(index, ()))]
-                played = fresh("overwriting").play_like(discovered, [action for action, _ in found])
+            def fresh(make: str = make, number: int = number, numbers: "itertools.count[int]" = numbers) -> _Played:
+                there = directory / f"other-{number}-{next(numbers)}"
+                return _Played(store, make, there, deterministic=deterministic)
+
+            overwrites = overwriting(fresh, discovered.store, found)
+            found = with_more(found, overwrites)
+            seconds = second_keys(fresh, found, discovered.idle())
+            found = with_more(found, seconds)
+            discovered.left_out = {
+                name: reason
+                for name, reason in discovered.left_out.items()
+                if name not in {one.name for one, _ in found}
+            }
+            if overwrites or seconds:
+                played = fresh().play_like(discovered, [action for action, _ in found])
             with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
                 again = _Played(store, make, second, deterministic=deterministic)
                 again.repeat([action for action, _ in found])
@@ -164,10 +173,10 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             reasons.append(f"{make}: {error}")
             continue
         observed = _observed(played, again, found, deterministic=deterministic)
-        more = tuple(action for calls in overwriting.values() for action, _ in calls)
         return msgspec.structs.replace(
             observed,
-            overwriting=more,
+            overwriting=_actions(overwrites),
+            second=_actions(seconds),
             other_files=played.other_files,
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),
@@ -194,6 +203,10 @@ def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int
     )  # fmt: skip
 
 
+def _actions(calls: Mapping[int, list[tuple[Action, int]]]) -> tuple[Action, ...]:
+    return tuple(action for found in calls.values() for action, _ in found)
+
+
 def _with_rows(played: "_Played", again: "_Played") -> Iterator[tuple[Table, Table]]:
     """Each table that had rows, as it was when there were most rows, or else when it had most; in both runs."""
     for name, most in played.fullest.items():
@@ -205,24 +218,6 @@ def _with_rows(played: "_Played", again: "_Played") -> Iterator[tuple[Table, Tab
 def _beats(action: Action, changes: Mapping[str, bool]) -> list[Beat]:
     names = tuple(sorted(changes, key=lambda name: not changes[name]))
     return [Beat(one, names, sum(changes.values())) for one in beats_of(action)]
-
-
-def _overwriting(
-    fresh: Callable[[str], "_Played"], played: "_Played", found: list[tuple[Action, int]]
-) -> dict[int, list[tuple[Action, int]]]:
-    """For calls that added rows, by their place: the same call with another value, where that replaces a row.
-
-    Each is tried in a store of its own, so that one which is refused leaves nothing behind.
-    """
-    calls: dict[int, list[tuple[Action, int]]] = {}
-    for index, (action, added) in enumerate(found):
-        others = other_values(getattr(played.store, action.name), action.args) if added > 0 else ()
-        for number, args in enumerate(others):
-            other = Action(action.name, args)
-            if fresh(f"other-{index}-{number}").overwrites([one for one, _ in found[: index + 1]], other):
-                calls[index] = [(other, 0)]
-                break
-    return calls
 
 
 class _Played:
@@ -261,6 +256,12 @@ class _Played:
         self.defaults = {name: copied(value) for name, value in held(self.own) if isinstance(value, Mapping)}
         self.begun = {table.name for table in self.tables() if table.rows}
 
+    def idle(self) -> list[Action]:
+        """The calls with arguments that had no effect."""
+        without = [name for name, reason in self.left_out.items() if reason == NO_EFFECT]
+        args = ((name, next(arguments(getattr(self.store, name)), {})) for name in without)
+        return [Action(name, one) for name, one in args if one]
+
     # -- the methods ----------------------------------------------------------------------------------------
 
     def discover(self) -> list[tuple[Action, int]]:
@@ -269,7 +270,7 @@ class _Played:
         methods = self.methods()
         # What takes away comes last: others may need what is there.
         for is_last in (False, True):
-            waiting = [one for one in methods if one[0].startswith(_TAKES_AWAY) is is_last]
+            waiting = [one for one in methods if one[0].startswith(TAKES_AWAY) is is_last]
             for _ in range(2):
                 left = []
                 for name, method in waiting:
@@ -303,14 +304,19 @@ class _Played:
         self.repeat(actions)
         return self
 
-    def overwrites(self, actions: list[Action], last: Action) -> bool:
-        """Whether `last`, after the other calls, replaces a row; closes the store."""
-        self._repeat(actions)
-        before = self.tables()
-        works = self._call(last)
+    def effects(self, actions: Sequence[Action]) -> list[Effect | None]:
+        """Make the calls and close the store; the effect of each, None for one that failed."""
+        found: list[Effect | None] = []
         after = self.tables()
+        for action in actions:
+            before = after
+            works = self._call(action)
+            self._environment.now_ms += _STEP_MS
+            after = self.tables()
+            effect = Effect(count(after) - count(before), lost_rows(before, after), before != after)
+            found.append(effect if works else None)
         self._finish()
-        return works and lost_rows(before, after)
+        return found
 
     def _repeat(self, actions: list[Action]) -> None:
         for action in actions:

@@ -56,10 +56,13 @@ class _Proposal(NamedTuple):
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
 
-    Where none does, those without the calls that overwrite something, and those of a store that a restart changes.
+    Where none does, those without the calls for a second key, then without those that overwrite something, and those of
+    a store that a restart changes.
     """
-    fewer = tuple(one for one in observed.calls if one not in observed.overwriting)
-    choices = [observed, msgspec.structs.replace(observed, calls=fewer)] if observed.overwriting else [observed]
+    choices = [observed]
+    for more in filter(None, (observed.second, observed.overwriting)):
+        fewer = tuple(one for one in choices[-1].calls if one not in more)
+        choices.append(msgspec.structs.replace(choices[-1], calls=fewer))
     problem: NotLearned | None = None
     for number, (restores, one) in enumerate(itertools.product((True, False), choices)):
         try:
@@ -282,7 +285,8 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
 def _not_checked(observed: Observed, answers: list[Answer], seen: list[Table]) -> Iterator[str]:
     for name in _unseen(observed, answers):
         yield f"not checked: store.{name}; add it to the view, or return it from a call"
-    if unseen := [table.name for table in observed.tables if table not in seen]:
+    named = {table.name for table in seen}
+    if unseen := [table.name for table in observed.tables if table.name not in named]:
         yield f"not checked: {', '.join(unseen)}"
     for other in observed.other_files[:_MOST_FILES]:
         yield f"not checked: the file {other}; let a call return what it holds"

@@ -150,16 +150,25 @@ def beats_of(action: Action) -> list[Action]:
 
     A first value is likely the key, and the others may have to be what is there already; or they are unique, too.
     """
-    others = {name: other for name, value in action.args.items() if (other := _of_a_beat(value)) is not None}
+    return _with_key(action, "heartbeat", 999)
+
+
+def second_keys_of(action: Action) -> list[Action]:
+    """The call with a second key, as `beats_of`."""
+    return _with_key(action, "beta", 7)
+
+
+def _with_key(action: Action, text: str, number: int) -> list[Action]:
+    others = {name: key for name, value in action.args.items() if (key := _key(value, text, number)) is not None}
     first = dict(itertools.islice(others.items(), 1))
     return [Action(action.name, action.args | one) for one in (first, others) if one is first or len(others) > 1]
 
 
-def _of_a_beat(value: Any) -> Any:
+def _key(value: Any, text: str, number: int) -> Any:
     """Another value that no other call has; None for a value that is hardly a key."""
     if is_made(value):
-        found = ((name, _of_a_beat(one)) for name, one in parts(value).items())
+        found = ((name, _key(one, text, number)) for name, one in parts(value).items())
         return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
-        return "heartbeat" if isinstance(value, str) else 999
+        return text if isinstance(value, str) else number
     return None

@@ -1,0 +1,103 @@
+"""Calls beside those that were found: the same with another value, and with a second key.
+
+Method. Each is tried in a store of its own, after the calls before it, so that one which is refused leaves nothing
+behind. A call that adds rows is made for a second key, which must add rows, too; so is each later call that changes
+something for the first key, unless it takes away: a defect may need two rows, such as a cursor that is not at its end.
+A method without an effect so far is called for the second key, and then for the first: it may move one of two rows. If
+with the second keys any of the calls that were found has no effect, or has one only then, there are none of them.
+
+Not covered: stores whose keys are neither text nor numbers, and defects that need more rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.run.first_steps.arguments import other_values
+from tornpage.scenarios.run.first_steps.values import second_keys_of
+
+TAKES_AWAY: Final = (
+    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
+    "wipe", "empty", "truncate", "reset", "flush",
+)  # fmt: skip
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """What a call did to the tables: how many rows it added, whether one was lost as it was, whether any differs."""
+
+    added: int
+    lost: bool
+    changed: bool
+
+
+class Player(Protocol):
+    """A new store that can be played once."""
+
+    store: Any
+
+    def effects(self, actions: Sequence[Action]) -> list[Effect | None]:
+        """Make the calls and close the store; the effect of each, None for one that failed."""
+
+
+Fresh = Callable[[], Player]
+Found = list[tuple[Action, int]]
+
+
+def overwriting(fresh: Fresh, store: Any, found: Found) -> dict[int, Found]:
+    """For calls that added rows, by their place: the same call with another value, where that replaces a row."""
+    calls: dict[int, Found] = {}
+    for index, (action, added) in enumerate(found):
+        others = other_values(getattr(store, action.name), action.args) if added > 0 else ()
+        before = [one for one, _ in found[: index + 1]]
+        for other in (Action(action.name, args) for args in others):
+            last = fresh().effects([*before, other])[-1]
+            if last is not None and last.lost:
+                calls[index] = [(other, 0)]
+                break
+    return calls
+
+
+def second_keys(fresh: Fresh, found: Found, idle: Sequence[Action] = ()) -> dict[int, Found]:
+    """By their place: the calls that added rows, and later ones that use them, for a second key.
+
+    Of `idle`, calls without an effect so far, those that have one there are added where the last rows are.
+    """
+    alone = fresh().effects([action for action, _ in found])
+    played: list[Action] = []
+    originals: list[int] = []
+    calls: dict[int, Found] = {}
+    last = max((index for index, (_, added) in enumerate(found) if added > 0), default=-1)
+    for index, ((action, added), effect) in enumerate(zip(found, alone, strict=True)):
+        originals.append(len(played))
+        played.append(action)
+        seconds = []
+        is_first = action.name not in {one.name for more in calls.values() for one, _ in more}
+        if is_first and effect is not None and effect.changed and not action.name.startswith(TAKES_AWAY):
+            seconds += _working(fresh, played, second_keys_of(action), adds=added > 0) if added > 0 or calls else []
+        if index == last and (calls or seconds):
+            for one in idle:
+                moved = _working(fresh, [*played, *seconds], second_keys_of(one))
+                seconds += [*moved, *(_working(fresh, [*played, *seconds, *moved], [one]) if moved else [])]
+        if seconds:
+            calls[index] = [(one, 0) for one in seconds]
+            played += seconds
+    together = fresh().effects(played) if calls else alone
+    same = [together[place] for place in originals]
+    does = [[one is not None and one.changed for one in effects] for effects in (alone, same)]
+    return calls if does[0] == does[1] else {}
+
+
+def _working(fresh: Fresh, before: Sequence[Action], choices: Sequence[Action], *, adds: bool = False) -> list[Action]:
+    """The first of the calls not made before that changes something there, or `adds` rows; an empty list for none."""
+    for one in (one for one in choices if one not in before):
+        effect = fresh().effects([*before, one])[-1]
+        if effect is not None and (effect.added > 0 if adds else effect.changed):
+            return [one]
+    return []
+
+
+def with_more(found: Found, calls: dict[int, Found]) -> Found:
+    """The calls, each followed by those of its place."""
+    return [one for index, call in enumerate(found) for one in (call, *calls.get(index, ()))]
