@@ -64,7 +64,26 @@ class NoStatements(others_stores.ShelfTarget):
     depths = ("vfs", "statement")
 
 
+class HidesForAWhile(others_stores.ShelfTarget):
+    """Its view leaves out what is hidden, and `rows` doesn't; after all calls nothing is."""
+
+    calls = (Action("put", {"key": "a"}), Action("hide", {"key": "a"}), Action("put", {"key": "a"}))
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def hide(self, key: str) -> None:
+            self.put(key, 0)
+
+    def view(self, store: Any) -> Any:
+        return {key: value for key, value in store.all().items() if value}
+
+
+class SoundHidesForAWhile(HidesForAWhile):
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM item WHERE value"))
+
+
 MORE = {
+    HidesForAWhile: "view-and-rows-are-one-mapping",
     Outside: "the-store-uses-its-path",
     ShowsNaN: "view-and-rows-are-one-mapping",
     ShowsObjects: "view-and-rows-are-one-mapping",
@@ -91,6 +110,7 @@ def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> 
         others_stores.SoundRefusal,
         others_stores.SoundSqlClock,
         others_stores.SoundNumbers,
+        SoundHidesForAWhile,
         tiny_stores.Tiny,
     ],
 )

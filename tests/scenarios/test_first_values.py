@@ -237,7 +237,7 @@ def test_a_connection_of_each_thread_is_closed_and_both_tables_are_seen(
     (tmp_path / f"family_{code}.py").write_text(FAMILY.replace("MIDDLE", middle))
     wrote = command("new", "target", "--from", f"family_{code}:Family")
     assert wrote.code == 0, wrote
-    assert "3 calls: bear, settle\n" in wrote.out
+    assert "4 calls: bear, settle\n" in wrote.out
     assert "view: child, parent, through store.here.db; add" in wrote.out
     swept = command("sweep", "--target", f"family_{code}_target:FamilyTarget", "--quiet", "--jobs", 1)
     assert swept.code == code, swept

@@ -2,7 +2,8 @@
 
 Method. Each is tried in a store of its own, after the calls before it, so that one which is refused leaves nothing
 behind. A call that adds rows is made for a second key, which must add rows, too; so is each later call that changes
-something for the first key, unless it takes away: a defect may need two rows, such as a cursor that is not at its end.
+something for the first key: a defect may need two rows, such as a cursor that is not at its end. Of those that take
+away only the last is: it meets what the others have left of the second key, such as a reference to it.
 A method without an effect so far is called for the second key, and then for the first: it may move one of two rows. If
 with the second keys any of the calls that were found has no effect, or has one only then, there are none of them.
 
@@ -10,18 +11,13 @@ Not covered: stores whose keys are neither text nor numbers, and defects that ne
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import other_values
 from tornpage.scenarios.run.first_steps.values import second_keys_of
-
-TAKES_AWAY: Final = (
-    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
-    "wipe", "empty", "truncate", "reset", "flush",
-)  # fmt: skip
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -46,14 +42,17 @@ Found = list[tuple[Action, int]]
 
 
 def overwriting(fresh: Fresh, store: Any, found: Found) -> dict[int, Found]:
-    """For calls that added rows, by their place: the same call with another value, where that replaces a row."""
+    """For calls that added rows, by their place: the same call with another value.
+
+    It replaces a row, or adds one of the same key, as in a log.
+    """
     calls: dict[int, Found] = {}
     for index, (action, added) in enumerate(found):
         others = other_values(getattr(store, action.name), action.args) if added > 0 else ()
         before = [one for one, _ in found[: index + 1]]
         for other in (Action(action.name, args) for args in others):
             last = fresh().effects([*before, other])[-1]
-            if last is not None and last.lost:
+            if last is not None and (last.lost or last.added > 0):
                 calls[index] = [(other, 0)]
                 break
     return calls
@@ -69,12 +68,13 @@ def second_keys(fresh: Fresh, found: Found, idle: Sequence[Action] = ()) -> dict
     originals: list[int] = []
     calls: dict[int, Found] = {}
     last = max((index for index, (_, added) in enumerate(found) if added > 0), default=-1)
+    taking = [index for index, effect in enumerate(alone) if effect is not None and effect.added < 0]
     for index, ((action, added), effect) in enumerate(zip(found, alone, strict=True)):
         originals.append(len(played))
         played.append(action)
         seconds = []
         is_first = action.name not in {one.name for more in calls.values() for one, _ in more}
-        if is_first and effect is not None and effect.changed and not action.name.startswith(TAKES_AWAY):
+        if is_first and effect is not None and effect.changed and index not in taking[:-1]:
             seconds += _working(fresh, played, second_keys_of(action), adds=added > 0) if added > 0 or calls else []
         if index == last and (calls or seconds):
             for one in idle:

@@ -51,7 +51,7 @@ from tornpage.scenarios.run.first_steps.left_out import (
     writes_later,
 )
 from tornpage.scenarios.run.first_steps.making import made, make_text
-from tornpage.scenarios.run.first_steps.more_calls import TAKES_AWAY, Effect, overwriting, second_keys, with_more
+from tornpage.scenarios.run.first_steps.more_calls import Effect, overwriting, second_keys, with_more
 from tornpage.scenarios.run.first_steps.own_data import (
     A_CALL_S,
     FAILURES,
@@ -71,6 +71,10 @@ _STEP_MS: Final = 60_000
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 _A_MONTH_S: Final = 31 * 86_400
+_TAKES_AWAY: Final = (
+    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
+    "wipe", "empty", "truncate", "reset", "flush",
+)  # fmt: skip
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -270,7 +274,7 @@ class _Played:
         methods = self.methods()
         # What takes away comes last: others may need what is there.
         for is_last in (False, True):
-            waiting = [one for one in methods if one[0].startswith(TAKES_AWAY) is is_last]
+            waiting = [one for one in methods if one[0].startswith(_TAKES_AWAY) is is_last]
             for _ in range(2):
                 left = []
                 for name, method in waiting:
