@@ -75,6 +75,14 @@ def _wrong_touches(target: Any) -> str:
     return f"beat_touches is {touches!r:.100}; give a tuple of beginnings of keys, such as ('totals/',)"
 
 
+def _wrong_file(target: Any) -> str:
+    """The error in `file`; "" for none. Whether it leads out of the directory is seen when the store is opened."""
+    file: object = getattr(target, "file", "store.sqlite")
+    if isinstance(file, str | Path) and str(file) and "\0" not in str(file):
+        return ""
+    return f"file is {file!r:.100}; give the database's name inside its directory, without NUL characters"
+
+
 def _lacks_a_package(target: Any) -> str:
     """The package that the target needs and that is not installed; "" for none."""
     is_missing = getattr(target, "deterministic", False) and not ambient.is_available()
@@ -148,6 +156,7 @@ _RULES: Final = (
     _wrong_callers,
     _wrong_names,
     _wrong_touches,
+    _wrong_file,
     _what_is_wrong_with_calls,
 )
 
