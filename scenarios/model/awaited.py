@@ -7,6 +7,7 @@ Not covered: trio, and stores that run in a loop of their own already.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,8 +24,8 @@ def awaited(store: Any, *openings: str) -> "Awaited":
 
     `store` is the store, or an awaitable that returns it (``Notes.connect(path)``). `openings` name methods without
     arguments that are called first, such as "connect", or "__aenter__" for ``async with``. The store is closed by its
-    ``close``, ``aclose``, ``disconnect``, ``__aexit__``, ``stop`` or ``dispose``, whichever it has. Raises what they
-    raise.
+    ``close``, ``aclose``, ``disconnect``, ``__aexit__``, ``stop`` or ``dispose``, whichever it has, also where
+    its opening fails. Raises what they raise.
     """
     return Awaited(store, openings)
 
@@ -43,7 +44,11 @@ class Awaited:
             self._store = self._end_of(store)
             for opening in openings:
                 self._end_of(getattr(self._store, opening)())
-        except BaseException:
+        except BaseException as error:
+            # A connection keeps its thread, and the thread its connection: the collector would never close it.
+            if isinstance(error, Exception) and "_store" in vars(self):
+                with contextlib.suppress(Exception):
+                    self._close_store()
             # A thread that has failed to connect, and was told to stop, reports that to the loop.
             self._loop.run_until_complete(quiet())
             self._end()
@@ -57,13 +62,16 @@ class Awaited:
 
     def close(self) -> None:
         """Close the store, and the loop whatever happens."""
-        closing = next((name for name in _CLOSING if callable(getattr(self._store, name, None))), None)
         try:
-            if closing is not None:
-                arguments = (None, None, None) if closing == "__aexit__" else ()
-                self._end_of(getattr(self._store, closing)(*arguments))
+            self._close_store()
         finally:
             self._end()
+
+    def _close_store(self) -> None:
+        closing = next((name for name in _CLOSING if callable(getattr(self._store, name, None))), None)
+        if closing is not None:
+            arguments = (None, None, None) if closing == "__aexit__" else ()
+            self._end_of(getattr(self._store, closing)(*arguments))
 
     def _waiting(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)

@@ -193,11 +193,24 @@ def searched(target: SimpleTarget, search: str) -> Recorder:
     return campaign.run(target, Plan((search,), profile, report=None))
 
 
-def test_a_sound_store_is_silent_where_it_fails_to_open_and_its_thread_closes_late(
-    capfd: pytest.CaptureFixture[str],
+class LeavesItsConnection(NotesTarget):
+    """Where it fails to open, the collector tells its connection's thread to close that."""
+
+    def make(self, path: Path, configuration: Any, environment: Any) -> Any:
+        async def opened(store: Notes) -> Notes:
+            await store.connect()
+            return store
+
+        return awaited(opened(self.kind(path)))
+
+
+@pytest.mark.parametrize("target", [NotesTarget, LeavesItsConnection])
+def test_a_sound_store_is_silent_where_it_fails_to_open_and_leaves_nothing_open(
+    target: type[NotesTarget], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # It leaves its connection to the collector, which tells the connection's thread to close it.
-    recorder = searched(NotesTarget(), "sweep")
+    recorder = searched(target(), "sweep")
+    with faults.install() as shims:
+        assert not shims.paths
     assert not recorder.findings
     assert not recorder.vacuous
     assert "Event loop is closed" not in capfd.readouterr().err
