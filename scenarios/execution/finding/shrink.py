@@ -38,7 +38,6 @@ from tornpage.scenarios.model.scenario import (
     Conditional,
     CrashAt,
     Interleave,
-    Limit,
     Restart,
     Scenario,
     Step,
@@ -53,7 +52,6 @@ _ORDINARY: Final = (
     ("write", "FULL"), ("write", "IOERR_WRITE"), ("sync", "IOERR_FSYNC"), ("read", "IOERR_READ"), ("lock", "BUSY"),
 )  # fmt: skip
 _ORDINARY_CALLS: Final = (("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO"), ("pread64", "EIO"))
-_MOST_AWAITS: Final = 3
 
 
 class Shown(NamedTuple):
@@ -203,9 +201,6 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
         yield from (Arm(str(one), step.depth) for one in _fewer_faults(plan))
     elif isinstance(step, Syscall):
         yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
-    elif isinstance(step, Limit):
-        # A caller that gives up is more common than a lack of memory; where nothing is awaited, nothing is cancelled.
-        yield from (Limit("awaits", at) for at in range(1, _MOST_AWAITS + 1 if step.kind != "awaits" else step.at))
     elif isinstance(step, Call) and step.action != target.heartbeat():
         # The small change is kept: the player of a scenario's end must know that it was made.
         yield from (msgspec.structs.replace(step, action=action) for action in target.simpler_actions(step.action))
