@@ -19,7 +19,8 @@ from tornpage.scenarios.search.recorder import Recorder
 Command = Callable[..., Any]
 pytestmark = [
     pytest.mark.usefixtures("collected"),
-    # aiosqlite's own, of a connection that a failed opening has left to the collector.
+    # aiosqlite's own, and sqlite3's from 3.13 on, of a connection that a failed opening has left to the collector.
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*was deleted before being closed:ResourceWarning"),
 ]
 

@@ -62,8 +62,14 @@ def _has_begun(connection: Any) -> bool:
 
 def leaves_a_transaction(directory: Path) -> bool:
     """Whether a transaction is open on a connection that is not always in one, as with ``autocommit=False``."""
-    found = _are_in_a_transaction(directory)
-    return any(getattr(connection, "autocommit", True) is not False for connection in found)
+    return not all(map(_is_always_in_one, _are_in_a_transaction(directory)))
+
+
+def _is_always_in_one(connection: Any) -> bool:
+    """Whether it has ``autocommit=False``; one of another thread may not be asked, and counts as one that has not."""
+    with contextlib.suppress(*sqlite_errors()):
+        return getattr(connection, "autocommit", True) is False
+    return False
 
 
 def autocheckpoints(directory: Path) -> list[int]:
