@@ -7,12 +7,14 @@ systems without /proc, where nothing is ever idle.
 import os
 import platform
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from tornpage.faults.clock_names import RealClock
 
 POLL_S: Final = 0.002
+_SOON_S: Final = 0.0005
 # All threads are idle if they sleep at this many polls in a row.
 _LOOKS: Final = 3
 _STATUS_BYTES: Final = 16_384
@@ -28,6 +30,13 @@ def real_monotonic() -> float:
 def real_sleep(seconds: float) -> None:
     """Sleep in real time."""
     RealClock.sleep(seconds)
+
+
+def until_idle(most_s: float, enough: Callable[[], bool] = lambda: False) -> None:
+    """Wait until all other threads of this process sleep, or `enough` is true, for at most so many seconds."""
+    looks, until = Quiet(at_once=True), real_monotonic() + most_s
+    while not enough() and not looks.lasts() and real_monotonic() < until:
+        real_sleep(_SOON_S)
 
 
 def is_reported() -> bool:

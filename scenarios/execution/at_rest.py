@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tornpage.faults.contention.idle import POLL_S, Quiet, is_alone, is_reported, real_monotonic, real_sleep
+from tornpage.faults.contention.idle import POLL_S, Quiet, is_alone, is_reported, real_monotonic, real_sleep, until_idle
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import has_threads_of_the_store
 from tornpage.scenarios.model.target import Session
@@ -23,7 +23,6 @@ from tornpage.scenarios.targets.process import ProcessSession
 
 _PATIENCE_S: Final = 1.0
 _AFTER_A_CALL_S: Final = 0.1
-_POLL_S: Final = 0.0005
 
 Read = TypeVar("Read")
 
@@ -60,6 +59,4 @@ def others_rest() -> None:
     mine = threading.main_thread()
     if threading.current_thread() is not mine or not has_threads_of_the_store() or not is_reported():
         return
-    looks, until = Quiet(at_once=True), real_monotonic() + _AFTER_A_CALL_S
-    while not looks.lasts() and real_monotonic() < until:
-        real_sleep(_POLL_S)
+    until_idle(_AFTER_A_CALL_S)

@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.faults.contention.idle import Quiet, is_alone, real_sleep
+from tornpage.faults.contention.idle import is_alone, until_idle
 from tornpage.faults.sqlite_library import sqlite3
 
-# A second in all, for a thread that goes on.
-_POLLS: Final = 2_000
-_POLL_S: Final = 0.0005
+# For a thread that goes on.
+_PATIENCE_S: Final = 1.0
 
 
 @contextlib.contextmanager
@@ -55,13 +54,8 @@ def closed_by_threads(before: int) -> None:
 
     A dropped connection that has a thread of its own, as aiosqlite's have, tells it to close, and does not wait.
     """
-    if faults.shims().handles <= before or is_alone():
-        return
-    looks = Quiet(at_once=True)
-    for _ in range(_POLLS):
-        if faults.shims().handles <= before or looks.lasts():
-            return
-        real_sleep(_POLL_S)
+    if faults.shims().handles > before and not is_alone():
+        until_idle(_PATIENCE_S, lambda: faults.shims().handles <= before)
 
 
 def _young_transactions() -> list[Any]:

@@ -49,7 +49,7 @@ class Awaited:
             if isinstance(error, Exception) and "_store" in vars(self):
                 with contextlib.suppress(Exception):
                     self._close_store()
-            # A thread that has failed to connect, and was told to stop, reports that to the loop.
+            # A thread that has failed to connect, and has been stopped, reports that to the loop.
             self._loop.run_until_complete(quiet())
             self._end()
             raise

@@ -89,6 +89,11 @@ def causes_of(scenario: Scenario) -> tuple[str, ...]:
     return tuple(sorted({cause for step in scenario.steps if (cause := _cause(step))}))
 
 
+def is_cancelled(scenario: Scenario) -> bool:
+    """Whether a call of it is cancelled at one of its awaits."""
+    return any(isinstance(step, Limit) and step.kind == "awaits" for step in scenario.steps)
+
+
 def _cause(step: Step) -> str:
     if isinstance(step, Arm):
         kills = any(fault.effect == faults.KILL for fault in faults.FaultPlan.parse(step.plan).faults)

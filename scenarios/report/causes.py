@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
-from tornpage.scenarios.model.fingerprint import causes_of
-from tornpage.scenarios.model.scenario import Limit
+from tornpage.scenarios.model.fingerprint import causes_of, is_cancelled
 from tornpage.scenarios.run.record import FoundRecord
 
 _LOST: Final = frozenset(("acknowledged-is-durable", "no-resurrection"))
@@ -32,8 +31,8 @@ def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
 
 def _cause_of(found: FoundRecord, number: int) -> tuple[str, ...]:
     causes = causes_of(found.scenario)
-    cancelled = any(isinstance(step, Limit) and step.kind == "awaits" for step in found.scenario.steps)
-    if CANNOT_ROLL_BACK in found.message or (causes == ("limit",) and not cancelled and STILL_OPEN in found.message):
+    is_of_memory = causes == ("limit",) and not is_cancelled(found.scenario)
+    if CANNOT_ROLL_BACK in found.message or (is_of_memory and STILL_OPEN in found.message):
         return (CANNOT_ROLL_BACK,)
     if found.check in _LOST and causes and _CRASHES.issuperset(causes):
         return ("lost", *causes)

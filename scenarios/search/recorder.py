@@ -31,9 +31,9 @@ from tornpage.scenarios.model.events import (
     Series,
     Vacuous,
 )
-from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step
+from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step, is_cancelled
 from tornpage.scenarios.model.judging.unpromised import reason_for
-from tornpage.scenarios.model.scenario import Limit, plainly
+from tornpage.scenarios.model.scenario import plainly
 from tornpage.scenarios.model.target import Target
 
 
@@ -45,9 +45,8 @@ def _kinds_of_cause(finding: Finding) -> set[str]:
     """
     if CANNOT_ROLL_BACK in finding.message:
         return {"no memory to roll back"}
-    cancelled = any(isinstance(step, Limit) and step.kind == "awaits" for step in finding.scenario.steps)
     kinds = {"fault" if cause in _OF_THE_WORLD else cause for cause in causes_of(finding.scenario)}
-    return kinds | {"cancelled"} if cancelled else kinds
+    return kinds | {"cancelled"} if is_cancelled(finding.scenario) else kinds
 
 
 class Tally:

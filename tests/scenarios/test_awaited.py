@@ -28,7 +28,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, text TEXT)"
 
 
 class Notes:
-    """Its transactions are rolled back whoever ends them."""
+    """Its transactions are rolled back after an error and after a cancellation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,6 +89,18 @@ class NotesTarget(SimpleTarget):
         return dict(connection.execute("SELECT name, text FROM note"))
 
 
+class ReadsAtOnce(Notes):
+    """Where its first read fails, its connection's thread keeps that call, and with it the connection."""
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.begun = await self.all()
+
+
+class ReadsAtOnceTarget(NotesTarget):
+    kind = ReadsAtOnce
+
+
 class BeginsOutsideTarget(NotesTarget):
     kind = BeginsOutside
 
@@ -115,7 +127,7 @@ def test_each_call_is_run_to_its_end_and_the_thread_of_its_connection_ends_with_
     assert store.db.in_transaction is False
     store.close()
     for thread in {*threading.enumerate()} - before:
-        # It was told to end, and may not have done so yet.
+        # It has been stopped, and may still be ending.
         thread.join(10)
         assert not thread.is_alive()
 
@@ -205,7 +217,7 @@ class LeavesItsConnection(NotesTarget):
         return awaited(opened(self.kind(path)))
 
 
-@pytest.mark.parametrize("target", [NotesTarget, LeavesItsConnection])
+@pytest.mark.parametrize("target", [NotesTarget, ReadsAtOnceTarget, LeavesItsConnection])
 def test_a_sound_store_is_silent_where_it_fails_to_open_and_leaves_nothing_open(
     target: type[NotesTarget], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,6 +347,25 @@ class InTwoSteps:
 
     def close(self):
         self.db.close()
+
+class AtItsFirstCall(InTwoSteps):
+    # Its `init` opens nothing.
+
+    connect = init_schema = None
+
+    def __init__(self, path):
+        self.path, self.db = path, sqlite3.connect(path, isolation_level=None)
+
+    def init(self):
+        self.is_ready = True
+
+    def put(self, name: str, text: str):
+        self.db.execute(SCHEMA)
+        super().put(name, text)
+
+    def all(self):
+        self.db.execute(SCHEMA)
+        return super().all()
 """
 
 
@@ -347,6 +378,7 @@ class InTwoSteps:
         ("Held", "return awaited(Held.open(path))", 0),
         ("made", "return awaited(made(path))", 0),
         ("InTwoSteps", "store = InTwoSteps(path)\nstore.connect()\nstore.init_schema()\nreturn store", 0),
+        ("AtItsFirstCall", "return AtItsFirstCall(path)", 0),
     ],
 )
 def test_a_store_that_is_asynchronous_or_opened_by_a_method_gets_a_target(

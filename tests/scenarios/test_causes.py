@@ -35,6 +35,9 @@ def test_one_connection_without_memory_is_one_cause_whatever_met_it() -> None:
     # A transaction that an ordinary fault has left open is a defect of its own.
     left_open = found("still-usable-after-the-fault", message=f"c; {STILL_OPEN}", where="store.py:3")
     assert by_cause((*findings, left_open)) == [[0, 1, 2], [3]]
+    # So is one that a cancelled call has left open.
+    cancelled = made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}")
+    assert by_cause((*findings, cancelled)) == [[0, 1, 2], [3]]
 
 
 def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:

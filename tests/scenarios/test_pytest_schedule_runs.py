@@ -399,6 +399,8 @@ def test_a_call_that_never_returns_when_it_is_cut_short_is_stopped(run: Ran) -> 
     )
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*still running after 0.3 s*", "*schedule 1 of *KeyboardInterrupt at its call*"])
+    # It ends at the line that was stopped.
+    assert "def _ring" not in done.stdout.str()
 
 
 def test_a_coroutine_function_is_taken_for_its_coroutine(run: Ran) -> None:

@@ -1,4 +1,4 @@
-"""Scripts in which another process comes at each moment of a call: one that never came is told, and not silence."""
+"""Scripts in which another process comes at each moment of a call: one that never came is reported."""
 
 import threading
 from pathlib import Path

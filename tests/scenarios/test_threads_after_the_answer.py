@@ -108,7 +108,7 @@ def found(target: Any, search: str, seed: int = 0) -> tuple[set[str], list[str]]
 
 
 @pytest.mark.parametrize("search", ["sweep", "crash"])
-def test_a_thread_that_writes_what_nobody_relies_on_is_silent_and_each_of_its_operations_fails(search: str) -> None:
+def test_a_thread_that_writes_a_copy_that_is_never_read_is_silent_and_each_of_its_operations_fails(search: str) -> None:
     assert found(CopiesBehind(), search) == (set(), [])
 
 

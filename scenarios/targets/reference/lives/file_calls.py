@@ -128,7 +128,7 @@ def _twice(
     make = _REFUSED[act]
     with contextlib.ExitStack() as scope:
         if act == "open":
-            # By nobody else: what this process has open is not looked at again.
+            # No other ledger here may have it open: a database that this process has open is not looked at again.
             ledger: Any = mock.Mock(history=mock.Mock(clock=clock))
         else:
             ledger = scope.enter_context(contextlib.closing(Ledger.open(directory, clock=clock)))

@@ -1,4 +1,4 @@
-"""What the schema itself refuses (§1), whoever writes: unknown members of an enumeration, a second row of one key."""
+"""What the schema itself refuses (§1) of every writer: unknown members of an enumeration, a second row of one key."""
 
 import contextlib
 import sqlite3
