@@ -68,8 +68,8 @@ def test_what_can_not_be_made_from_a_path_says_that_a_function_can(command: Comm
     ended = command("new", "target", "--from", "configured:Notes")
     assert ended.code == 2
     assert (
-        "write a function that takes a path and returns such a store, and name that: --from MODULE:FUNCTION"
-        in ended.err
+        "write a function (or an `async def`) that takes a path and returns such a store, and name that: --from "
+        "MODULE:FUNCTION" in ended.err
     )
     ended = command("new", "target", "--from", "configured:Notes.open")
     assert ended.code == 2

@@ -186,8 +186,8 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             is_class=inspect.isclass(store),
         )
     raise NotLearned(
-        f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function that takes a "
-        "path and returns such a store, and name that: --from MODULE:FUNCTION"
+        f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function (or an "
+        "`async def`) that takes a path and returns such a store, and name that: --from MODULE:FUNCTION"
     )
 
 
