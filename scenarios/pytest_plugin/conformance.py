@@ -125,7 +125,7 @@ class Conformance:
                 warnings.simplefilter("ignore", ResourceWarning)
                 recorder = campaign.run(target, plan)
         except (TargetError, faults.FaultError) as error:
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         if alone := _for_one_caller(recorder):
             properties.append(("tornpage_unsuited", f"does not suit {target.name}: {alone}"))
             pytest.skip(alone)
@@ -144,11 +144,11 @@ def _target(suite: type[Conformance]) -> Target:
             return find_or_import(given)
         except UnknownTargetError as error:
             raise pytest.UsageError(f"{suite.__name__}: {error}") from None
-    if not isinstance(given, type):
-        return given  # type: ignore[no-any-return]  # an instance has a name already
-    made = completed(given())
+    made = completed(given() if isinstance(given, type) else given)
     if not (made.name in SHIPPED or is_imported(made.name)):
-        made.name = f"{given.__module__}:{given.__qualname__}"
+        # An instance may have values of its own, which its class does not give another process.
+        source, attribute = (given, "") if isinstance(given, type) else (suite, ".target")
+        made.name = f"{source.__module__}:{source.__qualname__}{attribute}"
     return made
 
 

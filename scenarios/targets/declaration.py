@@ -3,6 +3,7 @@
 A wrong declaration would make every verdict wrong, so these errors are reported before any search.
 """
 
+import inspect
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.judging import unpromised
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
+from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import (
     JOURNAL_MODES,
     SYNCHRONOUS_LEVELS,
@@ -33,8 +35,28 @@ _OWN_CALLS: Final = (Action("open"), Action("close"))
 
 def what_is_wrong(target: Any) -> str:
     """The error in a target's declarations, and what is allowed; "" for none."""
-    found = (wrong(target) for wrong in _RULES)
-    return next(filter(None, found), "")
+    try:
+        return next(filter(None, (wrong(target) for wrong in _RULES)), "")
+    except Exception as error:  # noqa: BLE001 - a property or a method of the target may fail in any way
+        return f"its declarations can't be read: {type(error).__name__}: {error}"
+
+
+def _wrong_methods(target: Any) -> str:
+    """The error in a member that has to be a method, such as a tuple of calls as `workload`; "" for none."""
+    for base in (SimpleTarget, Target) if isinstance(target, SimpleTarget) else (Target,):
+        for name, method in vars(base).items():
+            found: object = getattr(target, name, method)
+            # Without `actions`, no fuzz draws from it.
+            if inspect.isfunction(method) and not callable(found) and (name, found) != ("actions", None):
+                calls = "; the calls to try are `calls`" if (base, name) == (SimpleTarget, "workload") else ""
+                return f"{name} is {found!r:.100}; it is a method: def {name}{_plain_signature(method)}{calls}"
+    return ""
+
+
+def _plain_signature(method: Any) -> str:
+    signature = inspect.signature(method)
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
 
 
 def _wrong_configurations(target: Any) -> str:
@@ -148,6 +170,7 @@ def _wrong_binding(target: Any) -> str:
 
 
 _RULES: Final = (
+    _wrong_methods,
     _wrong_configurations,
     _wrong_depths,
     _wrong_binding,

@@ -7,6 +7,7 @@ are imported, or started, only at the request of the command line, never of a fi
 import functools
 import importlib
 import importlib.util
+import operator
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -116,7 +117,7 @@ def imported(module: str, attribute: str) -> Any:
     """An attribute of a module, which may lie in the working directory; raises what the import raises."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return getattr(importlib.import_module(module), attribute)
+    return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def hint_for(error: Exception) -> str:

@@ -175,6 +175,13 @@ def test_what_can_not_be_tested_fails(project: pytest.Pytester, target: str, sea
     done.stdout.fnmatch_lines([said])
 
 
+def test_an_instance_is_named_by_the_suite_that_has_it(project: pytest.Pytester) -> None:
+    """By its default name, no replay line and no other process could make it."""
+    done = run(project, "stores.Wrong()", "-k", "sweep or kill", "--tornpage-report", "found")
+    done.assert_outcomes(passed=1, failed=1, deselected=7)
+    done.stdout.fnmatch_lines(["    tornpage replay found/test_it-TestIt-target-*.json --target test_it:TestIt.target"])
+
+
 def test_a_target_that_another_process_can_not_import_is_not_killed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A target that isn't what it says is told so, before or instead of findings; what was found is never thrown away."""
 
+import fnmatch
 import os
 import sqlite3
 from collections.abc import Callable
@@ -251,3 +252,30 @@ class Images(SimpleTarget):
 def test_a_plain_file_that_is_the_image_of_a_database_was_written_by_no_other_sqlite(command: Command) -> None:
     ran = command("crash", "--target", "test_declared:Images", "--quiet", "--states", "20")
     assert ran.code == 0, ran
+
+
+class CallsAsWorkload(TwoTables):
+    workload = TwoTables.calls  # type: ignore[assignment]
+
+
+class RowsAsStatement(TwoTables):
+    rows = "SELECT k FROM b"  # type: ignore[assignment]
+
+
+class Unreadable(TwoTables):
+    @property
+    def calls(self) -> tuple[Action, ...]:  # type: ignore[override]
+        raise LookupError("no calls yet")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (CallsAsWorkload, "workload is (*; it is a method: def workload(self); the calls to try are `calls`"),
+        (RowsAsStatement, "rows is 'SELECT k FROM b'; it is a method: def rows(self, connection)"),
+        (Unreadable, "its declarations can't be read: LookupError: no calls yet"),
+    ],
+)
+def test_a_member_of_the_wrong_kind_is_named_before_any_search(target: type[SimpleTarget], said: str) -> None:
+    """The first two ended in a traceback of the harness, or in one of the user's without a name."""
+    assert fnmatch.fnmatchcase(what_is_wrong(target()), said)
