@@ -24,7 +24,8 @@ from typing import Any, Final
 
 from tornpage.faults.contention.awaits import always_awaited, sending, the_loop, throwing
 from tornpage.faults.contention.idle import all_idle, is_reported, real_monotonic, real_sleep
-from tornpage.faults.contention.turns import Deadlock, stack_of
+from tornpage.faults.contention.lines import stack_of
+from tornpage.faults.contention.schedule import Deadlock
 from tornpage.faults.vfs import waiting
 
 # A caller that makes no step in so many polls, while all threads sleep, can't go on: in each of them the loop handles

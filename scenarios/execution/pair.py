@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tornpage.faults.contention.turns import Hop
+from tornpage.faults.contention.schedule import Hop
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.hidden_errors import times_met

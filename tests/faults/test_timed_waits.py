@@ -11,7 +11,9 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.contention import turns
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, alone, switch
+from tornpage.faults.contention.caller import Caller
+from tornpage.faults.contention.schedule import Deadlock, alone, switch
+from tornpage.faults.contention.turns import Ended, Gate
 
 # Longer than any test may take.
 LONG_S = 1_000.0

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from tornpage import faults
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Paused, Waiting, alone, line_of, switch
+from tornpage.faults.contention.caller import Caller
+from tornpage.faults.contention.lines import line_of
+from tornpage.faults.contention.schedule import Deadlock, alone, switch
+from tornpage.faults.contention.turns import Ended, Gate, Paused, Waiting
 
 Two = Callable[..., tuple[Caller, Caller]]
 

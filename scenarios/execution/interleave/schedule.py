@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from tornpage.faults.contention.turns import Deadlock, Ended, Hop, Paused, Waiting, switch
+from tornpage.faults.contention.schedule import Deadlock, Hop, switch
+from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair

@@ -17,8 +17,10 @@ import msgspec
 
 from tornpage import faults
 from tornpage.faults.child_processes import belongs_to_the_harness
+from tornpage.faults.contention.caller import Caller
 from tornpage.faults.contention.idle import Quiet
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Event, Gate, Hung, Waiting, alone
+from tornpage.faults.contention.schedule import Deadlock, alone
+from tornpage.faults.contention.turns import Ended, Event, Gate, Hung, Waiting
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial

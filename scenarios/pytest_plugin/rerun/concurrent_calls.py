@@ -1,9 +1,9 @@
 """The fixtures ``callers`` and ``cancelled``: one pair of calls that is switched, one call that is cut short.
 
-Two callables run on threads of their own, one at a time (`faults.contention.turns`). Both may use a connection that the
-test has opened: inside such a run ``sqlite3.connect`` does not tie connections to threads. If the first run sees both
-of them call into one connection, they are switched at such calls: at a lock the stopped one would hold the connection's
-own mutex. Two coroutines are switched at their awaits (`faults.contention.coroutines`).
+Two callables run on threads of their own, one at a time (`faults.contention.schedule`). Both may use a connection that
+the test has opened: inside such a run ``sqlite3.connect`` does not tie connections to threads. If the first run sees
+both of them call into one connection, they are switched at such calls: at a lock the stopped one would hold the
+connection's own mutex. Two coroutines are switched at their awaits (`faults.contention.coroutines`).
 
 After a call that was cut short, no connection of the test may have a transaction open that it had not open before, and
 no database that the test uses may be locked for another writer.
@@ -22,9 +22,11 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.contention.awaits import Awaits, Calls, holds_a_lock, quiet, tasks
+from tornpage.faults.contention.caller import Caller
 from tornpage.faults.contention.calls import connections_called
 from tornpage.faults.contention.coroutines import Pair, Unsettled
-from tornpage.faults.contention.turns import Caller, Deadlock, Ended, Gate, Hop, Paused, switch
+from tornpage.faults.contention.schedule import Deadlock, Hop, switch
+from tornpage.faults.contention.turns import Ended, Gate, Paused
 from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import waiting

@@ -1,0 +1,34 @@
+"""The lines of the store's code at which a caller stands."""
+
+import linecache
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+_OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
+# Packages that pass a statement on for their caller, whose line says more.
+_DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel"})
+
+
+def line_of(frame: FrameType | None) -> str:
+    """The innermost line of code that is neither the harness's nor a library of locks: ``file:line: source``."""
+    return next(iter(_lines(frame)), "")
+
+
+def stack_of(frame: FrameType | None) -> str:
+    """The innermost four such lines, innermost first."""
+    return " < ".join(_lines(frame)[:4])
+
+
+def _lines(frame: FrameType | None) -> list[str]:
+    found: list[str] = []
+    of_drivers: list[str] = []
+    while frame is not None:
+        code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
+        is_ours = name.partition(".")[0] in _OURS and ".known_bugs" not in name and ".libraries" not in name
+        if not is_ours and "importlib" not in name:
+            source = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            lines = of_drivers if name.partition(".")[0] in _DRIVERS else found
+            lines.append(f"{Path(code.co_filename).name}:{frame.f_lineno}: {source}")
+        frame = frame.f_back
+    return found or of_drivers
