@@ -13,11 +13,11 @@ computes for ever still uses up its limit, and one that waits for ever for anyth
 
 A store's sleep in a call takes no real time (`sleeping`), and does not count, up to an hour.
 
-The handler does not raise inside a callback of the shim, where C would drop the exception, nor between the acquisition
-of a lock by ``with`` and the block that releases it, where Python 3.14 would leave the lock held (3.13 and earlier run
-no handler there; ``tests/scenarios/test_call_timeout.py`` shows it). The timer fires again a moment later. If it only
-interrupts callbacks, as in ``Connection.backup``, which requests a lock forever in C, each operation of SQLite fails
-from then on until the call has ended.
+The handler does not raise inside a callback of the shim or of the allocator, where C would drop the exception, nor
+between the acquisition of a lock by ``with`` and the block that releases it, where Python 3.14 would leave the lock
+held (3.13 and earlier run no handler there; ``tests/scenarios/test_call_timeout.py`` shows it). The timer fires again a
+moment later. If it only interrupts callbacks, as in ``Connection.backup``, which requests a lock forever in C, each
+operation of SQLite fails from then on until the call has ended.
 
 Not covered: a busy machine that is not Linux, systems without SIGALRM, calls outside the main thread, a statement that
 stays inside SQLite and does no I/O, and a program of its own, which has its own time limit for answers.
@@ -41,7 +41,8 @@ from tornpage.scenarios.execution.sleeping import no_real_sleep
 DEFAULT_S: Final = 10.0
 # The clock of the machine. `time.monotonic` may be a clock that stands still: of a rival, of two callers, of the store.
 _monotonic: Final = time.monotonic
-_SHIM: Final = "tornpage.faults.vfs."
+# The modules whose functions SQLite calls.
+_CALLED_BY_SQLITE: Final = ("tornpage.faults.vfs.", "tornpage.faults.limits.memory")
 _AGAIN_AFTER_S: Final = 0.05
 _SOON_S: Final = 0.001
 _LEAST_S: Final = 0.25
@@ -140,9 +141,9 @@ def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[No
 
 
 def _in_a_callback(frame: FrameType | None) -> bool:
-    """Whether this is code of the shim, or was called by it: SQLite waits for its result."""
+    """Whether this is code of the shim or of the allocator, or was called by it: SQLite waits for its result."""
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(_SHIM):
+        if frame.f_globals.get("__name__", "").startswith(_CALLED_BY_SQLITE):
             return True
         frame = frame.f_back
     return False

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -197,6 +198,25 @@ def take_a_lock_again_and_again(lock: "threading.RLock") -> None:
     while True:
         with lock:
             pass
+
+
+class Asks(faults.FailedAllocation):
+    """Keeps whether a call may be stopped at each of its allocations."""
+
+    inside: frozenset[bool] = frozenset()
+
+    def is_due(self) -> bool:
+        self.inside |= {call_timeout._in_a_callback(sys._getframe())}
+        return super().is_due()
+
+
+def test_no_call_is_stopped_while_sqlite_waits_for_memory(tmp_path: Path) -> None:
+    """ctypes would drop the exception, and answer SQLite with what lay in memory: the process was aborted."""
+    with faults.exact_allocations():
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as db, (asked := Asks(None)).in_force():
+            db.execute("CREATE TABLE t (x)")
+        assert asked.reached
+        assert asked.inside == {True}
 
 
 def test_a_lock_that_is_being_taken_is_not_lost() -> None:

@@ -242,3 +242,47 @@ def test_a_connection_of_each_thread_is_closed_and_both_tables_are_seen(
     swept = command("sweep", "--target", f"family_{code}_target:FamilyTarget", "--quiet", "--jobs", 1)
     assert swept.code == code, swept
     assert ("all-or-nothing" in swept.out) == bool(code)
+
+
+# What it holds is a mapping of its table, and can't be listed; libraries have such ones.
+UNLISTED = """
+import sqlite3
+from collections.abc import MutableMapping
+
+class Table(MutableMapping):
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT)")
+
+    def __getitem__(self, name):
+        return self.db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()[0]
+
+    def __setitem__(self, name, value):
+        self.db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+    def __delitem__(self, name):
+        self.db.execute("DELETE FROM kept WHERE name = ?", (name,))
+
+    def __iter__(self):
+        raise NotImplementedError("not supported")
+
+    def __len__(self):
+        return self.db.execute("SELECT count(*) FROM kept").fetchone()[0]
+
+class Kept:
+    def __init__(self, path):
+        self.table = Table(path)
+
+    def put(self, name, value):
+        self.table[name] = value
+
+    def close(self):
+        self.table.db.close()
+"""
+
+
+def test_a_mapping_that_can_not_be_listed_ends_nothing(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "kept.py").write_text(UNLISTED)
+    wrote = command("new", "target", "--from", "kept:Kept")
+    assert wrote.code == 0, wrote
+    assert command("sweep", "--target", "kept_target:KeptTarget", "--quiet").code == 0

@@ -57,7 +57,6 @@ from tornpage.scenarios.run.first_steps.own_data import (
     FAILURES,
     asked,
     connection_in,
-    copied,
     held,
     is_data,
     properties,
@@ -257,7 +256,8 @@ class _Played:
         self._begins = ""
         # The arguments of calls that have changed something.
         self._known: dict[str, Any] = {}
-        self.defaults = {name: copied(value) for name, value in held(self.own) if isinstance(value, Mapping)}
+        mappings = [name for name, value in held(self.own) if isinstance(value, Mapping)]
+        self.defaults = {name: data for name in mappings if (data := asked(self.own, name)) is not None}
         self.begun = {table.name for table in self.tables() if table.rows}
 
     def idle(self) -> list[Action]:

@@ -76,7 +76,10 @@ def connection_in(store: Any, classes: tuple[type, ...]) -> str | None:
         return one
     for name, value in found:
         if isinstance(value, Mapping):
-            inner = [(f"{name}[{key!r}]", one) for key, one in value.items() if isinstance(key, (str, int))]
+            items: list[tuple[Any, Any]] = []
+            with contextlib.suppress(Exception):  # One that reads a table, or can't be listed.
+                items = list(value.items())
+            inner = [(f"{name}[{key!r}]", one) for key, one in items if isinstance(key, (str, int))]
         elif isinstance(value, (list, tuple)):
             inner = [(f"{name}[{index}]", one) for index, one in enumerate(value)]
         else:
