@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tornpage import faults
+from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
+from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
@@ -36,6 +38,7 @@ from tornpage.scenarios.model.scenario import (
     CrashAt,
     Damage,
     Interleave,
+    OtherWriter,
     Restart,
     Scenario,
     Soak,
@@ -83,6 +86,8 @@ class Executor(Pair):
             self._stop(step)
         elif isinstance(step, Soak):
             self._soak()
+        elif isinstance(step, OtherWriter):
+            self._let_others_write(step)
         elif isinstance(step, Interleave):
             self._interleave(step)
         else:
@@ -125,6 +130,13 @@ class Executor(Pair):
         self.view = self.real.fresh_view()
         self.real.oracle.restarted(self.view)
         self.shadow.put(self.real.crash_copy())
+
+    def _let_others_write(self, step: OtherWriter) -> None:
+        """Require that another connection can begin to write, once the store's threads are at rest."""
+        if not self._ensure_open():
+            return
+        others_rest()
+        require_open_to_writers(self.real.target.database(self.real.directory), is_last=step.is_last)
 
     def _jump(self, step: ClockJump) -> None:
         self.counts["jumps"] += 1

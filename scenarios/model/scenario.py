@@ -84,6 +84,15 @@ class Soak(msgspec.Struct, frozen=True, tag="soak"):
         return "the small change again and again, until the log restarts"
 
 
+class OtherWriter(msgspec.Struct, frozen=True, tag="other-writer"):
+    """Let another connection begin to write, with no call at work; `is_last`: also where a transaction is open."""
+
+    is_last: bool = False
+
+    def __str__(self) -> str:
+        return "another connection begins to write"
+
+
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
     """Apply a limit to the target.
 
@@ -265,7 +274,21 @@ def _up_to(point: int) -> str:
     return f"up to switch point {point}" if point else "to its end"
 
 
-Step = Call | Arm | Clear | Restart | CrashAt | Damage | Limit | ClockJump | Rival | Syscall | Interleave | Soak
+Step = (
+    Call
+    | Arm
+    | Clear
+    | Restart
+    | CrashAt
+    | Damage
+    | Limit
+    | ClockJump
+    | Rival
+    | Syscall
+    | Interleave
+    | Soak
+    | OtherWriter
+)
 
 
 def plainly(step: Step) -> str:

@@ -36,6 +36,7 @@ from tornpage.scenarios.model.scenario import (
     Clear,
     Conditional,
     CrashAt,
+    OtherWriter,
     Restart,
     Rival,
     Scenario,
@@ -43,7 +44,7 @@ from tornpage.scenarios.model.scenario import (
     Step,
     Syscall,
 )
-from tornpage.scenarios.model.target import Configuration, Target
+from tornpage.scenarios.model.target import Configuration, Target, completed
 from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.workload import Start, WorkloadSearch
@@ -113,8 +114,8 @@ class PointSearch(WorkloadSearch):
 
     # Whether its parts are calls of the workload, each of which should run within the time limit.
     goes_by_call = True
-    # Whether it first checks the bound of the write-ahead log.
-    looks_at_log = False
+    # Whether it first checks a store that does nothing: the bound of its log, and that others can write.
+    looks_when_idle = False
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class PointSearch(WorkloadSearch):
     def search(self, part: Part) -> bool:
         """Try every point of a part; whether all were tried."""
         if not part.first:
-            self._judge_log(part)
+            self._judge_idle(part)
         for point in self.points(part):
             if self.enough():
                 return False
@@ -187,18 +188,27 @@ class PointSearch(WorkloadSearch):
             self.total.counts.update(operations=there, operations_failed=len(self._all_operations.failed))
         return super().ended(complete=complete)
 
-    def _judge_log(self, part: Part) -> None:
-        """Check the bound of the log, without any fault, once for each configuration."""
-        configuration, target = part.configuration, self.target
+    def _judge_idle(self, part: Part) -> None:
+        """Check the bound of the log, or that others can write, without any fault, once for each configuration."""
         # With a time limit there is a first round of parts, and a second one.
         is_first_round = (part.most is not None) == self.is_timed
-        if not self.looks_at_log or configuration.journal_mode != "wal" or not is_first_round:
+        if not self.looks_when_idle or not is_first_round:
             return
-        scenario = Scenario(target.name, configuration, (*map(Call, target.workload()), Soak()))
-        violation, _ = play(scenario, target, self.directory / "soak")
-        if violation is not None and violation.code == "log-stays-small":
-            self.counts["findings"] += 1
-            self.found(violation, scenario)
+        for code, steps in self._idle_checks(part.configuration):
+            scenario = Scenario(self.target.name, part.configuration, steps)
+            violation, _ = play(scenario, self.target, self.directory / "idle")
+            if violation is not None and violation.code == code:
+                self.counts["findings"] += 1
+                self.found(violation, scenario)
+
+    def _idle_checks(self, configuration: Configuration) -> Iterator[tuple[str, tuple[Step, ...]]]:
+        """The checks of a store that does nothing, and the steps of each."""
+        calls = [*map(Call, self.target.workload())]
+        if configuration.journal_mode == "wal":
+            yield "log-stays-small", (*calls, Soak())
+        elif configuration.journal_mode != "file" and completed(self.target).callers != ():
+            between = [step for call in calls for step in (OtherWriter(), call)]
+            yield "lets-others-write", (*between, OtherWriter(is_last=True))
 
     def points(self, part: Part) -> Iterator[Point]:
         """The points of a part's calls, sampled if one call has too many."""

@@ -43,7 +43,7 @@ class Sweep(PointSearch):
     """Sweeps one target over configurations and depths; `plan` is one fault plan for every call instead of all."""
 
     name = "sweep"
-    looks_at_log = True
+    looks_when_idle = True
 
     def __init__(
         self,

@@ -296,6 +296,6 @@ def test_the_checks_of_a_run_are_those_of_its_searches_and_files() -> None:
     assert not {"terminal-is-final", "deadlock"} & set(in_wal)
     assert "log-stays-small" not in applied_to(("sweep",), {"delete"}, keeps_sqlite=True, has_own_rules=False)
     assert "integrity" not in applied_to(("crash",), {"file"}, keeps_sqlite=False, has_own_rules=False)
-    assert set(applied_to(("sweep", "interleave", "fuzz"), {"wal"}, keeps_sqlite=True, has_own_rules=True)) == set(
-        CHECKS
-    ) - {"survives-a-failed-sync", "damage-is-not-hidden"}
+    assert set(
+        applied_to(("sweep", "interleave", "fuzz"), {"wal", "delete"}, keeps_sqlite=True, has_own_rules=True)
+    ) == set(CHECKS) - {"survives-a-failed-sync", "damage-is-not-hidden"}

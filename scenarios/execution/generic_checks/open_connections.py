@@ -72,6 +72,37 @@ def _is_always_in_one(connection: Any) -> bool:
     return False
 
 
+def locks_for_good(directory: Path) -> bool:
+    """Whether a connection keeps its locks by its own settings: ``autocommit=False``, or an exclusive locking mode.
+
+    One in a transaction that only its own thread may ask counts as such where Python has that `autocommit`.
+    """
+    if any(_is_always_in_one(one) or _may_not_be_asked(one) for one in _are_in_a_transaction(directory)):
+        return True
+    return any(
+        "exclusive" in _answers(connection, "locking_mode", column=0) for connection in connections_on(directory)
+    )
+
+
+def _may_not_be_asked(connection: Any) -> bool:
+    try:
+        getattr(connection, "autocommit", None)
+    except sqlite_errors():
+        return True
+    return False
+
+
+def databases_below(directory: Path) -> list[Path]:
+    """The files below a directory that connections of this thread have open, also attached ones."""
+    below = os.path.realpath(directory) + os.sep
+    files = [
+        str(file or "")
+        for connection in connections_on(directory)
+        for file in _answers(connection, "database_list", column=2)
+    ]
+    return [Path(file) for file in files if file.startswith(below)]
+
+
 def autocheckpoints(directory: Path) -> list[int]:
     """After how many pages of log each open connection checkpoints automatically; 0: never."""
     return [

@@ -24,11 +24,13 @@ class Check(msgspec.Struct, frozen=True):
         return SCOPES[self.scope]
 
 
-Scope = Literal["every", "sqlite", "wal", "contend", "interleave", "failed-sync", "latent", "own"]
+Scope = Literal["every", "sqlite", "wal", "rollback", "contend", "interleave", "failed-sync", "latent", "own"]
 SCOPES: Final[Mapping[Scope, str]] = {
     "every": "every target",
     "sqlite": "every target that keeps an SQLite file",
     "wal": "every target in WAL mode; checked without a fault and without a reading rival (sweep, syscalls)",
+    "rollback": "every target with a rollback journal that serves several callers; checked without a fault (sweep, "
+    "syscalls)",
     "contend": "every target whose file a rival can lock (contend, fuzz)",
     "interleave": "every target that two callers may use (interleave)",
     "failed-sync": "targets that declare `survives_failed_sync` (crash)",
@@ -192,6 +194,14 @@ _TABLE: Final = (
         scope="wal",
     ),
     Check(
+        "lets-others-write",
+        "between its calls a store with a rollback journal keeps no other writer of the database out",
+        "SQLite, 'File Locking And Concurrency': a reader holds its SHARED lock until its statement ends, and a commit "
+        "needs that no other connection holds one (https://sqlite.org/lockingv3.html).",
+        "Read each cursor to its end (fetchall), or close it; end each transaction in the call that began it.",
+        scope="rollback",
+    ),
+    Check(
         "wrong-answer",
         "an acknowledged call returns the same answer as without the fault",
         "A read that swallows an I/O error and returns 'nothing' misleads its caller: existing data is created a "
@@ -273,6 +283,7 @@ def applied_to(
         "every": True,
         "sqlite": keeps_sqlite,
         "wal": "wal" in journal_modes and not {"sweep", "syscalls"}.isdisjoint(searches),
+        "rollback": bool({*journal_modes} - {"wal", "file"}) and not {"sweep", "syscalls"}.isdisjoint(searches),
         "contend": keeps_sqlite and not {"contend", "fuzz"}.isdisjoint(searches),
         "interleave": "interleave" in searches,
         "failed-sync": survives_failed_sync and "crash" in searches,

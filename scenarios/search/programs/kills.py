@@ -49,7 +49,7 @@ class ProgramKills(Syscalls):
     name = "kill"
     is_random = True
     goes_by_call = False
-    looks_at_log = False
+    looks_when_idle = False
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class Syscalls(PointSearch):
     """Fails the system calls of a program, at up to `most_points_per_call` points of each call."""
 
     name = "syscalls"
-    looks_at_log = True
+    looks_when_idle = True
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
