@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tornpage.faults.files.functions import path_of
 from tornpage.faults.files.watch import WATCH
+from tornpage.faults.garbage import collect
 
 Function = Callable[..., Any]
 
@@ -72,7 +73,7 @@ def syncing_libraries() -> list[str]:
     if not _syncing():
         return []
     # A library that is no longer used is in a reference cycle with its functions.
-    gc.collect()
+    collect()
     return sorted(_syncing())
 
 

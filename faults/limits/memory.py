@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import AllocatorUnavailableError
+from tornpage.faults.garbage import collect
 from tornpage.faults.limits.limit import Limit
 from tornpage.faults.reach.library import OK, Library, reach
 from tornpage.faults.sqlite_library import sqlite3
@@ -72,7 +73,7 @@ def _is_in_use() -> bool:
     """
     if not any(map(_holds_memory, gc.get_objects())):
         return False
-    gc.collect()
+    collect()
     return any(map(_holds_memory, gc.get_objects()))
 
 
@@ -81,7 +82,7 @@ def freeze() -> None:
 
     What is frozen is in none of its lists, by which open connections are found.
     """
-    gc.collect()
+    collect()
     if not _is_in_use():
         gc.freeze()
 

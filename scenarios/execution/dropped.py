@@ -12,12 +12,12 @@ ends.
 
 import contextlib
 import gc
-import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.contention.idle import is_alone, until_idle
+from tornpage.faults.garbage import collect
 from tornpage.faults.sqlite_library import sqlite3
 
 # For a thread that goes on.
@@ -43,14 +43,11 @@ def collected(kept: list[Any] | None = None) -> Iterator[None]:
                 kept += _young_transactions()
             # What the scope has made is young, and has to stay so: the frames of an error in flight still hold it, and
             # what survives a collection is found by a full one only. A scope further out collects it.
-            with warnings.catch_warnings():
-                # From Python 3.13 on, a dropped connection warns. Most are of openings that a fault made fail.
-                warnings.simplefilter("ignore", ResourceWarning)
-                if kept is None or not fails:
-                    gc.collect(1)
-                if kept is None and faults.shims().handles > before:
-                    gc.collect()
-                    closed_by_threads(before)
+            if kept is None or not fails:
+                collect(1)
+            if kept is None and faults.shims().handles > before:
+                collect()
+                closed_by_threads(before)
 
 
 def closed_by_threads(before: int) -> None:

@@ -14,7 +14,6 @@ Faults armed for plain files don't fire here: they are for the store.
 import bisect
 import contextlib
 import functools
-import gc
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.faults.files import spared
+from tornpage.faults.garbage import collect
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError
 
@@ -215,8 +215,8 @@ def require_let_go(directory: Path) -> None:
     if not held_open(directory):
         return
     # A young cycle (an error that its own frames refer to) may hold them; a full collection is slow.
-    gc.collect(1)
+    collect(1)
     if held_open(directory):
-        gc.collect()
+        collect()
     if left := held_open(directory):
         raise Violation("still-usable-after-the-fault", f"after closing, files are still open ({', '.join(left)})")

@@ -7,10 +7,10 @@ Not in it: the single steps of a fuzz; its counts are.
 """
 
 import platform
-import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Literal
 
 import msgspec
@@ -209,7 +209,7 @@ class Points:
         self.rows: list[PointRecord] = []
         self._texts: dict[str, int] = {}
         self._search = ""
-        self._began = time.monotonic()
+        self._began = monotonic()
 
     def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         if isinstance(event, SearchStarted):
@@ -230,7 +230,7 @@ class Points:
     @property
     def seconds(self) -> float:
         """The seconds since it was created."""
-        return time.monotonic() - self._began
+        return monotonic() - self._began
 
     def _text(self, text: str) -> int:
         return self._texts.setdefault(text, len(self._texts))

@@ -7,11 +7,11 @@ A part does not depend on the parts before it, except that a repeated finding is
 
 import contextlib
 import random
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Self
 
 from tornpage.scenarios.model.events import Extent, SearchEnded, SearchStarted, Vacuous
@@ -135,13 +135,13 @@ class Search:
         """Run one part in this process; return its result, including an error that stopped it."""
         self.counts, self.seen, self.ends = Counter(), Counter(), False
         self.generator = random.Random(f"{self.seed} {self.name} {part}")  # noqa: S311 - the same seed, the same sample
-        done, started = Done(self.counts, self.seen), time.monotonic()
+        done, started = Done(self.counts, self.seen), monotonic()
         try:
             done.complete = self.search(part)
         except BaseException as error:  # noqa: BLE001 - raised again where the search is run
             done.error = error
         done.ends, done.more = self.ends, self.more()
-        done.seconds = time.monotonic() - started
+        done.seconds = monotonic() - started
         return done
 
     def more(self) -> Any:

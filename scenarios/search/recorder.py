@@ -10,9 +10,9 @@ Findings that a baseline accepts are kept separately: they don't stop a search, 
 """
 
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -319,7 +319,7 @@ class Recorder:
     @property
     def is_late(self) -> bool:
         """Whether the time is up."""
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return self.deadline is not None and monotonic() > self.deadline
 
     def transcript(self) -> Transcript:
         """What was recorded beside the reported events, for a recorder that takes them over."""

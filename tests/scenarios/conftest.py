@@ -1,6 +1,5 @@
 """What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
 
-import gc
 import logging
 import os
 import subprocess
@@ -21,6 +20,7 @@ sys.path.insert(0, str(HERE))
 import marked_project  # noqa: E402 - found only now
 import tiny_stores  # noqa: E402
 
+from tornpage.faults.garbage import collect  # noqa: E402
 from tornpage.scenarios.cli import main  # noqa: E402
 from tornpage.scenarios.model.plan import Plan, Profile  # noqa: E402
 from tornpage.scenarios.model.target import Target  # noqa: E402
@@ -58,7 +58,7 @@ def close_what_leaked() -> Iterator[None]:
 def collected() -> Iterator[None]:
     """Connections that a store leaves to the collector go with the test whose they are, and not in a later one."""
     yield
-    gc.collect()
+    collect()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,25 @@ class Own(Kept):
         self.db.close()
 
 
+class OneAtATime(Own):
+    """Waits until the store that this process has open on the path is closed."""
+
+    locks: ClassVar[dict[str, threading.Lock]] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.lock = self.locks.setdefault(str(path), threading.Lock())
+        self.lock.acquire()
+        try:
+            super().__init__(path)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self.lock.release()
+
+
 def _connected(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -93,18 +113,23 @@ class OwnTarget(Target):
     kind = Own
 
 
+class OneAtATimeTarget(Target):
+    kind = OneAtATime
+
+
 def _searched(target: SimpleTarget) -> Recorder:
     return run(target, Plan(("sweep", "crash"), Profile("test", 6, 10, 0, 0, crash_states=10), report=None))
 
 
-@pytest.mark.parametrize(("target", "joined"), [(Target(), True), (OwnTarget(), False)])
+@pytest.mark.parametrize(("target", "joined"), [(Target(), True), (OwnTarget(), False), (OneAtATimeTarget(), True)])
 def test_a_connection_for_each_path_is_recognised(target: SimpleTarget, joined: bool, tmp_path: Path) -> None:
     with faults.install():
         assert are_joined(target, target.configurations[0], tmp_path) is joined
 
 
-def test_a_sound_store_that_shares_its_connection_by_path_is_silent() -> None:
-    recorder = _searched(Target())
+@pytest.mark.parametrize("target", [Target, OneAtATimeTarget])
+def test_a_sound_store_that_shares_its_connection_by_path_is_silent(target: type[Target]) -> None:
+    recorder = _searched(target())
     assert not recorder.findings
     assert not recorder.vacuous
     assert recorder.crashes[0].disks > 1

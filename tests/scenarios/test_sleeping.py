@@ -242,3 +242,22 @@ def test_a_store_that_waits_for_what_does_not_come_is_silent(search: str) -> Non
     recorder = run(Waiting(), Plan((search,), profile, report=None))
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.complete
+
+
+class RestsFirst(BacksOff):
+    def put(self, key: str) -> None:
+        time.sleep(60)
+        super().put(key)
+
+
+class Resting(Target):
+    name = "test_sleeping:Resting"
+    kind = RestsFirst
+
+
+@pytest.mark.parametrize("search", ["sweep", "contend", "interleave"])
+def test_the_time_limit_of_a_run_is_real_time(search: str) -> None:
+    """By a store's virtual time it was over after a few calls, or the run took longer than it had."""
+    profile = Profile("test", 8, 8, 0, 0, schedules=8, rival_points=4)
+    recorder = run(Resting(), Plan((search,), profile, report=None, max_time_s=200))
+    assert recorder.complete

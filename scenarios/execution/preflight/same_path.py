@@ -7,7 +7,8 @@ the wrong files. In two processes, which the harness simulates, they would share
 and each of theirs runs at its own path.
 
 Method, without any fault: while a first store is open, a second one is created at the same path in an empty directory
-that takes its place; the beat is made on both. If either sees or changes anything of the other, they share state.
+that takes its place; the beat is made on both. If either sees or changes anything of the other, or waits
+for it, they share state.
 
 Not covered: such a store that also stores its path: in a copy it finds the path of another directory.
 """
@@ -18,11 +19,16 @@ from pathlib import Path
 from typing import Final
 
 from tornpage import faults
+from tornpage.faults.contention.idle import real_monotonic
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.snapshots import held_open, place
 from tornpage.scenarios.model.target import Configuration, Session, Target, View, environment_of
 from tornpage.scenarios.targets.process import ProcessTarget
 
+# The time of a second store: so many times that of the first, and this at least.
+_TIMES: Final = 20
+_LEAST_S: Final = 1.0
 # The results of this process so far.
 _JOINED: Final[dict[tuple[type, str, Configuration], bool]] = {}
 
@@ -43,18 +49,29 @@ def _are_apart(target: Target, configuration: Configuration, home: Path) -> bool
     for directory in (path, other):
         place({}, directory)
     try:
+        began = real_monotonic()
         with _open(target, configuration, path) as first:
-            first.call(target.heartbeat())
+            with in_time("the beat"):
+                first.call(target.heartbeat())
             before = _seen(target, first, path)
-            with in_the_place_of(path, other), another_process(), _open(target, configuration, path) as second:
-                begun = _seen(target, second, path)
-                second.call(target.heartbeat())
-                made = _seen(target, second, path)
+            # A hang here says nothing of the store's calls: the patience with them stays as it was.
+            with patience(max(_LEAST_S, _TIMES * (real_monotonic() - began))), in_time("a second store at its path"):
+                begun, made = _second(target, configuration, path, other)
             after = _seen(target, first, path)
         # The rows of a newly created store have none of the other's data.
         return begun == ({}, {}) and made == before == after and not held_open(home)
-    except Exception:  # noqa: BLE001 - any error shows that they share state
+    except (Exception, TookTooLongError):  # noqa: BLE001 - any error shows that they share state, such as a lock
         return False
+
+
+def _second(
+    target: Target, configuration: Configuration, path: Path, other: Path
+) -> tuple[tuple[View, View], tuple[View, View]]:
+    """What a second store at the path sees when it has been created, and after the beat."""
+    with in_the_place_of(path, other), another_process(), _open(target, configuration, path) as second:
+        begun = _seen(target, second, path)
+        second.call(target.heartbeat())
+        return begun, _seen(target, second, path)
 
 
 @contextlib.contextmanager

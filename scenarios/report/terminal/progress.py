@@ -5,8 +5,8 @@ standard error, the verdict to standard output.
 """
 
 import os
-import time
 from collections.abc import Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -60,7 +60,7 @@ class Progress:
         # A log keeps every state of a live line; some CI logs look like a terminal.
         is_live = live and console.is_terminal and not os.environ.get("CI")
         self._live = Live(console=console, transient=True, auto_refresh=False) if is_live else None
-        self._until = None if max_time_s is None else time.monotonic() + max_time_s
+        self._until = None if max_time_s is None else monotonic() + max_time_s
         self._expected: int | None = None
         self._place: tuple[str, int, str] | None = None
         self._here = Tally()
@@ -69,7 +69,7 @@ class Progress:
         self._points = self._fired = self._findings = 0
         self._counts: dict[str, int] = {}
         self._states: StatesTried | None = None
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = monotonic()
 
     def __enter__(self) -> Self:
         if self._live is not None and not self._quiet:
@@ -91,7 +91,7 @@ class Progress:
             self._points = self._fired = 0
             self._counts = {}
             self._states = None
-            self._started = time.monotonic()
+            self._started = monotonic()
         elif isinstance(event, PointTried):
             self._points += 1
             self._fired += event.fired
@@ -115,7 +115,7 @@ class Progress:
             self._console.print(Text(f"{event.search} {event.target}: {summary(event)}"), soft_wrap=True)
 
     def _show(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now - self._shown < (_LIVE_EVERY_S if self._live else _PLAIN_EVERY_S):
             return
         self._shown = now

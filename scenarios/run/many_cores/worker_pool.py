@@ -14,13 +14,13 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event as Flag
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
@@ -87,7 +87,7 @@ class WorkerPool:
         self._job = work, target_name, plan, accepts
         self._live = live
         self._most = plan.jobs
-        self._until = None if plan.max_time_s is None else time.monotonic() + plan.max_time_s
+        self._until = None if plan.max_time_s is None else monotonic() + plan.max_time_s
         # Each search has its share of the time that is left when it begins; unused time goes to the others.
         self._deadlines: dict[str, float] = {}
         self._searches = plan.searches
@@ -101,7 +101,7 @@ class WorkerPool:
         self._running: dict[Connection, _Child] = {}
         self._scope = contextlib.ExitStack()
         self._stops_within_s = max(_STOPS_WITHIN_S, 3 * plan.call_timeout_s)
-        self._heard_at = time.monotonic()
+        self._heard_at = monotonic()
 
     def __enter__(self) -> Self:
         self._scope.enter_context(signals_to(self._interrupt))
@@ -169,7 +169,7 @@ class WorkerPool:
         """How long a part of this search may take; None: without a limit."""
         if self._until is None:
             return None
-        now = time.monotonic()
+        now = monotonic()
         if search not in self._deadlines:
             left = len(self._searches) - self._searches.index(search) if search in self._searches else 1
             self._deadlines[search] = now + (self._until - now) / left
@@ -177,13 +177,13 @@ class WorkerPool:
 
     @property
     def _is_ending(self) -> bool:
-        return self.interrupted or (self._until is not None and time.monotonic() > self._until)
+        return self.interrupted or (self._until is not None and monotonic() > self._until)
 
     def _kill_the_silent(self, *, has_heard: bool) -> None:
         """Kill who should have stopped and reports nothing any more."""
         if has_heard or not self._is_ending:
-            self._heard_at = time.monotonic()
-        elif time.monotonic() - self._heard_at > self._stops_within_s:
+            self._heard_at = monotonic()
+        elif monotonic() - self._heard_at > self._stops_within_s:
             for child in self._running.values():
                 if child.job is not None:
                     child.process.kill()
@@ -296,7 +296,7 @@ def done_alone(
     recorder = Recorder(
         (hear,),
         keep=lambda _: "",
-        deadline=None if plan.max_time_s is None else time.monotonic() + plan.max_time_s,
+        deadline=None if plan.max_time_s is None else monotonic() + plan.max_time_s,
         most_findings=plan.most_findings,
         accepts=accepts,
         told_to_stop=told_to_stop,
@@ -314,15 +314,15 @@ class Sender:
     def __init__(self, send: Callable[[list[Event]], None]) -> None:
         self._send = send
         self._batch: list[Event] = []
-        self._sent = time.monotonic()
+        self._sent = monotonic()
 
     def __call__(self, event: Event) -> None:  # noqa: D102 - a handler's one method
         self._batch.append(event)
-        if not isinstance(event, PointTried) or time.monotonic() - self._sent > _BATCH_S:
+        if not isinstance(event, PointTried) or monotonic() - self._sent > _BATCH_S:
             self.send()
 
     def send(self) -> None:
         """Send the collected events."""
         if self._batch:
             self._send(self._batch)
-            self._batch, self._sent = [], time.monotonic()
+            self._batch, self._sent = [], monotonic()
