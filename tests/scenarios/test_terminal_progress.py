@@ -52,7 +52,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     monkeypatch.delenv("CI", raising=False)
 
     def show(*events: Event, is_terminal: bool = False, **options: Any) -> str:
-        monkeypatch.setattr(terminal, "time", Clock())
+        monkeypatch.setattr(terminal, "monotonic", Clock().monotonic)
         stream = io.StringIO()
         console = Console(file=stream, force_terminal=is_terminal, width=200, color_system="truecolor")
         with Progress(console, **options) as progress:
