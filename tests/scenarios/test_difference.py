@@ -36,3 +36,11 @@ def test_without_views_the_words_tell_and_their_particulars_do_not() -> None:
     assert is_same(one, other)
     assert not is_same(one, one.with_message(one.message.replace("locked", "malformed")))
     assert in_general("OperationalError('no such table: t (see \"x\")')") == "OperationalError…"
+
+
+def test_a_message_names_no_directory_of_the_run() -> None:
+    """The scratch directory has another name in each run, and the same seed tells the same."""
+    where = "/scratch/tornpage-et2rmq_b/minimise/real/db.json"
+    said = str(Violation("integrity", f"after a call (failed with OSError: [Errno 5]: '{where}.tmp' -> '{where}')"))
+    assert said == "integrity: after a call (failed with OSError: [Errno 5]: '…/db.json.tmp' -> '…/db.json')"
+    assert str(Violation("integrity", "/srv/tornpage-store/a.db")) == "integrity: /srv/tornpage-store/a.db"

@@ -3,6 +3,7 @@
 A check's code is stable: reports, replay files and baselines refer to it. ``tornpage explain CODE`` prints this table.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal
 
@@ -40,6 +41,8 @@ SCOPES: Final[Mapping[Scope, str]] = {
 }
 
 
+# The directories of a file below `run.scratch`.
+_IN_SCRATCH: Final = re.compile(r"[^\s'\"`(\[]*/tornpage-[a-z0-9_]{8}/(?:[^\s'\"`/]+/)*")
 _ISSUE_88007 = "openclaw issue 88007: the in-memory map was changed before the SQLite write, and the write threw"
 
 _TABLE: Final = (
@@ -304,6 +307,7 @@ class Difference(msgspec.Struct, frozen=True):
 class Violation(AssertionError):  # noqa: N818 - the field's word for it
     """A check failed. `code` is one of `CHECKS`; `sides` are the views that differ, by name (memory, disk …).
 
+    `message` names files below the scratch directory by their own name: the directory has another name in each run.
     `answer` is the outcome that the caller got, "done", "refused" or "raised"; "" where it doesn't matter.
     """
 
@@ -313,10 +317,10 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
         if code not in CHECKS:
             raise ValueError(f"unknown check {code!r}; known: {', '.join(CHECKS)}")
         self.code = code
-        self.message = message
+        self.message = _IN_SCRATCH.sub("…/", message)
         self.sides = dict(sides or {})
         self.answer = answer
-        super().__init__(f"{code}: {message}")
+        super().__init__(f"{code}: {self.message}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.message, self.sides, self.answer)
