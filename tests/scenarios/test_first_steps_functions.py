@@ -76,6 +76,17 @@ def test_what_can_not_be_made_from_a_path_says_that_a_function_can(command: Comm
     assert "nor MODULE:FUNCTION, a function that takes a path and returns a store" in ended.err
 
 
+def test_a_store_of_plain_files_is_told_where_its_target_is_described(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(
+        "class Plain:\n    def __init__(self, path):\n        self.file = open(path, 'a')\n"
+        "    def put(self, name):\n        self.file.write(name)\n"
+        "    def close(self):\n        self.file.close()\n"
+    )
+    ended = command("new", "target", "--from", "plain:Plain")
+    assert ended.code == 2
+    assert "docs/your-own-store.md#a-store-of-plain-files" in ended.err
+
+
 def test_functions_of_a_module_need_a_class_that_calls_them(command: Command, tmp_path: Path) -> None:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     ended = command("new", "target", "--from", "functions:connect")

@@ -74,6 +74,8 @@ _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
     "wipe", "empty", "truncate", "reset", "flush",
 )  # fmt: skip
+_NO_DATABASE: Final = "it was created, and there is no SQLite file in its directory"
+_PLAIN_FILES: Final = "; for a store of plain files write the target: docs/your-own-store.md#a-store-of-plain-files"
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -184,9 +186,10 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),
         )
+    plain = _PLAIN_FILES if any(one.endswith(_NO_DATABASE) for one in reasons) else ""
     raise NotLearned(
         f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function (or an "
-        "`async def`) that takes a path and returns such a store, and name that: --from MODULE:FUNCTION"
+        f"`async def`) that takes a path and returns such a store, and name that: --from MODULE:FUNCTION{plain}"
     )
 
 
@@ -450,7 +453,7 @@ class _Played:
         self.other_files = others(self.directory, self.file)
         self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
         if not self.file:
-            raise NotLearned("it was created, and there is no SQLite file in its directory")
+            raise NotLearned(_NO_DATABASE)
         if "/" in self.file:
             raise NotLearned(f"it makes a folder for its file, {self.file}")
 
