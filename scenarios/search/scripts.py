@@ -31,21 +31,22 @@ def play_script(
 ) -> tuple[int, tuple[Violation, Scenario] | None]:
     """Play a script; return the number of calls, and the violation, if any, with the calls that show it."""
     place({}, home)
-    with Trial(target, configuration, home, {}) as trial:
-        trial.at_step(0)
-        trial.open()
-        before = trial.fresh_view()
-        for step, action in enumerate(script, start=1):
-            trial.at_step(step)
-            try:
+    step = 0
+    try:
+        with Trial(target, configuration, home, {}) as trial:
+            trial.at_step(0)
+            trial.open()
+            before = trial.fresh_view()
+            for step, action in enumerate(script, start=1):
+                trial.at_step(step)
                 answer = trial.call(action, {})
                 if answer.kind == "raised":
                     raise fails_without_fault(action, answer)
                 trial.look_after_call(action, before, answer, integrity=False)
-            except Violation as violation:
-                calls = (Call(one, number) for number, one in enumerate(script[:step], start=1))
-                return step, (violation, Scenario(target.name, configuration, tuple(calls)))
-            before = trial.oracle.settled
+                before = trial.oracle.settled
+    except Violation as violation:  # also one of the end, where the session is closed
+        calls = (Call(one, number) for number, one in enumerate(script[:step], start=1))
+        return step, (violation, Scenario(target.name, configuration, tuple(calls)))
     return len(script), None
 
 

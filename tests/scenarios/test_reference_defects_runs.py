@@ -114,6 +114,11 @@ def restore_or_go_on(self: Any, restore: Any = TaskRegistry.restore) -> None:
         raise
 
 
+def run_on_what_was_seen(self: Any, run: Any = Recovery.run) -> Any:
+    self.seen = self._history.database.select(runs.RUNS, "status = 'running'")
+    return run(self)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a dead worker may start": (
         put(RunHistory, "_check_start", lambda *_: None), run_scripts.starts),
@@ -175,6 +180,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(RunHistory, "start", start_as_it_was), circumstances.workers),
     "an error inside a ledger's scope is lost": (
         put(ledger.Ledger, "__exit__", lambda self, *_: self.close() or True), drivers.scopes),
+    "a worker outlives its scope": (put(worker_locks.Worker, "__exit__", lambda *_: False), drivers.scopes),
+    "recovery reads the runs before it has the lock": (
+        several(put(Recovery, "run", run_on_what_was_seen),
+                put(Recovery, "_in_flight", lambda self, _: runs.RUNS.decode_all(self.seen))), run_scripts.recovery),
 }  # fmt: skip
 
 

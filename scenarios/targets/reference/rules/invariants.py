@@ -202,7 +202,8 @@ def _check_runs_done(old: Mapping[str, Any], new: Mapping[str, Any], calls: Iter
                 "in-flight-flagged-once", f"run {forgotten} was in flight when its worker died, and recovery left it so"
             )
         for flagged in _running(old):
-            if new[flagged]["status"] != "interrupted":
+            is_finished = any(one.is_on("history.finish", "run_id", flagged) for one in calls)
+            if new[flagged]["status"] != "interrupted" and not is_finished:
                 raise Violation(
                     "in-flight-flagged-once", f"run {flagged} was in flight; recovery made it {new[flagged]['status']}"
                 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import BLANK, DAY_MS, START_MS, batch, call, create
+from tornpage.scenarios.targets.reference.scripts.calls import BLANK, DAY_MS, START_MS, batch, call, create, within
 
 _RESULTS: Final = ("success", "failure", "cancelled", "interrupted", "aborted_no_skill")
 
@@ -133,6 +133,11 @@ def recovery() -> Iterator[Action]:
     yield create("g")
     yield call("history.start", task_id="g", worker_id="w-g", run_id="r-g")
     yield batch(call("recover"), call("tasks.get", task_id="g"))
+    # Another process ends the run after this one's recovery has begun.
+    yield create("h")
+    yield call("history.start", task_id="h", worker_id="w-h", run_id="r-h")
+    ends = call("history.finish", run_id="r-h", status="success")
+    yield Action("overtaken", {"first": within(ends), "then": within(call("recover")), "at": 1})
 
 
 SCRIPTS: Final = (starts, run_ends, sessions, recovery)
