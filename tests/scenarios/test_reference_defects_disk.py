@@ -123,6 +123,11 @@ def without_a_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(schema, "MIGRATIONS", steps)
 
 
+def with_one_more_scope(patch: pytest.MonkeyPatch) -> None:
+    steps = tuple(tuple(one.replace("'system')", "'system', 'global')") for one in step) for step in schema.MIGRATIONS)
+    patch.setattr(schema, "MIGRATIONS", steps)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row of another's hand is not put in order": (
         lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
@@ -166,6 +171,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "permissions that can't be set keep a ledger from opening": (
         put(files_module, "_tighten_one", need_the_permissions), drivers.refused_files),
     "an enumeration is not checked": (without_a_check, drivers.schemas),
+    "an enumeration has one more member": (with_one_more_scope, drivers.schemas),
 }  # fmt: skip
 
 

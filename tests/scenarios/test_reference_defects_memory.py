@@ -12,7 +12,7 @@ from put_into_the_ledger import Patch, after, is_seen, put
 from tornpage.ledger import (
     observers,
 )
-from tornpage.ledger.cache import plain
+from tornpage.ledger.cache import plain, reading
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.cache.memory import Memory
 from tornpage.ledger.rules import times
@@ -77,6 +77,16 @@ def replace_and_forget(self: Any, content: bytes, replacing: Any = JsonSnapshotS
     self._unreadable = ([], [])
 
 
+def load_and_keep(self: Any, load: Any = RegistryEngine._load_memory) -> None:
+    pending = [*self._pending]
+    load(self)
+    self._pending.extend(pending)
+
+
+def settle_tasks(self: Any, found: Any, settled: Any = RegistryEngine.settled) -> None:
+    settled(self, None if found is None else [change for change in found if change.task is not UNSET])
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "observers do not hear what changed before they were added": (
         after(RegistryEngine, "_unheard", lambda _: []), together.elsewhere),
@@ -127,6 +137,15 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(RegistryEngine, "_is_outdated", outdated_by_others), drivers.interrupts),
     "a snapshot's directory is not synced": (
         put(json_snapshot, "_sync_directory", lambda _: None), outside.snapshots),
+    "a delivery state in doubt is not taken from the rows": (
+        put(RegistryEngine, "settled", settle_tasks), drivers.unfenced),
+    "what was interrupted and loaded is announced once more": (
+        put(RegistryEngine, "_load_memory", load_and_keep), drivers.interrupts),
+    "what can't be read is what it was": (
+        put(reading.TaskReader, "quarantined", lambda self: self._memory.quarantined), drivers.two_faults),
+    "a fresh list is of exact keys": (
+        put(plain.PlainBackend, "fresh_for_owner", lambda self, key: [
+            task for task in self.load()[1].tasks.values() if task.owner_key == key]), outside.snapshots),
 }  # fmt: skip
 
 

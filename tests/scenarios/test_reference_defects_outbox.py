@@ -16,6 +16,7 @@ from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
 from tornpage.ledger.outbox.messages import IMPORTED, MESSAGES
 from tornpage.scenarios.targets.reference.scripts import (
+    arguments,
     circumstances,
     drivers,
     hands,
@@ -48,6 +49,16 @@ def prune_and_forget(self: Any, *args: Any, prune: Any = queue.MessageQueue.prun
         for name in before - {row[0] for row in transaction.select(MESSAGES, "TRUE")}:
             transaction.delete(IMPORTED, name)
     return pruned
+
+
+def store_what_can_not_be_read(self: Any, file: Any, store: Any = Outbox._store_imported) -> Any:
+    verdict = store(self, file)
+    return "already_there" if file.message.id in {one.key for one in self.quarantined()} else verdict
+
+
+def end_alone(process: Any) -> None:
+    process.kill()
+    process.wait()
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -115,6 +126,19 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an interrupt is lost while a program is started": (
         put(program._InterruptsHeld, "_note", lambda *_: None), drivers.interrupted_programs),
     "an interrupted program goes on": (put(program, "_end", lambda _: None), drivers.interrupted_programs),
+    "an interrupted program leaves its child": (put(program, "_end", end_alone), drivers.interrupted_programs),
+    "an error is cut": (
+        after(outbox_rules, "failed", lambda one: replace(one, last_error=one.last_error[:200])), arguments.long_texts),
+    "a file of a name in capitals is taken over": (
+        put(legacy, "files_in", lambda directory: sorted(
+            one for one in directory.iterdir() if one.suffix.lower() == ".json")), messages.import_files),
+    "the error of a file without attempts is dropped": (
+        after(legacy, "_message", lambda one: one if one.attempt_count else replace(one, last_error=None)),
+        messages.import_files),
+    "the account of a file is dropped": (
+        after(legacy, "_message", lambda one: replace(one, account_id=None)), messages.import_files),
+    "a message that can't be read is that of a file": (
+        put(Outbox, "_store_imported", store_what_can_not_be_read), messages.spoiled_messages),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tornpage.ledger import (
     TERMINAL,
     IllegalTransition,
     Status,
+    TerminalOutcome,
     registry,
     rules,
 )
@@ -154,6 +155,12 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(rules, "select_for_run", select_any), edges.nothing_matches),
     "an origin that is false is none": (put(rules, "merge_delivery", fill_a_false_origin), edges.empty_but_there),
     "a session is known by its beginning": (put(rules, "select_for_run", select_by_beginning), edges.nothing_matches),
+    "what is blocked has succeeded": (
+        put(transitions, "outcome_of", lambda status, given: (
+            TerminalOutcome.SUCCEEDED if status == "succeeded" else given)), lambda: tasks.transitions("running")),
+    "an event comes before its task": (
+        put(rules, "with_delivery_status", lambda task, now, status: replace(
+            task, delivery_status=status, last_event_at=now)), tasks.times),
 }  # fmt: skip
 
 

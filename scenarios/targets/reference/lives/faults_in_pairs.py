@@ -116,6 +116,7 @@ class _Case:
             if not came:
                 break
         yield from self._wrong_when_overtaken()
+        yield from self._wrong_quarantine()
         if self._in_batch:
             yield from self._wrong_when_outdated()
 
@@ -138,6 +139,14 @@ class _Case:
                     yield f"after the fault {last}, and another process at {number}: {wrong}"
             if number not in self._driver.fired:
                 return
+
+    def _wrong_quarantine(self) -> Iterator[str]:
+        """What is wrong where another process breaks the row, or mends it, and the first look is at the quarantine."""
+        for kind, many in ("'abacus'", 1), ("'cli'", 0):
+            self._reader.execute("PRAGMA ignore_check_constraints = ON")
+            self._reader.execute(f"UPDATE tasks SET runtime = {kind}")  # noqa: S608 - literals
+            if len(self._ledger.tasks.quarantined()) != many:
+                yield f"another process made a task's runtime {kind}, and the quarantine has not {many} rows"
 
     def _fails_at_commit(self, number: int) -> bool:
         """Make the change; whether the statement of that number is its COMMIT."""
@@ -324,7 +333,7 @@ class _Case:
         self._turn += 1
         try:
             shown, settings, stored = self._texts(), self._asked(), self._stored()
-            opened = self._driver.opened
+            opened, told = self._driver.opened, self._mirror.changes
             self._ledger.tasks.progress(self._task, f"turn {self._turn}")
         except Exception as error:  # noqa: BLE001 - whatever it raises is wrong
             return f"nothing fails any more, and the ledger raises {error!r}"
@@ -336,6 +345,7 @@ class _Case:
             return f"its settings were {self._settings}, and are {settings}"
         for left, is_so in (
             ("a fence is still owed", self._owes_a_fence()),
+            ("observers were notified of more than that", self._mirror.changes != told + 1),
             ("the database is opened again at each call", self._driver.opened != opened),
             ("all rows are loaded again at each query", self._mirror.was_told),
         ):

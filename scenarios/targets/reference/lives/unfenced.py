@@ -3,6 +3,7 @@
 The change is on disk, and a crash may still undo it. Calls that would change nothing rely on it as if it were
 acknowledged: the same message again, the same end of a run. Each is made while fences fail, and has to be refused with
 an outcome that is unknown and worth a retry; and once more when they don't, when it succeeds and nothing is owed.
+Memory has what the rows show all the time.
 
 The end of such a ledger does not wait: what other processes still read in the log stays there.
 
@@ -30,7 +31,7 @@ def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list
         with Ledger.open(directory, connect=driver, observers=(), **how) as ledger, ledger.workers.hold("w"):
             wrong += _wrong_restore(driver, ledger)
             for name, make in _calls(ledger).items():
-                wrong += [f"{name}: {one}" for one in _wrong(driver, make)]
+                wrong += [f"{name}: {one}" for one in _wrong(driver, ledger, make)]
             for commit_fails in ("before", "after"):
                 wrong += _wrong_recovery(driver, ledger, commit_fails)
             wrong += [] if ledger.database is None or not ledger.database.fence_owed else ["a fence is still owed"]
@@ -47,14 +48,20 @@ def _calls(ledger: Ledger) -> Mapping[str, Callable[[], object]]:
         "enqueue": lambda: ledger.outbox.enqueue(channel="mail", target="me", payload={}, idempotency_key="key"),
         "ack": lambda: ledger.outbox.ack(sent),
         "create": lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="again", run_id="again"),
+        "set_delivery_state": lambda: ledger.tasks.set_delivery_state(task, last_notified_event_at=1),
         "open_session": lambda: ledger.history.open_session(run, session_id="session"),
         "finish": lambda: ledger.history.finish(run, "success"),
     }
 
 
-def _wrong(driver: Driver, make: Callable[[], object]) -> list[str]:
+def _wrong(driver: Driver, ledger: Ledger, make: Callable[[], object]) -> list[str]:
     driver.failing = {_FENCE: "before", "COMMIT": "after"}
     first = _said(make)
+    # Neither looks whether the other is up to date.
+    known, stored = ledger.tasks.view(), ledger.tasks.backend.load()[1]
+    if (dict(known.tasks), dict(known.deliveries)) != (dict(stored.tasks), dict(stored.deliveries)):
+        driver.failing = {}
+        return ["memory is not as the rows are"]
     driver.failing = {_FENCE: "before"}
     second = _said(make)
     driver.failing = {}

@@ -9,6 +9,7 @@ from tornpage.scenarios.targets.reference.scripts.calls import call, create, enq
 
 # Blank, no valid Unicode, a list where a text is wanted, a number, and what Python counts as the number 1.
 _ODD: Final[tuple[Any, ...]] = ("", "\ud800", [], 5, True)
+_LONG: Final = " ".join(map(str, range(2_000)))
 _ROOMS: Final = ("tasks", "history", "outbox", "")
 
 
@@ -26,4 +27,30 @@ def _odd_arguments(room: str) -> Callable[[], Iterator[Action]]:
     return script
 
 
-SCRIPTS: Final = tuple(map(_odd_arguments, _ROOMS))
+def long_texts() -> Iterator[Action]:
+    """Nothing is cut: the longest text of all is kept as it is."""
+    about = (
+        "task", "label", "task_kind", "source_id", "child_session_key", "parent_flow_id", "owner_key", "error",
+        "progress_summary", "run_id", "requester_session_key", "parent_task_id", "agent_id", "requester_agent_id",
+    )  # fmt: skip
+    yield create("long", **{name: f"{name} {_LONG}" for name in about})
+    yield create("run")
+    yield call("tasks.progress", task_id="run", text=_LONG)
+    yield call("history.start", task_id="run", worker_id="w0", run_id="run",
+               **dict.fromkeys(("repo", "user", "agent", "agent_type", "model", "provider"), _LONG))  # fmt: skip
+    yield call("history.open_session", run_id="run", session_id="s")
+    yield call("history.invalidate_session", session_id="s", reason=_LONG)
+    yield call("history.finish", run_id="run", status="failure", reason=_LONG, artifacts=[_LONG])
+    yield call("tasks.finish", task_id="long", status="failed", error=_LONG, terminal_summary=_LONG)
+    yield call("tasks.set_delivery_state", task_id="long", requester_origin=_LONG)
+    for name in ("m", "n"):
+        more = dict.fromkeys(("target", "turn_id", "account_id", "dispatch_kind"), _LONG)
+        yield enqueue(name, [_LONG], **more, idempotency_key=f"{name} {_LONG}")
+        yield call("outbox.fail", message_id=name, error=_LONG, permanent=name == "n")
+    yield call("outbox.move_to_failed", message_id="m", reason=_LONG)
+    old = {"channel": "mail", "to": "you", "id": "old", "lastError": _LONG, "accountId": _LONG, "turnId": _LONG}
+    yield call("legacy_file", name="long.json", content=old)
+    yield call("outbox.import_legacy")
+
+
+SCRIPTS: Final = (*map(_odd_arguments, _ROOMS), long_texts)

@@ -184,7 +184,8 @@ def import_files() -> Iterator[Action]:
     base = {"channel": "mail", "to": "you"}
     files: list[Any] = [
         {"id": "a", **base}, {"id": " b ", **base, "retryCount": 2, "lastAttemptAt": START_MS, "lastError": "e"},
-        {"id": "c", **base, "retryCount": -1}, {"id": "d", **base, "retryCount": 1e300}, {"id": "e", **base, "to": " "},
+        {"id": "c", **base, "retryCount": -1, "accountId": " bot ", "lastError": "e", "lastAttemptAt": 7},
+        {"id": "d", **base, "retryCount": 1e300}, {"id": "e", **base, "to": " "},
         {"id": "f", **base, "retryCount": 1.5, "enqueuedAt": 5}, {"id": "g", **base, "retryCount": "2"},
         {"id": "h", **base, "retryCount": True, "lastError": 5}, {"id": 5, **base}, [], "text", {},
         {"id": "i", **base, "retryCount": 3.0, "lastAttemptAt": 9, "turnId": " t ", "accountId": 5},
@@ -193,7 +194,8 @@ def import_files() -> Iterator[Action]:
     ]  # fmt: skip
     for number, content in enumerate(files):
         yield call("legacy_file", name=f"f{number:02}.json", content=content)
-    yield call("legacy_file", name="other.txt", content={"id": "t", **base})
+    for name in ("other.txt", "other.JSON", "other.json5", "other.json.new", ".json"):
+        yield call("legacy_file", name=name, content={"id": name, **base})
     yield enqueue("e2", idempotency_key="k")
     yield call("outbox.import_legacy")
     yield call("outbox.ack", message_id="a")
@@ -325,6 +327,9 @@ def spoiled_messages() -> Iterator[Action]:
             yield call(f"outbox.{method}", message_id=name, **more)
         yield call("outbox.recover", cutoff=None)
         yield call("outbox.recover", cutoff=None, later_ms=DAY_MS)
+    # A message of that id, in a file: it is not known to be the one that can't be read.
+    yield call("legacy_file", name="bad.json", content={"id": "bad0", "channel": "mail", "to": "you"})
+    yield call("outbox.import_legacy")
     yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
 
 

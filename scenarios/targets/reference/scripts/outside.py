@@ -222,7 +222,8 @@ def snapshots() -> Iterator[Action]:
         yield call("open.snapshot", document={**whole, "tasks": [without, other]})
     for contradicts in (
         {"created_at": 9, "started_at": 5}, {"started_at": 7, "ended_at": 6, "status": "failed"},
-        {"last_event_at": 3}, {"ended_at": 8}, {"created_at": 9, "owner_key": "me", "status": "lost", "ended_at": 1},
+        {"last_event_at": 3}, {"ended_at": 8}, {"owner_key": " me "},
+        {"created_at": 9, "owner_key": "me", "status": "lost", "ended_at": 1},
     ):  # fmt: skip
         yield call("open.snapshot", document={**whole, "tasks": [other, {**task, **contradicts}]})
     odds: tuple[object, ...] = (

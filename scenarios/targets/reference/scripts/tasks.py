@@ -16,7 +16,8 @@ def transitions(status: str) -> Iterator[Action]:
         call("tasks.start", task_id="t"), call("tasks.start", task_id="t", started_at=START_MS - 5),
         call("tasks.progress", task_id="t", text="  half\n way "), call("tasks.progress", task_id="t", text=BLANK),
         *(call("tasks.finish", task_id="t", status=end) for end in ENDS),
-        call("tasks.finish", task_id="t", status="succeeded", run_id="r", error="e", terminal_summary=" a  b "),
+        call("tasks.finish", task_id="t", status="succeeded", run_id="r", error="e", terminal_summary=" a  b ",
+             terminal_outcome="blocked"),
         call("tasks.finish", task_id="t", status="lost", run_id="r"),
         call("tasks.finish", task_id="t", status="failed", run_id="another"),
         call("tasks.finish", task_id="t", status="failed", terminal_outcome="blocked", ended_at=START_MS - 9),
@@ -53,6 +54,8 @@ def creation() -> Iterator[Action]:
     yield create("all", **every)
     yield create("over", status="failed", terminal_summary=" x \n y", terminal_outcome="blocked", error=BLANK)
     yield create("over2", status="succeeded", ended_at=3, last_event_at=9, started_at=4)
+    for status in ("succeeded", "lost"):
+        yield create(f"blocked {status}", status=status, terminal_outcome="blocked")
     for number, runtime in enumerate(("subagent", "acp", "cli", "cron")):
         yield create(f"r{number}", runtime=runtime)
         yield call("tasks.cancel", task_id=f"r{number}")
@@ -183,6 +186,13 @@ def times() -> Iterator[Action]:
     yield call("tasks.start", task_id="back", later_ms=-DAY_MS)
     yield call("tasks.progress", task_id="back", text="x", later_ms=-2 * DAY_MS)
     yield call("tasks.finish", task_id="back", status="lost", later_ms=-3 * DAY_MS)
+    # Each call that is an event, as the first one after the clock has gone back.
+    for number, (name, args) in enumerate((
+        ("set_notify_policy", {"policy": "silent"}), ("set_delivery_status", {"status": "delivered"}),
+        ("progress", {"text": "x"}), ("finish", {"status": "failed"}), ("cancel", {}),
+    )):  # fmt: skip
+        yield create(f"back{number}")
+        yield call(f"tasks.{name}", task_id=f"back{number}", **args, later_ms=-DAY_MS)
 
 
 def lists() -> Iterator[Action]:
