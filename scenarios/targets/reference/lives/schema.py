@@ -67,8 +67,8 @@ def _accepted(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _refused_statements(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What would be wrong, and the statement that would make it so."""
-    for table, columns in _ENUMERATIONS.items():
-        for column, members in columns.items():
+    for table, enumerations in _ENUMERATIONS.items():
+        for column, members in enumerations.items():
             for word in words:
                 if word not in members:
                     yield f"{table}.{column} may be {word!r}", f"UPDATE {table} SET {column} = '{word}'"  # noqa: S608 - words
