@@ -3,7 +3,8 @@
 Method. A pair is tried if one of its calls changes something. First come those that change the same rows or are the
 same call. Where only some can be tried, a number of pairs is first made one after the other: what counts is whether the
 first call, which is the one that is stopped, has another effect or answer after the second; pairs without any effect on
-each other come last. A call that returns nothing and leaves the file as it is may have its effect in memory, as one
+each other come last. Two calls of one method whose arguments change places come first: one moves `a` below `b`, the
+other `b` below `a`. A call that returns nothing and leaves the file as it is may have its effect in memory, as one
 that fills a cache: it counts as having one on each call with which it shares an argument. Of the same two names one
 pair follows the other, those tried at earlier states included.
 """
@@ -59,7 +60,8 @@ class Pairs:
         for first, second in product(calls, repeat=2):
             ours, theirs = changed[str(first)], changed[str(second)]
             if ours or theirs:
-                delay = _LATER * (0 if ours & theirs else 1 if first.name == second.name else 2)
+                apart = 0 if ours & theirs else 1 if first.name == second.name else 2
+                delay = -1 if _mirror_each_other(first, second) else _LATER * apart
                 ranked.append(_Pair(self._generator.random() + delay, first, second))
         if made_in_order:
             ranked = self._new_ones_first(ranked)
@@ -78,6 +80,14 @@ class Pairs:
             ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
             seen[one.kind] += 1
         return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
+
+
+def _mirror_each_other(first: Action, second: Action) -> bool:
+    """Whether they are calls of one method, and arguments of the one change places in the other."""
+    if first.name != second.name or first.args.keys() != second.args.keys():
+        return False
+    changed = [(value, second.args[key]) for key, value in first.args.items() if value != second.args[key]]
+    return bool(changed) and all((other, one) in changed for one, other in changed)
 
 
 def _meet_in_memory(serial: Serial, first: Action, second: Action) -> bool:

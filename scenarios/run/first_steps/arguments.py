@@ -127,10 +127,13 @@ def takes_a_list(method: Any) -> str:
     return next((one.name for one in _parameters(method) if one.kind is one.VAR_POSITIONAL), "")
 
 
-def arguments(method: Any) -> Iterator[dict[str, Any]]:
-    """Keyword arguments to try, simpler ones first; none if it needs an object that we can't make."""
+def arguments(method: Any, better: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keyword arguments to try, simpler ones first; none if it needs an object that we can't make.
+
+    `better` are values to try first, by parameter.
+    """
     required = needed(method)
-    samples = [list(_samples(one)) for one in required]
+    samples = [[*([better[one.name]] if one.name in better else ()), *_samples(one)] for one in required]
     if not all(samples):
         return
     tried = [

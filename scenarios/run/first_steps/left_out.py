@@ -16,9 +16,11 @@ _WRITES_LATER: Final = "it writes nothing before"
 
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
-    "close connect cursor execute executemany executescript commit rollback transaction run serve main loop listen "  # noqa: SIM905
-    "watch consume worker wait sync backup dump iterdump vacuum reopen connection memory disk".split()
+    "connect cursor execute executemany executescript commit rollback transaction serve main loop listen "  # noqa: SIM905
+    "consume wait backup dump iterdump vacuum reopen connection".split()
 )
+# The same, unless their name says of what, and they are told which: an account is closed, a run is finished.
+_LEFT_ALONE_ALONE: Final = frozenset("close run watch worker sync memory disk".split())  # noqa: SIM905
 # The same, unless they are told what: a cart is opened, a job is started, a room is joined.
 _LEFT_ALONE_BARE: Final = frozenset("begin start stop join open lock unlock".split())  # noqa: SIM905
 # The same, unless they are told what and their module can't communicate: a queue's messages are published.
@@ -43,8 +45,11 @@ def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], 
     if inspect.isgeneratorfunction(inspect.unwrap(method)):
         return "it is a generator"
     words = {*name.lower().split("_")}
+    says_of_what = len(words) > 1 and needed
+    alone = words & _LEFT_ALONE_ALONE and not says_of_what
     bare = words & (_LEFT_ALONE_BARE | _COMMUNICATES) and not needed
-    return LEFT_ALONE if words & _LEFT_ALONE or bare or (words & _COMMUNICATES and _communicates(method)) else ""
+    talks = words & _COMMUNICATES and _communicates(method)
+    return LEFT_ALONE if words & _LEFT_ALONE or alone or bare or talks else ""
 
 
 def _communicates(method: Any) -> bool:

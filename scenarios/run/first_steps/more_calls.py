@@ -7,11 +7,17 @@ away only the last is: it meets what the others have left of the second key, suc
 A method without an effect so far is called for the second key, and then for the first: it may move one of two rows. If
 with the second keys any of the calls that were found has no effect, or has one only then, there are none of them.
 
-Not covered: stores whose keys are neither text nor numbers, and defects that need more rows.
+A method that takes two keys is called for both at the end, and the other way round: two callers that do so at once may
+make a cycle, or wait for each other. It takes two if it has an effect only with two that are there, or if it changes
+two rows. Where the second of these calls fails after the first, what the first one has changed is taken away between.
+
+Not covered: stores whose keys are neither text nor numbers, defects that need more rows, and edges between keys that
+need not be there.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -19,12 +25,14 @@ from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import other_values
 from tornpage.scenarios.run.first_steps.values import second_keys_of
 
+_BOTH_WAYS: Final = (("alpha", "beta"), ("beta", "alpha"))
+
 
 class Effect(msgspec.Struct, frozen=True):
-    """What a call did to the tables: how many rows it added, whether one was lost as it was, whether any differs."""
+    """What a call did to the tables: how many rows it added, how many were lost as they were, whether any differs."""
 
     added: int
-    lost: bool
+    lost: int
     changed: bool
 
 
@@ -89,9 +97,55 @@ def second_keys(fresh: Fresh, found: Found, idle: Sequence[Action] = ()) -> dict
     return calls if does[0] == does[1] else {}
 
 
-def _working(fresh: Fresh, before: Sequence[Action], choices: Sequence[Action], *, adds: bool = False) -> list[Action]:
-    """The first of the calls not made before that changes something there, or `adds` rows; an empty list for none."""
-    for one in (one for one in choices if one not in before):
+def mirrored(fresh: Fresh, found: Found, failed: Sequence[Action] = ()) -> Found:
+    """Calls of a method that takes two keys, for both and the other way round, after all others.
+
+    `failed` are calls of other methods, which have failed with these arguments.
+    """
+    calls = [action for action, _ in found]
+    choices = [*calls, *failed]
+    texts = {action.name: [key for key, one in action.args.items() if isinstance(one, str)] for action in choices}
+    if "beta" not in (one for action in calls for one in action.args.values()) or max(map(len, texts.values())) < 2:
+        return []
+    effects = fresh().effects(calls)
+    adding, taking = (
+        [one for one, effect in zip(calls, effects, strict=True) if effect is not None and effect.added * sign > 0]
+        for sign in (1, -1)
+    )
+    anew: list[Action] = []
+    for one in adding:
+        anew += _working(fresh, [*calls, *anew], [one], again=True)
+    for action in {one.name: one for one in reversed(choices)}.values():
+        for keys in itertools.combinations(texts[action.name], 2):
+            pair = [Action(action.name, action.args | dict(zip(keys, two, strict=True))) for two in _BOTH_WAYS]
+            for there in ([], anew):
+                if not all(_takes_two(fresh, [*calls, *there], one, keys) for one in pair):
+                    continue
+                for between in ([], [*taking, *adding]):
+                    more = [*there, pair[0], *between, pair[1]]
+                    if None not in fresh().effects([*calls, *more])[len(calls) :]:
+                        return [(one, 0) for one in more]
+    return []
+
+
+def _takes_two(fresh: Fresh, before: Sequence[Action], both: Action, keys: Sequence[str]) -> bool:
+    """Whether a call uses two keys that are there: with both it changes two rows, or with another one nothing."""
+    effect = fresh().effects([*before, both])[-1]
+    if effect is None or not effect.changed:
+        return False
+    others = [Action(both.name, both.args | {key: "gamma"}) for key in keys]
+    without = [fresh().effects([*before, one])[-1] for one in others]
+    return effect.lost > 1 or not any(one is not None and one.changed for one in without)
+
+
+def _working(
+    fresh: Fresh, before: Sequence[Action], choices: Sequence[Action], *, adds: bool = False, again: bool = False
+) -> list[Action]:
+    """The first of the calls that changes something there, or `adds` rows; an empty list for none.
+
+    Calls made before are left out, but with `again`.
+    """
+    for one in (one for one in choices if again or one not in before):
         effect = fresh().effects([*before, one])[-1]
         if effect is not None and (effect.added > 0 if adds else effect.changed):
             return [one]

@@ -40,6 +40,7 @@ from tornpage.scenarios.run.first_steps.arguments import (
     ways_to_make,
     with_known,
 )
+from tornpage.scenarios.run.first_steps.learned import Better, better_values, choices_of, is_better
 from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
     NO_EFFECT,
@@ -51,7 +52,7 @@ from tornpage.scenarios.run.first_steps.left_out import (
     writes_later,
 )
 from tornpage.scenarios.run.first_steps.making import made, make_text
-from tornpage.scenarios.run.first_steps.more_calls import Effect, overwriting, second_keys, with_more
+from tornpage.scenarios.run.first_steps.more_calls import Effect, mirrored, overwriting, second_keys, with_more
 from tornpage.scenarios.run.first_steps.own_data import (
     A_CALL_S,
     FAILURES,
@@ -69,6 +70,8 @@ from tornpage.scenarios.run.first_steps.values import beats_of
 _STEP_MS: Final = 60_000
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
+# How the reason begins why a method that failed is not called.
+RAISED: Final = "it raised"
 _A_MONTH_S: Final = 31 * 86_400
 _TAKES_AWAY: Final = (
     "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
@@ -111,6 +114,8 @@ class Observed(msgspec.Struct, frozen=True):
     overwriting: tuple[Action, ...] = ()
     # Those of the calls that repeat another one for a second key.
     second: tuple[Action, ...] = ()
+    # How many of the calls, the last ones, take two keys both ways, or make these keys anew.
+    both_ways: int = 0
     # What mappings of a new store hold, by attribute: defaults, which are in no table.
     begun: Mapping[str, Any] = {}
     # The binding of the library that it opens its file with.
@@ -151,9 +156,8 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
     for number, make in enumerate(ways_to_make(store)):
         first, second = directory / f"first-{number}", directory / f"second-{number}"
         try:
-            played = discovered = _Played(store, make, first, deterministic=deterministic)
-            found = discovered.discover()
-
+            discovered, found = _discovered(store, make, first, deterministic=deterministic)
+            played = discovered
             numbers = itertools.count(1)
 
             def fresh(make: str = make, number: int = number, numbers: "itertools.count[int]" = numbers) -> _Played:
@@ -164,6 +168,8 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             found = with_more(found, overwrites)
             seconds = second_keys(fresh, found, discovered.idle())
             found = with_more(found, seconds)
+            both_ways = mirrored(fresh, found, discovered.failed()) if seconds else []
+            found = [*found, *both_ways]
             discovered.left_out = {
                 name: reason
                 for name, reason in discovered.left_out.items()
@@ -182,6 +188,7 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             observed,
             overwriting=_actions(overwrites),
             second=_actions(seconds),
+            both_ways=len(both_ways),
             other_files=played.other_files,
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),
@@ -191,6 +198,22 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
         f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function (or an "
         f"`async def`) that takes a path and returns such a store, and name that: --from MODULE:FUNCTION{plain}"
     )
+
+
+def _discovered(
+    store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool
+) -> "tuple[_Played, list[tuple[Action, int]]]":
+    """A store that was played, and the calls that were found; with better values where the rows say so."""
+    first = _Played(store, make, directory, deterministic=deterministic)
+    found = first.discover()
+    for number, choice in enumerate(choices_of(first.better)):
+        with contextlib.suppress(NotLearned):
+            there = directory.with_name(f"{directory.name}-better-{number}")
+            other = _Played(store, make, there, deterministic=deterministic, better=choice)
+            others = other.discover()
+            if is_better(choice, {one.name for one, _ in found}, {one.name for one, _ in others}):
+                return other, others
+    return first, found
 
 
 def _observed(played: "_Played", again: "_Played", found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
@@ -229,8 +252,18 @@ def _beats(action: Action, changes: Mapping[str, bool]) -> list[Beat]:
 class _Played:
     """One store in one directory, while it is played."""
 
-    def __init__(self, store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool) -> None:
+    def __init__(
+        self,
+        store: Callable[..., Any],
+        make: str,
+        directory: Path,
+        *,
+        deterministic: bool,
+        better: Better | None = None,
+    ) -> None:
         directory.mkdir(parents=True)
+        # Values to try first, and those that the rows have taught.
+        self._prefers, self.better = better or {}, dict[tuple[str, str], Any]()
         self._environment = Environment(sqlite3.connect)
         self._during = ambient.Ambient(self._environment).during if deterministic else _as_it_is
         self.directory, self.tried = directory, list[str]()
@@ -265,9 +298,21 @@ class _Played:
 
     def idle(self) -> list[Action]:
         """The calls with arguments that had no effect."""
-        without = [name for name, reason in self.left_out.items() if reason == NO_EFFECT]
-        args = ((name, next(arguments(getattr(self.store, name)), {})) for name in without)
+        return self._first_calls(NO_EFFECT)
+
+    def failed(self) -> list[Action]:
+        """The calls with arguments that raised an error with all of them."""
+        return self._first_calls(RAISED)
+
+    def _first_calls(self, why: str) -> list[Action]:
+        without = [name for name, reason in self.left_out.items() if reason.startswith(why)]
+        args = ((name, next(self._arguments(name, getattr(self.store, name)), {})) for name in without)
         return [Action(name, one) for name, one in args if one]
+
+    def _arguments(self, name: str, method: Any) -> Iterator[dict[str, Any]]:
+        # Parameters of one name are likely of one kind.
+        own_last = sorted(self._prefers.items(), key=lambda one: one[0][0] == name)
+        return arguments(method, {parameter: value for (_, parameter), value in own_last})
 
     # -- the methods ----------------------------------------------------------------------------------------
 
@@ -357,13 +402,14 @@ class _Played:
         if name not in self.tried:
             self.tried.append(name)
         reasons = []
-        for args in with_known(arguments(method), self._known):
+        for args in with_known(self._arguments(name, method), self._known):
             found = self._tried_with(name, method, args)
             if not isinstance(found, str):
                 return found
             reasons.append(found)
-        # The first arguments are the likeliest.
-        self.left_out[name] = reasons[0] if reasons else NEEDS_AN_OBJECT
+        # The first arguments are the likeliest, but for those of a wrong type.
+        fits = [one for one in reasons if not one.startswith(f"{RAISED} TypeError")]
+        self.left_out[name] = [*fits, *reasons, NEEDS_AN_OBJECT][0]
         return None
 
     def _tried_with(self, name: str, method: Any, args: dict[str, Any]) -> list[tuple[Action, int]] | str:
@@ -374,7 +420,7 @@ class _Played:
             with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                 returned = method(**copy.deepcopy(args))
         except FAILURES as error:
-            return f"it raised {type(error).__name__}: {error}"[:100]
+            return f"{RAISED} {type(error).__name__}: {error}"[:100]
         if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
             self.left_out[name] = f"it returned a {type(returned).__name__}"
             return []
@@ -392,6 +438,7 @@ class _Played:
         begins = self._begins == name and not ending(self.store)
         if begins or after != before or states_of(self.directory, self.file) != beside:
             self._known = args | self._known
+            self.better |= better_values(name, args, before, after)
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), added)]
         if not args and returned is not None:

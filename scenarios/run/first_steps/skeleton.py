@@ -56,10 +56,12 @@ class _Proposal(NamedTuple):
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
 
-    Where none does, those without the calls for a second key, then without those that overwrite something, and those of
-    a store that a restart changes.
+    Where none does, those without the calls that take two keys, without those for a second key, then without those that
+    overwrite something, and those of a store that a restart changes.
     """
     choices = [observed]
+    if observed.both_ways:
+        choices.append(msgspec.structs.replace(observed, calls=observed.calls[: -observed.both_ways]))
     for more in filter(None, (observed.second, observed.overwriting)):
         fewer = tuple(one for one in choices[-1].calls if one not in more)
         choices.append(msgspec.structs.replace(choices[-1], calls=fewer))

@@ -15,6 +15,8 @@ from tornpage import faults
 GIVEN: Final = "store.sqlite"
 _MAGIC: Final = b"SQLite format 3\x00"
 _KEEPS_TEXT: Final = re.compile(r"\bUSING\s+fts[345]\b(?!.*\bcontent\s*=)", re.IGNORECASE | re.DOTALL)
+# Not every type of SQLite's affinity NUMERIC: a DATE is often a text.
+_NUMERIC: Final = re.compile("INT|REAL|FLOA|DOUB|NUM|DEC", re.IGNORECASE)
 
 Row = tuple[Any, ...]
 
@@ -27,6 +29,8 @@ class Table(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
     keys: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    # The columns that are declared as numbers.
+    numeric: tuple[str, ...] = ()
 
 
 def _is_database(path: Path) -> bool:
@@ -54,7 +58,8 @@ def _table(connection: sqlite3.Connection, name: str) -> Table:
     columns = tuple(column for _, column, *_ in described)
     keys = tuple(column for _, column, _, _, _, place in described if place) or ("rowid",)
     rows = sorted(connection.execute(f"SELECT * FROM {quoted}").fetchall(), key=repr)  # noqa: S608 - its own tables
-    return Table(name, columns, tuple(tuple(row) for row in rows), keys)
+    numeric = tuple(column for _, column, kind, *_ in described if _NUMERIC.search(kind))
+    return Table(name, columns, tuple(tuple(row) for row in rows), keys, numeric=numeric)
 
 
 def count(tables: Sequence[Table]) -> int:
@@ -73,10 +78,10 @@ def changed(before: Sequence[Table], after: Sequence[Table]) -> dict[str, bool]:
     return found
 
 
-def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> bool:
-    """Whether a row that was there is no longer, as it was, in its table."""
+def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> int:
+    """How many rows that were there are no longer, as they were, in their table."""
     now = {table.name: {*table.rows} for table in after}
-    return any({*table.rows} - now.get(table.name, set()) for table in before)
+    return sum(len({*table.rows} - now.get(table.name, set())) for table in before)
 
 
 def others(directory: Path, file: str) -> tuple[str, ...]:
