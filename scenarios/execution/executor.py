@@ -17,6 +17,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
+from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
@@ -156,7 +157,7 @@ class Executor(Pair):
         saved = files if self.armed else None
         wanted = self._in_its_own_words(wanted, changes=after != before)
         self._require_wanted(step, wanted)
-        self.real.oracle.numbers_used = self.has_failed
+        self.real.oracle.numbers_used = has_failed = self.has_failed
         with self.recorded(str(step.action), after, stages) as record_answer:
             met = self.armed.met()
             answer = record_answer(self.real.call(step.action, after, stages))
@@ -164,9 +165,10 @@ class Executor(Pair):
                 answer = Answer("refused", answer.error)
             self.count(answer)
             self.answers[step.action.name, answer.kind, circumstance] += 1
-            self._same_refusal(step, wanted, answer, met)
+            self._same_refusal(step, wanted, answer, met, follows=has_failed)
             if answer.kind == "raised" and not self.armed:
-                message = f"no fault is armed, and {step.action} {answer}"
+                left_open = of_any_open_transaction(self.real.directory)
+                message = f"no fault is armed, and {step.action} {answer}{left_open}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             fires = self.armed.fired != fired
             self._judge(ends=step.ends is True)
@@ -236,7 +238,9 @@ class Executor(Pair):
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
 
-    def _same_refusal(self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int]) -> None:
+    def _same_refusal(
+        self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int], *, follows: bool
+    ) -> None:
         """Require that a fault changes neither a refusal nor an acknowledgement, and that no answer hides it."""
         if answer.kind == wanted.kind:
             return
@@ -245,7 +249,7 @@ class Executor(Pair):
                 "acknowledged-is-durable",
                 f"{step.action} {answer}; without the fault it would be {wanted}",
             )
-        self.keep_hidden(step.action, answer, {} if answer.kind == "refused" else met)
+        self.keep_hidden(step.action, answer, {} if answer.kind == "refused" else met, follows=follows)
 
     def _judge_answer(
         self, action: Action, wanted: Answer, answer: Answer, files: Files, *, fires: bool, changes: bool

@@ -1,5 +1,8 @@
 """The last answer of a trial that hides the fault it met: it is judged after all other checks.
 
+Where a call fails because a transaction is open, and a call before it has failed, that one has left it open: what is
+wrong then is the transaction, and not that the second error hides the first.
+
 A wrong state says more than a hidden error, and of a process that is watched from outside it is known only at its end
 whether the fault was met.
 """
@@ -7,8 +10,9 @@ whether the fault was met.
 from typing import Protocol
 
 from tornpage import faults
+from tornpage.scenarios.execution.generic_checks.open_connections import STILL_OPEN
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.hidden_errors import require_named
+from tornpage.scenarios.model.judging.hidden_errors import is_of_an_open_transaction, require_named
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.target import Action
 
@@ -50,8 +54,13 @@ class HiddenErrors:
             condition.saw(answer.error)
         self.keep(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
 
-    def keep(self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool) -> None:
-        """Keep an answer that hides the fault, if the fault was met or that is known only later."""
+    def keep(
+        self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool, follows: bool = False
+    ) -> None:
+        """Keep an answer that hides the fault, if the fault was met or that is known only later.
+
+        `follows` says that a call before it has failed.
+        """
         if not is_met and not condition.is_known_late:
             return
         if answer.error is not None and any(
@@ -61,7 +70,11 @@ class HiddenErrors:
             return
         try:
             require_named(action, answer, str(fault))
-        except Violation as violation:
+        except Violation as hidden:
+            violation = hidden
+            if follows and is_of_an_open_transaction(answer.error):
+                message = f"{action} {answer}: a call before it has failed under {fault}, and {STILL_OPEN}"
+                violation = Violation("still-usable-after-the-fault", message)
             self._last = violation, condition
 
     def require_none(self) -> None:

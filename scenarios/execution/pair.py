@@ -120,13 +120,16 @@ class Pair:
             self.has_failed = True
             self.armed.saw(answer.error)
 
-    def keep_hidden(self, action: Action, answer: Answer, met: Mapping[str, int]) -> None:
-        """Record an answer that hides a fault met since `met` was counted; `do` raises it."""
+    def keep_hidden(self, action: Action, answer: Answer, met: Mapping[str, int], *, follows: bool = False) -> None:
+        """Record an answer that hides a fault met since `met` was counted; `do` raises it.
+
+        `follows` says that a call before it has failed.
+        """
         for slot, condition in self.armed.items():
             fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
             words = fault.plan if isinstance(fault, Arm) else str(fault)
             is_met = answer.kind == "refused" or times_met(condition) > met.get(slot, 0)
-            self.real.hidden_errors.keep(action, answer, condition, words, is_met=is_met)
+            self.real.hidden_errors.keep(action, answer, condition, words, is_met=is_met, follows=follows)
 
     def look_after_crash(self, files: Files) -> None:
         """Open the files of a crash; not possible while a program that failed to open may be used again."""

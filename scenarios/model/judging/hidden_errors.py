@@ -81,6 +81,11 @@ def require_named(action: Action, answer: Answer, fault: str) -> None:
     )
 
 
+def is_of_an_open_transaction(error: BaseException | None) -> bool:
+    """Whether a call failed because its connection has a transaction open."""
+    return error is not None and any("within a transaction" in _own_text(one) for one in _shown(error))
+
+
 def names_a_fault(error: BaseException) -> bool:
     """Whether an exception, or one of its visible causes, is or names an error of the database or the system."""
     for one in _shown(error):

@@ -1,0 +1,67 @@
+"""A call that fails since an earlier one has left its transaction open: that is what is wrong, and no hidden error."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import others_stores
+import pytest
+
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.hidden_errors import HiddenErrors
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.scenario import Call, Limit, Restart, Scenario
+
+STUCK = sqlite3.OperationalError("cannot start a transaction within a transaction")
+
+
+class RollsBack(others_stores.ShelfTarget):
+    """Writes in a transaction of its own; a look at the rows has a connection of its own."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def put(self, key: str, value: object = 1) -> None:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                super().put(key, value)
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+        def all(self) -> dict[str, Any]:
+            with closing(sqlite3.connect(self.path)) as reader:
+                return dict(reader.execute("SELECT key, value FROM item"))
+
+
+class Met:
+    """A fault that was met."""
+
+    is_known_late = False
+    fired = 1
+
+    def saw(self, _error: BaseException) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("follows", "code"), [(False, "error-is-not-hidden"), (True, "still-usable-after-the-fault")])
+def test_a_transaction_that_is_open_already_is_named(follows: bool, code: str) -> None:
+    hidden = HiddenErrors()
+    hidden.keep(RollsBack.calls[0], Answer("raised", STUCK), Met(), "no memory", is_met=True, follows=follows)
+    with pytest.raises(Violation) as raised:
+        hidden.require_none()
+    assert raised.value.code == code
+    assert ("a transaction is still open" in raised.value.message) == follows
+
+
+@pytest.mark.usefixtures("shim")
+def test_where_rollback_has_no_memory_the_next_call_does_not_count_as_hiding_an_error(home: Path) -> None:
+    """How many bytes are too few depends on the version of SQLite."""
+    codes = set()
+    for number, too_few in enumerate(range(512, 12_288, 512)):
+        steps = (Restart(), Limit("heap", too_few, sticky=True), *map(Call, RollsBack.calls))
+        violation, _ = play(Scenario("store", others_stores.DELETE[0], steps), RollsBack(), home / str(number))
+        codes.add(violation and violation.code)
+    assert codes == {None, "still-usable-after-the-fault"}
