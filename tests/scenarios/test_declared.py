@@ -14,11 +14,13 @@ from tornpage import Action, Configuration, SimpleTarget, faults
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.plan import PROFILES, Profile
+from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Limit, Scenario
 from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.run.reproduce.artifacts import artifact_of
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
+from tornpage.scenarios.targets.registry import find_or_import
 
 Command = Callable[..., Any]
 
@@ -158,16 +160,16 @@ class NoSuchStory(tiny_stores.RemembersFirst):
         return strategies.just(Action("fly"))
 
 
-def test_a_search_that_can_not_go_on_throws_nothing_away(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Profile(
-        "quick", 1, 2, scenarios=5, steps=3, crash_states=2, kills=1, rival_points=1, limit_points=1, schedules=2
-    )
-    monkeypatch.setitem(PROFILES, "quick", small)
-    for jobs in (1, 2):
-        ran = command("check", "--target", "test_declared:NoSuchStory", "--quiet", "--jobs", jobs)
-        assert ran.code == 1, ran
-        assert "memory-equals-disk" in ran.out
-        assert "vacuous: fuzz: it could not continue" in ran.out
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_search_that_can_not_go_on_throws_nothing_away(jobs: int) -> None:
+    small = Profile("test", 1, 2, scenarios=5, steps=3)
+    target = find_or_import("test_declared:NoSuchStory")
+    recorder = run(target, Plan(("sweep", "fuzz"), small, report=None, jobs=jobs))
+    assert verdict(recorder) is Exit.FINDING
+    assert {one.finding.code for one in recorder.findings} == {"memory-equals-disk"}
+    (vacuous,) = recorder.vacuous
+    assert vacuous.search == "fuzz"
+    assert vacuous.reason.startswith("it could not continue")
 
 
 def test_a_scenario_with_an_allocation_that_fails_is_told_and_kept_as_it_is_played(

@@ -252,7 +252,7 @@ def test_litequeue_refuses_a_message_that_another_caller_has_just_pruned(
         session.close()
 
 
-@pytest.mark.parametrize(("name", "action", "begin"), [("huey", 0, 250), ("litequeue", 3, 1)])
+@pytest.mark.parametrize(("name", "action", "begin"), [("huey", 0, 310), ("litequeue", 3, 1)])
 def test_no_memory_for_a_commit_leaves_the_transaction_open(
     name: str, action: int, begin: int, shim: faults.Shim, home: Path
 ) -> None:
