@@ -12,7 +12,7 @@ from typing import Final
 
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.fingerprint import call_of
-from tornpage.scenarios.report.words import is_partial, place_of, plural, shortest
+from tornpage.scenarios.report.words import is_partial, place_of, plural, shortest, why_partial
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 # GitHub shows no more of one kind and step.
@@ -60,7 +60,7 @@ def _untested(record: RunRecord) -> Iterator[str]:
     elif record.exit_code == Exit.NOT_TESTED:
         yield _command("error", {"title": "tornpage: not tested"}, f"{record.target}: nothing happened")
     if is_partial(record):
-        yield _command("warning", {"title": "tornpage: partial"}, "the time was up before everything was tried")
+        yield _command("warning", {"title": "tornpage: partial"}, why_partial(record))
 
 
 def _notes(record: RunRecord) -> Iterator[str]:

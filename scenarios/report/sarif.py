@@ -14,7 +14,7 @@ from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.explain import explanation
 from tornpage.scenarios.model.fingerprint import call_of, fingerprint
 from tornpage.scenarios.model.judging.checks import CHECKS
-from tornpage.scenarios.report.words import is_partial, place_of
+from tornpage.scenarios.report.words import is_partial, place_of, why_partial
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 
 FINGERPRINT: Final = "tornpage/v1"
@@ -104,7 +104,7 @@ def _invocation(record: RunRecord) -> dict[str, Any]:
     notifications = [("error", f"vacuous: {one.search}: {one.reason}") for one in record.vacuous]
     notifications += [("warning", f"baseline: {note}") for note in record.baseline_notes]
     if is_partial(record):
-        notifications.append(("warning", "the time was up before everything was tried"))
+        notifications.append(("warning", why_partial(record)))
     invocation: dict[str, Any] = {
         "executionSuccessful": record.exit_code in {Exit.HOLDS, Exit.FINDING},
         "exitCode": record.exit_code,

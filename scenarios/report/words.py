@@ -38,7 +38,7 @@ def headline(record: RunRecord) -> str:
     if record.observations:
         words += f", {plural(len(record.observations), 'observation')} of checks it does not promise"
     if is_partial(record):
-        words += " (PARTIAL: the time was up before everything was tried)"
+        words += f" (PARTIAL: {why_partial(record)})"
     if record.shard:
         words += f" (share {record.shard} of the work; tornpage report merge judges the whole)"
     tried = extent(record) if record.exit_code == Exit.HOLDS else ""
@@ -80,8 +80,13 @@ def _share(tried: int, there: int, what: str) -> str:
 
 
 def is_partial(record: RunRecord) -> bool:
-    """Whether the time limit has ended it; a run with enough findings, or an interrupted one, has another reason."""
+    """Whether it ended early by itself; a run with enough findings, or an interrupted one, has another reason."""
     return not record.complete and not record.findings and record.exit_code != Exit.INTERRUPTED
+
+
+def why_partial(record: RunRecord) -> str:
+    """What a partial run says of itself; where a search died or could not go on, its own line has the reason."""
+    return "not everything was tried" if record.vacuous else "the time was up before everything was tried"
 
 
 def evidence(record: RunRecord) -> str:

@@ -68,7 +68,10 @@ def test_a_call_that_was_never_reached_makes_it_inconclusive_by_name(name: str, 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
 def test_a_search_that_had_no_time_has_tested_nothing(name: str, shim: faults.Shim, home: Path) -> None:
-    recorder = Recorder(deadline=0.0)
-    SEARCHES[name](tiny_stores.Tiny(), recorder, home, Plan((name,), PROFILE, report=None)).run()
+    recorder, target, plan = Recorder(deadline=0.0), tiny_stores.Tiny(), Plan((name,), PROFILE, report=None)
+    SEARCHES[name](target, recorder, home, plan).run()
     assert verdict(recorder) is Exit.NOT_TESTED
     assert not recorder.complete
+    # Its own line says why: another reason may be that a process has died.
+    record = run_record.record_of(recorder, target, plan, run_record.Points())
+    assert "PARTIAL: not everything was tried" in headline(record)
