@@ -21,6 +21,7 @@ from tornpage.scenarios.targets.reference.scripts import (
     drivers,
     hands,
     messages,
+    together,
 )
 
 
@@ -54,6 +55,12 @@ def prune_and_forget(self: Any, *args: Any, prune: Any = queue.MessageQueue.prun
 def store_what_can_not_be_read(self: Any, file: Any, store: Any = Outbox._store_imported) -> Any:
     verdict = store(self, file)
     return "already_there" if file.message.id in {one.key for one in self.quarantined()} else verdict
+
+
+def prune_and_count_before(self: Any, age_ms: float, prune: Any = queue.MessageQueue.prune, **how: Any) -> int:
+    ended = [one.completed_at for one in self.list() if one.completed_at is not None]
+    prune(self, age_ms, **how)
+    return sum(at < self._clock() - age_ms for at in ended)
 
 
 def end_alone(process: Any) -> None:
@@ -139,6 +146,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         after(legacy, "_message", lambda one: replace(one, account_id=None)), messages.import_files),
     "a message that can't be read is that of a file": (
         put(Outbox, "_store_imported", store_what_can_not_be_read), messages.spoiled_messages),
+    "what another process has pruned is counted": (
+        put(queue.MessageQueue, "prune", prune_and_count_before), together.overtaken_calls),
 }  # fmt: skip
 
 

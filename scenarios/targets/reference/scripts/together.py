@@ -207,6 +207,7 @@ def overtaken_calls() -> Iterator[Action]:
             (call("outbox.release", message_id="m", worker_id="w"), call("outbox.fail", message_id="m", error="e")),
             (call("outbox.ack", message_id="m"), call("outbox.fail", message_id="m", error="e")),
             (call("outbox.ack", message_id="n"), call("outbox.move_to_failed", message_id="n")),
+            (call("outbox.prune", age_ms=1), call("outbox.prune", age_ms=1)),
             (enqueue("o"), call("outbox.prune", age_ms=1)),
             (call("tasks.progress_by_run", run_id="r", text="x"),
              call("tasks.finalize_by_run", run_id="r", status="succeeded")),
