@@ -1,0 +1,343 @@
+"""A store that is made in a directory and played: each call's arguments, its effect on the tables, and the answers.
+
+Its public methods are called with plain arguments, in two rounds, since some need the results of others; after each
+call the tables are read past the store.
+
+Not covered: methods that need an object, or whose names suggest that they run or wait for something, and delayed
+effects.
+"""
+
+import contextlib
+import copy
+import inspect
+import re
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from tornpage import faults
+from tornpage.faults.reach.bindings import connection_classes
+from tornpage.scenarios.execution.call_timeout import limit
+from tornpage.scenarios.execution.generic_checks.open_connections import connections_on, leaves_a_transaction
+from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.target import Action, Environment
+from tornpage.scenarios.run.first_steps.arguments import (
+    arguments,
+    needed,
+    takes_a_list,
+    with_known,
+)
+from tornpage.scenarios.run.first_steps.learned import Better, better_values
+from tornpage.scenarios.run.first_steps.left_out import (
+    NEEDS_AN_OBJECT,
+    NO_EFFECT,
+    NotLearned,
+    ending,
+    is_an_ending,
+    why_left_alone,
+    writes_later,
+)
+from tornpage.scenarios.run.first_steps.making import made, make_text
+from tornpage.scenarios.run.first_steps.more_calls import Effect
+from tornpage.scenarios.run.first_steps.own_data import (
+    A_CALL_S,
+    FAILURES,
+    asked,
+    connection_in,
+    held,
+    is_data,
+    properties,
+)
+from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
+
+# The time of the next call that is kept.
+_STEP_MS: Final = 60_000
+# SQLite's levels of synchronous, by number.
+_LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
+# How the reason begins why a method that failed is not called.
+_RAISED: Final = "it raised"
+_TAKES_AWAY: Final = (
+    "remove", "delete", "__delitem__", "drop", "pop", "discard", "forget", "evict", "prune", "purge", "expire", "clear",
+    "wipe", "empty", "truncate", "reset", "flush",
+)  # fmt: skip
+NO_DATABASE: Final = "it was created, and there is no SQLite file in its directory"
+
+
+class Played:
+    """One store in one directory, while it is played."""
+
+    def __init__(
+        self,
+        store: Callable[..., Any],
+        make: str,
+        directory: Path,
+        *,
+        deterministic: bool,
+        better: Better | None = None,
+    ) -> None:
+        directory.mkdir(parents=True)
+        # Values to try first, and those that the rows have taught.
+        self._prefers, self.better = better or {}, dict[tuple[str, str], Any]()
+        self._environment = Environment(sqlite3.connect)
+        self._during = ambient.Ambient(self._environment).during if deterministic else _as_it_is
+        self.directory, self.tried = directory, list[str]()
+        self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
+        self.most: list[Table] = []
+        # Each table when it had most rows, and by call the tables that it has changed.
+        self.fullest: dict[str, Table] = {}
+        self.changes: dict[str, dict[str, bool]] = {}
+        self.answers: dict[str, Any] = {}
+        self.held: dict[str, None] = {}
+        self.left_out: dict[str, str] = {}
+        names = {
+            getattr(store, "__name__", "Store"): store,
+            "path": directory / GIVEN,
+            "environment": self._environment,
+        }
+        try:
+            with limit(A_CALL_S, "it did not return"), self._during("open"):
+                opened = made(make, names, lambda: bool(self.tables()))
+        except FAILURES as error:
+            raise NotLearned(f"{type(error).__name__}: {error}") from error
+        self.store, self.own = opened.store, opened.own
+        self.make, self.openings = make_text(opened), opened.openings
+        self.other_files: tuple[str, ...] = ()
+        # The first method that has left a transaction open.
+        self._begins = ""
+        # The arguments of calls that have changed something.
+        self._known: dict[str, Any] = {}
+        mappings = [name for name, value in held(self.own) if isinstance(value, Mapping)]
+        self.defaults = {name: data for name in mappings if (data := asked(self.own, name)) is not None}
+        self.begun = {table.name for table in self.tables() if table.rows}
+
+    def idle(self) -> list[Action]:
+        """The calls with arguments that had no effect."""
+        return self._first_calls(NO_EFFECT)
+
+    def failed(self) -> list[Action]:
+        """The calls with arguments that raised an error with all of them."""
+        return self._first_calls(_RAISED)
+
+    def _first_calls(self, why: str) -> list[Action]:
+        without = [name for name, reason in self.left_out.items() if reason.startswith(why)]
+        args = ((name, next(self._arguments(name, getattr(self.store, name)), {})) for name in without)
+        return [Action(name, one) for name, one in args if one]
+
+    def _arguments(self, name: str, method: Any) -> Iterator[dict[str, Any]]:
+        # Parameters of one name are likely of one kind.
+        own_last = sorted(self._prefers.items(), key=lambda one: one[0][0] == name)
+        return arguments(method, {parameter: value for (_, parameter), value in own_last})
+
+    # -- the methods ----------------------------------------------------------------------------------------
+
+    def discover(self) -> list[tuple[Action, int]]:
+        """The calls that change the file, in an order in which they work, each with how many rows it added."""
+        found: list[tuple[Action, int]] = []
+        methods = self.methods()
+        # What takes away comes last: others may need what is there.
+        for is_last in (False, True):
+            waiting = [one for one in methods if one[0].startswith(_TAKES_AWAY) is is_last]
+            for _ in range(2):
+                left = []
+                for name, method in waiting:
+                    done = self._try(name, method)
+                    if done is None:
+                        left.append((name, method))
+                    else:
+                        found += done
+                waiting = left
+                if is_last and waiting:
+                    found += self._add_again(found)
+        self._finish()
+        return found
+
+    def _add_again(self, found: list[tuple[Action, int]]) -> list[tuple[Action, int]]:
+        """Repeat the calls that added something: what takes it away may have done so already."""
+        before = self.tables()
+        adding = [action for action, added in found if added > 0]
+        self._repeat(adding)
+        return [(action, 0) for action in adding] if self.tables() != before else []
+
+    def repeat(self, actions: list[Action]) -> None:
+        """Repeat the same calls, and close the store."""
+        self._repeat(actions)
+        self._finish()
+
+    def play_like(self, other: "Played", actions: list[Action]) -> "Played":
+        """Make other calls than `other` did, knowing what it has learned."""
+        self.tried, self.left_out = other.tried, other.left_out
+        self.answers, self.changes = dict.fromkeys(other.answers), other.changes
+        self.repeat(actions)
+        return self
+
+    def effects(self, actions: Sequence[Action]) -> list[Effect | None]:
+        """Make the calls and close the store; the effect of each, None for one that failed."""
+        found: list[Effect | None] = []
+        after = self.tables()
+        for action in actions:
+            before = after
+            works = self._call(action)
+            self._environment.now_ms += _STEP_MS
+            after = self.tables()
+            effect = Effect(count(after) - count(before), lost_rows(before, after), before != after)
+            found.append(effect if works else None)
+        self._finish()
+        return found
+
+    def _repeat(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._call(action)
+            self._environment.now_ms += _STEP_MS
+            self._keep(self.tables())
+
+    def _call(self, action: Action) -> bool:
+        with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
+            getattr(self.store, action.name)(**copy.deepcopy(action.args))
+            return True
+        return False
+
+    def methods(self) -> list[tuple[str, Any]]:
+        """The public methods that can be tried, in the order of the class."""
+        names = [name for kind in reversed(type(self.own).__mro__[:-1]) for name in vars(kind)]
+        found = []
+        for name in dict.fromkeys(names):
+            method = getattr(type(self.own), name, None)
+            is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
+            if not is_public or not inspect.isfunction(method) or name in ("close", *self.openings):
+                continue
+            if reason := why_left_alone(name, method, needed(method), awaits=self.store is not self.own):
+                self.left_out[name] = reason
+            else:
+                found.append((name, getattr(self.store, name)))
+        return found
+
+    def _try(self, name: str, method: Any) -> list[tuple[Action, int]] | None:
+        """Try arguments until some work; return the calls worth a sweep, or None if it may work later."""
+        if name not in self.tried:
+            self.tried.append(name)
+        reasons = []
+        for args in with_known(self._arguments(name, method), self._known):
+            found = self._tried_with(name, method, args)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
+        # The first arguments are the likeliest, but for those of a wrong type.
+        fits = [one for one in reasons if not one.startswith(f"{_RAISED} TypeError")]
+        self.left_out[name] = [*fits, *reasons, NEEDS_AN_OBJECT][0]
+        return None
+
+    def _tried_with(self, name: str, method: Any, args: dict[str, Any]) -> list[tuple[Action, int]] | str:
+        """The calls worth a sweep; or why these arguments lead to none."""
+        before = self.tables()
+        beside = states_of(self.directory, self.file)
+        try:
+            with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
+                returned = method(**copy.deepcopy(args))
+        except FAILURES as error:
+            return f"{_RAISED} {type(error).__name__}: {error}"[:100]
+        if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
+            self.left_out[name] = f"it returned a {type(returned).__name__}"
+            return []
+        after = self.tables()
+        self._keep(after)
+        self.left_out.pop(name, None)
+        if not self._begins and leaves_a_transaction(self.directory):
+            self._begins = name
+        added = count(after) - count(before)
+        if added > 0:
+            self.changes.setdefault(name, changed(before, after))
+        if added > 0 and is_an_ending(name, needed(method)) and self._wrote_later(name):
+            return []
+        # A transaction that no other method ends is a defect, for the search to find.
+        begins = self._begins == name and not ending(self.store)
+        if begins or after != before or states_of(self.directory, self.file) != beside:
+            self._known = args | self._known
+            self.better |= better_values(name, args, before, after)
+            self._environment.now_ms += _STEP_MS
+            return [(Action(name, args), added)]
+        if not args and returned is not None:
+            self.answers.setdefault(f"{name}()", None)
+        # A read has an answer; a call without effect and answer may need other arguments.
+        if is_data(returned):
+            self._environment.now_ms += _STEP_MS
+            return [(Action(name, args), 0)]
+        return self._why_no_effect(name, method)
+
+    def _wrote_later(self, end: str) -> bool:
+        """Whether `end` has written what calls without an effect had left; they get that as their reason."""
+        later = [name for name, reason in self.left_out.items() if reason == NO_EFFECT]
+        self.left_out |= dict.fromkeys(later, writes_later(end))
+        return bool(later)
+
+    def _why_no_effect(self, name: str, method: Any) -> str:
+        if self._begins == name:
+            return f"it leaves a transaction open, which {ending(self.store)} ends: call both in one method"
+        listed = takes_a_list(method)
+        return f"it takes *{listed}, which a call by name can't fill" if listed else NO_EFFECT
+
+    def _keep(self, tables: list[Table]) -> None:
+        """Views are matched with the moment that has the most rows."""
+        self.held |= dict.fromkeys(name for name in self._data() if asked(self.store, name))
+        ours = [table for table in tables if table.name not in self.begun]
+        for table in ours:
+            if table.rows and len(table.rows) >= len(self.fullest.get(table.name, table).rows):
+                self.fullest[table.name] = table
+        if count(ours) >= count(self.most):
+            self.most = ours
+            self.answers |= {name: asked(self.store, name) for name in self._looks()}
+
+    def _data(self) -> list[str]:
+        return [*(name for name, _ in held(self.own)), *properties(self.own)]
+
+    def _looks(self) -> list[str]:
+        attributes = self._data()
+        mapping = ["items()"] if callable(getattr(self.store, "items", None)) else []
+        return [*attributes, *mapping, *(name for name in self.answers if name.endswith("()"))]
+
+    def _finish(self) -> None:
+        self.connection = connection_in(self.own, connection_classes())
+        opener = faults.shims().opener_of(self.directory / self.file)
+        self.library = opener.library.bindings[0].name if opener is not None else "sqlite3"
+        self.synchronous = self._level()
+        self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
+        if not self.closes and callable(getattr(self.store, "__exit__", None)):
+            self.closes = "__exit__"
+        close = getattr(self.store, "close", None)
+        if close is None and self.connection is not None:
+            close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
+        before = self.tables()
+        with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
+            if close is not None:
+                close()
+        if self.file and not count(before) and count(self.tables()):
+            self._wrote_later("close")
+        self.other_files = others(self.directory, self.file)
+        self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
+        if not self.file:
+            raise NotLearned(NO_DATABASE)
+        if "/" in self.file:
+            raise NotLearned(f"it makes a folder for its file, {self.file}")
+
+    def _level(self) -> str:
+        """The level of synchronous of an open connection; else the one that the source names, or SQLite's default."""
+        for connection in connections_on(self.directory):
+            with contextlib.suppress(sqlite3.Error):
+                return _LEVELS[connection.execute("PRAGMA synchronous").fetchone()[0]]
+        with contextlib.suppress(OSError, TypeError, KeyError):
+            source = inspect.getsource(sys.modules[type(self.own).__module__])
+            if found := re.search(r"\bsynchronous\s*=\s*['\"]?(\w+)", source, re.IGNORECASE):
+                named = found[1].upper()
+                return named if named in _LEVELS else dict(zip("0123", _LEVELS, strict=True)).get(named, "FULL")
+        return "FULL"
+
+    def tables(self) -> list[Table]:
+        """All tables with their rows."""
+        self.file, self.journal_mode, tables = read(self.directory)
+        return tables
+
+
+def _as_it_is(_call: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
