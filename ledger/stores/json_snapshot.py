@@ -2,7 +2,7 @@
 
 Saving writes a temporary file beside it, syncs it, renames it over the old one and syncs the directory, so that a
 crash leaves the old file or the new one. The file is 0600 and holds the format's version and the records. A record
-that can't be read is quarantined; it is kept in the file by later saves.
+that can't be read is quarantined; it is kept in the file by later saves, a task with its delivery state.
 
 Not covered: several processes writing to one file; the last one wins.
 """
@@ -61,10 +61,12 @@ class JsonSnapshotStore:
             )
         tasks, bad_tasks, task_reasons = _records(document.tasks, Task, "tasks")
         states, bad_states, state_reasons = _records(document.deliveries, DeliveryState, "task_delivery_state")
-        self._unreadable = (bad_tasks, bad_states)
+        # The delivery state of an unreadable task stays in the file with it.
+        theirs = {reason.key for reason in task_reasons}
+        self._unreadable = (bad_tasks, [*bad_states, *(state for state in states if state.task_id in theirs)])
         return Snapshot(
             {task.task_id: task for task in tasks},
-            {state.task_id: state for state in states},
+            {state.task_id: state for state in states if state.task_id not in theirs},
             (*task_reasons, *state_reasons),
         )
 

@@ -150,6 +150,25 @@ def test_an_unreadable_record_in_the_json_file_is_quarantined_and_kept(tmp_path)
     assert kept == {"a": "exploded", "b": "running"}
 
 
+def test_the_delivery_state_of_an_unreadable_task_stays_in_the_json_file_with_it(tmp_path):
+    """Nothing shows it, and the next save left it out."""
+    path = tmp_path / "ledger.json"
+    states = {key: DeliveryState(key, {"channel": key}, NOW) for key in ("a", "b")}
+    JsonSnapshotStore(path).save_snapshot(Snapshot({key: record(key) for key in ("a", "b")}, states))
+    document = json.loads(path.read_text())
+    document["tasks"][0]["status"] = "a newer one"
+    path.write_text(json.dumps(document))
+    with Ledger.open(store=JsonSnapshotStore(path)) as ledger:
+        assert ledger.tasks.get_delivery("a") is None
+        ledger.tasks.create(runtime="cli", task="another", owner_key="owner")
+    document = json.loads(path.read_text())
+    assert sorted(one["task_id"] for one in document["deliveries"]) == ["a", "b"]
+    document["tasks"] = [{**one, "status": "queued"} for one in document["tasks"]]
+    path.write_text(json.dumps(document))
+    with Ledger.open(store=JsonSnapshotStore(path)) as ledger:
+        assert ledger.tasks.get_delivery("a") == states["a"]
+
+
 # The registry over any store
 
 

@@ -158,6 +158,8 @@ def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Ou
     good, bad = _parted("task", "tasks", tasks)
     told, wrong = _parted("delivery", "task_delivery_state", deliveries)
     mine = sorted({name for name in told if name in good})
+    # The delivery state of an unreadable task is kept with it.
+    theirs = [name for name in told if ["tasks", name] in bad]
     written = {
         one["task_id"]: {**dict.fromkeys(_OPTIONAL["task"]), **one}
         for one in tasks
@@ -171,7 +173,7 @@ def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Ou
         "times": {name: [row[one] for one in _TIMES] for name, row in rows.items()},
         "contradictions": audited["summary"]["by_code"]["inconsistent_timestamps"],
         "unaudited": bad + wrong,
-        "kept": [len(good) + len(bad) + 2, len(mine) + len(wrong)],
+        "kept": [len(good) + len(bad) + 2, len(mine) + len(wrong) + len(theirs)],
         # §2: write to a temporary file, fsync, rename, fsync the directory; for each of two tasks.
         "durable": [True, True],
     })  # fmt: skip
