@@ -26,6 +26,7 @@ from typing import Any, Final
 import pytest
 
 from tornpage import faults
+from tornpage.scenarios.execution.finding.shrink import rarity
 from tornpage.scenarios.pytest_plugin import reports
 from tornpage.scenarios.pytest_plugin.markers import EveryFault
 from tornpage.scenarios.pytest_plugin.points import sample
@@ -53,6 +54,8 @@ class _Failure:
         self.plan = plan
         self.message = run.verdict.message if run.verdict is not None else ""
         self.report = run.report or run.reports.get("call")
+        # The most ordinary failure is shown first; a fault that never fired says less than any.
+        self.rarity = (run.verdict is not None and run.verdict.kind == VACUOUS, rarity(plan))
 
 
 class Sweep:
@@ -207,8 +210,9 @@ class Sweep:
         self.counts["not_repeated"] += kind == SURFACED and not run.repeated
         if kind in (FAILED, VACUOUS):
             self.failures.append(_Failure(plan, run))
-            if len(self.failures) > MOST_IN_FULL:
-                self.failures[-1].report = None
+            in_full = [one for one in self.failures if one.report is not None]
+            if len(in_full) > MOST_IN_FULL:
+                max(reversed(in_full), key=lambda one: one.rarity).report = None
 
     # -- report ----------------------------------------------------------------------------------------------
 
@@ -259,9 +263,14 @@ class Sweep:
             given.append(("tornpage_stopped", self.stopped))
         return given + [("tornpage_failed_at", f"{one.plan}: {one.message}") for one in self.failures[:_MOST_LINES]]
 
+    @property
+    def shown_first(self) -> _Failure:
+        """The most ordinary one of the failures that are shown in full."""
+        return min(self.failures, key=lambda one: (one.report is None, one.rarity))
+
     def headline(self) -> str:
         """The failure in one line."""
-        first = self.failures[0]
+        first = self.shown_first
         many = f"{len(self.failures)} of {self.counts['points']} fault points failed"
         return f"{many}; at {first.plan}: {first.message}"
 
@@ -316,8 +325,9 @@ class Sweep:
         return report
 
     def _with_points(self, base: pytest.TestReport) -> pytest.TestReport:
-        """The first failing point as the test's own failure; below it all of them, and the next ones in full."""
-        head, *others = self.failures
+        """The most ordinary failing point as the test's own failure; below it all of them, and two more in full."""
+        head = self.shown_first
+        others = [one for one in self.failures if one is not head]
         report = head.report
         if report is None or report.passed or not report.longrepr:
             report = reports.failed(self.runner.item, report or base, head.message)

@@ -71,6 +71,16 @@ store.close()
     )
 
 
+def test_the_most_ordinary_point_is_shown_first(project: pytest.Pytester) -> None:
+    """Reads, and an error after the COMMIT has taken effect, come before and after it, and fail as well."""
+    body = "try:\n    Store(tmp_path / 'a.db').add(1)\nexcept sqlite3.Error:\n    assert False, 'told'"
+    done = run_test(project, "every_fault", body)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(
+        ["lock:db@1=IOERR_LOCK: AssertionError: told*", "FAILED *fault points failed; at write:journal@1=FULL: *"]
+    )
+
+
 def test_any_other_exception_fails_at_its_point(project: pytest.Pytester) -> None:
     before = """
 class Forgetful(Store):

@@ -236,6 +236,12 @@ def _plainly(step: Step) -> Step:
     return step
 
 
+def rarity(plan: faults.FaultPlan) -> int:
+    """How rare the first fault of a plan is: 0 for the most common one; an error after the effect is the rarest."""
+    fault = plan.faults[0]
+    return len(_ORDINARY) + 1 if fault.timing == "after" else _rank(_ORDINARY, (fault.kind, fault.effect))
+
+
 def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
     """Plans of one fault that is more common than that of a plan."""
     fault = plan.faults[0]
