@@ -71,8 +71,9 @@ store.close()
     )
 
 
-def test_the_most_ordinary_point_is_shown_first(project: pytest.Pytester) -> None:
+def test_the_most_ordinary_point_is_shown_first(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads, and an error after the COMMIT has taken effect, come before and after it, and fail as well."""
+    monkeypatch.setenv("COLUMNS", "200")
     body = "try:\n    Store(tmp_path / 'a.db').add(1)\nexcept sqlite3.Error:\n    assert False, 'told'"
     done = run_test(project, "every_fault", body)
     done.assert_outcomes(failed=1)
