@@ -18,6 +18,8 @@ from tornpage.scenarios.targets.reference.lives.openings import place
 
 # It waits for a child that ends only when it is ended, and that keeps the pipe open as long.
 _PROGRAM: Final = "{ echo; exec tail -f /dev/null; } > PIPE & wait"
+# Of a program that is not interrupted; three of them end within the time limit of a call.
+_LIMIT_MS: Final = 2_000
 _PATIENCE_SECONDS: Final = 5.0
 _MOMENTS: Final = ("before it is started", "when it is started", "while it works")
 
@@ -46,7 +48,7 @@ def _wrong(ledger: Ledger, pipe: Path, when: str) -> str:
     handler, said = signal.getsignal(signal.SIGINT), "no interrupt"
     try:
         with mock.patch.object(subprocess, "Popen", _interrupting(when, made, child)):
-            said = str(ledger.outbox.recover(DeliveryProgram(program, timeout_ms=10_000)))
+            said = str(ledger.outbox.recover(DeliveryProgram(program, timeout_ms=_LIMIT_MS)))
     except KeyboardInterrupt:
         said = "interrupted"
     is_restored = signal.getsignal(signal.SIGINT) is handler
