@@ -9,9 +9,7 @@ from tornpage.ledger.upkeep.audit import AuditedTask
 from tornpage.ledger.upkeep.inspection import SqliteSource, Visit
 from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
-from tornpage.scenarios.targets.reference.scripts import Script
-from tornpage.scenarios.targets.reference.target import Reference
+from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug, OfOneScript
 
 
 class _Narrow(SqliteSource):
@@ -36,25 +34,19 @@ class _Upkeep(Upkeep):
             self._source = _Narrow(self._database)  # type: ignore[misc] # this build has another one
 
 
-class _Target(Reference):
-    """The build with one script: SQLite's own check would find the row in any file that a fault has been near."""
-
-    def workload(self) -> tuple[Action, ...]:
-        """A task."""
-        return (CREATE,)
-
-    @property
-    def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
-        """A task that nothing has happened to for an hour, and that can't be read."""
-        spoiled = {"table": "tasks", "key": "a", "column": "runtime", "value": "shell"}
-        return ((CREATE, Action("spoiled_row", spoiled), Action("audit", {"later_ms": 3_600_000})),)
-
+# A task that nothing has happened to for an hour, and that can't be read. With more calls, SQLite's own check would
+# find the row in any file that a fault has been near.
+_SCRIPT = (
+    CREATE,
+    Action("spoiled_row", {"table": "tasks", "key": "a", "column": "runtime", "value": "shell"}),
+    Action("audit", {"later_ms": 3_600_000}),
+)
 
 BUG = KnownBug(
     name="bad-row-audited",
     source="our own ledger, found by its model (python -m benchmarks.model_steps)",
     defect="the audit counts a task that no list shows, and maintenance announces what it can't do",
     checks=("report-is-true", "as-specified"),
-    make=lambda name: _Target(name, upkeep=_Upkeep),
+    make=lambda name: OfOneScript(name, _SCRIPT, upkeep=_Upkeep),
     searches=("sweep",),
 )

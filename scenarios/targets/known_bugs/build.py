@@ -88,17 +88,12 @@ class _SessionOnOthers(ReferenceSession):
         return life_of_a_store(self._place[0] / "other-stores", self._clock, registry=self.registry, **how)
 
 
-class OnAnotherStore(Reference):
-    """The reference, whose one script is the life of a registry on a store that fails.
+class OfOneScript(Reference):
+    """The reference, or a build with other `parts`, of which one script is played, and a task is made."""
 
-    `calls` are those of the script; `how` says at which of them the store fails, and what it lacks.
-    """
-
-    def __init__(self, name: str, registry: type[TaskRegistry], calls: tuple[Action, ...], **how: Any) -> None:
-        super().__init__(name)
-        made = [{"name": one.name, "args": one.args} for one in calls]
-        self._script = (Action("stores.life", {"kind": "memory", "calls": made, **how}),)
-        self._registry = registry
+    def __init__(self, name: str, script: Script, **parts: Any) -> None:
+        super().__init__(name, **parts)
+        self._script = script
 
     def workload(self) -> tuple[Action, ...]:
         """A task."""
@@ -108,6 +103,18 @@ class OnAnotherStore(Reference):
     def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
         """The one."""
         return (self._script,)
+
+
+class OnAnotherStore(OfOneScript):
+    """The reference, whose one script is the life of a registry on a store that fails.
+
+    `calls` are those of the script; `how` says at which of them the store fails, and what it lacks.
+    """
+
+    def __init__(self, name: str, registry: type[TaskRegistry], calls: tuple[Action, ...], **how: Any) -> None:
+        made = [{"name": one.name, "args": one.args} for one in calls]
+        super().__init__(name, (Action("stores.life", {"kind": "memory", "calls": made, **how}),))
+        self._registry = registry
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Open the ledger; those on other stores have the registry."""

@@ -7,11 +7,9 @@ from unittest import mock
 from tornpage.ledger.stores.json_snapshot import JsonSnapshotStore
 from tornpage.ledger.stores.store import Snapshot
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session
-from tornpage.scenarios.targets.known_bugs.build import CREATE, KnownBug
+from tornpage.scenarios.targets.known_bugs.build import KnownBug, OfOneScript
 from tornpage.scenarios.targets.reference.lives import other_stores
-from tornpage.scenarios.targets.reference.scripts import Script
 from tornpage.scenarios.targets.reference.session import ReferenceSession
-from tornpage.scenarios.targets.reference.target import Reference
 
 _TASK = {
     "task_id": "a", "runtime": "cli", "requester_session_key": "me", "owner_key": "me", "scope_kind": "session",
@@ -36,29 +34,22 @@ class _Session(ReferenceSession):
             return other_stores.opened_snapshot(self._place[0] / "snapshots", self._clock, **how)
 
 
-class _Target(Reference):
-    """The build with one script: a snapshot of a newer version."""
-
-    def workload(self) -> tuple[Action, ...]:
-        """A task."""
-        return (CREATE,)
-
-    @property
-    def scripts(self) -> tuple[Script, ...]:  # type: ignore[override]  # read, never set
-        """A task that can't be read, and its delivery state, which can."""
-        document = {"version": 1, "tasks": [_TASK], "deliveries": [{"task_id": "a"}]}
-        return ((Action("open.snapshot", {"document": document}),),)
+class _Target(OfOneScript):
+    """The build, whose store opens a snapshot of a newer version."""
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Open the ledger; snapshots are opened by the build's store."""
         return _Session(directory, configuration, environment, {})
 
 
+# A task that can't be read, and its delivery state, which can.
+_DOCUMENT = {"version": 1, "tasks": [_TASK], "deliveries": [{"task_id": "a"}]}
+
 BUG = KnownBug(
     name="state-of-bad-task-dropped",
     source="our own ledger, found by reading it against its specification",
     defect="once the task can be read again, its requester is never told: the delivery state is gone from the file",
     checks=("as-specified",),
-    make=_Target,
+    make=lambda name: _Target(name, (Action("open.snapshot", {"document": _DOCUMENT}),)),
     searches=("sweep",),
 )
