@@ -84,7 +84,7 @@ class SoundUnit(others_stores.ShelfTarget):
     calls = (Action("put", {"key": "a"}), Action("begin"), Action("commit"))
 
 
-class SoundAlways(SoundReader):
+class SoundAutocommitFalse(SoundReader):
     """With ``autocommit=False`` a transaction is always open."""
 
     class kind(SoundReader.kind):  # type: ignore[name-defined, misc]  # noqa: N801
@@ -136,13 +136,25 @@ class LeavesInAttached(SoundReader):
                 return dict(reader.execute("SELECT key, value FROM item"))
 
 
+class SoundExclusive(LeavesInAttached):
+    """Nobody else may use the attached database: its lock is kept by its own setting."""
+
+    class kind(LeavesInAttached.kind):  # type: ignore[name-defined, misc]  # noqa: N801
+        def set_up(self) -> None:
+            super().set_up()
+            self.db.execute("PRAGMA log.locking_mode = EXCLUSIVE")
+
+        def first(self) -> Any:
+            return self.db.execute("SELECT text FROM log.line").fetchall()[0]
+
+
 def idled(target: Any, home: Path) -> Violation | None:
     steps = [step for call in target.calls for step in (OtherWriter(), Call(call))]
     scenario = Scenario("store", others_stores.DELETE[0], (*steps, OtherWriter(is_last=True)))
     return play(scenario, target(), home / "idle")[0]
 
 
-SOUND = [others_stores.Sound, others_stores.SoundPerCall, SoundReader, SoundUnit, SoundThread]
+SOUND = [others_stores.Sound, others_stores.SoundPerCall, SoundReader, SoundUnit, SoundExclusive, SoundThread]
 
 
 @pytest.mark.usefixtures("shim")
@@ -150,7 +162,9 @@ SOUND = [others_stores.Sound, others_stores.SoundPerCall, SoundReader, SoundUnit
     "target",
     [
         *SOUND,
-        pytest.param(SoundAlways, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")),
+        pytest.param(
+            SoundAutocommitFalse, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")
+        ),
     ],
 )
 def test_a_store_that_ends_its_reads_is_left_alone(target: Any, home: Path) -> None:

@@ -80,7 +80,9 @@ def locks_for_good(directory: Path) -> bool:
     if any(_is_always_in_one(one) or _may_not_be_asked(one) for one in _are_in_a_transaction(directory)):
         return True
     return any(
-        "exclusive" in _answers(connection, "locking_mode", column=0) for connection in connections_on(directory)
+        "exclusive" in _answers(connection, f'"{name}".locking_mode', column=0)
+        for connection in connections_on(directory)
+        for name in _answers(connection, "database_list", column=1)
     )
 
 
