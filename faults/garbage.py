@@ -1,6 +1,8 @@
 """The garbage collector, without the warning that Python 3.13 and later give for each connection dropped unclosed.
 
 Most such connections are those of stores that a fault has kept from opening.
+
+Not covered: collections that Python starts by itself, in the middle of a call.
 """
 
 import gc

@@ -1,4 +1,8 @@
-"""The lines of the store's code at which a caller stands."""
+"""The lines of the store's code at which a caller stands.
+
+Left out are frames of the harness, of modules that pass a call on (``contextlib``, ``threading`` …) and of the import
+system. Those of packages that drive SQLite are shown only if there is no other.
+"""
 
 import linecache
 from pathlib import Path

@@ -16,7 +16,10 @@ BESIDE: Final = frozenset({"wal", "journal"})
 
 def role_of_flags(flags: int) -> str:
     """The role of a file that SQLite opens, by the flags of ``xOpen``."""
-    return next((role for flag, role in _OPEN_ROLES if flags & flag), "temp")
+    for flag, role in _OPEN_ROLES:
+        if flags & flag:
+            return role
+    return "temp"
 
 
 def role_of_path(path: str | None) -> str:
@@ -30,7 +33,11 @@ def role_of_path(path: str | None) -> str:
 
 
 class OpenFiles:
-    """The open files of one library; `paths` by SQLite's address, and every database ever opened, with its VFS."""
+    """The open files of one library.
+
+    Attributes: `paths`, by SQLite's address; `handles`, the addresses of the databases among them; `databases`, every
+    one that was ever opened, with its VFS.
+    """
 
     def __init__(self) -> None:
         self.paths: dict[int, str | None] = {}
@@ -39,13 +46,7 @@ class OpenFiles:
         self._identities: dict[int, tuple[int, int]] = {}
         self._names = Names()
         self._supers: set[int] = set()
-        # The addresses of the open databases.
-        self._on_databases: set[int] = set()
-
-    @property
-    def handles(self) -> int:
-        """How many handles on databases are open."""
-        return len(self._on_databases)
+        self.handles: set[int] = set()
 
     def opened(self, file: int, name: int | None, path: str | None, role: str, vfs_name: str) -> tuple[int, int] | None:
         """Record a file that was opened; return a database's device and inode."""
@@ -56,7 +57,7 @@ class OpenFiles:
             self._names.opened(file, name)
             if path is not None:
                 self.databases[path] = vfs_name
-                self._on_databases.add(file)
+                self.handles.add(file)
                 with contextlib.suppress(OSError):
                     status = os.stat(path)  # noqa: PTH116 - on a hot path
                     self._identities[file] = status.st_dev, status.st_ino
@@ -67,7 +68,7 @@ class OpenFiles:
         self.paths.pop(file, None)
         self._identities.pop(file, None)
         self._supers.discard(file)
-        self._on_databases.discard(file)
+        self.handles.discard(file)
         self._names.closed(file)
 
     def is_ours(self, name: int | None, path: str | None) -> bool:
@@ -83,4 +84,4 @@ class OpenFiles:
 
     def open_databases(self) -> set[str]:
         """The paths of the databases that are open."""
-        return {path for file in tuple(self._on_databases) if (path := self.paths.get(file)) is not None}
+        return {path for file in tuple(self.handles) if (path := self.paths.get(file)) is not None}

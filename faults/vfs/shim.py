@@ -87,7 +87,8 @@ class Shim:
     """The shim of one library; get it from `install` or `shim_for`, do not construct it.
 
     Attributes: `kept`, the exceptions that callbacks raised and that have not been raised in the harness yet; `paths`,
-    the open files by SQLite's address; `databases`, every database that was ever opened under this shim, and its VFS.
+    the open files by SQLite's address; `handles`, the addresses of the open databases; `databases`, every database that
+    was ever opened under this shim, and its VFS.
     """
 
     def __init__(self, library: Library) -> None:
@@ -96,7 +97,7 @@ class Shim:
         # SQLite may absorb the error that an interrupt becomes: until it is raised, every operation fails.
         self._interrupted = False
         self._files = OpenFiles()
-        self.paths, self.databases = self._files.paths, self._files.databases
+        self.paths, self.handles, self.databases = self._files.paths, self._files.handles, self._files.databases
         self._watchers: tuple[Injector, ...] = ()
         self._tapes: tuple[Tape, ...] = ()
         # The watchers that need the offset and the size of a read.
@@ -142,11 +143,6 @@ class Shim:
     def open_databases(self) -> set[str]:
         """The databases that connections of this library have open now."""
         return self._files.open_databases()
-
-    @property
-    def handles(self) -> int:
-        """How many handles on databases this library has open."""
-        return self._files.handles
 
     def has_open(self, path: str | os.PathLike[str]) -> bool:
         """Whether a connection of this library has this database open, compared by device and inode, not by path."""

@@ -115,7 +115,11 @@ class Shims:
     @property
     def handles(self) -> int:
         """How many handles on databases the libraries have open."""
-        return sum(one.handles for one in self._members)
+        # A loop, since it is asked before and after every call.
+        open_now = 0
+        for one in self._members:
+            open_now += len(one.handles)
+        return open_now
 
     @property
     def kept(self) -> list[BaseException]:
@@ -146,8 +150,10 @@ class Shims:
 
     def has_file_open(self, path: str | os.PathLike[str]) -> bool:
         """Whether a watched library has a file open under this name: a database, a log or a journal."""
-        real = os.path.realpath(path)
-        return any(real in one.paths.values() for one in self._members)
+        return self._has_name(os.fspath(path)) or self._has_name(os.path.realpath(path))
+
+    def _has_name(self, name: str) -> bool:
+        return any(name in one.paths.values() for one in self._members)
 
     # -- scopes --------------------------------------------------------------------------------------------
 

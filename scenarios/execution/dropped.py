@@ -31,21 +31,22 @@ def collected(kept: list[Any] | None = None) -> Iterator[None]:
     Connections in a transaction are added to `kept` instead, which the caller clears when the session ends; without it
     the session ends here, and they are closed, too.
     """
-    before, fails = faults.shims().handles, False
+    shims = faults.shims()
+    before, fails = shims.handles, False
     try:
         yield
     except BaseException:
         fails = True
         raise
     finally:
-        if faults.shims().handles > before:
+        if shims.handles > before:
             if kept is not None:
                 kept += _young_transactions()
             # What the scope has made is young, and has to stay so: the frames of an error in flight still hold it, and
             # what survives a collection is found by a full one only. A scope further out collects it.
             if kept is None or not fails:
                 collect(1)
-            if kept is None and faults.shims().handles > before:
+            if kept is None and shims.handles > before:
                 collect()
                 closed_by_threads(before)
 

@@ -10,7 +10,7 @@ from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.at_rest import read_at_rest
 from tornpage.scenarios.execution.frames import forget_frames
-from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
+from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask
 from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, content_of
 from tornpage.scenarios.execution.reopen import contents_of, is_damage, kept_logs, view_of
 from tornpage.scenarios.execution.snapshots import Holder
@@ -37,7 +37,7 @@ class FreshReader:
         `session` is what has the store open, if anything.
         """
         # Past the shim, and past faults of plain files; what reading creates (an attached database) is private, too.
-        with spared(), strict_umask():
+        with spared(), StrictUmask():
             for make_way in self.before_reading:
                 make_way()
             if self._target.files_view is not None:

@@ -19,7 +19,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tornpage.faults import clock_names
@@ -28,7 +28,7 @@ from tornpage.faults.locks import live_threads
 
 _MOST_S: Final = 3600.0
 _sleep = time.sleep
-_READ: Final = ("monotonic", "perf_counter", "time")
+_CLOCKS: Final = tuple(f"{name}{unit}" for name in ("monotonic", "perf_counter", "time") for unit in ("", "_ns"))
 _time: Any = time
 _condition: Any = threading.Condition
 # The modules in which limits are counted, and their names of the clock.
@@ -44,7 +44,7 @@ class _Clock:
         self._has_child = False
         self._too_long = too_long
         self._skipped_s = 0.0
-        self.before: dict[str, Any] = {name: getattr(time, name) for name in ("sleep", *_READ, *_in_ns(_READ))}
+        self.before: dict[str, Any] = {name: getattr(time, name) for name in ("sleep", *_CLOCKS)}
         self.wait_before: Any = _condition.wait
         self.limits_before = [getattr(module, name) for module, name in _OF_LIMITS]
 
@@ -86,10 +86,6 @@ class _Clock:
         return now + round(skipped * 1_000_000_000) if name.endswith("_ns") else now + skipped
 
 
-def _in_ns(names: Iterable[str]) -> list[str]:
-    return [f"{name}_ns" for name in names]
-
-
 @contextlib.contextmanager
 def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException) -> Iterator[None]:
     """Let sleep take no time in this scope; raises `too_long` if it would have taken too much.
@@ -105,7 +101,7 @@ def no_real_sleep(others: Collection[threading.Thread], too_long: BaseException)
     _condition.wait = lambda condition, timeout=None: clock.wait(condition, timeout)
     for module, name in _OF_LIMITS:
         setattr(module, name, clock.of_limits)
-    for name in (*_READ, *_in_ns(_READ)):
+    for name in _CLOCKS:
         setattr(time, name, functools.partial(clock.read, name))
     try:
         yield

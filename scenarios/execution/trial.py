@@ -22,7 +22,7 @@ from tornpage.scenarios.execution.commit_spy import CommitSpy
 from tornpage.scenarios.execution.dropped import closed_by_threads, collected
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.fresh_reader import FreshReader
-from tornpage.scenarios.execution.generic_checks.file_modes import require_private, strict_umask
+from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask, require_private
 from tornpage.scenarios.execution.generic_checks.open_connections import (
     naming_open_transactions,
     of_an_open_transaction,
@@ -151,7 +151,7 @@ class Trial:
     @contextlib.contextmanager
     def _in_its_process(self) -> Iterator[None]:
         """The store running: also a read of it may create files, for their owner alone."""
-        with collected(self._dropped), in_life(self.life) if self.life else contextlib.nullcontext(), strict_umask():
+        with collected(self._dropped), in_life(self.life) if self.life else contextlib.nullcontext(), StrictUmask():
             yield
 
     def __enter__(self) -> Self:
@@ -167,7 +167,7 @@ class Trial:
             self.close()
 
     def _open_in(self, directory: Path, environment: Environment) -> Session:
-        with in_time("opening the store"), strict_umask():
+        with in_time("opening the store"), StrictUmask():
             return self.target.open(directory, self.oracle.configuration, environment)
 
     def _hung(self, hang: TookTooLongError) -> Violation | TargetError:

@@ -32,7 +32,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint, Touches, name_in, own_there
 from tornpage.scenarios.execution.dropped import collected
-from tornpage.scenarios.execution.generic_checks.file_modes import strict_umask
+from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask
 from tornpage.scenarios.execution.in_place import another_process
 from tornpage.scenarios.execution.reopen import (
     fresh_view_on,
@@ -106,7 +106,7 @@ class CrashReader:
         known = self._seen.get(state.identity)
         if known is None:
             try:
-                with another_process(), strict_umask():
+                with another_process(), StrictUmask():
                     known = self._look(state, now_ms, directory)
             except Violation as violation:
                 known = violation

@@ -8,7 +8,6 @@ that promises more (private whatever the umask) checks that in its own `self_che
 Not covered: systems without POSIX modes, access lists, and directories.
 """
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -21,14 +20,14 @@ UMASK: Final = 0o077
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-@contextlib.contextmanager
-def strict_umask() -> Iterator[None]:
+class StrictUmask:
     """Inside this scope new files are accessible to their owner only, whichever thread creates them."""
-    outer = os.umask(UMASK)
-    try:
-        yield
-    finally:
-        os.umask(outer)
+
+    def __enter__(self) -> None:
+        self._outer = os.umask(UMASK)
+
+    def __exit__(self, *_: object) -> None:
+        os.umask(self._outer)
 
 
 def require_private(directory: Path) -> None:
