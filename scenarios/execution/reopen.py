@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.integrity import problems_of
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
 from tornpage.scenarios.execution.dropped import collected
@@ -116,13 +117,13 @@ def require_integrity(connection: sqlite3.Connection) -> None:
     It covers pages and indexes, and the foreign keys that the schema declares.
     """
     try:
-        problems = connection.execute("PRAGMA integrity_check").fetchall()
+        problems = problems_of(connection)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         raise Violation("integrity", f"SQLite's own check fails: {error!r}") from error
-    if problems != [("ok",)]:
-        raise Violation("integrity", "; ".join(str(row[0]) for row in problems[:3]))
+    if problems:
+        raise Violation("integrity", "; ".join(problems))
     require_foreign_keys(connection)
 
 

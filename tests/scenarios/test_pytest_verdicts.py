@@ -220,6 +220,23 @@ class Scribbles(Store):
     done.stdout.fnmatch_lines(["sync:journal@1=IOERR_FSYNC: */a.db can't be read: file is not a database"])
 
 
+def test_a_schema_with_functions_of_the_program_is_not_taken_for_damaged(project: pytest.Pytester) -> None:
+    before = """
+class Names(Store):
+    def __init__(self, path):
+        self.path = path
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.create_collation("by_name", lambda one, other: (one > other) - (one < other))
+        self.db.create_function("is_name", 1, bool, deterministic=True)
+        self.db.execute("CREATE TABLE IF NOT EXISTS t (x TEXT PRIMARY KEY COLLATE by_name CHECK (is_name(x)))")
+
+    def add(self, x):
+        self.db.execute("INSERT INTO t VALUES(?)", (x,))
+"""
+    body = ADD.replace("Store(", "Names(").replace("add(1)", "add('ada')")
+    run_test(project, "every_fault(operations='write')", body, before=before).assert_outcomes(passed=1)
+
+
 def test_a_shared_database_is_looked_at_too(project: pytest.Pytester) -> None:
     before = """
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.files import is_made
+from tornpage.faults.integrity import problems_of
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.pytest_plugin.rerun.connections import file_of
@@ -188,7 +189,7 @@ def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
             connection.execute("PRAGMA busy_timeout = 0")
             # Closing the last connection to a log removes it, and this may be the last.
             connection.execute("PRAGMA synchronous = OFF")
-            rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+            problems = problems_of(connection)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in _BUSY:
                 locked.append(path)
@@ -198,6 +199,6 @@ def damage(paths: Iterable[str]) -> tuple[str, list[str]]:
             return f"{path} can't be read: {error}", []
         finally:
             connection.close()
-        if rows != ["ok"]:
-            return f"PRAGMA integrity_check of {path} reports: {'; '.join(rows)}", []
+        if problems:
+            return f"PRAGMA integrity_check of {path} reports: {'; '.join(problems)}", []
     return "", locked
