@@ -468,6 +468,6 @@ class Interleavings(Search):
         if self.recorder.repeats_one(finding):
             return
         key, home = self.recorder.key_of(finding), self.directory / "minimise"
-        short = shown(scenario, violation, self.target, home)
+        short = shown(scenario, violation, self.target, home, is_over=self.recorder.shrinking())
         finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
         self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))

@@ -210,16 +210,16 @@ class Kill(PointSearch):
         The cold start also kills a process: if that kill shows the violation already, a scenario without it may be
         better.
         """
-        home, plain = self.directory / "minimise", without_faults(scenario)
+        home, plain, is_over = self.directory / "minimise", without_faults(scenario), self.recorder.shrinking()
         if (found := play(plain, self.target, home)[0]) is not None:
-            return Shown(*minimise(plain, found, self.target, home), note=NO_FAULT)
+            return Shown(*minimise(plain, found, self.target, home, is_over=is_over), note=NO_FAULT)
         warm = [step for step in scenario.steps[:-1] if not (isinstance(step, Restart) and step.crash)]
         warmer = msgspec.structs.replace(scenario, steps=(*warm, scenario.steps[-1]))
         played = partial(_play_if_it_kills, supervisor=supervisor)
         for one in (scenario, warmer):
             again, _ = played(one, self.target, home)
             if again is not None:
-                return Shown(*minimise(one, again, self.target, home, played))
+                return Shown(*minimise(one, again, self.target, home, played, is_over=is_over))
         return Shown(scenario, violation, again=False)
 
     def scenario(self, configuration: Configuration, point: Point) -> Scenario:

@@ -411,7 +411,8 @@ class PointSearch(WorkloadSearch):
         if self.recorder.repeats_one(finding):
             return
         keys: tuple[Key, ...] = (self.recorder.key_of(finding),)
-        short = shown(scenario, violation, self.target, self.directory / "minimise")
+        is_over = self.recorder.shrinking()
+        short = shown(scenario, violation, self.target, self.directory / "minimise", is_over=is_over)
         finding = Finding.of(short.violation, short.scenario, search or self.name, short.note, shows_again=short.again)
         if not short.again:
             # Another point of its kind may be reproducible; the limit is for targets that never behave the same twice.

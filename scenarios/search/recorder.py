@@ -74,6 +74,8 @@ class Tally:
 Key = tuple[str, ...]
 # Where one of a group was seen: the call, the configuration, and the search.
 Point = tuple[str, str, str]
+# At least so long a finding may be shrunk in a search with a time limit.
+_SHRINKS_S: Final = 5.0
 _OF_THE_WORLD: Final = frozenset(("fault", "limit", "rival", "system call"))
 _GROUP_WORDS: Final = 5
 # The beginning of a message: the call in which a process was killed, or that it was between two of them.
@@ -320,6 +322,18 @@ class Recorder:
     def is_late(self) -> bool:
         """Whether the time is up."""
         return self.deadline is not None and monotonic() > self.deadline
+
+    def shrinking(self) -> Callable[[], bool]:
+        """Whether the time is up to shrink a finding that was just met; it never is without a time limit.
+
+        Half of the time that is left, and at least some seconds: other findings may come after it, and a store that is
+        slow to open takes minutes.
+        """
+        if self.deadline is None:
+            return lambda: False
+        now = monotonic()
+        end = now + max((self.deadline - now) / 2, _SHRINKS_S)
+        return lambda: monotonic() > end
 
     def transcript(self) -> Transcript:
         """What was recorded beside the reported events, for a recorder that takes them over."""

@@ -10,14 +10,17 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
+from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.model.events import CrashesTried, Finding
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Arm, Call, CrashAt
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.run.reproduce import replay_file as reproducer
 from tornpage.scenarios.search.crash.search import CrashSearch
+from tornpage.scenarios.search.crash.shrunk import shortest
 from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Any]
@@ -224,3 +227,24 @@ def test_what_was_left_out_is_told_in_text_in_json_and_on_the_page(command: Comm
     assert "file/FULL: left out: " in text
     assert words in text
     assert words in (tmp_path / "page.html").read_text()
+
+
+def test_no_crash_of_a_shorter_scenario_is_judged_when_the_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
+) -> None:
+    target = tiny_stores.Tiny()
+    calls = [Call(action) for action in target.workload()[:2]]
+    scenario = Scenario(target.name, Configuration("delete", "FULL"), (*calls, CrashAt(1)))
+    seen, judged = Violation("acknowledged-is-durable", "nothing of the kind"), []
+    judge = Recording.judge
+
+    def counted(self: Recording, *args: Any) -> Any:
+        judged.append(args)
+        return judge(self, *args)
+
+    monkeypatch.setattr(Recording, "judge", counted)
+    shortest(seen, scenario, target, home, 0, is_over=lambda: True)
+    few = len(judged)
+    shortest(seen, scenario, target, home, 0)
+    # The scenario that was found is played in both.
+    assert few < 10 < len(judged) - few

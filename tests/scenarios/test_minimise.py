@@ -10,6 +10,7 @@ from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, minimis
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.search import recorder
 from tornpage.scenarios.targets.reference.draws.simpler_actions import simpler_actions
 
 WRONG = Violation("integrity", "it is wrong")
@@ -199,3 +200,32 @@ def test_what_opening_shows_is_one_finding_whichever_call_opened_it() -> None:
     # One that a call is needed for keeps it, and one that needs no step has none.
     assert shortest((call("put"),), lambda scenario: "put" in called(scenario)) == (call("put"),)
     assert shortest((call("put"),), lambda _scenario: True) == ()
+
+
+def test_a_search_with_a_time_limit_shows_the_shortest_so_far() -> None:
+    steps = tuple(call(name) for name in "abcdefgh")
+    played: list[int] = []
+
+    def fails(scenario: Scenario, _target: object, _directory: Path) -> tuple[Violation | None, Counter[str]]:
+        played.append(len(scenario.steps))
+        return (WRONG if "h" in called(scenario) else None), Counter()
+
+    short, _ = minimise(
+        Scenario("none", Configuration(), steps), WRONG, Files(), Path(), fails, is_over=lambda: len(played) >= 2
+    )  # type: ignore[arg-type]
+    assert played == [4, 4]
+    assert called(short) == {*"abch"}
+
+
+def test_half_of_the_time_that_is_left_is_for_shrinking_and_some_seconds_at_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(recorder, "monotonic", lambda: now[0])
+    for deadline, end in ((None, 10_000.0), (140.0, 120.0), (102.0, 105.0), (90.0, 105.0)):
+        now[0] = 100.0
+        is_over = recorder.Recorder(deadline=deadline).shrinking()
+        now[0] = end - 0.1
+        assert not is_over()
+        now[0] = end + 0.1
+        assert is_over() is (deadline is not None)

@@ -207,14 +207,24 @@ class Recording:
         return state, view
 
     def wrong_in_last_step(
-        self, device: faults.Device, seed: int = 0, *, power: bool | None = None
+        self,
+        device: faults.Device,
+        seed: int = 0,
+        *,
+        power: bool | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[faults.State, Violation]]:
-        """Each crash of the last step that violates a check, or one of each kind. No session may be open there."""
+        """Each crash of the last step that violates a check, or one of each kind, until `is_over` returns True.
+
+        No session may be open there.
+        """
         reader, spans = self.reader(), self.history.spans
         states = self.states(device, seed)
         first = next(span for span in spans if span.step == spans[-1].step)
         for position in range(first.begin, len(self.tape) + 1):
             for state in (states.process(position), *states.power(position)):
+                if is_over():
+                    return
                 if power in (None, state.crash.power):
                     try:
                         self.judge(state, reader, device)

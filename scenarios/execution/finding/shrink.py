@@ -16,6 +16,8 @@ Then, in this order, until nothing changes; each change is kept if the scenario 
 
 So every fault that a shrunk scenario still has is needed; `what_suffices` lists them in words.
 
+A search with a time limit ends this early: the scenario is then the shortest so far.
+
 Not covered: replacing a needed call by another one, and other kinds of crash (the crash search shrinks those itself).
 """
 
@@ -63,11 +65,23 @@ class Shown(NamedTuple):
     note: str = ""
 
 
-def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, play: Play = play) -> Shown:
+def _never() -> bool:
+    return False
+
+
+def shown(
+    scenario: Scenario,
+    seen: Violation,
+    target: Target,
+    directory: Path,
+    play: Play = play,
+    *,
+    is_over: Callable[[], bool] = _never,
+) -> Shown:
     """The shortest scenario that shows the violation `seen` at a point reached by `scenario`; `play` plays it.
 
-    If another check fails even without the fault, the violation under the fault is still reported, and the other is
-    named.
+    With `is_over` the shortest until that returns True. If another check fails even without the fault, the violation
+    under the fault is still reported, and the other is named.
     """
     plain = without_faults(scenario)
     without = _played(plain, target, directory, play) if plain.steps != scenario.steps else None
@@ -75,9 +89,9 @@ def shown(scenario: Scenario, seen: Violation, target: Target, directory: Path, 
         found = _played(scenario, target, directory, play)
         if found is not None and _reproduces(found, seen):
             note = f"without the fault {without.code} fails" if without else ""
-            return Shown(*minimise(scenario, found, target, directory, play), note=note)
+            return Shown(*minimise(scenario, found, target, directory, play, is_over=is_over), note=note)
     if without is not None:
-        return Shown(*minimise(plain, without, target, directory, play), note=NO_FAULT)
+        return Shown(*minimise(plain, without, target, directory, play, is_over=is_over), note=NO_FAULT)
     return Shown(scenario, seen, again=False)
 
 
@@ -88,12 +102,23 @@ def without_faults(scenario: Scenario) -> Scenario:
 
 
 def minimise(
-    scenario: Scenario, violation: Violation, target: Target, directory: Path, play: Play = play
+    scenario: Scenario,
+    violation: Violation,
+    target: Target,
+    directory: Path,
+    play: Play = play,
+    *,
+    is_over: Callable[[], bool] = _never,
 ) -> tuple[Scenario, Violation]:
-    """The shortest scenario that shows the same difference, and its violation; `play` plays one."""
+    """The shortest scenario that shows the same difference, and its violation; `play` plays one.
+
+    With `is_over` the shortest until that returns True.
+    """
     seen = violation
 
     def still_fails(shorter: Scenario) -> Violation | None:
+        if is_over():
+            return None
         found = _played(shorter, target, directory, play)
         return found if found is not None and is_same(found, seen) else None
 

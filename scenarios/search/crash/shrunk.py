@@ -6,6 +6,7 @@ played once more as a scenario: it is a finding only if it fails again.
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,20 +20,29 @@ from tornpage.scenarios.model.scenario import CrashAt, Scenario
 from tornpage.scenarios.model.target import Target
 
 
-def shortest(violation: Violation, scenario: Scenario, target: Target, directory: Path, seed: int) -> Shown:
-    """The shortest scenario that shows the violation."""
+def shortest(
+    violation: Violation,
+    scenario: Scenario,
+    target: Target,
+    directory: Path,
+    seed: int,
+    *,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Shown:
+    """The shortest scenario that shows the violation; the shortest until `is_over` returns True."""
     last = scenario.steps[-1]
     if not isinstance(last, CrashAt):
-        return shown(scenario, violation, target, directory)
-    crashes = _Crashes(target, directory, violation, last.device, seed)
+        return shown(scenario, violation, target, directory, is_over=is_over)
+    crashes = _Crashes(target, directory, violation, last.device, seed, is_over)
 
     def play_and_crash(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
         crash = crashes.of(shorter)
         return (crash[1] if crash else None), Counter()
 
     made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
-    short, _ = minimise(made, violation, target, directory, play_and_crash)
-    crash = crashes.of(short)
+    short, _ = minimise(made, violation, target, directory, play_and_crash, is_over=is_over)
+    # Without a shorter one, one of its crashes may come before the one that was met.
+    crash = crashes.found_in(short) or crashes.of(short)
     if crash is not None:
         short = msgspec.structs.replace(short, steps=(*short.steps, crash[0]))
         again, _ = play(short, target, directory)
@@ -45,17 +55,35 @@ def shortest(violation: Violation, scenario: Scenario, target: Target, directory
 class _Crashes:
     """The crashes of scenarios that show one finding."""
 
-    def __init__(self, target: Target, directory: Path, seen: Violation, device: faults.Device, seed: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        directory: Path,
+        seen: Violation,
+        device: faults.Device,
+        seed: int,
+        is_over: Callable[[], bool],
+    ) -> None:
         self._target = target
         self._directory = directory
         self._seen = seen
         self._device = device
         self._seed = seed
+        self._is_over = is_over
+        # The last scenario that showed it, with its crash.
+        self._found: tuple[Scenario, tuple[CrashAt, Violation]] | None = None
         # All plays are of one store, and to look for it in each play takes as long as a short play.
         self._libraries: list[str] | None = None
 
+    def found_in(self, scenario: Scenario) -> tuple[CrashAt, Violation] | None:
+        """The crash of a scenario, if it was the last one in which the finding was seen."""
+        return self._found[1] if self._found is not None and self._found[0] == scenario else None
+
     def of(self, scenario: Scenario) -> tuple[CrashAt, Violation] | None:
-        """The first crash of a scenario's last step that shows the finding; None if playing it violates a check."""
+        """The first crash of a scenario's last step that shows the finding.
+
+        None if playing it violates a check, or the time is up.
+        """
         executor = Executor(self._target, scenario.configuration, self._directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
         # A store that leaks can't be closed, either; its findings so far count.
@@ -73,8 +101,10 @@ class _Crashes:
             # From here on files are only read, many of them, and in their own place.
             recording.end()
             executor.real.close()
-            for state, violation in recording.wrong_in_last_step(self._device, self._seed):
+            for state, violation in recording.wrong_in_last_step(self._device, self._seed, is_over=self._is_over):
                 self._libraries = recording.libraries
                 if is_same(violation, self._seen):
-                    return CrashAt.of(state.crash, self._device), violation
+                    crash = CrashAt.of(state.crash, self._device), violation
+                    self._found = scenario, crash
+                    return crash
         return None

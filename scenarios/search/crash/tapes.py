@@ -284,7 +284,8 @@ class TapeSearch(Search):
         self.recorder.found(finding, self.target, dedup_keys)
 
     def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
-        return shortest(violation, scenario, self.target, self.directory / "minimise", self.seed)
+        is_over = self.recorder.shrinking()
+        return shortest(violation, scenario, self.target, self.directory / "minimise", self.seed, is_over=is_over)
 
 
 def _leave_out(tally: CrashesTried, what: Mapping[str, int]) -> None:

@@ -377,7 +377,8 @@ class Fuzz(Search):
         return None
 
     def _found(self, scenario: Scenario, violation: Violation) -> Finding:
-        short = shown(scenario, violation, self.target, self.directory / "minimise")
+        is_over = self.recorder.shrinking()
+        short = shown(scenario, violation, self.target, self.directory / "minimise", is_over=is_over)
         note = short.note or what_suffices(short.scenario)
         finding = Finding.of(short.violation, short.scenario, self.name, note, shows_again=short.again)
         # Every batch may meet an accepted finding; it is reported once.
