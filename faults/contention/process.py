@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, perform
+from tornpage.faults.contention.waiting import waiting_for_a_rival
 from tornpage.faults.errors import FaultError
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_beside, install
@@ -83,7 +84,8 @@ class RivalProcess:
         try:
             writer.write(command.replace("\n", " ") + "\n")
             writer.flush()
-            answer = reader.readline()
+            with waiting_for_a_rival():
+                answer = reader.readline()
         except OSError as error:
             raise RivalLostError(f"the rival's process {self.pid} has ended") from error
         if not answer:

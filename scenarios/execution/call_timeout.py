@@ -11,6 +11,8 @@ On a busy machine a call may wait longer for a processor than it computes. So in
 in which a thread of this process was ready to run, and no processor ran it (`starvation`), does not count. A call that
 computes for ever still uses up its limit, and one that waits for ever for anything else is stopped when it is over.
 
+Nor does the time in which the harness waits for the process of a rival, which it starts and asks inside a call.
+
 A store's sleep in a call takes no real time (`sleeping`), and does not count, up to an hour.
 
 The handler does not raise inside a callback of the shim or of the allocator, where C would drop the exception, nor
@@ -34,6 +36,7 @@ from types import FrameType
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.contention.waiting import waited_for_rivals
 from tornpage.faults.locks import live_threads
 from tornpage.scenarios.execution import starvation
 from tornpage.scenarios.execution.sleeping import no_real_sleep
@@ -171,6 +174,8 @@ class _Timer:
         self._ends_at = self._now() + self._half_s
         self._half_at = 0.0
         self._starved: starvation.Starved | None = None
+        # What the harness had waited for rivals when the time that still counts began.
+        self._waited = waited_for_rivals()
         self._is_over = False
         self._live = True
         self._put_off = 0
@@ -230,11 +235,16 @@ class _Timer:
         """Whether both halves have passed; if not, `_ends_at` becomes the time to ask again."""
         if self._is_over:
             return True
+        waited = waited_for_rivals() - self._waited
+        if self._starved is None and waited:
+            self._waited += waited
+            self._ends_at = now + waited
+            return False
         left = self._half_s
         if self._starved is None:
             self._starved, self._half_at = starvation.starved(), now
         else:
-            left -= now - self._half_at - starvation.longest_since(self._starved)
+            left -= now - self._half_at - starvation.longest_since(self._starved) - waited
         self._is_over = left <= 0
         if not self._is_over:
             self._ends_at = now + max(left, _SOON_S)

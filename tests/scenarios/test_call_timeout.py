@@ -15,6 +15,8 @@ import others_stores
 import pytest
 
 from tornpage import faults
+from tornpage.faults.contention.process import RivalProcess
+from tornpage.faults.contention.waiting import waiting_for_a_rival
 from tornpage.scenarios.execution import call_timeout, starvation
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
 from tornpage.scenarios.model.plan import Plan, Profile
@@ -92,6 +94,39 @@ def test_a_call_that_has_not_got_a_processor_is_given_time(monkeypatch: pytest.M
         wait_for_ever()
     # Half of its 0.2 s, and ten times the other half.
     assert time.monotonic() - began - computed_s > 1.0
+
+
+def test_the_time_in_which_the_harness_waits_for_a_rival_does_not_count() -> None:
+    began = time.monotonic()
+    with in_time(PUT):
+        with waiting_for_a_rival():
+            while time.monotonic() - began < 0.5:
+                sum(range(1000))
+        sum(range(1000))
+    with waiting_for_a_rival():
+        sum(range(1000))
+    with pytest.raises(TookTooLongError, match=r"did not return within 0.2 s"), in_time(PUT):
+        wait_for_ever()
+
+
+def test_a_rival_that_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rival = RivalProcess()
+    reader = rival._process.stdout
+    assert reader is not None
+
+    class Late:
+        def readline(self) -> str:
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                sum(range(1000))
+            return "free\n"
+
+    with rival, monkeypatch.context() as patch:
+        patch.setattr(rival._process, "stdout", Late())
+        with in_time(PUT):
+            rival.release()
+        patch.undo()
+    assert reader.closed
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system keeps no such accounts")
