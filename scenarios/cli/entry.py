@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+import threading
 import traceback
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ import click
 
 from tornpage.scenarios.cli.group import tornpage
 from tornpage.scenarios.cli.project.completion import VARIABLE, register
+from tornpage.scenarios.execution.left_threads import daemons, do_not_wait_for
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run import stop
 from tornpage.scenarios.run.scratch import choose
@@ -19,10 +21,12 @@ def run() -> NoReturn:
     """Run the command."""
     _require_streams()
     try:
-        with stop.listening():
+        with stop.listening(), daemons():
             code = _code()
     finally:
         choose(None)
+        for thread in threading.enumerate():
+            do_not_wait_for(thread)
     raise SystemExit(stop.exit_code() if code == Exit.INTERRUPTED else code)
 
 

@@ -36,6 +36,29 @@ def test_a_target_is_imported_from_the_working_directory_of_the_process(tornpage
     assert json.loads(out)["target"] == "mine:Mine"
 
 
+LEAVES_THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from tiny_stores import Tiny
+
+FOREVER = threading.Event()
+threading.Thread(target=FOREVER.wait).start()
+ThreadPoolExecutor(1).submit(FOREVER.wait)
+
+class Mine(Tiny):
+    name = "mine"
+"""
+
+
+def test_a_thread_that_a_store_leaves_behind_does_not_keep_the_process_from_ending(
+    tornpage: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(LEAVES_THREADS)
+    code, out, err = ended(tornpage("sweep", "--target", "mine:Mine", "--plan", "write:wal@1=FULL", "--quiet"))
+    assert code == 0, (out, err)
+    assert "Traceback" not in err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_an_answer_that_cannot_be_written_is_no_finding_and_one_line(start: Start) -> None:
     for refusing in ("os.open('/dev/full', os.O_WRONLY)", "(ends := os.pipe(), os.close(ends[0]))[0][1]"):

@@ -22,6 +22,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults.locks import live_threads
 from tornpage.faults.vfs import passed_by, shared_files
+from tornpage.scenarios.execution.left_threads import daemons, do_not_wait_for
 from tornpage.scenarios.pytest_plugin import guests, reports
 from tornpage.scenarios.pytest_plugin.points import Operation, is_certain
 from tornpage.scenarios.pytest_plugin.rerun import judging
@@ -31,7 +32,7 @@ from tornpage.scenarios.pytest_plugin.rerun.limit import TookTooLongError, limit
 from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.retry import Repeats, Retrying
 from tornpage.scenarios.pytest_plugin.rerun.sleep import faulted_by, know_also
-from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, daemons, do_not_wait_for, dying_of
+from tornpage.scenarios.pytest_plugin.rerun.threads import Threads, dying_of
 from tornpage.scenarios.pytest_plugin.rerun.watchers import Commits, Databases, Operations, Unsynced, Workers
 
 PASSED_ON: Final = (pytest.exit.Exception, KeyboardInterrupt)

@@ -1,14 +1,7 @@
-"""Threads that a run starts: which of them it leaves behind, and how none of them keeps pytest from ending.
-
-A fault that cuts a test short may leave a thread waiting forever: of a driver such as aiosqlite, of a pool, of the code
-under test. Inside a run under a fault every thread is therefore started as a daemon, which the interpreter does not
-wait for at its end. It would still wait for those of ``concurrent.futures``; they are removed from its list once they
-are found to be left behind. Not covered: threads that are not started by ``threading``.
-"""
+"""Threads that a run starts: which of them it leaves behind, and those that end by the injected fault."""
 
 import contextlib
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,23 +10,6 @@ from typing import Any, Final
 from tornpage.faults.locks import live_threads
 
 _GRACE_S: Final = 0.5
-
-
-@contextlib.contextmanager
-def daemons() -> Iterator[None]:
-    """Threads that are started inside this scope don't keep the process from ending."""
-    start = threading.Thread.start
-
-    def start_as_daemon(thread: threading.Thread) -> None:
-        if thread.ident is None and not thread.daemon:
-            thread.daemon = True
-        start(thread)
-
-    setattr(threading.Thread, "start", start_as_daemon)  # noqa: B010 - mypy takes no assignment to a method
-    try:
-        yield
-    finally:
-        setattr(threading.Thread, "start", start)  # noqa: B010 - as above
 
 
 @contextlib.contextmanager
@@ -77,10 +53,3 @@ class Threads:
 def kind_of(thread: threading.Thread) -> str:
     """The name of a thread without its numbers: ``Thread-7 (work)`` and ``Thread-8 (work)`` are of one kind."""
     return re.sub(r"\d+", "N", thread.name)
-
-
-def do_not_wait_for(thread: threading.Thread) -> None:
-    """Have the interpreter not wait for a worker of ``concurrent.futures`` at its end."""
-    pools: Any = sys.modules.get("concurrent.futures.thread")
-    with contextlib.suppress(AttributeError, KeyError):
-        del pools._threads_queues[thread]
