@@ -1,15 +1,14 @@
 """The data that a store exposes: attributes and methods that match a table, each as a line for view and rows."""
 
-import contextlib
 import itertools
-import json
-import pickle
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from tornpage.scenarios.run.first_steps.composite import matched, shapes_of
 from tornpage.scenarios.run.first_steps.observed import Observed
+from tornpage.scenarios.run.first_steps.parts import decoded, parts_in
 from tornpage.scenarios.run.first_steps.tables import Table
 from tornpage.scenarios.run.first_steps.values import is_plain, literal
 
@@ -32,7 +31,6 @@ _WORDS: Final = frozenset(
     )
 )
 
-_NOTHING: Final = object()
 _MOST_ANSWERS: Final = 4
 _MOST_CHOICES: Final = 3
 _MOST_TOGETHER: Final = 5_000
@@ -117,6 +115,7 @@ def _of(table: Table, answers: Mapping[str, Any], begun: Mapping[str, Any], *, u
             found = _pairs(table, name, value, defaults, unlikely=unlikely) or _objects(table, name, value)
         elif not isinstance(value, dict):
             found = _members(table, name, value)
+        found = found or _composite(table, name, value)
         if found:
             yield found
 
@@ -132,7 +131,7 @@ def _pairs(
     for (key, keys), (data, values) in itertools.permutations(_columns(table), 2):
         if (data in table.keys) is not unlikely or not items:
             continue
-        for way, stored in _decoded(values):
+        for way, stored in decoded(values):
             if _equal(items, list(zip(keys, stored, strict=True))):
                 source = "store.items()" if name == "items()" else f"store.{name}.items()"
                 read = way.format("value")
@@ -149,45 +148,40 @@ def _pairs(
     return None
 
 
-def _decoded(values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    """The values of a column as they are, and what they hold as JSON or pickled; each with its source."""
-    yield "{}", values
-    for way, decode in (("json.loads({})", json.loads), ("pickle.loads({})", pickle.loads)):
-        # The store's own data, in a directory of ours.
-        with contextlib.suppress(Exception):
-            yield way, [decode(one) for one in values]
-
-
 def _objects(table: Table, name: str, value: dict[Any, Any]) -> Answer | None:
-    """A mapping from one column of the table to objects, or mappings, that have others under their names."""
+    """A mapping from one column of the table to objects, mappings or tuples that have others as their parts."""
     for key, keys in _columns(table):
         by_key = dict(zip(keys, table.rows, strict=True))
         if len(by_key) != len(value) or by_key.keys() != value.keys():
             continue
-        for way in ('one["{}"]', "one.{}"):
-            shown = [
-                column
-                for index, column in enumerate(table.columns)
-                if column != key and all(_part(one, column, way) == [by_key[at][index]] for at, one in value.items())
-            ]
-            if shown:
-                listed = ", ".join(way.format(column) for column in shown)
-                source = "store.items()" if name == "items()" else f"store.{name}.items()"
-                columns = ", ".join(map(quoted, [key, *shown]))
-                return Answer(
-                    table,
-                    f'{{f"{table.name}/{{key}}": [{listed}] for key, one in {source}}}',
-                    _select(table, columns, 'key}": row for key, *row in'),
-                    f"{'its items' if name == 'items()' else name}: {key}, {', '.join(shown)} of {table.name}",
-                    name,
-                )
+        if found := parts_in(table, [key], [(by_key[at], one) for at, one in value.items()]):
+            shown, part, read = found
+            source = "store.items()" if name == "items()" else f"store.{name}.items()"
+            return Answer(
+                table,
+                f'{{f"{table.name}/{{key}}": {part} for key, one in {source}}}',
+                _select(table, ", ".join(map(quoted, [key, *shown])), f'row[0]}}": {read} for row in'),
+                f"{'its items' if name == 'items()' else name}: {key}, {', '.join(shown)} of {table.name}",
+                name,
+            )
     return None
 
 
-def _part(one: Any, column: str, way: str) -> list[Any]:
-    """What an object holds under a name, in a list; an empty one for nothing, and for what is no plain value."""
-    found = one.get(column, _NOTHING) if isinstance(one, dict) else getattr(one, column, _NOTHING)
-    return [found] if isinstance(one, dict) is way.startswith("one[") and is_plain(found) else []
+def _composite(table: Table, name: str, value: Any) -> Answer | None:
+    """Data whose keys are several columns of the table."""
+    if name.endswith("()"):
+        return None
+    for shape in shapes_of(name, value):
+        if found := matched(table, shape):
+            columns, width = [*found.columns, *found.shown], len(found.columns)
+            return Answer(
+                table,
+                f'{{f"{table.name}/{{{shape.key}}}": {found.value} {shape.source}}}',
+                _select(table, ", ".join(map(quoted, columns)), f'row[:{width}]}}": {found.row} for row in'),
+                f"{name}: {', '.join(columns)} of {table.name}",
+                name,
+            )
+    return None
 
 
 def _members(table: Table, name: str, value: Any) -> Answer | None:
