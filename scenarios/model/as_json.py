@@ -6,13 +6,14 @@ Values that JSON can hold stay as they are. Of the others the parts are kept, an
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from tornpage.scenarios.model.judging.answers import as_data
 
-_UNFIT = (TypeError, ValueError, RecursionError)
+_UNFIT: Final = (TypeError, ValueError, RecursionError)
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 def plain(value: Any) -> Any:
@@ -49,6 +50,23 @@ def for_a_file(value: Any) -> Any:
         return as_data(value)
     except _UNFIT:
         return repr(value)
+
+
+def writable(value: _Struct) -> _Struct:
+    """A structure of texts and plain values, with the surrogates in it escaped, which no file can hold."""
+    try:
+        msgspec.json.encode(value, enc_hook=for_a_file)
+    except UnicodeEncodeError:
+        return msgspec.convert(_escaped(msgspec.to_builtins(value, enc_hook=for_a_file)), type(value))
+    return value
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(one) for key, one in value.items()}
+    return [_escaped(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def printable(text: str) -> str:

@@ -9,11 +9,13 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import others_stores
 import pytest
 
 from tornpage import Action
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.as_json import in_order, plain
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.run.reproduce import replay_file
@@ -95,6 +97,23 @@ def test_a_finding_about_it_is_one_with_its_views(what: str, search: Search) -> 
     finding = recorder.findings[0].finding
     assert finding.shows_again
     assert finding.sides == plain(finding.sides)
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_finding_about_undecodable_names_is_shown_step_by_step(search: Search, tmp_path: pathlib.Path) -> None:
+    class Target(WrongShown):
+        def view(self, store: Any) -> Any:
+            return {f"{key}\udcff": value for key, value in super().view(store).items()}
+
+        def rows(self, connection: sqlite3.Connection) -> Any:
+            return {f"{key}\udcff": value for key, value in super().rows(connection).items()}
+
+    target = Target(str)
+    found = search(target, points=1).findings[0].finding
+    trace = trace_of(found.scenario, target, tmp_path)
+    assert [row.key for row in trace.rows] == ["a\\udcff"]
+    # As the record of the run and `--explain --json` are written.
+    assert trace == msgspec.json.decode(msgspec.json.encode(trace), type=Trace)
 
 
 def test_the_text_of_a_view_does_not_depend_on_the_order_of_its_parts() -> None:

@@ -24,7 +24,7 @@ from tornpage.scenarios.execution.finding.words import changes, short, short_row
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.execution.kill.executor import kills
-from tornpage.scenarios.model.as_json import in_order
+from tornpage.scenarios.model.as_json import in_order, writable
 from tornpage.scenarios.model.fingerprint import decisive_step
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import (
@@ -109,7 +109,7 @@ def trace_of(scenario: Scenario, target: Target, directory: Path) -> Trace:
         trace = Trace(reason=f"replaying it failed: {error!r}")
     if is_killed:
         trace = Trace(reason="its processes are killed, and their memory can't be read")
-    return msgspec.structs.replace(trace, where=watch.place)
+    return writable(msgspec.structs.replace(trace, where=watch.place))
 
 
 class _Played:

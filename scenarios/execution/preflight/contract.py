@@ -426,12 +426,15 @@ class _Rehearsal:
             raise
         except Violation as violation:
             cause = violation.__cause__
-            if self.target.files_view is None and cause is not None and not isinstance(cause, sqlite3.Error):
+            if cause is None:
+                raise _Leave from violation
+            if self.target.files_view is None and not isinstance(cause, sqlite3.Error):
                 raise self._wrong(_READS, f"`rows` fails without any fault: {cause!r}") from cause
-            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+            # The driver's own errors have no code, such as one about a text that is not UTF-8.
+            code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code == sqlite3.SQLITE_BUSY and not leaves_a_transaction(trial.directory):
                 raise self._wrong("a-reader-can-look-between-calls", _LOCKED_OUT) from cause
-            if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+            if code != sqlite3.SQLITE_ERROR:
                 raise _Leave from violation
             raise self._wrong(_READS, f"`rows` fails without any fault: {cause}") from cause
         except Exception as error:

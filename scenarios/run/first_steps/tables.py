@@ -1,6 +1,7 @@
 """The tables of a store, read past it after the calls."""
 
 import contextlib
+import functools
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -105,5 +106,7 @@ def read(directory: Path) -> tuple[str, str, list[Table]]:
     if path is None:
         return "", "delete", []
     with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
+        # A text that is not UTF-8 is a matter of `rows`, which names it.
+        connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         journal_mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         return str(path.relative_to(directory)), journal_mode, [_table(connection, name) for name in _names(connection)]
