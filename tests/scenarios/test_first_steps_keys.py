@@ -225,3 +225,33 @@ def test_a_list_may_be_the_key(command: Command, tmp_path: Path) -> None:
     wrote = command("new", "target", "--from", "words:Words")
     assert wrote.code == 0, wrote
     assert """beat = Action("add", {"words": ['heartbeat']})""" in (tmp_path / "words_target.py").read_text()
+
+
+# Its only argument is a mapping from keys to values; it changes its memory first.
+BULK = """
+import sqlite3
+
+class Bulk:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY, n INTEGER)")
+        self.items = dict(self.db.execute("SELECT name, n FROM items"))
+
+    def update(self, items: dict[str, int]):
+        self.items.update(items)
+        self.db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", list(items.items()))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_mapping_may_have_the_keys(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "bulk.py").write_text(BULK)
+    wrote = command("new", "target", "--from", "bulk:Bulk")
+    assert wrote.code == 0, wrote
+    written = (tmp_path / "bulk_target.py").read_text()
+    assert """Action("update", {"items": {'one': 2}})""" in written
+    assert """beat = Action("update", {"items": {'heartbeat': 1}})""" in written
+    swept = command("sweep", "--target", "bulk_target:BulkTarget", "--quiet")
+    assert (swept.code, "memory-equals-disk" in swept.out) == (1, True), swept

@@ -163,7 +163,8 @@ def with_known(tried: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> Ite
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The same arguments with another value for one of them, the last first: what comes first is often the key."""
     free = [one.name for one in needed(method) if not any(map(_is_closed, _types(one.annotation)))]
-    for name in reversed(list(args)[-_MOST_TRIES:]) if len(args) > 1 or any(map(is_made, args.values())) else ():
+    has_more = len(args) > 1 or any(is_made(one) or isinstance(one, dict) for one in args.values())
+    for name in reversed(list(args)[-_MOST_TRIES:]) if has_more else ():
         if name in free and (value := another(args[name])) is not None:
             yield {**args, name: value}
 

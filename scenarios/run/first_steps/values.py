@@ -160,19 +160,21 @@ def second_keys_of(action: Action) -> list[Action]:
 
 def _with_key(action: Action, text: str, number: int) -> list[Action]:
     others: dict[str, Any] = {}
-    # A list has keys where nothing else is one.
-    for in_lists in (False, True):
-        keys = ((name, _key(value, text, number, in_lists=in_lists)) for name, value in action.args.items())
+    # A list or a mapping has keys where nothing else is one.
+    for within in (False, True):
+        keys = ((name, _key(value, text, number, within=within)) for name, value in action.args.items())
         others = others or {name: key for name, key in keys if key is not None}
     first = dict(itertools.islice(others.items(), 1))
     return [Action(action.name, action.args | one) for one in (first, others) if one is first or len(others) > 1]
 
 
-def _key(value: Any, text: str, number: int, *, in_lists: bool = False) -> Any:
+def _key(value: Any, text: str, number: int, *, within: bool = False) -> Any:
     """Another value that no other call has; None for a value that is hardly a key."""
     if is_made(value):
         found = ((name, _key(one, text, number)) for name, one in parts(value).items())
         return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return text if isinstance(value, str) else number
-    return [text] if in_lists and isinstance(value, list) and all(isinstance(one, str) for one in value) else None
+    if within and isinstance(value, dict):
+        return dict.fromkeys([text], *value.values()) if len(value) == 1 else None
+    return [text] if within and isinstance(value, list) and all(isinstance(one, str) for one in value) else None
