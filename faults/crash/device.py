@@ -19,9 +19,9 @@ class Device:
     `sector_bytes`: a write can tear at multiples of it; `powersafe_overwrite`: a torn write leaves the rest of its
     sectors unchanged; `atomic_write_bytes`: aligned writes of up to this size are atomic. `page_bytes`: the
     system writes a file back in pages of this size, in any order (0: each write from its beginning to its end).
-    `sized_first`: a file may be extended with zeros before its new data arrives. `failed_sync`: what happens to changes
-    whose sync failed: "keeps" (the next sync writes them), "drops" (the system marks them as clean, so the next sync
-    reports success without writing them: Linux).
+    `sized_first`: a file may be extended with zeros before its new data arrives, or all after one of its sectors.
+    `failed_sync`: what happens to changes whose sync failed: "keeps" (the next sync writes them), "drops" (the system
+    marks them as clean, so the next sync reports success without writing them: Linux).
     """
 
     sector_bytes: int = 512
@@ -53,16 +53,19 @@ class Device:
     def holes(self, write: Operation, size_bytes: int, *, every: bool = False) -> list[tuple[int, int]]:
         """The parts of a write, as (start, stop) in its data, that may be missing although later parts are present.
 
-        `size_bytes` is the durable size of the file: beyond it, a part may be missing up to the end of the write.
+        `size_bytes` is the durable size of the file: beyond it, all after a page or a sector may be missing (zeros) up
+        to the end of the write. That all is missing is always included.
         """
         size, page = len(write.data), self.page_bytes
         cuts = list(range(page - write.offset % page, size, page)) if page and not self._is_atomic(write) else []
-        found = [(0, cut) for cut in cuts]
-        # Each page alone; the first is included above, and `tears` covers the last.
-        found += list(pairwise((*cuts, size)))[:-1] if cuts else []
-        if self.sized_first and write.offset + size > size_bytes:
-            found += [(cut, size) for cut in (0, *cuts) if cut < size]
-        return found if every else spread(found, _MOST_HOLES_A_WRITE)
+        # Each page alone; the first is a beginning, too, and `tears` covers the last.
+        pages = [(0, cut) for cut in cuts] + (list(pairwise((*cuts, size)))[:-1] if cuts else [])
+        if not self.sized_first or write.offset + size <= size_bytes:
+            return pages if every else spread(pages, _MOST_HOLES_A_WRITE)
+        ends = [(cut, size) for cut in sorted({*cuts, *self.tears(write, every=True)} - {0})]
+        if every:
+            return [*pages, (0, size), *ends]
+        return [*spread(pages, _MOST_HOLES_A_WRITE // 2), (0, size), *spread(ends, _MOST_HOLES_A_WRITE // 2)]
 
     def _is_atomic(self, write: Operation) -> bool:
         size = len(write.data)
