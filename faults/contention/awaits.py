@@ -1,9 +1,10 @@
 """Awaits as fault points: cancel a coroutine when it yields to the event loop, asyncio's or trio's, for the nth time.
 
-This is what happens to a real task: it is cancelled while it waits, and the awaited work goes on (a statement that was
-passed to another thread still runs). What is passed to an executor is one await in every run (`always_awaited`). For
-code without awaits: raise an exception such as KeyboardInterrupt at the nth call into a connection of ``sqlite3``, as a
-signal handler would.
+The yields of tasks that it has begun count, too: ``wait_for`` (up to Python 3.11), ``gather`` and a task group await
+once, while the tasks go from statement to statement. This is what happens to a real task:
+it is cancelled while it waits, and the awaited work goes on (a statement that was passed to another thread still runs).
+What is passed to an executor is one await in every run (`always_awaited`). For code without awaits: raise an exception
+such as KeyboardInterrupt at the nth call into a connection of ``sqlite3``, as a signal handler would.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -29,8 +31,12 @@ _TURNS: Final = 5
 _CALLBACKS: Final = 5
 
 
+# The call to which the running task belongs.
+_CALL: Final[ContextVar["Awaits | None"]] = ContextVar("tornpage_call", default=None)
+
+
 class Awaits:
-    """Counts the yields of a coroutine to the event loop, and cancels it at the `at`th (0: never).
+    """Counts the yields of a coroutine, and of the tasks that it begins, and cancels it at the `at`th (0: never).
 
     `was_cancelled`: that is how the coroutine ended.
     """
@@ -39,6 +45,7 @@ class Awaits:
         self.at = at
         self.seen = 0
         self.was_cancelled = False
+        self._has_ended = False
 
     async def cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run `work` and cancel it at its `at`th await; asyncio raises its `CancelledError` then, trio nothing."""
@@ -48,15 +55,53 @@ class Awaits:
     async def _cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
         loop = the_loop()
         if loop is asyncio:
-            task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
-            value: Any = await task
+            with self._tasks_counted(lambda: self._cancel(task)):
+                task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
+                value: Any = await task
             self.was_cancelled = False
             return value
         value = None
-        with loop.CancelScope() as scope:
+        with loop.CancelScope() as scope, self._children_counted(loop.lowlevel, scope.cancel):
             value = await self._stepped(work, scope.cancel)
         self.was_cancelled = scope.cancelled_caught
         return value
+
+    @contextlib.contextmanager
+    def _tasks_counted(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Count the yields of the tasks that are begun by the call, and by these, until it ends."""
+        loop = asyncio.get_running_loop()
+        before = loop.get_task_factory()
+
+        def begun(loop: asyncio.AbstractEventLoop, work: Any, **named: Any) -> Any:
+            if _CALL.get() is self:
+                work = _Task(work, lambda: self._has_yielded(cancel))
+            return asyncio.Task(work, loop=loop, **named) if before is None else before(loop, work, **named)
+
+        loop.set_task_factory(begun)
+        try:
+            yield
+        finally:
+            loop.set_task_factory(before)
+
+    @contextlib.contextmanager
+    def _children_counted(self, lowlevel: Any, cancel: Callable[[], None]) -> Iterator[None]:
+        """The same for trio: the tasks of nurseries that the call opens."""
+        steps = _Steps(lowlevel.current_task(), lambda: self._has_yielded(cancel))
+        lowlevel.add_instrument(steps)
+        try:
+            yield
+        finally:
+            lowlevel.remove_instrument(steps)
+
+    def _has_yielded(self, cancel: Callable[[], object]) -> None:
+        if self._has_ended:
+            return
+        self.seen += 1
+        if self.seen == self.at and the_loop() is asyncio:
+            # Once the loop has seen what the task waits for.
+            asyncio.get_running_loop().call_soon(cancel)
+        elif self.seen == self.at:
+            cancel()
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:
         # What it has passed to a thread has run, and the task does not know: a pool may drop what it has not begun.
@@ -68,25 +113,72 @@ class Awaits:
 
     @types.coroutine
     def _stepped(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Generator[Any, Any, Any]:
+        if the_loop() is asyncio:
+            # In the context of a task of its own, of which those that it begins get a copy.
+            _CALL.set(self)
         resume = sending(work, None)
         while True:
             try:
                 waits_for = resume()
             except StopIteration as ended:
+                self._has_ended = True
                 return ended.value
-            self.seen += 1
-            if self.seen == self.at:
-                if the_loop() is asyncio:
-                    # Once the loop has seen what the task waits for.
-                    asyncio.get_running_loop().call_soon(cancel)
-                else:
-                    cancel()
+            except BaseException:
+                self._has_ended = True
+                raise
+            self._has_yielded(cancel)
             try:
                 value = yield waits_for
             except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
                 resume = throwing(work, error)
             else:
                 resume = sending(work, value)
+
+
+class _Task(Coroutine[Any, Any, Any]):
+    """The coroutine of a task; `has_yielded` is called at each of its yields."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], has_yielded: Callable[[], None]) -> None:
+        self._work = work
+        self._has_yielded = has_yielded
+
+    def __getattr__(self, name: str) -> Any:
+        # Such as its frame, and whether it is suspended.
+        return getattr(self._work, name)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._work.__await__()
+
+    def send(self, value: Any) -> Any:
+        waits_for = self._work.send(value)
+        self._has_yielded()
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        waits_for = self._work.throw(*error)
+        self._has_yielded()
+        return waits_for
+
+    def close(self) -> None:
+        self._work.close()
+
+
+class _Steps:
+    """An instrument of trio: `has_yielded` is called at each yield of a task begun by the call of `task`."""
+
+    def __init__(self, task: Any, has_yielded: Callable[[], None]) -> None:
+        self._task = task
+        self._before = frozenset(task.child_nurseries)
+        self._has_yielded = has_yielded
+
+    def after_task_step(self, task: Any) -> None:
+        nursery = task.parent_nursery
+        if nursery is None or task not in nursery.child_tasks:
+            return
+        while nursery is not None and nursery.parent_task is not self._task:
+            nursery = nursery.parent_task.parent_nursery
+        if nursery is not None and nursery not in self._before:
+            self._has_yielded()
 
 
 def throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:

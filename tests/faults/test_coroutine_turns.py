@@ -55,6 +55,35 @@ def test_a_coroutine_can_be_cancelled_at_the_await_of_an_executor_that_is_done()
     asyncio.run(main())
 
 
+async def three_steps() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_the_awaits_of_the_tasks_that_a_call_begins_count_and_no_others_do() -> None:
+    async def begins() -> None:
+        await asyncio.gather(three_steps(), three_steps())
+        asyncio.get_running_loop().create_task(three_steps())
+
+    async def main() -> None:
+        beside = asyncio.get_running_loop().create_task(three_steps())
+        factory = asyncio.get_running_loop().get_task_factory()
+        awaits = Awaits()
+        await awaits.cancelled(begins())
+        assert awaits.seen == 1 + 3 + 3
+        assert asyncio.get_running_loop().get_task_factory() is factory
+        await beside
+        await three_steps()
+        assert awaits.seen == 1 + 3 + 3
+        for at in range(1, 8):
+            awaits = Awaits(at)
+            with pytest.raises(asyncio.CancelledError):
+                await awaits.cancelled(begins())
+            assert awaits.was_cancelled
+
+    asyncio.run(main())
+
+
 @pytest.fixture
 def awake() -> Iterator[None]:
     """A thread that never sleeps."""

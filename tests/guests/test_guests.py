@@ -46,6 +46,8 @@ EXPECTED = {
     "test_cancelled.test_marked_connection": "passed",
     "test_cancelled.test_marked_engine": "passed",
     "test_cancelled.test_marked_fails": "failed",
+    "test_cancelled.test_marked_in_a_nursery": "passed",
+    "test_cancelled.test_marked_in_a_nursery_fails": "failed",
     "test_django.TestInATransaction.test_refused": "refused",
     "test_django.TestInATransaction.test_unmarked": "passed",
     "test_django.TestOfTransactions.test_marked": "passed",

@@ -244,6 +244,38 @@ def test_a_task_is_cancelled_at_each_await(run) -> None:
     done.stdout.fnmatch_lines(["*test_put[[]bare[]]*", "*test_put[[]shielded_and_open[]]*"])
 
 
+def test_tasks_of_the_call_are_cancelled_with_it_at_each_of_their_awaits(run) -> None:
+    done = run(
+        """
+        async def in_a_group(work):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work)
+
+        @pytest.mark.every_cancel
+        @pytest.mark.parametrize("began", [lambda work: asyncio.wait_for(work, 60), asyncio.gather, in_a_group])
+        @pytest.mark.parametrize("undone", [BaseException, Exception])
+        def test_put(two, cancelled, began, undone):
+            async def put():
+                # Cancelled here nothing is lost, and nothing is open.
+                await asyncio.sleep(0)
+                two[0].db.execute("BEGIN IMMEDIATE")
+                try:
+                    await asyncio.to_thread(two[0].add, "b")
+                    two[0].db.execute("COMMIT")
+                except undone:
+                    two[0].db.execute("ROLLBACK")
+                    raise
+            async def main():
+                async def works():
+                    await began(put())
+                await cancelled(works())
+            asyncio.run(main())
+        """
+    )
+    done.assert_outcomes(passed=3, failed=3)
+    assert not [line for line in done.stdout.lines if line.startswith("FAILED") and "BaseException" in line]
+
+
 def test_what_a_pool_has_begun_is_cancelled_after_it_has_run(run) -> None:
     # anyio's threads drop a call that is cancelled before they begin it; a real one may have begun.
     pytest.importorskip("anyio")

@@ -1,10 +1,13 @@
-"""Calls that are cancelled at each of their awaits: by asyncio and by anyio, on aiosqlite and SQLAlchemy's engine."""
+"""Calls that are cancelled at each of their awaits by asyncio, anyio and trio, on aiosqlite and SQLAlchemy's engine."""
 
 import asyncio
+import contextlib
+import sqlite3
 
 import aiosqlite
 import anyio
 import pytest
+import trio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -82,3 +85,39 @@ def test_marked(tmp_path, cancelled):
 @pytest.mark.every_cancel
 def test_marked_by_anyio(tmp_path, cancelled):
     anyio.run(on_aiosqlite, tmp_path / "a.db", cancelled, BaseException)
+
+
+async def add_in_a_nursery(path, cancelled, errors):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(TABLE)
+
+        async def add():
+            await trio.sleep(0)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.execute(ADD)
+                await trio.sleep(0)
+                db.execute("COMMIT")
+            except errors:
+                db.execute("ROLLBACK")
+                raise
+
+        async def call():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(add)
+
+        async with trio.open_nursery() as others:
+            # No task of the call's.
+            others.start_soon(trio.sleep_forever)
+            await cancelled(call())
+            others.cancel_scope.cancel()
+
+
+@pytest.mark.every_cancel
+def test_marked_in_a_nursery(tmp_path, cancelled):
+    trio.run(add_in_a_nursery, tmp_path / "a.db", cancelled, BaseException)
+
+
+@pytest.mark.every_cancel
+def test_marked_in_a_nursery_fails(tmp_path, cancelled):
+    trio.run(add_in_a_nursery, tmp_path / "a.db", cancelled, Exception)
