@@ -2,7 +2,8 @@
 
 Method. A pair is tried if one of its calls changes something. First come those that change the same rows or are the
 same call. Where only some can be tried, a number of pairs is first made one after the other: what counts is whether the
-first call, which is the one that is stopped, has another effect or answer after the second; pairs without any effect on
+first call, which is the one that is stopped, has another effect or answer after the second, or the second, which
+changes nothing, has another answer after the first: it may see half of what the first does. Pairs without any effect on
 each other come last. Two calls of one method whose arguments change places come first: one moves `a` below `b`, the
 other `b` below `a`. A call that returns nothing and leaves the file as it is may have its effect in memory, as one
 that fills a cache: it counts as having one on each call with which it shares an argument. Of the same two names one
@@ -29,7 +30,11 @@ _MADE_IN_ORDER: Final = 12
 
 @dataclass
 class _Pair:
-    """Two calls to try: `group` is 0 if the second has an effect on the first, 2 if neither has one on the other."""
+    """Two calls to try.
+
+    `group` is 0 if the second has an effect on the first, or only reads what the first changes; 2 if neither has an
+    effect on the other.
+    """
 
     place: float
     first: Action
@@ -69,7 +74,13 @@ class Pairs:
                 is_felt = _meet_in_memory(serial, one.first, one.second) or _differs_after(
                     serial, one.second, one.first
                 )
-                one.group = 0 if is_felt else 1 if _differs_after(serial, one.first, one.second) else 2
+                only_reads = not changed[str(one.second)]
+                if is_felt:
+                    one.group = 0
+                elif _differs_after(serial, one.first, one.second):
+                    one.group = 0 if only_reads else 1
+                else:
+                    one.group = 2
         return [(one.first, one.second) for one in self._new_ones_first(ranked)]
 
     def _new_ones_first(self, pairs: list[_Pair]) -> list[_Pair]:

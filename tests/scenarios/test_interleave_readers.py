@@ -1,0 +1,120 @@
+"""A call that only reads, and meets a writer in the middle: it is tried, however many pairs of writers there are."""
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tornpage import Action, SimpleTarget
+from tornpage.scenarios.model.plan import PROFILES, Plan
+from tornpage.scenarios.model.scenario import Callers
+from tornpage.scenarios.run.campaign import run
+
+
+class Halves:
+    """Every entry has two rows, written in one transaction; two threads on one store take turns."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.Lock()
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("CREATE TABLE IF NOT EXISTS half (name TEXT PRIMARY KEY, n INTEGER)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def put(self, name: str, n: int) -> None:
+        with self.lock:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                self.write(name, n)
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def write(self, name: str, n: int) -> None:
+        self.db.execute("INSERT OR REPLACE INTO half VALUES (?, ?)", (f"{name}/left", n))
+        self.db.execute("INSERT OR REPLACE INTO half VALUES (?, ?)", (f"{name}/right", n))
+
+    def put_one(self, name: str) -> None:
+        with self.lock:
+            self.db.execute("INSERT OR REPLACE INTO half VALUES (?, 0)", (name,))
+
+    def total(self) -> int:
+        with self.lock:
+            return self.read()
+
+    def read(self) -> int:
+        (total,) = self.db.execute("SELECT coalesce(sum(n), 0) FROM half").fetchone()
+        return int(total)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class ReadsWithoutTheLock(Halves):
+    def total(self) -> int:
+        return self.read()
+
+
+class WritesInTwo(Halves):
+    def put(self, name: str, n: int) -> None:
+        self.write(name, n)
+
+
+class Target(SimpleTarget):
+    title = "halves"
+    file = "halves.sqlite"
+    kind: ClassVar[type[Halves]] = Halves
+    calls = tuple(
+        Action(name, args)
+        for name, args in (("put", {"name": "a", "n": 1}), ("total", {}), ("put", {"name": "a", "n": 2}), ("total", {}))
+    )
+    beat = Action("put_one", {"name": "heartbeat"})
+
+    def make(self, path: Path, *_: Any) -> Halves:
+        return self.kind(path)
+
+    def view(self, store: Halves) -> dict[str, int]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, int]:
+        return dict(connection.execute("SELECT name, n FROM half"))
+
+
+class Shared(Target):
+    callers: tuple[Callers, ...] = ("shared",)
+
+
+class WithoutTheLock(Shared):
+    kind = ReadsWithoutTheLock
+
+
+class InTwo(Target):
+    callers: tuple[Callers, ...] = ("threads",)
+    kind = WritesInTwo
+
+
+class InOne(InTwo):
+    kind = Halves
+
+
+def found(target: Target, seed: int) -> set[str]:
+    recorder = run(target, Plan(("interleave",), PROFILES["quick"], seed=seed, report=None))
+    return {one.finding.code for one in recorder.findings}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("target", [WithoutTheLock(), InTwo()])
+def test_a_reader_sees_half_of_what_is_written(target: Target, seed: int) -> None:
+    assert "not-serializable" in found(target, seed)
+
+
+@pytest.mark.parametrize("target", [Shared(), InOne()])
+def test_a_reader_sees_all_or_nothing_of_a_transaction(target: Target) -> None:
+    assert not found(target, 0)
