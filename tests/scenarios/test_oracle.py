@@ -1,10 +1,11 @@
 """The oracle's rules, one by one: what each answer allows in each journal mode, and what is accused by which check."""
 
 import pickle
+from typing import Any
 
 import pytest
 
-from tornpage.scenarios.model.judging.checks import CHECKS, Violation, differences
+from tornpage.scenarios.model.judging.checks import CHECKS, Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer, Oracle
 from tornpage.scenarios.model.target import JOURNAL_MODES, Configuration, View
 
@@ -261,3 +262,11 @@ def test_views_differ_whatever_their_keys_are() -> None:
 def test_a_violation_comes_from_another_process_as_it_was() -> None:
     found = pickle.loads(pickle.dumps(Violation("integrity", "damage", {"disk": {"a": 1}}, "done")))  # noqa: S301
     assert (found.code, found.message, found.sides, found.answer) == ("integrity", "damage", {"disk": {"a": 1}}, "done")
+
+
+@pytest.mark.parametrize(
+    ("view", "shown"), [({"a": None}, "None"), ({}, "nothing"), ({"a": {"n": 1}}, "{'n': 1}"), ({"a": 0}, "0")]
+)
+def test_a_value_that_is_none_is_no_missing_key(view: dict[str, Any], shown: str) -> None:
+    assert describe(differences({"a": 1}, view), "memory", "the file") == f"a: memory has 1, the file has {shown}"
+    assert describe(differences(view, {"a": 1}), "memory", "the file") == f"a: memory has {shown}, the file has 1"

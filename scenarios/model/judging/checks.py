@@ -297,11 +297,13 @@ def applied_to(
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One key at which two views disagree; an absent side is None."""
+    """One key at which two views disagree; a side without the key is None, and not `in_left` or `in_right`."""
 
     key: str
     left: Any
     right: Any
+    in_left: bool = True
+    in_right: bool = True
 
 
 class Violation(AssertionError):  # noqa: N818 - the field's word for it
@@ -333,7 +335,7 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
     """The keys at which two views disagree, sorted; they are text, but for what a store makes of odd arguments."""
     return [
-        Difference(key, left.get(key), right.get(key))
+        Difference(key, left.get(key), right.get(key), key in left, key in right)
         for key in sorted(left.keys() | right.keys(), key=str)
         if left.get(key) != right.get(key) or (key in left) != (key in right)
     ]
@@ -351,7 +353,11 @@ def describe(found: list[Difference], left: str, right: str) -> str:
 def _where_they_differ(difference: Difference, left: str, right: str) -> str:
     ours, theirs = difference.left, difference.right
     if ours is None or theirs is None or not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return f"{left} has {_short(ours)}, {right} has {_short(theirs)}"
+        shown = [
+            _short(ours) if difference.in_left else "nothing",
+            _short(theirs) if difference.in_right else "nothing",
+        ]
+        return f"{left} has {shown[0]}, {right} has {shown[1]}"
     fields = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     return ", ".join(
         f"{name} is {ours.get(name)!r} in {left} and {theirs.get(name)!r} in {right}"
@@ -360,8 +366,6 @@ def _where_they_differ(difference: Difference, left: str, right: str) -> str:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "nothing"
     if isinstance(value, dict) and "status" in value:
         return f"a row with status {value['status']!r}"
     text = repr(value)
