@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError
@@ -213,12 +213,43 @@ def _flipped(content: bytes, at: int) -> bytes:
     return bytes(changed)
 
 
+def _of_another_machine(log: bytes) -> bytes:
+    """The log as a machine of the other byte order writes it: its checksums are over words of that order.
+
+    https://sqlite.org/fileformat2.html#walformat
+    """
+    head = _flipped(log[:24], 3)
+    order: Literal["big", "little"] = "big" if head[3] & 1 else "little"
+    sums = _sums(head, (0, 0), order)
+    changed = [head, *_as_bytes(sums)]
+    size = 24 + int.from_bytes(head[8:12], "big")
+    for at in range(32, len(log), size):
+        frame = log[at : at + size]
+        sums = _sums(frame[:8] + frame[24:], sums, order)
+        changed += [frame[:16], *_as_bytes(sums), frame[24:]]
+    return b"".join(changed)
+
+
+def _sums(content: bytes, sums: tuple[int, int], order: Literal["big", "little"]) -> tuple[int, int]:
+    first, second = sums
+    for at in range(0, len(content), 8):
+        first = (first + int.from_bytes(content[at : at + 4], order) + second) % 2**32
+        second = (second + int.from_bytes(content[at + 4 : at + 8], order) + first) % 2**32
+    return first, second
+
+
+def _as_bytes(sums: tuple[int, int]) -> list[bytes]:
+    return [one.to_bytes(4, "big") for one in sums]
+
+
 # A log begins with a header of 32 bytes; each frame has 24 before its page.
 _SALT_OF_A_FRAME: Final = 32 + 8
 _IN_A_PAGE: Final = 32 + 24 + 100
 _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
     "log": lambda directory: _with_log(directory, None, 7, None),
     "newer in its log": lambda directory: _with_log(directory, 99),
+    "log of another machine": lambda directory: _with_log(directory, None, change=_of_another_machine),
+    "newer in a log of another machine": lambda directory: _with_log(directory, 99, change=_of_another_machine),
     "newer late in its log": lambda directory: _with_log(directory, 7, None, 99),
     "newer for a while": lambda directory: _with_log(directory, 99, None),
     "newer with junk after it": lambda directory: _with_log(directory, 99, change=lambda log: log + b"x" * 50),
@@ -253,6 +284,7 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "log is a link": _log_to_a_link,
     "no file": lambda directory: (directory / DATABASE_NAME).mkdir(parents=True),
     "read-only": lambda directory: _ledger(directory).chmod(0o400),
+    "read-only directory": lambda directory: _ledger(directory).parent.chmod(0o500),
     "shared": lambda directory: _ledger(directory).parent.chmod(0o1777),
     "file": lambda directory: directory.write_text("no directory"),
     "other mode": lambda directory: _changed(directory, "PRAGMA journal_mode = delete"),
@@ -277,6 +309,8 @@ def place(home: Path) -> Iterator[Path]:
     try:
         yield home / "state"
     finally:
+        if (home / "state").is_dir():
+            (home / "state").chmod(0o700)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -297,7 +331,7 @@ def opening(
         new = [one for one in (Path(state_dir), *Path(state_dir).parents) if not one.exists()]
         synced: set[tuple[int, int]] = set()
         try:
-            with _syncs(synced):
+            with _syncs(synced), mock.patch.object(os, "access", _access):
                 ledger = Ledger.open(state_dir, **options)
         except LedgerError as error:
             return {"error": type(error).__name__, "left": contents(directory) == content}
@@ -318,6 +352,11 @@ def opening(
                 facts["in the file alone"] = _in_the_file(directory / under / DATABASE_NAME)
             ledger.close()
             return facts | _after(ledger, directory / under / DATABASE_NAME)
+
+
+def _access(path: Path, wanted: int) -> bool:
+    """What the owner of a file may do; root may do everything."""
+    return path.stat().st_mode >> 6 & wanted == wanted
 
 
 @contextlib.contextmanager

@@ -15,10 +15,14 @@ _REFUSED: Final = {
     "index differs": "StoreCorrupt", "newer": "StoreSchemaNewer",
     "link": "StoreUnavailable", "log is a link": "StoreUnavailable", "no file": "StoreUnavailable",
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
+    "read-only directory": "StoreReadOnly",
     "newer before a hot journal": "StoreSchemaNewer",
     **dict.fromkeys(("index is a pipe", "index is a directory", "log is a directory", "journal is a directory"),
                     "StoreUnavailable"),
-    **dict.fromkeys(("newer in its log", "newer late in its log", "newer with junk after it"), "StoreSchemaNewer"),
+    **dict.fromkeys(
+        ("newer in its log", "newer late in its log", "newer with junk after it", "newer in a log of another machine"),
+        "StoreSchemaNewer",
+    ),
 }  # fmt: skip
 # An opening for reading only doesn't compare indexes with their tables.
 _REFUSED_TO_A_LOOK: Final = frozenset(_REFUSED) - {"index differs"}
@@ -30,6 +34,7 @@ _ROLLED_BACK: Final = "newer before a hot journal"
 # What a log says counts where it is whole, of the present, and committed.
 _KEPT: Final = frozenset({
     "ledger", "wide", "hot journal", "other mode", "version 1", "version 2", "log",
+    "log of another machine",
     "newer for a while", "newer in a torn frame", "newer without its commit", "newer in an old frame",
     "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
     "newer in a log with a torn head",
