@@ -9,7 +9,7 @@ callers' values, and the reader of a file checks its contents.
 """
 
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,17 @@ JsonValue: TypeAlias = Any
 
 It is spelled `Any` because msgspec can't decode into a recursive alias.
 """
+
+EARLIEST_MS: Final = -62_135_596_800_000
+"""0001-01-01T00:00:00Z, the first moment `datetime` can show."""
+LATEST_MS: Final = 253_370_764_800_000
+"""9999-01-01T00:00:00Z: with the retention added, `datetime` can still show it."""
+_LONGEST_WAIT_MS: Final = 7 * 24 * 3_600_000
+
+TimeMs: TypeAlias = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS)]
+"""The time of an event; a record with any other one can't be read."""
+LaterMs: TypeAlias = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS + _LONGEST_WAIT_MS)]
+"""A time that was computed from an event's: at most the retention of a task later."""
 
 
 class Runtime(StrEnum):
@@ -94,7 +105,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     status: Status
     delivery_status: DeliveryStatus
     notify_policy: NotifyPolicy
-    created_at: int
+    created_at: TimeMs
     task_kind: str | None = None
     source_id: str | None = None
     child_session_key: str | None = None
@@ -104,10 +115,10 @@ class Task(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     requester_agent_id: str | None = None
     run_id: str | None = None
     label: str | None = None
-    started_at: int | None = None
-    ended_at: int | None = None
-    last_event_at: int | None = None
-    cleanup_after: int | None = None
+    started_at: TimeMs | None = None
+    ended_at: TimeMs | None = None
+    last_event_at: TimeMs | None = None
+    cleanup_after: LaterMs | None = None
     error: str | None = None
     progress_summary: str | None = None
     terminal_summary: str | None = None
@@ -123,4 +134,4 @@ class DeliveryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     task_id: str
     requester_origin: JsonValue = None
-    last_notified_event_at: int | None = None
+    last_notified_event_at: TimeMs | None = None

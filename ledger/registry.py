@@ -89,6 +89,7 @@ class TaskRegistry(TaskReader):
         """
         wanted = _request(request, fields)
         made = rules.new_task(wanted, task_id=checked_id("the new id", self._new_id()), now=self._clock())
+        origin = json_value("requester_origin", requester_origin)
         result = made
 
         def compute(unit: Unit) -> Sequence[Change]:
@@ -99,9 +100,9 @@ class TaskRegistry(TaskReader):
                 _refuse_taken(unit, made.task_id)
             result = made if existing is None else rules.merge(existing, made)
             delivery: DeliveryState | UnsetType = UNSET
-            if requester_origin is not None:
+            if origin is not None:
                 known = unit.read_delivery(result.task_id) if existing is not None else None
-                merged = rules.merge_delivery(known, result.task_id, requester_origin)
+                merged = rules.merge_delivery(known, result.task_id, origin)
                 delivery = merged if merged is not None and merged is not known else UNSET
             task: Task | UnsetType = UNSET if result is existing else result
             if task is UNSET and delivery is UNSET:

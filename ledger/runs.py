@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from tornpage.ledger import rules
 from tornpage.ledger.disk.rows import RecordTable
 from tornpage.ledger.errors import IllegalTransition, UsageError
-from tornpage.ledger.records import JsonValue, Status, Task
+from tornpage.ledger.records import JsonValue, Status, Task, TimeMs
 from tornpage.ledger.rules.values import (
     blank_to_none,
     canonical,
@@ -78,7 +78,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task_id: str
     worker_id: str
     status: RunStatus
-    started_at: int
+    started_at: TimeMs
     repo: str | None = None
     issue_number: int | None = None
     user: str | None = None
@@ -86,7 +86,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent_type: str | None = None
     model: str | None = None
     provider: str | None = None
-    finished_at: int | None = None
+    finished_at: TimeMs | None = None
     cost_usd: float | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -101,7 +101,7 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_id: str
     run_id: str
     valid: bool = True
-    invalidated_at: int | None = None
+    invalidated_at: TimeMs | None = None
     reason: str | None = None
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from tornpage.ledger.cache.memory import Memory
+from tornpage.ledger.cache.memory import Memory, without_state_of
 from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.indexes import Indexes
@@ -105,6 +105,7 @@ class Draft:
         self._beneath = beneath
         self._tasks = _Overlay(beneath.tasks)
         self._deliveries = _Overlay(beneath.deliveries)
+        self._quarantined = beneath.quarantined
         self._touched: dict[str, Task | None] = {}
         self._indexes: _DraftIndexes | None = None
 
@@ -120,8 +121,8 @@ class Draft:
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """As in the memory beneath: a batch reloads no rows."""
-        return self._beneath.quarantined
+        """As in the memory beneath, since a batch reloads no rows, but for deleted delivery states."""
+        return self._quarantined
 
     @property
     def indexes(self) -> Indexes:
@@ -134,6 +135,8 @@ class Draft:
         """Apply a change of the batch."""
         _lay(self._tasks, change.task_id, change.task)
         _lay(self._deliveries, change.task_id, change.delivery)
+        if change.delivery is None:
+            self._quarantined = without_state_of(change.task_id, self._quarantined)
         if isinstance(change.task, UnsetType):
             return
         self._touched[change.task_id] = change.task

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from tornpage.ledger.disk.rows import Quarantined
+from tornpage.ledger.disk.rows import DELIVERIES, Quarantined
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.stores.store import Change, Snapshot
@@ -55,6 +55,7 @@ class Memory:
                 self._indexes.add(change.task)
         if change.delivery is None:
             self.deliveries.pop(change.task_id, None)
+            self.quarantined = without_state_of(change.task_id, self.quarantined)
         elif change.delivery is not UNSET:
             self.deliveries[change.task_id] = change.delivery
         return previous
@@ -74,6 +75,13 @@ class Memory:
             self._positions = {task_id: i for i, task_id in enumerate(self.tasks)}
             self._next_position = len(self.tasks)
         return sorted(task_ids, key=self._positions.__getitem__)
+
+
+def without_state_of(task_id: str, quarantined: tuple[Quarantined, ...]) -> tuple[Quarantined, ...]:
+    """The quarantine after the delivery state of a task was deleted, which may have been unreadable."""
+    if not quarantined:
+        return quarantined
+    return tuple(one for one in quarantined if (one.table, one.key) != (DELIVERIES.name, task_id))
 
 
 def apply_all(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:

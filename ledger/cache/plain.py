@@ -18,20 +18,22 @@ Not covered: a plain store that several processes write to. Saving what was load
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from msgspec import UNSET
 
 from tornpage.ledger.cache.memory import apply_all
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Unreadable
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.times import ordered
 from tornpage.ledger.rules.values import same_delivery
-from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, offers
+from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, View, offers
 
 _log = logging.getLogger("ledger.stores.plain")
+_RecordT = TypeVar("_RecordT", Task, DeliveryState)
 
 
 class PlainBackend:
@@ -170,6 +172,13 @@ def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str,
     return call if offers(store, call[0]) else None
 
 
+def _readable(view: View, records: Mapping[str, _RecordT], table: str, task_id: str) -> _RecordT | None:
+    found = records.get(task_id)
+    if found is None and any((one.table, one.key) == (table, task_id) for one in view.quarantined):
+        raise Unreadable(f"{table} {task_id!r} can't be read")
+    return found
+
+
 class PlainUnit:
     """One unit of work; see `ledger.stores.store.Unit`. Nested entries join."""
 
@@ -182,12 +191,14 @@ class PlainUnit:
         self._doom: BaseException | None = None
 
     def read_task(self, task_id: str) -> Task | None:
-        """The task as this unit sees it."""
-        return self._owner.view().tasks.get(task_id)
+        """The task as this unit sees it. Raises `Unreadable` for a quarantined one."""
+        view = self._owner.view()
+        return _readable(view, view.tasks, TASKS.name, task_id)
 
     def read_delivery(self, task_id: str) -> DeliveryState | None:
-        """The delivery state as this unit sees it."""
-        return self._owner.view().deliveries.get(task_id)
+        """The delivery state as this unit sees it. Raises `Unreadable` for a quarantined one."""
+        view = self._owner.view()
+        return _readable(view, view.deliveries, DELIVERIES.name, task_id)
 
     def tasks_of_run(self, run_id: str) -> list[Task]:
         """The tasks of a run, in insertion order."""

@@ -17,8 +17,9 @@ import msgspec
 from msgspec.structs import astuple
 
 from tornpage.ledger.errors import StoreCorrupt
-from tornpage.ledger.records import DeliveryState, Task
+from tornpage.ledger.records import DeliveryState, JsonValue, Task
 from tornpage.ledger.rules.times import ordered
+from tornpage.ledger.rules.values import DEEPEST_JSON, depth
 
 Row = tuple[Any, ...]
 """The values of one row in the order of `Table.columns`: None, int, float, str (or a str enumeration) and bytes."""
@@ -247,11 +248,24 @@ class RecordTable(Table, Generic[RecordT]):
         cells = list(row)
         for i in self._json:
             if row[i] is not None:
-                cells[i] = msgspec.json.decode(row[i])
+                cells[i] = parsed(row[i])
         for i in self._bool:
             if row[i] in (0, 1):
                 cells[i] = bool(row[i])
         return cells
+
+
+def parsed(text: str | bytes) -> JsonValue:
+    """The JSON value in a cell. Raises one of msgspec's errors, also for one nested deeper than a caller may give."""
+    value = msgspec.json.decode(text)
+    refuse_deep(value, len(text))
+    return value
+
+
+def refuse_deep(value: JsonValue, length: int = 2 * DEEPEST_JSON + 1) -> None:
+    """Raise `msgspec.ValidationError` for a value of so long a text that is nested deeper than a caller may give."""
+    if length > 2 * DEEPEST_JSON and depth(value) > DEEPEST_JSON:
+        raise msgspec.ValidationError(f"it is nested more than {DEEPEST_JSON} deep")
 
 
 TASKS: Final = RecordTable("tasks", Task, "task_id", normalise=ordered)

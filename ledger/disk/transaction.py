@@ -111,6 +111,11 @@ class Transaction:
         self._participants.append(participant)
         return True
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the innermost block has joined an outer one, which may read and write the same rows."""
+        return len(self._writes_at_entry) > 1
+
     def doom(self, error: BaseException) -> None:
         """Prevent this transaction from committing; the first reason is kept."""
         self._doom = self._doom or error

@@ -22,8 +22,7 @@ import msgspec
 from tornpage.ledger.errors import StoreIOError, UsageError
 from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import Message, MessageStatus
-from tornpage.ledger.records import JsonValue
-from tornpage.ledger.rules.values import EARLIEST_MS, LATEST_MS
+from tornpage.ledger.records import EARLIEST_MS, LATEST_MS, JsonValue
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 UNREADABLE: Final = "it can't be read"

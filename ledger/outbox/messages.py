@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tornpage.ledger.disk.rows import RecordTable, Row
-from tornpage.ledger.records import JsonValue
+from tornpage.ledger.records import JsonValue, LaterMs, TimeMs
 
 
 class MessageStatus(StrEnum):
@@ -52,15 +52,15 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknow
     target: str
     dispatch_kind: str | None = None
     payload: str
-    queued_at: int
+    queued_at: TimeMs
     status: MessageStatus = MessageStatus.QUEUED
     attempt_count: int = 0
-    next_attempt_at: int | None = None
-    last_attempt_at: int | None = None
+    next_attempt_at: LaterMs | None = None
+    last_attempt_at: TimeMs | None = None
     last_error: str | None = None
     error_class: ErrorClass | None = None
-    delivered_at: int | None = None
-    completed_at: int | None = None
+    delivered_at: TimeMs | None = None
+    completed_at: TimeMs | None = None
     terminal_reason: str | None = None
     idempotency_key: str | None = None
     leased_by: str | None = None
@@ -70,9 +70,9 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     """The fields of a pending message that decide whether and when it is sent; the names are those of `Message`."""
 
     id: str
-    queued_at: int
-    next_attempt_at: int | None
-    last_attempt_at: int | None
+    queued_at: TimeMs
+    next_attempt_at: LaterMs | None
+    last_attempt_at: TimeMs | None
 
 
 class Envelope(msgspec.Struct, frozen=True):

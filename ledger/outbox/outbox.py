@@ -83,7 +83,7 @@ class Outbox(RecoveringQueue):
             raise UsageError("a ledger in memory can't import: the files would be removed and nothing kept")
 
     def _import_file(self, path: Path, counts: dict[str, int]) -> ImportProblem | None:
-        file = legacy.read(path, now=self._clock())
+        file = legacy.read(path, now=self._now())
         verdict = self._store_imported(file)
         if verdict == "conflict":
             return ImportProblem(_shown(path), f"another message has the id {file.message.id!r} or the same key")
@@ -100,19 +100,20 @@ class Outbox(RecoveringQueue):
     def _insert_or_ignore(self, transaction: Transaction, file: legacy.LegacyFile) -> Verdict:
         message = file.message
         note = transaction.read(IMPORTED, message.id)
-        if note is not None:
-            known = IMPORTED.decode(note).fingerprint
-            return "already_there" if known == file.fingerprint else "conflict"
         row = transaction.read(MESSAGES, message.id)
         try:
             existing = MESSAGES.decode(row) if row is not None else None
+            if note is not None:
+                known = IMPORTED.decode(note).fingerprint
+                return "already_there" if known == file.fingerprint else "conflict"
             existing = existing or self._find_by_key(transaction, message.idempotency_key)
         except Unreadable:  # no fault: no search damages a row.
+            # It may be another message, and the file the only copy of this one that can be read.
             return "conflict"
         if existing is not None:
             return "already_there" if _is_same(existing, file) else "conflict"
         transaction.write(MESSAGES, MESSAGES.encode(message))
-        transaction.write(IMPORTED, IMPORTED.encode(ImportedFile(message.id, self._clock(), file.fingerprint)))
+        transaction.write(IMPORTED, IMPORTED.encode(ImportedFile(message.id, self._now(), file.fingerprint)))
         return "imported"
 
     def _remove_imported(self, file: legacy.LegacyFile) -> ImportProblem | None:

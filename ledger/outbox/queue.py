@@ -16,6 +16,7 @@ Not covered: an ack by a caller without a lease is accepted, since the receiver 
 
 import builtins
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -29,8 +30,8 @@ from tornpage.ledger.disk.transaction import Transaction
 from tornpage.ledger.errors import NotFound, UsageError
 from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import MESSAGES, PENDING, Message, MessageStatus
-from tornpage.ledger.records import JsonValue
-from tornpage.ledger.rules.values import EARLIEST_MS, checked_id, given_text, member
+from tornpage.ledger.records import EARLIEST_MS, JsonValue
+from tornpage.ledger.rules.values import checked_id, given_text, member, time_ms
 from tornpage.ledger.workers import Workers
 
 PENDING_SQL: Final = "status IN ('queued', 'failed_retryable')"
@@ -56,7 +57,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 _KEYS: Final = RecordTable(MESSAGES.name, _Key, "id")
-"""For rows that are deleted in the same transaction: only their keys are read."""
+"""For rows that are deleted in a transaction of their own: only their keys are read."""
 
 
 class MessageQueue:
@@ -137,7 +138,7 @@ class MessageQueue:
             "dispatch_kind": dispatch_kind,
         }
         # Checked before the transaction: refusing invalid arguments needs no lock.
-        made = rules.new_message(**fields, now=self._clock())
+        made = rules.new_message(**fields, now=self._now())
         with self._database.transaction() as transaction:
             existing = self._find_by_key(transaction, made.idempotency_key)
             if existing is not None:
@@ -180,7 +181,7 @@ class MessageQueue:
 
     def _without_dead_lease(self, message: Message) -> Message:
         """The free message; if a dead worker holds its lease, with that worker's attempt counted."""
-        return rules.taken_over(message, self._clock()) if message.leased_by is not None else message
+        return rules.taken_over(message, self._now()) if message.leased_by is not None else message
 
     def release(self, message_id: str, worker_id: str) -> MessageResult:
         """Release a leased message without an attempt. Raises `NotFound` and `UsageError`."""
@@ -209,7 +210,7 @@ class MessageQueue:
 
     def ack(self, message_id: str) -> MessageResult:
         """Pending → delivered; unchanged, with the reason, if the message has ended. Raises `NotFound`."""
-        return self._update(message_id, lambda message: rules.delivered(message, self._clock()))
+        return self._update(message_id, lambda message: rules.delivered(message, self._now()))
 
     def fail(
         self, message_id: str, error: str, *, permanent: bool | None = None, worker_id: str | None = None
@@ -237,7 +238,7 @@ class MessageQueue:
         given_text("worker_id", worker_id)
         return self._update(
             message_id,
-            lambda message: rules.moved_to_failed(message, self._clock(), text),
+            lambda message: rules.moved_to_failed(message, self._now(), text),
             lambda message: self._sent_by_another(message, worker_id),
         )
 
@@ -247,7 +248,7 @@ class MessageQueue:
 
     def _after_failure(self, message: Message, error: str, *, permanent: bool) -> Message:
         """The message after a failed attempt."""
-        return rules.failed(message, self._clock(), error, permanent=permanent)
+        return rules.failed(message, self._now(), error, permanent=permanent)
 
     # Pruning
 
@@ -260,13 +261,15 @@ class MessageQueue:
         age = self._prune_age(age_ms)
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit must be a whole number and at least 1, not {limit!r}")
-        # No row can be older than this, and SQLite could not store a larger number.
-        ended_before = int(max(self._clock() - age, EARLIEST_MS))
+        # No row can be older than this, and SQLite could not store a larger number. Times are whole, an age may not be.
+        ended_before = math.ceil(max(self._now() - age, EARLIEST_MS))
         where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
         with self._database.transaction() as transaction:
-            rows = transaction.select(_KEYS, where, (ended_before, min(limit, _ALL) if limit else -1))
+            # In a batch a later call may queue the same id again, and a failed COMMIT is settled by whole rows.
+            table = MESSAGES if transaction.is_joined else _KEYS
+            rows = transaction.select(table, where, (ended_before, min(limit, _ALL) if limit else -1))
             for row in rows:
-                transaction.delete(_KEYS, row[0])
+                transaction.delete(table, row[table.key_index])
         return len(rows)
 
     def _prune_age(self, age_ms: float) -> float:
@@ -274,6 +277,10 @@ class MessageQueue:
         return rules.duration_ms("age_ms", age_ms)
 
     # Helpers
+
+    def _now(self) -> int:
+        """The clock's time. Raises `UsageError` for one that no row can have."""
+        return time_ms("now", self._clock())
 
     def _update(
         self, message_id: str, rule: Rule, refusal: Callable[[Message], str | None] = lambda _: None

@@ -128,14 +128,14 @@ class RecoveringQueue(MessageQueue):
 
     def _select_due(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """The due messages; a message that isn't due doesn't hold back later ones."""
-        now = self._clock()
+        now = self._now()
         return [one for one in waiting if self._is_due(one, now)]
 
     # Expiring
 
     def _expire_old(self, max_age_ms: float) -> int:
         """Expire messages that are too old and not being sent, in one transaction; returns how many."""
-        now = self._clock()
+        now = self._now()
         old = [one for one in self._waiting()[0] if self._is_too_old(one, now, max_age_ms)]
         if not old:
             return 0
@@ -202,7 +202,7 @@ class RecoveringQueue(MessageQueue):
             return "unreadable"
 
     def _why_not_send(self, message: Message) -> str | None:
-        return None if self._is_due(message, self._clock()) else "it is not due yet"
+        return None if self._is_due(message, self._now()) else "it is not due yet"
 
     def _count_as(self, message: Message) -> str | None:
         if not self._is_pending(message):

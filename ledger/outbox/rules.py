@@ -22,6 +22,7 @@ from tornpage.ledger.records import JsonValue
 from tornpage.ledger.rules.values import json_value, trimmed
 
 MAX_ATTEMPTS: Final = 5
+_MOST: Final = 2**63 - 1
 BACKOFF_MS: Final = (5_000, 25_000, 120_000, 600_000)
 """How long to wait after the first, second, third and fourth failed attempt."""
 DEFAULT_BUDGET_MS: Final = 60_000
@@ -134,7 +135,7 @@ def delivered(message: Message, now: int) -> Message:
 
 def failed(message: Message, now: int, error: str, *, permanent: bool) -> Message:
     """The message after a failed attempt; whatever the error is, the attempt counts."""
-    attempts = message.attempt_count + 1
+    attempts = _one_more(message.attempt_count)
     tried = replace(
         message,
         attempt_count=attempts,
@@ -158,12 +159,17 @@ def taken_over(message: Message, now: int) -> Message:
     return replace(
         message,
         status=MessageStatus.FAILED_RETRYABLE,
-        attempt_count=message.attempt_count + 1,
+        attempt_count=_one_more(message.attempt_count),
         last_attempt_at=now,
         last_error=f"worker {message.leased_by} died while sending it",
         error_class=ErrorClass.TRANSIENT,
         leased_by=None,
     )
+
+
+def _one_more(attempts: int) -> int:
+    """One more attempt; a row that was written by hand may have as many as SQLite can store."""
+    return min(attempts + 1, _MOST)
 
 
 def moved_to_failed(message: Message, now: int, reason: str) -> Message:

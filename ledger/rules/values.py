@@ -13,12 +13,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from tornpage.ledger.errors import UsageError
-from tornpage.ledger.records import DeliveryState, JsonValue
-
-EARLIEST_MS: Final = -62_135_596_800_000
-"""0001-01-01T00:00:00Z, the first moment `datetime` can show."""
-LATEST_MS: Final = 253_370_764_800_000
-"""9999-01-01T00:00:00Z: with the retention added, `datetime` can still show it."""
+from tornpage.ledger.records import EARLIEST_MS, LATEST_MS, DeliveryState, JsonValue
 
 DEEPEST_JSON: Final = 64
 """How deeply lists and dicts may be nested in a JSON value; recursive readers can handle that at any call depth."""
@@ -100,7 +95,7 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
         copied = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be a JSON value: {error}") from error
-    if _depth(copied) > DEEPEST_JSON:
+    if depth(copied) > DEEPEST_JSON:
         raise UsageError(f"{name} must be a JSON value nested at most {DEEPEST_JSON} deep")
     return copied
 
@@ -117,7 +112,7 @@ def same_delivery(one: DeliveryState | None, other: DeliveryState | None) -> boo
     return canonical(one.requester_origin) == canonical(other.requester_origin)
 
 
-def _depth(value: JsonValue) -> int:
+def depth(value: JsonValue) -> int:
     """The nesting depth of lists and dicts; 0 for a plain value."""
     depth, level = 0, [value]
     while level := [inner for inner in level if isinstance(inner, (list, dict))]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tornpage.ledger.disk.rows import Quarantined
+from tornpage.ledger.disk.rows import Quarantined, refuse_deep
 from tornpage.ledger.errors import (
     StoreCorrupt,
     StoreFull,
@@ -43,13 +43,14 @@ class JsonSnapshotStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Final = Path(path)
         self._unreadable: tuple[list[Any], list[Any]] = ([], [])
+        self._tasks: frozenset[str] = frozenset()
 
     def load_snapshot(self) -> Snapshot:
         """All records of the file. Raises `StoreCorrupt`, `StoreSchemaNewer`, `StoreIOError` and similar errors."""
         try:
             document = msgspec.json.decode(self.path.read_bytes(), type=_Document)
         except FileNotFoundError:
-            self._unreadable = ([], [])
+            self._unreadable, self._tasks = ([], []), frozenset()
             return Snapshot({}, {})
         except OSError as error:
             raise _translated(error, f"read {self.path}") from error
@@ -64,6 +65,7 @@ class JsonSnapshotStore:
         # The delivery state of an unreadable task stays in the file with it.
         theirs = {reason.key for reason in task_reasons}
         self._unreadable = (bad_tasks, [*bad_states, *(state for state in states if state.task_id in theirs)])
+        self._tasks = frozenset(task.task_id for task in tasks)
         return Snapshot(
             {task.task_id: task for task in tasks},
             {state.task_id: state for state in states if state.task_id not in theirs},
@@ -73,6 +75,9 @@ class JsonSnapshotStore:
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the file. After an error it is the old one or the new one, never a mixture."""
         bad_tasks, bad_states = self._unreadable
+        # A delivery state that can't be read goes with its task.
+        deleted = self._tasks.difference(snapshot.tasks)
+        bad_states = [one for one in bad_states if _task_of(one) not in deleted]
         document = _Document(
             FORMAT_VERSION,
             [*snapshot.tasks.values(), *bad_tasks],
@@ -82,6 +87,7 @@ class JsonSnapshotStore:
             self._replace(msgspec.json.encode(document))
         except OSError as error:
             raise _translated(error, f"write {self.path}") from error
+        self._unreadable, self._tasks = (bad_tasks, bad_states), frozenset(snapshot.tasks)
 
     def _replace(self, content: bytes) -> None:
         directory = self.path.parent
@@ -110,13 +116,21 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def _task_of(state: Any) -> str | None:
+    """The task of a record that can't be read; None if that isn't known."""
+    task_id = state.get("task_id") if isinstance(state, dict) else None
+    return task_id if isinstance(task_id, str) else None
+
+
 def _records(raw: list[Any], record: type[Any], table: str) -> tuple[list[Any], list[Any], list[Quarantined]]:
     good: list[Any] = []
     bad: list[Any] = []
     reasons: list[Quarantined] = []
     for one in raw:
         try:
-            good.append(msgspec.convert(one, record))
+            found = msgspec.convert(one, record)
+            refuse_deep(getattr(found, "requester_origin", None))
+            good.append(found)
         except msgspec.MsgspecError as error:
             key = str(one.get("task_id", "?")) if isinstance(one, dict) else "?"
             bad.append(one)

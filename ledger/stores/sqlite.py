@@ -170,15 +170,23 @@ class SqliteStore:
         return self.load()[1]
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Make the readable rows equal to the snapshot, in its order, in one transaction; quarantined rows stay."""
-        with self._own_unit() as unit:
-            present = self.load()[1].tasks
-            in_place = _in_place(present, snapshot.tasks)
-            for task_id in present:
+        """Make the readable rows equal to the snapshot, in its order, in one transaction; quarantined rows stay.
+
+        A quarantined delivery state goes only with its task.
+        """
+        with self.database.transaction() as transaction:
+            unit, present = SqliteUnit(transaction, None), self.load()[1]
+            unreadable = [one.key for one in present.quarantined if one.table == DELIVERIES.name]
+            kept = {key: row for key in unreadable if (row := transaction.read(DELIVERIES, key)) is not None}
+            in_place = _in_place(present.tasks, snapshot.tasks)
+            for task_id in present.tasks:
                 if task_id not in in_place:
                     unit.write(Change(task_id, task=None, delivery=None))
             for task_id, task in snapshot.tasks.items():
-                unit.write(Change(task_id, task=task, delivery=snapshot.deliveries.get(task_id)))
+                delivery = snapshot.deliveries.get(task_id, UNSET if task_id in kept else None)
+                unit.write(Change(task_id, task=task, delivery=delivery))
+                if delivery is UNSET:
+                    transaction.write(DELIVERIES, kept[task_id])
 
     def list_for_owner(self, owner_key: str) -> Sequence[Task]:
         """The readable tasks of an owner, in insertion order."""

@@ -22,12 +22,14 @@ from tornpage.ledger.errors import UsageError
 from tornpage.ledger.records import (
     TERMINAL,
     DeliveryStatus,
+    LaterMs,
     NotifyPolicy,
     Runtime,
     ScopeKind,
     Status,
     Task,
     TerminalOutcome,
+    TimeMs,
 )
 from tornpage.ledger.rules.times import LOST_RETENTION_MS, Timed, ordered
 from tornpage.ledger.rules.values import member
@@ -65,11 +67,11 @@ class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: Status
     delivery_status: DeliveryStatus
     notify_policy: NotifyPolicy
-    created_at: int
-    started_at: int | None = None
-    ended_at: int | None = None
-    last_event_at: int | None = None
-    cleanup_after: int | None = None
+    created_at: TimeMs
+    started_at: TimeMs | None = None
+    ended_at: TimeMs | None = None
+    last_event_at: TimeMs | None = None
+    cleanup_after: LaterMs | None = None
     error: str | None = None
     # No rule uses these: they are decoded so that an unreadable row is not audited, as it is not listed elsewhere.
     runtime: Runtime | None = None

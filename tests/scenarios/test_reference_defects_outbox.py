@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from put_into_the_ledger import Patch, after, is_seen, put
 
 from tornpage.ledger.command import program
+from tornpage.ledger.disk import rows
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
@@ -55,6 +57,17 @@ def prune_and_forget(self: Any, *args: Any, prune: Any = queue.MessageQueue.prun
 def store_what_can_not_be_read(self: Any, file: Any, store: Any = Outbox._store_imported) -> Any:
     verdict = store(self, file)
     return "already_there" if file.message.id in {one.key for one in self.quarantined()} else verdict
+
+
+def know_by_any_key(self: Any, transaction: Any, file: Any, insert: Any = Outbox._insert_or_ignore) -> Any:
+    key = file.message.idempotency_key
+    is_there = key is not None and transaction.select(MESSAGES, "idempotency_key = ?", (key,))
+    return "already_there" if is_there else insert(self, transaction, file)
+
+
+def find_readable(self: Any, *args: Any, find: Any = queue.MessageQueue._find_by_key) -> Any:
+    with contextlib.suppress(rows.Unreadable):
+        return find(self, *args)
 
 
 def prune_and_count_before(self: Any, age_ms: float, prune: Any = queue.MessageQueue.prune, **how: Any) -> int:
@@ -148,6 +161,14 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(Outbox, "_store_imported", store_what_can_not_be_read), messages.spoiled_messages),
     "what another process has pruned is counted": (
         put(queue.MessageQueue, "prune", prune_and_count_before), together.overtaken_calls),
+    "a file is known by the key of a message that can't be read": (
+        put(Outbox, "_insert_or_ignore", know_by_any_key), messages.spoiled_messages),
+    "a key is free whose message can't be read": (
+        put(queue.MessageQueue, "_find_by_key", find_readable), messages.spoiled_messages),
+    "an age is cut to whole milliseconds": (put(queue, "math", SimpleNamespace(ceil=int)), messages.pruning),
+    "JSON may be as deep as the stack": (put(rows, "refuse_deep", lambda *_: None), hands.deep_values),
+    "attempts are counted beyond what can be stored": (
+        put(outbox_rules, "_one_more", lambda attempts: attempts + 1), hands.far_times),
 }  # fmt: skip
 
 

@@ -224,6 +224,7 @@ _KEYS: Final = {
     "task_history": "id",
     "message_outbox": "id",
     "agent_sessions": "session_id",
+    "outbox_imports": "id",
 }
 
 
@@ -254,6 +255,17 @@ def runs_of_sessions(database: Path, sessions: Collection[str]) -> dict[str, str
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         rows = connection.execute("SELECT session_id, run_id FROM agent_sessions").fetchall()
     return {session: run for session, run in rows if session in sessions}
+
+
+def keys_of_unreadable(database: Path, view: View) -> dict[str, str]:
+    """The idempotency keys of the messages that a view reports as unreadable, read past the ledger."""
+    start = "unreadable/message_outbox/"
+    names = {key.removeprefix(start) for key in view if key.startswith(start)}
+    if not names:
+        return {}
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        query = "SELECT id, idempotency_key FROM message_outbox WHERE idempotency_key IS NOT NULL"
+        return {name: key for name, key in connection.execute(query).fetchall() if name in names}
 
 
 def written_task(database: Path, task_id: str) -> dict[str, Any] | None:

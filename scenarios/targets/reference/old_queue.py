@@ -50,6 +50,8 @@ def _another(path: Path, content: bytes) -> None:
     copy.replace(path)
 
 
+# A record that can't be read has the fingerprint of no message.
+_IMPORTS: Final = "SELECT id, CASE typeof(imported_at) WHEN 'integer' THEN fingerprint ELSE '' END FROM outbox_imports"
 # What the ledger takes for a file of the old queue at most.
 _LARGEST_FILE: Final = 16 * 1024 * 1024
 _ODD_FILES: Final[dict[str, Callable[[Path, bytes], object]]] = {
@@ -146,7 +148,11 @@ class LegacyQueue:
                 contextlib.suppress(sqlite3.Error, MemoryError),
                 contextlib.closing(faults.connect_unwatched(self._database)) as connection,
             ):
-                self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
+                self.known = dict(connection.execute(_IMPORTS).fetchall())
+
+    def spoiled(self, message_id: str) -> None:
+        """The record of this import was edited by hand."""
+        self._recorded.pop(message_id, None)
 
     def check(self) -> None:
         """The message of every removed file has been committed, and every import stays recorded. Raises `Violation`."""
@@ -155,7 +161,7 @@ class LegacyQueue:
             self.known = {}
             return
         with contextlib.closing(faults.connect_unwatched(self._database)) as connection:
-            self.known = dict(connection.execute("SELECT id, fingerprint FROM outbox_imports").fetchall())
+            self.known = dict(connection.execute(_IMPORTS).fetchall())
             there = connection.execute("SELECT id, idempotency_key FROM message_outbox").fetchall()
         # A call may have queued the same message, under this id or under another one.
         ids, keys = {name for name, _ in there}, {key for _, key in there} - {None}

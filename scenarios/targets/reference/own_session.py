@@ -37,6 +37,7 @@ from tornpage.scenarios.targets.reference.environment import (
     PretendedWorkers,
     Receiver,
     ReceiverExits,
+    keys_of_unreadable,
     left_by_others,
     runs_of_sessions,
     scribble,
@@ -310,8 +311,15 @@ class OwnSession:
             self._by_hand[what["key"]] = written_task(self._database, what["key"])
         if what["table"] == "agent_sessions":
             self._hidden.append(what["key"])
+        if what["table"] == "outbox_imports":
+            self._legacy.spoiled(what["key"])
         if what["column"] == "payload" and isinstance(what["value"], dict):
             self._odd_payloads[what["key"]] = bytes.fromhex(what["value"]["hex"])
+
+    def note_unreadable_keys(self, before: View) -> None:
+        """Record the keys of the messages that could not be read before the call, which changed none of them."""
+        keys = keys_of_unreadable(self._database, before)
+        self.told.circumstances |= {"unreadable_keys": keys} if keys else {}
 
     def _note_as_written(self) -> None:
         """Record which rows are as edited by hand: those that the ledger has written since are its own."""

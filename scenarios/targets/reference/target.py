@@ -131,6 +131,7 @@ class Reference(Target):
             return
         if called is not None:
             before, action, answer = called
+            session.note_unreadable_keys(before)
             check_call(before, action, view, answer.kind, session.told, now_ms)
         if looks and (called is None or called[0] != view):
             check_lists(session.listed, view, now_ms)

@@ -36,6 +36,10 @@ _SETTINGS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout
 _FULL: Final = 2
 # A COMMIT, and what secures its result.
 _TO_BE_UNKNOWN: Final = 2
+_ENDED_LONG_AGO: Final = (
+    "INSERT INTO message_outbox (id, channel, target, payload, queued_at, status, attempt_count, completed_at) "
+    "VALUES ('again', 'mail', 'you', '{}', 1, 'delivered', 1, 2)"
+)
 
 
 def pairs(
@@ -119,6 +123,7 @@ class _Case:
         yield from self._wrong_quarantine()
         if self._in_batch:
             yield from self._wrong_when_outdated()
+            yield from self._wrong_when_queued_again()
 
     def _wrong_when_overtaken(self) -> Iterator[str]:
         """What is wrong where a COMMIT fails after its work, and another process changes the row while that is settled.
@@ -172,6 +177,29 @@ class _Case:
                 came = came or number in self._driver.fired
             if not came:
                 return
+
+    def _wrong_when_queued_again(self) -> Iterator[str]:
+        """What is wrong after one fault in a batch that prunes a message and queues another one of its id."""
+        for number in itertools.count(1):
+            came = False
+            for how in HOWS:
+                self._reader.execute("DELETE FROM message_outbox WHERE id = 'again'")
+                self._reader.execute(_ENDED_LONG_AGO)
+                self._driver.arm({number: how})
+                said = _attempt(self._queue_again)
+                self._driver.disarm()
+                (found,) = self._reader.execute("SELECT status FROM message_outbox WHERE id = 'again'").fetchone()
+                if said != {"queued": "done", "delivered": "unchanged"}.get(found):
+                    yield f"after the fault {number} ({how}) the call says {said}, and the message is {found}"
+                came = came or number in self._driver.fired
+            if not came:
+                return
+
+    def _queue_again(self) -> None:
+        outbox = self._ledger.outbox
+        with self._ledger.batch():
+            outbox.prune(1)
+            outbox.enqueue(channel="mail", target="you", payload={}, message_id="again")
 
     def wrong_after_interrupts(self) -> Iterator[str]:
         """What is wrong after an interrupt at each statement, and then another process's change.

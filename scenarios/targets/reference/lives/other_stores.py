@@ -22,9 +22,12 @@ from tornpage.ledger import (
     UsageError,
 )
 from tornpage.ledger.disk.database import Database
+from tornpage.ledger.disk.files import DATABASE_NAME
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 from tornpage.ledger.stores.store import OPTIONAL_METHODS
 from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.targets.reference.environment import spoil
 
 _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
     "json": lambda directory: JsonSnapshotStore(directory / "tasks.json"),
@@ -140,12 +143,15 @@ def life_of_a_store(
     """The answers, or errors, of calls on a ledger on such a store; then the state after a restart.
 
     `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any. The
-    `parts` are further arguments of `Ledger.open`.
+    `parts` are further arguments of `Ledger.open`. A ``spoiled_row`` is no call: on SQLite it makes one unreadable.
     """
     store, answers = FailingStore(store_of(kind, directory), lacks, raises), list[Any]()
     names: list[str] = ["unnamed"]
     with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1], **parts)) as ledger:
         for number, call in enumerate(calls):
+            if call["name"] == "spoiled_row":
+                spoil(directory / DATABASE_NAME, **call["args"])
+                continue
             store.fails = (fails or {}).get(str(number))
             answer = _answer(ledger, call, names)
             store.back()
@@ -167,6 +173,8 @@ def life_of_a_store(
 def _answer(ledger: Ledger, call: Mapping[str, Any], names: list[str]) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.encode(_made(ledger, call["name"], dict(call["args"]), names)))
+    except Unreadable:
+        return Unreadable.__name__
     except StoreError as error:
         said = error.outcome, error.retryable, error.sqlite_errorcode, error.sqlite_errorname
         return " ".join(map(str, (type(error).__name__, *said)))

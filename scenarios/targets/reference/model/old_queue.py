@@ -82,6 +82,9 @@ def _verdict(world: World, state: State, message: Row) -> str:
     there = state.message.get(name) or next(
         (one for one in state.message.values() if key is not None and one["idempotency_key"] == key), None
     )
+    if there is None and key in world.unreadable_keys.values():
+        # Not in the specification: whether it is the same message is unknown, and its file stays.
+        return "conflict"
     if there is None:
         return "imported"
     try:

@@ -52,6 +52,9 @@ def enqueue(
         world.now_ms, world.new_id if message_id is None else message_id, channel, target, payload, **fields
     )
     key = row["idempotency_key"]
+    if key in world.unreadable_keys.values():
+        # Not in the specification: whether it is the same message is unknown.
+        raise Refusal("Unreadable")
     for known in state.message.values():
         if key is not None and known["idempotency_key"] == key:
             return Outcome(state, known)
@@ -89,12 +92,17 @@ def _ended(message: Row, now_ms: int, status: str, reason: Any) -> Row:
     return {**message, **patch, "leased_by": None}
 
 
+def _one_more(message: Row) -> int:
+    """Not in the specification: a row that was edited by hand may have as many as SQLite can store."""
+    return int(min(message["attempt_count"] + 1, 2**63 - 1))
+
+
 def _taken_over(message: Row, now_ms: int) -> Row:
     """Not in the specification: the attempt that a dead sender had begun counts, and delays nothing."""
     if message["leased_by"] is None:
         return message
     return {
-        **message, "status": "failed_retryable", "attempt_count": message["attempt_count"] + 1,
+        **message, "status": "failed_retryable", "attempt_count": _one_more(message),
         "last_attempt_at": now_ms, "last_error": Text(message["leased_by"]), "error_class": "transient",
         "leased_by": None,
     }  # fmt: skip
@@ -135,7 +143,7 @@ def ack(world: World, state: State, message_id: Any) -> Outcome:
 
 def _failed(message: Row, now_ms: int, error: Any, *, permanent: bool) -> Row:
     """§5, fail: the attempt counts always; permanent, or the 5th → failed_terminal; else the backoff."""
-    attempts = message["attempt_count"] + 1
+    attempts = _one_more(message)
     tried = {
         **message, "attempt_count": attempts, "last_attempt_at": now_ms, "last_error": error,
         "error_class": "permanent" if permanent else "transient", "leased_by": None,

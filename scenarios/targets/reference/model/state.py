@@ -89,9 +89,11 @@ def with_task(state: State, row: Row, *, previous: Row | None) -> Outcome:
 
 
 def without_task(state: State, name: str) -> Outcome:
-    """§2, delete: the task and its delivery state, in one transaction."""
+    """§2, delete: the task and its delivery state, readable or not, in one transaction."""
     row = state.task[name]
-    return Outcome(state.drop("task", name).drop("delivery", name), row, (("deleted", name, None, row),))
+    kept = tuple(one for one in state.unreadable.get("task_delivery_state", ()) if one != name)
+    left = replace(state, unreadable={**state.unreadable, "task_delivery_state": kept})
+    return Outcome(left.drop("task", name).drop("delivery", name), row, (("deleted", name, None, row),))
 
 
 def joined(outcomes: Iterable[Outcome], state: State, answer: Any) -> Outcome:

@@ -63,7 +63,7 @@ def cleanup_time(task: Row) -> int:
 
 def create(world: World, state: State, /, *, requester_origin: Any = None, **fields: Any) -> Outcome:
     """§2, create: a new task, or the existing one of the same run, with its blank fields filled."""
-    made = _new_task(world, fields)
+    made, origin = _new_task(world, fields), json_value(requester_origin)
     existing = _match(state, made)
     taken = {*state.task, *state.unreadable.get("tasks", ())}
     if existing is None and made["task_id"] in taken:
@@ -71,8 +71,7 @@ def create(world: World, state: State, /, *, requester_origin: Any = None, **fie
     task = made if existing is None else _filled(existing, made)
     outcome = with_task(state, task, previous=existing)
     name = task["task_id"]
-    known = state.delivery.get(name) if existing is not None else None
-    origin = json_value(requester_origin)
+    known = _state_of(state, name) if existing is not None and origin is not None else None
     if origin is None or (known is not None and known["requester_origin"] is not None):
         return outcome
     row = {"task_id": name, "last_notified_event_at": None, **(known or {}), "requester_origin": origin}
@@ -261,6 +260,13 @@ def set_delivery_status(world: World, state: State, task_id: Any, status: Any) -
     return with_task(state, touched(task, world.now_ms, delivery_status=chosen), previous=task)
 
 
+def _state_of(state: State, task_id: str) -> Row | None:
+    """The delivery state of a task, for a change of it; refused if (§1) its row is unreadable."""
+    if task_id in state.unreadable.get("task_delivery_state", ()):
+        raise Refusal("Unreadable")
+    return state.delivery.get(task_id)
+
+
 def set_delivery_state(_world: World, state: State, task_id: Any, **patch: Any) -> Outcome:
     """§2: the delivery state, beside the task: omitted fields stay; no observer is notified."""
     an_id(task_id)
@@ -269,7 +275,7 @@ def set_delivery_state(_world: World, state: State, task_id: Any, **patch: Any) 
     if "last_notified_event_at" in patch:
         patch["last_notified_event_at"] = a_time(patch["last_notified_event_at"])
     existing(state, task_id)
-    known = state.delivery.get(task_id)
+    known = _state_of(state, task_id)
     empty = {"task_id": task_id, "requester_origin": None, "last_notified_event_at": None}
     row = {**(known or empty), **patch}
     return Outcome(state.put("delivery", task_id, row), row)

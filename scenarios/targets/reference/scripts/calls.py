@@ -11,6 +11,8 @@ DAY_MS: Final = 24 * 60 * MINUTE_MS
 # The time of a script's first call: step 0 opens the ledger.
 START_MS: Final = 1_700_000_000_000 + MINUTE_MS
 BLANK: Final = " \t"
+EARLIEST_MS: Final = -62_135_596_800_000
+LATEST_MS: Final = 253_370_764_800_000
 FAIL: Final = {"error": "connection reset"}
 
 Script = tuple[Action, ...]

@@ -50,7 +50,27 @@ def spoiled_rows() -> Iterator[Action]:
     yield _spoiled("task_delivery_state", "d", "requester_origin", "{")
     yield call("tasks.get_delivery", task_id="d")
     yield call("tasks.progress", task_id="d", text="x")
+    yield from _about_an_unreadable_state()
     yield call("maintenance", later_ms=30 * DAY_MS)
+
+
+def _about_an_unreadable_state() -> Iterator[Action]:
+    """Every call on a task whose delivery state alone can't be read; the row goes only with its task."""
+    for number, change in enumerate((
+        call("tasks.set_delivery_state", last_notified_event_at=5), call("tasks.set_delivery_status", status="failed"),
+        call("tasks.finish", status="failed"), call("tasks.delete"), call("tasks.cancel"),
+    )):  # fmt: skip
+        name = f"s{number}"
+        yield create(name, requester_origin={"a": 1}, run_id=name)
+        yield _spoiled("task_delivery_state", name, "requester_origin", "{")
+        yield Action(change.name, {"task_id": name, **change.args})
+        yield call("tasks.quarantined")
+        for origin in (None, {"a": 2}, float("nan")):
+            # The task of the same run; a new one where that is gone.
+            again = create(f"{name}-again", run_id=name, requester_origin=origin).args
+            yield Action("tasks.create", {**again, "task": f"work {name}"})
+        yield call("tasks.restore")
+        yield call("tasks.get_delivery", task_id=name)
 
 
 def contradicting_rows() -> Iterator[Action]:

@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import START_MS, batch, call, create, enqueue, within
+from tornpage.scenarios.targets.reference.scripts.calls import (
+    EARLIEST_MS,
+    LATEST_MS,
+    START_MS,
+    batch,
+    call,
+    create,
+    enqueue,
+    within,
+)
 
-_EARLIEST_MS: Final = -62_135_596_800_000
-_LATEST_MS: Final = 253_370_764_800_000
 _DEEPEST: Final = 64
 
 
@@ -72,7 +79,7 @@ def values_that_python_calls_equal() -> Iterator[Action]:
 
 def odd_times() -> Iterator[Action]:
     """The epoch, times before it, the first and the last there are, and beyond them."""
-    moments = (0, -1, _EARLIEST_MS, _EARLIEST_MS - 1, _LATEST_MS, _LATEST_MS + 1)
+    moments = (0, -1, EARLIEST_MS, EARLIEST_MS - 1, LATEST_MS, LATEST_MS + 1)
     for number, moment in enumerate(moments):
         for status in ("queued", "running", "failed"):
             name = f"{status}{number}"

@@ -4,7 +4,18 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, FAIL, as_json, call, enqueue
+from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND
+from tornpage.scenarios.targets.reference.scripts.calls import (
+    DAY_MS,
+    EARLIEST_MS,
+    FAIL,
+    LATEST_MS,
+    as_json,
+    call,
+    create,
+    enqueue,
+    within,
+)
 
 
 def _written(table: str, key: str, **columns: Any) -> Iterator[Action]:
@@ -60,4 +71,79 @@ def odd_payloads() -> Iterator[Action]:
     )  # fmt: skip
 
 
-SCRIPTS: Final = (dead_senders, odd_payloads)
+_WEEK_MS: Final = 7 * DAY_MS
+_MOST: Final = 2**63 - 1
+_DEEPEST: Final = 64
+
+
+def far_times() -> Iterator[Action]:
+    """Times that no caller may give, and the last ones before them; and as many attempts as SQLite can store.
+
+    Upkeep computes with times, commands show them, and each goes on with the other rows.
+    """
+    ends = ((LATEST_MS, 0), (EARLIEST_MS, 0), (LATEST_MS + 1, 1), (EARLIEST_MS - 1, 1), (_MOST, 1))
+    columns = ("created_at", "started_at", "ended_at", "last_event_at", "cleanup_after")
+    for number, (value, _) in enumerate((*ends, (LATEST_MS + _WEEK_MS, 0), (LATEST_MS + _WEEK_MS + 1, 1))):
+        for column in columns:
+            name = f"{column}{number}"
+            yield create(name, status="failed", label=BY_ANOTHERS_HAND)
+            # An older version did not stamp an end.
+            yield from _written("tasks", name, **{"cleanup_after": None, column: value})
+        yield create(f"whole{number}", status="failed")
+        yield call("maintenance")
+        yield call("maintenance", later_ms=8 * DAY_MS)
+    listed = call("tasks.list")
+    yield from (listed, call("audit"), call("tasks.list_for_owner", owner_key="main"), call("maintenance", apply=False))
+    yield as_json(listed, "tasks", "list")
+    yield Action("command", {"argv": ["tasks", "list"], "means": within(listed)})
+    for number, (value, is_bad) in enumerate(ends):
+        for column in ("queued_at", "next_attempt_at", "last_attempt_at"):
+            name = f"{column}{number}"
+            yield enqueue(name)
+            yield from _written("message_outbox", name, **{column: value})
+            yield call("outbox.get", message_id=name)
+            yield call("outbox.list")
+            if is_bad:
+                yield call("outbox.recover", cutoff=None)
+            yield call("outbox.move_to_failed", message_id=name)
+        if is_bad:
+            name = f"run{number}"
+            yield create(name)
+            yield call("history.start", task_id=name, worker_id="w", run_id=name)
+            yield from _written("task_history", name, started_at=value)
+            yield call("history.read")
+            yield call("history.finish", run_id=name, status="success")
+        yield create(f"state{number}", requester_origin=1)
+        yield from _written("task_delivery_state", f"state{number}", last_notified_event_at=value)
+        yield call("tasks.get_delivery", task_id=f"state{number}")
+        yield call("tasks.quarantined")
+    for number, one in enumerate((
+        call("outbox.fail", **FAIL), call("outbox.move_to_failed"), call("outbox.recover", cutoff=None),
+        call("outbox.claim", worker_id="w"),
+    )):  # fmt: skip
+        for leased_by in (None, _DEAD):
+            name = f"most{number}{leased_by}"
+            yield enqueue(name)
+            yield from _written("message_outbox", name, attempt_count=_MOST, leased_by=leased_by)
+            yield Action(one.name, {**one.args, **({"message_id": name} if one.name != "outbox.recover" else {})})
+            yield call("outbox.move_to_failed", message_id=name)
+
+
+def deep_values() -> Iterator[Action]:
+    """JSON as deep as a caller may give, and one deeper."""
+    for depth in (_DEEPEST, _DEEPEST + 1, 300):
+        text, name = "[" * depth + "]" * depth, f"d{depth}"
+        yield create(name, requester_origin=1)
+        yield from _written("task_delivery_state", name, requester_origin=text)
+        yield call("tasks.get_delivery", task_id=name)
+        yield call("tasks.set_delivery_state", task_id=name, last_notified_event_at=5)
+        yield call("tasks.quarantined")
+        yield call("history.start", task_id=name, worker_id="w", run_id=name)
+        yield call("history.finish", run_id=name, status="success", artifacts=[1])
+        if depth > _DEEPEST:
+            yield from _written("task_history", name, artifacts=text)
+        yield call("history.get", run_id=name)
+        yield call("history.finish", run_id=name, status="success", artifacts=[1])
+
+
+SCRIPTS: Final = (dead_senders, odd_payloads, far_times, deep_values)

@@ -11,9 +11,11 @@ from tornpage.scenarios.targets.reference.scripts.calls import (
     MINUTE_MS,
     SECOND_MS,
     START_MS,
+    batch,
     call,
     enqueue,
     later,
+    within,
 )
 from tornpage.scenarios.targets.reference.workload import ARRIVES, FAILS, FAILS_FOR_GOOD, message_args
 
@@ -163,6 +165,17 @@ def pruning() -> Iterator[Action]:
         yield enqueue(f"m{offset}")
         yield call("outbox.ack", message_id=f"m{offset}")
         yield call("outbox.prune", age_ms=1_000, later_ms=later(step + 1, 1_000 + offset, step + 2))
+        step += 3
+    # Another message of the same id, in the same transaction.
+    yield enqueue("same")
+    yield call("outbox.ack", message_id="same")
+    yield batch(call("outbox.prune", age_ms=1), enqueue("same", target="another"))
+    step += 3
+    # An age between two milliseconds.
+    for number, age_ms in enumerate((1_000.5, 999.5, 1_000.0)):
+        yield enqueue(f"h{number}")
+        yield call("outbox.ack", message_id=f"h{number}")
+        yield call("outbox.prune", age_ms=age_ms, later_ms=later(step + 1, 1_000, step + 2))
         step += 3
     for number in range(4):
         yield enqueue(f"n{number}")
@@ -320,6 +333,12 @@ def spoiled_messages() -> Iterator[Action]:
         yield call("outbox.quarantined")
         yield call("outbox.get", message_id=name)
         yield enqueue(name, idempotency_key="other")
+        # The key of the one that can't be read, of a call, in a batch, of another process and in a file.
+        again = enqueue("again", idempotency_key=f"key-{name}")
+        yield from (again, batch(enqueue("before"), again), call("elsewhere", call=within(again)))
+        keyed = {"id": "again", "channel": "mail", "to": "you", "idempotencyKey": f" key-{name} "}
+        yield call("legacy_file", name=f"key{number}.json", content=keyed)
+        yield call("outbox.import_legacy")
         for method, more in (
             ("ack", {}), ("fail", FAIL), ("move_to_failed", {}), ("claim", {"worker_id": "w"}),
             ("release", {"worker_id": "w"}),
@@ -331,6 +350,19 @@ def spoiled_messages() -> Iterator[Action]:
     yield call("legacy_file", name="bad.json", content={"id": "bad0", "channel": "mail", "to": "you"})
     yield call("outbox.import_legacy")
     yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
+    # One that was imported, and whose file comes back.
+    old = {"id": "old", "channel": "mail", "to": "you"}
+    for spoils in (
+        call("spoiled_row", table="message_outbox", key="old", column="queued_at", value="soon"),
+        call("spoiled_row", table="outbox_imports", key="old", column="imported_at", value="soon"),
+    ):  # fmt: skip
+        for name in ("old", "other"):
+            yield call("legacy_file", name=f"{name}.json", content={**old, "id": name})
+        yield call("outbox.import_legacy")
+        yield spoils
+    for name in ("old", "other"):
+        yield call("legacy_file", name=f"{name}.json", content={**old, "id": name})
+    yield call("outbox.import_legacy")
 
 
 SCRIPTS: Final = (

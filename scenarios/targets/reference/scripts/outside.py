@@ -185,6 +185,24 @@ def other_stores() -> Iterator[Action]:
         yield call("stores.life", kind="memory", calls=data, fails={"3": how, "4": "securing"})
 
 
+def spoiled_stores() -> Iterator[Action]:
+    """A row that can't be read, in a store of SQLite by the interface of any other one; each change saves it again."""
+    good, bad = create("good", requester_origin=1), create("bad", requester_origin={"a": 1})
+    for table, column in (("task_delivery_state", "requester_origin"), ("tasks", "created_at")):
+        spoiled = call("spoiled_row", table=table, key="bad", column=column, value="{")
+        calls = (
+            good, bad, spoiled, call("tasks.restore"), call("tasks.quarantined"), call("tasks.start", task_id="good"),
+            create("last"), call("tasks.set_delivery_state", task_id="bad", last_notified_event_at=5), create("bad"),
+            call("tasks.start", task_id="bad"), call("tasks.quarantined"),
+            batch(call("tasks.delete", task_id="good"), create("good")), call("tasks.restore"),
+            call("tasks.quarantined"), call("tasks.list"), call("tasks.delete", task_id="bad"),
+            call("tasks.quarantined"), call("tasks.restore"), call("tasks.quarantined"),
+        )  # fmt: skip
+        for lacks in ((), _OPTIONAL):
+            data = [within(one) for one in calls]
+            yield call("stores.life", kind="sqlite", lacks=list(lacks), calls=data)
+
+
 def store_errors() -> Iterator[Action]:
     """The kind of each driver error, and whether a retry makes sense."""
     calls = [{"name": one.name, "args": one.args} for one in (create("a"), call("tasks.start", task_id="a"))]
@@ -249,7 +267,9 @@ def openings() -> Iterator[Action]:
         "newer in a torn frame", "newer without its commit", "newer in an old frame", "newer in a wrong frame",
         "newer in a log that is none",
         "newer in a wrong log", "newer in a log with a torn head", "hot journal", "newer before a hot journal",
-        "short log", "log alone", "index is a pipe", "index is a directory", "log is a directory",
+        "short log",
+        "log of another machine", "newer in a log of another machine", "read-only directory", "log alone",
+        "index is a pipe", "index is a directory", "log is a directory",
         "journal is a directory",
     ):  # fmt: skip
         yield call("open.once", before=before)
@@ -274,7 +294,8 @@ def typed_options() -> Iterator[Action]:
         yield call("open.typed", argv=[*where, *argv])
         yield call("open.typed", argv=[*where, *argv], variable="{home}/other")
         yield call("open.typed", argv=[*argv], variable="{home}/other")
-        for before in ("ledger", "text", "newer", "newer in its log", "link", "of another", "damaged", "other mode"):
+        for before in ("ledger", "text", "newer", "newer in its log", "link", "of another", "damaged", "other mode",
+                       "newer in a log of another machine"):  # fmt: skip
             yield call("open.typed", argv=[*where, *argv], before=before)
     for mode in ("wal", "delete", "truncate", "persist"):
         for before in ("nothing", "ledger", "other mode"):
@@ -296,6 +317,7 @@ SCRIPTS: Final = (
     shown_ages,
     on_terminals,
     other_stores,
+    spoiled_stores,
     store_errors,
     snapshots,
     openings,

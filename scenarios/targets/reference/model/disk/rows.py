@@ -13,6 +13,9 @@ from tornpage.scenarios.targets.reference.model.values import (
     RUNTIMES,
     SCOPES,
     STATUSES,
+    Refusal,
+    a_time,
+    json_value,
 )
 
 _ENUMS: Final[Mapping[str, Mapping[str, tuple[str | None, ...]]]] = {
@@ -28,6 +31,9 @@ _WHOLE: Final = frozenset({
     "finished_at", "tokens_in", "tokens_out", "turns", "queued_at", "attempt_count", "next_attempt_at",
     "last_attempt_at", "delivered_at", "completed_at", "invalidated_at",
 })  # fmt: skip
+_TIMES: Final = _WHOLE - {"issue_number", "tokens_in", "tokens_out", "turns", "attempt_count"}
+# Those that are computed from another time: by at most a week.
+_LONGEST_WAIT_MS: Final = dict.fromkeys(("cleanup_after", "next_attempt_at"), 7 * 24 * 3_600_000)
 _JSON: Final = frozenset({"requester_origin", "artifacts"})
 _OTHERS: Final = frozenset({"cost_usd", "valid", "payload", *_WHOLE, *_JSON})
 
@@ -41,6 +47,8 @@ def is_readable(kind: str, row: Mapping[str, Any]) -> bool:
             continue
         if name in _WHOLE and not isinstance(value, int):
             return False
+        if name in _TIMES and not _is_time(value - _LONGEST_WAIT_MS.get(name, 0)) and not _is_time(value):
+            return False
         if name not in _OTHERS and not isinstance(value, str):
             return False
         if name in _JSON and not _is_json(value):
@@ -48,9 +56,19 @@ def is_readable(kind: str, row: Mapping[str, Any]) -> bool:
     return row.get("valid", 0) in (0, 1)
 
 
-def _is_json(text: object) -> bool:
+def _is_time(value: int) -> bool:
+    """Not in the specification: a time that no caller may give makes its row unreadable."""
     try:
-        json.loads(text)  # type: ignore[arg-type] # what is no text is no JSON
-    except (TypeError, ValueError, RecursionError):
+        a_time(value)
+    except Refusal:
+        return False
+    return True
+
+
+def _is_json(text: object) -> bool:
+    """Not in the specification: a value that is nested too deep for a caller is no JSON in a row either."""
+    try:
+        json_value(json.loads(text))  # type: ignore[arg-type] # what is no text is no JSON
+    except (TypeError, ValueError, RecursionError, Refusal):
         return False
     return True

@@ -56,6 +56,9 @@ def life(
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
     is_secured: Any = True
     for number, call in enumerate(calls):
+        if call["name"] == "spoiled_row":
+            now = _without_readable(now, **call["args"])
+            continue
         how = (fails or {}).get(str(number))
         now, answer, failed = _called(step, alone, now, call, how, raises)
         if failed:
@@ -72,6 +75,14 @@ def life(
     modes = [] if kind == "memory" else ["600"]
     answers.append({"tasks": tasks, "deliveries": deliveries, "copies": True, "modes": modes})
     return Outcome(state, answers)
+
+
+def _without_readable(now: State, *, table: str, key: str, **_value: Any) -> State:
+    """§1: the row is quarantined, and the others load."""
+    unreadable = {**now.unreadable, table: (*now.unreadable.get(table, ()), key)}
+    # The delivery state of an unreadable task is not shown without it.
+    left = now.drop("task", key) if table == "tasks" else now
+    return replace(left.drop("delivery", key), unreadable=unreadable)
 
 
 def _called(
