@@ -11,8 +11,10 @@ from typing import Any, Final, Literal
 from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError
+from tornpage.ledger.disk import connections
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.disk.schema import FENCE, MIGRATIONS
+from tornpage.ledger.upkeep.upkeep import audit_file
 from tornpage.scenarios.model.target import TargetError
 
 _ANOTHER_USER: Final = 12_345
@@ -312,6 +314,25 @@ def place(home: Path) -> Iterator[Path]:
         if (home / "state").is_dir():
             (home / "state").chmod(0o700)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def too_old(home: Path, *, before: str, needs: Sequence[int]) -> Any:
+    """The result of an opening, and of a look, by a ledger that `needs` so new an SQLite.
+
+    The errors, whether they name the version that was found and the one that is needed, and whether all was left
+    unchanged.
+    """
+    known = sqlite3.sqlite_version, ".".join(map(str, needs))
+    with place(home) as directory, mock.patch.object(connections, "NEEDED_SQLITE", tuple(needs)):
+        with mock.patch.object(connections, "NEEDED_SQLITE", (0,)):
+            BEFORE[before](directory)
+        content, errors = contents(directory), []
+        for look in (Ledger.open, audit_file):
+            try:
+                look(directory)
+            except LedgerError as error:
+                errors.append([type(error).__name__, all(one in str(error) for one in known)])
+        return {"errors": errors, "left": contents(directory) == content}
 
 
 def opening(

@@ -15,7 +15,7 @@ from tornpage.scenarios.targets.reference.lives.file_calls import openers as ope
 from tornpage.scenarios.targets.reference.lives.file_calls import refusals, twice
 from tornpage.scenarios.targets.reference.lives.file_calls import workers as workers_between_files
 from tornpage.scenarios.targets.reference.lives.listeners import life_of_a_follower, life_of_observers
-from tornpage.scenarios.targets.reference.lives.openings import opening
+from tornpage.scenarios.targets.reference.lives.openings import opening, too_old
 from tornpage.scenarios.targets.reference.lives.other_stores import life_of_a_store, opened_snapshot
 from tornpage.scenarios.targets.reference.lives.programs import interrupted
 from tornpage.scenarios.targets.reference.lives.real_workers import life_of_a_ledger, life_of_workers
@@ -35,6 +35,7 @@ _LIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "open.snapshot": lambda home, clock, **how: opened_snapshot(home / "snapshots", clock, **how),
     "open.unchecked": lambda home, clock, **how: unchecked(home / "another", clock, **how),
     "open.once": lambda home, _clock, **how: opening(home / "another", **how),
+    "open.too_old": lambda home, _clock, **how: too_old(home / "another", **how),
     "driver.pairs": lambda home, clock, **how: pairs(home / "driver", clock, **how),
     "driver.interrupts": lambda home, clock, **how: interrupts(home / "driver", clock, **how),
     "driver.imports": lambda home, clock, **how: imports(home / "driver", clock, **how),

@@ -34,7 +34,8 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
             "TORNPAGE_STATE_DIR": None if variable is None else variable.replace("{home}", str(home)),
         }  # fmt: skip
         words = None if argv is None else [one.replace("{home}", str(home)) for one in argv]
-        with _waits() as waits_ms:
+        # A name that is empty would be the current directory.
+        with _waits() as waits_ms, contextlib.chdir(home):
             code = _exit_code(words, environment)
         return {
             "exit": code,

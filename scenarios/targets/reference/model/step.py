@@ -101,6 +101,7 @@ ACTIONS: Final[Mapping[str, Rule]] = {
     "observers.follow": observers.follow,
     "stores.life": _stores_life,
     "open.once": opening.opening,
+    "open.too_old": opening.too_old,
     "open.typed": opening.typed,
     "open.unwritten": opening.unwritten,
     "outbox.pruned": opening.pruned,

@@ -273,6 +273,8 @@ def openings() -> Iterator[Action]:
         "journal is a directory",
     ):  # fmt: skip
         yield call("open.once", before=before)
+    for before in ("nothing", "ledger"):
+        yield call("open.too_old", before=before, needs=[99, 98, 97])
     yield call("open.once", before="nothing", under="a/b")
     yield call("open.once", before="nothing", state_dir=":memory:")
     yield call("open.once", before="nothing", state_dir=":memory:", synchronous="off")
@@ -305,6 +307,10 @@ def typed_options() -> Iterator[Action]:
     for wrong in ("", ":memory:"):
         yield call("open.typed", argv=["--state-dir", wrong, *making])
     yield call("open.typed", argv=None, variable="{home}/other")
+    for variable in ("", None):
+        yield call("open.typed", argv=None, variable=variable)
+        for argv in (making, ("tasks", "list"), ("tasks", "audit")):
+            yield call("open.typed", argv=[*argv], variable=variable)
     yield call("open.typed", argv=None, variable="{home}/state", before="newer")
     # An answer, and a warning, that can't be written.
     for words in (making, ("tasks", "list"), ("tasks", "list", "--json"), ("tasks", "audit")):

@@ -41,6 +41,10 @@ _KEPT: Final = frozenset({
 })  # fmt: skip
 
 
+# The platform's directory for the user's states.
+_OF_THE_USER: Final = "user"
+
+
 def opening(
     _world: World,
     state: State,
@@ -97,6 +101,12 @@ def opening(
     })  # fmt: skip
 
 
+def too_old(_world: World, state: State, *, before: str, needs: Sequence[int]) -> Outcome:
+    """§1: a clear error where SQLite is too old, with the version found and the one needed; nothing is changed."""
+    del before, needs
+    return Outcome(state, {"errors": [["StoreTooOld", True]] * 2, "left": True})
+
+
 def typed(
     _world: World,
     state: State,
@@ -110,7 +120,8 @@ def typed(
     A read-only command creates and changes nothing.
     """
     options, words = _options([] if argv is None else argv)
-    where = (options.get("--state-dir") or variable or "").removeprefix("{home}/")
+    # Not in the specification: an empty variable is none.
+    where = (options.get("--state-dir") or variable or _OF_THE_USER).removeprefix("{home}/")
     is_look = list(words[:2]) == ["tasks", "audit"] or list(words) == ["tasks", "maintenance"]
     is_there = before not in ("nothing", "directory")
     is_refused = where == "state" and before in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
@@ -124,6 +135,8 @@ def typed(
         kept = modes.get(where, "wal")
         modes[where] = kept if wanted is None else "wal" if wanted == "wal" else "rollback"
         there.add(where)
+        # It is deeper there.
+        modes.pop(_OF_THE_USER, None)
     return Outcome(state, {
         "exit": 2 if is_refused or is_wrong else 0,
         "left": Anything() if where == "state" and makes else True,
