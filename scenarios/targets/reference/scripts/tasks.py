@@ -123,6 +123,25 @@ def same_run() -> Iterator[Action]:
     yield create("bare2", **{**bare, **fills, "task": "t", "requester_origin": {"a": 1}})
     yield create("bare3", **{**bare, "task_kind": "other", "notify_policy": "state_changes", "requester_origin": 2})
     yield create("bare4", **{**bare, "notify_policy": "done_only", "last_event_at": 1})
+    # Two in one place, since the second one got its run at its start: the one with the same text goes first.
+    yield create("one", runtime="acp", run_id="two", task="one")
+    yield create("two", runtime="acp", task="two")
+    yield call("history.start", task_id="two", worker_id="w", run_id="two")
+    for text in ("two", "one", "three"):
+        yield create(f"again {text}", runtime="acp", run_id="two", task=text, source_id=text)
+    # Each field by itself: it is filled where it is blank, or stays, and another value comes too late.
+    for name in (
+        "task_kind", "source_id", "parent_task_id", "agent_id", "requester_agent_id", "label", "task", "error",
+        "progress_summary", "started_at", "last_event_at", "delivery_status", "status",
+    ):  # fmt: skip
+        values: tuple[Any, Any] = ("one", "two")
+        if name.endswith("_at"):
+            values = START_MS, START_MS + 1
+        elif name.endswith("status"):
+            values = ("failed", "delivered" if name == "delivery_status" else "running")
+        blank = {"runtime": "acp", "run_id": f"of {name}", "task": " "}
+        for number, value in enumerate((None, *values)):
+            yield create(f"{name}{number}", **{**blank, **({} if value is None else {name: value})})
     # It rises only from silent.
     for policy in ("done_only", "state_changes", "silent"):
         yield create(f"told-{policy}", runtime="acp", run_id="told", task="told", notify_policy=policy)
